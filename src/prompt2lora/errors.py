@@ -1,0 +1,47 @@
+"""Every error that a user can cause or meet, in one tree.
+
+    Prompt2LoraError
+    ├── UsageError          the request itself is wrong (exit code 2)
+    │   ├── PromptsError        no prompts, not text, too long
+    │   ├── TaskFileError       a task file with a broken line
+    │   └── OutputError         the output folder exists or cannot be written
+    ├── LayoutError         a base, a rank or a target that no LoRA layout fits
+    ├── ModelNotFound       a base or an encoder that is neither here nor on a reachable hub
+    └── DamagedFile         a file that is truncated, altered or not what it says it is
+
+A message is one line: the rule, the offending value, the next step.
+"""
+
+
+class Prompt2LoraError(Exception):
+    """Base of all errors of this package; the command line ends with `exit_code`."""
+
+    exit_code = 1
+
+
+class UsageError(Prompt2LoraError):
+    exit_code = 2
+
+
+class PromptsError(UsageError):
+    pass
+
+
+class TaskFileError(UsageError):
+    pass
+
+
+class OutputError(UsageError):
+    pass
+
+
+class LayoutError(Prompt2LoraError):
+    pass
+
+
+class ModelNotFound(Prompt2LoraError):
+    pass
+
+
+class DamagedFile(Prompt2LoraError):
+    pass

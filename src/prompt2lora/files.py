@@ -1,0 +1,89 @@
+"""Writing that is either complete or not there at all, and reading that notices what was altered.
+
+A folder is made aside, synced and renamed; a file likewise. It knows nothing of what is inside.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prompt2lora.errors import DamagedFile, OutputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder to fill, which becomes `folder` at the end, or vanishes if anything goes wrong.
+
+    Raises OutputError if `folder` exists (even empty) or cannot be written.
+    """
+    if folder.exists() or folder.is_symlink():
+        raise OutputError(f"the output folder must not exist yet; {folder} does: name another one or remove it")
+    aside = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        yield aside
+        for file in aside.iterdir():
+            _sync(file)
+        os.chmod(aside, 0o755)
+        os.rename(aside, folder)
+    except OSError as error:
+        raise OutputError(f"cannot write {folder}: {error.strerror or error}; free space or name another place") from error
+    finally:
+        if aside:
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def write_text(file: Path, text: str) -> None:
+    """Replace a file as a whole. Raises OutputError if it cannot be written."""
+    aside = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_text(text, encoding="utf-8")
+        _sync(aside)
+        os.replace(aside, file)
+    except OSError as error:
+        raise OutputError(f"cannot write {file}: {error.strerror or error}; free space or name another place") from error
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_json(file: Path, value: Any) -> None:
+    write_text(file, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_safetensors(file: Path, state: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> str:
+    """Write tensors; returns the SHA-256 of the file. The same tensors give the same bytes."""
+    from safetensors.torch import save
+
+    data = save(dict(sorted(state.items())), metadata=metadata)
+    file.write_bytes(data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def read_safetensors(file: Path) -> tuple[dict[str, Tensor], str]:
+    """(tensors, SHA-256). Raises DamagedFile if the file is missing, truncated or no safetensors."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        data = file.read_bytes()
+        return load(data), hashlib.sha256(data).hexdigest()
+    except (OSError, SafetensorError) as error:
+        raise DamagedFile(f"{file} cannot be read as safetensors ({error}): fetch or make it anew") from error
+
+
+def _sync(file: Path) -> None:
+    with file.open("rb") as stream:
+        os.fsync(stream.fileno())

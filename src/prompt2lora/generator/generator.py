@@ -1,0 +1,223 @@
+"""The generator: conditions of a job's prompts -> the weight grid of an adapter. Composition, saving, loading.
+
+    prompts -> Encoder -> (prompts, width) -> SetPooling -> condition grid -> HyperConvDecoder -> weight grid
+
+The grid that leaves is  start + step * decoder(condition).  `start` is a learned adapter that every job
+shares (A random, B zero at first), `step` keeps the effective learning rate of a head with a large fan-in
+in bounds, and the head's rows of B begin at zero, so that training starts at the base model itself.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from prompt2lora.bases import DEFAULT_ENCODER
+from prompt2lora.errors import DamagedFile, ModelNotFound
+from prompt2lora.files import new_folder, read_safetensors, write_json, write_safetensors
+from prompt2lora.generator.hyperconv import DecoderConfig, HyperConvDecoder, Shape
+from prompt2lora.weights.layout import LoraLayout
+
+CONFIG, WEIGHTS = "generator_config.json", "generator.safetensors"
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class GeneratorConfig:
+    """Everything that makes a generator but its weights.
+
+    width   numbers per condition vector (what the encoder gives)
+    hidden  width of the layer between the pooled prompts and the condition grid
+    grid    shape of the condition grid (layers, rows, cols), the decoder's first stage
+    trunk   the further stages of the decoder, the last one with a row for every rank vector
+    step    factor on the decoder's output
+    """
+
+    layout: LoraLayout
+    encoder: str = DEFAULT_ENCODER
+    width: int = 1536
+    hidden: int = 384
+    grid: Shape = (4, 8, 256)
+    trunk: tuple[Shape, ...] = ()
+    step: float = 1 / 64
+
+    @property
+    def decoder(self) -> DecoderConfig:
+        return DecoderConfig(
+            stages=(self.grid, *self.trunk), fan=self.layout.vectors, head_cols=self.layout.cols
+        )
+
+    @classmethod
+    def sized(cls, layout: LoraLayout, **changes: Any) -> GeneratorConfig:
+        """The default sizes for a layout: layers and rank vectors are the layout's, the widths are ours."""
+        vectors = 2 * layout.rank * len(layout.targets)
+        trunk = ((12, 32, 192), (layout.layers, vectors, 128), (layout.layers, vectors, 128))
+        return cls(layout=layout, **{"trunk": trunk, **changes})
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "layout": self.layout.to_dict()}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> GeneratorConfig:
+        shapes = {"grid": tuple(data["grid"]), "trunk": tuple(tuple(stage) for stage in data["trunk"])}
+        return cls(**{**data, **shapes, "layout": LoraLayout.from_dict(data["layout"])})
+
+
+class SetPooling(nn.Module):
+    """A set of condition vectors -> a condition grid, whatever their order and number.
+
+    The set enters as its mean and its spread (zero for one prompt), standardised by what the training
+    tasks look like; a two-layer perceptron makes the grid of it.
+    """
+
+    center: Tensor
+    spread: Tensor
+
+    def __init__(self, width: int, hidden: int, grid: Shape) -> None:
+        super().__init__()
+        self.grid = grid
+        self.register_buffer("center", torch.zeros(2 * width))
+        self.register_buffer("spread", torch.ones(2 * width))
+        self.perceptron = nn.Sequential(
+            nn.Linear(2 * width, hidden),
+            nn.GELU(),
+            nn.LayerNorm(hidden),
+            nn.Linear(hidden, grid[0] * grid[1] * grid[2]),
+        )
+
+    @staticmethod
+    def statistics(
+        conditions: Float[Tensor, "batch prompts width"], mask: Bool[Tensor, "batch prompts"]
+    ) -> Float[Tensor, "batch width2"]:
+        weight = mask.unsqueeze(-1).to(conditions.dtype)
+        count = weight.sum(1)
+        mean = (conditions * weight).sum(1) / count
+        variance = ((conditions - mean.unsqueeze(1)).square() * weight).sum(1) / count
+        return torch.cat([mean, variance.sqrt()], dim=-1)
+
+    def standardise(self, statistics: Float[Tensor, "tasks width2"]) -> None:
+        """Take center and spread from the training tasks."""
+        self.center.copy_(statistics.mean(0))
+        self.spread.copy_(statistics.std(0).clamp_min(1e-4))
+
+    def forward(
+        self, conditions: Float[Tensor, "batch prompts width"], mask: Bool[Tensor, "batch prompts"]
+    ) -> Float[Tensor, "batch layers rows cols"]:
+        seen = (self.statistics(conditions, mask) - self.center) / self.spread
+        return self.from_statistics(seen.clamp(-6, 6))
+
+    def from_statistics(self, standardised: Float[Tensor, "batch width2"]) -> Float[Tensor, "batch layers rows cols"]:
+        pooled: Tensor = self.perceptron(standardised)
+        return pooled.unflatten(-1, self.grid)
+
+
+class Generator(nn.Module):
+    """Conditions (batch prompts width) and their mask -> weight grids (batch layers rows cols)."""
+
+    def __init__(self, config: GeneratorConfig, *, seed: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        self.provenance: dict[str, Any] = {}
+        layout = config.layout
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.pooling = SetPooling(config.width, config.hidden, config.grid)
+            self.decoder = HyperConvDecoder(config.decoder)
+            self.start = nn.Parameter(torch.zeros(layout.shape))
+            with torch.no_grad():
+                for block in layout.blocks:
+                    rows = slice(block.start, block.stop)
+                    if block.side == "A":
+                        self.start[:, rows].uniform_(-1, 1).mul_(block.width**-0.5)
+                    else:
+                        self.head.weight[rows].zero_()
+
+    @property
+    def head(self) -> Any:
+        return self.decoder.head
+
+    def forward(
+        self, conditions: Float[Tensor, "batch prompts width"], mask: Bool[Tensor, "batch prompts"]
+    ) -> Float[Tensor, "batch layers rows cols"]:
+        return self.start + self.config.step * self.decoder(self.pooling(conditions, mask)).float()
+
+    @torch.inference_mode()
+    def generate(self, conditions: Float[Tensor, "prompts width"]) -> Float[Tensor, "layers rows cols"]:
+        """The weight grid for one job's prompts."""
+        everyone = torch.ones(1, len(conditions), dtype=torch.bool)
+        return self(conditions[None], everyone)[0]
+
+    @property
+    def trained_parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write a folder that `from_pretrained` reads: configuration and float16 weights.
+
+        Raises OutputError if the folder exists or cannot be written; nothing is left half written.
+        """
+        with new_folder(Path(folder)) as aside:
+            state = {name: tensor.half().contiguous() for name, tensor in self.state_dict().items()}
+            digest = write_safetensors(aside / WEIGHTS, state)
+            description = {
+                "format": _FORMAT,
+                "config": self.config.to_dict(),
+                "weights": {"file": WEIGHTS, "sha256": digest},
+                "provenance": self.provenance,
+            }
+            write_json(aside / CONFIG, description)
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path) -> Generator:
+        """Load a local folder or a hub id.
+
+        Raises ModelNotFound if there is none, DamagedFile if it is truncated, altered or unreadable.
+        """
+        folder = _folder(str(name))
+        try:
+            description = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+            if description["format"] != _FORMAT:
+                raise DamagedFile(f"{folder}: generator format {description['format']}, this version reads {_FORMAT}")
+            config = GeneratorConfig.from_dict(description["config"])
+            expected = description["weights"]["sha256"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DamagedFile(f"{folder / CONFIG} is not a generator's configuration: fetch the folder anew") from error
+        state, digest = read_safetensors(folder / WEIGHTS)
+        if digest != expected:
+            raise DamagedFile(f"{folder / WEIGHTS} was altered (its SHA-256 is not the recorded one): fetch it anew")
+        with torch.device("meta"):
+            generator = cls._empty(config)
+        generator.load_state_dict({key: tensor.float() for key, tensor in state.items()}, assign=True)
+        generator.head.fan = torch.tensor(config.layout.vectors)
+        generator.provenance = {**description["provenance"], "sha256": digest}
+        return generator.eval().requires_grad_(False)
+
+    @classmethod
+    def _empty(cls, config: GeneratorConfig) -> Generator:
+        generator = cls.__new__(cls)
+        nn.Module.__init__(generator)
+        generator.config = config
+        generator.pooling = SetPooling(config.width, config.hidden, config.grid)
+        generator.decoder = HyperConvDecoder(config.decoder)
+        generator.start = nn.Parameter(torch.zeros(config.layout.shape))
+        return generator
+
+
+def _folder(name: str) -> Path:
+    if Path(name).is_dir():
+        return Path(name)
+    if Path(name).exists() or name.startswith((".", "/", "~")) or name.count("/") != 1:
+        raise ModelNotFound(f"a generator is a local folder or a hub id owner/name; {name!r} is neither")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS]))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise ModelNotFound(f"the generator {name!r} is neither a folder here nor reachable on the hub") from error

@@ -1,0 +1,104 @@
+"""One training run as data: a TOML recipe <-> frozen dataclasses. It knows how to refuse, not how to train."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from prompt2lora.bases import DEFAULT_BASE, DEFAULT_ENCODER
+from prompt2lora.errors import UsageError
+from prompt2lora.weights.layout import TARGETS
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of training with one objective.
+
+    objective  end-to-end or reconstruction
+    steps      optimiser steps
+    tasks      tasks (adapters) per step
+    budget     tokens per packed sequence, one sequence a task (end to end)
+    bare       probability that the instruction is left out of the model's prompt (never of the generator's)
+    """
+
+    steps: int
+    objective: Literal["end-to-end", "reconstruction"] = "end-to-end"
+    tasks: int = 8
+    budget: int = 192
+    bare: float = 0.6
+    learning_rate: float = 1e-3
+    warmup: int = 100
+    weight_decay: float = 0.01
+    clip: float = 1.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """tasks       folder of task files; only those of split "train" are read
+    validation  share of task families held out for every choice
+    prompts     most prompts in a condition (the number is drawn anew for every adapter)
+    known       training inputs per task that are encoded as possible prompts
+    start       a generator folder to go on from, instead of new weights
+    """
+
+    stages: tuple[Stage, ...]
+    tasks: str = "tasks"
+    teachers: str = ""
+    base: str = DEFAULT_BASE
+    encoder: str = DEFAULT_ENCODER
+    rank: int = 8
+    targets: tuple[str, ...] = TARGETS
+    generator: dict[str, Any] = field(default_factory=dict)
+    validation: float = 0.1
+    prompts: int = 32
+    known: int = 40
+    seed: int = 0
+    log_every: int = 10
+    validate_every: int = 100
+    save_every: int = 50
+    start: str = ""
+
+    @property
+    def steps(self) -> int:
+        return sum(stage.steps for stage in self.stages)
+
+    def stage_at(self, step: int) -> tuple[Stage, int]:
+        """(stage, step inside it) of a step of the whole run."""
+        for stage in self.stages:
+            if step < stage.steps:
+                return stage, step
+            step -= stage.steps
+        raise IndexError(step)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def read_recipe(file: Path, **changes: Any) -> Recipe:
+    """Read a recipe. Raises UsageError that names the file and the unknown or missing key."""
+    try:
+        data = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{file}: a recipe must be readable TOML ({error}); check the path") from error
+    stages = data.pop("stage", [])
+    _refuse_unknown(file, data, Recipe)
+    for stage in stages:
+        _refuse_unknown(file, stage, Stage)
+    try:
+        if "targets" in data:
+            data["targets"] = tuple(data["targets"])
+        recipe = Recipe(**{**data, "stages": tuple(Stage(**stage) for stage in stages), **changes})
+    except TypeError as error:
+        raise UsageError(f"{file}: {error}; see the recipes in recipes/") from error
+    if not stages:
+        raise UsageError(f"{file}: a recipe needs at least one [[stage]]; see the recipes in recipes/")
+    return recipe
+
+
+def _refuse_unknown(file: Path, data: dict[str, Any], kind: type) -> None:
+    known = {item.name for item in fields(kind)}
+    for key in data:
+        if key not in known:
+            raise UsageError(f"{file}: unknown key {key!r}; {kind.__name__.lower()} keys are {', '.join(sorted(known))}")

@@ -1,0 +1,107 @@
+"""Task files: one JSONL file a job, a description in the first line, a row in every other.
+
+In: paths. Out: `Task` values. The only module that knows the file format; it knows no model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prompt2lora.errors import TaskFileError
+
+
+@dataclass(frozen=True)
+class Row:
+    input: str
+    output: str
+
+
+@dataclass(frozen=True)
+class Task:
+    name: str
+    instruction: str
+    family: str
+    split: str
+    train: tuple[Row, ...]
+    test: tuple[Row, ...]
+
+    def prompt(self, text: str) -> str:
+        """The full form of a model's prompt: instruction, blank line, input."""
+        return full_prompt(self.instruction, text)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all that the task says."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()
+
+
+def full_prompt(instruction: str, text: str) -> str:
+    return f"{instruction}\n\n{text}" if instruction else text
+
+
+def read_task(file: Path) -> Task:
+    """Read one task file. Raises TaskFileError that names the file and the line."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise TaskFileError(f"{file}: a task file must be readable UTF-8 text ({error}); check the path") from error
+    records = [(number, _record(file, number, line)) for number, line in enumerate(lines, 1) if line.strip()]
+    if len(records) < 2:
+        raise TaskFileError(f"{file}: a task file needs a description line and at least one row; it has {len(records)}")
+    description = records[0][1]
+    parts: dict[str, list[Row]] = {"train": [], "test": []}
+    for number, record in records[1:]:
+        if not isinstance(record.get("input"), str) or not isinstance(record.get("output"), str):
+            raise TaskFileError(f'{file}:{number}: a row needs the texts "input" and "output"; mend the line')
+        part = record.get("part", "test")
+        if part not in parts:
+            raise TaskFileError(f'{file}:{number}: "part" must be train or test, not {part!r}; mend the line')
+        parts[part].append(Row(record["input"], record["output"]))
+    return Task(
+        name=str(description.get("task", file.stem)),
+        instruction=str(description.get("instruction", "")),
+        family=str(description.get("family", file.stem)),
+        split=str(description.get("split", "")),
+        train=tuple(parts["train"]),
+        test=tuple(parts["test"]),
+    )
+
+
+def read_tasks(places: Iterable[Path], *, split: str | None = None) -> list[Task]:
+    """All tasks of files and folders, by name; `split` keeps only that one."""
+    files: list[Path] = []
+    for place in places:
+        if place.is_dir():
+            files += sorted(place.glob("*.jsonl"))
+        elif place.exists():
+            files.append(place)
+        else:
+            raise TaskFileError(f"{place}: no such task file or folder; check the path")
+    tasks = [task for task in map(read_task, files) if split is None or task.split == split]
+    if not tasks:
+        raise TaskFileError(f"no task files (*.jsonl{f' of split {split}' if split else ''}) found; name another folder")
+    return sorted(tasks, key=lambda task: task.name)
+
+
+def split_families(tasks: Sequence[Task], share: float) -> tuple[list[Task], list[Task]]:
+    """(fit, validation) by whole families; a family's side depends on its name alone."""
+
+    def held_out(task: Task) -> bool:
+        return int(hashlib.sha256(task.family.encode()).hexdigest()[:8], 16) < share * 16**8
+
+    return [task for task in tasks if not held_out(task)], [task for task in tasks if held_out(task)]
+
+
+def _record(file: Path, number: int, line: str) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        raise TaskFileError(f"{file}:{number}: every line must be one JSON object ({error}); mend the line") from error
+    if not isinstance(record, dict):
+        raise TaskFileError(f"{file}:{number}: every line must be one JSON object, not {type(record).__name__}; mend it")
+    return record

@@ -1,0 +1,291 @@
+"""The training run: a recipe in, a generator folder out; killed at any moment, it goes on where it was.
+
+Every step draws its tasks, prompts and rows from a random generator seeded by the step's number, so a
+resumed run sees exactly what an uninterrupted one would have seen. A run's folder holds
+
+    recipe.json       what was asked for; another recipe is refused
+    checkpoint.pt     step, weights, optimiser (replaced as a whole)
+    curves.csv        loss of every logged step, validation rows beside; curves.png drawn from it
+    generator/        the finished generator
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from prompt2lora import bases
+from prompt2lora.errors import UsageError
+from prompt2lora.files import write_json
+from prompt2lora.generator.conditions import Encoder, pad
+from prompt2lora.generator.generator import Generator, GeneratorConfig, SetPooling
+from prompt2lora.home import home
+from prompt2lora.training import objectives, pairs
+from prompt2lora.training.packs import ChatFormat, stack
+from prompt2lora.training.recipe import Recipe, Stage
+from prompt2lora.training.tasks import Task, read_tasks, split_families
+from prompt2lora.training.teachers import Teachers
+from prompt2lora.versions import versions
+from prompt2lora.weights.layout import LoraLayout
+
+Report = Callable[[dict[str, Any]], None]
+_VALIDATION_ROWS = 24
+_VALIDATION_PROMPTS = 16
+
+
+class Run:
+    """A recipe with everything loaded that its steps need."""
+
+    def __init__(self, recipe: Recipe, folder: Path, report: Report) -> None:
+        self.recipe, self.folder, self.report = recipe, folder, report
+        self.device = bases.default_device()
+        self._claim()
+        tasks = read_tasks([Path(recipe.tasks)], split="train")
+        self.fit, self.validation = split_families(tasks, recipe.validation)
+        self.encoder = Encoder(recipe.encoder, cache=home() / "conditions.sqlite")
+        self.prompts = pairs.Prompts(tasks, self.encoder, most=recipe.prompts, known=recipe.known, seed=recipe.seed)
+        self.generator = self._generator().to(self.device)
+        self.layout = self.generator.config.layout
+        self.teachers = Teachers(Path(recipe.teachers), self.layout) if recipe.teachers else None
+        self.step, self.seconds = 0, 0.0
+        self._optimiser: tuple[int, torch.optim.Optimizer] | None = None
+        self._base: tuple[Any, ChatFormat] | None = None
+
+    def _claim(self) -> None:
+        file, wanted = self.folder / "recipe.json", json.loads(json.dumps(self.recipe.to_dict()))
+        if file.exists() and json.loads(file.read_text(encoding="utf-8")) != wanted:
+            raise UsageError(f"{self.folder} belongs to another recipe; name another folder or remove it")
+        write_json(file, wanted)
+
+    def _generator(self) -> Generator:
+        recipe = self.recipe
+        if recipe.start:
+            return Generator.from_pretrained(recipe.start).train().requires_grad_(True)
+        config = bases.load_config(recipe.base)
+        layout = LoraLayout.from_config(config, base_model=recipe.base, rank=recipe.rank, targets=recipe.targets)
+        sized = GeneratorConfig.sized(layout, encoder=recipe.encoder, **recipe.generator)
+        return Generator(sized, seed=recipe.seed)
+
+    @property
+    def base(self) -> tuple[Any, ChatFormat]:
+        """The frozen base and its chat format; loaded only if an objective asks for it."""
+        if self._base is None:
+            model, tokenizer = bases.load_base(self.recipe.base, device=self.device)
+            self._base = model, ChatFormat(tokenizer)
+        return self._base
+
+    def prepare(self) -> None:
+        """Encode every text that may be drawn (cached on disk), and standardise new conditions."""
+        everyone = [*self.fit, *self.validation]
+        self.encoder.remember(
+            self.prompts.texts(everyone),
+            lambda done, total: self.report({"encoded": done, "texts": total}),
+        )
+        if not self.recipe.start:
+            groups = [self.prompts.usual(task, _VALIDATION_PROMPTS) for task in self.fit]
+            conditions, mask = pad(groups)
+            statistics = torch.cat(
+                [SetPooling.statistics(conditions[at : at + 64], mask[at : at + 64]) for at in range(0, len(groups), 64)]
+            )
+            self.generator.pooling.standardise(statistics)
+
+    def train(self) -> Generator:
+        self._resume()
+        while self.step < self.recipe.steps:
+            began = time.monotonic()
+            stage, inside = self.recipe.stage_at(self.step)
+            record = self._update(stage, inside)
+            self.step += 1
+            last = self.step == self.recipe.steps
+            if last or self.step % self.recipe.validate_every == 0:
+                record |= self.validate()
+            self.seconds += time.monotonic() - began
+            if last or "own_bare" in record or self.step % self.recipe.log_every == 0:
+                self._log({"step": self.step, "seconds": round(self.seconds, 1), **record})
+            if last or self.step % self.recipe.save_every == 0:
+                self._save()
+        return self._finish()
+
+    def _update(self, stage: Stage, inside: int) -> dict[str, float]:
+        random = Random(f"{self.recipe.seed} {self.step}")
+        index = self.recipe.stages.index(stage)
+        optimiser = self._optimiser_of(index, stage)
+        rate = stage.learning_rate * _schedule(inside, stage)
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        self.generator.train()
+        losses, exact = self._losses(stage, random)
+        loss = losses.mean()
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = torch.nn.utils.clip_grad_norm_(self.generator.parameters(), stage.clip)
+        if not torch.isfinite(norm):
+            raise UsageError(f"step {self.step}: the gradient is not finite; lower learning_rate in the recipe")
+        optimiser.step()
+        return {"loss": float(loss.detach()), "exact": exact, "norm": float(norm), "rate": rate}
+
+    def _losses(self, stage: Stage, random: Random) -> tuple[Tensor, float]:
+        if stage.objective == "reconstruction":
+            if self.teachers is None:
+                raise UsageError('objective "reconstruction" needs teachers: name their folder in the recipe')
+            taught = [task for task in self.fit if task.name in self.teachers.names]
+            tasks = pairs.draw_tasks(taught, pairs.task_weights(taught), stage.tasks, random)
+            target = torch.stack([self.teachers.draw(task.name, random) for task in tasks]).to(self.device)
+            grid = self._grids([self.prompts.draw(task, random) for task in tasks])
+            return objectives.reconstruction(grid, target, self.teachers.weight.to(self.device)), float("nan")
+        model, chat = self.base
+        tasks = pairs.draw_tasks(self.fit, pairs.task_weights(self.fit), stage.tasks, random)
+        packs = [
+            pairs.draw_pack(task, chat, random, bare=random.random() < stage.bare, budget=stage.budget) for task in tasks
+        ]
+        batch = stack(packs, chat.tokenizer.pad_token_id or 0).to(self.device)
+        answers = objectives.end_to_end(
+            model, self.layout, self._grids([self.prompts.draw(task, random) for task in tasks]), batch
+        )
+        return answers.loss, float(answers.exact.mean())
+
+    def _grids(self, groups: Sequence[Tensor]) -> Tensor:
+        conditions, mask = pad(groups)
+        mixed = torch.autocast(self.device, dtype=torch.bfloat16) if self.device != "mps" else nullcontext()
+        with mixed:
+            grid: Tensor = self.generator(conditions.to(self.device), mask.to(self.device))
+        return grid
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Loss and exact match on the held-out training tasks: own prompts, full and bare; wrong prompts, bare."""
+        model, chat = self.base
+        self.generator.eval()
+        result: dict[str, list[float]] = {}
+        tasks = self.validation
+        own = [self.prompts.usual(task, _VALIDATION_PROMPTS) for task in tasks]
+        wrong = [*own[len(own) // 2 :], *own[: len(own) // 2]]
+        for arm, groups, bare in (("own_full", own, False), ("own_bare", own, True), ("wrong_bare", wrong, True)):
+            for at in range(0, len(tasks), 8):
+                packs = [
+                    pairs.make_pack(task, task.test[:_VALIDATION_ROWS], chat, bare=bare, budget=256)
+                    for task in tasks[at : at + 8]
+                ]
+                batch = stack(packs, chat.tokenizer.pad_token_id or 0).to(self.device)
+                answers = objectives.end_to_end(model, self.layout, self._grids(groups[at : at + 8]), batch)
+                result.setdefault(f"{arm}_loss", []).extend(answers.loss.tolist())
+                result.setdefault(arm, []).extend(answers.exact.tolist())
+        return {key: sum(values) / len(values) for key, values in result.items()}
+
+    def _optimiser_of(self, index: int, stage: Stage) -> torch.optim.Optimizer:
+        if self._optimiser is None or self._optimiser[0] != index:
+            decay = [p for p in self.generator.parameters() if p.ndim > 1]
+            rest = [p for p in self.generator.parameters() if p.ndim <= 1]
+            groups = [{"params": decay, "weight_decay": stage.weight_decay}, {"params": rest, "weight_decay": 0.0}]
+            self._optimiser = index, torch.optim.AdamW(groups, lr=stage.learning_rate, betas=(0.9, 0.98))
+        return self._optimiser[1]
+
+    def _save(self) -> None:
+        assert self._optimiser is not None
+        index, optimiser = self._optimiser
+        aside = self.folder / ".checkpoint.pt"
+        torch.save(
+            {
+                "step": self.step,
+                "seconds": self.seconds,
+                "generator": self.generator.state_dict(),
+                "stage": index,
+                "optimiser": optimiser.state_dict(),
+            },
+            aside,
+        )
+        os.replace(aside, self.folder / "checkpoint.pt")
+
+    def _resume(self) -> None:
+        file = self.folder / "checkpoint.pt"
+        if not file.exists():
+            return
+        saved = torch.load(file, map_location=self.device, weights_only=True)
+        self.generator.load_state_dict(saved["generator"])
+        self.step, self.seconds = saved["step"], saved["seconds"]
+        self._optimiser_of(saved["stage"], self.recipe.stages[saved["stage"]]).load_state_dict(saved["optimiser"])
+        self.report({"resumed_at": self.step})
+
+    def _log(self, record: dict[str, Any]) -> None:
+        file = self.folder / "curves.csv"
+        columns = ["step", "seconds", "loss", "exact", "norm", "rate"]
+        columns += [f"{arm}{kind}" for arm in ("own_full", "own_bare", "wrong_bare") for kind in ("", "_loss")]
+        new = not file.exists()
+        with file.open("a", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, columns)
+            if new:
+                writer.writeheader()
+            writer.writerow({key: round(v, 5) if isinstance(v, float) else v for key, v in record.items()})
+        self.report({**record, "steps": self.recipe.steps})
+        if "own_bare" in record:
+            draw_curves(file, self.folder / "curves.png")
+
+    def _finish(self) -> Generator:
+        generator = self.generator.eval().requires_grad_(False).cpu()
+        earlier = generator.provenance
+        generator.provenance = {
+            "recipe": self.recipe.to_dict(),
+            "base_weights_sha256": bases.weights_digest(self.recipe.base),
+            "fit_tasks": len(self.fit),
+            "validation_tasks": [task.name for task in self.validation],
+            "steps": self.step,
+            "hours": round(self.seconds / 3600, 2),
+            "versions": versions(),
+            **({"start": earlier} if earlier else {}),
+        }
+        target = self.folder / "generator"
+        if not target.exists():
+            generator.save_pretrained(target)
+        return generator
+
+
+def train(recipe: Recipe, folder: Path, report: Report = lambda record: None) -> Generator:
+    """Train by a recipe, or go on with the run that `folder` holds; returns the finished generator.
+
+    `report` gets one dictionary per logged step. Raises UsageError for a folder of another recipe.
+    """
+    run = Run(recipe, folder, report)
+    run.prepare()
+    return run.train()
+
+
+def draw_curves(table: Path, picture: Path) -> None:
+    """Loss and validation curves as a PNG; silently nothing if matplotlib is not installed."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return
+    with table.open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for axes, columns in ((left, ("loss", "own_full_loss", "own_bare_loss", "wrong_bare_loss")), (right, ("exact", "own_full", "own_bare", "wrong_bare"))):
+        for column in columns:
+            points = [(int(row["step"]), float(row[column])) for row in rows if row[column] not in ("", "nan")]
+            if points:
+                axes.plot(*zip(*points, strict=True), label=column.replace("_", " "), linewidth=1, alpha=0.8)
+        axes.set_xlabel("step")
+        axes.legend()
+    left.set_ylabel("loss per answer token")
+    right.set_ylabel("exact match")
+    figure.savefig(picture, dpi=120)
+
+
+def _schedule(step: int, stage: Stage) -> float:
+    """Linear warm-up, then a cosine down to a twentieth."""
+    if step < stage.warmup:
+        return (step + 1) / stage.warmup
+    progress = torch.tensor((step - stage.warmup) / max(1, stage.steps - stage.warmup))
+    return float(0.05 + 0.95 * 0.5 * (1 + torch.cos(progress * torch.pi)))
+
+

@@ -1,0 +1,25 @@
+"""What a result depends on besides its inputs: versions and hardware, for every file that states a figure."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+from prompt2lora import __version__
+
+
+def versions() -> dict[str, str]:
+    found = {"prompt2lora": __version__, "python": platform.python_version()}
+    for package in ("torch", "transformers", "peft"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "missing"
+    return found
+
+
+def hardware() -> dict[str, str | int]:
+    """Processor, usable cores and system, without names of this machine."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return {"machine": platform.machine(), "system": platform.system(), "cores": cores}

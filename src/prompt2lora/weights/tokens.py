@@ -1,0 +1,71 @@
+"""The weight grid of an adapter <-> its named LoRA matrices, exactly, in both directions.
+
+In and out: tensors. It knows no files and no text. Names are those of PEFT:
+`base_model.model.<module path>.lora_A.weight` (rank, in) and `.lora_B.weight` (out, rank).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from prompt2lora.errors import DamagedFile
+from prompt2lora.weights.layout import LoraLayout, Target
+
+
+class Factors(NamedTuple):
+    """One module's LoRA for a batch of adapters; `b` is transposed, so that both have the rank first."""
+
+    a: Float[Tensor, "batch rank in"]
+    b: Float[Tensor, "batch rank out"]
+
+
+def weight_name(module_path: str, side: str) -> str:
+    return f"base_model.model.{module_path}.lora_{side}.weight"
+
+
+def factors(grid: Float[Tensor, "batch layers rows cols"], layout: LoraLayout) -> dict[str, Factors]:
+    """Module path -> its factors, as views of the grid where memory allows."""
+    sides: dict[tuple[Target, str], Tensor] = {}
+    for block in layout.blocks:
+        rows = grid[:, :, block.start : block.stop]
+        sides[block.target, block.side] = rows.reshape(*grid.shape[:2], layout.rank, block.width)
+    return {
+        path: Factors(sides[target, "A"][:, layer], sides[target, "B"][:, layer])
+        for layer, target, path in layout.module_paths()
+    }
+
+
+def decode(grid: Float[Tensor, "layers rows cols"], layout: LoraLayout) -> dict[str, Tensor]:
+    """Weight grid -> PEFT state dict."""
+    state = {}
+    for path, factor in factors(grid[None], layout).items():
+        state[weight_name(path, "A")] = factor.a[0].contiguous()
+        state[weight_name(path, "B")] = factor.b[0].T.contiguous()
+    return state
+
+
+def encode(state: Mapping[str, Tensor], layout: LoraLayout) -> Float[Tensor, "layers rows cols"]:
+    """PEFT state dict -> weight grid; the exact inverse of `decode`.
+
+    Raises DamagedFile if a matrix is missing, too many, or of another shape than the layout says.
+    """
+    expected = {weight_name(path, side) for _, _, path in layout.module_paths() for side in "AB"}
+    if state.keys() != expected:
+        wrong = sorted(expected ^ state.keys())[0]
+        raise DamagedFile(f"an adapter must hold exactly the layout's matrices; {wrong} is missing or unknown")
+    layers = []
+    for layer in range(layout.layers):
+        rows = []
+        for block in layout.blocks:
+            name = weight_name(f"{layout.stem}.{layer}.{block.target.path}", block.side)
+            matrix = state[name] if block.side == "A" else state[name].T
+            if tuple(matrix.shape) != (layout.rank, block.width):
+                raise DamagedFile(f"{name}: shape {tuple(state[name].shape)} does not fit rank {layout.rank}")
+            rows.append(matrix.reshape(-1, layout.cols))
+        layers.append(torch.cat(rows))
+    return torch.stack(layers)
