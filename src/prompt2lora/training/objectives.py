@@ -24,7 +24,9 @@ class Answers(NamedTuple):
     exact: Float[Tensor, " batch"]
 
 
-def end_to_end(model: Any, layout: LoraLayout, grid: Float[Tensor, "batch layers rows cols"], packs: PackBatch) -> Answers:
+def end_to_end(
+    model: Any, layout: LoraLayout, grid: Float[Tensor, "batch layers rows cols"], packs: PackBatch
+) -> Answers:
     """Task loss of one pack per adapter. Logits are computed at the answers' places only."""
     with adapted(model, grid, layout):
         hidden = model.get_decoder()(

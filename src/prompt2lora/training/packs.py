@@ -67,7 +67,7 @@ def pack_rows(prompts: Sequence[list[int]], answers: Sequence[list[int]], budget
     """Pack as many rows as fit into `budget` tokens, in order, at least one (the shortest if none fits)."""
     fits = [i for i in range(len(prompts)) if len(prompts[i]) + len(answers[i]) <= budget]
     chosen = fits or [min(range(len(prompts)), key=lambda i: len(prompts[i]) + len(answers[i]))]
-    shared = _common_length([prompts[i] for i in chosen])
+    shared = common_length([prompts[i] for i in chosen])
     pack = Pack(list(prompts[chosen[0]][:shared]), list(range(shared)), [_SHARED] * shared, [], [], [])
     for row, i in enumerate(chosen):
         own = [*prompts[i][shared:], *answers[i][:-1]]
@@ -116,7 +116,7 @@ def stack(packs: Sequence[Pack], padding: int) -> PackBatch:
     )
 
 
-def _common_length(prompts: Sequence[list[int]]) -> int:
+def common_length(prompts: Sequence[list[int]]) -> int:
     """Length of the common beginning; every prompt keeps at least one token of its own."""
     length = min(map(len, prompts)) - 1
     for at in range(length):

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from random import Random
 
-
-
 from torch import Tensor
 
 from prompt2lora.generator.conditions import Encoder
@@ -94,5 +92,3 @@ def draw_tasks(tasks: Sequence[Task], weights: Sequence[float], count: int, rand
     keys = [random.random() ** (1 / weight) for weight in weights]  # Efraimidis and Spirakis 2006
     order = sorted(range(len(tasks)), key=lambda i: -keys[i])
     return [tasks[order[i % len(order)]] for i in range(count)]
-
-

@@ -101,4 +101,6 @@ def _refuse_unknown(file: Path, data: dict[str, Any], kind: type) -> None:
     known = {item.name for item in fields(kind)}
     for key in data:
         if key not in known:
-            raise UsageError(f"{file}: unknown key {key!r}; {kind.__name__.lower()} keys are {', '.join(sorted(known))}")
+            raise UsageError(
+                f"{file}: unknown key {key!r}; {kind.__name__.lower()} keys are {', '.join(sorted(known))}"
+            )

@@ -84,7 +84,9 @@ def read_tasks(places: Iterable[Path], *, split: str | None = None) -> list[Task
             raise TaskFileError(f"{place}: no such task file or folder; check the path")
     tasks = [task for task in map(read_task, files) if split is None or task.split == split]
     if not tasks:
-        raise TaskFileError(f"no task files (*.jsonl{f' of split {split}' if split else ''}) found; name another folder")
+        raise TaskFileError(
+            f"no task files (*.jsonl{f' of split {split}' if split else ''}) found; name another folder"
+        )
     return sorted(tasks, key=lambda task: task.name)
 
 
@@ -103,5 +105,7 @@ def _record(file: Path, number: int, line: str) -> dict[str, Any]:
     except ValueError as error:
         raise TaskFileError(f"{file}:{number}: every line must be one JSON object ({error}); mend the line") from error
     if not isinstance(record, dict):
-        raise TaskFileError(f"{file}:{number}: every line must be one JSON object, not {type(record).__name__}; mend it")
+        raise TaskFileError(
+            f"{file}:{number}: every line must be one JSON object, not {type(record).__name__}; mend it"
+        )
     return record

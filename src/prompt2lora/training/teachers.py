@@ -1,4 +1,190 @@
-"""A folder of teacher LoRAs, read for training."""
+"""Teacher LoRAs: one short training per task, all from the same initial A, with snapshots; and reading them.
+
+In: tasks. Out: a folder with one subfolder a task, which holds PEFT folders `step-N` and `teacher.json`.
+A task's folder appears only when it is complete, so a killed collection goes on with the next task.
+A teacher that does not learn is marked (`"learned": false`) and not read for training.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from random import Random
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from prompt2lora import bases
+from prompt2lora.errors import DamagedFile, UsageError
+from prompt2lora.files import new_folder, read_safetensors, write_json
+from prompt2lora.training import objectives, pairs
+from prompt2lora.training.packs import ChatFormat, stack
+from prompt2lora.training.tasks import Task
+from prompt2lora.versions import hardware, versions
+from prompt2lora.weights.adapter import WEIGHTS, Adapter
+from prompt2lora.weights.layout import TARGETS, LoraLayout
+from prompt2lora.weights.tokens import encode
+
+MANIFEST = "manifest.json"
+_HELD_OUT = 24  # training rows kept for the validation score; test rows are never touched
+
+
+@dataclass(frozen=True)
+class TeacherOptions:
+    """snapshots   how many of the last checkpoints are kept, `every` steps apart
+    budget      tokens per step
+    bare        probability that a step leaves the instruction out, so that a teacher serves both forms
+    least_gain  gain in validation exact match below which a teacher has not learned
+    """
+
+    base: str = bases.DEFAULT_BASE
+    rank: int = 8
+    targets: tuple[str, ...] = TARGETS
+    steps: int = 48
+    snapshots: int = 1
+    every: int = 4
+    budget: int = 512
+    bare: float = 0.5
+    learning_rate: float = 2e-3
+    least_gain: float = 0.1
+    seed: int = 0
+
+
+def initial_grid(layout: LoraLayout, seed: int) -> Float[Tensor, "layers rows cols"]:
+    """The shared start of all teachers: A uniform within 1 / sqrt(in), B zero."""
+    random = torch.Generator().manual_seed(seed)
+    grid = torch.zeros(layout.shape)
+    for block in layout.blocks:
+        if block.side == "A":
+            rows = grid[:, block.start : block.stop]
+            rows.copy_((torch.rand(rows.shape, generator=random) * 2 - 1) * block.width**-0.5)
+    return grid
+
+
+def collect(
+    tasks: Sequence[Task],
+    folder: Path,
+    options: TeacherOptions,
+    report: Callable[[dict[str, Any]], None] = lambda record: None,
+) -> list[dict[str, Any]]:
+    """Train what is missing; returns the manifest. Raises UsageError if the folder was made with other options."""
+    _claim(folder, options)
+    config = bases.load_config(options.base)
+    layout = LoraLayout.from_config(config, base_model=options.base, rank=options.rank, targets=options.targets)
+    missing = [task for task in tasks if not (folder / task.name).is_dir()]
+    if missing:
+        model, tokenizer = bases.load_base(options.base)
+        chat = ChatFormat(tokenizer)
+        for number, task in enumerate(missing, 1):
+            record = _teach(task, model, chat, layout, folder / task.name, options)
+            report({"done": number, "of": len(missing), **record})
+    manifest = [_record(folder / task.name) for task in tasks]
+    write_json(folder / MANIFEST, {"teachers": manifest, "versions": versions(), "hardware": hardware()})
+    return manifest
+
+
+def _claim(folder: Path, options: TeacherOptions) -> None:
+    file, wanted = folder / "options.json", json.loads(json.dumps(asdict(options)))
+    if file.exists() and json.loads(file.read_text(encoding="utf-8")) != wanted:
+        raise UsageError(f"{folder} was collected with other options; name another folder or remove it")
+    write_json(file, wanted)
+
+
+def _teach(
+    task: Task, model: Any, chat: ChatFormat, layout: LoraLayout, folder: Path, options: TeacherOptions
+) -> dict[str, Any]:
+    began = time.monotonic()
+    rows = list(task.train)
+    Random(f"{options.seed} {task.name}").shuffle(rows)
+    held_out, fit = rows[:_HELD_OUT], rows[_HELD_OUT:]
+    padding, device = chat.tokenizer.pad_token_id or 0, model.device
+
+    def answers_on(chosen: Sequence[Any], grid: Tensor, bare: bool, budget: int) -> objectives.Answers:
+        batch = stack([pairs.make_pack(task, chosen, chat, bare=bare, budget=budget)], padding).to(device)
+        return objectives.end_to_end(model, layout, grid[None], batch)
+
+    def validated(grid: Tensor) -> float:
+        with torch.no_grad():
+            return float(answers_on(held_out, grid, False, 2048).exact)
+
+    grid = initial_grid(layout, options.seed).to(device).requires_grad_()
+    before = validated(grid.detach())
+    optimiser = torch.optim.AdamW([grid], lr=options.learning_rate, weight_decay=0.0)
+    losses: list[float] = []
+    kept = {options.steps - i * options.every for i in range(options.snapshots)}
+    with new_folder(folder) as aside:
+        for step in range(1, options.steps + 1):
+            for group in optimiser.param_groups:
+                group["lr"] = options.learning_rate * min(1.0, step / 6, 2 * (1 - step / (options.steps + 1)) + 0.05)
+            random = Random(f"{options.seed} {task.name} {step}")
+            chosen = random.sample(fit, min(len(fit), 48))
+            loss = answers_on(chosen, grid, random.random() < options.bare, options.budget).loss.mean()
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_([grid], 1.0)
+            optimiser.step()
+            losses.append(float(loss.detach()))
+            if step in kept:
+                origin = {"teacher": task.name, "step": step, "seed": options.seed}
+                Adapter(layout, grid.detach().cpu(), origin).save(aside / f"step-{step:04d}")
+        after = validated(grid.detach())
+        record = {
+            "task": task.name,
+            "family": task.family,
+            "digest": task.digest,
+            "seconds": round(time.monotonic() - began, 1),
+            "loss": round(sum(losses[-8:]) / len(losses[-8:]), 4),
+            "validation_before": round(before, 4),
+            "validation": round(after, 4),
+            "learned": after - before >= options.least_gain,
+        }
+        write_json(aside / "teacher.json", record)
+    return record
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    try:
+        record: dict[str, Any] = json.loads((folder / "teacher.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DamagedFile(f"{folder} is not a complete teacher ({error}); remove it and collect again") from error
+    return record
+
+
 class Teachers:
-    def __init__(self, folder: Path, layout) -> None: ...
+    """The learned teachers of a collection, as weight grids.
+
+    `weight` (layers rows 1) is the inverse variance of a row over the teachers, with mean one: rows of B,
+    which are small, count as much as rows of A.
+    """
+
+    def __init__(self, folder: Path, layout: LoraLayout) -> None:
+        try:
+            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["teachers"]
+        except (OSError, ValueError, KeyError) as error:
+            raise UsageError(f"{folder} holds no manifest of teachers ({error}); run `prompt2lora collect`") from error
+        self.layout = layout
+        self.folders = {
+            record["task"]: sorted((folder / record["task"]).glob("step-*")) for record in manifest if record["learned"]
+        }
+        if not self.folders:
+            raise UsageError(f"{folder} holds no teacher that learned; collect with more steps")
+        self.names = frozenset(self.folders)
+        self._grids: dict[Path, Tensor] = {}
+        everyone = torch.stack([self.grid(folders[-1]) for folders in self.folders.values()])
+        power = everyone.var(0, unbiased=False).mean(-1, keepdim=True) + 1e-12
+        self.weight = (1 / power) / (1 / power).mean()
+
+    def grid(self, folder: Path) -> Tensor:
+        if folder not in self._grids:
+            state, _ = read_safetensors(folder / WEIGHTS)
+            self._grids[folder] = encode(state, self.layout).half()
+        return self._grids[folder].float()
+
+    def draw(self, name: str, random: Random) -> Float[Tensor, "layers rows cols"]:
+        """One of the task's snapshots."""
+        return self.grid(random.choice(self.folders[name]))

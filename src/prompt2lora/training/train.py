@@ -33,7 +33,7 @@ from prompt2lora.home import home
 from prompt2lora.training import objectives, pairs
 from prompt2lora.training.packs import ChatFormat, stack
 from prompt2lora.training.recipe import Recipe, Stage
-from prompt2lora.training.tasks import Task, read_tasks, split_families
+from prompt2lora.training.tasks import read_tasks, split_families
 from prompt2lora.training.teachers import Teachers
 from prompt2lora.versions import versions
 from prompt2lora.weights.layout import LoraLayout
@@ -93,10 +93,7 @@ class Run:
         )
         if not self.recipe.start:
             groups = [self.prompts.usual(task, _VALIDATION_PROMPTS) for task in self.fit]
-            conditions, mask = pad(groups)
-            statistics = torch.cat(
-                [SetPooling.statistics(conditions[at : at + 64], mask[at : at + 64]) for at in range(0, len(groups), 64)]
-            )
+            statistics = torch.cat([SetPooling.statistics(*pad([group])) for group in groups])
             self.generator.pooling.standardise(statistics)
 
     def train(self) -> Generator:
@@ -146,7 +143,8 @@ class Run:
         model, chat = self.base
         tasks = pairs.draw_tasks(self.fit, pairs.task_weights(self.fit), stage.tasks, random)
         packs = [
-            pairs.draw_pack(task, chat, random, bare=random.random() < stage.bare, budget=stage.budget) for task in tasks
+            pairs.draw_pack(task, chat, random, bare=random.random() < stage.bare, budget=stage.budget)
+            for task in tasks
         ]
         batch = stack(packs, chat.tokenizer.pad_token_id or 0).to(self.device)
         answers = objectives.end_to_end(
@@ -269,9 +267,12 @@ def draw_curves(table: Path, picture: Path) -> None:
         rows = list(csv.DictReader(stream))
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for axes, columns in ((left, ("loss", "own_full_loss", "own_bare_loss", "wrong_bare_loss")), (right, ("exact", "own_full", "own_bare", "wrong_bare"))):
+    losses = ("loss", "own_full_loss", "own_bare_loss", "wrong_bare_loss")
+    matches = ("exact", "own_full", "own_bare", "wrong_bare")
+    for axes, columns in ((left, losses), (right, matches)):
         for column in columns:
-            points = [(int(row["step"]), float(row[column])) for row in rows if row[column] not in ("", "nan")]
+            known = [row for row in rows if row[column] not in ("", "nan")]
+            points = [(int(row["step"]), float(row[column])) for row in known]
             if points:
                 axes.plot(*zip(*points, strict=True), label=column.replace("_", " "), linewidth=1, alpha=0.8)
         axes.set_xlabel("step")
@@ -287,5 +288,3 @@ def _schedule(step: int, stage: Stage) -> float:
         return (step + 1) / stage.warmup
     progress = torch.tensor((step - stage.warmup) / max(1, stage.steps - stage.warmup))
     return float(0.05 + 0.95 * 0.5 * (1 + torch.cos(progress * torch.pi)))
-
-

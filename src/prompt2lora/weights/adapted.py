@@ -57,5 +57,3 @@ def probe(model: nn.Module, grid: Tensor, layout: LoraLayout, input_ids: Tensor)
 def frozen(model: nn.Module) -> nn.Module:
     """The model in evaluation mode with no parameter asking for a gradient."""
     return model.eval().requires_grad_(False)
-
-

@@ -109,7 +109,7 @@ class LoraLayout:
             raise LayoutError(f"the base has no module named {', '.join(sorted(missing))}; leave it out of the targets")
         for index, layer in enumerate(found):
             if layer != found[0]:
-                raise LayoutError(f"layers must be alike, layer {index} differs from layer 0; this base is not supported")
+                raise LayoutError(f"layers must be alike and layer {index} differs from layer 0; name another base")
         widths = [n for target in found[0] for n in (target.in_features, target.out_features)]
         return cls(
             base_model=base_model,

@@ -1,0 +1,257 @@
+"""The command line: one thin command a verb. `--help` loads no torch; results go to stdout, all else to stderr.
+
+Exit codes: 0 done, 1 it could not be done (or was interrupted), 2 the request was wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from prompt2lora import __version__
+from prompt2lora.errors import Prompt2LoraError, UsageError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="A handful of unlabelled prompts in, a LoRA adapter out: seconds, no training.",
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+GeneratorOption = Annotated[
+    str | None, typer.Option("--generator", help="Generator folder or hub id; default: the released one.")
+]
+BaseOption = Annotated[
+    str | None, typer.Option("--base", help="Base model: hub id or local folder; default: the generator's.")
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def generate(
+    prompts: Annotated[Path, typer.Option(help="Prompts of the job: text (one a line), JSONL or CSV.")],
+    out: Annotated[Path, typer.Option(help="Folder to write the adapter to; must not exist.")],
+    instruction: Annotated[str, typer.Option(help="Put this instruction before every prompt.")] = "",
+    generator: GeneratorOption = None,
+    base: BaseOption = None,
+    as_json: Json = False,
+) -> None:
+    """Make an adapter from a handful of unlabelled prompts of a job."""
+    from prompt2lora.prompts import read_prompts
+
+    texts = read_prompts(prompts, instruction)
+    if out.exists():
+        raise UsageError(f"the output folder must not exist yet; {out} does: name another one or remove it")
+    with _working("making the adapter"):
+        from prompt2lora import verbs
+
+        made = verbs.generate(texts, out, generator=generator, base=base)
+    if as_json:
+        _print_json(made.to_dict())
+    else:
+        steps = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in made.seconds.items())
+        print(f"{made.adapter}: {made.parameters:,} parameters from {made.prompts} prompts ({steps})")
+        print(f'Try it: prompt2lora ask --adapter {made.adapter} "your text"')
+
+
+@app.command()
+def ask(
+    text: Annotated[str, typer.Argument(help="What to ask; - reads it from standard input.")],
+    adapter: Annotated[Path | None, typer.Option(help="Adapter folder; without it the base answers.")] = None,
+    base: BaseOption = None,
+    longest: Annotated[int, typer.Option(min=1, max=4096, help="Most tokens of the answer.")] = 128,
+    as_json: Json = False,
+) -> None:
+    """Ask the base model, through an adapter or without."""
+    if text == "-":
+        text = sys.stdin.read()
+    with _working("answering"):
+        from prompt2lora import verbs
+
+        answer = verbs.ask(adapter, text, base=base, longest=longest)
+    if as_json:
+        _print_json({"answer": answer, "adapter": str(adapter) if adapter else None})
+    else:
+        print(answer)
+
+
+@app.command()
+def benchmark(
+    tasks: Annotated[list[Path], typer.Option(help="Task files or folders of them (repeat for more).")],
+    out: Annotated[Path, typer.Option(help="Result file (JSON); must not exist.")],
+    arms: Annotated[str, typer.Option(help="Which arms, with commas.")] = "base,generated,wrong-prompt",
+    forms: Annotated[str, typer.Option(help="Which forms, with commas: full, bare.")] = "full,bare",
+    limit: Annotated[int | None, typer.Option(min=1, help="Most test rows per task.")] = None,
+    prompts_per_task: Annotated[int, typer.Option(min=1, help="Prompts that make an adapter.")] = 16,
+    seed: Annotated[int, typer.Option(help="Seed of the choice of prompts.")] = 0,
+    split: Annotated[str | None, typer.Option(help="Only tasks of this split.")] = None,
+    generator: GeneratorOption = None,
+    base: BaseOption = None,
+    as_json: Json = False,
+) -> None:
+    """Score the base, the generated adapters and controls on task files."""
+    from prompt2lora.training.tasks import read_tasks
+
+    read_tasks(tasks, split=split)  # a broken file is told before anything heavy is loaded
+    with _working("judging") as show:
+        from prompt2lora import verbs
+
+        result = verbs.benchmark(
+            list(tasks),
+            arms=_listed(arms),
+            forms=_listed(forms),
+            out=out,
+            generator=generator,
+            base=base,
+            limit=limit,
+            prompts_per_task=prompts_per_task,
+            seed=seed,
+            split=split,
+            progress=show,
+        )
+    if as_json:
+        _print_json(result)
+    else:
+        _print_scores(result)
+
+
+@app.command()
+def collect(
+    tasks: Annotated[list[Path], typer.Option(help="Task files or folders; those of split train are taken.")],
+    out: Annotated[Path, typer.Option(help="Folder of the teachers; an unfinished one is gone on with.")],
+    base: Annotated[str | None, typer.Option(help="Base model: hub id or local folder.")] = None,
+    rank: Annotated[int, typer.Option(help="Rank of the LoRAs: 8, 16, 32 or 64.")] = 8,
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps per teacher.")] = 48,
+    snapshots: Annotated[int, typer.Option(min=1, help="Checkpoints kept per teacher.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the shared start and of the rows.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Train a teacher LoRA for every training task (resumable)."""
+    with _working("training teachers") as show:
+        from prompt2lora import verbs
+        from prompt2lora.bases import DEFAULT_BASE
+        from prompt2lora.training.teachers import TeacherOptions
+
+        options = TeacherOptions(base=base or DEFAULT_BASE, rank=rank, steps=steps, snapshots=snapshots, seed=seed)
+        manifest = verbs.collect(list(tasks), out, options=options, report=lambda record: show(_line(record)))
+    learned = sum(record["learned"] for record in manifest)
+    if as_json:
+        _print_json({"teachers": manifest, "learned": learned})
+    else:
+        print(f"{out}: {len(manifest)} teachers, {learned} learned")
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Option(help="The run as a TOML file; see recipes/.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run; an unfinished one is gone on with.")],
+    as_json: Json = False,
+) -> None:
+    """Train a generator by a recipe (resumable)."""
+    from prompt2lora.training.recipe import read_recipe
+
+    wanted = read_recipe(recipe)
+    with _working("training") as show:
+        from prompt2lora import verbs
+
+        made = verbs.train(wanted, out, report=lambda record: show(_line(record)))
+    if as_json:
+        _print_json({"generator": str(out / "generator"), "provenance": made.provenance})
+    else:
+        print(f"{out / 'generator'}: {made.trained_parameters:,} parameters, {made.provenance['steps']} steps")
+
+
+@app.command()
+def doctor(generator: GeneratorOption = None, as_json: Json = False) -> None:
+    """Check base, encoder, generator, versions and memory, and say what to do."""
+    with _working("looking"):
+        from prompt2lora import verbs
+
+        found = verbs.doctor(generator)
+    if as_json:
+        _print_json({"checks": found})
+    else:
+        for check in found:
+            print(f"{'ok ' if check['state'] == 'good' else 'BAD'}  {check['check']:<10} {check['found']}")
+    if any(check["state"] == "bad" for check in found):
+        raise typer.Exit(1)
+
+
+class _working:  # noqa: N801
+    """What is being done, on stderr: a spinner in a terminal, plain lines elsewhere."""
+
+    def __init__(self, what: str) -> None:
+        from rich.console import Console
+
+        self.console = Console(stderr=True)
+        self.status = self.console.status(f"{what} ...")
+
+    def __enter__(self) -> Any:
+        if self.console.is_terminal:
+            self.status.start()
+        return lambda line: self.console.print(line, markup=False, highlight=False)
+
+    def __exit__(self, *_: object) -> None:
+        self.status.stop()
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _line(record: dict[str, Any]) -> str:
+    shown = {key: f"{value:.4g}" if isinstance(value, float) else str(value) for key, value in record.items()}
+    return "  ".join(f"{key} {value}" for key, value in shown.items())
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _print_scores(result: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    for form, arms in result["mean"].items():
+        table = Table(title=f"exact match, {form} form, {len(result['tasks'])} tasks")
+        for column in ("arm", "mean", "95 % interval"):
+            table.add_column(column)
+        for arm, cell in {**arms, **result["difference"][form]}.items():
+            table.add_row(arm, f"{cell['score']:.3f}", f"{cell['low']:.3f} to {cell['high']:.3f}")
+        Console().print(table)
+
+
+def main() -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        app()
+    except Prompt2LoraError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except MemoryError:
+        print("error: not enough memory; close other programs (see `prompt2lora doctor`)", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""Prompts -> answers by batched greedy decoding, with or without an adapter.
+
+In: a base model, prompts, optionally one adapter. Out: one text per prompt. What all prompts of a batch
+begin with (system text, instruction) is computed once; finished rows leave the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from prompt2lora.training.packs import ChatFormat, common_length
+from prompt2lora.weights.adapted import adapted
+from prompt2lora.weights.layout import LoraLayout
+
+BATCH = 64
+
+
+@torch.inference_mode()
+def answers(
+    model: Any,
+    chat: ChatFormat,
+    prompts: Sequence[str],
+    *,
+    layout: LoraLayout | None = None,
+    grid: Tensor | None = None,
+    longest: int = 64,
+) -> list[str]:
+    """Greedy answers of at most `longest` tokens; with `grid` (layers rows cols) through that adapter."""
+    ids = chat.prompt_ids(prompts)
+    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+    found: dict[int, list[int]] = {}
+    context = adapted(model, grid[None], layout) if grid is not None and layout is not None else nullcontext()
+    with context:
+        for at in range(0, len(order), BATCH):
+            chosen = order[at : at + BATCH]
+            found.update(zip(chosen, _greedy(model, [ids[i] for i in chosen], chat, longest), strict=True))
+    return [chat.tokenizer.decode(found[i], skip_special_tokens=True).strip() for i in range(len(ids))]
+
+
+def _greedy(model: Any, ids: list[list[int]], chat: ChatFormat, longest: int) -> list[list[int]]:
+    from transformers import DynamicCache
+
+    device, end = model.device, chat.tokenizer.eos_token_id
+    shared = common_length(ids)
+    cache = DynamicCache(config=model.config)
+    if shared:
+        model(input_ids=torch.tensor([ids[0][:shared]], device=device), past_key_values=cache, logits_to_keep=1)
+        cache.batch_repeat_interleave(len(ids))
+    tails = [row[shared:] for row in ids]
+    width = max(map(len, tails))
+    tokens = torch.tensor([[end] * (width - len(tail)) + tail for tail in tails], device=device)
+    mask = torch.ones(len(ids), shared + width, dtype=torch.long, device=device)
+    for row, tail in enumerate(tails):
+        mask[row, shared : shared + width - len(tail)] = 0
+    positions = (mask.cumsum(-1) - 1).clamp_min(0)[:, shared:]
+    written: list[list[int]] = [[] for _ in ids]
+    active = list(range(len(ids)))
+    for _ in range(longest):
+        logits = model(
+            input_ids=tokens, attention_mask=mask, position_ids=positions, past_key_values=cache, logits_to_keep=1
+        ).logits[:, -1]
+        picked = logits.argmax(-1)
+        for row, token in zip(active, picked.tolist(), strict=True):
+            if token != end:
+                written[row].append(token)
+        keep = (picked != end).nonzero().flatten()
+        if not len(keep):
+            break
+        if len(keep) < len(active):
+            active = [active[i] for i in keep.tolist()]
+            cache.batch_select_indices(keep)
+            picked, mask, positions = picked[keep], mask[keep], positions[keep]
+        tokens = picked[:, None]
+        mask = torch.cat([mask, mask.new_ones(len(active), 1)], dim=1)
+        positions = positions[:, -1:] + 1
+    return written

@@ -1,0 +1,101 @@
+"""A user's prompt file -> a list of prompts: text (one a line), JSONL or CSV. Standard library only.
+
+In: a path. Out: non-empty texts, in order. It refuses what is not text, empty, or too long to be a prompt.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+from prompt2lora.errors import PromptsError
+
+LONGEST = 20_000
+_COLUMNS = ("prompt", "input", "text")
+
+
+def read_prompts(file: Path, instruction: str = "") -> list[str]:
+    """The prompts of a file; `instruction`, if given, stands before each, with a blank line between.
+
+    JSONL: a text a line, or an object with "prompt", or with "input" and perhaps "instruction" (a task file
+    is fine: its answers are not read). CSV: the column prompt, input or text, else the first column.
+    Raises PromptsError.
+    """
+    text = _text(file)
+    suffix = file.suffix.lower()
+    if suffix in (".jsonl", ".ndjson"):
+        prompts = _from_jsonl(file, text)
+    elif suffix == ".csv":
+        prompts = _from_csv(text)
+    else:
+        prompts = text.splitlines()
+    prompts = [prompt.strip() for prompt in prompts if prompt.strip()]
+    return check_prompts([f"{instruction}\n\n{prompt}" if instruction else prompt for prompt in prompts], str(file))
+
+
+def check_prompts(prompts: list[str], source: str = "prompts") -> list[str]:
+    """The same prompts. Raises PromptsError if there is none, or one is blank or longer than LONGEST characters."""
+    if not prompts:
+        raise PromptsError(f"{source}: at least one prompt is needed and there is none; write a prompt a line")
+    for number, prompt in enumerate(prompts, 1):
+        if not prompt.strip():
+            raise PromptsError(f"{source}: prompt {number} is blank; remove it")
+        if len(prompt) > LONGEST:
+            raise PromptsError(
+                f"{source}: a prompt may have {LONGEST:,} characters, prompt {number} has {len(prompt):,}; shorten it"
+            )
+    return prompts
+
+
+def _text(file: Path) -> str:
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise PromptsError(f"{file}: cannot be read ({error.strerror}); check the path") from error
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise PromptsError(f"{file}: prompts must be UTF-8 text and this file is not; save it as UTF-8") from error
+    if "\0" in text:
+        raise PromptsError(f"{file}: prompts must be text and this file is binary; name a text, JSONL or CSV file")
+    return text
+
+
+def _from_jsonl(file: Path, text: str) -> list[str]:
+    prompts: list[str] = []
+    instruction = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            record: Any = json.loads(line)
+        except ValueError as error:
+            raise PromptsError(f"{file}:{number}: every line must be JSON ({error}); mend the line") from error
+        if isinstance(record, str):
+            prompts.append(record)
+        elif isinstance(record, dict) and isinstance(record.get("prompt"), str):
+            prompts.append(record["prompt"])
+        elif isinstance(record, dict) and isinstance(record.get("input"), str):
+            if record.get("part") == "test":  # a task file: its test rows are for scoring alone
+                continue
+            own = record.get("instruction", instruction)
+            prompts.append(f"{own}\n\n{record['input']}" if own else record["input"])
+        elif isinstance(record, dict) and not prompts and "task" in record:
+            instruction = str(record.get("instruction", ""))
+        else:
+            raise PromptsError(f'{file}:{number}: a line needs the text "prompt" or "input"; mend the line')
+    return prompts
+
+
+def _from_csv(text: str) -> list[str]:
+    rows = [row for row in csv.reader(text.splitlines(keepends=True)) if any(cell.strip() for cell in row)]
+    if not rows:
+        return []
+    header = [cell.strip().lower() for cell in rows[0]]
+    for column in _COLUMNS:
+        if column in header:
+            place = header.index(column)
+            return [row[place] for row in rows[1:] if len(row) > place]
+    return [row[0] for row in rows]

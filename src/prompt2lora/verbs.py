@@ -1,0 +1,262 @@
+"""The five verbs as Python functions: generate, benchmark, collect, train, ask; and doctor.
+
+The only place, beside the command line, where real parts are joined. Every function checks all of its
+request before it writes anything.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from prompt2lora import bases
+from prompt2lora.errors import DamagedFile, LayoutError, OutputError, Prompt2LoraError
+from prompt2lora.evaluation import benchmark as judging
+from prompt2lora.evaluation.decoding import answers
+from prompt2lora.files import write_json
+from prompt2lora.generator.conditions import Encoder
+from prompt2lora.generator.generator import Generator
+from prompt2lora.home import home
+from prompt2lora.prompts import check_prompts
+from prompt2lora.training import teachers as teaching
+from prompt2lora.training import train as training
+from prompt2lora.training.packs import ChatFormat
+from prompt2lora.training.recipe import Recipe, read_recipe
+from prompt2lora.training.tasks import read_tasks
+from prompt2lora.versions import hardware, versions
+from prompt2lora.weights.adapter import Adapter, read_config
+from prompt2lora.weights.layout import LoraLayout
+
+_RELEASED = "smollm2-135m-instruct"
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What `generate` wrote: the folder, its digest, and the seconds of every step."""
+
+    adapter: str
+    digest: str
+    prompts: int
+    parameters: int
+    seconds: dict[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def released_generator() -> Path:
+    """The folder of the generator that comes with prompt2lora (in the package, or beside a checkout)."""
+    here = Path(__file__).resolve()
+    for place in (here.parent / "generators" / _RELEASED, here.parents[2] / "generators" / _RELEASED):
+        if place.is_dir():
+            return place
+    raise DamagedFile(f"the released generator {_RELEASED} is missing from this installation; install prompt2lora anew")
+
+
+class Workshop:
+    """A generator and its encoder, loaded once and used for any number of jobs (a warm process)."""
+
+    def __init__(self, generator: str | Path | None = None, base: str | None = None) -> None:
+        began = time.monotonic()
+        self.generator = Generator.from_pretrained(generator or released_generator())
+        self.encoder = Encoder(self.generator.config.encoder, cache=home() / "conditions.sqlite")
+        self.layout = fitting_layout(self.generator, base)
+        self.encoder.load()
+        self.load_seconds = time.monotonic() - began
+
+    def generate(self, prompts: Sequence[str], out: str | Path) -> Generated:
+        """Prompts -> a PEFT folder `out`. Raises PromptsError, OutputError."""
+        prompts = check_prompts(list(prompts))
+        if Path(out).exists():
+            raise OutputError(f"the output folder must not exist yet; {out} does: name another one or remove it")
+        marks = [time.monotonic()]
+        conditions = self.encoder.conditions(prompts)
+        marks.append(time.monotonic())
+        grid = self.generator.generate(conditions)
+        marks.append(time.monotonic())
+        origin = {"generator_sha256": self.generator.provenance.get("sha256", ""), "prompts": len(prompts)}
+        digest = Adapter(self.layout, grid, origin).save(Path(out))
+        marks.append(time.monotonic())
+        steps = dict(zip(("encode", "decode", "write"), (b - a for a, b in pairwise(marks)), strict=True))
+        seconds = {"load": self.load_seconds, **steps, "total": self.load_seconds + marks[-1] - marks[0]}
+        return Generated(
+            adapter=str(out),
+            digest=digest,
+            prompts=len(prompts),
+            parameters=self.layout.parameters,
+            seconds={name: round(value, 4) for name, value in seconds.items()},
+        )
+
+
+def generate(
+    prompts: Sequence[str], out: str | Path, *, generator: str | Path | None = None, base: str | None = None
+) -> Generated:
+    """Make an adapter from a handful of unlabelled prompts of a job; the base's weights are not loaded."""
+    check_prompts(list(prompts))
+    return Workshop(generator, base).generate(prompts, out)
+
+
+def fitting_layout(generator: Generator, base: str | None) -> LoraLayout:
+    """The generator's layout under the name of `base`. Raises LayoutError if that base has other shapes."""
+    layout = generator.config.layout
+    if base is None or base == layout.base_model:
+        return layout
+    targets = [target.name for target in layout.targets]
+    config = bases.load_config(base)
+    try:
+        other = LoraLayout.from_config(config, base_model=base, rank=layout.rank, alpha=layout.alpha, targets=targets)
+    except LayoutError as error:
+        raise LayoutError(f"the base {base} does not fit this generator ({error}); name {layout.base_model}") from error
+    if other.digest != layout.digest:
+        raise LayoutError(
+            f"this generator makes adapters for {layout.base_model} {layout.shape}, and {base} needs {other.shape}; "
+            f"name a generator trained for that base"
+        )
+    return other
+
+
+def benchmark(
+    tasks: Sequence[str | Path],
+    *,
+    arms: Sequence[str] = tuple(judging.ARMS),
+    forms: Sequence[str] = judging.FORMS,
+    out: str | Path | None = None,
+    generator: str | Path | None = None,
+    base: str | None = None,
+    limit: int | None = None,
+    prompts_per_task: int = 16,
+    seed: int = 0,
+    split: str | None = None,
+    progress: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Score arms on task files; see `prompt2lora.evaluation.benchmark` for what comes out."""
+    chosen = read_tasks([Path(task) for task in tasks], split=split)
+    judging.check_request(chosen, arms, forms)
+    if out is not None and Path(out).exists():
+        raise OutputError(f"the result file must not exist yet; {out} does: name another one or remove it")
+    made = Generator.from_pretrained(generator or released_generator())
+    layout = fitting_layout(made, base)
+    model, tokenizer = bases.load_base(layout.base_model)
+    encoder = Encoder(made.config.encoder, cache=home() / "conditions.sqlite")
+    judge = judging.Judge(model, ChatFormat(tokenizer), made, encoder, chosen, prompts_per_task, limit, seed)
+    result = judging.run(judge, arms, forms, progress)
+    result |= {
+        "request": {
+            "arms": list(arms),
+            "forms": list(forms),
+            "limit": limit,
+            "prompts_per_task": prompts_per_task,
+            "seed": seed,
+            "tasks": len(chosen),
+        },
+        "base": layout.base_model,
+        "generator": {"sha256": made.provenance.get("sha256", ""), "steps": made.provenance.get("steps")},
+        "versions": versions(),
+        "hardware": hardware(),
+    }
+    if out is not None:
+        write_json(Path(out), result)
+    return result
+
+
+def ask(adapter: str | Path | None, text: str, *, base: str | None = None, longest: int = 128) -> str:
+    """The answer of the base, with an adapter folder or (None) without."""
+    settings = read_config(Path(adapter)) if adapter else {}
+    name = base or settings.get("base_model_name_or_path") or bases.DEFAULT_BASE
+    loaded = Adapter.load(Path(adapter), bases.load_config(name)) if adapter else None
+    model, tokenizer = bases.load_base(name)
+    given = answers(
+        model,
+        ChatFormat(tokenizer),
+        check_prompts([text]),
+        layout=loaded.layout if loaded else None,
+        grid=loaded.grid if loaded else None,
+        longest=longest,
+    )
+    return given[0]
+
+
+def collect(
+    tasks: Sequence[str | Path],
+    out: str | Path,
+    *,
+    options: teaching.TeacherOptions | None = None,
+    report: Callable[[dict[str, Any]], None] = lambda record: None,
+) -> list[dict[str, Any]]:
+    """Train a teacher LoRA for every training task; returns the manifest."""
+    chosen = read_tasks([Path(task) for task in tasks], split="train")
+    return teaching.collect(chosen, Path(out), options or teaching.TeacherOptions(), report)
+
+
+def train(
+    recipe: str | Path | Recipe, out: str | Path, *, report: Callable[[dict[str, Any]], None] = lambda record: None
+) -> Generator:
+    """Train a generator by a recipe, or go on with the run in `out`."""
+    loaded = recipe if isinstance(recipe, Recipe) else read_recipe(Path(recipe))
+    return training.train(loaded, Path(out), report)
+
+
+def doctor(generator: str | Path | None = None) -> list[dict[str, str]]:
+    """Checks of this machine: name, state (good, bad) and what was found or what to do."""
+
+    def versions_line() -> str:
+        return ", ".join(f"{name} {version}" for name, version in versions().items())
+
+    def generator_line() -> str:
+        made = Generator.from_pretrained(generator or released_generator())
+        size = sum(p.numel() for p in made.parameters()) / 1e6
+        return f"{size:.1f} million parameters for {made.config.layout.base_model}, rank {made.config.layout.rank}"
+
+    def base_line() -> str:
+        made = Generator.from_pretrained(generator or released_generator())
+        fitting_layout(made, bases.locate(made.config.layout.base_model))
+        return f"{made.config.layout.base_model} fits the generator"
+
+    def encoder_line() -> str:
+        encoder = Encoder()
+        return f"{encoder.name} gives {encoder.conditions(['test']).shape[1]} numbers a prompt"
+
+    def memory_line() -> str:
+        free = _free_gigabytes()
+        if free is not None and free < 2:
+            raise Prompt2LoraError(f"2 GB of free memory are needed, {free:.1f} GB are free: close other programs")
+        return "unknown" if free is None else f"{free:.1f} GB free"
+
+    def home_line() -> str:
+        place = home()
+        place.mkdir(parents=True, exist_ok=True)
+        probe = place / ".doctor"
+        probe.write_text("x", encoding="utf-8")
+        probe.unlink()
+        return str(place)
+
+    checks: dict[str, Callable[[], str]] = {
+        "versions": versions_line,
+        "device": bases.default_device,
+        "memory": memory_line,
+        "home": home_line,
+        "encoder": encoder_line,
+        "generator": generator_line,
+        "base": base_line,
+    }
+    found = []
+    for name, check in checks.items():
+        try:
+            found.append({"check": name, "state": "good", "found": check()})
+        except (Prompt2LoraError, OSError) as error:
+            found.append({"check": name, "state": "bad", "found": str(error)})
+    return found
+
+
+def _free_gigabytes() -> float | None:
+    if sys.platform != "linux":
+        return None
+    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) / 1e6
+    return None
