@@ -54,10 +54,11 @@ def main(folder: Path) -> None:
         bare, bare_seconds = ask(adapter=True, bare=True)
         steps = made.seconds
         console.print(f"[bold]{task.name}[/]: {task.instruction}")
+        spent = ", ".join(f"{name} {steps[name]:.2f} s" for name in ("encode", "decode", "write"))
+        console.print(f"  {made.prompts} prompts -> {made.adapter}: {spent}")
         console.print(
-            f"  {made.prompts} prompts -> {made.adapter}: encode {steps['encode']:.2f} s, "
-            f"decode {steps['decode']:.2f} s, write {steps['write']:.2f} s; {len(task.test)} answers: base {base_seconds:.1f} s, "
-            f"generated {full_seconds:.1f} s, without instruction {bare_seconds:.1f} s"
+            f"  {len(task.test)} answers each: base {base_seconds:.1f} s, generated {full_seconds:.1f} s, "
+            f"generated without instruction {bare_seconds:.1f} s"
         )
         changed = [
             i for i, row in enumerate(task.test) if exact_match(full[i], row.output) > exact_match(base[i], row.output)

@@ -24,6 +24,8 @@ app = typer.Typer(
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+Tasks = Annotated[list[Path], typer.Option("--tasks", help="Task files or folders of them.")]
+MoreTasks = Annotated[list[Path] | None, typer.Argument(help="More task files or folders.", metavar="[TASKS]...")]
 GeneratorOption = Annotated[
     str | None, typer.Option("--generator", help="Generator folder or hub id; default: the released one.")
 ]
@@ -97,8 +99,9 @@ def ask(
 
 @app.command()
 def benchmark(
-    tasks: Annotated[list[Path], typer.Option(help="Task files or folders of them (repeat for more).")],
+    tasks: Tasks,
     out: Annotated[Path, typer.Option(help="Result file (JSON); must not exist.")],
+    more: MoreTasks = None,
     arms: Annotated[str, typer.Option(help="Which arms, with commas.")] = "base,generated,wrong-prompt",
     forms: Annotated[str, typer.Option(help="Which forms, with commas: full, bare.")] = "full,bare",
     limit: Annotated[int | None, typer.Option(min=1, help="Most test rows per task.")] = None,
@@ -112,6 +115,7 @@ def benchmark(
     """Score the base, the generated adapters and controls on task files."""
     from prompt2lora.training.tasks import read_tasks
 
+    tasks = [*tasks, *(more or [])]
     read_tasks(tasks, split=split)  # a broken file is told before anything heavy is loaded
     with _working("judging") as show:
         from prompt2lora import verbs
@@ -127,7 +131,7 @@ def benchmark(
             prompts_per_task=prompts_per_task,
             seed=seed,
             split=split,
-            progress=show,
+            report=show,
         )
     if as_json:
         _print_json(result)
@@ -137,8 +141,9 @@ def benchmark(
 
 @app.command()
 def collect(
-    tasks: Annotated[list[Path], typer.Option(help="Task files or folders; those of split train are taken.")],
+    tasks: Tasks,
     out: Annotated[Path, typer.Option(help="Folder of the teachers; an unfinished one is gone on with.")],
+    more: MoreTasks = None,
     base: Annotated[str | None, typer.Option(help="Base model: hub id or local folder.")] = None,
     rank: Annotated[int, typer.Option(help="Rank of the LoRAs: 8, 16, 32 or 64.")] = 8,
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps per teacher.")] = 48,
@@ -146,14 +151,14 @@ def collect(
     seed: Annotated[int, typer.Option(help="Seed of the shared start and of the rows.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Train a teacher LoRA for every training task (resumable)."""
+    """Train a teacher LoRA for every task of split train (resumable)."""
     with _working("training teachers") as show:
         from prompt2lora import verbs
         from prompt2lora.bases import DEFAULT_BASE
         from prompt2lora.training.teachers import TeacherOptions
 
         options = TeacherOptions(base=base or DEFAULT_BASE, rank=rank, steps=steps, snapshots=snapshots, seed=seed)
-        manifest = verbs.collect(list(tasks), out, options=options, report=lambda record: show(_line(record)))
+        manifest = verbs.collect([*tasks, *(more or [])], out, options=options, report=show)
     learned = sum(record["learned"] for record in manifest)
     if as_json:
         _print_json({"teachers": manifest, "learned": learned})
@@ -174,7 +179,7 @@ def train(
     with _working("training") as show:
         from prompt2lora import verbs
 
-        made = verbs.train(wanted, out, report=lambda record: show(_line(record)))
+        made = verbs.train(wanted, out, report=show)
     if as_json:
         _print_json({"generator": str(out / "generator"), "provenance": made.provenance})
     else:
@@ -198,21 +203,36 @@ def doctor(generator: GeneratorOption = None, as_json: Json = False) -> None:
 
 
 class _working:  # noqa: N801
-    """What is being done, on stderr: a spinner in a terminal, plain lines elsewhere."""
+    """What is being done, on stderr: a bar in a terminal, plain lines elsewhere.
+
+    Gives a function that shows a record; `done` and `of` in it, if there, move the bar.
+    """
 
     def __init__(self, what: str) -> None:
         from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
         self.console = Console(stderr=True)
-        self.status = self.console.status(f"{what} ...")
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        self.bar = Progress(*columns, TimeElapsedColumn(), console=self.console, transient=True)
+        self.task = self.bar.add_task(what, total=None)
 
     def __enter__(self) -> Any:
         if self.console.is_terminal:
-            self.status.start()
-        return lambda line: self.console.print(line, markup=False, highlight=False)
+            self.bar.start()
+        return self.show
+
+    def show(self, record: dict[str, Any]) -> None:
+        position = {key: record[key] for key in ("done", "of") if key in record}
+        if position:
+            self.bar.update(self.task, completed=position["done"], total=position["of"])
+        rest = {key: value for key, value in record.items() if key not in position}
+        if rest:
+            line = _line(rest if self.console.is_terminal else position | rest)
+            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def __exit__(self, *_: object) -> None:
-        self.status.stop()
+        self.bar.stop()
 
 
 def _listed(text: str) -> list[str]:
@@ -248,6 +268,9 @@ def main() -> None:
     except Prompt2LoraError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:
+        print(f"error: {error}; check the disk and the path", file=sys.stderr)
+        sys.exit(1)
     except MemoryError:
         print("error: not enough memory; close other programs (see `prompt2lora doctor`)", file=sys.stderr)
         sys.exit(1)

@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,18 +46,23 @@ def new_folder(folder: Path) -> Iterator[Path]:
             shutil.rmtree(aside, ignore_errors=True)
 
 
-def write_text(file: Path, text: str) -> None:
+def write_bytes(file: Path, data: bytes) -> None:
     """Replace a file as a whole. Raises OutputError if it cannot be written."""
     aside = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(text, encoding="utf-8")
+        aside.write_bytes(data)
         _sync(aside)
         os.replace(aside, file)
     except OSError as error:
         raise _unwritable(file, error) from error
     finally:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):
+            aside.unlink()
+
+
+def write_text(file: Path, text: str) -> None:
+    write_bytes(file, text.encode())
 
 
 def write_json(file: Path, value: Any) -> None:

@@ -32,6 +32,7 @@ from prompt2lora.versions import hardware, versions
 from prompt2lora.weights.adapter import Adapter, read_config
 from prompt2lora.weights.layout import LoraLayout
 
+Report = Callable[[dict[str, Any]], None]
 _RELEASED = "smollm2-135m-instruct"
 
 
@@ -132,19 +133,19 @@ def benchmark(
     prompts_per_task: int = 16,
     seed: int = 0,
     split: str | None = None,
-    progress: Callable[[str], None] = lambda line: None,
+    report: Report = lambda record: None,
 ) -> dict[str, Any]:
     """Score arms on task files; see `prompt2lora.evaluation.benchmark` for what comes out."""
     chosen = read_tasks([Path(task) for task in tasks], split=split)
     judging.check_request(chosen, arms, forms)
-    if out is not None and Path(out).exists():
+    if out is not None and Path(out).exists() and Path(out).stat().st_size:
         raise OutputError(f"the result file must not exist yet; {out} does: name another one or remove it")
     made = Generator.from_pretrained(generator or released_generator())
     layout = fitting_layout(made, base)
     model, tokenizer = bases.load_base(layout.base_model)
     encoder = Encoder(made.config.encoder, cache=home() / "conditions.sqlite")
     judge = judging.Judge(model, ChatFormat(tokenizer), made, encoder, chosen, prompts_per_task, limit, seed)
-    result = judging.run(judge, arms, forms, progress)
+    result = judging.run(judge, arms, forms, report)
     result |= {
         "request": {
             "arms": list(arms),
@@ -186,16 +187,14 @@ def collect(
     out: str | Path,
     *,
     options: teaching.TeacherOptions | None = None,
-    report: Callable[[dict[str, Any]], None] = lambda record: None,
+    report: Report = lambda record: None,
 ) -> list[dict[str, Any]]:
     """Train a teacher LoRA for every training task; returns the manifest."""
     chosen = read_tasks([Path(task) for task in tasks], split="train")
     return teaching.collect(chosen, Path(out), options or teaching.TeacherOptions(), report)
 
 
-def train(
-    recipe: str | Path | Recipe, out: str | Path, *, report: Callable[[dict[str, Any]], None] = lambda record: None
-) -> Generator:
+def train(recipe: str | Path | Recipe, out: str | Path, *, report: Report = lambda record: None) -> Generator:
     """Train a generator by a recipe, or go on with the run in `out`."""
     loaded = recipe if isinstance(recipe, Recipe) else read_recipe(Path(recipe))
     return training.train(loaded, Path(out), report)

@@ -30,7 +30,7 @@ from prompt2lora.training.tasks import Row, Task
 FORMS = ("full", "bare")
 _SLACK = 8  # tokens an answer may be longer than the longest reference; a longer one is wrong in any case
 
-Progress = Callable[[str], None]
+Report = Callable[[dict[str, Any]], None]
 
 
 @dataclass
@@ -102,19 +102,20 @@ def check_request(tasks: Sequence[Task], arms: Sequence[str], forms: Sequence[st
 
 
 def run(
-    judge: Judge, arms: Sequence[str], forms: Sequence[str], progress: Progress = lambda line: None
+    judge: Judge, arms: Sequence[str], forms: Sequence[str], report: Report = lambda record: None
 ) -> dict[str, Any]:
     """Score every arm in every form on every task; see the module's head for what comes out."""
     began = time.monotonic()
     scores: dict[str, dict[str, dict[str, list[float]]]] = {}
-    for task in judge.tasks:
+    for done, task in enumerate(judge.tasks, 1):
         scores[task.name] = {}
         for form in forms:
             if form == "bare" and not task.instruction:
                 continue
-            scores[task.name][form] = {arm: judge.scores(task, form, ARMS[arm](judge, task)) for arm in arms}
-            means = {arm: f"{sum(s) / len(s):.2f}" for arm, s in scores[task.name][form].items()}
-            progress(f"{task.name} {form} " + " ".join(f"{arm} {mean}" for arm, mean in means.items()))
+            scored = {arm: judge.scores(task, form, ARMS[arm](judge, task)) for arm in arms}
+            scores[task.name][form] = scored
+            means = {arm: round(sum(rows) / len(rows), 3) for arm, rows in scored.items()}
+            report({"done": done, "of": len(judge.tasks), "task": task.name, "form": form, **means})
     counted = [form for form in forms if any(form in by_form for by_form in scores.values())]
     return {
         "tasks": {

@@ -12,8 +12,8 @@ resumed run sees exactly what an uninterrupted one would have seen. A run's fold
 from __future__ import annotations
 
 import csv
+import io
 import json
-import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -26,7 +26,7 @@ from torch import Tensor
 
 from prompt2lora import bases
 from prompt2lora.errors import UsageError
-from prompt2lora.files import write_json
+from prompt2lora.files import write_bytes, write_json, write_text
 from prompt2lora.generator.conditions import Encoder, pad
 from prompt2lora.generator.generator import Generator, GeneratorConfig, SetPooling
 from prompt2lora.home import home
@@ -89,7 +89,7 @@ class Run:
         everyone = [*self.fit, *self.validation]
         self.encoder.remember(
             self.prompts.texts(everyone),
-            lambda done, total: self.report({"encoded": done, "texts": total}),
+            lambda done, total: self.report({"done": done, "of": total}),
         )
         if not self.recipe.start:
             groups = [self.prompts.usual(task, _VALIDATION_PROMPTS) for task in self.fit]
@@ -191,18 +191,16 @@ class Run:
     def _save(self) -> None:
         assert self._optimiser is not None
         index, optimiser = self._optimiser
-        aside = self.folder / ".checkpoint.pt"
-        torch.save(
-            {
-                "step": self.step,
-                "seconds": self.seconds,
-                "generator": self.generator.state_dict(),
-                "stage": index,
-                "optimiser": optimiser.state_dict(),
-            },
-            aside,
-        )
-        os.replace(aside, self.folder / "checkpoint.pt")
+        state = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "generator": self.generator.state_dict(),
+            "stage": index,
+            "optimiser": optimiser.state_dict(),
+        }
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        write_bytes(self.folder / "checkpoint.pt", buffer.getvalue())
 
     def _resume(self) -> None:
         file = self.folder / "checkpoint.pt"
@@ -212,7 +210,16 @@ class Run:
         self.generator.load_state_dict(saved["generator"])
         self.step, self.seconds = saved["step"], saved["seconds"]
         self._optimiser_of(saved["stage"], self.recipe.stages[saved["stage"]]).load_state_dict(saved["optimiser"])
+        self._forget_after(self.step)
         self.report({"resumed_at": self.step})
+
+    def _forget_after(self, step: int) -> None:
+        """Take back the curve's rows of steps that the checkpoint does not hold: they will be made again."""
+        file = self.folder / "curves.csv"
+        if file.exists():
+            head, *rows = file.read_text(encoding="utf-8").splitlines()
+            kept = [row for row in rows if int(row.split(",", 1)[0]) <= step]
+            write_text(file, "\n".join([head, *kept]) + "\n")
 
     def _log(self, record: dict[str, Any]) -> None:
         file = self.folder / "curves.csv"
@@ -224,7 +231,7 @@ class Run:
             if new:
                 writer.writeheader()
             writer.writerow({key: round(v, 5) if isinstance(v, float) else v for key, v in record.items()})
-        self.report({**record, "steps": self.recipe.steps})
+        self.report({"done": self.step, "of": self.recipe.steps, **record})
         if "own_bare" in record:
             draw_curves(file, self.folder / "curves.png")
 
