@@ -73,9 +73,17 @@ def write_safetensors(file: Path, state: Mapping[str, Tensor], metadata: dict[st
     """Write tensors; returns the SHA-256 of the file. The same tensors give the same bytes."""
     from safetensors.torch import save
 
-    data = save(dict(sorted(state.items())), metadata=metadata)
+    data = _ordered(save(dict(sorted(state.items())), metadata=metadata))
     file.write_bytes(data)
     return hashlib.sha256(data).hexdigest()
+
+
+def _ordered(data: bytes) -> bytes:
+    """The same safetensors file with its header in a fixed order (the library writes metadata in any order)."""
+    length = int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + data[8 + length :]
 
 
 def read_safetensors(file: Path) -> tuple[dict[str, Tensor], str]:

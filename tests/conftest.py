@@ -1,0 +1,145 @@
+"""Real models at tiny sizes: a two-layer base with its own tokenizer, a two-layer encoder, a few task files."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from prompt2lora.generator.generator import Generator, GeneratorConfig
+from prompt2lora.weights.layout import LoraLayout
+
+TEMPLATE = (
+    "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}</s>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+TINY = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 300,
+    "max_position_embeddings": 512,
+}
+
+
+def byte_tokenizer(specials: list[str]) -> Tokenizer:
+    """Every byte is a token, so that any text has ids and comes back unchanged."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={letter: i for i, letter in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(specials)
+    return tokenizer
+
+
+@pytest.fixture(scope="session", autouse=True)
+def home(tmp_path_factory):
+    place = tmp_path_factory.mktemp("home")
+    os.environ["PROMPT2LORA_HOME"] = str(place)
+    torch.set_num_threads(2)
+    return place
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory) -> str:
+    folder = tmp_path_factory.mktemp("models") / "base"
+    torch.manual_seed(0)
+    LlamaForCausalLM(LlamaConfig(**TINY, initializer_range=0.2)).save_pretrained(folder)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=byte_tokenizer(["</s>", "<pad>", "<|user|>", "<|assistant|>"]),
+        eos_token="</s>",
+        pad_token="<pad>",
+        chat_template=TEMPLATE,
+    )
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def encoder_folder(tmp_path_factory) -> str:
+    folder = tmp_path_factory.mktemp("models") / "encoder"
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=300, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32
+    )
+    BertModel(config).save_pretrained(folder)
+    tokenizer = byte_tokenizer(["[CLS]", "[SEP]", "[PAD]"])
+    cls, sep = tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]")
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", cls), ("[SEP]", sep)]
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, cls_token="[CLS]", sep_token="[SEP]", pad_token="[PAD]"
+    ).save_pretrained(folder)
+    return str(folder)
+
+
+SIZES = {"width": 64, "hidden": 16, "grid": [2, 2, 16], "trunk": [[2, 112, 16]]}
+
+
+@pytest.fixture(scope="session")
+def layout(base) -> LoraLayout:
+    return LoraLayout.from_config(LlamaConfig(**TINY), base_model=base)
+
+
+@pytest.fixture(scope="session")
+def generator_config(layout, encoder_folder) -> GeneratorConfig:
+    sizes = {**SIZES, "grid": (2, 2, 16), "trunk": ((2, 112, 16),)}
+    return GeneratorConfig.sized(layout, encoder=encoder_folder, **sizes)
+
+
+@pytest.fixture
+def generator(generator_config) -> Generator:
+    """A generator whose B is not zero, as after training."""
+    made = Generator(generator_config, seed=1)
+    torch.manual_seed(2)
+    with torch.no_grad():
+        made.head.weight.normal_()
+        made.start.normal_(std=0.05)
+    return made.eval().requires_grad_(False)
+
+
+@pytest.fixture
+def generator_folder(generator, tmp_path) -> Path:
+    folder = tmp_path / "generator"
+    generator.save_pretrained(folder)
+    return folder
+
+
+def write_task(folder: Path, name: str, instruction: str, answer, *, split: str = "train", family: str = "") -> Path:
+    """A task of 40 training and 4 test rows whose answers are `answer(input)`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    head = {"task": name, "instruction": instruction, "family": family or name, "split": split}
+    rows = [
+        {"input": text, "output": answer(text), "part": "test" if number >= 40 else "train"}
+        for number, text in enumerate(f"{a}{b}" for a in "abcd" for b in "mnopqrstuvw")
+    ]
+    file = folder / f"{name}.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in [head, *rows]), encoding="utf-8")
+    return file
+
+
+@pytest.fixture
+def tasks_folder(tmp_path) -> Path:
+    """Six families, of which split_families(0.3) keeps some on either side."""
+    folder = tmp_path / "tasks"
+    for number, (instruction, answer) in enumerate(
+        [
+            ("First letter.", lambda text: text[0]),
+            ("Last letter.", lambda text: text[-1]),
+            ("Upper case.", str.upper),
+            ("Backwards.", lambda text: text[::-1]),
+            ("Twice.", lambda text: text * 2),
+            ("Quote it.", lambda text: f'"{text}"'),
+        ]
+    ):
+        write_task(folder, f"task{number}", instruction, answer)
+    return folder
