@@ -9,7 +9,6 @@ this layout needs; its conditions are 128 prompts of 384 word pieces. Weights ar
 
 import argparse
 import json
-import math
 import statistics
 import sys
 import time
@@ -19,27 +18,9 @@ import torch
 
 from prompt2lora import bases
 from prompt2lora.generator.generator import Generator, GeneratorConfig
-from prompt2lora.generator.hyperconv import DecoderConfig, HyperConvDecoder
+from prompt2lora.generator.hyperconv import HyperConvDecoder, published
 from prompt2lora.versions import hardware, versions
 from prompt2lora.weights.layout import LoraLayout
-
-PUBLISHED_TOKEN = (10, 130)
-PUBLISHED_STAGES = (
-    (128, 384, 384),
-    (128, 200, 300),
-    (128, 100, 256),
-    (256, 50, 200),
-    (512, 50, 200),
-    (1024, 25, 200),
-    (1024, 10, 200),
-    (2048, 10, 200),
-)
-
-
-def published(layout: LoraLayout) -> HyperConvDecoder:
-    tokens = math.ceil(layout.parameters / math.prod(PUBLISHED_TOKEN))
-    stages = (*PUBLISHED_STAGES, (tokens, *PUBLISHED_TOKEN))
-    return HyperConvDecoder(DecoderConfig(stages=stages, kernel=9, activation="tanh"))
 
 
 @torch.inference_mode()
@@ -74,9 +55,9 @@ def main() -> None:
     conditions, mask = torch.randn(1, 16, ours.config.width), torch.ones(1, 16, dtype=torch.bool)
     ours_entry = entry(ours.trained_parameters, seconds(lambda: ours(conditions, mask), options.repeats))
 
-    reference = published(layout).eval()
+    reference = HyperConvDecoder(published(layout.parameters)).eval()
     count = sum(parameter.numel() for parameter in reference.parameters())
-    grid = torch.randn(1, *PUBLISHED_STAGES[0])
+    grid = torch.randn(1, *reference.config.stages[0])
     results = {"ours, float32": ours_entry}
     for dtype in (torch.float32, torch.bfloat16):
         reference.to(dtype)

@@ -129,7 +129,7 @@ def write_task(folder: Path, name: str, instruction: str, answer, *, split: str 
 
 @pytest.fixture
 def tasks_folder(tmp_path) -> Path:
-    """Six families, of which split_families(0.3) keeps some on either side."""
+    """Six families; a validation share of 0.45 holds out two of them."""
     folder = tmp_path / "tasks"
     for number, (instruction, answer) in enumerate(
         [

@@ -8,7 +8,14 @@ from transformers import LlamaConfig
 from prompt2lora.errors import DamagedFile, ModelNotFound, OutputError
 from prompt2lora.generator.conditions import Encoder, pad, split
 from prompt2lora.generator.generator import Generator, GeneratorConfig
-from prompt2lora.generator.hyperconv import AxisConv, DecoderConfig, HyperConvBlock, HyperConvDecoder, RowHead
+from prompt2lora.generator.hyperconv import (
+    AxisConv,
+    DecoderConfig,
+    HyperConvBlock,
+    HyperConvDecoder,
+    RowHead,
+    published,
+)
 from prompt2lora.weights.layout import LoraLayout
 from prompt2lora.weights.tokens import decode
 
@@ -119,6 +126,14 @@ def test_the_head_gives_every_row_columns_of_its_own():
 def test_the_last_stage_has_the_announced_shape(fan):
     config = DecoderConfig(((1, 2, 3), (2, 2, 4), (4, 3, 5)), kernel=3, fan=fan, head_cols=6)
     assert HyperConvDecoder(config)(torch.randn(2, 1, 2, 3)).shape == (2, *config.output)
+
+
+def test_the_published_shape_is_the_same_code_and_has_over_a_billion_parameters_for_its_own_base():
+    config = published(4296 * 10 * 130)
+    with torch.device("meta"):
+        decoder = HyperConvDecoder(config)
+    assert config.output == (4296, 10, 130)
+    assert 1.0e9 < sum(parameter.numel() for parameter in decoder.parameters()) < 1.2e9
 
 
 def test_the_generator_fills_the_layout_exactly(generator, encoder):

@@ -99,7 +99,9 @@ def test_merging_adds_scale_times_b_a_and_nothing_else(base, layout, folder):
 
 def test_an_adapter_that_peft_wrote_can_be_read(base, tmp_path):
     model = AutoModelForCausalLM.from_pretrained(base)
-    wanted = LoraConfig(r=8, lora_alpha=16, target_modules=list(TARGETS), init_lora_weights=False, task_type="CAUSAL_LM")
+    wanted = LoraConfig(
+        r=8, lora_alpha=16, target_modules=list(TARGETS), init_lora_weights=False, task_type="CAUSAL_LM"
+    )
     peft = get_peft_model(model, wanted).eval()
     peft.save_pretrained(tmp_path / "theirs")
     adapter = Adapter.load(tmp_path / "theirs", model.config)
@@ -142,7 +144,10 @@ def test_the_same_grid_gives_the_same_bytes_and_another_grid_others(layout, tmp_
     digests = [Adapter(layout, random_grid(layout, seed)).save(tmp_path / str(i)) for i, seed in enumerate((1, 1, 2))]
     assert digests[0] == digests[1] == adapter_digest(tmp_path / "0")
     assert digests[0] != digests[2]
-    assert sorted(file.name for file in (tmp_path / "0").iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+    assert sorted(file.name for file in (tmp_path / "0").iterdir()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ]
 
 
 def test_a_rank_that_engines_refuse_and_weights_that_are_not_finite_are_not_written(layout, tmp_path):

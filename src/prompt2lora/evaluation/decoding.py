@@ -38,11 +38,12 @@ def answers(
     with context:
         for at in range(0, len(order), BATCH):
             chosen = order[at : at + BATCH]
-            found.update(zip(chosen, _greedy(model, [ids[i] for i in chosen], chat, longest), strict=True))
+            found.update(zip(chosen, greedy(model, [ids[i] for i in chosen], chat, longest), strict=True))
     return [chat.tokenizer.decode(found[i], skip_special_tokens=True).strip() for i in range(len(ids))]
 
 
-def _greedy(model: Any, ids: list[list[int]], chat: ChatFormat, longest: int) -> list[list[int]]:
+def greedy(model: Any, ids: list[list[int]], chat: ChatFormat, longest: int) -> list[list[int]]:
+    """The answers' token ids, without the end token."""
     from transformers import DynamicCache
 
     device, end = model.device, chat.tokenizer.eos_token_id

@@ -12,6 +12,7 @@ row of the weight grid (one piece of one rank vector) have columns of its own.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -42,6 +43,28 @@ class DecoderConfig:
     def output(self) -> Shape:
         layers, rows, cols = self.stages[-1]
         return (layers, len(self.fan), self.head_cols) if self.fan else (layers, rows, cols)
+
+
+_PUBLISHED_TOKEN = (10, 130)
+_PUBLISHED_STAGES = (
+    (128, 384, 384),
+    (128, 200, 300),
+    (128, 100, 256),
+    (256, 50, 200),
+    (512, 50, 200),
+    (1024, 25, 200),
+    (1024, 10, 200),
+    (2048, 10, 200),
+)
+
+
+def published(parameters: int) -> DecoderConfig:
+    """The reference: Drag-and-Drop's 0.5B commonsense decoder, its last stage as long as `parameters` need.
+
+    Its condition is 128 prompts of 384 word pieces with 384 numbers each; its output, weight tokens of 10 x 130.
+    """
+    tokens = math.ceil(parameters / math.prod(_PUBLISHED_TOKEN))
+    return DecoderConfig((*_PUBLISHED_STAGES, (tokens, *_PUBLISHED_TOKEN)), kernel=9, activation="tanh")
 
 
 class AxisConv(nn.Module):

@@ -204,14 +204,14 @@ class Run:
 
     def _resume(self) -> None:
         file = self.folder / "checkpoint.pt"
-        if not file.exists():
-            return
-        saved = torch.load(file, map_location=self.device, weights_only=True)
-        self.generator.load_state_dict(saved["generator"])
-        self.step, self.seconds = saved["step"], saved["seconds"]
-        self._optimiser_of(saved["stage"], self.recipe.stages[saved["stage"]]).load_state_dict(saved["optimiser"])
+        if file.exists():
+            saved = torch.load(file, map_location=self.device, weights_only=True)
+            self.generator.load_state_dict(saved["generator"])
+            self.step, self.seconds = saved["step"], saved["seconds"]
+            stage = saved["stage"]
+            self._optimiser_of(stage, self.recipe.stages[stage]).load_state_dict(saved["optimiser"])
+            self.report({"resumed_at": self.step})
         self._forget_after(self.step)
-        self.report({"resumed_at": self.step})
 
     def _forget_after(self, step: int) -> None:
         """Take back the curve's rows of steps that the checkpoint does not hold: they will be made again."""
@@ -232,7 +232,7 @@ class Run:
                 writer.writeheader()
             writer.writerow({key: round(v, 5) if isinstance(v, float) else v for key, v in record.items()})
         self.report({"done": self.step, "of": self.recipe.steps, **record})
-        if "own_bare" in record:
+        if "own_bare" in record or self.step == self.recipe.steps:
             draw_curves(file, self.folder / "curves.png")
 
     def _finish(self) -> Generator:

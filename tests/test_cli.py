@@ -1,0 +1,254 @@
+"""The command line as a user meets it: results on stdout, one clear line on stderr, nothing half written."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import SIZES
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from prompt2lora import cli
+from prompt2lora.weights.adapter import adapter_digest
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run a command in this process: (exit code, stdout, stderr)."""
+
+    def command(*words):
+        monkeypatch.setattr(sys, "argv", ["prompt2lora", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capsys.readouterr()
+        return ended.value.code or 0, captured.out, captured.err
+
+    return command
+
+
+@pytest.fixture
+def prompts(tmp_path):
+    file = tmp_path / "prompts.txt"
+    file.write_text("first letter of: ab\nfirst letter of: cd\n")
+    return file
+
+
+def one_line(told: str) -> bool:
+    lines = told.strip().splitlines()
+    return len(lines) == 1 and lines[0].startswith("error: ")
+
+
+def test_help_loads_no_torch_and_answers_at_once():
+    code = (
+        "import sys; sys.argv = ['prompt2lora', '--help']\n"
+        "from prompt2lora.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "assert not {'torch', 'transformers', 'numpy'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "generate" in done.stdout
+
+
+@pytest.mark.parametrize("verb", ["generate", "benchmark", "collect", "train", "ask", "doctor"])
+def test_every_verb_has_help_and_json(run, verb):
+    code, out, _ = run(verb, "--help")
+    assert code == 0
+    assert "--json" in out
+
+
+def test_generate_writes_an_adapter_and_prints_pure_json(run, prompts, generator_folder, tmp_path):
+    code, out, _ = run(
+        "generate", "--prompts", prompts, "--out", tmp_path / "a", "--generator", generator_folder, "--json"
+    )
+    made = json.loads(out)
+    assert code == 0
+    assert made["prompts"] == 2
+    assert made["digest"] == adapter_digest(tmp_path / "a")
+    assert made["parameters"] > 0
+    assert set(made["seconds"]) == {"load", "encode", "decode", "write", "total"}
+
+
+def test_the_same_prompts_give_the_same_adapter(run, prompts, generator_folder, tmp_path):
+    digests = []
+    for name in ("a", "b"):
+        _, out, _ = run(
+            "generate", "--prompts", prompts, "--out", tmp_path / name, "--generator", generator_folder, "--json"
+        )
+        digests.append(json.loads(out)["digest"])
+    assert digests[0] == digests[1]
+
+
+def test_generating_does_not_need_the_base_model(run, prompts, generator, base, tmp_path):
+    moved = type(generator.config.layout)(**{**vars(generator.config.layout), "base_model": "owner/elsewhere"})
+    generator.config = type(generator.config)(**{**vars(generator.config), "layout": moved})
+    generator.save_pretrained(tmp_path / "g")
+    code, _, _ = run("generate", "--prompts", prompts, "--out", tmp_path / "a", "--generator", tmp_path / "g")
+    assert code == 0
+    assert (
+        json.loads((tmp_path / "a" / "adapter_config.json").read_text())["base_model_name_or_path"] == "owner/elsewhere"
+    )
+
+
+def test_ask_answers_with_an_adapter_and_without(run, prompts, generator_folder, base, tmp_path):
+    run("generate", "--prompts", prompts, "--out", tmp_path / "a", "--generator", generator_folder)
+    answers = []
+    for words in ((), ("--adapter", tmp_path / "a")):
+        code, out, _ = run("ask", "hello", "--base", base, "--longest", "5", "--json", *words)
+        assert code == 0
+        answers.append(json.loads(out)["answer"])
+    assert answers[0] != answers[1]
+
+
+def test_doctor_finds_a_good_generator_and_a_missing_one(run, generator_folder):
+    _, out, _ = run("doctor", "--generator", generator_folder, "--json")
+    states = {check["check"]: check["state"] for check in json.loads(out)["checks"]}
+    assert states["generator"] == states["base"] == "good"
+    code, out, _ = run("doctor", "--generator", "./nowhere", "--json")
+    states = {check["check"]: check["state"] for check in json.loads(out)["checks"]}
+    assert code == 1
+    assert states["generator"] == "bad"
+
+
+BAD_PROMPTS = {
+    "missing": None,
+    "empty": b"",
+    "binary": b"\x00\x01\x02",
+    "not UTF-8": b"\xff\xfe\xfa",
+    "100,000 characters": b"x" * 100_000,
+}
+
+
+@pytest.mark.parametrize("kind", BAD_PROMPTS)
+def test_bad_prompts_end_in_one_line_and_code_2(run, generator_folder, tmp_path, kind):
+    file = tmp_path / "bad.txt"
+    if BAD_PROMPTS[kind] is not None:
+        file.write_bytes(BAD_PROMPTS[kind])
+    code, out, told = run("generate", "--prompts", file, "--out", tmp_path / "a", "--generator", generator_folder)
+    assert (code, out) == (2, "")
+    assert one_line(told)
+    assert not (tmp_path / "a").exists()
+
+
+def test_an_output_folder_that_exists_is_left_alone(run, prompts, generator_folder, tmp_path):
+    (tmp_path / "a").mkdir()
+    code, _, told = run("generate", "--prompts", prompts, "--out", tmp_path / "a", "--generator", generator_folder)
+    assert code == 2
+    assert one_line(told)
+    assert not list((tmp_path / "a").iterdir())
+
+
+def test_a_place_that_cannot_be_written_is_told(run, prompts, generator_folder, tmp_path):
+    code, _, told = run("generate", "--prompts", prompts, "--out", prompts / "a", "--generator", generator_folder)
+    assert code == 2
+    assert one_line(told)
+
+
+def test_a_full_disk_leaves_no_adapter(run, prompts, generator_folder, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    code, _, told = run("generate", "--prompts", prompts, "--out", tmp_path / "a", "--generator", generator_folder)
+    assert code == 2
+    assert one_line(told)
+    assert "No space left" in told
+    assert {file.name for file in tmp_path.iterdir()} == {"prompts.txt", "generator"}
+
+
+@pytest.mark.parametrize("base", ["owner/unknown", "./nowhere"])
+def test_an_unknown_base_is_told(run, prompts, generator_folder, tmp_path, base):
+    words = ("--prompts", prompts, "--out", tmp_path / "a", "--generator", generator_folder, "--base", base)
+    code, _, told = run("generate", *words)
+    assert code == 1
+    assert one_line(told)
+    assert base in told
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_base_of_other_shapes_is_refused(run, prompts, generator_folder, tmp_path):
+    other = LlamaConfig(hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2, vocab_size=9)
+    LlamaForCausalLM(other).save_pretrained(tmp_path / "other")
+    words = (
+        "--prompts",
+        prompts,
+        "--out",
+        tmp_path / "a",
+        "--generator",
+        generator_folder,
+        "--base",
+        tmp_path / "other",
+    )
+    code, _, told = run("generate", *words)
+    assert code == 1
+    assert one_line(told)
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_truncated_generator_is_refused(run, prompts, generator_folder, tmp_path):
+    file = generator_folder / "generator.safetensors"
+    file.write_bytes(file.read_bytes()[:500])
+    code, _, told = run("generate", "--prompts", prompts, "--out", tmp_path / "a", "--generator", generator_folder)
+    assert code == 1
+    assert one_line(told)
+
+
+@pytest.mark.parametrize("verb", ["benchmark", "collect"])
+def test_a_broken_task_line_is_told_by_file_and_number(run, tasks_folder, tmp_path, verb):
+    with (tasks_folder / "task3.jsonl").open("a") as stream:
+        stream.write("{oops\n")
+    code, _, told = run(verb, "--tasks", tasks_folder, "--out", tmp_path / "out")
+    assert code == 2
+    assert one_line(told)
+    assert "task3.jsonl:46" in told
+    assert not (tmp_path / "out").exists()
+
+
+def test_more_task_files_can_follow_without_the_option(run, tasks_folder, generator_folder, tmp_path):
+    files = sorted(tasks_folder.glob("*.jsonl"))[:3]
+    words = ("--tasks", *files, "--arms", "base", "--forms", "full", "--limit", "1", "--generator", generator_folder)
+    code, out, _ = run("benchmark", *words, "--out", tmp_path / "r.json", "--json")
+    assert code == 0
+    assert len(json.loads(out)["tasks"]) == 3
+
+
+def test_a_wrong_option_is_a_usage_error(run):
+    assert run("generate", "--nonsense")[0] == 2
+    assert run("train", "--recipe", "nowhere.toml", "--out", "x")[0] == 2
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_training_that_is_interrupted_ends_with_code_1_and_goes_on_later(
+    base, encoder_folder, tasks_folder, tmp_path, sign
+):
+    lines = [f'tasks = "{tasks_folder}"', f'base = "{base}"', f'encoder = "{encoder_folder}"', "validation = 0.05"]
+    lines += ["log_every = 1", "save_every = 1", "validate_every = 1000", "known = 5", "[generator]"]
+    lines += [f"{key} = {value}" for key, value in SIZES.items()]
+    recipe = tmp_path / "r.toml"
+
+    def command(steps):
+        recipe.write_text("\n".join([*lines, "[[stage]]", f"steps = {steps}", "tasks = 2", "budget = 80"]))
+        words = ["train", "--recipe", str(recipe), "--out", str(tmp_path / "run")]
+        return subprocess.Popen([sys.executable, "-m", "prompt2lora.cli", *words], stderr=subprocess.PIPE, text=True)
+
+    process = command(100_000)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run" / "checkpoint.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(sign)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "Traceback" not in told
+    assert not (tmp_path / "run" / "generator").exists()
+    process = command(100_000)
+    for line in process.stderr:
+        if line.startswith("resumed_at"):
+            break
+    else:
+        pytest.fail("the second run did not resume")
+    process.send_signal(sign)
+    process.communicate(timeout=60)

@@ -1,0 +1,133 @@
+import json
+
+import pytest
+import torch
+from conftest import write_task
+
+from prompt2lora import bases, verbs
+from prompt2lora.errors import OutputError, UsageError
+from prompt2lora.evaluation.decoding import answers, greedy
+from prompt2lora.evaluation.metrics import exact_match
+from prompt2lora.evaluation.statistics import mean_interval, paired_difference
+from prompt2lora.training.packs import ChatFormat
+
+
+@pytest.fixture(scope="module")
+def model(base):
+    return bases.load_base(base, dtype=torch.float32, device="cpu")[0]
+
+
+@pytest.fixture(scope="module")
+def chat(base):
+    return ChatFormat(bases.load_tokenizer(base))
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "score"),
+    [("Paris", " paris ", 1), ("Paris.", "paris", 0), ("", "", 1), ("12", "12", 1), ("12", "1 2", 0)],
+)
+def test_exact_match_looks_past_case_and_outer_space_only(answer, reference, score):
+    assert exact_match(answer, reference) == score
+
+
+def test_batched_greedy_answers_are_those_of_the_library_one_by_one(model, chat):
+    prompts = ["a", "some longer text", "something", "b" * 40]
+    ids = chat.prompt_ids(prompts)
+    together = greedy(model, ids, chat, longest=10)
+    for row, found in zip(ids, together, strict=True):
+        alone = model.generate(
+            input_ids=torch.tensor([row]),
+            attention_mask=torch.ones(1, len(row), dtype=torch.long),
+            max_new_tokens=10,
+            do_sample=False,
+            eos_token_id=chat.tokenizer.eos_token_id,
+            pad_token_id=chat.tokenizer.pad_token_id,
+        )[0, len(row) :].tolist()
+        assert found == [token for token in alone if token != chat.tokenizer.eos_token_id]
+
+
+def test_finished_rows_leave_the_batch_without_disturbing_the_others(model, chat):
+    prompts = [f"{letter}{number}" for letter in "abcdefgh" for number in range(4)]
+    ids = chat.prompt_ids(prompts)
+    short = greedy(model, ids, chat, longest=1)
+    first = [row[0] for row in short if row]
+    end = max(first, key=first.count)  # let the commonest first token be the end
+    before = chat.tokenizer.eos_token_id
+    try:
+        chat.tokenizer.eos_token_id = end
+        together = greedy(model, ids, chat, longest=5)
+        alone = [greedy(model, [row], chat, longest=5)[0] for row in ids]
+    finally:
+        chat.tokenizer.eos_token_id = before
+    assert [] in together
+    assert together == alone
+
+
+def test_an_adapter_of_zeros_answers_like_the_base(model, chat, layout):
+    asked = ["one", "two"]
+    zero = answers(model, chat, asked, layout=layout, grid=torch.zeros(layout.shape), longest=5)
+    assert zero == answers(model, chat, asked, longest=5)
+
+
+def test_an_interval_holds_its_mean_and_narrows_with_more_tasks():
+    few = mean_interval([[0.0, 1.0], [1.0, 1.0], [0.0, 0.0]])
+    many = mean_interval([[0.0, 1.0], [1.0, 1.0], [0.0, 0.0]] * 20)
+    assert few.low <= few.score <= few.high
+    assert few.score == many.score == 0.5
+    assert many.high - many.low < few.high - few.low
+    assert mean_interval([[0.0, 1.0], [1.0, 1.0]]) == mean_interval([[0.0, 1.0], [1.0, 1.0]])
+
+
+def test_an_arm_compared_with_itself_differs_by_zero():
+    scores = [[0.0, 1.0, 1.0], [1.0, 0.0]]
+    assert paired_difference(scores, scores) == (0, 0, 0)
+
+
+def test_a_benchmark_says_what_the_documentation_promises(tasks_folder, generator_folder, tmp_path):
+    write_task(tasks_folder, "plain", "", lambda text: text[0])
+    out = tmp_path / "result.json"
+    result = verbs.benchmark([tasks_folder], out=out, generator=generator_folder, limit=3, prompts_per_task=4)
+    assert json.loads(out.read_text()) == result
+    assert set(result["tasks"]) == {*(f"task{i}" for i in range(6)), "plain"}
+    assert set(result["tasks"]["task0"]) == {"full", "bare"}
+    assert set(result["tasks"]["plain"]) == {"full"}, "a task without instruction has no bare form"
+    for form in ("full", "bare"):
+        for arm in ("base", "generated", "wrong-prompt"):
+            cell = result["tasks"]["task0"][form][arm]
+            assert cell["n"] == 3
+            assert 0 <= cell["score"] <= 1
+            mean = result["mean"][form][arm]
+            assert mean["low"] <= mean["score"] <= mean["high"]
+    assert {"torch", "prompt2lora"} <= result["versions"].keys()
+    assert result["request"]["seed"] == 0
+    with pytest.raises(OutputError, match="must not exist"):
+        verbs.benchmark([tasks_folder], out=out, generator=generator_folder)
+
+
+def test_the_base_does_not_depend_on_the_generator_s_prompts(tasks_folder, generator_folder):
+    scores = [
+        verbs.benchmark([tasks_folder], arms=["base"], generator=generator_folder, prompts_per_task=k)["mean"]
+        for k in (1, 8)
+    ]
+    assert scores[0] == scores[1]
+
+
+@pytest.mark.parametrize(
+    ("arms", "forms", "told"),
+    [(["best"], ["full"], "unknown arm 'best'"), (["base"], ["half"], "unknown form 'half'")],
+)
+def test_an_unknown_arm_or_form_is_refused(tasks_folder, generator_folder, arms, forms, told):
+    with pytest.raises(UsageError, match=told):
+        verbs.benchmark([tasks_folder], arms=arms, forms=forms, generator=generator_folder)
+
+
+def test_wrong_prompts_need_a_second_task(tasks_folder, generator_folder):
+    with pytest.raises(UsageError, match="at least two tasks"):
+        verbs.benchmark([tasks_folder / "task0.jsonl"], generator=generator_folder)
+
+
+def test_a_task_without_training_rows_is_refused_by_name(tasks_folder, generator_folder):
+    file = tasks_folder / "task0.jsonl"
+    file.write_text(file.read_text().replace('"train"}', '"test"}'))
+    with pytest.raises(UsageError, match='task0 has no rows of part "train"'):
+        verbs.benchmark([tasks_folder], generator=generator_folder)

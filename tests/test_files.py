@@ -1,0 +1,112 @@
+import errno
+import os
+
+import pytest
+import torch
+
+from prompt2lora import files
+from prompt2lora.errors import DamagedFile, OutputError, PromptsError
+from prompt2lora.prompts import LONGEST, read_prompts
+
+
+def full_disk(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_folder_appears_complete_or_not_at_all(tmp_path):
+    with files.new_folder(tmp_path / "good") as aside:
+        (aside / "a").write_text("x")
+        assert not (tmp_path / "good").exists()
+    assert (tmp_path / "good" / "a").read_text() == "x"
+    with pytest.raises(KeyboardInterrupt), files.new_folder(tmp_path / "cut") as aside:
+        (aside / "a").write_text("x")
+        raise KeyboardInterrupt
+    assert [file.name for file in tmp_path.iterdir()] == ["good"]
+
+
+def test_a_full_disk_is_told_in_one_line_and_leaves_what_was_there(tmp_path, monkeypatch):
+    (tmp_path / "old.json").write_text("old")
+    monkeypatch.setattr(os, "fsync", full_disk)
+    with pytest.raises(OutputError, match="No space left on device; free space"):
+        files.write_text(tmp_path / "old.json", "new")
+    with pytest.raises(OutputError, match="No space left"), files.new_folder(tmp_path / "new") as aside:
+        (aside / "a").write_text("x")
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("old.json", "old")]
+
+
+def test_a_place_below_a_file_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot write"), files.new_folder(tmp_path / "file" / "below"):
+        pass
+
+
+def test_tensors_come_back_and_their_file_has_one_form(tmp_path):
+    state = {"b": torch.arange(6.0).view(2, 3), "a": torch.tensor([1], dtype=torch.int8)}
+    digests = {
+        files.write_safetensors(
+            tmp_path / str(i), dict(reversed(state.items())) if i % 2 else state, {"x": "1", "y": "2"}
+        )
+        for i in range(8)
+    }
+    assert len(digests) == 1
+    found, digest = files.read_safetensors(tmp_path / "0")
+    assert {digest} == digests
+    assert all(torch.equal(found[name], state[name]) for name in state)
+    assert files.read_metadata(tmp_path / "0") == {"x": "1", "y": "2"}
+    with pytest.raises(DamagedFile):
+        files.read_safetensors(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "prompts"),
+    [
+        ("p.txt", "one\n\n  two  \n", ["one", "two"]),
+        ("p.txt", "\ufeffone\r\ntwo\r\n", ["one", "two"]),
+        ("p.txt", "部品番号を書く\n", ["部品番号を書く"]),
+        ("p.jsonl", '"one"\n{"prompt": "two"}\n', ["one", "two"]),
+        ("p.jsonl", '{"instruction": "Do.", "input": "x"}\n{"input": "y"}\n', ["Do.\n\nx", "y"]),
+        (
+            "p.jsonl",
+            '{"task": "t", "instruction": "Do."}\n{"input": "x", "output": "1", "part": "train"}\n'
+            '{"input": "y", "output": "2", "part": "test"}\n',
+            ["Do.\n\nx"],
+        ),
+        ("p.csv", "id,prompt\n1,one\n2,two\n", ["one", "two"]),
+        ("p.csv", 'one\n"two, with comma"\n', ["one", "two, with comma"]),
+        ("p.csv", 'input\n"two\nlines"\n', ["two\nlines"]),
+    ],
+)
+def test_prompts_are_read_from_text_jsonl_and_csv(tmp_path, name, content, prompts):
+    (tmp_path / name).write_bytes(content.encode())
+    assert read_prompts(tmp_path / name) == prompts
+
+
+def test_an_instruction_goes_before_every_prompt(tmp_path):
+    (tmp_path / "p.txt").write_text("one\ntwo")
+    assert read_prompts(tmp_path / "p.txt", "Do.") == ["Do.\n\none", "Do.\n\ntwo"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("p.txt", b"", "at least one prompt"),
+        ("p.txt", b"\n \n", "at least one prompt"),
+        ("p.csv", b"", "at least one prompt"),
+        ("p.jsonl", b"", "at least one prompt"),
+        ("p.txt", b"a\x00b", "binary"),
+        ("p.txt", b"\x89PNG\xff\xfe", "UTF-8"),
+        ("p.txt", b"x" * 100_000, f"{LONGEST:,} characters, prompt 1 has 100,000"),
+        ("p.jsonl", b'"a"\n{"b"\n', r"p\.jsonl:2: "),
+        ("p.jsonl", b'{"question": "a"}\n', r"p\.jsonl:1: "),
+    ],
+)
+def test_what_is_no_prompt_file_is_refused_in_one_line(tmp_path, name, content, told):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(PromptsError, match=told) as error:
+        read_prompts(tmp_path / name)
+    assert "\n" not in str(error.value)
+
+
+def test_a_prompt_file_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(PromptsError, match="check the path"):
+        read_prompts(tmp_path / "nowhere.txt")

@@ -1,0 +1,301 @@
+import json
+import shutil
+from pathlib import Path
+from random import Random
+
+import pytest
+import torch
+from conftest import SIZES, write_task
+
+from prompt2lora import bases
+from prompt2lora.errors import TaskFileError, UsageError
+from prompt2lora.evaluation.decoding import greedy
+from prompt2lora.generator.generator import Generator
+from prompt2lora.training import objectives, pairs, teachers
+from prompt2lora.training.packs import ChatFormat, common_length, pack_rows, stack
+from prompt2lora.training.recipe import Recipe, Stage, read_recipe
+from prompt2lora.training.tasks import read_task, read_tasks, split_families
+from prompt2lora.training.train import train
+from prompt2lora.weights.adapted import adapted
+
+PREFIX = [5, 6, 7, 8]
+ROWS = [PREFIX + tail for tail in ([10, 11], [12, 13, 14], [10, 20])]
+ANSWERS = [[30, 2], [31, 32, 2], [33, 2]]
+RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.toml"))
+
+
+def random_grid(layout, seed=0):
+    return torch.randn(layout.shape, generator=torch.Generator().manual_seed(seed)) * 0.05
+
+
+@pytest.fixture(scope="module")
+def model(base):
+    return bases.load_base(base, dtype=torch.float32, device="cpu")[0]
+
+
+@pytest.fixture(scope="module")
+def chat(base):
+    return ChatFormat(bases.load_tokenizer(base))
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_pack_gives_the_loss_of_separate_sequences(model, layout, shared):
+    rows = ROWS if shared else [[40, *ROWS[0]], ROWS[1], [41, 42]]
+    grids = torch.stack([random_grid(layout, 1), random_grid(layout, 2)])
+    packs = stack([pack_rows(rows, ANSWERS, 100), pack_rows(rows[1:2], ANSWERS[1:2], 100)], padding=0)
+    found = objectives.end_to_end(model, layout, grids, packs).loss
+
+    def alone(grid, chosen):
+        losses = []
+        with adapted(model, grid[None], layout):
+            for i in chosen:
+                logits = model(torch.tensor([rows[i] + ANSWERS[i]])).logits[0, len(rows[i]) - 1 : -1]
+                losses.append(torch.nn.functional.cross_entropy(logits, torch.tensor(ANSWERS[i]), reduction="none"))
+        return torch.cat(losses).mean()
+
+    assert torch.allclose(found[0], alone(grids[0], [0, 1, 2]), atol=1e-5)
+    assert torch.allclose(found[1], alone(grids[1], [1]), atol=1e-5)
+
+
+def test_a_pack_shares_the_beginning_and_keeps_to_its_budget():
+    pack = pack_rows(ROWS, ANSWERS, budget=100)
+    assert pack.ids[:4] == PREFIX
+    assert len(pack.ids) == 4 + sum(len(row) - 4 + len(answer) - 1 for row, answer in zip(ROWS, ANSWERS, strict=True))
+    small = pack_rows(ROWS, ANSWERS, budget=9)
+    assert len(small.ids) <= 9
+    assert small.labels == [*ANSWERS[0], *ANSWERS[2]], "the second row is too long, the third fits"
+    only = pack_rows(ROWS, ANSWERS, budget=1)
+    assert only.labels == ANSWERS[0], "if no row fits, the shortest is taken"
+
+
+@pytest.mark.parametrize(
+    ("rows", "length"),
+    [([[1, 2, 3]], 2), ([[1, 2], [1, 2]], 1), ([[1, 2], [1, 2, 3]], 1), ([[9], [9, 1]], 0), ([[1, 2], [3, 2]], 0)],
+)
+def test_every_row_keeps_a_token_of_its_own(rows, length):
+    assert common_length(rows) == length
+
+
+def test_what_teacher_forcing_calls_exact_is_what_greedy_decoding_gets_right(model, layout, chat):
+    grid = random_grid(layout, 3)
+    asked = ["a", "bc", "def"]
+    prompts = chat.prompt_ids(asked)
+    with torch.no_grad(), adapted(model, grid[None], layout):
+        given = greedy(model, prompts, chat, longest=6)
+    other = [*given[1][:-1], (given[1][-1] + 1) % 256]
+    pack = pack_rows(prompts, [given[0], other, given[2]], 500)
+    with torch.no_grad():
+        exact = objectives.end_to_end(model, layout, grid[None], stack([pack], 0)).exact
+    assert all(given)
+    assert exact.item() == pytest.approx(2 / 3)
+
+
+def test_reconstruction_is_zero_for_the_teacher_itself_and_grows_with_the_distance(layout):
+    grid, weight = random_grid(layout)[None], torch.ones(*layout.shape[:2], 1)
+    assert objectives.reconstruction(grid, grid, weight).item() == 0
+    near = objectives.reconstruction(grid + 0.1, grid, weight)
+    assert near < objectives.reconstruction(grid + 0.2, grid, weight)
+
+
+def test_a_task_file_tells_its_task(tmp_path):
+    task = read_task(write_task(tmp_path, "one", "First letter.", lambda text: text[0]))
+    assert (task.name, task.instruction, len(task.train), len(task.test)) == ("one", "First letter.", 40, 4)
+    assert task.prompt("xy") == "First letter.\n\nxy"
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["{broken", "[1]", '{"input": "a"}', '{"input": 1, "output": "b"}', '{"input": "a", "output": "b", "part": "x"}'],
+)
+def test_a_broken_line_is_told_by_file_and_number(tmp_path, line):
+    file = write_task(tmp_path, "one", "Do.", str.upper)
+    lines = file.read_text().splitlines()
+    lines[6] = line
+    file.write_text("\n".join(lines))
+    with pytest.raises(TaskFileError, match=r"one\.jsonl:7: "):
+        read_task(file)
+
+
+def test_families_are_held_out_as_a_whole_and_always_the_same(tasks_folder):
+    for letter in "uvwxyz":
+        write_task(tasks_folder, f"{letter}1", "Do.", str.upper, family=letter)
+        write_task(tasks_folder, f"{letter}2", "Do.", str.upper, family=letter)
+    tasks = read_tasks([tasks_folder])
+    fit, validation = split_families(tasks, 0.4)
+    assert fit and validation
+    assert not {task.family for task in fit} & {task.family for task in validation}
+    assert split_families(tasks[::-1], 0.4)[1][::-1] == validation
+
+
+def test_drawn_tasks_differ_within_a_step_and_large_families_do_not_drown_small_ones(tasks_folder):
+    for number in range(16):
+        write_task(tasks_folder, f"big{number}", "Do.", str.upper, family="big")
+    tasks = read_tasks([tasks_folder])
+    weights = pairs.task_weights(tasks)
+    drawn = [pairs.draw_tasks(tasks, weights, 4, Random(step)) for step in range(300)]
+    assert all(len({task.name for task in group}) == 4 for group in drawn)
+    share = sum(task.family == "big" for group in drawn for task in group) / 1200
+    assert 0.3 < share < 0.5  # 16 tasks of one family weigh 4, six others 6
+
+
+@pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.name)
+def test_every_recipe_that_we_ship_is_valid(file):
+    assert read_recipe(file).steps > 0
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("seed = 1\n", "at least one"),
+        ("sed = 1\n[[stage]]\nsteps = 1\n", "unknown key 'sed'"),
+        ("[[stage]]\nsteps = 1\nrate = 2\n", "unknown key 'rate'"),
+        ("[[stage]]\ntasks = 2\n", "steps"),
+        ("not toml", "TOML"),
+    ],
+)
+def test_a_wrong_recipe_is_refused_by_its_key(tmp_path, text, told):
+    file = tmp_path / "r.toml"
+    file.write_text(text)
+    with pytest.raises(UsageError, match=told):
+        read_recipe(file)
+
+
+def recipe(base, encoder_folder, tasks_folder, stages, **changes):
+    sizes = {**SIZES, "grid": (2, 2, 16), "trunk": ((2, 112, 16),)}
+    settings = {
+        "tasks": str(tasks_folder),
+        "base": base,
+        "encoder": encoder_folder,
+        "generator": sizes,
+        "validation": 0.45,
+        "prompts": 8,
+        "known": 10,
+        "log_every": 1,
+        "validate_every": 3,
+        "save_every": 1,
+    }
+    return Recipe(stages=stages, **{**settings, **changes})
+
+
+class Killed(Exception):
+    pass
+
+
+def killed_at(step):
+    def report(record):
+        if record.get("step") == step:
+            raise Killed
+
+    return report
+
+
+def same_weights(left, right):
+    return all(torch.equal(a, b) for a, b in zip(left.parameters(), right.parameters(), strict=True))
+
+
+@pytest.fixture
+def collected(base, tasks_folder, tmp_path):
+    """Teachers of two tasks, and the folder they are in; one of them is called learned whatever it learned."""
+    options = teachers.TeacherOptions(base=base, steps=3, snapshots=2, every=1, budget=200, least_gain=-1)
+    teachers.collect(read_tasks([tasks_folder])[:3], tmp_path / "teachers", options)
+    return tmp_path / "teachers", options
+
+
+@pytest.mark.parametrize("kill", [1, 3, 5])
+def test_a_killed_run_goes_on_to_the_same_weights_and_curve(base, encoder_folder, tasks_folder, tmp_path, kill):
+    stages = (Stage(steps=3, tasks=2, budget=120, warmup=1), Stage(steps=3, tasks=3, budget=80, warmup=2))
+    wanted = recipe(base, encoder_folder, tasks_folder, stages)
+    whole = train(wanted, tmp_path / "whole")
+    with pytest.raises(Killed):
+        train(wanted, tmp_path / "cut", killed_at(kill))
+    resumed = train(wanted, tmp_path / "cut")
+    assert same_weights(whole, resumed)
+    columns = [
+        [line.split(",")[0::2] for line in (tmp_path / run / "curves.csv").read_text().splitlines()]
+        for run in ("whole", "cut")
+    ]
+    assert columns[0] == columns[1]
+    assert not same_weights(whole, Generator(whole.config, seed=wanted.seed))
+
+
+def test_a_finished_run_leaves_a_generator_with_its_provenance_and_a_picture(
+    base, encoder_folder, tasks_folder, tmp_path
+):
+    wanted = recipe(base, encoder_folder, tasks_folder, (Stage(steps=3, tasks=2, budget=120),))
+    train(wanted, tmp_path / "run")
+    made = Generator.from_pretrained(tmp_path / "run" / "generator")
+    assert made.provenance["recipe"]["base"] == base
+    assert made.provenance["base_weights_sha256"] == bases.weights_digest(base)
+    assert made.provenance["fit_tasks"] + len(made.provenance["validation_tasks"]) == 6
+    assert (tmp_path / "run" / "curves.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(UsageError, match="another recipe"):
+        train(recipe(base, encoder_folder, tasks_folder, (Stage(steps=4),)), tmp_path / "run")
+
+
+def test_training_end_to_end_lowers_the_loss_of_its_tasks(base, encoder_folder, tasks_folder, tmp_path):
+    losses = []
+    stage = Stage(steps=40, tasks=4, budget=160, warmup=5, learning_rate=1e-2)
+    changes = {"validate_every": 40, "save_every": 40}
+    train(
+        recipe(base, encoder_folder, tasks_folder, (stage,), **changes),
+        tmp_path / "run",
+        lambda record: losses.append(record["loss"]) if "loss" in record else None,
+    )
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+
+
+def test_reconstruction_brings_the_generator_to_its_teachers_and_end_to_end_follows(
+    base, encoder_folder, tasks_folder, collected, tmp_path
+):
+    losses = []
+    stages = (
+        Stage(steps=25, objective="reconstruction", tasks=2, warmup=3, learning_rate=1e-2),
+        Stage(steps=1, tasks=2, budget=100),
+    )
+    train(
+        recipe(base, encoder_folder, tasks_folder, stages, teachers=str(collected[0]), validation=0.05),
+        tmp_path / "run",
+        lambda record: losses.append(record["loss"]) if "loss" in record else None,
+    )
+    assert len(losses) == 26
+    assert losses[24] < 0.8 * losses[0]
+
+
+def test_reconstruction_without_teachers_says_what_to_do(base, encoder_folder, tasks_folder, tmp_path):
+    wanted = recipe(base, encoder_folder, tasks_folder, (Stage(steps=1, objective="reconstruction"),))
+    with pytest.raises(UsageError, match="needs teachers"):
+        train(wanted, tmp_path / "run")
+
+
+def test_teachers_share_their_start_and_keep_the_snapshots_asked_for(collected, layout):
+    folder, _ = collected
+    manifest = json.loads((folder / "manifest.json").read_text())["teachers"]
+    assert len(manifest) == 3
+    for record in manifest:
+        assert {"seconds", "loss", "validation", "validation_before", "learned"} <= record.keys()
+        assert [step.name for step in sorted((folder / record["task"]).glob("step-*"))] == ["step-0002", "step-0003"]
+    assert torch.equal(teachers.initial_grid(layout, 0), teachers.initial_grid(layout, 0))
+    loaded = teachers.Teachers(folder, layout)
+    assert loaded.draw(manifest[0]["task"], Random(0)).shape == layout.shape
+    assert loaded.weight.mean().item() == pytest.approx(1, rel=1e-3)
+
+
+def test_a_collection_goes_on_with_what_is_missing_and_leaves_the_rest(collected, tasks_folder):
+    folder, options = collected
+    tasks = read_tasks([tasks_folder])[:3]
+    shutil.rmtree(folder / tasks[1].name)
+    before = {task.name: (folder / task.name / "teacher.json").stat().st_mtime_ns for task in (tasks[0], tasks[2])}
+    trained = []
+    teachers.collect(tasks, folder, options, lambda record: trained.append(record["task"]))
+    assert trained == [tasks[1].name]
+    assert before == {name: (folder / name / "teacher.json").stat().st_mtime_ns for name in before}
+    with pytest.raises(UsageError, match="other options"):
+        teachers.collect(tasks, folder, teachers.TeacherOptions(base=options.base, steps=4))
+
+
+def test_a_teacher_that_did_not_learn_is_marked_and_not_read(base, tasks_folder, layout, tmp_path):
+    options = teachers.TeacherOptions(base=base, steps=1, budget=100, least_gain=0.99)
+    manifest = teachers.collect(read_tasks([tasks_folder])[:1], tmp_path / "t", options)
+    assert not manifest[0]["learned"]
+    with pytest.raises(UsageError, match="no teacher that learned"):
+        teachers.Teachers(tmp_path / "t", layout)
