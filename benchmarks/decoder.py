@@ -10,7 +10,6 @@ this layout needs; its conditions are 128 prompts of 384 word pieces. Weights ar
 import argparse
 import json
 import statistics
-import sys
 import time
 from pathlib import Path
 
@@ -19,7 +18,7 @@ import torch
 from prompt2lora import bases
 from prompt2lora.generator.generator import Generator, GeneratorConfig
 from prompt2lora.generator.hyperconv import HyperConvDecoder, published
-from prompt2lora.versions import hardware, versions
+from prompt2lora.versions import command, hardware, versions
 from prompt2lora.weights.layout import LoraLayout
 
 
@@ -65,7 +64,7 @@ def main() -> None:
         results[f"published shape, {str(dtype).removeprefix('torch.')}"] = entry(count, times)
     fastest = min(item["seconds"]["median"] for name, item in results.items() if name.startswith("published"))
     report = {
-        "command": "python " + " ".join(sys.argv),
+        "command": "python benchmarks/" + command(),
         "layout": {
             "base": layout.base_model,
             "rank": layout.rank,

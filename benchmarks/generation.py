@@ -19,7 +19,7 @@ import torch
 
 from prompt2lora.training.tasks import read_tasks
 from prompt2lora.verbs import Workshop
-from prompt2lora.versions import hardware, versions
+from prompt2lora.versions import command, hardware, versions
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -61,17 +61,17 @@ def main() -> None:
         for turn in range(options.cold):
             file = Path(folder) / f"prompts-{turn}.jsonl"
             file.write_text("".join(json.dumps(text) + "\n" for text in prompts(1000 + turn)), encoding="utf-8")
-            command = [sys.executable, "-m", "prompt2lora.cli", "generate", "--prompts", str(file)]
+            words = [sys.executable, "-m", "prompt2lora.cli", "generate", "--prompts", str(file)]
             began = time.perf_counter()
             subprocess.run(
-                [*command, "--out", str(Path(folder) / f"cold-{turn}"), "--json"],
+                [*words, "--out", str(Path(folder) / f"cold-{turn}"), "--json"],
                 check=True,
                 capture_output=True,
                 env={**os.environ, "PROMPT2LORA_HOME": str(Path(folder) / "home")},
             )
             cold.append(time.perf_counter() - began)
     report = {
-        "command": "python " + " ".join(sys.argv),
+        "command": "python benchmarks/" + command(),
         "prompts": options.prompts,
         "warm_seconds": {name: spread(values) for name, values in steps.items()},
         "cold_seconds": spread(cold),

@@ -28,7 +28,7 @@ from prompt2lora.training import train as training
 from prompt2lora.training.packs import ChatFormat
 from prompt2lora.training.recipe import Recipe, read_recipe
 from prompt2lora.training.tasks import read_tasks
-from prompt2lora.versions import hardware, versions
+from prompt2lora.versions import command, hardware, versions
 from prompt2lora.weights.adapter import Adapter, read_config
 from prompt2lora.weights.layout import LoraLayout
 
@@ -155,6 +155,7 @@ def benchmark(
             "seed": seed,
             "tasks": len(chosen),
         },
+        "command": command(),
         "base": layout.base_model,
         "generator": {"sha256": made.provenance.get("sha256", ""), "steps": made.provenance.get("steps")},
         "versions": versions(),
