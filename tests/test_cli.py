@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 from conftest import SIZES
@@ -84,8 +85,8 @@ def test_the_same_prompts_give_the_same_adapter(run, prompts, generator_folder, 
 
 
 def test_generating_does_not_need_the_base_model(run, prompts, generator, base, tmp_path):
-    moved = type(generator.config.layout)(**{**vars(generator.config.layout), "base_model": "owner/elsewhere"})
-    generator.config = type(generator.config)(**{**vars(generator.config), "layout": moved})
+    moved = replace(generator.config.layout, base_model="owner/elsewhere")
+    generator.config = replace(generator.config, layout=moved)
     generator.save_pretrained(tmp_path / "g")
     code, _, _ = run("generate", "--prompts", prompts, "--out", tmp_path / "a", "--generator", tmp_path / "g")
     assert code == 0
@@ -160,13 +161,13 @@ def test_a_full_disk_leaves_no_adapter(run, prompts, generator_folder, tmp_path,
     assert {file.name for file in tmp_path.iterdir()} == {"prompts.txt", "generator"}
 
 
-@pytest.mark.parametrize("base", ["owner/unknown", "./nowhere"])
-def test_an_unknown_base_is_told(run, prompts, generator_folder, tmp_path, base):
-    words = ("--prompts", prompts, "--out", tmp_path / "a", "--generator", generator_folder, "--base", base)
+@pytest.mark.parametrize("name", ["owner/unknown", "./nowhere"])
+def test_an_unknown_base_is_told(run, prompts, generator_folder, tmp_path, name):
+    words = ("--prompts", prompts, "--out", tmp_path / "a", "--generator", generator_folder, "--base", name)
     code, _, told = run("generate", *words)
     assert code == 1
     assert one_line(told)
-    assert base in told
+    assert name in told
     assert not (tmp_path / "a").exists()
 
 
@@ -221,6 +222,37 @@ def test_a_wrong_option_is_a_usage_error(run):
     assert run("train", "--recipe", "nowhere.toml", "--out", "x")[0] == 2
 
 
+@pytest.mark.parametrize(
+    ("verb", "inside"),
+    [
+        ("generate", "prompt2lora.generator.generator.Generator.generate"),
+        ("generate", "prompt2lora.weights.adapter.write_json"),
+        ("benchmark", "prompt2lora.evaluation.benchmark.run"),
+        ("collect", "prompt2lora.training.teachers.write_json"),
+        ("ask", "prompt2lora.verbs.answers"),
+    ],
+)
+def test_an_interrupt_in_the_middle_leaves_nothing_half_written(
+    run, prompts, generator_folder, tasks_folder, base, tmp_path, monkeypatch, verb, inside
+):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    out = tmp_path / "out"
+    words = {
+        "generate": ("--prompts", prompts, "--out", out, "--generator", generator_folder),
+        "benchmark": ("--tasks", tasks_folder, "--out", out, "--generator", generator_folder),
+        "collect": ("--tasks", tasks_folder, "--out", out, "--base", base, "--steps", "1"),
+        "ask": ("hello", "--base", base),
+    }[verb]
+    before = set(tmp_path.rglob("*"))
+    monkeypatch.setattr(inside, interrupted)
+    code, printed, told = run(verb, *words)
+    assert (code, printed) == (1, "")
+    assert one_line(told)
+    assert set(tmp_path.rglob("*")) == before
+
+
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
 def test_training_that_is_interrupted_ends_with_code_1_and_goes_on_later(
     base, encoder_folder, tasks_folder, tmp_path, sign
@@ -233,7 +265,12 @@ def test_training_that_is_interrupted_ends_with_code_1_and_goes_on_later(
     def command(steps):
         recipe.write_text("\n".join([*lines, "[[stage]]", f"steps = {steps}", "tasks = 2", "budget = 80"]))
         words = ["train", "--recipe", str(recipe), "--out", str(tmp_path / "run")]
-        return subprocess.Popen([sys.executable, "-m", "prompt2lora.cli", *words], stderr=subprocess.PIPE, text=True)
+        return subprocess.Popen(
+            [sys.executable, "-m", "prompt2lora.cli", *words],
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a test run may itself ignore it
+        )
 
     process = command(100_000)
     deadline = time.monotonic() + 120

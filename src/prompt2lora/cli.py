@@ -265,6 +265,11 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app()
+    except SystemExit as ended:
+        if ended.code == 130:  # how typer tells an interrupt
+            print("error: interrupted; nothing is half written, a run can be gone on with", file=sys.stderr)
+            sys.exit(1)
+        raise
     except Prompt2LoraError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

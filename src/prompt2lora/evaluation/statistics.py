@@ -7,9 +7,10 @@ other tasks and other rows alike. Differences between arms are paired row by row
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 _DRAWS = 2000
 _LEVEL = 0.95
@@ -39,6 +40,6 @@ def paired_difference(left: Sequence[Sequence[float]], right: Sequence[Sequence[
     return mean_interval([row.tolist() for row in rows], seed=seed)
 
 
-def _row_means(row: np.ndarray[Any, Any], random: np.random.Generator) -> np.ndarray[Any, Any]:
-    means: np.ndarray[Any, Any] = row[random.integers(0, len(row), size=(_DRAWS, len(row)))].mean(1)
+def _row_means(row: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.float64]:
+    means: NDArray[np.float64] = row[random.integers(0, len(row), size=(_DRAWS, len(row)))].mean(1)
     return means

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
+from numpy.typing import NDArray
 from torch import Tensor
 
 from prompt2lora.bases import DEFAULT_ENCODER, load_encoder
@@ -40,7 +41,7 @@ class Encoder:
     name: str = DEFAULT_ENCODER
     cache: Path | None = None
     batch_size: int = 64
-    _known: dict[str, np.ndarray[Any, Any]] = field(default_factory=dict, repr=False)
+    _known: dict[str, NDArray[np.float16]] = field(default_factory=dict, repr=False)
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
@@ -70,7 +71,7 @@ class Encoder:
                 progress(start + len(batch), len(unknown))
 
     @torch.inference_mode()
-    def _encode(self, texts: list[str]) -> np.ndarray[Any, Any]:
+    def _encode(self, texts: list[str]) -> NDArray[np.float16]:
         model, tokenizer = self._loaded
         pieces = tokenizer(texts, padding=True, truncation=True, max_length=MAX_WORD_PIECES, return_tensors="pt")
         states = model(**pieces, output_hidden_states=True).hidden_states
@@ -90,7 +91,7 @@ class Encoder:
         connection.execute("create table if not exists vectors (key blob primary key, vector blob) without rowid")
         return connection
 
-    def _cached(self, texts: list[str]) -> dict[str, np.ndarray[Any, Any]]:
+    def _cached(self, texts: list[str]) -> dict[str, NDArray[np.float16]]:
         database = self._database()
         if database is None:
             return {}
@@ -103,7 +104,7 @@ class Encoder:
         database.close()
         return found
 
-    def _store(self, vectors: dict[str, np.ndarray[Any, Any]]) -> None:
+    def _store(self, vectors: dict[str, NDArray[np.float16]]) -> None:
         database = self._database()
         if database is None:
             return
@@ -120,7 +121,7 @@ def split(prompt: str) -> tuple[str, str]:
 
 
 def pad(
-    groups: Sequence[Float[Tensor, "prompts width"]],
+    groups: Sequence[Float[Tensor, "_ width"]],
 ) -> tuple[Float[Tensor, "batch prompts width"], Bool[Tensor, "batch prompts"]]:
     """Groups of different size in one tensor, and the mask of what is real."""
     mask = torch.zeros(len(groups), max(len(group) for group in groups), dtype=torch.bool)
