@@ -196,7 +196,7 @@ def same_weights(left, right):
 @pytest.fixture
 def collected(base, tasks_folder, tmp_path):
     """Teachers of two tasks, and the folder they are in; one of them is called learned whatever it learned."""
-    options = teachers.TeacherOptions(base=base, steps=3, snapshots=2, every=1, budget=200, least_gain=-1)
+    options = teachers.TeacherOptions(base=base, steps=3, snapshots=2, every=1, budget=200, least_gain=-1.0)
     teachers.collect(read_tasks([tasks_folder])[:3], tmp_path / "teachers", options)
     return tmp_path / "teachers", options
 
@@ -261,10 +261,9 @@ def test_reconstruction_brings_the_generator_to_its_teachers_and_end_to_end_foll
     assert losses[24] < 0.8 * losses[0]
 
 
-def test_reconstruction_without_teachers_says_what_to_do(base, encoder_folder, tasks_folder, tmp_path):
-    wanted = recipe(base, encoder_folder, tasks_folder, (Stage(steps=1, objective="reconstruction"),))
+def test_reconstruction_without_teachers_says_what_to_do(base, encoder_folder, tasks_folder):
     with pytest.raises(UsageError, match="needs teachers"):
-        train(wanted, tmp_path / "run")
+        recipe(base, encoder_folder, tasks_folder, (Stage(steps=1, objective="reconstruction"),))
 
 
 def test_teachers_share_their_start_and_keep_the_snapshots_asked_for(collected, layout):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prompt2lora.errors import ModelNotFound
+from prompt2lora.errors import DamagedFile, ModelNotFound
 from prompt2lora.home import home
 
 DEFAULT_BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -100,6 +100,13 @@ def default_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
+def weights_stamp(name: str) -> str:
+    """Tells one state of a model from another without reading its weights: name, sizes and times of the files."""
+    folder = Path(locate(name))
+    files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
+    return " ".join([name, *(f"{file.name}:{file.stat().st_size}:{file.stat().st_mtime_ns}" for file in files)])
+
+
 def weights_digest(name: str) -> str:
     """SHA-256 over the safetensors files of a base that is on this disk; empty for one that is not."""
     folder = Path(locate(name))
@@ -113,12 +120,15 @@ def weights_digest(name: str) -> str:
 
 
 def _load(factory: Any, name: str, **options: Any) -> Any:
+    from safetensors import SafetensorError
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
         return factory.from_pretrained(locate(name), **options)
+    except SafetensorError as error:
+        raise DamagedFile(f"the weights of {name} are damaged ({error}): fetch them anew") from error
     except (OSError, ValueError) as error:
         packaged = PACKAGED.get(name)
         remedy = packaged.install if packaged else "name a local model folder, or connect to the hub once"

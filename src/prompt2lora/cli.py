@@ -86,7 +86,10 @@ def ask(
 ) -> None:
     """Ask the base model, through an adapter or without."""
     if text == "-":
-        text = sys.stdin.read()
+        try:
+            text = sys.stdin.read()
+        except UnicodeDecodeError as error:
+            raise UsageError("standard input must be UTF-8 text and is not; save it as UTF-8") from error
     with _working("answering"):
         from prompt2lora import verbs
 

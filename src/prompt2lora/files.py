@@ -29,7 +29,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
     """
     if folder.exists() or folder.is_symlink():
         raise OutputError(f"the output folder must not exist yet; {folder} does: name another one or remove it")
-    aside = None
+    aside, made = None, [parent for parent in folder.parents if not parent.exists()]
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
@@ -39,11 +39,22 @@ def new_folder(folder: Path) -> Iterator[Path]:
                 _sync(file)
         os.chmod(aside, 0o755)
         os.rename(aside, folder)
+        made = []
     except OSError as error:
         raise _unwritable(folder, error) from error
     finally:
         if aside:
             shutil.rmtree(aside, ignore_errors=True)
+        for parent in made:
+            with suppress(OSError):
+                parent.rmdir()
+
+
+def check_writable(file: Path) -> None:
+    """Raises OutputError if `file` could not be written, before any work is done for it."""
+    place = next(parent for parent in file.absolute().parents if parent.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        raise OutputError(f"cannot write {file}: {place} is no folder that can be written to; name another place")
 
 
 def write_bytes(file: Path, data: bytes) -> None:

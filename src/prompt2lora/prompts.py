@@ -6,6 +6,7 @@ In: a path. Out: non-empty texts, in order. It refuses what is not text, empty, 
 from __future__ import annotations
 
 import csv
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -28,9 +29,9 @@ def read_prompts(file: Path, instruction: str = "") -> list[str]:
     if suffix in (".jsonl", ".ndjson"):
         prompts = _from_jsonl(file, text)
     elif suffix == ".csv":
-        prompts = _from_csv(text)
+        prompts = _from_csv(file, text)
     else:
-        prompts = text.splitlines()
+        prompts = text.split("\n")
     prompts = [prompt.strip() for prompt in prompts if prompt.strip()]
     return check_prompts([f"{instruction}\n\n{prompt}" if instruction else prompt for prompt in prompts], str(file))
 
@@ -40,6 +41,8 @@ def check_prompts(prompts: list[str], source: str = "prompts") -> list[str]:
     if not prompts:
         raise PromptsError(f"{source}: at least one prompt is needed and there is none; write a prompt a line")
     for number, prompt in enumerate(prompts, 1):
+        if any("\ud800" <= letter <= "\udfff" for letter in prompt):
+            raise PromptsError(f"{source}: prompt {number} holds half a character (a lone surrogate); remove it")
         if not prompt.strip():
             raise PromptsError(f"{source}: prompt {number} is blank; remove it")
         if len(prompt) > LONGEST:
@@ -66,12 +69,12 @@ def _text(file: Path) -> str:
 def _from_jsonl(file: Path, text: str) -> list[str]:
     prompts: list[str] = []
     instruction = ""
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
             record: Any = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise PromptsError(f"{file}:{number}: every line must be JSON ({error}); mend the line") from error
         if isinstance(record, str):
             prompts.append(record)
@@ -89,8 +92,11 @@ def _from_jsonl(file: Path, text: str) -> list[str]:
     return prompts
 
 
-def _from_csv(text: str) -> list[str]:
-    rows = [row for row in csv.reader(text.splitlines(keepends=True)) if any(cell.strip() for cell in row)]
+def _from_csv(file: Path, text: str) -> list[str]:
+    try:
+        rows = [row for row in csv.reader(io.StringIO(text, newline="")) if any(cell.strip() for cell in row)]
+    except csv.Error as error:
+        raise PromptsError(f"{file}: cannot be read as CSV ({error}); save it as CSV or text") from error
     if not rows:
         return []
     header = [cell.strip().lower() for cell in rows[0]]

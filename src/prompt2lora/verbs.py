@@ -18,7 +18,7 @@ from prompt2lora import bases
 from prompt2lora.errors import DamagedFile, LayoutError, OutputError, Prompt2LoraError
 from prompt2lora.evaluation import benchmark as judging
 from prompt2lora.evaluation.decoding import answers
-from prompt2lora.files import write_json
+from prompt2lora.files import check_writable, write_json
 from prompt2lora.generator.conditions import Encoder
 from prompt2lora.generator.generator import Generator
 from prompt2lora.home import home
@@ -140,6 +140,8 @@ def benchmark(
     judging.check_request(chosen, arms, forms)
     if out is not None and Path(out).exists() and Path(out).stat().st_size:
         raise OutputError(f"the result file must not exist yet; {out} does: name another one or remove it")
+    if out is not None:
+        check_writable(Path(out))
     made = Generator.from_pretrained(generator or released_generator())
     layout = fitting_layout(made, base)
     model, tokenizer = bases.load_base(layout.base_model)

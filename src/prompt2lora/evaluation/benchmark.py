@@ -90,11 +90,15 @@ ARMS: dict[str, Callable[[Judge, Task], Tensor | None]] = {
 def check_request(tasks: Sequence[Task], arms: Sequence[str], forms: Sequence[str]) -> None:
     """Raises UsageError for an unknown arm or form, a task without prompts or rows, or too few tasks for an arm."""
     for kind, asked, known in (("arm", arms, tuple(ARMS)), ("form", forms, FORMS)):
+        if not asked:
+            raise UsageError(f"at least one {kind} is needed; there are {', '.join(known)}")
         for name in asked:
             if name not in known:
                 raise UsageError(f"unknown {kind} {name!r}; there are {', '.join(known)}")
     if "wrong-prompt" in arms and len(tasks) < 2:
         raise UsageError("the arm wrong-prompt needs at least two tasks and there is one; add a task or leave it out")
+    if list(forms) == ["bare"] and not any(task.instruction for task in tasks):
+        raise UsageError("the bare form leaves the instruction out and no task has one; ask for the form full")
     for task in tasks:
         for part, rows in (("train", task.train), ("test", task.test)):
             if not rows:

@@ -25,7 +25,7 @@ from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from prompt2lora.bases import DEFAULT_ENCODER, load_encoder
+from prompt2lora.bases import DEFAULT_ENCODER, load_encoder, weights_stamp
 
 MAX_WORD_PIECES = 256
 _PARTS = 2
@@ -46,6 +46,10 @@ class Encoder:
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
         return load_encoder(self.name)
+
+    @cached_property
+    def _stamp(self) -> str:
+        return weights_stamp(self.name)
 
     def load(self) -> None:
         """Load now what would be loaded at first use."""
@@ -81,14 +85,18 @@ class Encoder:
         return torch.cat(means, dim=-1).half().numpy()
 
     def _key(self, text: str) -> bytes:
-        return hashlib.sha256(f"{self.name}\0{text}".encode()).digest()
+        return hashlib.sha256(f"{self._stamp}\0{text}".encode()).digest()
 
     def _database(self) -> sqlite3.Connection | None:
         if self.cache is None:
             return None
-        self.cache.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(self.cache, timeout=30)
-        connection.execute("create table if not exists vectors (key blob primary key, vector blob) without rowid")
+        try:
+            self.cache.parent.mkdir(parents=True, exist_ok=True)
+            connection = sqlite3.connect(self.cache, timeout=30)
+            connection.execute("create table if not exists vectors (key blob primary key, vector blob) without rowid")
+        except (sqlite3.DatabaseError, OSError):
+            self.cache = None  # a cache that cannot be used is done without
+            return None
         return connection
 
     def _cached(self, texts: list[str]) -> dict[str, NDArray[np.float16]]:

@@ -3,12 +3,14 @@
     prompts -> Encoder -> (prompts, width) -> SetPooling -> condition grid -> HyperConvDecoder -> weight grid
 
 The grid that leaves is  start + step * decoder(condition).  `start` is a learned adapter that every job
-shares (A random, B zero at first), `step` keeps the effective learning rate of a head with a large fan-in
-in bounds, and the head's rows of B begin at zero, so that training starts at the base model itself.
+shares (A random, B zero at first), and `step` keeps the effective learning rate of a head with a large fan-in
+in bounds. The head begins at zero: training starts at the base model itself, and what is shared is learned
+without the noise of conditions that do not mean anything yet.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -45,7 +47,7 @@ class GeneratorConfig:
     hidden: int = 384
     grid: Shape = (4, 8, 256)
     trunk: tuple[Shape, ...] = ()
-    step: float = 1 / 64
+    step: float = 1 / 32
 
     @property
     def decoder(self) -> DecoderConfig:
@@ -70,8 +72,8 @@ class GeneratorConfig:
 class SetPooling(nn.Module):
     """A set of condition vectors -> a condition grid, whatever their order and number.
 
-    The set enters as its mean and its spread (zero for one prompt), standardised by what the training
-    tasks look like; a two-layer perceptron makes the grid of it.
+    The set enters as its mean, standardised by what the training tasks look like, so that one prompt and
+    a hundred look alike; a two-layer perceptron makes the grid of it.
     """
 
     center: Tensor
@@ -80,38 +82,32 @@ class SetPooling(nn.Module):
     def __init__(self, width: int, hidden: int, grid: Shape) -> None:
         super().__init__()
         self.grid = grid
-        self.register_buffer("center", torch.zeros(2 * width))
-        self.register_buffer("spread", torch.ones(2 * width))
+        self.register_buffer("center", torch.zeros(width))
+        self.register_buffer("spread", torch.ones(width))
         self.perceptron = nn.Sequential(
-            nn.Linear(2 * width, hidden),
+            nn.Linear(width, hidden),
             nn.GELU(),
             nn.LayerNorm(hidden),
             nn.Linear(hidden, grid[0] * grid[1] * grid[2]),
         )
 
     @staticmethod
-    def statistics(
+    def mean(
         conditions: Float[Tensor, "batch prompts width"], mask: Bool[Tensor, "batch prompts"]
-    ) -> Float[Tensor, "batch width2"]:
+    ) -> Float[Tensor, "batch width"]:
         weight = mask.unsqueeze(-1).to(conditions.dtype)
-        count = weight.sum(1)
-        mean = (conditions * weight).sum(1) / count
-        variance = ((conditions - mean.unsqueeze(1)).square() * weight).sum(1) / count
-        return torch.cat([mean, variance.sqrt()], dim=-1)
+        return (conditions * weight).sum(1) / weight.sum(1)
 
-    def standardise(self, statistics: Float[Tensor, "tasks width2"]) -> None:
+    def standardise(self, means: Float[Tensor, "tasks width"]) -> None:
         """Take center and spread from the training tasks."""
-        self.center.copy_(statistics.mean(0))
-        self.spread.copy_(statistics.std(0).clamp_min(1e-4))
+        self.center.copy_(means.mean(0))
+        self.spread.copy_(means.std(0).clamp_min(1e-4))
 
     def forward(
         self, conditions: Float[Tensor, "batch prompts width"], mask: Bool[Tensor, "batch prompts"]
     ) -> Float[Tensor, "batch layers rows cols"]:
-        seen = (self.statistics(conditions, mask) - self.center) / self.spread
-        return self.from_statistics(seen.clamp(-6, 6))
-
-    def from_statistics(self, standardised: Float[Tensor, "batch width2"]) -> Float[Tensor, "batch layers rows cols"]:
-        pooled: Tensor = self.perceptron(standardised)
+        seen = (self.mean(conditions, mask) - self.center) / self.spread
+        pooled: Tensor = self.perceptron(seen.clamp(-6, 6))
         return pooled.reshape(-1, *self.grid)
 
 
@@ -129,12 +125,10 @@ class Generator(nn.Module):
             self.decoder = HyperConvDecoder(config.decoder)
             self.start = nn.Parameter(torch.zeros(layout.shape))
             with torch.no_grad():
+                self.head.weight.zero_()
                 for block in layout.blocks:
-                    rows = slice(block.start, block.stop)
                     if block.side == "A":
-                        self.start[:, rows].uniform_(-1, 1).mul_(block.width**-0.5)
-                    else:
-                        self.head.weight[rows].zero_()
+                        self.start[:, block.start : block.stop].uniform_(-1, 1).mul_(block.width**-0.5)
 
     @property
     def head(self) -> Any:
@@ -171,7 +165,7 @@ class Generator(nn.Module):
                 "weights": {"file": WEIGHTS, "sha256": digest},
                 "provenance": self.provenance,
             }
-            write_json(aside / CONFIG, description)
+            write_json(aside / CONFIG, {**description, "sha256": _digest(description)})
 
     @classmethod
     def from_pretrained(cls, name: str | Path) -> Generator:
@@ -184,6 +178,8 @@ class Generator(nn.Module):
             description = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
             if description["format"] != _FORMAT:
                 raise DamagedFile(f"{folder}: generator format {description['format']}, this version reads {_FORMAT}")
+            if description.pop("sha256") != _digest(description):
+                raise DamagedFile(f"{folder / CONFIG} was altered (its SHA-256 is not the recorded one): fetch it anew")
             config = GeneratorConfig.from_dict(description["config"])
             expected = description["weights"]["sha256"]
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -207,6 +203,10 @@ class Generator(nn.Module):
         generator.decoder = HyperConvDecoder(config.decoder)
         generator.start = nn.Parameter(torch.zeros(config.layout.shape))
         return generator
+
+
+def _digest(description: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
 
 
 def _folder(name: str) -> Path:

@@ -92,7 +92,7 @@ class PackBatch:
     labels: Int[Tensor, " answers"]
     answer: Int[Tensor, " answers"]  # row of the pack
 
-    def to(self, device: str) -> PackBatch:
+    def to(self, device: str | torch.device) -> PackBatch:
         return PackBatch(**{name: tensor.to(device) for name, tensor in vars(self).items()})
 
 

@@ -15,7 +15,7 @@ from prompt2lora.generator.conditions import Encoder
 from prompt2lora.training.packs import ChatFormat, Pack, pack_rows
 from prompt2lora.training.tasks import Row, Task, full_prompt
 
-_JOINED, _SWAPPED, _HIDDEN = 0.10, 0.05, 0.03  # shares of prompt groups in other forms than the usual one
+_JOINED, _SWAPPED = 0.08, 0.04  # shares of prompt groups in other forms than the usual one
 _CANDIDATES = 24  # rows offered to a pack; more than fit
 _WHOLE = 8  # inputs per task that are also encoded in one piece with their instruction
 
@@ -55,8 +55,6 @@ class Prompts:
         chosen = random.sample(inputs, count)
         if form < _JOINED + _SWAPPED:
             return self.encoder.conditions([full_prompt(text.strip(), task.instruction) for text in chosen])
-        if form < _JOINED + _SWAPPED + _HIDDEN:
-            return self.encoder.conditions([text.strip() for text in chosen])
         instruction = random.choice(wordings(task.instruction))
         return self.encoder.conditions([full_prompt(instruction, text) for text in chosen])
 

@@ -9,7 +9,9 @@ from typing import Any, Literal
 
 from prompt2lora.bases import DEFAULT_BASE, DEFAULT_ENCODER
 from prompt2lora.errors import UsageError
-from prompt2lora.weights.layout import TARGETS
+from prompt2lora.weights.layout import RANKS, TARGETS
+
+OBJECTIVES = ("end-to-end", "reconstruction")
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,14 @@ class Stage:
     warmup: int = 100
     weight_decay: float = 0.01
     clip: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require(self.objective in OBJECTIVES, f"objective must be one of {OBJECTIVES}, not {self.objective!r}")
+        for key in ("steps", "tasks", "budget"):
+            _require(_whole(getattr(self, key)), f"{key} must be a whole number of at least 1")
+        _require(isinstance(self.warmup, int) and self.warmup >= 0, "warmup must be a whole number of at least 0")
+        _require(0 <= self.bare <= 1, "bare must be a probability")
+        _require(self.learning_rate > 0 and self.clip > 0, "learning_rate and clip must be above 0")
 
 
 @dataclass(frozen=True)
@@ -60,15 +70,25 @@ class Recipe:
     save_every: int = 50
     start: str = ""
 
+    def __post_init__(self) -> None:
+        _require(self.rank in RANKS, f"rank must be one of {RANKS}, not {self.rank!r}")
+        known = isinstance(self.targets, tuple) and self.targets and set(self.targets) <= set(TARGETS)
+        _require(bool(known), f"targets must be a list out of {TARGETS}")
+        _require(0 <= self.validation < 1, "validation must be a share below 1")
+        for key in ("prompts", "known", "log_every", "validate_every", "save_every"):
+            _require(_whole(getattr(self, key)), f"{key} must be a whole number of at least 1")
+        wanted = any(stage.objective == "reconstruction" for stage in self.stages)
+        _require(bool(self.teachers) or not wanted, 'objective "reconstruction" needs teachers: name their folder')
+
     @property
     def steps(self) -> int:
         return sum(stage.steps for stage in self.stages)
 
-    def stage_at(self, step: int) -> tuple[Stage, int]:
-        """(stage, step inside it) of a step of the whole run."""
-        for stage in self.stages:
+    def stage_at(self, step: int) -> tuple[int, int]:
+        """(number of the stage, step inside it) of a step of the whole run."""
+        for number, stage in enumerate(self.stages):
             if step < stage.steps:
-                return stage, step
+                return number, step
             step -= stage.steps
         raise IndexError(step)
 
@@ -83,18 +103,29 @@ def read_recipe(file: Path, **changes: Any) -> Recipe:
     except (OSError, ValueError) as error:
         raise UsageError(f"{file}: a recipe must be readable TOML ({error}); check the path") from error
     stages = data.pop("stage", [])
+    if not isinstance(stages, list):
+        raise UsageError(f"{file}: stages are written as [[stage]]; see the recipes in recipes/")
     _refuse_unknown(file, data, Recipe)
     for stage in stages:
         _refuse_unknown(file, stage, Stage)
     try:
-        if "targets" in data:
+        if isinstance(data.get("targets"), list):
             data["targets"] = tuple(data["targets"])
         recipe = Recipe(**{**data, "stages": tuple(Stage(**stage) for stage in stages), **changes})
-    except TypeError as error:
+    except (TypeError, UsageError) as error:
         raise UsageError(f"{file}: {error}; see the recipes in recipes/") from error
     if not stages:
         raise UsageError(f"{file}: a recipe needs at least one [[stage]]; see the recipes in recipes/")
     return recipe
+
+
+def _require(holds: bool, rule: str) -> None:
+    if not holds:
+        raise UsageError(rule)
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def _refuse_unknown(file: Path, data: dict[str, Any], kind: type) -> None:

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from prompt2lora.errors import TaskFileError
+
+_NAME = re.compile(r"\w[\w.+-]*")  # it becomes the name of a folder
 
 
 @dataclass(frozen=True)
@@ -47,13 +51,16 @@ def full_prompt(instruction: str, text: str) -> str:
 def read_task(file: Path) -> Task:
     """Read one task file. Raises TaskFileError that names the file and the line."""
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise TaskFileError(f"{file}: a task file must be readable UTF-8 text ({error}); check the path") from error
     records = [(number, _record(file, number, line)) for number, line in enumerate(lines, 1) if line.strip()]
     if len(records) < 2:
         raise TaskFileError(f"{file}: a task file needs a description line and at least one row; it has {len(records)}")
     description = records[0][1]
+    name = str(description.get("task", file.stem))
+    if not _NAME.fullmatch(name):
+        raise TaskFileError(f"{file}:1: a task's name is made of letters, digits, - . + and _, not {name!r}; mend it")
     parts: dict[str, list[Row]] = {"train": [], "test": []}
     for number, record in records[1:]:
         if not isinstance(record.get("input"), str) or not isinstance(record.get("output"), str):
@@ -63,7 +70,7 @@ def read_task(file: Path) -> Task:
             raise TaskFileError(f'{file}:{number}: "part" must be train or test, not {part!r}; mend the line')
         parts[part].append(Row(record["input"], record["output"]))
     return Task(
-        name=str(description.get("task", file.stem)),
+        name=name,
         instruction=str(description.get("instruction", "")),
         family=str(description.get("family", file.stem)),
         split=str(description.get("split", "")),
@@ -87,6 +94,10 @@ def read_tasks(places: Iterable[Path], *, split: str | None = None) -> list[Task
         raise TaskFileError(
             f"no task files (*.jsonl{f' of split {split}' if split else ''}) found; name another folder"
         )
+    names = Counter(task.name for task in tasks)
+    for name, times in names.items():
+        if times > 1:
+            raise TaskFileError(f"a task's name must be its own, and {times} files have {name}; rename all but one")
     return sorted(tasks, key=lambda task: task.name)
 
 
@@ -102,7 +113,7 @@ def split_families(tasks: Sequence[Task], share: float) -> tuple[list[Task], lis
 def _record(file: Path, number: int, line: str) -> dict[str, Any]:
     try:
         record = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise TaskFileError(f"{file}:{number}: every line must be one JSON object ({error}); mend the line") from error
     if not isinstance(record, dict):
         raise TaskFileError(

@@ -27,7 +27,7 @@ from prompt2lora.training.packs import ChatFormat, stack
 from prompt2lora.training.tasks import Task
 from prompt2lora.versions import hardware, versions
 from prompt2lora.weights.adapter import WEIGHTS, Adapter
-from prompt2lora.weights.layout import TARGETS, LoraLayout
+from prompt2lora.weights.layout import RANKS, TARGETS, LoraLayout
 from prompt2lora.weights.tokens import encode
 
 MANIFEST = "manifest.json"
@@ -73,9 +73,10 @@ def collect(
     report: Callable[[dict[str, Any]], None] = lambda record: None,
 ) -> list[dict[str, Any]]:
     """Train what is missing; returns the manifest. Raises UsageError if the folder was made with other options."""
-    _claim(folder, options)
     config = bases.load_config(options.base)
     layout = LoraLayout.from_config(config, base_model=options.base, rank=options.rank, targets=options.targets)
+    _check(tasks, options)
+    _claim(folder, options)
     missing = [task for task in tasks if not (folder / task.name).is_dir()]
     if missing:
         model, tokenizer = bases.load_base(options.base)
@@ -86,6 +87,20 @@ def collect(
     manifest = [_record(folder / task.name) for task in tasks]
     write_json(folder / MANIFEST, {"teachers": manifest, "versions": versions(), "hardware": hardware()})
     return manifest
+
+
+def _check(tasks: Sequence[Task], options: TeacherOptions) -> None:
+    if options.rank not in RANKS:
+        raise UsageError(f"the rank must be one of {RANKS}, which engines load, not {options.rank}")
+    if (options.snapshots - 1) * options.every >= options.steps:
+        wanted = f"{options.snapshots} snapshots {options.every} steps apart"
+        raise UsageError(f"{wanted} do not fit into {options.steps} steps; ask for fewer or for more steps")
+    for task in tasks:
+        if len(task.train) <= _HELD_OUT:
+            raise UsageError(
+                f"task {task.name} has {len(task.train)} training rows, a teacher needs more than {_HELD_OUT}; "
+                "add some or leave it out"
+            )
 
 
 def _claim(folder: Path, options: TeacherOptions) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import pickle
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -25,7 +26,7 @@ import torch
 from torch import Tensor
 
 from prompt2lora import bases
-from prompt2lora.errors import UsageError
+from prompt2lora.errors import DamagedFile, UsageError
 from prompt2lora.files import write_bytes, write_json, write_text
 from prompt2lora.generator.conditions import Encoder, pad
 from prompt2lora.generator.generator import Generator, GeneratorConfig, SetPooling
@@ -49,10 +50,13 @@ class Run:
     def __init__(self, recipe: Recipe, folder: Path, report: Report) -> None:
         self.recipe, self.folder, self.report = recipe, folder, report
         self.device = bases.default_device()
-        self._claim()
         tasks = read_tasks([Path(recipe.tasks)], split="train")
+        for task in tasks:
+            if not task.train or not task.test:
+                raise UsageError(f"task {task.name} needs rows of both parts, train and test; add some or leave it out")
         self.fit, self.validation = split_families(tasks, recipe.validation)
         self.encoder = Encoder(recipe.encoder, cache=home() / "conditions.sqlite")
+        self.encoder.load()
         self.prompts = pairs.Prompts(tasks, self.encoder, most=recipe.prompts, known=recipe.known, seed=recipe.seed)
         self.generator = self._generator().to(self.device)
         self.layout = self.generator.config.layout
@@ -60,6 +64,7 @@ class Run:
         self.step, self.seconds = 0, 0.0
         self._optimiser: tuple[int, torch.optim.Optimizer] | None = None
         self._base: tuple[Any, ChatFormat] | None = None
+        self._claim()
 
     def _claim(self) -> None:
         file, wanted = self.folder / "recipe.json", json.loads(json.dumps(self.recipe.to_dict()))
@@ -69,11 +74,17 @@ class Run:
 
     def _generator(self) -> Generator:
         recipe = self.recipe
-        if recipe.start:
-            return Generator.from_pretrained(recipe.start).train().requires_grad_(True)
         config = bases.load_config(recipe.base)
         layout = LoraLayout.from_config(config, base_model=recipe.base, rank=recipe.rank, targets=recipe.targets)
-        sized = GeneratorConfig.sized(layout, encoder=recipe.encoder, **recipe.generator)
+        if recipe.start:
+            start = Generator.from_pretrained(recipe.start)
+            if start.config.layout.digest != layout.digest:
+                raise UsageError(f"{recipe.start} makes adapters of another layout than the recipe; name another start")
+            return start.train().requires_grad_(True)
+        try:
+            sized = GeneratorConfig.sized(layout, encoder=recipe.encoder, **recipe.generator)
+        except TypeError as error:
+            raise UsageError(f"[generator] of the recipe: {error}; see the recipes in recipes/") from error
         return Generator(sized, seed=recipe.seed)
 
     @property
@@ -93,15 +104,13 @@ class Run:
         )
         if not self.recipe.start:
             groups = [self.prompts.usual(task, _VALIDATION_PROMPTS) for task in self.fit]
-            statistics = torch.cat([SetPooling.statistics(*pad([group])) for group in groups])
-            self.generator.pooling.standardise(statistics)
+            self.generator.pooling.standardise(torch.cat([SetPooling.mean(*pad([group])) for group in groups]))
 
     def train(self) -> Generator:
         self._resume()
         while self.step < self.recipe.steps:
             began = time.monotonic()
-            stage, inside = self.recipe.stage_at(self.step)
-            record = self._update(stage, inside)
+            record = self._update(*self.recipe.stage_at(self.step))
             self.step += 1
             last = self.step == self.recipe.steps
             if last or self.step % self.recipe.validate_every == 0:
@@ -113,10 +122,10 @@ class Run:
                 self._save()
         return self._finish()
 
-    def _update(self, stage: Stage, inside: int) -> dict[str, float]:
+    def _update(self, number: int, inside: int) -> dict[str, float]:
         random = Random(f"{self.recipe.seed} {self.step}")
-        index = self.recipe.stages.index(stage)
-        optimiser = self._optimiser_of(index, stage)
+        stage = self.recipe.stages[number]
+        optimiser = self._optimiser_of(number)
         rate = stage.learning_rate * _schedule(inside, stage)
         for group in optimiser.param_groups:
             group["lr"] = rate
@@ -133,8 +142,7 @@ class Run:
 
     def _losses(self, stage: Stage, random: Random) -> tuple[Tensor, float]:
         if stage.objective == "reconstruction":
-            if self.teachers is None:
-                raise UsageError('objective "reconstruction" needs teachers: name their folder in the recipe')
+            assert self.teachers is not None  # the recipe was refused otherwise
             taught = [task for task in self.fit if task.name in self.teachers.names]
             tasks = pairs.draw_tasks(taught, pairs.task_weights(taught), stage.tasks, random)
             target = torch.stack([self.teachers.draw(task.name, random) for task in tasks]).to(self.device)
@@ -180,7 +188,9 @@ class Run:
                 result.setdefault(arm, []).extend(answers.exact.tolist())
         return {key: sum(values) / len(values) for key, values in result.items()}
 
-    def _optimiser_of(self, index: int, stage: Stage) -> torch.optim.Optimizer:
+    def _optimiser_of(self, index: int) -> torch.optim.Optimizer:
+        """The optimiser of a stage; every stage begins with a new one."""
+        stage = self.recipe.stages[index]
         if self._optimiser is None or self._optimiser[0] != index:
             decay = [p for p in self.generator.parameters() if p.ndim > 1]
             rest = [p for p in self.generator.parameters() if p.ndim <= 1]
@@ -205,11 +215,13 @@ class Run:
     def _resume(self) -> None:
         file = self.folder / "checkpoint.pt"
         if file.exists():
-            saved = torch.load(file, map_location=self.device, weights_only=True)
+            try:
+                saved = torch.load(file, map_location=self.device, weights_only=True)
+            except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
+                raise DamagedFile(f"{file} is damaged; remove the folder and train anew") from error
             self.generator.load_state_dict(saved["generator"])
             self.step, self.seconds = saved["step"], saved["seconds"]
-            stage = saved["stage"]
-            self._optimiser_of(stage, self.recipe.stages[stage]).load_state_dict(saved["optimiser"])
+            self._optimiser_of(saved["stage"]).load_state_dict(saved["optimiser"])
             self.report({"resumed_at": self.step})
         self._forget_after(self.step)
 

@@ -56,7 +56,7 @@ class Adapter:
         layout = self.layout
         if layout.rank not in RANKS:
             raise LayoutError(f"engines load the ranks {RANKS}, not {layout.rank}; choose one of them")
-        if not torch.isfinite(self.grid).all():
+        if not torch.isfinite(self.grid.half()).all():
             raise DamagedFile("an adapter must be finite and this one is not; it was not written")
         with new_folder(folder) as aside:
             state = {name: tensor.half() for name, tensor in decode(self.grid, layout).items()}
@@ -98,7 +98,11 @@ class Adapter:
         grid = encode(state, layout).float()
         if not torch.isfinite(grid).all():
             raise DamagedFile(f"{folder / WEIGHTS} holds numbers that are not finite; use the base or another version")
-        return cls(layout, grid, json.loads(read_metadata(folder / WEIGHTS).get("prompt2lora", "{}")))
+        try:
+            origin = json.loads(read_metadata(folder / WEIGHTS).get("prompt2lora", "{}"))
+        except ValueError as error:
+            raise DamagedFile(f"{folder / WEIGHTS}: its origin is not readable ({error}); make it anew") from error
+        return cls(layout, grid, origin)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -125,6 +129,8 @@ def read_config(folder: Path) -> dict[str, Any]:
             raise DamagedFile(f"{file}: {key} must be a {kind.__name__}; make the adapter anew")
     if settings.get("peft_type") != "LORA":
         raise DamagedFile(f"{file}: peft_type must be LORA; make the adapter anew")
+    if settings["lora_alpha"] < 1:
+        raise DamagedFile(f"{file}: lora_alpha must be at least 1, not {settings['lora_alpha']}; make the adapter anew")
     if settings["r"] not in RANKS or not set(map(str, settings["target_modules"])) <= set(TARGETS):
         raise DamagedFile(f"{file}: rank or target modules are outside the adapter profile; not loaded")
     return settings

@@ -180,8 +180,12 @@ def _linear_modules(config: Any, names: frozenset[str]) -> tuple[str, list[list[
     import torch
     from transformers import AutoModelForCausalLM
 
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+    try:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config)
+    except ValueError as error:
+        kind = type(config).__name__
+        raise LayoutError(f"a base must be a causal language model and {kind} is none; name another base") from error
     layers: dict[int, list[Target]] = {}
     stem = ""
     for path, module in model.named_modules():
