@@ -283,7 +283,7 @@ def test_a_run_goes_on_from_a_generator_of_its_own_layout_only(recipe, generator
 def test_a_task_without_rows_of_a_part_is_refused_by_name(recipe, tasks_folder, tmp_path, part):
     other = {"train": "test", "test": "train"}[part]
     for file in tasks_folder.glob("*.jsonl"):
-        file.write_text(file.read_text().replace(f'"{part}"}}', f'"{other}"}}'))
+        file.write_text(file.read_text().replace(f'"part": "{part}"', f'"part": "{other}"'))
     with pytest.raises(UsageError, match="task0"):
         train(recipe(), tmp_path / "run")
 

@@ -58,15 +58,22 @@ class GeneratorConfig:
         """The default sizes for a layout: layers and rank vectors are the layout's, the widths are ours."""
         vectors = 2 * layout.rank * len(layout.targets)
         trunk = ((12, 32, 192), (layout.layers, vectors, 128), (layout.layers, vectors, 128))
-        return cls(layout=layout, **{"trunk": trunk, **changes})
+        return cls(layout=layout, **_as_shapes({"trunk": trunk, **changes}))
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "layout": self.layout.to_dict()}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> GeneratorConfig:
-        shapes = {"grid": tuple(data["grid"]), "trunk": tuple(tuple(stage) for stage in data["trunk"])}
-        return cls(**{**data, **shapes, "layout": LoraLayout.from_dict(data["layout"])})
+        return cls(**{**_as_shapes(data), "layout": LoraLayout.from_dict(data["layout"])})
+
+
+def _as_shapes(data: dict[str, Any]) -> dict[str, Any]:
+    """The same settings with the lists that TOML and JSON give turned into tuples."""
+    shapes = {"trunk": tuple(tuple(stage) for stage in data["trunk"])}
+    if "grid" in data:
+        shapes["grid"] = tuple(data["grid"])
+    return {**data, **shapes}
 
 
 class SetPooling(nn.Module):
