@@ -8,6 +8,7 @@ import torch
 from prompt2lora import bases, verbs
 from prompt2lora.evaluation import benchmark
 from prompt2lora.evaluation.benchmark import Judge
+from prompt2lora.evaluation.statistics import paired_difference
 from prompt2lora.generator.conditions import Encoder
 from prompt2lora.training.packs import ChatFormat
 from prompt2lora.training.tasks import read_tasks
@@ -77,3 +78,10 @@ def test_the_same_request_gives_the_same_scores(tasks_folder, generator_folder):
     ]
     for part in ("tasks", "mean", "difference"):
         assert results[0][part] == results[1][part]
+
+
+def test_a_difference_is_above_zero_where_the_left_arm_is_better_on_every_row():
+    better = paired_difference([[1.0, 1.0], [1.0, 0.5]], [[0.0, 0.5], [0.0, 0.0]])
+    assert 0 < better.low <= better.score == 0.75 <= better.high
+    worse = paired_difference([[0.0, 0.5]], [[1.0, 1.0]])
+    assert worse.high < 0

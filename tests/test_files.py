@@ -34,6 +34,16 @@ def test_a_full_disk_is_told_in_one_line_and_leaves_what_was_there(tmp_path, mon
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("old.json", "old")]
 
 
+def test_who_reads_a_file_while_it_is_replaced_reads_the_old_one_to_its_end(tmp_path):
+    file = tmp_path / "a.json"
+    file.write_text("old")
+    with file.open() as reader:
+        files.write_text(file, "new and longer")
+        assert reader.read() == "old"
+    assert file.read_text() == "new and longer"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.json"]
+
+
 def test_a_place_below_a_file_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot write"), files.new_folder(tmp_path / "file" / "below"):

@@ -4,12 +4,16 @@ from random import Random
 
 import pytest
 import torch
+from conftest import write_task
 from test_layout import FAMILIES
 from test_weights import random_grid
 from transformers import AutoModelForCausalLM
 
+from prompt2lora import bases
 from prompt2lora.training.objectives import end_to_end
-from prompt2lora.training.packs import pack_rows, stack
+from prompt2lora.training.packs import ChatFormat, pack_rows, stack
+from prompt2lora.training.pairs import draw_pack, make_pack
+from prompt2lora.training.tasks import read_task
 from prompt2lora.weights.adapted import adapted
 from prompt2lora.weights.layout import LoraLayout
 
@@ -80,3 +84,31 @@ def test_the_company_of_longer_packs_changes_no_loss(base):
         alone = end_to_end(model, layout, grids[index : index + 1], stack([pack], padding=0))
         assert torch.allclose(together.loss[index], alone.loss[0], atol=1e-5)
         assert together.exact[index] == alone.exact[0]
+
+
+@pytest.fixture
+def chat(base):
+    return ChatFormat(bases.load_tokenizer(base))
+
+
+def test_an_answer_ends_with_the_end_token_so_that_stopping_is_learned(chat):
+    (ids,) = chat.answer_ids(["yes"])
+    assert ids[-1] == chat.tokenizer.eos_token_id
+    assert chat.tokenizer.decode(ids[:-1]) == "yes"
+
+
+def test_a_prompt_is_put_as_the_chat_template_puts_it(chat):
+    message = [{"role": "user", "content": "Do it.\n\nthis"}]
+    expected = chat.tokenizer.apply_chat_template(message, add_generation_prompt=True, return_dict=False)
+    assert chat.prompt_ids(["Do it.\n\nthis"]) == [expected]
+
+
+def test_a_bare_pack_holds_the_input_without_the_instruction_and_a_full_one_both(chat, tmp_path):
+    task = read_task(write_task(tmp_path, "one", "First letter.", lambda text: text[0]))
+    for bare in (True, False):
+        pack = make_pack(task, task.train[:3], chat, bare=bare, budget=200)
+        text = chat.tokenizer.decode(pack.ids)
+        assert all(row.input in text for row in task.train[:3])
+        assert ("First letter." in text) == (not bare)
+        drawn_text = chat.tokenizer.decode(draw_pack(task, chat, Random(0), bare=bare, budget=200).ids)
+        assert ("First letter." in drawn_text) == (not bare)
