@@ -53,14 +53,7 @@ def by_library(model, row, end, longest):
 
 
 CASES = [
-    pytest.param(
-        kind,
-        prompts,
-        id=f"{kind}, {name}",
-        marks=[pytest.mark.xfail(strict=True, reason="known defect: a window counts the padding after what is shared")]
-        if (kind, name) == ("mistral, short window", "shared")
-        else [],
-    )
+    pytest.param(kind, prompts, id=f"{kind}, {name}")
     for kind in KINDS
     for name, prompts in (("shared", PROMPTS), ("nothing shared", [[20, 21], [31], [4, 5, 6, 7]]))
 ]

@@ -25,7 +25,6 @@ from prompt2lora.training.tasks import read_task, read_tasks
 from prompt2lora.training.train import Run, train
 from prompt2lora.weights.adapter import Adapter
 
-defect = pytest.mark.xfail(strict=True, reason="known defect: take this mark away with it")
 ROW = '{"input": "a", "output": "b"}\n'
 
 
@@ -354,7 +353,6 @@ for file in map(Path, sys.argv[1:]):
 """
 
 
-@defect
 def test_a_recipe_with_a_value_of_another_kind_is_refused_where_no_types_are_checked(tmp_path):
     """In a process of its own: the type checks of this one would refuse in place of the code."""
     files = [tmp_path / f"{number}.toml" for number in range(len(WRONG_KINDS))]
@@ -365,14 +363,12 @@ def test_a_recipe_with_a_value_of_another_kind_is_refused_where_no_types_are_che
     assert done.stdout == ""
 
 
-@defect
 def test_a_run_that_holds_out_every_task_is_refused(recipe, tmp_path):
     write_task(tmp_path / "one", "task0", "Do.", str.upper)
     with pytest.raises(UsageError, match="validation"):
         train(recipe(tasks=str(tmp_path / "one"), validation=0.99), tmp_path / "run")
 
 
-@defect
 def test_a_run_goes_on_from_a_generator_that_reads_by_the_same_encoder_only(
     recipe, generator_folder, encoder_folder, tmp_path
 ):
@@ -384,7 +380,6 @@ def test_a_run_goes_on_from_a_generator_that_reads_by_the_same_encoder_only(
 TEXTS = [f"text {number}" for number in range(200)]
 
 
-@defect
 def test_a_torn_cache_of_conditions_stops_nothing(encoder_folder, tmp_path):
     cache = tmp_path / "c.sqlite"
     before = Encoder(encoder_folder, cache=cache).conditions(TEXTS)
@@ -394,7 +389,6 @@ def test_a_torn_cache_of_conditions_stops_nothing(encoder_folder, tmp_path):
     assert torch.allclose(after, before, atol=2e-3)
 
 
-@defect
 def test_a_cache_of_conditions_on_a_full_disk_stops_nothing(encoder_folder, tmp_path):
     cache = tmp_path / "c.sqlite"
     Encoder(encoder_folder, cache=cache).conditions(["one"])

@@ -6,6 +6,7 @@ begin with (system text, instruction) is computed once; finished rows leave the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -47,7 +48,10 @@ def greedy(model: Any, ids: list[list[int]], chat: ChatFormat, longest: int) -> 
     from transformers import DynamicCache
 
     device, end = model.device, chat.tokenizer.eos_token_id
-    shared = common_length(ids)
+    # Padding stands between the shared beginning and the rest, and a sliding window counts it: what does not fit
+    # into the window of such a base is computed whole, with the padding before everything.
+    window = getattr(model.config, "sliding_window", None) or math.inf
+    shared = common_length(ids) if max(map(len, ids)) + longest <= window else 0
     cache = DynamicCache(config=model.config)
     if shared:
         model(input_ids=torch.tensor([ids[0][:shared]], device=device), past_key_values=cache, logits_to_keep=1)

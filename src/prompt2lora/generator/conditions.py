@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -104,7 +105,7 @@ class Encoder:
         if database is None:
             return {}
         found = {}
-        with database:
+        with suppress(sqlite3.Error), database:  # what a damaged cache does not give is encoded again
             for text in texts:
                 row = database.execute("select vector from vectors where key = ?", (self._key(text),)).fetchone()
                 if row:
@@ -116,8 +117,8 @@ class Encoder:
         database = self._database()
         if database is None:
             return
-        with database:
-            rows = [(self._key(text), vector.tobytes()) for text, vector in vectors.items()]
+        rows = [(self._key(text), vector.tobytes()) for text, vector in vectors.items()]
+        with suppress(sqlite3.Error), database:  # a full disk loses the cache, not the work
             database.executemany("insert or ignore into vectors values (?, ?)", rows)
         database.close()
 

@@ -41,6 +41,7 @@ class Stage:
             _require(_whole(getattr(self, key)), f"{key} must be a whole number of at least 1")
         _require(isinstance(self.warmup, int) and self.warmup >= 0, "warmup must be a whole number of at least 0")
         _require(0 <= self.bare <= 1, "bare must be a probability")
+        _require(self.weight_decay >= 0, "weight_decay must be at least 0")
         _require(self.learning_rate > 0 and self.clip > 0, "learning_rate and clip must be above 0")
 
 
@@ -72,6 +73,10 @@ class Recipe:
 
     def __post_init__(self) -> None:
         _require(self.rank in RANKS, f"rank must be one of {RANKS}, not {self.rank!r}")
+        for key in ("tasks", "teachers", "base", "encoder", "start"):
+            _require(isinstance(getattr(self, key), str), f"{key} must be a text")
+        _require(type(self.seed) is int, "seed must be a whole number")
+        _require(isinstance(self.generator, dict), "generator must be a table")
         known = isinstance(self.targets, tuple) and self.targets and set(self.targets) <= set(TARGETS)
         _require(bool(known), f"targets must be a list out of {TARGETS}")
         _require(0 <= self.validation < 1, "validation must be a share below 1")
@@ -103,7 +108,7 @@ def read_recipe(file: Path, **changes: Any) -> Recipe:
     except (OSError, ValueError) as error:
         raise UsageError(f"{file}: a recipe must be readable TOML ({error}); check the path") from error
     stages = data.pop("stage", [])
-    if not isinstance(stages, list):
+    if not isinstance(stages, list) or not all(isinstance(stage, dict) for stage in stages):
         raise UsageError(f"{file}: stages are written as [[stage]]; see the recipes in recipes/")
     _refuse_unknown(file, data, Recipe)
     for stage in stages:

@@ -55,6 +55,8 @@ class Run:
             if not task.train or not task.test:
                 raise UsageError(f"task {task.name} needs rows of both parts, train and test; add some or leave it out")
         self.fit, self.validation = split_families(tasks, recipe.validation)
+        if not self.fit:
+            raise UsageError(f"validation {recipe.validation} holds out every task; lower it or add task families")
         self.encoder = Encoder(recipe.encoder, cache=home() / "conditions.sqlite")
         self.encoder.load()
         self.prompts = pairs.Prompts(tasks, self.encoder, most=recipe.prompts, known=recipe.known, seed=recipe.seed)
@@ -80,6 +82,8 @@ class Run:
             start = Generator.from_pretrained(recipe.start)
             if start.config.layout.digest != layout.digest:
                 raise UsageError(f"{recipe.start} makes adapters of another layout than the recipe; name another start")
+            if start.config.encoder != recipe.encoder:
+                raise UsageError(f"{recipe.start} reads prompts by {start.config.encoder}; name that encoder")
             return start.train().requires_grad_(True)
         try:
             sized = GeneratorConfig.sized(layout, encoder=recipe.encoder, **recipe.generator)
