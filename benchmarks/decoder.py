@@ -16,9 +16,10 @@ from pathlib import Path
 import torch
 
 from prompt2lora import bases
+from prompt2lora.files import write_json
 from prompt2lora.generator.generator import Generator, GeneratorConfig
 from prompt2lora.generator.hyperconv import HyperConvDecoder, published
-from prompt2lora.versions import command, hardware, versions
+from prompt2lora.versions import origin
 from prompt2lora.weights.layout import LoraLayout
 
 
@@ -64,7 +65,6 @@ def main() -> None:
         results[f"published shape, {str(dtype).removeprefix('torch.')}"] = entry(count, times)
     fastest = min(item["seconds"]["median"] for name, item in results.items() if name.startswith("published"))
     report = {
-        "command": "python benchmarks/" + command(),
         "layout": {
             "base": layout.base_model,
             "rank": layout.rank,
@@ -76,10 +76,9 @@ def main() -> None:
         "times_faster_than_the_faster_reference": fastest / ours_entry["seconds"]["median"],
         "seed": 0,
         "threads": torch.get_num_threads(),
-        "versions": versions(),
-        "hardware": hardware(),
+        **origin(),
     }
-    options.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    write_json(options.out, report)
     print(json.dumps(report, indent=2))
 
 

@@ -17,9 +17,10 @@ from pathlib import Path
 
 import torch
 
+from prompt2lora.files import write_json
 from prompt2lora.training.tasks import read_tasks
 from prompt2lora.verbs import Workshop
-from prompt2lora.versions import command, hardware, versions
+from prompt2lora.versions import origin
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -71,15 +72,13 @@ def main() -> None:
             )
             cold.append(time.perf_counter() - began)
     report = {
-        "command": "python benchmarks/" + command(),
         "prompts": options.prompts,
         "warm_seconds": {name: spread(values) for name, values in steps.items()},
         "cold_seconds": spread(cold),
         "threads": torch.get_num_threads(),
-        "versions": versions(),
-        "hardware": hardware(),
+        **origin(),
     }
-    options.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    write_json(options.out, report)
     print(json.dumps(report, indent=2))
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from prompt2lora import bases, cli
 from prompt2lora.generator.generator import Generator, GeneratorConfig
+from prompt2lora.training.packs import ChatFormat
 from prompt2lora.weights.layout import LoraLayout
 
 TEMPLATE = (
@@ -94,6 +97,30 @@ def layout(base) -> LoraLayout:
 def generator_config(layout, encoder_folder) -> GeneratorConfig:
     sizes = {**SIZES, "grid": (2, 2, 16), "trunk": ((2, 112, 16),)}
     return GeneratorConfig.sized(layout, encoder=encoder_folder, **sizes)
+
+
+@pytest.fixture(scope="module")
+def model(base):
+    return bases.load_base(base, dtype=torch.float32, device="cpu")[0]
+
+
+@pytest.fixture(scope="module")
+def chat(base):
+    return ChatFormat(bases.load_tokenizer(base))
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run a command in this process: (exit code, stdout, stderr)."""
+
+    def command(*words):
+        monkeypatch.setattr(sys, "argv", ["prompt2lora", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capsys.readouterr()
+        return ended.value.code or 0, captured.out, captured.err
+
+    return command
 
 
 @pytest.fixture

@@ -13,22 +13,7 @@ import pytest
 from conftest import SIZES
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from prompt2lora import cli
 from prompt2lora.weights.adapter import adapter_digest
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run a command in this process: (exit code, stdout, stderr)."""
-
-    def command(*words):
-        monkeypatch.setattr(sys, "argv", ["prompt2lora", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        captured = capsys.readouterr()
-        return ended.value.code or 0, captured.out, captured.err
-
-    return command
 
 
 @pytest.fixture
@@ -228,7 +213,7 @@ def test_a_wrong_option_is_a_usage_error(run):
         ("generate", "prompt2lora.generator.generator.Generator.generate"),
         ("generate", "prompt2lora.weights.adapter.write_json"),
         ("benchmark", "prompt2lora.evaluation.benchmark.run"),
-        ("collect", "prompt2lora.training.teachers.write_json"),
+        ("collect", "prompt2lora.files.write_json"),
         ("ask", "prompt2lora.verbs.answers"),
     ],
 )

@@ -1,26 +1,12 @@
 """Whole jobs through the command line: every verb that writes, with its result as pure JSON."""
 
 import json
-import sys
 
 import pytest
 from conftest import SIZES
 
 import prompt2lora
-from prompt2lora import cli
 from prompt2lora.generator.generator import Generator
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    def command(*words):
-        monkeypatch.setattr(sys, "argv", ["prompt2lora", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        captured = capsys.readouterr()
-        return ended.value.code or 0, captured.out, captured.err
-
-    return command
 
 
 def test_the_version_is_that_of_the_package(run):

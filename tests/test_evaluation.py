@@ -4,22 +4,11 @@ import pytest
 import torch
 from conftest import write_task
 
-from prompt2lora import bases, verbs
+from prompt2lora import verbs
 from prompt2lora.errors import OutputError, UsageError
 from prompt2lora.evaluation.decoding import answers, greedy
 from prompt2lora.evaluation.metrics import exact_match
 from prompt2lora.evaluation.statistics import mean_interval, paired_difference
-from prompt2lora.training.packs import ChatFormat
-
-
-@pytest.fixture(scope="module")
-def model(base):
-    return bases.load_base(base, dtype=torch.float32, device="cpu")[0]
-
-
-@pytest.fixture(scope="module")
-def chat(base):
-    return ChatFormat(bases.load_tokenizer(base))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from prompt2lora.errors import DamagedFile, UsageError
 from prompt2lora.files import read_safetensors
 from prompt2lora.training import objectives, teachers
 from prompt2lora.training.tasks import read_tasks
-from prompt2lora.weights.tokens import encode
+from prompt2lora.weights.tokens import encode, initial_grid
 
 STEPS = 4
 
@@ -26,8 +26,8 @@ def grid(folder, layout):
 def test_all_teachers_start_from_one_a_and_no_b_and_move_away_with_every_step(tasks_folder, options, layout, tmp_path):
     tasks = read_tasks([tasks_folder])[:2]
     teachers.collect(tasks, tmp_path / "t", options)
-    start = teachers.initial_grid(layout, options.seed)
-    assert not torch.equal(start, teachers.initial_grid(layout, 1))
+    start = initial_grid(layout, options.seed)
+    assert not torch.equal(start, initial_grid(layout, 1))
     ends = []
     for task in tasks:
         early, late = (grid(tmp_path / "t" / task.name / f"step-000{step}", layout) for step in (2, 4))

@@ -12,11 +12,12 @@ from prompt2lora.errors import TaskFileError, UsageError
 from prompt2lora.evaluation.decoding import greedy
 from prompt2lora.generator.generator import Generator
 from prompt2lora.training import objectives, pairs, teachers
-from prompt2lora.training.packs import ChatFormat, common_length, pack_rows, stack
+from prompt2lora.training.packs import common_length, pack_rows, stack
 from prompt2lora.training.recipe import Recipe, Stage, read_recipe
 from prompt2lora.training.tasks import read_task, read_tasks, split_families
 from prompt2lora.training.train import train
 from prompt2lora.weights.adapted import adapted
+from prompt2lora.weights.tokens import initial_grid
 
 PREFIX = [5, 6, 7, 8]
 ROWS = [PREFIX + tail for tail in ([10, 11], [12, 13, 14], [10, 20])]
@@ -26,16 +27,6 @@ RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.toml"))
 
 def random_grid(layout, seed=0):
     return torch.randn(layout.shape, generator=torch.Generator().manual_seed(seed)) * 0.05
-
-
-@pytest.fixture(scope="module")
-def model(base):
-    return bases.load_base(base, dtype=torch.float32, device="cpu")[0]
-
-
-@pytest.fixture(scope="module")
-def chat(base):
-    return ChatFormat(bases.load_tokenizer(base))
 
 
 @pytest.mark.parametrize("shared", [True, False])
@@ -253,7 +244,7 @@ def test_reconstruction_brings_the_generator_to_its_teachers_and_end_to_end_foll
         Stage(steps=1, tasks=2, budget=100),
     )
     train(
-        recipe(base, encoder_folder, tasks_folder, stages, teachers=str(collected[0]), validation=0.05),
+        recipe(base, encoder_folder, tasks_folder, stages, teachers=str(collected[0]), validation=0.05, seed=1),
         tmp_path / "run",
         lambda record: losses.append(record["loss"]) if "loss" in record else None,
     )
@@ -273,7 +264,7 @@ def test_teachers_share_their_start_and_keep_the_snapshots_asked_for(collected, 
     for record in manifest:
         assert {"seconds", "loss", "validation", "validation_before", "learned"} <= record.keys()
         assert [step.name for step in sorted((folder / record["task"]).glob("step-*"))] == ["step-0002", "step-0003"]
-    assert torch.equal(teachers.initial_grid(layout, 0), teachers.initial_grid(layout, 0))
+    assert torch.equal(initial_grid(layout, 0), teachers.initial_grid(layout, 0))
     loaded = teachers.Teachers(folder, layout)
     assert loaded.draw(manifest[0]["task"], Random(0)).shape == layout.shape
     assert loaded.weight.mean().item() == pytest.approx(1, rel=1e-3)

@@ -15,6 +15,7 @@ import typer
 
 from prompt2lora import __version__
 from prompt2lora.errors import Prompt2LoraError, UsageError
+from prompt2lora.files import check_new
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -62,9 +63,8 @@ def generate(
     from prompt2lora.prompts import read_prompts
 
     texts = read_prompts(prompts, instruction)
-    if out.exists():
-        raise UsageError(f"the output folder must not exist yet; {out} does: name another one or remove it")
-    with _working("making the adapter"):
+    check_new(out)
+    with _Working("making the adapter"):
         from prompt2lora import verbs
 
         made = verbs.generate(texts, out, generator=generator, base=base)
@@ -90,7 +90,7 @@ def ask(
             text = sys.stdin.read()
         except UnicodeDecodeError as error:
             raise UsageError("standard input must be UTF-8 text and is not; save it as UTF-8") from error
-    with _working("answering"):
+    with _Working("answering"):
         from prompt2lora import verbs
 
         answer = verbs.ask(adapter, text, base=base, longest=longest)
@@ -120,7 +120,7 @@ def benchmark(
 
     tasks = [*tasks, *(more or [])]
     read_tasks(tasks, split=split)  # a broken file is told before anything heavy is loaded
-    with _working("judging") as show:
+    with _Working("judging") as show:
         from prompt2lora import verbs
 
         result = verbs.benchmark(
@@ -155,7 +155,7 @@ def collect(
     as_json: Json = False,
 ) -> None:
     """Train a teacher LoRA for every task of split train (resumable)."""
-    with _working("training teachers") as show:
+    with _Working("training teachers") as show:
         from prompt2lora import verbs
         from prompt2lora.bases import DEFAULT_BASE
         from prompt2lora.training.teachers import TeacherOptions
@@ -179,7 +179,7 @@ def train(
     from prompt2lora.training.recipe import read_recipe
 
     wanted = read_recipe(recipe)
-    with _working("training") as show:
+    with _Working("training") as show:
         from prompt2lora import verbs
 
         made = verbs.train(wanted, out, report=show)
@@ -192,7 +192,7 @@ def train(
 @app.command()
 def doctor(generator: GeneratorOption = None, as_json: Json = False) -> None:
     """Check base, encoder, generator, versions and memory, and say what to do."""
-    with _working("looking"):
+    with _Working("looking"):
         from prompt2lora import verbs
 
         found = verbs.doctor(generator)
@@ -205,7 +205,7 @@ def doctor(generator: GeneratorOption = None, as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-class _working:  # noqa: N801
+class _Working:
     """What is being done, on stderr: a bar in a terminal, plain lines elsewhere.
 
     Gives a function that shows a record; `done` and `of` in it, if there, move the bar.

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prompt2lora.errors import DamagedFile, OutputError
+from prompt2lora.errors import DamagedFile, OutputError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,8 +27,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
     Raises OutputError if `folder` exists (even empty) or cannot be written.
     """
-    if folder.exists() or folder.is_symlink():
-        raise OutputError(f"the output folder must not exist yet; {folder} does: name another one or remove it")
+    check_new(folder)
     aside, made = None, [parent for parent in folder.parents if not parent.exists()]
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -48,6 +47,20 @@ def new_folder(folder: Path) -> Iterator[Path]:
         for parent in made:
             with suppress(OSError):
                 parent.rmdir()
+
+
+def check_new(folder: Path) -> None:
+    """Raises OutputError if `folder` is there already."""
+    if folder.exists() or folder.is_symlink():
+        raise OutputError(f"the output folder must not exist yet; {folder} does: name another one or remove it")
+
+
+def claim(file: Path, settings: dict[str, Any], refusal: str) -> None:
+    """Write down what a resumable folder is for. Raises UsageError(refusal) if it is for something else already."""
+    wanted = json.loads(json.dumps(settings))
+    if file.exists() and json.loads(file.read_text(encoding="utf-8")) != wanted:
+        raise UsageError(refusal)
+    write_json(file, wanted)
 
 
 def check_writable(file: Path) -> None:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,21 +19,21 @@ from prompt2lora import bases
 from prompt2lora.errors import DamagedFile, LayoutError, OutputError, Prompt2LoraError
 from prompt2lora.evaluation import benchmark as judging
 from prompt2lora.evaluation.decoding import answers
-from prompt2lora.files import check_writable, write_json
-from prompt2lora.generator.conditions import Encoder
+from prompt2lora.files import check_new, check_writable, write_json
+from prompt2lora.generator.conditions import Encoder, cached_encoder
 from prompt2lora.generator.generator import Generator
 from prompt2lora.home import home
+from prompt2lora.progress import Report, silent
 from prompt2lora.prompts import check_prompts
 from prompt2lora.training import teachers as teaching
 from prompt2lora.training import train as training
 from prompt2lora.training.packs import ChatFormat
 from prompt2lora.training.recipe import Recipe, read_recipe
 from prompt2lora.training.tasks import read_tasks
-from prompt2lora.versions import command, hardware, versions
+from prompt2lora.versions import origin, versions
 from prompt2lora.weights.adapter import Adapter, read_config
 from prompt2lora.weights.layout import LoraLayout
 
-Report = Callable[[dict[str, Any]], None]
 _RELEASED = "smollm2-135m-instruct"
 
 
@@ -65,7 +66,7 @@ class Workshop:
     def __init__(self, generator: str | Path | None = None, base: str | None = None) -> None:
         began = time.monotonic()
         self.generator = Generator.from_pretrained(generator or released_generator())
-        self.encoder = Encoder(self.generator.config.encoder, cache=home() / "conditions.sqlite")
+        self.encoder = cached_encoder(self.generator.config.encoder)
         self.layout = fitting_layout(self.generator, base)
         self.encoder.load()
         self.load_seconds = time.monotonic() - began
@@ -73,8 +74,7 @@ class Workshop:
     def generate(self, prompts: Sequence[str], out: str | Path) -> Generated:
         """Prompts -> a PEFT folder `out`. Raises PromptsError, OutputError."""
         prompts = check_prompts(list(prompts))
-        if Path(out).exists():
-            raise OutputError(f"the output folder must not exist yet; {out} does: name another one or remove it")
+        check_new(Path(out))
         marks = [time.monotonic()]
         conditions = self.encoder.conditions(prompts)
         marks.append(time.monotonic())
@@ -99,6 +99,7 @@ def generate(
 ) -> Generated:
     """Make an adapter from a handful of unlabelled prompts of a job; the base's weights are not loaded."""
     check_prompts(list(prompts))
+    check_new(Path(out))
     return Workshop(generator, base).generate(prompts, out)
 
 
@@ -133,7 +134,7 @@ def benchmark(
     prompts_per_task: int = 16,
     seed: int = 0,
     split: str | None = None,
-    report: Report = lambda record: None,
+    report: Report = silent,
 ) -> dict[str, Any]:
     """Score arms on task files; see `prompt2lora.evaluation.benchmark` for what comes out."""
     chosen = read_tasks([Path(task) for task in tasks], split=split)
@@ -145,7 +146,7 @@ def benchmark(
     made = Generator.from_pretrained(generator or released_generator())
     layout = fitting_layout(made, base)
     model, tokenizer = bases.load_base(layout.base_model)
-    encoder = Encoder(made.config.encoder, cache=home() / "conditions.sqlite")
+    encoder = cached_encoder(made.config.encoder)
     judge = judging.Judge(model, ChatFormat(tokenizer), made, encoder, chosen, prompts_per_task, limit, seed)
     result = judging.run(judge, arms, forms, report)
     result |= {
@@ -157,11 +158,9 @@ def benchmark(
             "seed": seed,
             "tasks": len(chosen),
         },
-        "command": command(),
         "base": layout.base_model,
         "generator": {"sha256": made.provenance.get("sha256", ""), "steps": made.provenance.get("steps")},
-        "versions": versions(),
-        "hardware": hardware(),
+        **origin(),
     }
     if out is not None:
         write_json(Path(out), result)
@@ -190,14 +189,14 @@ def collect(
     out: str | Path,
     *,
     options: teaching.TeacherOptions | None = None,
-    report: Report = lambda record: None,
+    report: Report = silent,
 ) -> list[dict[str, Any]]:
     """Train a teacher LoRA for every training task; returns the manifest."""
     chosen = read_tasks([Path(task) for task in tasks], split="train")
     return teaching.collect(chosen, Path(out), options or teaching.TeacherOptions(), report)
 
 
-def train(recipe: str | Path | Recipe, out: str | Path, *, report: Report = lambda record: None) -> Generator:
+def train(recipe: str | Path | Recipe, out: str | Path, *, report: Report = silent) -> Generator:
     """Train a generator by a recipe, or go on with the run in `out`."""
     loaded = recipe if isinstance(recipe, Recipe) else read_recipe(Path(recipe))
     return training.train(loaded, Path(out), report)
@@ -206,16 +205,20 @@ def train(recipe: str | Path | Recipe, out: str | Path, *, report: Report = lamb
 def doctor(generator: str | Path | None = None) -> list[dict[str, str]]:
     """Checks of this machine: name, state (good, bad) and what was found or what to do."""
 
+    @cache
+    def load() -> Generator:
+        return Generator.from_pretrained(generator or released_generator())
+
     def versions_line() -> str:
         return ", ".join(f"{name} {version}" for name, version in versions().items())
 
     def generator_line() -> str:
-        made = Generator.from_pretrained(generator or released_generator())
-        size = sum(p.numel() for p in made.parameters()) / 1e6
-        return f"{size:.1f} million parameters for {made.config.layout.base_model}, rank {made.config.layout.rank}"
+        made = load()
+        layout, size = made.config.layout, made.trained_parameters / 1e6
+        return f"{size:.1f} million parameters for {layout.base_model}, rank {layout.rank}"
 
     def base_line() -> str:
-        made = Generator.from_pretrained(generator or released_generator())
+        made = load()
         fitting_layout(made, bases.locate(made.config.layout.base_model))
         return f"{made.config.layout.base_model} fits the generator"
 

@@ -8,6 +8,7 @@ import shlex
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from prompt2lora import __version__
 
@@ -24,7 +25,14 @@ def versions() -> dict[str, str]:
 
 def command() -> str:
     """The command line that is running, as it can be typed again."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    program, *words = sys.argv
+    script = ["python", os.path.relpath(program)] if program.endswith(".py") else [Path(program).name]
+    return shlex.join([*script, *words])
+
+
+def origin() -> dict[str, Any]:
+    """How a result came about; part of every file that states a figure."""
+    return {"command": command(), "versions": versions(), "hardware": hardware()}
 
 
 def hardware() -> dict[str, str | int]:

@@ -24,13 +24,12 @@ from prompt2lora.evaluation.metrics import exact_match
 from prompt2lora.evaluation.statistics import mean_interval, paired_difference
 from prompt2lora.generator.conditions import Encoder
 from prompt2lora.generator.generator import Generator
+from prompt2lora.progress import Report, silent
 from prompt2lora.training.packs import ChatFormat
 from prompt2lora.training.tasks import Row, Task
 
 FORMS = ("full", "bare")
 _SLACK = 8  # tokens an answer may be longer than the longest reference; a longer one is wrong in any case
-
-Report = Callable[[dict[str, Any]], None]
 
 
 @dataclass
@@ -105,9 +104,7 @@ def check_request(tasks: Sequence[Task], arms: Sequence[str], forms: Sequence[st
                 raise UsageError(f'task {task.name} has no rows of part "{part}"; add some or leave the task out')
 
 
-def run(
-    judge: Judge, arms: Sequence[str], forms: Sequence[str], report: Report = lambda record: None
-) -> dict[str, Any]:
+def run(judge: Judge, arms: Sequence[str], forms: Sequence[str], report: Report = silent) -> dict[str, Any]:
     """Score every arm in every form on every task; see the module's head for what comes out."""
     began = time.monotonic()
     scores: dict[str, dict[str, dict[str, list[float]]]] = {}

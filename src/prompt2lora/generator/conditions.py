@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from prompt2lora.bases import DEFAULT_ENCODER, load_encoder, weights_stamp
+from prompt2lora.home import home
 
 MAX_WORD_PIECES = 256
 _PARTS = 2
@@ -121,6 +122,11 @@ class Encoder:
         with suppress(sqlite3.Error), database:  # a full disk loses the cache, not the work
             database.executemany("insert or ignore into vectors values (?, ?)", rows)
         database.close()
+
+
+def cached_encoder(name: str) -> Encoder:
+    """An encoder that remembers on disk, for all commands of this user."""
+    return Encoder(name, cache=home() / "conditions.sqlite")
 
 
 def split(prompt: str) -> tuple[str, str]:

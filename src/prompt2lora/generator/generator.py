@@ -25,6 +25,7 @@ from prompt2lora.errors import DamagedFile, ModelNotFound
 from prompt2lora.files import new_folder, read_safetensors, write_json, write_safetensors
 from prompt2lora.generator.hyperconv import DecoderConfig, HyperConvDecoder, Shape
 from prompt2lora.weights.layout import LoraLayout
+from prompt2lora.weights.tokens import initial_grid
 
 CONFIG, WEIGHTS = "generator_config.json", "generator.safetensors"
 _FORMAT = 1
@@ -125,17 +126,12 @@ class Generator(nn.Module):
         super().__init__()
         self.config = config
         self.provenance: dict[str, Any] = {}
-        layout = config.layout
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.pooling = SetPooling(config.width, config.hidden, config.grid)
             self.decoder = HyperConvDecoder(config.decoder)
-            self.start = nn.Parameter(torch.zeros(layout.shape))
-            with torch.no_grad():
-                self.head.weight.zero_()
-                for block in layout.blocks:
-                    if block.side == "A":
-                        self.start[:, block.start : block.stop].uniform_(-1, 1).mul_(block.width**-0.5)
+        self.start = nn.Parameter(initial_grid(config.layout, seed))
+        nn.init.zeros_(self.head.weight)
 
     @property
     def head(self) -> Any:
@@ -194,22 +190,10 @@ class Generator(nn.Module):
         state, digest = read_safetensors(folder / WEIGHTS)
         if digest != expected:
             raise DamagedFile(f"{folder / WEIGHTS} was altered (its SHA-256 is not the recorded one): fetch it anew")
-        with torch.device("meta"):
-            generator = cls._empty(config)
+        generator = cls(config)
         generator.load_state_dict({key: tensor.float() for key, tensor in state.items()}, assign=True)
-        generator.head.fan = torch.tensor(config.layout.vectors)
         generator.provenance = {**description["provenance"], "sha256": digest}
         return generator.eval().requires_grad_(False)
-
-    @classmethod
-    def _empty(cls, config: GeneratorConfig) -> Generator:
-        generator = cls.__new__(cls)
-        nn.Module.__init__(generator)
-        generator.config = config
-        generator.pooling = SetPooling(config.width, config.hidden, config.grid)
-        generator.decoder = HyperConvDecoder(config.decoder)
-        generator.start = nn.Parameter(torch.zeros(config.layout.shape))
-        return generator
 
 
 def _digest(description: dict[str, Any]) -> str:

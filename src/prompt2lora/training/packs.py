@@ -37,6 +37,10 @@ class ChatFormat:
         before, _, after = text.partition(_SENTINEL)
         return before, after
 
+    @property
+    def padding(self) -> int:
+        return self.tokenizer.pad_token_id or 0
+
     def prompt_ids(self, prompts: Sequence[str]) -> list[list[int]]:
         before, after = self._frame
         texts = [f"{before}{prompt}{after}" for prompt in prompts]

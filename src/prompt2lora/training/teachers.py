@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
@@ -21,14 +21,15 @@ from torch import Tensor
 
 from prompt2lora import bases
 from prompt2lora.errors import DamagedFile, UsageError
-from prompt2lora.files import new_folder, read_safetensors, write_json
+from prompt2lora.files import claim, new_folder, read_safetensors, write_json
+from prompt2lora.progress import Report, silent
 from prompt2lora.training import objectives, pairs
 from prompt2lora.training.packs import ChatFormat, stack
 from prompt2lora.training.tasks import Task
 from prompt2lora.versions import hardware, versions
 from prompt2lora.weights.adapter import WEIGHTS, Adapter
 from prompt2lora.weights.layout import RANKS, TARGETS, LoraLayout
-from prompt2lora.weights.tokens import encode
+from prompt2lora.weights.tokens import encode, initial_grid
 
 MANIFEST = "manifest.json"
 _HELD_OUT = 24  # training rows kept for the validation score; test rows are never touched
@@ -55,28 +56,18 @@ class TeacherOptions:
     seed: int = 0
 
 
-def initial_grid(layout: LoraLayout, seed: int) -> Float[Tensor, "layers rows cols"]:
-    """The shared start of all teachers: A uniform within 1 / sqrt(in), B zero."""
-    random = torch.Generator().manual_seed(seed)
-    grid = torch.zeros(layout.shape)
-    for block in layout.blocks:
-        if block.side == "A":
-            rows = grid[:, block.start : block.stop]
-            rows.copy_((torch.rand(rows.shape, generator=random) * 2 - 1) * block.width**-0.5)
-    return grid
-
-
 def collect(
     tasks: Sequence[Task],
     folder: Path,
     options: TeacherOptions,
-    report: Callable[[dict[str, Any]], None] = lambda record: None,
+    report: Report = silent,
 ) -> list[dict[str, Any]]:
     """Train what is missing; returns the manifest. Raises UsageError if the folder was made with other options."""
     config = bases.load_config(options.base)
     layout = LoraLayout.from_config(config, base_model=options.base, rank=options.rank, targets=options.targets)
     _check(tasks, options)
-    _claim(folder, options)
+    refusal = f"{folder} was collected with other options; name another folder or remove it"
+    claim(folder / "options.json", asdict(options), refusal)
     missing = [task for task in tasks if not (folder / task.name).is_dir()]
     if missing:
         model, tokenizer = bases.load_base(options.base)
@@ -103,13 +94,6 @@ def _check(tasks: Sequence[Task], options: TeacherOptions) -> None:
             )
 
 
-def _claim(folder: Path, options: TeacherOptions) -> None:
-    file, wanted = folder / "options.json", json.loads(json.dumps(asdict(options)))
-    if file.exists() and json.loads(file.read_text(encoding="utf-8")) != wanted:
-        raise UsageError(f"{folder} was collected with other options; name another folder or remove it")
-    write_json(file, wanted)
-
-
 def _teach(
     task: Task, model: Any, chat: ChatFormat, layout: LoraLayout, folder: Path, options: TeacherOptions
 ) -> dict[str, Any]:
@@ -117,17 +101,16 @@ def _teach(
     rows = list(task.train)
     Random(f"{options.seed} {task.name}").shuffle(rows)
     held_out, fit = rows[:_HELD_OUT], rows[_HELD_OUT:]
-    padding, device = chat.tokenizer.pad_token_id or 0, model.device
 
     def answers_on(chosen: Sequence[Any], grid: Tensor, bare: bool, budget: int) -> objectives.Answers:
-        batch = stack([pairs.make_pack(task, chosen, chat, bare=bare, budget=budget)], padding).to(device)
+        batch = stack([pairs.make_pack(task, chosen, chat, bare=bare, budget=budget)], chat.padding).to(model.device)
         return objectives.end_to_end(model, layout, grid[None], batch)
 
     def validated(grid: Tensor) -> float:
         with torch.no_grad():
             return float(answers_on(held_out, grid, False, 2048).exact)
 
-    grid = initial_grid(layout, options.seed).to(device).requires_grad_()
+    grid = initial_grid(layout, options.seed).to(model.device).requires_grad_()
     before = validated(grid.detach())
     optimiser = torch.optim.AdamW([grid], lr=options.learning_rate, weight_decay=0.0)
     losses: list[float] = []

@@ -13,10 +13,9 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import pickle
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from random import Random
@@ -27,10 +26,10 @@ from torch import Tensor
 
 from prompt2lora import bases
 from prompt2lora.errors import DamagedFile, UsageError
-from prompt2lora.files import write_bytes, write_json, write_text
-from prompt2lora.generator.conditions import Encoder, pad
+from prompt2lora.files import claim, write_bytes, write_text
+from prompt2lora.generator.conditions import cached_encoder, pad
 from prompt2lora.generator.generator import Generator, GeneratorConfig, SetPooling
-from prompt2lora.home import home
+from prompt2lora.progress import Report, silent
 from prompt2lora.training import objectives, pairs
 from prompt2lora.training.packs import ChatFormat, stack
 from prompt2lora.training.recipe import Recipe, Stage
@@ -39,7 +38,6 @@ from prompt2lora.training.teachers import Teachers
 from prompt2lora.versions import versions
 from prompt2lora.weights.layout import LoraLayout
 
-Report = Callable[[dict[str, Any]], None]
 _VALIDATION_ROWS = 24
 _VALIDATION_PROMPTS = 16
 
@@ -57,7 +55,7 @@ class Run:
         self.fit, self.validation = split_families(tasks, recipe.validation)
         if not self.fit:
             raise UsageError(f"validation {recipe.validation} holds out every task; lower it or add task families")
-        self.encoder = Encoder(recipe.encoder, cache=home() / "conditions.sqlite")
+        self.encoder = cached_encoder(recipe.encoder)
         self.encoder.load()
         self.prompts = pairs.Prompts(tasks, self.encoder, most=recipe.prompts, known=recipe.known, seed=recipe.seed)
         self.generator = self._generator().to(self.device)
@@ -66,13 +64,8 @@ class Run:
         self.step, self.seconds = 0, 0.0
         self._optimiser: tuple[int, torch.optim.Optimizer] | None = None
         self._base: tuple[Any, ChatFormat] | None = None
-        self._claim()
-
-    def _claim(self) -> None:
-        file, wanted = self.folder / "recipe.json", json.loads(json.dumps(self.recipe.to_dict()))
-        if file.exists() and json.loads(file.read_text(encoding="utf-8")) != wanted:
-            raise UsageError(f"{self.folder} belongs to another recipe; name another folder or remove it")
-        write_json(file, wanted)
+        refusal = f"{folder} belongs to another recipe; name another folder or remove it"
+        claim(folder / "recipe.json", recipe.to_dict(), refusal)
 
     def _generator(self) -> Generator:
         recipe = self.recipe
@@ -158,7 +151,7 @@ class Run:
             pairs.draw_pack(task, chat, random, bare=random.random() < stage.bare, budget=stage.budget)
             for task in tasks
         ]
-        batch = stack(packs, chat.tokenizer.pad_token_id or 0).to(self.device)
+        batch = stack(packs, chat.padding).to(self.device)
         answers = objectives.end_to_end(
             model, self.layout, self._grids([self.prompts.draw(task, random) for task in tasks]), batch
         )
@@ -186,7 +179,7 @@ class Run:
                     pairs.make_pack(task, task.test[:_VALIDATION_ROWS], chat, bare=bare, budget=256)
                     for task in tasks[at : at + 8]
                 ]
-                batch = stack(packs, chat.tokenizer.pad_token_id or 0).to(self.device)
+                batch = stack(packs, chat.padding).to(self.device)
                 answers = objectives.end_to_end(model, self.layout, self._grids(groups[at : at + 8]), batch)
                 result.setdefault(f"{arm}_loss", []).extend(answers.loss.tolist())
                 result.setdefault(arm, []).extend(answers.exact.tolist())
@@ -270,7 +263,7 @@ class Run:
         return generator
 
 
-def train(recipe: Recipe, folder: Path, report: Report = lambda record: None) -> Generator:
+def train(recipe: Recipe, folder: Path, report: Report = silent) -> Generator:
     """Train by a recipe, or go on with the run that `folder` holds; returns the finished generator.
 
     `report` gets one dictionary per logged step. Raises UsageError for a folder of another recipe.

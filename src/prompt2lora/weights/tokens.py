@@ -69,3 +69,14 @@ def encode(state: Mapping[str, Tensor], layout: LoraLayout) -> Float[Tensor, "la
             rows.append(matrix.reshape(-1, layout.cols))
         layers.append(torch.cat(rows))
     return torch.stack(layers)
+
+
+def initial_grid(layout: LoraLayout, seed: int) -> Float[Tensor, "layers rows cols"]:
+    """Where teachers and generators of one seed begin: A uniform within 1 / sqrt(in), B zero."""
+    random = torch.Generator().manual_seed(seed)
+    grid = torch.zeros(layout.shape)
+    for block in layout.blocks:
+        if block.side == "A":
+            rows = grid[:, block.start : block.stop]
+            rows.copy_((torch.rand(rows.shape, generator=random) * 2 - 1) * block.width**-0.5)
+    return grid
