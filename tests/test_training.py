@@ -235,6 +235,24 @@ def test_training_end_to_end_lowers_the_loss_of_its_tasks(base, encoder_folder, 
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
 
 
+def test_with_the_shared_adapter_alone_the_prompts_change_nothing(base, encoder_folder, tasks_folder, tmp_path):
+    stage = Stage(steps=3, tasks=2, budget=120, warmup=1, bare=0.0, alone=1.0)
+    made = train(recipe(base, encoder_folder, tasks_folder, (stage,)), tmp_path / "run")
+    one, other = (made.generate(torch.randn(4, made.config.width)) for _ in range(2))
+    assert torch.equal(one, other)
+    assert not torch.equal(one, initial_grid(made.config.layout, 0)), "the shared adapter was trained"
+
+
+def test_the_shared_adapter_learns_at_its_own_rate(base, encoder_folder, tasks_folder, tmp_path):
+    changes = []
+    for shared in (1.0, 4.0):
+        stage = Stage(steps=1, tasks=2, budget=120, warmup=1, learning_rate=1e-4, shared=shared)
+        made = train(recipe(base, encoder_folder, tasks_folder, (stage,)), tmp_path / str(shared))
+        changes.append(float((made.start - initial_grid(made.config.layout, 0)).abs().max()))
+    assert changes[0] == pytest.approx(1e-4, rel=0.05)
+    assert changes[1] == pytest.approx(4e-4, rel=0.05)
+
+
 def test_reconstruction_brings_the_generator_to_its_teachers_and_end_to_end_follows(
     base, encoder_folder, tasks_folder, collected, tmp_path
 ):

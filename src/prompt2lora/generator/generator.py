@@ -40,6 +40,7 @@ class GeneratorConfig:
     grid    shape of the condition grid (layers, rows, cols), the decoder's first stage
     trunk   the further stages of the decoder, the last one with a row for every rank vector
     step    factor on the decoder's output
+    dropout share of the pooled prompts' numbers left out in training, so that no job is known by a few of them
     """
 
     layout: LoraLayout
@@ -49,6 +50,7 @@ class GeneratorConfig:
     grid: Shape = (4, 8, 256)
     trunk: tuple[Shape, ...] = ()
     step: float = 1 / 32
+    dropout: float = 0.2
 
     @property
     def decoder(self) -> DecoderConfig:
@@ -87,15 +89,17 @@ class SetPooling(nn.Module):
     center: Tensor
     spread: Tensor
 
-    def __init__(self, width: int, hidden: int, grid: Shape) -> None:
+    def __init__(self, width: int, hidden: int, grid: Shape, dropout: float = 0.0) -> None:
         super().__init__()
         self.grid = grid
         self.register_buffer("center", torch.zeros(width))
         self.register_buffer("spread", torch.ones(width))
         self.perceptron = nn.Sequential(
+            nn.Dropout(dropout),
             nn.Linear(width, hidden),
             nn.GELU(),
             nn.LayerNorm(hidden),
+            nn.Dropout(dropout),
             nn.Linear(hidden, grid[0] * grid[1] * grid[2]),
         )
 
@@ -128,7 +132,7 @@ class Generator(nn.Module):
         self.provenance: dict[str, Any] = {}
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            self.pooling = SetPooling(config.width, config.hidden, config.grid)
+            self.pooling = SetPooling(config.width, config.hidden, config.grid, config.dropout)
             self.decoder = HyperConvDecoder(config.decoder)
         self.start = nn.Parameter(initial_grid(config.layout, seed))
         nn.init.zeros_(self.head.weight)

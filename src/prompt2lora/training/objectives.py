@@ -28,9 +28,12 @@ def end_to_end(
     model: Any, layout: LoraLayout, grid: Float[Tensor, "batch layers rows cols"], packs: PackBatch
 ) -> Answers:
     """Task loss of one pack per adapter. Logits are computed at the answers' places only."""
+    dtype = next(model.parameters()).dtype
+    mask = torch.zeros(packs.visible.shape, dtype=dtype, device=packs.visible.device)
+    mask.masked_fill_(~packs.visible, torch.finfo(dtype).min)
     with adapted(model, grid, layout):
         hidden = model.get_decoder()(
-            input_ids=packs.ids, position_ids=packs.positions, attention_mask=packs.visible, use_cache=False
+            input_ids=packs.ids, position_ids=packs.positions, attention_mask=mask, use_cache=False
         ).last_hidden_state
     pack, position = packs.place.unbind(-1)
     logits = model.get_output_embeddings()(hidden[pack, position]).float()

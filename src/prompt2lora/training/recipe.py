@@ -23,14 +23,21 @@ class Stage:
     tasks      tasks (adapters) per step
     budget     tokens per packed sequence, one sequence a task (end to end)
     bare       probability that the instruction is left out of the model's prompt (never of the generator's)
+    alone      probability that a task whose instruction stays is answered by the shared adapter alone, so that
+               what all jobs need is learned there; 1 with bare = 0 trains a plain multi-task LoRA
+    twisted    probability that a task is drawn with another format or other labels (see twists.py)
+    shared     learning rate of the shared adapter, as a multiple of `learning_rate`
     """
 
     steps: int
     objective: Literal["end-to-end", "reconstruction"] = "end-to-end"
     tasks: int = 8
     budget: int = 192
-    bare: float = 0.6
-    learning_rate: float = 1e-3
+    bare: float = 0.5
+    alone: float = 0.5
+    twisted: float = 0.25
+    learning_rate: float = 7e-4
+    shared: float = 4.0
     warmup: int = 100
     weight_decay: float = 0.01
     clip: float = 1.0
@@ -40,9 +47,11 @@ class Stage:
         for key in ("steps", "tasks", "budget"):
             _require(_whole(getattr(self, key)), f"{key} must be a whole number of at least 1")
         _require(isinstance(self.warmup, int) and self.warmup >= 0, "warmup must be a whole number of at least 0")
-        _require(0 <= self.bare <= 1, "bare must be a probability")
+        for key in ("bare", "alone", "twisted"):
+            _require(0 <= getattr(self, key) <= 1, f"{key} must be a probability")
         _require(self.weight_decay >= 0, "weight_decay must be at least 0")
-        _require(self.learning_rate > 0 and self.clip > 0, "learning_rate and clip must be above 0")
+        for key in ("learning_rate", "shared", "clip"):
+            _require(getattr(self, key) > 0, f"{key} must be above 0")
 
 
 @dataclass(frozen=True)

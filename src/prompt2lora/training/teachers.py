@@ -70,7 +70,7 @@ def collect(
     claim(folder / "options.json", asdict(options), refusal)
     missing = [task for task in tasks if not (folder / task.name).is_dir()]
     if missing:
-        model, tokenizer = bases.load_base(options.base)
+        model, tokenizer = bases.load_base(options.base, training=True)
         chat = ChatFormat(tokenizer)
         for number, task in enumerate(missing, 1):
             record = _teach(task, model, chat, layout, folder / task.name, options)

@@ -30,7 +30,7 @@ from prompt2lora.files import claim, write_bytes, write_text
 from prompt2lora.generator.conditions import cached_encoder, pad
 from prompt2lora.generator.generator import Generator, GeneratorConfig, SetPooling
 from prompt2lora.progress import Report, silent
-from prompt2lora.training import objectives, pairs
+from prompt2lora.training import objectives, pairs, twists
 from prompt2lora.training.packs import ChatFormat, stack
 from prompt2lora.training.recipe import Recipe, Stage
 from prompt2lora.training.tasks import read_tasks, split_families
@@ -40,6 +40,7 @@ from prompt2lora.weights.layout import LoraLayout
 
 _VALIDATION_ROWS = 24
 _VALIDATION_PROMPTS = 16
+_ARMS = ("alone_full", "own_full", "own_bare", "wrong_bare")  # whose adapter, and the form of the model's prompt
 
 
 class Run:
@@ -88,7 +89,7 @@ class Run:
     def base(self) -> tuple[Any, ChatFormat]:
         """The frozen base and its chat format; loaded only if an objective asks for it."""
         if self._base is None:
-            model, tokenizer = bases.load_base(self.recipe.base, device=self.device)
+            model, tokenizer = bases.load_base(self.recipe.base, device=self.device, training=True)
             self._base = model, ChatFormat(tokenizer)
         return self._base
 
@@ -121,11 +122,12 @@ class Run:
 
     def _update(self, number: int, inside: int) -> dict[str, float]:
         random = Random(f"{self.recipe.seed} {self.step}")
+        torch.manual_seed(random.getrandbits(63))  # for dropout
         stage = self.recipe.stages[number]
         optimiser = self._optimiser_of(number)
         rate = stage.learning_rate * _schedule(inside, stage)
         for group in optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["multiple"]
         self.generator.train()
         losses, exact = self._losses(stage, random)
         loss = losses.mean()
@@ -147,40 +149,48 @@ class Run:
             return objectives.reconstruction(grid, target, self.teachers.weight.to(self.device)), float("nan")
         model, chat = self.base
         tasks = pairs.draw_tasks(self.fit, pairs.task_weights(self.fit), stage.tasks, random)
+        tasks = [twists.draw(task, random) if random.random() < stage.twisted else task for task in tasks]
+        bare = [random.random() < stage.bare for _ in tasks]
+        alone = [not hidden and random.random() < stage.alone for hidden in bare]
         packs = [
-            pairs.draw_pack(task, chat, random, bare=random.random() < stage.bare, budget=stage.budget)
-            for task in tasks
+            pairs.draw_pack(task, chat, random, bare=hidden, budget=stage.budget)
+            for task, hidden in zip(tasks, bare, strict=True)
         ]
-        batch = stack(packs, chat.padding).to(self.device)
-        answers = objectives.end_to_end(
-            model, self.layout, self._grids([self.prompts.draw(task, random) for task in tasks]), batch
-        )
+        grid = self._grids([self.prompts.draw(task, random) for task in tasks], alone)
+        answers = objectives.end_to_end(model, self.layout, grid, stack(packs, chat.padding).to(self.device))
         return answers.loss, float(answers.exact.mean())
 
-    def _grids(self, groups: Sequence[Tensor]) -> Tensor:
+    def _grids(self, groups: Sequence[Tensor], alone: Sequence[bool] = ()) -> Tensor:
+        """Generated weight grids; where `alone`, the shared adapter instead."""
         conditions, mask = pad(groups)
         mixed = torch.autocast(self.device, dtype=torch.bfloat16) if self.device != "mps" else nullcontext()
         with mixed:
             grid: Tensor = self.generator(conditions.to(self.device), mask.to(self.device))
+        if any(alone):
+            shared = torch.tensor(alone, device=self.device)[:, None, None, None]
+            grid = torch.where(shared, self.generator.start, grid)
         return grid
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Loss and exact match on the held-out training tasks: own prompts, full and bare; wrong prompts, bare."""
+        """Loss and exact match on the held-out training tasks, by arm; see _ARMS."""
         model, chat = self.base
         self.generator.eval()
         result: dict[str, list[float]] = {}
         tasks = self.validation
         own = [self.prompts.usual(task, _VALIDATION_PROMPTS) for task in tasks]
         wrong = [*own[len(own) // 2 :], *own[: len(own) // 2]]
-        for arm, groups, bare in (("own_full", own, False), ("own_bare", own, True), ("wrong_bare", wrong, True)):
+        for arm in _ARMS:
+            kind, form = arm.split("_")
+            groups = wrong if kind == "wrong" else own
             for at in range(0, len(tasks), 8):
                 packs = [
-                    pairs.make_pack(task, task.test[:_VALIDATION_ROWS], chat, bare=bare, budget=256)
+                    pairs.make_pack(task, task.test[:_VALIDATION_ROWS], chat, bare=form == "bare", budget=256)
                     for task in tasks[at : at + 8]
                 ]
                 batch = stack(packs, chat.padding).to(self.device)
-                answers = objectives.end_to_end(model, self.layout, self._grids(groups[at : at + 8]), batch)
+                grid = self._grids(groups[at : at + 8], [kind == "alone"] * len(packs))
+                answers = objectives.end_to_end(model, self.layout, grid, batch)
                 result.setdefault(f"{arm}_loss", []).extend(answers.loss.tolist())
                 result.setdefault(arm, []).extend(answers.exact.tolist())
         return {key: sum(values) / len(values) for key, values in result.items()}
@@ -189,10 +199,16 @@ class Run:
         """The optimiser of a stage; every stage begins with a new one."""
         stage = self.recipe.stages[index]
         if self._optimiser is None or self._optimiser[0] != index:
-            decay = [p for p in self.generator.parameters() if p.ndim > 1]
-            rest = [p for p in self.generator.parameters() if p.ndim <= 1]
-            groups = [{"params": decay, "weight_decay": stage.weight_decay}, {"params": rest, "weight_decay": 0.0}]
-            self._optimiser = index, torch.optim.AdamW(groups, lr=stage.learning_rate, betas=(0.9, 0.98))
+            rest = [p for name, p in self.generator.named_parameters() if name != "start"]
+            groups: list[dict[str, Any]] = [
+                {"params": [self.generator.start], "multiple": stage.shared, "weight_decay": 0.0},
+                {"params": [p for p in rest if p.ndim > 1], "multiple": 1.0, "weight_decay": stage.weight_decay},
+                {"params": [p for p in rest if p.ndim <= 1], "multiple": 1.0, "weight_decay": 0.0},
+            ]
+            self._optimiser = (
+                index,
+                torch.optim.AdamW(groups, lr=stage.learning_rate, betas=(0.9, 0.98), fused=self.device != "mps"),
+            )
         return self._optimiser[1]
 
     def _save(self) -> None:
@@ -233,7 +249,7 @@ class Run:
     def _log(self, record: dict[str, Any]) -> None:
         file = self.folder / "curves.csv"
         columns = ["step", "seconds", "loss", "exact", "norm", "rate"]
-        columns += [f"{arm}{kind}" for arm in ("own_full", "own_bare", "wrong_bare") for kind in ("", "_loss")]
+        columns += [f"{arm}{kind}" for arm in _ARMS for kind in ("", "_loss")]
         new = not file.exists()
         with file.open("a", newline="", encoding="utf-8") as stream:
             writer = csv.DictWriter(stream, columns)
@@ -283,8 +299,8 @@ def draw_curves(table: Path, picture: Path) -> None:
         rows = list(csv.DictReader(stream))
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    losses = ("loss", "own_full_loss", "own_bare_loss", "wrong_bare_loss")
-    matches = ("exact", "own_full", "own_bare", "wrong_bare")
+    losses = ("loss", *(f"{arm}_loss" for arm in _ARMS))
+    matches = ("exact", *_ARMS)
     for axes, columns in ((left, losses), (right, matches)):
         for column in columns:
             known = [row for row in rows if row[column] not in ("", "nan")]

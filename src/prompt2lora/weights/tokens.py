@@ -6,7 +6,7 @@ In and out: tensors. It knows no files and no text. Names are those of PEFT:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -30,12 +30,12 @@ def weight_name(module_path: str, side: str) -> str:
 
 def factors(grid: Float[Tensor, "batch layers rows cols"], layout: LoraLayout) -> dict[str, Factors]:
     """Module path -> its factors, as views of the grid where memory allows."""
-    sides: dict[tuple[Target, str], Tensor] = {}
+    sides: dict[tuple[Target, str], Sequence[Tensor]] = {}
     for block in layout.blocks:
         rows = grid[:, :, block.start : block.stop]
-        sides[block.target, block.side] = rows.reshape(*grid.shape[:2], layout.rank, block.width)
+        sides[block.target, block.side] = rows.reshape(*grid.shape[:2], layout.rank, block.width).unbind(1)
     return {
-        path: Factors(sides[target, "A"][:, layer], sides[target, "B"][:, layer])
+        path: Factors(sides[target, "A"][layer], sides[target, "B"][layer])
         for layer, target, path in layout.module_paths()
     }
 

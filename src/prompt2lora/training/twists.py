@@ -1,0 +1,67 @@
+"""Twists: a training task with another format or other labels, asked for in its instruction.
+
+In: a task. Out: a task of the same inputs whose instruction has one sentence more and whose answers obey it.
+Hundreds of tasks become many thousands that conflict on the same inputs: a generator that only recognises
+its training tasks fails at them, one that reads the instruction does not.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from random import Random
+from typing import NamedTuple
+
+from prompt2lora.training.tasks import Row, Task
+
+
+class Format(NamedTuple):
+    wordings: tuple[str, ...]
+    apply: Callable[[str], str]
+
+
+FORMATS = (
+    Format(("Answer in capital letters.", "Use upper case only."), str.upper),
+    Format(("Put the answer in square brackets.", "Write it in square brackets."), "[{}]".format),
+    Format(("Put the answer in round brackets.", "Write it in parentheses."), "({})".format),
+    Format(("Put the answer in double quotes.", "Quote the answer."), '"{}"'.format),
+    Format(("Put the answer between asterisks.", "Write an asterisk on both sides of it."), "*{}*".format),
+    Format(('Begin with "Answer:".', 'Write "Answer:" first.'), "Answer: {}".format),
+    Format(('Begin with "Result:".', 'Start the line with "Result:".'), "Result: {}".format),
+    Format(("End with a full stop.", "Put a period at the end."), "{}.".format),
+    Format(("End with an exclamation mark.", "Put an exclamation mark at the end."), "{}!".format),
+    Format(("Write a hash sign before the answer.", "Put # in front."), "#{}".format),
+    Format(("Write the answer twice, with a space between.", "Say it two times."), lambda text: f"{text} {text}"),
+    Format(("Write the answer twice, with a comma between.",), lambda text: f"{text}, {text}"),
+    Format(("Give only the first letter of the answer.", "Only the first character of it."), lambda text: text[:1]),
+    Format(("Give only the last letter of the answer.", "Only the final character of it."), lambda text: text[-1:]),
+    Format(('Answer as JSON with the key "answer".',), lambda text: json.dumps({"answer": text}, ensure_ascii=False)),
+    Format(('Answer as JSON with the key "value".',), lambda text: json.dumps({"value": text}, ensure_ascii=False)),
+    Format(("Write the answer in an XML tag named out.",), "<out>{}</out>".format),
+)
+_WORDS = (
+    "A B C D E F 1 2 3 4 5 6 7 8 9 0 X Y Z P Q yes no true false ok ng good bad ja nein left right red green blue "
+    "up down high low in out on off open closed cat dog sun moon tea milk gold iron north south"
+)
+_MOST_LABELS = 6
+
+
+def draw(task: Task, random: Random) -> Task:
+    """The task with a format drawn at random, or, where its answers are few labels, half the time with other labels."""
+    labels = sorted({row.output for row in task.train})
+    if 1 < len(labels) <= _MOST_LABELS and random.random() < 0.5:
+        return relabelled(task, dict(zip(labels, random.sample(_WORDS.split(), len(labels)), strict=True)))
+    form = random.choice(FORMATS)
+    return _twisted(task, random.choice(form.wordings), form.apply)
+
+
+def relabelled(task: Task, names: dict[str, str]) -> Task:
+    """The task with `names[label]` for every label among its answers."""
+    parts = [f"{new} for {old}" for old, new in names.items()]
+    return _twisted(task, f"Write {', '.join(parts[:-1])} and {parts[-1]}.", names.__getitem__)
+
+
+def _twisted(task: Task, sentence: str, answer: Callable[[str], str]) -> Task:
+    rows = tuple(Row(row.input, answer(row.output)) for row in task.train)
+    return replace(task, instruction=f"{task.instruction} {sentence}".strip(), train=rows)
