@@ -1,37 +1,59 @@
-"""The judge: fair prompts, really other wrong prompts, and scores that mean what they say."""
+"""The judge: fair prompts, really other wrong prompts, rivals that get what their names say, scores that are kept."""
 
 import json
 
 import pytest
 import torch
+from conftest import write_task
 
 from prompt2lora import bases, verbs
+from prompt2lora.errors import LayoutError, UsageError
 from prompt2lora.evaluation import benchmark
-from prompt2lora.evaluation.benchmark import Judge
+from prompt2lora.evaluation.arms import ARMS, Workbench
+from prompt2lora.evaluation.benchmark import Judge, Request
 from prompt2lora.evaluation.statistics import paired_difference
 from prompt2lora.generator.conditions import Encoder
+from prompt2lora.training import teachers as teaching
 from prompt2lora.training.packs import ChatFormat
-from prompt2lora.training.tasks import read_tasks
+from prompt2lora.training.tasks import diverse, read_tasks
+from prompt2lora.training.tuning import Frozen
+from prompt2lora.weights.adapter import Adapter
+from prompt2lora.weights.layout import LoraLayout
 
 
-def judge(generator, tasks, **changes):
-    settings = {"prompts_per_task": 5, "limit": None, "seed": 0, **changes}
-    chat = ChatFormat(bases.load_tokenizer(generator.config.layout.base_model))
-    return Judge(None, chat, generator, Encoder(generator.config.encoder), tasks, **settings)
+def workbench(generator, tasks, **changes):
+    layout = generator.config.layout
+    chat = ChatFormat(bases.load_tokenizer(layout.base_model))
+    settings = {"prompts_per_task": 5, **changes}
+    return Workbench(Frozen(None, chat, layout), Encoder(generator.config.encoder), generator, tasks, **settings)
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch):
+    """A home of its own, so that no answer of another test is found there."""
+    monkeypatch.setenv("PROMPT2LORA_HOME", str(tmp_path / "home"))
+    return tmp_path / "home" / "answers"
+
+
+@pytest.fixture
+def collected(base, tasks_folder, tmp_path):
+    options = teaching.TeacherOptions(base=base, steps=2, budget=200, least_gain=-1.0)
+    teaching.collect(read_tasks([tasks_folder])[:3], tmp_path / "teachers", options)
+    return tmp_path / "teachers"
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_wrong_prompts_are_another_task_s_and_every_task_lends_its_own_once(generator, tasks_folder, seed):
     tasks = read_tasks([tasks_folder])
-    judging = judge(generator, tasks, seed=seed)
-    lenders = [judging.other(task).name for task in tasks]
+    bench = workbench(generator, tasks)
+    lenders = [bench.other(task, seed).name for task in tasks]
     assert all(lender != task.name for lender, task in zip(lenders, tasks, strict=True))
     assert sorted(lenders) == sorted(task.name for task in tasks)
 
 
 def test_prompts_are_inputs_of_the_training_part_and_depend_on_no_answer(generator, tasks_folder):
     (before, *_) = read_tasks([tasks_folder])
-    chosen = judge(generator, [before]).prompts(before)
+    chosen = workbench(generator, [before]).prompts(before, 0)
     inputs = {f"{before.instruction}\n\n{row.input}" for row in before.train}
     assert len(set(chosen)) == 5
     assert set(chosen) <= inputs
@@ -40,19 +62,113 @@ def test_prompts_are_inputs_of_the_training_part_and_depend_on_no_answer(generat
     lines = [{**line, "output": "?"} if "output" in line else line for line in lines if line.get("part") != "test"]
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
     (after, *_) = read_tasks([tasks_folder])
-    assert judge(generator, [after]).prompts(after) == chosen
-    assert judge(generator, [before], seed=1).prompts(before) != chosen
+    assert workbench(generator, [after]).prompts(after, 0) == chosen
+    assert workbench(generator, [before]).prompts(before, 1) != chosen
 
 
-def test_the_adapter_of_a_task_is_made_of_its_prompts_alone(generator, tasks_folder):
+def test_the_generated_adapter_of_a_task_is_made_of_its_prompts_alone(generator, tasks_folder):
     tasks = read_tasks([tasks_folder])
-    judging = judge(generator, tasks)
-    own = generator.generate(judging.encoder.conditions(judging.prompts(tasks[0])))
-    assert torch.equal(judging.grid(tasks[0]), own)
-    assert not torch.equal(judging.grid(tasks[1]), own)
+    bench = workbench(generator, tasks)
+    own = generator.generate(bench.encoder.conditions(bench.prompts(tasks[0], 0)))
+    grid = {arm: ARMS[arm](bench, tasks[0], 0).grid() for arm in ("generated", "wrong-prompt", "random-text")}
+    assert torch.equal(grid["generated"], own)
+    lender = bench.other(tasks[0], 0)
+    assert torch.equal(grid["wrong-prompt"], ARMS["generated"](bench, lender, 0).grid())
+    assert not torch.equal(grid["wrong-prompt"], own)
+    assert not torch.equal(grid["random-text"], own)
 
 
-def test_the_full_form_asks_with_the_instruction_and_the_bare_form_without(generator, tasks_folder, monkeypatch):
+def test_the_mean_condition_knows_no_task(generator, tasks_folder):
+    tasks = read_tasks([tasks_folder])
+    bench = workbench(generator, tasks)
+    attempts = [ARMS["mean-condition"](bench, task, 0) for task in tasks]
+    assert len({attempt.depends for attempt in attempts}) == 1
+    seen = (generator.pooling.center - generator.pooling.center) / generator.pooling.spread
+    change = generator.decoder(generator.pooling.perceptron(seen[None]).reshape(1, *generator.config.grid))
+    assert torch.allclose(attempts[0].grid(), generator.start + generator.config.step * change[0], atol=1e-6)
+
+
+def test_examples_in_context_are_labelled_rows_of_the_training_part(generator, tasks_folder):
+    (task, *_) = read_tasks([tasks_folder])
+    bench = workbench(generator, [task])
+    for shots in (1, 4):
+        examples = ARMS[f"icl-{shots}"](bench, task, 0).examples
+        assert len(examples) == shots
+        assert set(examples) <= set(task.train)
+    ids = bench.base.chat.prompt_ids(["c"], [("a", "b")])[0]
+    assert bench.base.chat.tokenizer.decode(ids) == "<|user|>a</s><|assistant|>b</s><|user|>c</s><|assistant|>"
+
+
+@pytest.mark.parametrize(("arm", "count"), [("few-shot-16", 16), ("full-shot", None)])
+def test_a_trained_rival_sees_as_many_rows_as_its_name_says_and_no_test_row(
+    generator, model, tasks_folder, arm, count, monkeypatch
+):
+    (task, *_) = read_tasks([tasks_folder])
+    bench = workbench(generator, [task])
+    bench.base = bench.base._replace(model=model)
+    seen = []
+    monkeypatch.setattr("prompt2lora.evaluation.arms.fit", lambda base, task, rows, options: seen.append(rows))
+    ARMS[arm](bench, task, 0).grid()
+    assert len(seen[0]) == min(count or len(task.train), len(task.train))
+    assert set(seen[0]) <= set(task.train)
+
+
+def test_teachers_are_averaged_ranked_and_found_by_their_prompts(generator, collected, tasks_folder, layout):
+    tasks = read_tasks([tasks_folder])
+    teachers = teaching.Teachers(collected, layout)
+    bench = workbench(generator, tasks, teachers=teachers, teacher_tasks=tasks)
+    mean = sum(teachers.last(name) for name in teachers.names) / 3
+    assert torch.allclose(ARMS["mean-teacher"](bench, tasks[5], 0).grid(), mean, atol=1e-6)
+    for task in tasks[:3]:
+        assert torch.equal(ARMS["nearest-teacher"](bench, task, 0).grid(), teachers.last(task.name))
+    with pytest.raises(UsageError, match="never compared"):
+        ARMS["best-teacher"](bench, tasks[5], 0)
+    best = verbs.compare(collected, [tasks_folder], validation=0.45)
+    ranking = json.loads((collected / "best.json").read_text())["exact"]
+    assert ranking.keys() == teachers.names
+    assert ranking[best] == max(ranking.values())
+    assert torch.equal(ARMS["best-teacher"](bench, tasks[5], 0).grid(), teachers.last(best))
+
+
+@pytest.mark.parametrize("arm", ["multi-task", "mean-teacher", "best-teacher", "nearest-teacher", "reference-decoder"])
+def test_an_arm_that_stands_on_something_missing_says_what(tasks_folder, generator_folder, arm):
+    with pytest.raises(UsageError, match=f"the arm {arm} .* by --"):
+        verbs.benchmark([tasks_folder], arms=[arm], generator=generator_folder, limit=1)
+
+
+def test_every_arm_runs_on_a_real_base(tasks_folder, generator, generator_folder, collected, base, layout, tmp_path):
+    verbs.compare(collected, [tasks_folder], validation=0.45)
+    torch.manual_seed(3)
+    Adapter(layout, torch.randn(layout.shape) * 0.05).save(tmp_path / "multi-task")
+    file = tasks_folder / "task5.jsonl"
+    result = verbs.benchmark(
+        [tasks_folder],
+        arms=list(ARMS),
+        forms=["bare"],
+        limit=2,
+        generator=generator_folder,
+        multi_task=tmp_path / "multi-task",
+        teachers=collected,
+        reference=generator_folder,
+        prompts_per_task=3,
+    )
+    assert result["mean"]["bare"].keys() == ARMS.keys()
+    cells = result["tasks"][file.stem]["bare"]
+    assert cells["reference-decoder"]["exact"] == cells["generated"]["exact"], "it is the same generator here"
+    assert cells["full-shot"]["seconds"]["adapt"] > cells["generated"]["seconds"]["adapt"]
+    assert cells["icl-4"]["prompt_tokens"] > cells["icl-1"]["prompt_tokens"] > cells["base"]["prompt_tokens"]
+
+
+def test_a_rival_adapter_of_another_rank_is_refused(tasks_folder, generator_folder, base, tmp_path):
+    other = LoraLayout.from_config(bases.load_config(base), base_model=base, rank=16)
+    Adapter(other, torch.zeros(other.shape)).save(tmp_path / "multi-task")
+    with pytest.raises(LayoutError, match="another rank"):
+        verbs.benchmark(
+            [tasks_folder], arms=["multi-task"], generator=generator_folder, multi_task=tmp_path / "multi-task"
+        )
+
+
+def test_the_full_form_asks_with_the_instruction_and_the_bare_form_without(generator, tasks_folder, kept, monkeypatch):
     tasks = read_tasks([tasks_folder])
     asked = []
 
@@ -61,23 +177,72 @@ def test_the_full_form_asks_with_the_instruction_and_the_bare_form_without(gener
         return [prompt.split("\n\n")[-1][0].upper() + " " for prompt in prompts]
 
     monkeypatch.setattr(benchmark, "answers", answers)
-    result = benchmark.run(judge(generator, tasks[:2], limit=3), ["base"], ["full", "bare"])
+    judge = Judge(workbench(generator, tasks[:2]), Request(("base",), limit=3), kept, "")
+    result = benchmark.run(judge)
     inputs = [row.input for row in tasks[0].test[:3]]
     assert asked[0] == [f"First letter.\n\n{text}" for text in inputs]
     assert asked[1] == inputs
-    scores = {name: forms["full"]["base"] for name, forms in result["tasks"].items()}
-    assert scores == {"task0": {"score": 1, "n": 3}, "task1": {"score": 0, "n": 3}}
-    assert result["mean"]["full"]["base"]["score"] == 0.5
+    scores = {name: forms["full"]["base"]["exact"] for name, forms in result["tasks"].items()}
+    assert scores == {"task0": 1, "task1": 0}
+    assert result["mean"]["full"]["base"]["exact"]["score"] == 0.5
+    assert (
+        result["tasks"]["task0"]["full"]["base"]["prompt_tokens"]
+        > result["tasks"]["task0"]["bare"]["base"]["prompt_tokens"]
+    )
 
 
-def test_the_same_request_gives_the_same_scores(tasks_folder, generator_folder):
+def test_what_was_answered_once_is_not_asked_again_until_something_it_depends_on_changes(
+    generator, tasks_folder, kept, monkeypatch
+):
+    tasks = read_tasks([tasks_folder])[:2]
+    asked = []
+    monkeypatch.setattr(benchmark, "answers", lambda _m, _c, prompts, **_: asked.append(prompts) or prompts)
+
+    def ask(base="one base", seeds=(0,), count=5):
+        asked.clear()
+        request = Request(("base", "generated"), ("full",), seeds, limit=2)
+        result = benchmark.run(Judge(workbench(generator, tasks, prompts_per_task=count), request, kept, base))
+        return len(asked), result["mean"]
+
+    first, mean = ask()
+    assert first == 4, "two tasks, two arms"
+    assert ask() == (0, mean)
+    assert ask(seeds=(0, 1))[0] == 2, "other prompts make other adapters; the base has none"
+    assert ask(count=4)[0] == 2
+    assert ask(base="another base")[0] == 4
+    write_task(tasks_folder, "task0", "Another instruction.", str.upper)
+    tasks = [read_tasks([tasks_folder])[0], tasks[1]]
+    assert ask()[0] == 2
+
+
+def test_scores_are_means_over_the_seeds(generator, tasks_folder, kept, monkeypatch):
+    tasks = read_tasks([tasks_folder])[:1]
+    outputs = [row.output for row in tasks[0].test[:2]]
+    turns = iter([outputs, ["wrong", outputs[1]]])
+    monkeypatch.setattr(benchmark, "answers", lambda *_, **__: next(turns))
+    judge = Judge(workbench(generator, tasks), Request(("generated",), ("full",), (0, 1), limit=2), kept, "")
+    assert judge.scored(tasks[0], "full", "generated")["rows"]["exact"] == [0.5, 1.0]
+
+
+def test_the_same_request_gives_the_same_scores(tasks_folder, generator_folder, tmp_path, monkeypatch):
     files = [tasks_folder / f"task{number}.jsonl" for number in range(2)]
-    results = [
-        verbs.benchmark(files, forms=["bare"], generator=generator_folder, limit=1, prompts_per_task=3)
-        for _ in range(2)
-    ]
-    for part in ("tasks", "mean", "difference"):
+    results = []
+    for turn in range(2):
+        monkeypatch.setenv("PROMPT2LORA_HOME", str(tmp_path / f"home{turn}"))
+        results.append(verbs.benchmark(files, forms=["bare"], generator=generator_folder, limit=1, prompts_per_task=3))
+    for part in ("mean", "difference"):
         assert results[0][part] == results[1][part]
+
+
+def test_tasks_are_taken_from_as_many_families_as_possible(tasks_folder):
+    for number in range(4):
+        write_task(tasks_folder, f"twin{number}", "Say it again.", str.upper, family="twins")
+    tasks = read_tasks([tasks_folder])
+    families = {task.family for task in tasks}
+    chosen = diverse(tasks, len(families))
+    assert {task.family for task in chosen} == families
+    assert diverse(tasks, 99) == tasks
+    assert set(chosen) <= set(diverse(tasks, len(families) + 1))
 
 
 def test_a_difference_is_above_zero_where_the_left_arm_is_better_on_every_row():

@@ -7,7 +7,7 @@ from conftest import write_task
 from prompt2lora import verbs
 from prompt2lora.errors import OutputError, UsageError
 from prompt2lora.evaluation.decoding import answers, greedy
-from prompt2lora.evaluation.metrics import exact_match
+from prompt2lora.evaluation.metrics import exact_match, token_f1
 from prompt2lora.evaluation.statistics import mean_interval, paired_difference
 
 
@@ -17,6 +17,14 @@ from prompt2lora.evaluation.statistics import mean_interval, paired_difference
 )
 def test_exact_match_looks_past_case_and_outer_space_only(answer, reference, score):
     assert exact_match(answer, reference) == score
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "score"),
+    [("a b", "A B", 1), ("a", "a b", 2 / 3), ("a a", "a", 2 / 3), ("c", "a b", 0), ("", "", 1), ("", "a", 0)],
+)
+def test_token_f1_counts_common_words(answer, reference, score):
+    assert token_f1(answer, reference) == pytest.approx(score)
 
 
 def test_batched_greedy_answers_are_those_of_the_library_one_by_one(model, chat):
@@ -84,11 +92,12 @@ def test_a_benchmark_says_what_the_documentation_promises(tasks_folder, generato
         for arm in ("base", "generated", "wrong-prompt"):
             cell = result["tasks"]["task0"][form][arm]
             assert cell["n"] == 3
-            assert 0 <= cell["score"] <= 1
-            mean = result["mean"][form][arm]
-            assert mean["low"] <= mean["score"] <= mean["high"]
+            for metric in ("exact", "f1"):
+                assert 0 <= cell[metric] <= 1
+                mean = result["mean"][form][arm][metric]
+                assert mean["low"] <= mean["score"] <= mean["high"]
     assert {"torch", "prompt2lora"} <= result["versions"].keys()
-    assert result["request"]["seed"] == 0
+    assert result["request"]["seeds"] == [0]
     with pytest.raises(OutputError, match="must not exist"):
         verbs.benchmark([tasks_folder], out=out, generator=generator_folder)
 

@@ -105,17 +105,24 @@ def benchmark(
     tasks: Tasks,
     out: Annotated[Path, typer.Option(help="Result file (JSON); must not exist.")],
     more: MoreTasks = None,
-    arms: Annotated[str, typer.Option(help="Which arms, with commas.")] = "base,generated,wrong-prompt",
+    arms: Annotated[
+        str, typer.Option(help="Which arms, with commas; an unknown one lists them all.")
+    ] = "base,generated,wrong-prompt",
     forms: Annotated[str, typer.Option(help="Which forms, with commas: full, bare.")] = "full,bare",
     limit: Annotated[int | None, typer.Option(min=1, help="Most test rows per task.")] = None,
     prompts_per_task: Annotated[int, typer.Option(min=1, help="Prompts that make an adapter.")] = 16,
-    seed: Annotated[int, typer.Option(help="Seed of the choice of prompts.")] = 0,
+    seeds: Annotated[int, typer.Option(min=1, help="Draws of prompts and rows to take the mean of.")] = 1,
     split: Annotated[str | None, typer.Option(help="Only tasks of this split.")] = None,
     generator: GeneratorOption = None,
     base: BaseOption = None,
+    multi_task: Annotated[Path | None, typer.Option(help="Adapter folder of the arm multi-task.")] = None,
+    teachers: Annotated[
+        Path | None, typer.Option(help="Collection for the arms mean-, best-, nearest-teacher.")
+    ] = None,
+    reference: Annotated[str | None, typer.Option(help="Generator folder of the arm reference-decoder.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Score the base, the generated adapters and controls on task files."""
+    """Score the base, the generated adapters, rivals and controls on task files (resumable)."""
     from prompt2lora.training.tasks import read_tasks
 
     tasks = [*tasks, *(more or [])]
@@ -127,12 +134,15 @@ def benchmark(
             list(tasks),
             arms=_listed(arms),
             forms=_listed(forms),
+            seeds=seeds,
+            limit=limit,
             out=out,
             generator=generator,
             base=base,
-            limit=limit,
+            multi_task=multi_task,
+            teachers=teachers,
+            reference=reference,
             prompts_per_task=prompts_per_task,
-            seed=seed,
             split=split,
             report=show,
         )
@@ -152,6 +162,8 @@ def collect(
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps per teacher.")] = 48,
     snapshots: Annotated[int, typer.Option(min=1, help="Checkpoints kept per teacher.")] = 1,
     seed: Annotated[int, typer.Option(help="Seed of the shared start and of the rows.")] = 0,
+    validation: Annotated[float, typer.Option(min=0, max=0.9, help="Share of task families to leave out.")] = 0.0,
+    most: Annotated[int | None, typer.Option(min=1, help="Most tasks, of as many families as possible.")] = None,
     as_json: Json = False,
 ) -> None:
     """Train a teacher LoRA for every task of split train (resumable)."""
@@ -161,12 +173,33 @@ def collect(
         from prompt2lora.training.teachers import TeacherOptions
 
         options = TeacherOptions(base=base or DEFAULT_BASE, rank=rank, steps=steps, snapshots=snapshots, seed=seed)
-        manifest = verbs.collect([*tasks, *(more or [])], out, options=options, report=show)
+        manifest = verbs.collect(
+            [*tasks, *(more or [])], out, options=options, validation=validation, most=most, report=show
+        )
     learned = sum(record["learned"] for record in manifest)
     if as_json:
         _print_json({"teachers": manifest, "learned": learned})
     else:
         print(f"{out}: {len(manifest)} teachers, {learned} learned")
+
+
+@app.command()
+def compare(
+    teachers: Annotated[Path, typer.Option(help="Collection to rank.")],
+    tasks: Tasks,
+    more: MoreTasks = None,
+    validation: Annotated[float, typer.Option(min=0.01, max=0.9, help="Share of families held out for this.")] = 0.1,
+    as_json: Json = False,
+) -> None:
+    """Rank collected teachers on held-out training tasks, for the arm best-teacher (resumable)."""
+    with _Working("comparing teachers") as show:
+        from prompt2lora import verbs
+
+        best = verbs.compare(teachers, [*tasks, *(more or [])], validation=validation, report=show)
+    if as_json:
+        _print_json({"best": best})
+    else:
+        print(f"{teachers}: {best} is the best")
 
 
 @app.command()
@@ -238,8 +271,8 @@ class _Working:
         self.bar.stop()
 
 
-def _listed(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _line(record: dict[str, Any]) -> str:
@@ -260,7 +293,8 @@ def _print_scores(result: dict[str, Any]) -> None:
         for column in ("arm", "mean", "95 % interval"):
             table.add_column(column)
         for arm, cell in {**arms, **result["difference"][form]}.items():
-            table.add_row(arm, f"{cell['score']:.3f}", f"{cell['low']:.3f} to {cell['high']:.3f}")
+            exact = cell["exact"]
+            table.add_row(arm, f"{exact['score']:.3f}", f"{exact['low']:.3f} to {exact['high']:.3f}")
         Console().print(table)
 
 

@@ -18,6 +18,7 @@ from typing import Any
 from prompt2lora import bases
 from prompt2lora.errors import DamagedFile, LayoutError, OutputError, Prompt2LoraError
 from prompt2lora.evaluation import benchmark as judging
+from prompt2lora.evaluation.arms import Workbench
 from prompt2lora.evaluation.decoding import answers
 from prompt2lora.files import check_new, check_writable, write_json
 from prompt2lora.generator.conditions import Encoder, cached_encoder
@@ -29,7 +30,8 @@ from prompt2lora.training import teachers as teaching
 from prompt2lora.training import train as training
 from prompt2lora.training.packs import ChatFormat
 from prompt2lora.training.recipe import Recipe, read_recipe
-from prompt2lora.training.tasks import read_tasks
+from prompt2lora.training.tasks import diverse, read_tasks, split_families
+from prompt2lora.training.tuning import Frozen
 from prompt2lora.versions import origin, versions
 from prompt2lora.weights.adapter import Adapter, read_config
 from prompt2lora.weights.layout import LoraLayout
@@ -125,39 +127,52 @@ def fitting_layout(generator: Generator, base: str | None) -> LoraLayout:
 def benchmark(
     tasks: Sequence[str | Path],
     *,
-    arms: Sequence[str] = tuple(judging.ARMS),
+    arms: Sequence[str] = judging.DEFAULT_ARMS,
     forms: Sequence[str] = judging.FORMS,
+    seeds: int = 1,
+    limit: int | None = None,
     out: str | Path | None = None,
     generator: str | Path | None = None,
     base: str | None = None,
-    limit: int | None = None,
+    multi_task: str | Path | None = None,
+    teachers: str | Path | None = None,
+    reference: str | Path | None = None,
     prompts_per_task: int = 16,
-    seed: int = 0,
     split: str | None = None,
     report: Report = silent,
 ) -> dict[str, Any]:
-    """Score arms on task files; see `prompt2lora.evaluation.benchmark` for what comes out."""
-    chosen = read_tasks([Path(task) for task in tasks], split=split)
-    judging.check_request(chosen, arms, forms)
+    """Score arms on task files; see `prompt2lora.evaluation.benchmark` for what comes out.
+
+    The arms multi-task, *-teacher and reference-decoder need the adapter folder `multi_task`, the collection
+    `teachers` and the generator folder `reference`; nearest-teacher finds the teachers' tasks among `tasks`.
+    """
+    request = judging.Request(tuple(arms), tuple(forms), tuple(range(seeds)), limit)
+    places = [Path(task) for task in tasks]
+    chosen = read_tasks(places, split=split)
+    request.check(chosen)
     if out is not None and Path(out).exists() and Path(out).stat().st_size:
         raise OutputError(f"the result file must not exist yet; {out} does: name another one or remove it")
     if out is not None:
         check_writable(Path(out))
     made = Generator.from_pretrained(generator or released_generator())
     layout = fitting_layout(made, base)
+    shared = _rival_adapter(multi_task, layout) if multi_task else None
+    taught = teaching.Teachers(Path(teachers), layout) if teachers else None
     model, tokenizer = bases.load_base(layout.base_model)
-    encoder = cached_encoder(made.config.encoder)
-    judge = judging.Judge(model, ChatFormat(tokenizer), made, encoder, chosen, prompts_per_task, limit, seed)
-    result = judging.run(judge, arms, forms, report)
+    bench = Workbench(
+        base=Frozen(model, ChatFormat(tokenizer), layout),
+        encoder=cached_encoder(made.config.encoder),
+        generator=made,
+        tasks=chosen,
+        prompts_per_task=prompts_per_task,
+        multi_task=shared,
+        reference=Generator.from_pretrained(reference) if reference else None,
+        teachers=taught,
+        teacher_tasks=read_tasks(places, split="train") if "nearest-teacher" in request.arms else (),
+    )
+    judge = judging.Judge(bench, request, home() / "answers", bases.weights_digest(layout.base_model))
+    result = judging.run(judge, report)
     result |= {
-        "request": {
-            "arms": list(arms),
-            "forms": list(forms),
-            "limit": limit,
-            "prompts_per_task": prompts_per_task,
-            "seed": seed,
-            "tasks": len(chosen),
-        },
         "base": layout.base_model,
         "generator": {"sha256": made.provenance.get("sha256", ""), "steps": made.provenance.get("steps")},
         **origin(),
@@ -165,6 +180,15 @@ def benchmark(
     if out is not None:
         write_json(Path(out), result)
     return result
+
+
+def _rival_adapter(folder: str | Path, layout: LoraLayout) -> Adapter:
+    adapter = Adapter.load(Path(folder), bases.load_config(layout.base_model))
+    if adapter.layout.digest != layout.digest:
+        raise LayoutError(
+            f"{folder} has another rank, alpha or targets than the generator's adapters; name another one"
+        )
+    return adapter
 
 
 def ask(adapter: str | Path | None, text: str, *, base: str | None = None, longest: int = 128) -> str:
@@ -189,11 +213,33 @@ def collect(
     out: str | Path,
     *,
     options: teaching.TeacherOptions | None = None,
+    validation: float = 0.0,
+    most: int | None = None,
     report: Report = silent,
 ) -> list[dict[str, Any]]:
-    """Train a teacher LoRA for every training task; returns the manifest."""
-    chosen = read_tasks([Path(task) for task in tasks], split="train")
+    """Train a teacher LoRA for every training task; returns the manifest.
+
+    `validation` leaves out the share of families that a recipe with the same number holds out; `most` takes
+    only so many tasks, of as many families as possible.
+    """
+    fit, _ = split_families(read_tasks([Path(task) for task in tasks], split="train"), validation)
+    chosen = diverse(fit, most) if most else fit
     return teaching.collect(chosen, Path(out), options or teaching.TeacherOptions(), report)
+
+
+def compare(
+    teachers: str | Path, tasks: Sequence[str | Path], *, validation: float = 0.1, report: Report = silent
+) -> str:
+    """Rank collected teachers on the held-out training tasks (the share `validation`); returns the best one's name."""
+    folder = Path(teachers)
+    options = teaching.read_options(folder)
+    layout = LoraLayout.from_config(
+        bases.load_config(options.base), base_model=options.base, rank=options.rank, targets=options.targets
+    )
+    collected = teaching.Teachers(folder, layout)
+    _, held_out = split_families(read_tasks([Path(task) for task in tasks], split="train"), validation)
+    model, tokenizer = bases.load_base(options.base)
+    return teaching.compare(Frozen(model, ChatFormat(tokenizer), layout), collected, held_out, report)
 
 
 def train(recipe: str | Path | Recipe, out: str | Path, *, report: Report = silent) -> Generator:

@@ -27,12 +27,16 @@ def answers(
     chat: ChatFormat,
     prompts: Sequence[str],
     *,
+    examples: Sequence[tuple[str, str]] = (),
     layout: LoraLayout | None = None,
     grid: Tensor | None = None,
     longest: int = 64,
 ) -> list[str]:
-    """Greedy answers of at most `longest` tokens; with `grid` (layers rows cols) through that adapter."""
-    ids = chat.prompt_ids(prompts)
+    """Greedy answers of at most `longest` tokens; with `grid` (layers rows cols) through that adapter.
+
+    `examples` are (prompt, answer) turns that stand before every prompt.
+    """
+    ids = chat.prompt_ids(prompts, examples)
     order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
     found: dict[int, list[int]] = {}
     context = adapted(model, grid[None], layout) if grid is not None and layout is not None else nullcontext()

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -28,12 +27,17 @@ class ChatFormat:
 
     tokenizer: Any
 
-    @cached_property
-    def _frame(self) -> tuple[str, str]:
+    def _frame(self, examples: Sequence[tuple[str, str]]) -> tuple[str, str]:
+        """What stands before and after a prompt; examples are earlier turns of the same conversation."""
         if not self.tokenizer.chat_template:
-            return "", "\n"
-        message = [{"role": "user", "content": _SENTINEL}]
-        text = self.tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+            return "".join(f"{prompt}\n{answer}\n\n" for prompt, answer in examples), "\n"
+        messages = [
+            {"role": role, "content": text}
+            for turn in examples
+            for role, text in zip(("user", "assistant"), turn, strict=True)
+        ]
+        messages.append({"role": "user", "content": _SENTINEL})
+        text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         before, _, after = text.partition(_SENTINEL)
         return before, after
 
@@ -41,10 +45,11 @@ class ChatFormat:
     def padding(self) -> int:
         return self.tokenizer.pad_token_id or 0
 
-    def prompt_ids(self, prompts: Sequence[str]) -> list[list[int]]:
-        before, after = self._frame
+    def prompt_ids(self, prompts: Sequence[str], examples: Sequence[tuple[str, str]] = ()) -> list[list[int]]:
+        """Token ids of every prompt, after the (prompt, answer) examples if there are any."""
+        before, after = self._frame(examples)
         texts = [f"{before}{prompt}{after}" for prompt in prompts]
-        ids: list[list[int]] = self.tokenizer(texts, add_special_tokens=not before)["input_ids"]
+        ids: list[list[int]] = self.tokenizer(texts, add_special_tokens=not self.tokenizer.chat_template)["input_ids"]
         return ids
 
     def answer_ids(self, answers: Sequence[str]) -> list[list[int]]:

@@ -110,6 +110,17 @@ def split_families(tasks: Sequence[Task], share: float) -> tuple[list[Task], lis
     return [task for task in tasks if not held_out(task)], [task for task in tasks if held_out(task)]
 
 
+def diverse(tasks: Sequence[Task], most: int) -> list[Task]:
+    """At most so many tasks, of as many families as possible: one of every family, then a second one of each, ..."""
+    seen: Counter[str] = Counter()
+    turns: list[tuple[int, str, Task]] = []
+    for task in sorted(tasks, key=lambda task: hashlib.sha256(task.name.encode()).digest()):
+        turns.append((seen[task.family], hashlib.sha256(task.family.encode()).hexdigest(), task))
+        seen[task.family] += 1
+    chosen = [task for _, _, task in sorted(turns, key=lambda turn: turn[:2])[:most]]
+    return sorted(chosen, key=lambda task: task.name)
+
+
 def _record(file: Path, number: int, line: str) -> dict[str, Any]:
     try:
         record = json.loads(line)

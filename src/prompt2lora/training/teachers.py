@@ -7,10 +7,12 @@ A teacher that does not learn is marked (`"learned": false`) and not read for tr
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -23,37 +25,30 @@ from prompt2lora import bases
 from prompt2lora.errors import DamagedFile, UsageError
 from prompt2lora.files import claim, new_folder, read_safetensors, write_json
 from prompt2lora.progress import Report, silent
-from prompt2lora.training import objectives, pairs
-from prompt2lora.training.packs import ChatFormat, stack
+from prompt2lora.training.packs import ChatFormat
 from prompt2lora.training.tasks import Task
+from prompt2lora.training.tuning import Frozen, TuningOptions, judged, steps
 from prompt2lora.versions import hardware, versions
-from prompt2lora.weights.adapter import WEIGHTS, Adapter
+from prompt2lora.weights.adapter import WEIGHTS, Adapter, adapter_digest
 from prompt2lora.weights.layout import RANKS, TARGETS, LoraLayout
 from prompt2lora.weights.tokens import encode, initial_grid
 
-MANIFEST = "manifest.json"
+MANIFEST, BEST = "manifest.json", "best.json"
 _HELD_OUT = 24  # training rows kept for the validation score; test rows are never touched
 
 
 @dataclass(frozen=True)
-class TeacherOptions:
+class TeacherOptions(TuningOptions):
     """snapshots   how many of the last checkpoints are kept, `every` steps apart
-    budget      tokens per step
-    bare        probability that a step leaves the instruction out, so that a teacher serves both forms
     least_gain  gain in validation exact match below which a teacher has not learned
     """
 
     base: str = bases.DEFAULT_BASE
     rank: int = 8
     targets: tuple[str, ...] = TARGETS
-    steps: int = 48
     snapshots: int = 1
     every: int = 4
-    budget: int = 512
-    bare: float = 0.5
-    learning_rate: float = 2e-3
     least_gain: float = 0.1
-    seed: int = 0
 
 
 def collect(
@@ -71,9 +66,9 @@ def collect(
     missing = [task for task in tasks if not (folder / task.name).is_dir()]
     if missing:
         model, tokenizer = bases.load_base(options.base, training=True)
-        chat = ChatFormat(tokenizer)
+        base = Frozen(model, ChatFormat(tokenizer), layout)
         for number, task in enumerate(missing, 1):
-            record = _teach(task, model, chat, layout, folder / task.name, options)
+            record = _teach(base, task, folder / task.name, options)
             report({"done": number, "of": len(missing), **record})
     manifest = [_record(folder / task.name) for task in tasks]
     write_json(folder / MANIFEST, {"teachers": manifest, "versions": versions(), "hardware": hardware()})
@@ -94,43 +89,27 @@ def _check(tasks: Sequence[Task], options: TeacherOptions) -> None:
             )
 
 
-def _teach(
-    task: Task, model: Any, chat: ChatFormat, layout: LoraLayout, folder: Path, options: TeacherOptions
-) -> dict[str, Any]:
+def _teach(base: Frozen, task: Task, folder: Path, options: TeacherOptions) -> dict[str, Any]:
     began = time.monotonic()
     rows = list(task.train)
     Random(f"{options.seed} {task.name}").shuffle(rows)
-    held_out, fit = rows[:_HELD_OUT], rows[_HELD_OUT:]
+    held_out, used = rows[:_HELD_OUT], rows[_HELD_OUT:]
 
-    def answers_on(chosen: Sequence[Any], grid: Tensor, bare: bool, budget: int) -> objectives.Answers:
-        batch = stack([pairs.make_pack(task, chosen, chat, bare=bare, budget=budget)], chat.padding).to(model.device)
-        return objectives.end_to_end(model, layout, grid[None], batch)
+    @torch.no_grad()
+    def validated() -> float:
+        return float(judged(base, grid, task, held_out).exact)
 
-    def validated(grid: Tensor) -> float:
-        with torch.no_grad():
-            return float(answers_on(held_out, grid, False, 2048).exact)
-
-    grid = initial_grid(layout, options.seed).to(model.device).requires_grad_()
-    before = validated(grid.detach())
-    optimiser = torch.optim.AdamW([grid], lr=options.learning_rate, weight_decay=0.0)
+    grid = initial_grid(base.layout, options.seed).to(base.model.device).requires_grad_()
+    before = validated()
     losses: list[float] = []
     kept = {options.steps - i * options.every for i in range(options.snapshots)}
     with new_folder(folder) as aside:
-        for step in range(1, options.steps + 1):
-            for group in optimiser.param_groups:
-                group["lr"] = options.learning_rate * min(1.0, step / 6, 2 * (1 - step / (options.steps + 1)) + 0.05)
-            random = Random(f"{options.seed} {task.name} {step}")
-            chosen = random.sample(fit, min(len(fit), 48))
-            loss = answers_on(chosen, grid, random.random() < options.bare, options.budget).loss.mean()
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_([grid], 1.0)
-            optimiser.step()
-            losses.append(float(loss.detach()))
+        for step, loss in enumerate(steps(base, grid, task, used, options), 1):
+            losses.append(loss)
             if step in kept:
                 origin = {"teacher": task.name, "step": step, "seed": options.seed}
-                Adapter(layout, grid.detach().cpu(), origin).save(aside / f"step-{step:04d}")
-        after = validated(grid.detach())
+                Adapter(base.layout, grid.detach().cpu(), origin).save(aside / f"step-{step:04d}")
+        after = validated()
         record = {
             "task": task.name,
             "family": task.family,
@@ -143,6 +122,40 @@ def _teach(
         }
         write_json(aside / "teacher.json", record)
     return record
+
+
+def compare(base: Frozen, teachers: Teachers, tasks: Sequence[Task], report: Report = silent) -> str:
+    """Score every teacher on tasks that none of them was made for, in the full form; returns the best.
+
+    The ranking is kept in the collection's `best.json`; what stands there is not scored again.
+    """
+    file = teachers.folder / BEST
+    known = _ranking(file)
+    for number, name in enumerate(sorted(teachers.names), 1):
+        if name not in known:
+            grid = teachers.last(name)
+            with torch.no_grad():
+                found = [judged(base, grid, task, task.test[:_HELD_OUT], budget=256) for task in tasks]
+            known[name] = round(sum(float(one.exact) for one in found) / len(tasks), 4)
+            write_json(file, {"tasks": [task.name for task in tasks], "exact": known})
+        report({"done": number, "of": len(teachers.names), "teacher": name, "exact": known[name]})
+    return max(known, key=lambda name: known[name])
+
+
+def _ranking(file: Path) -> dict[str, float]:
+    if not file.exists():
+        return {}
+    found: dict[str, float] = json.loads(file.read_text(encoding="utf-8"))["exact"]
+    return found
+
+
+def read_options(folder: Path) -> TeacherOptions:
+    """What a collection was made with."""
+    try:
+        found = json.loads((folder / "options.json").read_text(encoding="utf-8"))
+        return TeacherOptions(**{**found, "targets": tuple(found["targets"])})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{folder} holds no collection of teachers ({error}); run `prompt2lora collect`") from error
 
 
 def _record(folder: Path) -> dict[str, Any]:
@@ -165,7 +178,7 @@ class Teachers:
             manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["teachers"]
         except (OSError, ValueError, KeyError) as error:
             raise UsageError(f"{folder} holds no manifest of teachers ({error}); run `prompt2lora collect`") from error
-        self.layout = layout
+        self.folder, self.layout = folder, layout
         self.folders = {
             record["task"]: sorted((folder / record["task"]).glob("step-*")) for record in manifest if record["learned"]
         }
@@ -186,3 +199,25 @@ class Teachers:
     def draw(self, name: str, random: Random) -> Float[Tensor, "layers rows cols"]:
         """One of the task's snapshots."""
         return self.grid(random.choice(self.folders[name]))
+
+    def last(self, name: str) -> Float[Tensor, "layers rows cols"]:
+        """The task's final snapshot."""
+        return self.grid(self.folders[name][-1])
+
+    def mean(self) -> Float[Tensor, "layers rows cols"]:
+        """The average of all final snapshots, factor by factor: they share their first A."""
+        return torch.stack([self.last(name) for name in self.folders]).mean(0)
+
+    @property
+    def best(self) -> str:
+        """The teacher that scored best on the tasks of `compare`. Raises UsageError if there was no comparison."""
+        ranking = _ranking(self.folder / BEST)
+        if not ranking:
+            raise UsageError(f"{self.folder} was never compared; run `prompt2lora collect` with --compare-on")
+        return max(ranking, key=lambda name: ranking[name])
+
+    @cached_property
+    def digest(self) -> str:
+        """Stands for the names and weights of all teachers."""
+        parts = (f"{name} {adapter_digest(folders[-1])}" for name, folders in sorted(self.folders.items()))
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
