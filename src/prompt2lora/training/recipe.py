@@ -58,6 +58,7 @@ class Stage:
 class Recipe:
     """tasks       folder of task files; only those of split "train" are read
     validation  share of task families held out for every choice
+    synthetic   number of synthetic tasks to train on beside those of the folder
     prompts     most prompts in a condition (the number is drawn anew for every adapter)
     known       training inputs per task that are encoded as possible prompts
     start       a generator folder to go on from, instead of new weights
@@ -72,6 +73,7 @@ class Recipe:
     targets: tuple[str, ...] = TARGETS
     generator: dict[str, Any] = field(default_factory=dict)
     validation: float = 0.1
+    synthetic: int = 0
     prompts: int = 32
     known: int = 40
     seed: int = 0
@@ -89,6 +91,7 @@ class Recipe:
         known = isinstance(self.targets, tuple) and self.targets and set(self.targets) <= set(TARGETS)
         _require(bool(known), f"targets must be a list out of {TARGETS}")
         _require(0 <= self.validation < 1, "validation must be a share below 1")
+        _require(type(self.synthetic) is int and self.synthetic >= 0, "synthetic must be a whole number of at least 0")
         for key in ("prompts", "known", "log_every", "validate_every", "save_every"):
             _require(_whole(getattr(self, key)), f"{key} must be a whole number of at least 1")
         wanted = any(stage.objective == "reconstruction" for stage in self.stages)

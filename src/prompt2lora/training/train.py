@@ -33,6 +33,7 @@ from prompt2lora.progress import Report, silent
 from prompt2lora.training import objectives, pairs, twists
 from prompt2lora.training.packs import ChatFormat, stack
 from prompt2lora.training.recipe import Recipe, Stage
+from prompt2lora.training.synthetic import synthetic_tasks
 from prompt2lora.training.tasks import read_tasks, split_families
 from prompt2lora.training.teachers import Teachers
 from prompt2lora.versions import versions
@@ -56,9 +57,11 @@ class Run:
         self.fit, self.validation = split_families(tasks, recipe.validation)
         if not self.fit:
             raise UsageError(f"validation {recipe.validation} holds out every task; lower it or add task families")
+        self.fit += synthetic_tasks(recipe.synthetic, recipe.seed)
         self.encoder = cached_encoder(recipe.encoder)
         self.encoder.load()
-        self.prompts = pairs.Prompts(tasks, self.encoder, most=recipe.prompts, known=recipe.known, seed=recipe.seed)
+        everyone = [*self.fit, *self.validation]
+        self.prompts = pairs.Prompts(everyone, self.encoder, most=recipe.prompts, known=recipe.known, seed=recipe.seed)
         self.generator = self._generator().to(self.device)
         self.layout = self.generator.config.layout
         self.teachers = Teachers(Path(recipe.teachers), self.layout) if recipe.teachers else None
