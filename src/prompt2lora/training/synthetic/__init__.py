@@ -1,0 +1,46 @@
+"""Synthetic training tasks: small language jobs with drawn parameters, as many as one likes.
+
+In: how many, a seed. Out: `Task` values, always the same for the same seed. Many families read the same kind
+of input and differ in the instruction alone, so that only the prompts tell them apart.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+from prompt2lora.training.synthetic import anything, letters, lists, messages, notes, numbers, sentences
+from prompt2lora.training.synthetic.drafts import FAMILIES, Draft
+from prompt2lora.training.tasks import Row, Task
+
+__all__ = ["FAMILIES", "anything", "letters", "lists", "messages", "notes", "numbers", "sentences", "synthetic_tasks"]
+
+TRAIN_ROWS, TEST_ROWS = 64, 16
+
+
+def synthetic_tasks(count: int, seed: int) -> list[Task]:
+    """`count` tasks with different instructions, the families in turn."""
+    names, tasks, instructions, number = sorted(FAMILIES), list[Task](), set[str](), 0
+    while len(tasks) < count:
+        name = names[number % len(names)]
+        random = Random(f"{seed} {name} {number}")
+        draft = FAMILIES[name](random)
+        instruction = random.choice(draft.wordings)
+        rows = _rows(draft, random)
+        if instruction not in instructions and rows:
+            instructions.add(instruction)
+            parts = tuple(rows[:TRAIN_ROWS]), tuple(rows[TRAIN_ROWS:])
+            tasks.append(Task(f"synthetic_{name}_{number}", instruction, f"synthetic_{name}", "train", *parts))
+        number += 1
+    return tasks
+
+
+def _rows(draft: Draft, random: Random) -> list[Row]:
+    """Rows of different inputs; fewer than asked for if the family has no more, none if far fewer."""
+    rows: dict[str, Row] = {}
+    for _ in range(20 * (TRAIN_ROWS + TEST_ROWS)):
+        text, answer = draft.row(random)
+        if answer:
+            rows.setdefault(text, Row(text, answer))
+        if len(rows) == TRAIN_ROWS + TEST_ROWS:
+            return list(rows.values())
+    return list(rows.values()) if len(rows) > 2 * TEST_ROWS else []

@@ -1,0 +1,72 @@
+import json
+import re
+from collections import Counter
+
+import pytest
+
+from prompt2lora.training.synthetic import FAMILIES, synthetic_tasks
+from prompt2lora.training.tasks import read_tasks
+
+TASKS = synthetic_tasks(4 * len(FAMILIES), seed=3)
+BY_FAMILY = {name: [task for task in TASKS if task.family == f"synthetic_{name}"] for name in FAMILIES}
+
+
+def rows(family):
+    return [(task, row) for task in BY_FAMILY[family] for row in (*task.train, *task.test)]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_family_makes_learnable_tasks(name):
+    assert BY_FAMILY[name]
+    for task in BY_FAMILY[name]:
+        inputs = [row.input for row in (*task.train, *task.test)]
+        assert len(set(inputs)) == len(inputs), "no test row was seen in training"
+        assert all(row.output and row.input for row in (*task.train, *task.test))
+        assert len(task.train) >= 16
+        assert task.instruction.strip() == task.instruction != ""
+
+
+def test_the_same_seed_gives_the_same_tasks_and_another_seed_others():
+    again = synthetic_tasks(60, seed=3)
+    assert again == TASKS[:60]
+    assert synthetic_tasks(60, seed=4) != again
+
+
+def test_no_two_tasks_are_asked_for_alike():
+    assert len({task.instruction for task in TASKS}) == len({task.name for task in TASKS}) == len(TASKS)
+
+
+@pytest.mark.parametrize("name", ["contains_letter", "is_above", "is_topic", "names_field", "is_of_category"])
+def test_questions_have_both_answers_often_enough_to_learn_them(name):
+    for task in BY_FAMILY[name]:
+        counts = Counter(row.output for row in task.train)
+        assert len(counts) == 2
+        assert min(counts.values()) > 0.1 * len(task.train)
+        assert all(label in task.instruction for label in counts)
+
+
+def test_answers_do_what_the_instructions_say():
+    for task, row in rows("add"):
+        (n,) = re.findall(r"\d+", task.instruction)
+        assert int(row.output) == int(row.input) + int(n)
+    for task, row in rows("contains_letter"):
+        letter = re.search(r"letter (\w)", task.instruction)[1]
+        good = re.search(r"(?:Answer|Write|Say) (\S+)", task.instruction)[1]
+        assert (row.output == good) == (letter in row.input)
+    for _, row in rows("field_of_note"):
+        assert row.output in row.input
+    for task, row in rows("always"):
+        assert row.output in task.instruction
+    for _, row in rows("fields_as_json"):
+        assert all(value in row.input for value in json.loads(row.output).values())
+    for _, row in rows("shortest_item"):
+        assert len(row.output) <= min(map(len, re.split(r"[^a-z]+", row.input)))
+
+
+def test_one_kind_of_input_is_asked_different_things():
+    asked = {task.instruction for task, row in rows("nth_letter") + rows("spell") + rows("put_after")}
+    assert len(asked) >= 8
+
+
+def test_no_synthetic_task_has_the_name_of_a_real_one(tasks_folder):
+    assert not {task.name for task in TASKS} & {task.name for task in read_tasks([tasks_folder])}
