@@ -40,11 +40,34 @@ def test_help_loads_no_torch_and_answers_at_once():
     assert "generate" in done.stdout
 
 
-@pytest.mark.parametrize("verb", ["generate", "benchmark", "collect", "train", "ask", "doctor"])
+@pytest.mark.parametrize("verb", ["generate", "benchmark", "collect", "compare", "train", "ask", "doctor"])
 def test_every_verb_has_help_and_json(run, verb):
     code, out, _ = run(verb, "--help")
     assert code == 0
     assert "--json" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("generate", "--prompt", "a.txt"), "--prompt"),
+        (("generate",), "--prompts"),
+        (("produce",), "produce"),
+        (("ask", "hello", "--longest", "0"), "--longest"),
+        (("benchmark", "--tasks", "t", "--out", "o", "--seeds", "many"), "--seeds"),
+    ],
+)
+def test_a_wrong_word_on_the_command_line_is_told_in_one_line(run, words, told):
+    code, out, error = run(*words)
+    assert (code, out) == (2, "")
+    assert one_line(error)
+    assert told in error
+
+
+def test_without_words_the_command_shows_its_help(run):
+    code, out, _ = run()
+    assert code == 0
+    assert "generate" in out
 
 
 def test_generate_writes_an_adapter_and_prints_pure_json(run, prompts, generator_folder, tmp_path):

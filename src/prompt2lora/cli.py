@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.exceptions import TyperException
 
 from prompt2lora import __version__
 from prompt2lora.errors import Prompt2LoraError, UsageError
 from prompt2lora.files import check_new
 
+_INTERRUPTED = 130  # how typer tells an interrupt
+
 app = typer.Typer(
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     help="A handful of unlabelled prompts in, a LoRA adapter out: seconds, no training.",
@@ -301,12 +303,11 @@ def _print_scores(result: dict[str, Any]) -> None:
 def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        app()
-    except SystemExit as ended:
-        if ended.code == 130:  # how typer tells an interrupt
-            print("error: interrupted; nothing is half written, a run can be gone on with", file=sys.stderr)
-            sys.exit(1)
-        raise
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+    except TyperException as error:
+        told = " ".join(error.format_message().split()).rstrip(".")
+        print(f"error: {told}; see prompt2lora --help", file=sys.stderr)
+        sys.exit(error.exit_code)
     except Prompt2LoraError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
@@ -316,6 +317,10 @@ def main() -> None:
     except MemoryError:
         print("error: not enough memory; close other programs (see `prompt2lora doctor`)", file=sys.stderr)
         sys.exit(1)
+    if code == _INTERRUPTED:
+        print("error: interrupted; nothing is half written, a run can be gone on with", file=sys.stderr)
+        sys.exit(1)
+    sys.exit(code or 0)
 
 
 if __name__ == "__main__":
