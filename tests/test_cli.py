@@ -40,7 +40,7 @@ def test_help_loads_no_torch_and_answers_at_once():
     assert "generate" in done.stdout
 
 
-@pytest.mark.parametrize("verb", ["generate", "benchmark", "collect", "compare", "train", "ask", "doctor"])
+@pytest.mark.parametrize("verb", ["generate", "benchmark", "collect", "compare", "train", "ask", "report", "doctor"])
 def test_every_verb_has_help_and_json(run, verb):
     code, out, _ = run(verb, "--help")
     assert code == 0

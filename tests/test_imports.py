@@ -26,7 +26,7 @@ def imported(file: Path, *, top_level_only: bool = False) -> set[str]:
 @pytest.mark.parametrize("place", range(len(ORDER)), ids=ORDER)
 def test_a_layer_imports_no_layer_above_it(place):
     above = tuple(f"prompt2lora.{name}" for name in ORDER[place + 1 :])
-    for file in (SOURCE / ORDER[place]).glob("*.py"):
+    for file in (SOURCE / ORDER[place]).rglob("*.py"):
         wrong = {name for name in imported(file) if name.startswith(above)} if above else set()
         assert not wrong, f"{file.name} imports {wrong}"
         assert not imported(file) & {"prompt2lora.cli", "prompt2lora.verbs"}

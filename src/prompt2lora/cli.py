@@ -225,6 +225,25 @@ def train(
 
 
 @app.command()
+def report(
+    results: Annotated[Path, typer.Option(help="Folder of result files.")] = Path("benchmarks/results"),
+    out: Annotated[Path, typer.Option(help="Page to write (Markdown); pictures go beside it.")] = Path(
+        "docs/benchmark.md"
+    ),
+    as_json: Json = False,
+) -> None:
+    """Turn result files of the benchmark into a page with tables and plots."""
+    with _Working("writing"):
+        from prompt2lora import verbs
+
+        written = verbs.report(results, out)
+    if as_json:
+        _print_json({"written": [str(file) for file in written]})
+    else:
+        print(f"{out} and {len(written) - 1} pictures")
+
+
+@app.command()
 def doctor(generator: GeneratorOption = None, as_json: Json = False) -> None:
     """Check base, encoder, generator, versions and memory, and say what to do."""
     with _Working("looking"):

@@ -18,6 +18,7 @@ from typing import Any
 from prompt2lora import bases
 from prompt2lora.errors import DamagedFile, LayoutError, OutputError, Prompt2LoraError
 from prompt2lora.evaluation import benchmark as judging
+from prompt2lora.evaluation import report as reporting
 from prompt2lora.evaluation.arms import Workbench
 from prompt2lora.evaluation.decoding import answers
 from prompt2lora.files import check_new, check_writable, write_json
@@ -246,6 +247,12 @@ def train(recipe: str | Path | Recipe, out: str | Path, *, report: Report = sile
     """Train a generator by a recipe, or go on with the run in `out`."""
     loaded = recipe if isinstance(recipe, Recipe) else read_recipe(Path(recipe))
     return training.train(loaded, Path(out), report)
+
+
+def report(results: str | Path = "benchmarks/results", out: str | Path = "docs/benchmark.md") -> list[Path]:
+    """Result files -> one page with tables and plots; returns what was written."""
+    check_writable(Path(out))
+    return reporting.report(Path(results), Path(out))
 
 
 def doctor(generator: str | Path | None = None) -> list[dict[str, str]]:

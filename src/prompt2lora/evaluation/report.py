@@ -1,0 +1,126 @@
+"""Result files of the benchmark -> one page with tables and plots. In: JSON files. Out: Markdown and pictures.
+
+It computes nothing: every figure on the page stands in the file that it names.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from prompt2lora.errors import DamagedFile, UsageError
+from prompt2lora.files import write_bytes, write_text
+
+_SHOWN = ("base", "generated", "full-shot")  # the arms of the dumbbell plot, if they are there
+_MOST_BARS = 60
+
+
+def report(results: Path, page: Path) -> list[Path]:
+    """Write the page and, into a folder `images` beside it, the pictures; returns what was written.
+
+    Raises UsageError if the folder holds no result of `prompt2lora benchmark`, DamagedFile for one that is broken.
+    """
+    found = {file: _read(file) for file in sorted(results.glob("*.json"))}
+    scored = {file: result for file, result in found.items() if "difference" in result}
+    if not scored:
+        raise UsageError(f"{results} holds no result of `prompt2lora benchmark`; make one or name another folder")
+    written, parts = [], ["# Benchmark\n\nMade by `prompt2lora report`; every table names the file that it shows.\n"]
+    for file, result in scored.items():
+        parts.append(_section(file, result))
+        for form in result["mean"]:
+            picture = page.parent / "images" / f"{file.stem}-{form}.png"
+            drawn = _dumbbells(result, form)
+            if drawn:
+                write_bytes(picture, drawn)
+                written.append(picture)
+                parts.append(f"![Every task of {file.stem}, {form} form](images/{picture.name})\n")
+    write_text(page, "\n".join(parts))
+    return [page, *written]
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DamagedFile(f"{file} is no readable result ({error}); make it anew or remove it") from error
+    return found if isinstance(found, dict) else {}
+
+
+def _section(file: Path, result: dict[str, Any]) -> str:
+    request, versions = result["request"], result["versions"]
+    rows = "all test rows" if request["limit"] is None else f"{request['limit']} test rows each"
+    made = ", ".join(f"{name} {version}" for name, version in versions.items())
+    lines = [
+        f"## {file.stem}\n",
+        f"{request['tasks']} tasks, {rows}, {request['prompts_per_task']} prompts, {len(request['seeds'])} seed(s); "
+        f"{result['base']}. File `{file.name}`, made by\n",
+        f"    {result['command']}\n",
+        f"with {made} on {result['hardware']['cores']} cores in {result['seconds'] / 60:.0f} minutes.\n",
+    ]
+    for form, arms in result["mean"].items():
+        lines += [f"### {form.capitalize()} form\n", _scores(result, form, list(arms))]
+    return "\n".join(lines)
+
+
+def _scores(result: dict[str, Any], form: str, arms: Sequence[str]) -> str:
+    cells = [task[form] for task in result["tasks"].values() if form in task]
+    lines = [
+        "| arm | exact match | token F1 | generated minus this arm | prompt tokens | seconds to adapt | to answer |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for arm in arms:
+        exact, f1 = (result["mean"][form][arm][metric] for metric in ("exact", "f1"))
+        difference = result["difference"][form].get(f"generated - {arm}")
+        margin = _interval(difference["exact"]) if difference else ""
+        costs = [_mean(cell[arm]["seconds"][step] for cell in cells) for step in ("adapt", "answer")]
+        tokens = _mean(cell[arm]["prompt_tokens"] for cell in cells)
+        lines.append(
+            f"| {arm} | {_interval(exact)} | {f1['score']:.3f} | {margin} | {tokens:.0f} | {costs[0]:.2f} | {costs[1]:.1f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _interval(cell: dict[str, float]) -> str:
+    return f"{cell['score']:.3f} ({cell['low']:.3f} to {cell['high']:.3f})"
+
+
+def _mean(values: Any) -> float:
+    listed = list(values)
+    return float(sum(listed) / len(listed))
+
+
+def _dumbbells(result: dict[str, Any], form: str) -> bytes:
+    """One line a task, from the base to the generated adapter; empty without matplotlib or without both arms."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return b""
+    tasks = {name: by_form[form] for name, by_form in result["tasks"].items() if form in by_form}
+    arms = [arm for arm in _SHOWN if all(arm in cell for cell in tasks.values())]
+    if len(arms) < 2:
+        return b""
+    order = sorted(tasks, key=lambda name: (tasks[name][arms[1]]["exact"], tasks[name][arms[0]]["exact"]))[-_MOST_BARS:]
+    figure = Figure(figsize=(8, 1 + 0.2 * len(order)), layout="constrained")
+    axes = figure.subplots()
+    for place, name in enumerate(order):
+        scores = [tasks[name][arm]["exact"] for arm in arms]
+        axes.plot([min(scores), max(scores)], [place, place], color="0.8", linewidth=1.5, zorder=1)
+    for arm, colour, mark in zip(arms, ("0.45", "#0a6ebd", "#d9822b"), "oDs", strict=False):
+        scores = [tasks[name][arm]["exact"] for name in order]
+        axes.scatter(scores, range(len(order)), color=colour, marker=mark, s=22, label=arm, zorder=2)
+    axes.set_yticks(range(len(order)), [name[:48] for name in order], fontsize=7)
+    axes.set_xlabel(f"exact match, {form} form")
+    axes.set_xlim(-0.03, 1.03)
+    axes.set_ylim(-1, len(order))
+    axes.legend(loc="lower right")
+    return _png(figure)
+
+
+def _png(figure: Any) -> bytes:
+    import io
+
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=110, format="png", metadata={"Software": None})
+    return buffer.getvalue()
