@@ -74,10 +74,10 @@ def _scores(result: dict[str, Any], form: str, arms: Sequence[str]) -> str:
         exact, f1 = (result["mean"][form][arm][metric] for metric in ("exact", "f1"))
         difference = result["difference"][form].get(f"generated - {arm}")
         margin = _interval(difference["exact"]) if difference else ""
-        costs = [_mean(cell[arm]["seconds"][step] for cell in cells) for step in ("adapt", "answer")]
+        adapt, answer = (_mean(cell[arm]["seconds"][step] for cell in cells) for step in ("adapt", "answer"))
         tokens = _mean(cell[arm]["prompt_tokens"] for cell in cells)
         lines.append(
-            f"| {arm} | {_interval(exact)} | {f1['score']:.3f} | {margin} | {tokens:.0f} | {costs[0]:.2f} | {costs[1]:.1f} |"
+            f"| {arm} | {_interval(exact)} | {f1['score']:.3f} | {margin} | {tokens:.0f} | {adapt:.2f} | {answer:.1f} |"
         )
     return "\n".join(lines) + "\n"
 
