@@ -32,6 +32,15 @@ def test_a_layer_imports_no_layer_above_it(place):
         assert not imported(file) & {"prompt2lora.cli", "prompt2lora.verbs"}
 
 
+def test_custody_knows_no_mathematics():
+    for file in (SOURCE / "custody").rglob("*.py"):
+        found = imported(file)
+        assert not {module.split(".")[0] for module in found} & (HEAVY - {"numpy"}), file.name
+        assert not {name for name in found if name.startswith(tuple(f"prompt2lora.{layer}" for layer in ORDER))}, (
+            file.name
+        )
+
+
 @pytest.mark.parametrize("name", LIGHT)
 def test_light_modules_load_nothing_heavy(name):
     found = imported(SOURCE / name, top_level_only=True)

@@ -5,6 +5,7 @@
     │   ├── PromptsError        no prompts, not text, too long
     │   ├── TaskFileError       a task file with a broken line
     │   └── OutputError         the output folder exists or cannot be written
+    ├── Conflict            somebody else changed the same thing meanwhile
     ├── LayoutError         a base, a rank or a target that no LoRA layout fits
     ├── ModelNotFound       a base or an encoder that is neither here nor on a reachable hub
     └── DamagedFile         a file that is truncated, altered or not what it says it is
@@ -32,6 +33,10 @@ class TaskFileError(UsageError):
 
 
 class OutputError(UsageError):
+    pass
+
+
+class Conflict(Prompt2LoraError):
     pass
 
 

@@ -1,0 +1,337 @@
+"""The registry: which version of which job answers now, and how it came to that.
+
+In: jobs, adapter folders with where they come from, evaluations, verdicts. Out: releases. `promote` and `rollback`
+are one transaction each, refused if somebody else changed the job meanwhile; a release may be the base itself. Nothing
+of the past is ever changed, and every change has its audit line in the same transaction. It knows no models.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Engine, Table, func, insert, select, update
+from sqlalchemy.exc import OperationalError
+
+from prompt2lora.custody import audit, schema
+from prompt2lora.custody.database import open_database, writing
+from prompt2lora.custody.keys import Signer
+from prompt2lora.custody.store import Store
+from prompt2lora.errors import Conflict, DamagedFile, OutputError, UsageError
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,79}")
+PROMOTE, ROLLBACK = "promote", "rollback"
+
+
+class Version(NamedTuple):
+    """One adapter of a job; `name` is what engines know it by and is never used again."""
+
+    id: int
+    job: str
+    number: int
+    adapter: str
+    base: str
+    kind: str
+    at: str
+    parent: int | None
+
+    @property
+    def name(self) -> str:
+        return f"{self.job}@v{self.number}-{self.adapter[:8]}"
+
+
+class Release(NamedTuple):
+    """What answers a job: a version, or (None) the base itself."""
+
+    id: int
+    job: str
+    version: Version | None
+    previous: int | None
+    action: str
+    reason: str
+    actor: str
+    at: str
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a version comes from."""
+
+    prompts: Sequence[str]
+    generator: str
+    generator_name: str
+    base: str
+    base_digest: str
+    seed: int = 0
+    parent: int | None = None
+    kind: str = "generated"
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass
+class Registry:
+    """A database, a store of adapters and the seal of the audit log; `clock` tells the time."""
+
+    engine: Engine
+    store: Store
+    seal: audit.Seal
+    clock: Callable[[], datetime] = now
+    actor: str = "unknown"
+
+    @classmethod
+    def open(
+        cls, home: Path, *, url: str = "", actor: str = "unknown", clock: Callable[[], datetime] = now
+    ) -> Registry:
+        """The registry below `home`, made at first use; its database may be elsewhere (`url`)."""
+        signer = Signer(home / "keys" / "ed25519")
+        engine = open_database(url or f"sqlite:///{home / 'registry.db'}")
+        return cls(engine, Store(home / "store", signer), audit.Seal(home / "audit.seal", signer), clock, actor)
+
+    # Reading
+
+    def jobs(self) -> list[str]:
+        with self._reading() as connection:
+            return list(connection.scalars(select(schema.jobs.c.name).order_by(schema.jobs.c.name)))
+
+    def versions(self, job: str) -> list[Version]:
+        with self._reading() as connection:
+            found = select(schema.versions).where(schema.versions.c.job == self._job(connection, job).id)
+            return [_version(job, row) for row in connection.execute(found.order_by(schema.versions.c.number))]
+
+    def history(self, job: str) -> list[Release]:
+        """All releases of a job, oldest first."""
+        with self._reading() as connection:
+            return self._releases(connection, job)
+
+    def current(self, job: str) -> Release | None:
+        """The release that answers now; None before the first, when the base answers."""
+        with self._reading() as connection:
+            return self._current(connection, job)
+
+    def verdict(self, version: Version) -> str | None:
+        """The latest verdict on a version, if there is one."""
+        table = schema.verdicts
+        with self._reading() as connection:
+            found = select(table.c.verdict).where(table.c.version == version.id).order_by(table.c.id.desc()).limit(1)
+            latest: str | None = connection.scalar(found)
+            return latest
+
+    # Writing
+
+    def add_job(self, name: str) -> None:
+        """Know a job by name. Does nothing if it is known already."""
+        if not _NAME.fullmatch(name):
+            raise UsageError(f"a job's name is made of a-z, 0-9, - . and _, at most 80 of them; {name[:90]!r} is not")
+        with self._writing() as connection:
+            if connection.scalar(select(schema.jobs.c.id).where(schema.jobs.c.name == name)) is None:
+                connection.execute(insert(schema.jobs).values(name=name, at=self._at()))
+                self._tell(connection, "add job", name, {})
+
+    def add_version(self, job: str, folder: Path, origin: Origin) -> Version:
+        """Keep an adapter folder as the job's next version; it answers nobody until it is promoted."""
+        digest = self.store.put(folder)
+        prompts = json.dumps(list(origin.prompts), ensure_ascii=False)
+        prompts_digest = hashlib.sha256(prompts.encode()).hexdigest()
+        with self._writing() as connection:
+            owner = self._job(connection, job)
+            self._once(connection, schema.generators, digest=origin.generator, name=origin.generator_name)
+            self._once(connection, schema.prompt_sets, digest=prompts_digest, prompts=list(origin.prompts))
+            table = schema.versions
+            number = 1 + (connection.scalar(select(func.max(table.c.number)).where(table.c.job == owner.id)) or 0)
+            values = {
+                "job": owner.id,
+                "number": number,
+                "adapter": digest,
+                "prompts": prompts_digest,
+                "generator": origin.generator,
+                "base": origin.base,
+                "base_digest": origin.base_digest,
+                "seed": origin.seed,
+                "parent": origin.parent,
+                "kind": origin.kind,
+                "at": self._at(),
+            }
+            row = connection.execute(insert(table).values(**values).returning(table)).one()
+            version = _version(job, row)
+            self._tell(connection, "add version", version.name, {"adapter": digest, "generator": origin.generator})
+        return version
+
+    def add_evaluation(self, version: Version, scores: dict[str, Any]) -> int:
+        with self._writing() as connection:
+            table = schema.evaluations
+            values = {"version": version.id, "scores": scores, "at": self._at()}
+            number = connection.execute(insert(table).values(**values).returning(table.c.id)).scalar_one()
+            self._tell(connection, "evaluate", version.name, {"evaluation": number})
+        return int(number)
+
+    def add_verdict(
+        self, version: Version, evaluation: int, verdict: str, reasons: list[dict[str, Any]], policy: dict[str, Any]
+    ) -> None:
+        digest = hashlib.sha256(json.dumps(policy, sort_keys=True).encode()).hexdigest()
+        with self._writing() as connection:
+            connection.execute(
+                insert(schema.verdicts).values(
+                    version=version.id,
+                    evaluation=evaluation,
+                    verdict=verdict,
+                    reasons=reasons,
+                    policy=policy,
+                    policy_digest=digest,
+                    at=self._at(),
+                )
+            )
+            self._tell(connection, "judge", version.name, {"verdict": verdict, "policy": digest})
+
+    def promote(self, job: str, version: Version | None, reason: str, *, expected: int | None) -> Release:
+        """Let a version (None: the base) answer the job from now on.
+
+        `expected` is the id of the release that the caller saw as current (None: none). Raises Conflict if it is not
+        current any more, UsageError for a version that is not the job's, DamagedFile if the stored adapter was altered.
+        """
+        if version is not None:
+            self.store.verify(version.adapter)
+        with self._writing() as connection:
+            return self._promote(connection, job, version, reason, expected, PROMOTE)
+
+    def rollback(self, job: str, reason: str) -> Release:
+        """Let what answered before the current release answer again; before the first one that is the base itself.
+
+        What was rolled back from does not come back by a second rollback, and versions whose files are not sound any
+        more are passed over. Raises UsageError if the base answers already.
+        """
+        with self._writing() as connection:
+            current = self._current(connection, job)
+            if current is None or current.version is None:
+                raise UsageError(f"the job {job} is answered by the base already; there is nothing to roll back")
+            earlier = [version for version in self._stack(connection, job)[:-1] if self._is_sound(version)]
+            return self._promote(connection, job, earlier[-1], reason, current.id, ROLLBACK)
+
+    def verify(self, job: str | None = None) -> int:
+        """Check the files of every version (of one job, or of all); returns how many there are."""
+        checked = [version for name in ([job] if job else self.jobs()) for version in self.versions(name)]
+        for version in checked:
+            self.store.verify(version.adapter)
+        return len(checked)
+
+    def verify_audit(self) -> int:
+        with self._reading() as connection:
+            return audit.verify(connection, self.seal)
+
+    # Inside a transaction
+
+    def _promote(
+        self, connection: Connection, job: str, version: Version | None, reason: str, expected: int | None, action: str
+    ) -> Release:
+        owner = self._job(connection, job)
+        if version is not None and version.job != job:
+            raise UsageError(f"{version.name} is a version of the job {version.job}, not of {job}; name one of its own")
+        values = {
+            "job": owner.id,
+            "version": version.id if version else None,
+            "previous": expected,
+            "action": action,
+            "reason": reason,
+            "actor": self.actor,
+            "at": self._at(),
+        }
+        row = connection.execute(insert(schema.releases).values(**values).returning(schema.releases)).one()
+        swap = update(schema.jobs).where(
+            schema.jobs.c.id == owner.id, schema.jobs.c.release.is_not_distinct_from(expected)
+        )
+        if connection.execute(swap.values(release=row.id)).rowcount != 1:
+            raise Conflict(f"the job {job} got another release meanwhile; look at `registry history` and decide again")
+        subject = version.name if version else f"{job}@base"
+        self._tell(connection, action, subject, {"release": row.id, "previous": expected, "reason": reason})
+        return self._release(connection, job, row)
+
+    def _stack(self, connection: Connection, job: str) -> list[Version | None]:
+        """What a rollback would go back through, the current version last, the base first."""
+        stack: list[Version | None] = [None]
+        for release in self._releases(connection, job):
+            if release.action == PROMOTE:
+                stack.append(release.version)
+            else:
+                while stack[-1] != release.version:
+                    stack.pop()
+        return stack
+
+    def _is_sound(self, version: Version | None) -> bool:
+        try:
+            if version is not None:
+                self.store.verify(version.adapter)
+        except DamagedFile:
+            return False
+        return True
+
+    def _releases(self, connection: Connection, job: str) -> list[Release]:
+        found = select(schema.releases).where(schema.releases.c.job == self._job(connection, job).id)
+        return [self._release(connection, job, row) for row in connection.execute(found.order_by(schema.releases.c.id))]
+
+    def _job(self, connection: Connection, name: str) -> Any:
+        row = connection.execute(select(schema.jobs).where(schema.jobs.c.name == name)).first()
+        if row is None:
+            raise UsageError(f"there is no job {name[:90]!r}; see `prompt2lora registry list`")
+        return row
+
+    def _current(self, connection: Connection, job: str) -> Release | None:
+        number = self._job(connection, job).release
+        if number is None:
+            return None
+        row = connection.execute(select(schema.releases).where(schema.releases.c.id == number)).one()
+        return self._release(connection, job, row)
+
+    def _release(self, connection: Connection, job: str, row: Any) -> Release:
+        version = None
+        if row.version is not None:
+            found = select(schema.versions).where(schema.versions.c.id == row.version)
+            version = _version(job, connection.execute(found).one())
+        return Release(row.id, job, version, row.previous, row.action, row.reason, row.actor, row.at)
+
+    def _once(self, connection: Connection, table: Table, **values: Any) -> None:
+        if connection.scalar(select(table.c.digest).where(table.c.digest == values["digest"])) is None:
+            connection.execute(insert(table).values(**values, at=self._at()))
+
+    def _tell(self, connection: Connection, action: str, subject: str, detail: dict[str, Any]) -> None:
+        connection.info["last audit line"] = audit.append(connection, self._at(), self.actor, action, subject, detail)
+
+    def _at(self) -> str:
+        return self.clock().astimezone(UTC).isoformat(timespec="seconds")
+
+    @contextmanager
+    def _reading(self) -> Any:
+        with _patience(), self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def _writing(self) -> Any:
+        """A transaction; when it is committed, the audit log's end is sealed."""
+        with _patience(), writing(self.engine) as connection:
+            connection.info.pop("last audit line", None)
+            yield connection
+            line = connection.info.pop("last audit line", None)
+        if line:
+            self.seal.set(line)
+
+
+@contextmanager
+def _patience() -> Any:
+    try:
+        yield
+    except OperationalError as error:
+        raise OutputError(
+            f"the registry could not be used ({error.orig}); end what holds it, free space, try again"
+        ) from error
+
+
+def _version(job: str, row: Any) -> Version:
+    return Version(row.id, job, row.number, row.adapter, row.base, row.kind, row.at, row.parent)

@@ -1,0 +1,95 @@
+"""The registry's tables. History is append-only: releases, verdicts, evaluations and audit lines are never changed.
+
+`migrations/` holds the numbered steps that make a database of this schema out of any earlier one.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import JSON, Column, ForeignKey, Integer, MetaData, String, Table, UniqueConstraint
+
+metadata = MetaData()
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", String(80), nullable=False, unique=True),
+    Column("release", Integer),  # the id in `releases` that answers now; null before the first: the base answers
+    Column("at", String(32), nullable=False),
+)
+generators = Table(
+    "generators",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("name", String(200), nullable=False),
+    Column("at", String(32), nullable=False),
+)
+prompt_sets = Table(
+    "prompt_sets",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("prompts", JSON, nullable=False),
+    Column("at", String(32), nullable=False),
+)
+versions = Table(
+    "versions",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("job", ForeignKey("jobs.id"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("adapter", String(64), nullable=False),  # digest in the store
+    Column("prompts", ForeignKey("prompt_sets.digest"), nullable=False),
+    Column("generator", ForeignKey("generators.digest"), nullable=False),
+    Column("base", String(200), nullable=False),
+    Column("base_digest", String(64), nullable=False),
+    Column("seed", Integer, nullable=False),
+    Column("parent", ForeignKey("versions.id")),
+    Column("kind", String(20), nullable=False),  # generated or refined
+    Column("at", String(32), nullable=False),
+    UniqueConstraint("job", "number"),
+)
+evaluations = Table(
+    "evaluations",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("version", ForeignKey("versions.id"), nullable=False),
+    Column("scores", JSON, nullable=False),
+    Column("at", String(32), nullable=False),
+)
+verdicts = Table(
+    "verdicts",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("version", ForeignKey("versions.id"), nullable=False),
+    Column("evaluation", ForeignKey("evaluations.id"), nullable=False),
+    Column("verdict", String(30), nullable=False),
+    Column("reasons", JSON, nullable=False),
+    Column("policy", JSON, nullable=False),
+    Column("policy_digest", String(64), nullable=False),
+    Column("at", String(32), nullable=False),
+)
+releases = Table(
+    "releases",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("job", ForeignKey("jobs.id"), nullable=False),
+    Column("version", ForeignKey("versions.id")),  # null: the base itself
+    Column("previous", ForeignKey("releases.id")),
+    Column("action", String(20), nullable=False),  # promote or rollback
+    Column("reason", String(500), nullable=False),
+    Column("actor", String(80), nullable=False),
+    Column("at", String(32), nullable=False),
+)
+audit = Table(
+    "audit",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("at", String(32), nullable=False),
+    Column("actor", String(80), nullable=False),
+    Column("action", String(40), nullable=False),
+    Column("subject", String(200), nullable=False),
+    Column("detail", JSON, nullable=False),
+    Column("before", String(64), nullable=False),
+    Column("hash", String(64), nullable=False),
+)
+APPEND_ONLY = (generators, prompt_sets, versions, evaluations, verdicts, releases, audit)

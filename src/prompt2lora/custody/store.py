@@ -1,0 +1,93 @@
+"""Adapter folders, kept once and for ever under the digest of their contents, with a signed manifest.
+
+In: an adapter folder. Out: its digest, by which it is found, verified and served. A flipped byte in any file of
+an entry is noticed by `verify`. It knows files only: no weights, no database.
+
+    store/<digest>/adapter_config.json
+                   adapter_model.safetensors
+                   manifest.json             {"files": {name: SHA-256}}
+                   manifest.sig              Ed25519 over manifest.json
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from prompt2lora.custody.keys import Signer
+from prompt2lora.errors import DamagedFile, UsageError
+from prompt2lora.files import new_folder
+
+FILES = ("adapter_config.json", "adapter_model.safetensors")
+_MANIFEST, _SIGNATURE = "manifest.json", "manifest.sig"
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Store:
+    """The folder `root`; entries are only ever added."""
+
+    root: Path
+    signer: Signer
+
+    def put(self, folder: Path) -> str:
+        """Copy an adapter folder in; returns its digest. The same contents are kept once.
+
+        Raises DamagedFile if one of the two files is missing or anything else lies beside them.
+        """
+        manifest = _manifest(folder)
+        digest = hashlib.sha256(manifest).hexdigest()
+        place = self.root / digest
+        if not place.exists():
+            with new_folder(place) as aside:
+                for name in FILES:
+                    shutil.copyfile(folder / name, aside / name)
+                if _manifest(aside) != manifest:
+                    raise DamagedFile(f"{folder} changed while it was copied; try again")
+                (aside / _MANIFEST).write_bytes(manifest)
+                (aside / _SIGNATURE).write_bytes(self.signer.sign(manifest))
+        return digest
+
+    def path(self, digest: str) -> Path:
+        """Where an entry lies. Raises UsageError for what is no digest, DamagedFile for an entry that is gone."""
+        if not _DIGEST.fullmatch(digest):
+            raise UsageError(f"an adapter is found by its SHA-256 and {digest[:80]!r} is none; see `registry list`")
+        place = self.root / digest
+        if not place.is_dir():
+            raise DamagedFile(f"the adapter {digest[:12]} is gone from {self.root}; put the backup back or roll back")
+        return place
+
+    def verify(self, digest: str) -> None:
+        """Raises DamagedFile unless every file is what the signed manifest says, and nothing lies beside them."""
+        place = self.path(digest)
+        try:
+            manifest = (place / _MANIFEST).read_bytes()
+            signature = (place / _SIGNATURE).read_bytes()
+        except OSError as error:
+            raise DamagedFile(f"the adapter {digest[:12]} has lost its manifest ({error}); roll back") from error
+        if hashlib.sha256(manifest).hexdigest() != digest or not self.signer.holds(signature, manifest):
+            raise DamagedFile(f"the manifest of adapter {digest[:12]} was altered or signed by another key; roll back")
+        if _manifest(place, beside=(_MANIFEST, _SIGNATURE)) != manifest:
+            raise DamagedFile(f"the files of adapter {digest[:12]} are not those of its manifest; roll back")
+
+    def digests(self) -> list[str]:
+        return sorted(place.name for place in self.root.glob("*") if _DIGEST.fullmatch(place.name))
+
+
+def _manifest(folder: Path, beside: tuple[str, ...] = ()) -> bytes:
+    """The manifest that the folder's present contents deserve."""
+    try:
+        names = {place.name for place in folder.iterdir()}
+        wrong = (names ^ set(FILES)) - set(beside)
+        if wrong:
+            raise DamagedFile(f"{folder} must hold {' and '.join(FILES)} only; {min(wrong)} is missing or too many")
+        if any((folder / name).is_symlink() for name in names):
+            raise DamagedFile(f"{folder} holds a link, and the store keeps files only; copy the file itself")
+        files = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in FILES}
+    except OSError as error:
+        raise DamagedFile(f"{folder} cannot be read as an adapter ({error}); name the folder of one") from error
+    return json.dumps({"files": files}, sort_keys=True).encode()

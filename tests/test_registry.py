@@ -1,0 +1,302 @@
+"""Custody: what is stored stays as it was, what answers is changed in one step, and every step is on record."""
+
+import json
+import multiprocessing
+import sqlite3
+from datetime import UTC, datetime
+
+import pytest
+from sqlalchemy import text
+
+from prompt2lora.custody.registry import Origin, Registry
+from prompt2lora.errors import Conflict, DamagedFile, OutputError, UsageError
+
+AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+def adapter_folder(place, mark):
+    place.mkdir()
+    (place / "adapter_config.json").write_text(json.dumps({"mark": mark}))
+    (place / "adapter_model.safetensors").write_bytes(mark.encode() * 9)
+    return place
+
+
+@pytest.fixture
+def registry(tmp_path):
+    opened = Registry.open(tmp_path / "home", actor="tests", clock=lambda: AT)
+    opened.add_job("mail")
+    return opened
+
+
+@pytest.fixture
+def add(registry, tmp_path):
+    """Add a version of a job with an adapter that holds `mark`."""
+
+    def added(mark, job="mail", **changes):
+        folder = adapter_folder(tmp_path / f"adapter-{mark}", mark)
+        settings = {"generator": "9" * 64, "generator_name": "g", "base": "b", "base_digest": "8" * 64, **changes}
+        return registry.add_version(job, folder, Origin(prompts=("one", "two"), **settings))
+
+    return added
+
+
+def promoted(registry, version, job="mail"):
+    current = registry.current(job)
+    return registry.promote(job, version, "better", expected=current.id if current else None)
+
+
+def test_a_job_is_answered_by_the_base_until_something_is_promoted(registry, add):
+    version = add("a")
+    assert registry.current("mail") is None
+    release = promoted(registry, version)
+    assert registry.current("mail") == release
+    assert release.version == version
+    assert (release.actor, release.at) == ("tests", "2026-01-02T03:04:05+00:00")
+
+
+def test_a_version_s_name_says_job_number_and_contents(add):
+    one, two = add("a"), add("b")
+    assert one.name == f"mail@v1-{one.adapter[:8]}"
+    assert two.name == f"mail@v2-{two.adapter[:8]}"
+    assert one.adapter != two.adapter
+
+
+def test_rollback_goes_back_step_by_step_and_ends_at_the_base(registry, add):
+    for mark in "abc":
+        promoted(registry, add(mark))
+    seen = [registry.rollback("mail", "worse").version for _ in range(3)]
+    assert [version and version.number for version in seen] == [2, 1, None]
+    with pytest.raises(UsageError, match="base already"):
+        registry.rollback("mail", "worse")
+    assert [release.action for release in registry.history("mail")] == ["promote"] * 3 + ["rollback"] * 3
+
+
+def test_what_was_rolled_back_from_does_not_come_back_by_another_rollback(registry, add):
+    a, b, c = add("a"), add("b"), add("c")
+    promoted(registry, a)
+    promoted(registry, b)
+    assert registry.rollback("mail", "b is bad").version == a
+    promoted(registry, c)
+    assert registry.rollback("mail", "c is bad").version == a
+    assert registry.rollback("mail", "a is bad").version is None
+
+
+def test_rollback_passes_over_a_version_whose_files_were_altered(registry, add):
+    a, b = add("a"), add("b")
+    promoted(registry, a)
+    promoted(registry, b)
+    damage(registry.store.path(a.adapter) / "adapter_model.safetensors")
+    assert registry.rollback("mail", "b is bad").version is None
+
+
+def damage(file):
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+def test_a_release_may_be_the_base_itself(registry, add):
+    version = add("a")
+    promoted(registry, version)
+    assert promoted(registry, None).version is None
+    assert registry.current("mail").version is None
+
+
+def test_who_saw_an_older_release_cannot_promote(registry, add):
+    one, two = add("a"), add("b")
+    first = promoted(registry, one)
+    registry.promote("mail", two, "mine", expected=first.id)
+    with pytest.raises(Conflict, match="meanwhile"):
+        registry.promote("mail", one, "theirs", expected=first.id)
+    assert registry.current("mail").version == two
+    assert len(registry.history("mail")) == 2, "the refused one left nothing behind"
+
+
+def test_only_a_job_s_own_versions_answer_it(registry, add):
+    registry.add_job("notes")
+    version = add("a", job="notes")
+    with pytest.raises(UsageError, match="version of the job notes"):
+        promoted(registry, version, job="mail")
+
+
+@pytest.mark.parametrize("name", ["", "Mail", "a b", "../up", "a/b", ".hidden", "x" * 81, "naïve"])
+def test_a_job_s_name_never_is_a_path(registry, name):
+    with pytest.raises(UsageError, match="job's name"):
+        registry.add_job(name)
+
+
+@pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors", "manifest.json", "manifest.sig"])
+def test_one_flipped_byte_in_any_stored_file_is_noticed(registry, add, name):
+    version = add("a")
+    assert registry.verify() == 1
+    damage(registry.store.path(version.adapter) / name)
+    with pytest.raises(DamagedFile, match=version.adapter[:12]):
+        registry.verify("mail")
+    with pytest.raises(DamagedFile):
+        promoted(registry, version)
+    assert registry.current("mail") is None
+
+
+@pytest.mark.parametrize("change", ["extra", "lost", "link"])
+def test_a_folder_of_other_files_is_not_kept(registry, tmp_path, change):
+    folder = adapter_folder(tmp_path / "a", "a")
+    if change == "extra":
+        (folder / "code.py").write_text("x")
+    elif change == "lost":
+        (folder / "adapter_config.json").unlink()
+    else:
+        (folder / "adapter_config.json").unlink()
+        (folder / "adapter_config.json").symlink_to("/etc/hostname")
+    with pytest.raises(DamagedFile):
+        registry.store.put(folder)
+    assert registry.store.digests() == []
+
+
+def test_the_same_contents_are_kept_once(registry, tmp_path):
+    digests = {registry.store.put(adapter_folder(tmp_path / name, "same")) for name in "ab"}
+    assert registry.store.digests() == list(digests)
+
+
+def test_an_id_that_is_no_digest_finds_nothing(registry):
+    for wrong in ("..", "a" * 63, "A" * 64, "../" + "a" * 61):
+        with pytest.raises(UsageError, match="SHA-256"):
+            registry.store.path(wrong)
+
+
+def test_every_change_has_its_audit_line_and_reading_has_none(registry, add):
+    promoted(registry, add("a"))
+    registry.rollback("mail", "no")
+    registry.jobs(), registry.history("mail"), registry.verify()
+    with registry.engine.connect() as connection:
+        actions = [row.action for row in connection.execute(text("select action from audit order by number"))]
+    assert actions == ["add job", "add version", "promote", "rollback"]
+    assert registry.verify_audit() == 4
+
+
+def altered(registry, *statements):
+    """Do what an intruder with the database file would do: the triggers first, then the lines."""
+    database = sqlite3.connect(registry.engine.url.database)
+    for kind in ("update", "delete"):
+        database.execute(f"drop trigger audit_no_{kind}")
+    for statement in statements:
+        database.execute(statement)
+    database.commit()
+    database.close()
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ("update audit set detail = '{}' where number = 2",),
+        ("update audit set actor = 'someone' where number = 1",),
+        ("delete from audit where number = 2",),
+        ("delete from audit where number = 1",),
+        ("delete from audit where number = (select max(number) from audit)",),
+        ("delete from audit",),
+        (
+            "update audit set number = 99 where number = 2",
+            "update audit set number = 2 where number = 3",
+            "update audit set number = 3 where number = 99",
+        ),
+    ],
+    ids=["detail", "actor", "middle", "first", "last", "all", "order"],
+)
+def test_an_altered_removed_or_moved_audit_line_is_found(registry, add, statements):
+    promoted(registry, add("a"))
+    registry.rollback("mail", "no")
+    altered(registry, *statements)
+    with pytest.raises(DamagedFile, match=r"audit (line|log)"):
+        registry.verify_audit()
+
+
+def test_a_forged_seal_is_found(registry):
+    seal = registry.seal.file
+    seal.write_text(seal.read_text().replace('"number": 1', '"number": 0'))
+    with pytest.raises(DamagedFile, match="not signed"):
+        registry.verify_audit()
+
+
+@pytest.mark.parametrize("table", ["audit", "releases", "versions"])
+def test_the_database_itself_refuses_to_change_history(registry, add, table):
+    promoted(registry, add("a"))
+    database = sqlite3.connect(registry.engine.url.database, isolation_level=None)
+    for statement in (f"delete from {table}", f"update {table} set at = 'x'"):
+        with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+            database.execute(statement)
+    database.close()
+
+
+def test_a_reopened_registry_says_the_same(registry, add, tmp_path):
+    release = promoted(registry, add("a"))
+    again = Registry.open(tmp_path / "home")
+    assert again.current("mail") == release
+    assert again.verify_audit() == registry.verify_audit()
+    assert again.store.signer.public == registry.store.signer.public
+
+
+def test_the_key_is_its_owner_s_alone(registry, tmp_path):
+    assert (tmp_path / "home" / "keys" / "ed25519").stat().st_mode & 0o077 == 0
+
+
+def test_a_database_that_is_none_is_refused_and_left_alone(tmp_path):
+    file = tmp_path / "registry.db"
+    file.write_bytes(b"this is not a database, " * 99)
+    with pytest.raises(DamagedFile, match="cannot be opened"):
+        Registry.open(tmp_path)
+    assert file.read_bytes().startswith(b"this is not")
+    with pytest.raises(UsageError, match="named by a URL"):
+        Registry.open(tmp_path, url="nonsense")
+
+
+def test_a_database_locked_for_too_long_is_told_in_one_line(registry, monkeypatch):
+    holder = sqlite3.connect(registry.engine.url.database, isolation_level=None)
+    holder.execute("begin immediate")
+    registry.engine.dispose()
+    monkeypatch.setattr("prompt2lora.custody.database._PATIENCE", 0.1)
+    quick = Registry.open.__func__
+    with pytest.raises((OutputError, DamagedFile), match="locked"):
+        quick(Registry, registry.store.root.parent).add_job("other")
+    holder.execute("rollback")
+    registry.add_job("other")
+    assert registry.jobs() == ["mail", "other"]
+
+
+def promote_in_a_process(home, number, gate, results):
+    registry = Registry.open(home, actor=f"process {number}")
+    version = registry.versions("mail")[number]
+    gate.wait()
+    try:
+        registry.promote("mail", version, "race", expected=None)
+        results.put(number)
+    except Conflict:
+        results.put(None)
+
+
+def test_of_two_processes_that_promote_at_once_one_wins(registry, add, tmp_path):
+    add("a"), add("b")
+    context = multiprocessing.get_context("spawn")
+    gate, results = context.Barrier(2), context.Queue()
+    processes = [
+        context.Process(target=promote_in_a_process, args=(tmp_path / "home", number, gate, results))
+        for number in range(2)
+    ]
+    for process in processes:
+        process.start()
+    answers = [results.get(timeout=60) for _ in processes]
+    for process in processes:
+        process.join()
+    assert answers.count(None) == 1
+    (winner,) = (number for number in answers if number is not None)
+    assert registry.current("mail").version == registry.versions("mail")[winner]
+    assert len(registry.history("mail")) == 1
+    assert registry.verify_audit() == 4
+
+
+def test_a_clock_that_jumps_back_disturbs_nothing(registry, add):
+    promoted(registry, add("a"))
+    registry.clock = lambda: AT.replace(year=2020)
+    release = promoted(registry, add("b"))
+    assert release.at.startswith("2020")
+    assert registry.current("mail") == release
+    assert registry.rollback("mail", "worse").version.number == 1
+    assert registry.verify_audit() == 6
