@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from prompt2lora import bases, cli
+from prompt2lora.custody.registry import Origin, Registry
 from prompt2lora.generator.generator import Generator, GeneratorConfig
 from prompt2lora.training.packs import ChatFormat
 from prompt2lora.weights.layout import LoraLayout
@@ -170,3 +172,43 @@ def tasks_folder(tmp_path) -> Path:
     ):
         write_task(folder, f"task{number}", instruction, answer)
     return folder
+
+
+AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+def adapter_folder(place, mark):
+    place.mkdir()
+    (place / "adapter_config.json").write_text(json.dumps({"mark": mark}))
+    (place / "adapter_model.safetensors").write_bytes(mark.encode() * 9)
+    return place
+
+
+@pytest.fixture
+def registry(tmp_path):
+    opened = Registry.open(tmp_path / "home", actor="tests", clock=lambda: AT)
+    opened.add_job("mail")
+    return opened
+
+
+@pytest.fixture
+def add(registry, tmp_path):
+    """Add a version of a job with an adapter that holds `mark`."""
+
+    def added(mark, job="mail", **changes):
+        folder = adapter_folder(tmp_path / f"adapter-{mark}", mark)
+        settings = {"generator": "9" * 64, "generator_name": "g", "base": "b", "base_digest": "8" * 64, **changes}
+        return registry.add_version(job, folder, Origin(prompts=("one", "two"), **settings))
+
+    return added
+
+
+def promoted(registry, version, job="mail"):
+    current = registry.current(job)
+    return registry.promote(job, version, "better", expected=current.id if current else None)
+
+
+def damage(file):
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)

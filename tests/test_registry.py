@@ -3,46 +3,13 @@
 import json
 import multiprocessing
 import sqlite3
-from datetime import UTC, datetime
 
 import pytest
+from conftest import AT, adapter_folder, damage, promoted
 from sqlalchemy import text
 
-from prompt2lora.custody.registry import Origin, Registry
+from prompt2lora.custody.registry import Registry
 from prompt2lora.errors import Conflict, DamagedFile, OutputError, UsageError
-
-AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-
-
-def adapter_folder(place, mark):
-    place.mkdir()
-    (place / "adapter_config.json").write_text(json.dumps({"mark": mark}))
-    (place / "adapter_model.safetensors").write_bytes(mark.encode() * 9)
-    return place
-
-
-@pytest.fixture
-def registry(tmp_path):
-    opened = Registry.open(tmp_path / "home", actor="tests", clock=lambda: AT)
-    opened.add_job("mail")
-    return opened
-
-
-@pytest.fixture
-def add(registry, tmp_path):
-    """Add a version of a job with an adapter that holds `mark`."""
-
-    def added(mark, job="mail", **changes):
-        folder = adapter_folder(tmp_path / f"adapter-{mark}", mark)
-        settings = {"generator": "9" * 64, "generator_name": "g", "base": "b", "base_digest": "8" * 64, **changes}
-        return registry.add_version(job, folder, Origin(prompts=("one", "two"), **settings))
-
-    return added
-
-
-def promoted(registry, version, job="mail"):
-    current = registry.current(job)
-    return registry.promote(job, version, "better", expected=current.id if current else None)
 
 
 def test_a_job_is_answered_by_the_base_until_something_is_promoted(registry, add):
@@ -87,12 +54,6 @@ def test_rollback_passes_over_a_version_whose_files_were_altered(registry, add):
     promoted(registry, b)
     damage(registry.store.path(a.adapter) / "adapter_model.safetensors")
     assert registry.rollback("mail", "b is bad").version is None
-
-
-def damage(file):
-    data = bytearray(file.read_bytes())
-    data[len(data) // 2] ^= 1
-    file.write_bytes(data)
 
 
 def test_a_release_may_be_the_base_itself(registry, add):

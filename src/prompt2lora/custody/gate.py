@@ -1,0 +1,138 @@
+"""The gate: measurements of an adapter and a policy -> a verdict with its reasons.
+
+In: a dictionary of measurements (numbers, intervals, or nothing for what was not measured) and a policy. Out: *pass*,
+*fail* or *not enough evidence*, and a line for every check that names metric, value and bound. It measures nothing
+itself, and a measurement that is missing never passes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from prompt2lora.errors import UsageError
+
+PASS, FAIL, UNKNOWN = "pass", "fail", "not enough evidence"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Bounds of the checks; a check whose bound is not given (nan) is left out.
+
+    least_gain            of exact match over the base on labelled inspection rows, at the interval's lower bound
+    most_p_value          of McNemar's exact test of that gain
+    most_canary_kl        divergence from the base on general texts, nats per token
+    most_canary_perplexity  perplexity on general texts, as a multiple of the base's
+    least_format_share    of answers in the asked format, at the interval's lower bound
+    least_own_over_wrong  gain over the adapter made from another job's prompts, at the interval's lower bound
+    most_bias             of the bias score on the inspection file, at the interval's upper bound
+    most_health_score     distance of the weights from what the generator usually makes (see weights/health.py)
+    most_prompt_distance  distance of the prompts from the training tasks' (relative Mahalanobis)
+    least_logit_change    of the probe: below it the adapter was not applied
+    signed                the stored files must be what was signed
+    """
+
+    least_gain: float = 0.0
+    most_p_value: float = 0.05
+    most_canary_kl: float = 1.0
+    most_canary_perplexity: float = 1.5
+    least_format_share: float = 0.9
+    least_own_over_wrong: float = 0.0
+    most_bias: float = 0.2
+    most_health_score: float = 4.0
+    most_prompt_distance: float = 3.0
+    least_logit_change: float = 1e-3
+    signed: bool = True
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+
+class Check(NamedTuple):
+    """One line of a verdict: `value` is what was held against `bound` (None: it was not measured)."""
+
+    metric: str
+    value: float | None
+    bound: float
+    result: str
+
+    def __str__(self) -> str:
+        value = "not measured" if self.value is None else f"{self.value:.4g}"
+        return f"{self.metric}: {value}, bound {self.bound:.4g}: {self.result}"
+
+
+class Verdict(NamedTuple):
+    """`result` is FAIL if any check fails, UNKNOWN if none fails but one could not be made, else PASS."""
+
+    result: str
+    checks: tuple[Check, ...]
+
+
+# metric -> (where its value lies among the measurements, which bound of the policy, whether more is better)
+_CHECKS: dict[str, tuple[str, str, bool]] = {
+    "gain over the base": ("gain.low", "least_gain", True),
+    "p value of the gain": ("gain.p_value", "most_p_value", False),
+    "canary divergence": ("canary.kl", "most_canary_kl", False),
+    "canary perplexity": ("canary.perplexity_ratio", "most_canary_perplexity", False),
+    "answers in format": ("format.low", "least_format_share", True),
+    "own over wrong prompts": ("conditioning.low", "least_own_over_wrong", True),
+    "bias": ("bias.high", "most_bias", False),
+    "weight health": ("health.score", "most_health_score", False),
+    "distance of the prompts": ("prompts.distance", "most_prompt_distance", False),
+    "change of the logits": ("probe.change", "least_logit_change", True),
+    "signature": ("signature.sound", "signed", True),
+}
+NEEDS_LABELS = ("gain over the base", "p value of the gain", "own over wrong prompts")
+
+
+def judge(measured: Mapping[str, Any], policy: Policy) -> Verdict:
+    """Hold every measurement against its bound; see `Policy` for their names."""
+    checks = []
+    for metric, (place, bound_name, more_is_better) in _CHECKS.items():
+        bound = float(getattr(policy, bound_name))
+        if math.isnan(bound):
+            continue
+        value = _value(measured, place)
+        if value is None:
+            checks.append(Check(metric, None, bound, UNKNOWN))
+            continue
+        strict = metric in ("gain over the base", "own over wrong prompts")
+        good = (value > bound if strict else value >= bound) if more_is_better else value <= bound
+        checks.append(Check(metric, value, bound, PASS if good else FAIL))
+    results = {check.result for check in checks}
+    overall = FAIL if FAIL in results else UNKNOWN if UNKNOWN in results or not checks else PASS
+    return Verdict(overall, tuple(checks))
+
+
+def _value(measured: Mapping[str, Any], place: str) -> float | None:
+    """The number at a dotted place; None if it is missing or no finite number."""
+    found: Any = measured
+    for key in place.split("."):
+        if not isinstance(found, Mapping) or key not in found:
+            return None
+        found = found[key]
+    if not isinstance(found, int | float) or not math.isfinite(found):
+        return None
+    return float(found)
+
+
+def read_policy(file: Path) -> Policy:
+    """Read a policy. Raises UsageError that names the file and the unknown or wrong key."""
+    try:
+        data = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{file}: a policy must be readable TOML ({error}); check the path") from error
+    known = {field.name for field in fields(Policy)}
+    for key, value in data.items():
+        if key not in known:
+            raise UsageError(f"{file}: unknown key {key!r}; a policy knows {', '.join(sorted(known))}")
+        if not isinstance(value, bool if key == "signed" else (int, float)):
+            raise UsageError(f"{file}: {key} must be a number, not {value!r}; mend it (nan leaves the check out)")
+    return Policy(**data)

@@ -1,0 +1,138 @@
+"""Watching a job's live behaviour; on alarm its release goes back at once, and a person has to promote again.
+
+In: outcomes of a release (canary replays, format checks, corrections by users). Out: what is wrong, and the change of
+release. Time is told by the registry's clock; the monitor keeps its own state, so that it can be stopped and
+gone on with.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from prompt2lora.custody.eprocess import EProcess
+from prompt2lora.custody.registry import Registry, Release
+from prompt2lora.errors import DamagedFile, UsageError
+from prompt2lora.files import write_json
+
+SOURCES = ("canary", "format", "correction")
+HARD = ("not finite", "not applied", "altered files", "wrong version answered")
+_STREAK = 20  # bad outcomes of one source in a row that need no statistics
+
+
+class Alarm(NamedTuple):
+    """Why a release was taken back, and what answers now."""
+
+    job: str
+    source: str
+    reason: str
+    release: Release
+
+
+@dataclass
+class Watch:
+    """The state of one release under watch.
+
+    promised   per source, the rate of bad outcomes that was measured (or allowed) when it was promoted
+    alpha      chance that a release which keeps all its promises is ever taken back
+    """
+
+    job: str
+    release: int
+    promised: dict[str, float]
+    alpha: float = 0.01
+    processes: dict[str, EProcess] = field(default_factory=dict)
+    streaks: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        unknown = set(self.promised) - set(SOURCES)
+        if unknown or not self.promised:
+            raise UsageError(f"a watch needs promises for some of {', '.join(SOURCES)}; got {sorted(self.promised)}")
+        for source, rate in self.promised.items():
+            share = self.alpha / len(self.promised)
+            self.processes.setdefault(source, EProcess(min(max(rate, 0.001), 0.999), share))
+
+    def update(self, source: str, bad: float) -> str | None:
+        """Take one outcome in; returns the reason if the release must be taken back."""
+        if source not in self.processes:
+            raise UsageError(f"nothing was promised about {source!r}; this watch knows {', '.join(self.processes)}")
+        process = self.processes[source]
+        self.streaks[source] = self.streaks.get(source, 0) + 1 if bad >= 1 else 0
+        if process.update(bad):
+            return (
+                f"{source}: evidence {process.evidence:.0f} against a rate of at most {process.promised:.3f} "
+                f"after {process.count} outcomes"
+            )
+        if self.streaks[source] >= _STREAK and process.promised < 0.5:
+            return f"{source}: {self.streaks[source]} bad outcomes in a row"
+        return None
+
+
+@dataclass
+class Monitor:
+    """Watches of jobs, kept in `folder`; `notify` is told of every alarm (a log, a webhook)."""
+
+    registry: Registry
+    folder: Path
+    notify: Callable[[Alarm], None]
+
+    def watch(self, job: str, promised: dict[str, float], alpha: float = 0.01) -> Watch:
+        """Begin to watch what answers the job now. Raises UsageError if that is the base, which nothing replaces."""
+        current = self.registry.current(job)
+        if current is None or current.version is None:
+            raise UsageError(f"the job {job} is answered by the base, which needs no watch; promote a version first")
+        begun = Watch(job, current.id, dict(promised), alpha)
+        self._keep(begun)
+        return begun
+
+    def outcome(self, job: str, release: int, source: str, bad: float) -> Alarm | None:
+        """One outcome of a release; outcomes of a release that answers no more are passed over."""
+        watch = self.read(job)
+        current = self.registry.current(job)
+        if current is None or current.id != watch.release or release != watch.release:
+            return None
+        reason = watch.update(source, bad)
+        self._keep(watch)
+        return self._take_back(job, source, reason) if reason else None
+
+    def hard(self, job: str, what: str) -> Alarm | None:
+        """Something that no rate excuses; one of HARD."""
+        if what not in HARD:
+            raise UsageError(f"a hard trigger is one of {', '.join(HARD)}, not {what!r}")
+        current = self.registry.current(job)
+        return self._take_back(job, "hard trigger", what) if current and current.version else None
+
+    def check_files(self, job: str) -> Alarm | None:
+        """Take the release back if its stored files are not what was signed."""
+        current = self.registry.current(job)
+        try:
+            if current and current.version:
+                self.registry.store.verify(current.version.adapter)
+        except DamagedFile:
+            return self.hard(job, "altered files")
+        return None
+
+    def read(self, job: str) -> Watch:
+        try:
+            found: dict[str, Any] = json.loads(self._file(job).read_text(encoding="utf-8"))
+            processes = {source: EProcess(**state) for source, state in found.pop("processes").items()}
+            return Watch(**found, processes=processes)
+        except FileNotFoundError as error:
+            raise UsageError(f"the job {job} is not watched; begin with `prompt2lora monitor`") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise DamagedFile(f"the watch of {job} cannot be read ({error}); remove {self._file(job)}") from error
+
+    def _take_back(self, job: str, source: str, reason: str) -> Alarm:
+        release = self.registry.rollback(job, reason[:500])
+        alarm = Alarm(job, source, reason, release)
+        self.notify(alarm)
+        return alarm
+
+    def _keep(self, watch: Watch) -> None:
+        write_json(self._file(watch.job), asdict(watch))
+
+    def _file(self, job: str) -> Path:
+        return self.folder / f"{job}.json"

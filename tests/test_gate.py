@@ -1,0 +1,96 @@
+"""The gate: nothing passes unmeasured, and every reason names metric, value and bound."""
+
+import math
+
+import pytest
+
+from prompt2lora.custody.gate import FAIL, PASS, UNKNOWN, Policy, judge, read_policy
+from prompt2lora.errors import UsageError
+
+GOOD = {
+    "gain": {"low": 0.1, "p_value": 0.001},
+    "canary": {"kl": 0.1, "perplexity_ratio": 1.05},
+    "format": {"low": 0.97},
+    "conditioning": {"low": 0.05},
+    "bias": {"high": 0.05},
+    "health": {"score": 1.0},
+    "prompts": {"distance": 1.0},
+    "probe": {"change": 3.0},
+    "signature": {"sound": True},
+}
+PLACES = [(group, key) for group, values in GOOD.items() for key in values]
+
+
+def changed(group, key, value):
+    return {**GOOD, group: {**GOOD[group], key: value}}
+
+
+def test_an_adapter_that_keeps_every_bound_passes():
+    verdict = judge(GOOD, Policy())
+    assert verdict.result == PASS
+    assert len(verdict.checks) == len(PLACES)
+
+
+@pytest.mark.parametrize(("group", "key"), PLACES)
+@pytest.mark.parametrize("value", [None, math.nan, math.inf, "0.9"])
+def test_a_measurement_that_is_missing_never_passes(group, key, value):
+    verdict = judge(changed(group, key, value), Policy())
+    assert verdict.result == UNKNOWN
+    missing = [check for check in verdict.checks if check.result != PASS]
+    assert [check.value for check in missing] == [None]
+    without = {name: values for name, values in GOOD.items() if name != group}
+    assert judge(without, Policy()).result == UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("group", "key", "value"),
+    [
+        ("gain", "low", 0.0),
+        ("gain", "p_value", 0.06),
+        ("canary", "kl", 1.01),
+        ("canary", "perplexity_ratio", 1.6),
+        ("format", "low", 0.89),
+        ("conditioning", "low", 0.0),
+        ("bias", "high", 0.21),
+        ("health", "score", 4.1),
+        ("prompts", "distance", 3.1),
+        ("probe", "change", 0.0),
+        ("signature", "sound", False),
+    ],
+)
+def test_one_broken_bound_fails_and_is_named(group, key, value):
+    verdict = judge(changed(group, key, value), Policy())
+    assert verdict.result == FAIL
+    (failed,) = (check for check in verdict.checks if check.result == FAIL)
+    assert failed.value == float(value)
+    assert f"{failed.value:.4g}" in str(failed)
+    assert f"{failed.bound:.4g}" in str(failed)
+
+
+def test_a_failure_outweighs_what_is_missing():
+    assert judge({"probe": {"change": 0.0}}, Policy()).result == FAIL
+
+
+def test_a_check_without_a_bound_is_left_out_and_a_policy_of_none_says_nothing():
+    policy = Policy(most_bias=math.nan)
+    without = {name: values for name, values in GOOD.items() if name != "bias"}
+    assert judge(without, policy).result == PASS
+    assert judge(without, policy).result != judge(without, Policy()).result
+    assert policy.digest != Policy().digest
+
+
+def test_a_policy_is_read_from_toml_and_refused_by_key(tmp_path):
+    file = tmp_path / "policy.toml"
+    file.write_text("least_gain = 0.05\nsigned = false\n")
+    assert read_policy(file) == Policy(least_gain=0.05, signed=False)
+    for text, told in (
+        ("least_gian = 0.05", "unknown key 'least_gian'"),
+        ("least_gain = 'much'", "must be a number"),
+        ("signed = 1", "must be a number"),
+        ("least_gain =", "readable TOML"),
+    ):
+        file.write_text(text)
+        with pytest.raises(UsageError, match=told):
+            read_policy(file)
+    with pytest.raises(UsageError, match="check the path"):
+        read_policy(tmp_path / "none.toml")

@@ -1,0 +1,154 @@
+"""The alarm: its evidence is a fair game, it goes up when a promise is broken, and what it takes back stays back."""
+
+import json
+from random import Random
+
+import pytest
+from conftest import damage, promoted
+
+from prompt2lora.custody.eprocess import EProcess
+from prompt2lora.custody.monitor import HARD, Monitor
+from prompt2lora.errors import DamagedFile, UsageError
+
+
+@pytest.mark.parametrize("promised", [0.01, 0.1, 0.5, 0.9])
+@pytest.mark.parametrize("before", [[], [0] * 7, [1, 0, 1, 1, 0, 0.5]])
+def test_the_evidence_is_a_fair_game_at_the_promised_rate_and_an_unfair_one_below(promised, before):
+    def after(*outcomes):
+        process = EProcess(promised)
+        for outcome in outcomes:
+            process.update(outcome)
+        return process.evidence
+
+    now = after(*before)
+    good, bad = after(*before, 0), after(*before, 1)
+    assert promised * bad + (1 - promised) * good == pytest.approx(now)
+    lower = promised / 2
+    assert lower * bad + (1 - lower) * good < now
+
+
+def test_clean_streams_hardly_ever_raise_the_alarm():
+    alarms = 0
+    for seed in range(200):
+        random, process = Random(seed), EProcess(0.1, alpha=0.05)
+        alarms += any(process.update(random.random() < 0.1) for _ in range(400))
+    assert alarms <= 0.05 * 200 + 7, "alpha and three standard deviations"
+
+
+@pytest.mark.parametrize("quiet", [0, 500])
+@pytest.mark.parametrize(("drop", "most"), [(0.1, 400), (0.3, 80)])
+def test_a_broken_promise_is_noticed_even_after_a_long_good_time(quiet, drop, most):
+    delays = []
+    for seed in range(20):
+        random, process = Random(seed), EProcess(0.1, alpha=0.01)
+        for _ in range(quiet):
+            process.update(random.random() < 0.08)
+        for delay in range(1, 2000):
+            if process.update(random.random() < 0.1 + drop):
+                delays.append(delay)
+                break
+    assert len(delays) == 20
+    assert sorted(delays)[10] <= most
+
+
+@pytest.mark.parametrize("wrong", [-0.1, 1.1, float("nan")])
+def test_an_outcome_outside_its_range_is_refused(wrong):
+    with pytest.raises(ValueError, match="outcome"):
+        EProcess(0.1).update(wrong)
+
+
+@pytest.fixture
+def told():
+    return []
+
+
+@pytest.fixture
+def monitor(registry, told, tmp_path):
+    return Monitor(registry, tmp_path / "watch", told.append)
+
+
+def broken(monitor, job="mail", most=500):
+    release = monitor.registry.current(job).id
+    for _ in range(most):
+        alarm = monitor.outcome(job, release, "canary", 1)
+        if alarm:
+            return alarm
+    return None
+
+
+def test_an_alarm_takes_the_release_back_at_once_and_tells(monitor, registry, add, told):
+    one, two = add("a"), add("b")
+    promoted(registry, one)
+    promoted(registry, two)
+    monitor.watch("mail", {"canary": 0.1, "format": 0.02})
+    alarm = broken(monitor)
+    assert registry.current("mail").version == one
+    assert told == [alarm]
+    assert "canary" in alarm.reason
+    assert registry.history("mail")[-1].reason == alarm.reason
+    assert registry.verify_audit() == 6
+
+
+def test_outcomes_of_a_release_that_answers_no_more_change_nothing(monitor, registry, add, told):
+    promoted(registry, add("a"))
+    old = registry.current("mail").id
+    promoted(registry, add("b"))
+    monitor.watch("mail", {"canary": 0.1})
+    assert all(monitor.outcome("mail", old, "canary", 1) is None for _ in range(100))
+    assert told == []
+    broken(monitor)
+    after = registry.current("mail")
+    assert broken(monitor) is None, "what answers now has a watch of its own or none"
+    assert registry.current("mail") == after, "no flapping"
+
+
+def test_a_good_release_stays(monitor, registry, add, told):
+    promoted(registry, add("a"))
+    monitor.watch("mail", {"canary": 0.2})
+    random, release = Random(1), registry.current("mail").id
+    for _ in range(300):
+        monitor.outcome("mail", release, "canary", float(random.random() < 0.1))
+    assert told == []
+
+
+def test_a_watch_goes_on_where_it_was(monitor, registry, add, told, tmp_path):
+    promoted(registry, add("a"))
+    monitor.watch("mail", {"canary": 0.3})
+    release = registry.current("mail").id
+    for _ in range(3):
+        monitor.outcome("mail", release, "canary", 1)
+    again = Monitor(registry, tmp_path / "watch", told.append)
+    assert again.read("mail").processes["canary"].count == 3
+    assert again.read("mail") == monitor.read("mail")
+
+
+@pytest.mark.parametrize("what", HARD)
+def test_a_hard_trigger_needs_no_statistics(monitor, registry, add, told, what):
+    promoted(registry, add("a"))
+    assert monitor.hard("mail", what).release.version is None
+    assert monitor.hard("mail", what) is None, "the base is not taken back"
+    assert len(told) == 1
+
+
+def test_altered_files_take_the_release_back(monitor, registry, add):
+    version = add("a")
+    promoted(registry, version)
+    assert monitor.check_files("mail") is None
+    damage(registry.store.path(version.adapter) / "adapter_model.safetensors")
+    assert monitor.check_files("mail").release.version is None
+
+
+def test_what_cannot_be_watched_is_refused(monitor, registry, add):
+    with pytest.raises(UsageError, match="promote a version first"):
+        monitor.watch("mail", {"canary": 0.1})
+    with pytest.raises(UsageError, match="not watched"):
+        monitor.outcome("mail", 1, "canary", 1)
+    promoted(registry, add("a"))
+    with pytest.raises(UsageError, match="promises"):
+        monitor.watch("mail", {"mood": 0.1})
+    monitor.watch("mail", {"canary": 0.1})
+    with pytest.raises(UsageError, match="nothing was promised"):
+        monitor.outcome("mail", registry.current("mail").id, "format", 1)
+    (monitor.folder / "mail.json").write_text(json.dumps({"job": 1}))
+    with pytest.raises(DamagedFile, match="watch of mail"):
+        monitor.read("mail")
