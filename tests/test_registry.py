@@ -1,6 +1,5 @@
 """Custody: what is stored stays as it was, what answers is changed in one step, and every step is on record."""
 
-import json
 import multiprocessing
 import sqlite3
 

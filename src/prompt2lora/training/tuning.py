@@ -14,12 +14,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from prompt2lora.errors import UsageError
 from prompt2lora.training import objectives, pairs
 from prompt2lora.training.packs import ChatFormat, stack
 from prompt2lora.training.tasks import Row, Task
 from prompt2lora.weights.layout import LoraLayout
 from prompt2lora.weights.tokens import initial_grid
 
+_LEAST_TO_REFINE = 8
 _OFFERED = 48  # rows offered to a step; more than fit
 
 
@@ -72,6 +74,69 @@ def fit(base: Frozen, task: Task, rows: Sequence[Row], options: TuningOptions) -
     for _ in steps(base, grid, task, rows, options):
         pass
     return grid.detach().cpu()
+
+
+class Refined(NamedTuple):
+    """What a second stage made: `grid` is the best that was seen on the held-out rows, its start included.
+
+    before, after   (exact match, minus loss) on the held-out rows, summed over the forms that are trained
+    steps           optimiser steps that `grid` took; 0: nothing was better than the start, which was kept
+    """
+
+    grid: Float[Tensor, "layers rows cols"]
+    before: tuple[float, float]
+    after: tuple[float, float]
+    steps: int
+    held_out: int
+
+
+def refine(
+    base: Frozen,
+    start: Float[Tensor, "layers rows cols"],
+    task: Task,
+    rows: Sequence[Row],
+    options: TuningOptions,
+    *,
+    every: int = 4,
+    patience: int = 3,
+) -> Refined:
+    """A short fine-tune of an adapter on labelled rows, a quarter of which decides when to stop and what to keep.
+
+    Raises UsageError for fewer than eight rows.
+    """
+    if len(rows) < _LEAST_TO_REFINE:
+        raise UsageError(
+            f"a second stage needs at least {_LEAST_TO_REFINE} labelled rows and has {len(rows)}; add some"
+        )
+    shuffled = random_order(rows, f"{options.seed} {task.name} refine")
+    held_out, used = shuffled[: len(rows) // 4], shuffled[len(rows) // 4 :]
+
+    @torch.no_grad()
+    def score() -> tuple[float, float]:
+        found = [judged(base, grid, task, held_out, bare=form) for form in forms]
+        return sum(float(one.exact) for one in found), -sum(float(one.loss) for one in found)
+
+    forms = [form for form, asked in ((False, options.bare < 1), (True, options.bare > 0)) if asked]
+    grid = start.to(base.model.device).clone().requires_grad_()
+    before = best = score()
+    kept, taken, waited = start, 0, 0
+    for step, _ in enumerate(steps(base, grid, task, used, options), 1):
+        if step % every and step != options.steps:
+            continue
+        now = score()
+        if now > best:
+            best, kept, taken, waited = now, grid.detach().cpu().clone(), step, 0
+        else:
+            waited += 1
+            if waited >= patience:
+                break
+    return Refined(kept, before, best, taken, len(held_out))
+
+
+def random_order(rows: Sequence[Row], seed: str) -> list[Row]:
+    shuffled = list(rows)
+    Random(seed).shuffle(shuffled)
+    return shuffled
 
 
 def judged(

@@ -1,0 +1,127 @@
+"""Is an adapter like those that its generator usually makes? Exact spectra, and the distance from the usual.
+
+In: weight grids. Out: five numbers per adapted module, and the score of an adapter against many others. The update
+scale * B A is never formed: with B = Q R and A' = P S its singular values are those of the small R S'.
+
+    log norm            log10 of the Frobenius norm
+    log spectral norm   log10 of the largest singular value
+    effective rank      exponential of the entropy of the energies (Roy and Vetterli 2007)
+    first energy        share of the energy in the first direction
+    alignment           cosine between the update and that of the generator's shared adapter
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from prompt2lora.weights.layout import LoraLayout
+from prompt2lora.weights.tokens import Factors, factors
+
+FEATURES = ("log norm", "log spectral norm", "effective rank", "first energy", "alignment")
+_TINY = 1e-12
+_FLOOR = 0.02  # least spread of a feature: what hardly ever varies is not measured in millionths
+
+
+def spectra(grid: Float[Tensor, "batch layers rows cols"], layout: LoraLayout) -> Float[Tensor, "batch modules rank"]:
+    """Singular values of scale * B A, largest first, for every adapted module in the order of the layout."""
+    values = []
+    for factor in factors(grid.double(), layout).values():
+        _, right = torch.linalg.qr(factor.b.transpose(1, 2))
+        _, left = torch.linalg.qr(factor.a.transpose(1, 2))
+        values.append(torch.linalg.svdvals(right @ left.transpose(1, 2)))
+    return (torch.stack(values, 1) * layout.scale).float()
+
+
+def features(
+    grid: Float[Tensor, "batch layers rows cols"], shared: Float[Tensor, "layers rows cols"], layout: LoraLayout
+) -> Float[Tensor, "batch modules features"]:
+    """The five numbers of every module; see the module's head."""
+    values = spectra(grid, layout)
+    energy = values.square()
+    total = energy.sum(-1).clamp_min(_TINY)
+    share = energy / total.unsqueeze(-1)
+    entropy = -(share * share.clamp_min(_TINY).log()).sum(-1)
+    return torch.stack(
+        [
+            total.sqrt().log10(),
+            values[..., 0].clamp_min(_TINY).log10(),
+            entropy.exp(),
+            share[..., 0],
+            _alignment(grid, shared, layout),
+        ],
+        dim=-1,
+    )
+
+
+def _alignment(
+    grid: Float[Tensor, "batch layers rows cols"], shared: Float[Tensor, "layers rows cols"], layout: LoraLayout
+) -> Float[Tensor, "batch modules"]:
+    """Cosines through the small Gram matrices: <B A, D C> = sum((A C') * (B' D)) with B, D kept transposed."""
+    mine, theirs = factors(grid.double(), layout), factors(shared[None].double(), layout)
+
+    def inner(one: dict[str, Factors], other: dict[str, Factors]) -> Tensor:
+        products = []
+        for path in one:
+            left, right = one[path], other[path]
+            products.append(((left.a @ right.a.mT) * (left.b @ right.b.mT)).sum((1, 2)))
+        return torch.stack(products, 1)
+
+    across, own, fixed = inner(mine, theirs), inner(mine, mine), inner(theirs, theirs)
+    return (across / (own.clamp_min(_TINY) * fixed.clamp_min(_TINY)).sqrt()).float()
+
+
+class Health(NamedTuple):
+    """score: 1 is the most unusual of a hundred usual adapters, more is worse. worst: (module, feature, deviation)."""
+
+    score: float
+    worst: tuple[str, str, float]
+
+
+class Reference(NamedTuple):
+    """What a generator usually makes: mean and spread of every feature, and how far the usual strays."""
+
+    mean: Float[Tensor, "modules features"]
+    spread: Float[Tensor, "modules features"]
+    usual: float
+    shared: Float[Tensor, "layers rows cols"]
+
+    @classmethod
+    def of(
+        cls,
+        grids: Float[Tensor, "batch layers rows cols"],
+        shared: Float[Tensor, "layers rows cols"],
+        layout: LoraLayout,
+    ) -> Reference:
+        """The reference of at least ten adapters; `usual` is judged on each of them with that one left out."""
+        if len(grids) < 10:
+            raise ValueError(f"a reference needs at least ten adapters and got {len(grids)}")
+        found = features(grids, shared, layout)
+        count = len(found)
+        worst = []
+        for index in range(count):
+            rest = torch.cat([found[:index], found[index + 1 :]])
+            worst.append(float(_deviation(found[index], rest.mean(0), rest.std(0)).max()))
+        usual = float(torch.tensor(worst).quantile(0.99))
+        return cls(found.mean(0), found.std(0), usual, shared)
+
+    def judge(self, grid: Float[Tensor, "layers rows cols"], layout: LoraLayout) -> Health:
+        """How unusual an adapter is. One that is not finite is infinitely so."""
+        paths = [path for _, _, path in layout.module_paths()]
+        if not torch.isfinite(grid).all():
+            return Health(float("inf"), (paths[0], "not finite", float("inf")))
+        deviation = _deviation(features(grid[None], self.shared, layout)[0], self.mean, self.spread)
+        module, feature = divmod(int(deviation.argmax()), len(FEATURES))
+        largest = float(deviation.max())
+        return Health(largest / self.usual, (paths[module], FEATURES[feature], largest))
+
+
+def _deviation(
+    found: Float[Tensor, "modules features"],
+    mean: Float[Tensor, "modules features"],
+    spread: Float[Tensor, "modules features"],
+) -> Float[Tensor, "modules features"]:
+    return (found - mean).abs() / spread.clamp_min(_FLOOR)

@@ -1,0 +1,62 @@
+"""The second stage: never worse than its start, and it says what it did."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from prompt2lora.errors import UsageError
+from prompt2lora.training.tasks import read_tasks
+from prompt2lora.training.tuning import Frozen, TuningOptions, fit, judged, refine
+from prompt2lora.weights.tokens import initial_grid
+
+OPTIONS = TuningOptions(steps=12, budget=200, learning_rate=5e-3)
+
+
+@pytest.fixture
+def base(model, chat, layout):
+    return Frozen(model, chat, layout)
+
+
+@pytest.fixture
+def task(tasks_folder):
+    return read_tasks([tasks_folder])[0]
+
+
+def test_a_second_stage_goes_on_from_its_start_and_lowers_the_held_out_loss(base, task, layout):
+    start = fit(base, task, task.train[:8], TuningOptions(steps=3, budget=200))
+    refined = refine(base, start, task, task.train, OPTIONS)
+    assert refined.after > refined.before
+    assert 0 < refined.steps <= OPTIONS.steps
+    assert refined.held_out == len(task.train) // 4
+    assert not torch.equal(refined.grid, start)
+    again = refine(base, start, task, task.train, OPTIONS)
+    assert torch.equal(again.grid, refined.grid)
+
+
+def test_where_nothing_is_better_the_start_is_kept_and_that_is_said(base, task):
+    start = fit(base, task, task.train, TuningOptions(steps=20, budget=200, learning_rate=1e-2))
+    refined = refine(base, start, task, task.train, replace(OPTIONS, learning_rate=30.0))
+    assert refined.steps == 0
+    assert refined.before == refined.after
+    assert torch.equal(refined.grid, start)
+
+
+def test_a_second_stage_leaves_its_start_alone(base, task, layout):
+    start = initial_grid(layout, 0)
+    before = start.clone()
+    refine(base, start, task, task.train, OPTIONS)
+    assert torch.equal(start, before)
+
+
+def test_too_few_rows_for_a_second_stage_are_refused(base, task, layout):
+    with pytest.raises(UsageError, match="at least 8 labelled rows and has 7"):
+        refine(base, initial_grid(layout, 0), task, task.train[:7], OPTIONS)
+
+
+def test_fitting_is_repeatable_and_lowers_the_loss(base, task, layout):
+    made = [fit(base, task, task.train, OPTIONS) for _ in range(2)]
+    assert torch.equal(*made)
+    with torch.no_grad():
+        before, after = (judged(base, grid, task, task.train[:16]) for grid in (initial_grid(layout, 0), made[0]))
+    assert after.loss < before.loss
