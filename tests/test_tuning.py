@@ -14,7 +14,7 @@ OPTIONS = TuningOptions(steps=12, budget=200, learning_rate=5e-3)
 
 
 @pytest.fixture
-def base(model, chat, layout):
+def pupil(model, chat, layout):
     return Frozen(model, chat, layout)
 
 
@@ -23,40 +23,40 @@ def task(tasks_folder):
     return read_tasks([tasks_folder])[0]
 
 
-def test_a_second_stage_goes_on_from_its_start_and_lowers_the_held_out_loss(base, task, layout):
-    start = fit(base, task, task.train[:8], TuningOptions(steps=3, budget=200))
-    refined = refine(base, start, task, task.train, OPTIONS)
+def test_a_second_stage_goes_on_from_its_start_and_lowers_the_held_out_loss(pupil, task, layout):
+    start = fit(pupil, task, task.train[:8], TuningOptions(steps=3, budget=200))
+    refined = refine(pupil, start, task, task.train, OPTIONS)
     assert refined.after > refined.before
     assert 0 < refined.steps <= OPTIONS.steps
     assert refined.held_out == len(task.train) // 4
     assert not torch.equal(refined.grid, start)
-    again = refine(base, start, task, task.train, OPTIONS)
+    again = refine(pupil, start, task, task.train, OPTIONS)
     assert torch.equal(again.grid, refined.grid)
 
 
-def test_where_nothing_is_better_the_start_is_kept_and_that_is_said(base, task):
-    start = fit(base, task, task.train, TuningOptions(steps=20, budget=200, learning_rate=1e-2))
-    refined = refine(base, start, task, task.train, replace(OPTIONS, learning_rate=30.0))
+def test_where_nothing_is_better_the_start_is_kept_and_that_is_said(pupil, task):
+    start = fit(pupil, task, task.train, TuningOptions(steps=20, budget=200, learning_rate=1e-2))
+    refined = refine(pupil, start, task, task.train, replace(OPTIONS, learning_rate=30.0))
     assert refined.steps == 0
     assert refined.before == refined.after
     assert torch.equal(refined.grid, start)
 
 
-def test_a_second_stage_leaves_its_start_alone(base, task, layout):
+def test_a_second_stage_leaves_its_start_alone(pupil, task, layout):
     start = initial_grid(layout, 0)
     before = start.clone()
-    refine(base, start, task, task.train, OPTIONS)
+    refine(pupil, start, task, task.train, OPTIONS)
     assert torch.equal(start, before)
 
 
-def test_too_few_rows_for_a_second_stage_are_refused(base, task, layout):
+def test_too_few_rows_for_a_second_stage_are_refused(pupil, task, layout):
     with pytest.raises(UsageError, match="at least 8 labelled rows and has 7"):
-        refine(base, initial_grid(layout, 0), task, task.train[:7], OPTIONS)
+        refine(pupil, initial_grid(layout, 0), task, task.train[:7], OPTIONS)
 
 
-def test_fitting_is_repeatable_and_lowers_the_loss(base, task, layout):
-    made = [fit(base, task, task.train, OPTIONS) for _ in range(2)]
+def test_fitting_is_repeatable_and_lowers_the_loss(pupil, task, layout):
+    made = [fit(pupil, task, task.train, OPTIONS) for _ in range(2)]
     assert torch.equal(*made)
     with torch.no_grad():
-        before, after = (judged(base, grid, task, task.train[:16]) for grid in (initial_grid(layout, 0), made[0]))
+        before, after = (judged(pupil, grid, task, task.train[:16]) for grid in (initial_grid(layout, 0), made[0]))
     assert after.loss < before.loss
