@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 from prompt2lora import bases
 from prompt2lora.training.objectives import end_to_end
 from prompt2lora.training.packs import ChatFormat, pack_rows, stack
-from prompt2lora.training.pairs import draw_pack, make_pack
+from prompt2lora.training.pairs import draw_rows, make_pack
 from prompt2lora.training.tasks import read_task
 from prompt2lora.weights.adapted import adapted
 from prompt2lora.weights.layout import LoraLayout
@@ -110,5 +110,5 @@ def test_a_bare_pack_holds_the_input_without_the_instruction_and_a_full_one_both
         text = chat.tokenizer.decode(pack.ids)
         assert all(row.input in text for row in task.train[:3])
         assert ("First letter." in text) == (not bare)
-        drawn_text = chat.tokenizer.decode(draw_pack(task, chat, Random(0), bare=bare, budget=200).ids)
+        drawn_text = chat.tokenizer.decode(make_pack(task, draw_rows(task, Random(0)), chat, bare=bare, budget=200).ids)
         assert ("First letter." in drawn_text) == (not bare)

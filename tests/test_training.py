@@ -270,6 +270,40 @@ def test_reconstruction_brings_the_generator_to_its_teachers_and_end_to_end_foll
     assert losses[24] < 0.8 * losses[0]
 
 
+@pytest.mark.parametrize("canonical", [False, True])
+def test_the_product_objective_brings_the_updates_to_the_teachers(
+    base, encoder_folder, tasks_folder, collected, tmp_path, canonical
+):
+    folder, _ = collected
+    losses = []
+    stage = Stage(objective="product", steps=60, tasks=2, learning_rate=1e-2, warmup=5)
+    wanted = recipe(
+        base, encoder_folder, tasks_folder, (stage,), teachers=str(folder), canonical=canonical, validate_every=60
+    )
+    train(wanted, tmp_path / "run", lambda record: losses.append(record["loss"]) if "loss" in record else None)
+    assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
+
+
+@pytest.mark.parametrize("taught", [False, True])
+def test_distillation_adds_what_the_instructed_teacher_says(
+    base, encoder_folder, tasks_folder, collected, tmp_path, taught
+):
+    folder, _ = collected
+    first = []
+    for distil in (0.0, 0.5, 1.0):
+        stage = Stage(steps=1, tasks=3, budget=120, bare=1.0, distil=distil, twisted=0.0)
+        wanted = recipe(
+            base, encoder_folder, tasks_folder, (stage,), teachers=str(folder) if taught else "", validate_every=9
+        )
+        train(
+            wanted,
+            tmp_path / f"run{distil}",
+            lambda record: first.append(record["loss"]) if "loss" in record else None,
+        )
+    assert first[1] > first[0] * 0.5
+    assert first[2] > first[1], "more weight, more loss on the same draw"
+
+
 def test_reconstruction_without_teachers_says_what_to_do(base, encoder_folder, tasks_folder):
     with pytest.raises(UsageError, match="needs teachers"):
         recipe(base, encoder_folder, tasks_folder, (Stage(steps=1, objective="reconstruction"),))

@@ -1,11 +1,14 @@
 """What training minimises. In: generated weight grids and what they are held against. Out: one loss per adapter.
 
-reconstruction   distance to a teacher's weights (Drag-and-Drop, arXiv 2506.16406)
 end to end       the task loss of the frozen base with the generated adapter (Text-to-LoRA, arXiv 2506.06105)
+reconstruction   distance to a teacher's weights (Drag-and-Drop, arXiv 2506.16406)
+product          distance to a teacher's updates, however they are written as factors
+distillation     divergence from the answers of a teacher that is told more: the instruction, or the task's own LoRA
 """
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -15,6 +18,7 @@ from torch import Tensor
 from prompt2lora.training.packs import PackBatch
 from prompt2lora.weights.adapted import adapted
 from prompt2lora.weights.layout import LoraLayout
+from prompt2lora.weights.tokens import factors, inner
 
 
 class Answers(NamedTuple):
@@ -24,24 +28,50 @@ class Answers(NamedTuple):
     exact: Float[Tensor, " batch"]
 
 
-def end_to_end(
-    model: Any, layout: LoraLayout, grid: Float[Tensor, "batch layers rows cols"], packs: PackBatch
-) -> Answers:
-    """Task loss of one pack per adapter. Logits are computed at the answers' places only."""
+def answer_logits(
+    model: Any, layout: LoraLayout, grid: Float[Tensor, "batch layers rows cols"] | None, packs: PackBatch
+) -> Float[Tensor, "answers vocabulary"]:
+    """Logits at the answers' places and nowhere else, of one pack per adapter (or all by one adapter, or the base)."""
     dtype = next(model.parameters()).dtype
     mask = torch.zeros(packs.visible.shape, dtype=dtype, device=packs.visible.device)
     mask.masked_fill_(~packs.visible, torch.finfo(dtype).min)
-    with adapted(model, grid, layout):
+    with adapted(model, grid, layout) if grid is not None else nullcontext():
         hidden = model.get_decoder()(
             input_ids=packs.ids, position_ids=packs.positions, attention_mask=mask, use_cache=False
         ).last_hidden_state
     pack, position = packs.place.unbind(-1)
-    logits = model.get_output_embeddings()(hidden[pack, position]).float()
+    logits: Tensor = model.get_output_embeddings()(hidden[pack, position]).float()
+    return logits
+
+
+def end_to_end(
+    model: Any, layout: LoraLayout, grid: Float[Tensor, "batch layers rows cols"], packs: PackBatch
+) -> Answers:
+    """Task loss of one pack per adapter."""
+    return judged(answer_logits(model, layout, grid, packs), packs)
+
+
+def judged(logits: Float[Tensor, "answers vocabulary"], packs: PackBatch) -> Answers:
+    """What the logits at the answers' places are worth."""
     token_loss = torch.nn.functional.cross_entropy(logits, packs.labels, reduction="none")
-    batch = len(packs.ids)
-    count = torch.bincount(pack, minlength=batch)
-    loss = token_loss.new_zeros(batch).index_add(0, pack, token_loss) / count
-    return Answers(loss, _exact(logits.argmax(-1) == packs.labels, pack, packs.answer, batch))
+    right = logits.argmax(-1) == packs.labels
+    return Answers(_per_pack(token_loss, packs), _exact(right, packs.place[:, 0], packs.answer, len(packs.ids)))
+
+
+def distillation(
+    logits: Float[Tensor, "answers vocabulary"], teacher: Float[Tensor, "answers vocabulary"], packs: PackBatch
+) -> Float[Tensor, " batch"]:
+    """Divergence of the adapted base's answers from a teacher's, per answer token (Hinton et al. 2015)."""
+    divergence = torch.nn.functional.kl_div(
+        logits.log_softmax(-1), teacher.log_softmax(-1), reduction="none", log_target=True
+    ).sum(-1)
+    return _per_pack(divergence, packs)
+
+
+def _per_pack(values: Float[Tensor, " answers"], packs: PackBatch) -> Float[Tensor, " batch"]:
+    """Mean over the answer tokens of every pack."""
+    pack, batch = packs.place[:, 0], len(packs.ids)
+    return values.new_zeros(batch).index_add(0, pack, values) / torch.bincount(pack, minlength=batch)
 
 
 def _exact(right: Bool[Tensor, " answers"], pack: Tensor, row: Tensor, batch: int) -> Float[Tensor, " batch"]:
@@ -60,3 +90,16 @@ def reconstruction(
 ) -> Float[Tensor, " batch"]:
     """Mean squared error, every row of the grid weighted (by the inverse of its variance over the teachers)."""
     return ((grid - teacher).square() * weight).mean((1, 2, 3))
+
+
+def product(
+    grid: Float[Tensor, "batch layers rows cols"], teacher: Float[Tensor, "batch layers rows cols"], layout: LoraLayout
+) -> Float[Tensor, " batch"]:
+    """Squared distance between the updates B A themselves, as a share of the teacher's, mean over the modules.
+
+    Unlike `reconstruction` it does not care by which factors an update is written.
+    """
+    mine, theirs = factors(grid, layout), factors(teacher, layout)
+    fixed = inner(theirs, theirs)
+    distance = inner(mine, mine) - 2 * inner(mine, theirs) + fixed
+    return (distance / fixed.clamp_min(1e-12)).mean(1)

@@ -61,7 +61,8 @@ class ChatFormat:
 class Pack:
     """ids, positions and rows have the length of the sequence; rows is -1 where all rows share a token.
 
-    `predict` are the places whose next token is `labels`; `answer` says to which row each belongs.
+    `predict` are the places whose next token is `labels`; `answer` says to which row each belongs. `used` are the
+    indices of the rows that found room.
     """
 
     ids: list[int]
@@ -70,6 +71,7 @@ class Pack:
     predict: list[int]
     labels: list[int]
     answer: list[int]
+    used: list[int]
 
 
 def pack_rows(prompts: Sequence[list[int]], answers: Sequence[list[int]], budget: int) -> Pack:
@@ -77,11 +79,12 @@ def pack_rows(prompts: Sequence[list[int]], answers: Sequence[list[int]], budget
     fits = [i for i in range(len(prompts)) if len(prompts[i]) + len(answers[i]) <= budget]
     chosen = fits or [min(range(len(prompts)), key=lambda i: len(prompts[i]) + len(answers[i]))]
     shared = common_length([prompts[i] for i in chosen])
-    pack = Pack(list(prompts[chosen[0]][:shared]), list(range(shared)), [_SHARED] * shared, [], [], [])
+    pack = Pack(list(prompts[chosen[0]][:shared]), list(range(shared)), [_SHARED] * shared, [], [], [], [])
     for row, i in enumerate(chosen):
         own = [*prompts[i][shared:], *answers[i][:-1]]
         if row and len(pack.ids) + len(own) > budget:
             break
+        pack.used.append(i)
         last = len(pack.ids) + len(prompts[i]) - shared - 1
         pack.predict.extend(range(last, last + len(answers[i])))
         pack.labels.extend(answers[i])

@@ -66,13 +66,13 @@ def wordings(instruction: str) -> list[str]:
     return [instruction, instruction, plain, f"Task: {instruction}", f"Please {lowered}", instruction.lower()]
 
 
-def draw_pack(task: Task, chat: ChatFormat, random: Random, *, bare: bool, budget: int) -> Pack:
-    """Rows of the task's training part as one pack, with the instruction or (bare) without."""
-    rows = random.sample(task.train, min(_CANDIDATES, len(task.train)))
-    return make_pack(task, rows, chat, bare=bare, budget=budget)
+def draw_rows(task: Task, random: Random) -> list[Row]:
+    """Rows of the task's training part, more than a pack holds."""
+    return random.sample(task.train, min(_CANDIDATES, len(task.train)))
 
 
 def make_pack(task: Task, rows: Sequence[Row], chat: ChatFormat, *, bare: bool, budget: int) -> Pack:
+    """As many of the rows as the budget holds as one pack, with the instruction or (bare) without."""
     prompts = chat.prompt_ids([row.input if bare else task.prompt(row.input) for row in rows])
     return pack_rows(prompts, chat.answer_ids([row.output for row in rows]), budget)
 

@@ -11,14 +11,14 @@ from prompt2lora.bases import DEFAULT_BASE, DEFAULT_ENCODER
 from prompt2lora.errors import UsageError
 from prompt2lora.weights.layout import RANKS, TARGETS
 
-OBJECTIVES = ("end-to-end", "reconstruction")
+OBJECTIVES = ("end-to-end", "reconstruction", "product")
 
 
 @dataclass(frozen=True)
 class Stage:
     """A stretch of training with one objective.
 
-    objective  end-to-end or reconstruction
+    objective  end-to-end, reconstruction (of teachers' factors) or product (of teachers' updates)
     steps      optimiser steps
     tasks      tasks (adapters) per step
     budget     tokens per packed sequence, one sequence a task (end to end)
@@ -26,16 +26,19 @@ class Stage:
     alone      probability that a task whose instruction stays is answered by the shared adapter alone, so that
                what all jobs need is learned there; 1 with bare = 0 trains a plain multi-task LoRA
     twisted    probability that a task is drawn with another format or other labels (see twists.py)
+    distil     weight of the divergence from a teacher that is told the instruction (end to end): the task's own
+               teacher if the recipe names a collection that has one, else the shared adapter alone
     shared     learning rate of the shared adapter, as a multiple of `learning_rate`
     """
 
     steps: int
-    objective: Literal["end-to-end", "reconstruction"] = "end-to-end"
+    objective: Literal["end-to-end", "reconstruction", "product"] = "end-to-end"
     tasks: int = 8
     budget: int = 192
     bare: float = 0.5
     alone: float = 0.5
     twisted: float = 0.25
+    distil: float = 0.0
     learning_rate: float = 7e-4
     shared: float = 4.0
     warmup: int = 100
@@ -49,7 +52,8 @@ class Stage:
         _require(isinstance(self.warmup, int) and self.warmup >= 0, "warmup must be a whole number of at least 0")
         for key in ("bare", "alone", "twisted"):
             _require(0 <= getattr(self, key) <= 1, f"{key} must be a probability")
-        _require(self.weight_decay >= 0, "weight_decay must be at least 0")
+        for key in ("weight_decay", "distil"):
+            _require(getattr(self, key) >= 0, f"{key} must be at least 0")
         for key in ("learning_rate", "shared", "clip"):
             _require(getattr(self, key) > 0, f"{key} must be above 0")
 
@@ -57,6 +61,8 @@ class Stage:
 @dataclass(frozen=True)
 class Recipe:
     """tasks       folder of task files; only those of split "train" are read
+    teachers    folder of a collection, for the objectives and the distillation that need it
+    canonical   bring the teachers' factors to one fixed form first
     validation  share of task families held out for every choice
     synthetic   number of synthetic tasks to train on beside those of the folder
     prompts     most prompts in a condition (the number is drawn anew for every adapter)
@@ -67,6 +73,7 @@ class Recipe:
     stages: tuple[Stage, ...]
     tasks: str = "tasks"
     teachers: str = ""
+    canonical: bool = False
     base: str = DEFAULT_BASE
     encoder: str = DEFAULT_ENCODER
     rank: int = 8
@@ -87,6 +94,7 @@ class Recipe:
         for key in ("tasks", "teachers", "base", "encoder", "start"):
             _require(isinstance(getattr(self, key), str), f"{key} must be a text")
         _require(type(self.seed) is int, "seed must be a whole number")
+        _require(isinstance(self.canonical, bool), "canonical must be true or false")
         _require(isinstance(self.generator, dict), "generator must be a table")
         known = isinstance(self.targets, tuple) and self.targets and set(self.targets) <= set(TARGETS)
         _require(bool(known), f"targets must be a list out of {TARGETS}")
@@ -94,8 +102,9 @@ class Recipe:
         _require(type(self.synthetic) is int and self.synthetic >= 0, "synthetic must be a whole number of at least 0")
         for key in ("prompts", "known", "log_every", "validate_every", "save_every"):
             _require(_whole(getattr(self, key)), f"{key} must be a whole number of at least 1")
-        wanted = any(stage.objective == "reconstruction" for stage in self.stages)
-        _require(bool(self.teachers) or not wanted, 'objective "reconstruction" needs teachers: name their folder')
+        for stage in self.stages:
+            needless = stage.objective == "end-to-end" or bool(self.teachers)
+            _require(needless, f'objective "{stage.objective}" needs teachers: name their folder')
 
     @property
     def steps(self) -> int:

@@ -31,7 +31,7 @@ from prompt2lora.training.tuning import Frozen, TuningOptions, judged, steps
 from prompt2lora.versions import hardware, versions
 from prompt2lora.weights.adapter import WEIGHTS, Adapter, adapter_digest
 from prompt2lora.weights.layout import RANKS, TARGETS, LoraLayout
-from prompt2lora.weights.tokens import encode, initial_grid
+from prompt2lora.weights.tokens import balanced, encode, initial_grid
 
 MANIFEST, BEST = "manifest.json", "best.json"
 _HELD_OUT = 24  # training rows kept for the validation score; test rows are never touched
@@ -167,18 +167,18 @@ def _record(folder: Path) -> dict[str, Any]:
 
 
 class Teachers:
-    """The learned teachers of a collection, as weight grids.
+    """The learned teachers of a collection, as weight grids; `canonical` brings their factors to one fixed form.
 
     `weight` (layers rows 1) is the inverse variance of a row over the teachers, with mean one: rows of B,
     which are small, count as much as rows of A.
     """
 
-    def __init__(self, folder: Path, layout: LoraLayout) -> None:
+    def __init__(self, folder: Path, layout: LoraLayout, *, canonical: bool = False) -> None:
         try:
             manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["teachers"]
         except (OSError, ValueError, KeyError) as error:
             raise UsageError(f"{folder} holds no manifest of teachers ({error}); run `prompt2lora collect`") from error
-        self.folder, self.layout = folder, layout
+        self.folder, self.layout, self.canonical = folder, layout, canonical
         self.folders = {
             record["task"]: sorted((folder / record["task"]).glob("step-*")) for record in manifest if record["learned"]
         }
@@ -193,7 +193,8 @@ class Teachers:
     def grid(self, folder: Path) -> Tensor:
         if folder not in self._grids:
             state, _ = read_safetensors(folder / WEIGHTS)
-            self._grids[folder] = encode(state, self.layout).half()
+            grid = encode(state, self.layout)
+            self._grids[folder] = (balanced(grid[None], self.layout)[0] if self.canonical else grid).half()
         return self._grids[folder].float()
 
     def draw(self, name: str, random: Random) -> Float[Tensor, "layers rows cols"]:

@@ -31,14 +31,15 @@ from prompt2lora.generator.conditions import cached_encoder, pad
 from prompt2lora.generator.generator import Generator, GeneratorConfig, SetPooling
 from prompt2lora.progress import Report, silent
 from prompt2lora.training import objectives, pairs, twists
-from prompt2lora.training.packs import ChatFormat, stack
+from prompt2lora.training.packs import ChatFormat, PackBatch, stack
 from prompt2lora.training.recipe import Recipe, Stage
 from prompt2lora.training.synthetic import synthetic_tasks
-from prompt2lora.training.tasks import read_tasks, split_families
+from prompt2lora.training.tasks import Task, read_tasks, split_families
 from prompt2lora.training.teachers import Teachers
 from prompt2lora.versions import versions
 from prompt2lora.weights.layout import LoraLayout
 
+_ANY = 1 << 20  # tokens: whatever the rows need
 _VALIDATION_ROWS = 24
 _VALIDATION_PROMPTS = 16
 _ARMS = ("alone_full", "own_full", "own_bare", "wrong_bare")  # whose adapter, and the form of the model's prompt
@@ -64,7 +65,9 @@ class Run:
         self.prompts = pairs.Prompts(everyone, self.encoder, most=recipe.prompts, known=recipe.known, seed=recipe.seed)
         self.generator = self._generator().to(self.device)
         self.layout = self.generator.config.layout
-        self.teachers = Teachers(Path(recipe.teachers), self.layout) if recipe.teachers else None
+        self.teachers: Teachers | None = None
+        if recipe.teachers:
+            self.teachers = Teachers(Path(recipe.teachers), self.layout, canonical=recipe.canonical)
         self.step, self.seconds = 0, 0.0
         self._optimiser: tuple[int, torch.optim.Optimizer] | None = None
         self._base: tuple[Any, ChatFormat] | None = None
@@ -143,25 +146,58 @@ class Run:
         return {"loss": float(loss.detach()), "exact": exact, "norm": float(norm), "rate": rate}
 
     def _losses(self, stage: Stage, random: Random) -> tuple[Tensor, float]:
-        if stage.objective == "reconstruction":
-            assert self.teachers is not None  # the recipe was refused otherwise
-            taught = [task for task in self.fit if task.name in self.teachers.names]
-            tasks = pairs.draw_tasks(taught, pairs.task_weights(taught), stage.tasks, random)
-            target = torch.stack([self.teachers.draw(task.name, random) for task in tasks]).to(self.device)
-            grid = self._grids([self.prompts.draw(task, random) for task in tasks])
-            return objectives.reconstruction(grid, target, self.teachers.weight.to(self.device)), float("nan")
+        if stage.objective == "end-to-end":
+            return self._end_to_end(stage, random)
+        assert self.teachers is not None  # the recipe was refused otherwise
+        taught = [task for task in self.fit if task.name in self.teachers.names]
+        tasks = pairs.draw_tasks(taught, pairs.task_weights(taught), stage.tasks, random)
+        target = torch.stack([self.teachers.draw(task.name, random) for task in tasks]).to(self.device)
+        grid = self._grids([self.prompts.draw(task, random) for task in tasks])
+        if stage.objective == "product":
+            return objectives.product(grid, target, self.layout), float("nan")
+        return objectives.reconstruction(grid, target, self.teachers.weight.to(self.device)), float("nan")
+
+    def _end_to_end(self, stage: Stage, random: Random) -> tuple[Tensor, float]:
         model, chat = self.base
         tasks = pairs.draw_tasks(self.fit, pairs.task_weights(self.fit), stage.tasks, random)
         tasks = [twists.draw(task, random) if random.random() < stage.twisted else task for task in tasks]
         bare = [random.random() < stage.bare for _ in tasks]
         alone = [not hidden and random.random() < stage.alone for hidden in bare]
+        rows = [pairs.draw_rows(task, random) for task in tasks]
+        told: PackBatch | None = None
+        if stage.distil:
+            packs = [
+                pairs.make_pack(task, some, chat, bare=False, budget=stage.budget)
+                for task, some in zip(tasks, rows, strict=True)
+            ]
+            rows = [[some[i] for i in pack.used] for some, pack in zip(rows, packs, strict=True)]
+            told = stack(packs, chat.padding).to(self.device)
+        budget = stage.budget if told is None else _ANY
         packs = [
-            pairs.draw_pack(task, chat, random, bare=hidden, budget=stage.budget)
-            for task, hidden in zip(tasks, bare, strict=True)
+            pairs.make_pack(task, some, chat, bare=hidden, budget=budget)
+            for task, some, hidden in zip(tasks, rows, bare, strict=True)
         ]
+        asked = stack(packs, chat.padding).to(self.device)
         grid = self._grids([self.prompts.draw(task, random) for task in tasks], alone)
-        answers = objectives.end_to_end(model, self.layout, grid, stack(packs, chat.padding).to(self.device))
-        return answers.loss, float(answers.exact.mean())
+        logits = objectives.answer_logits(model, self.layout, grid, asked)
+        answers = objectives.judged(logits, asked)
+        loss = answers.loss
+        if told is not None:
+            with torch.no_grad():
+                teacher = objectives.answer_logits(model, self.layout, self._told(tasks), told)
+            loss = loss + stage.distil * objectives.distillation(logits, teacher, asked)
+        return loss, float(answers.exact.mean())
+
+    def _told(self, tasks: Sequence[Task]) -> Tensor:
+        """The adapters that the distillation learns from: the tasks' own teachers, or the shared adapter alone."""
+        shared = self.generator.start.detach()
+        known = self.teachers.names if self.teachers else frozenset()
+        return torch.stack(
+            [
+                self.teachers.last(task.name).to(self.device) if self.teachers and task.name in known else shared
+                for task in tasks
+            ]
+        )
 
     def _grids(self, groups: Sequence[Tensor], alone: Sequence[bool] = ()) -> Tensor:
         """Generated weight grids; where `alone`, the shared adapter instead."""

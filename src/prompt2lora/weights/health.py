@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from prompt2lora.weights.layout import LoraLayout
-from prompt2lora.weights.tokens import Factors, factors
+from prompt2lora.weights.tokens import factors, inner
 
 FEATURES = ("log norm", "log spectral norm", "effective rank", "first energy", "alignment")
 _TINY = 1e-12
@@ -60,18 +60,10 @@ def features(
 def _alignment(
     grid: Float[Tensor, "batch layers rows cols"], shared: Float[Tensor, "layers rows cols"], layout: LoraLayout
 ) -> Float[Tensor, "batch modules"]:
-    """Cosines through the small Gram matrices: <B A, D C> = sum((A C') * (B' D)) with B, D kept transposed."""
+    """Cosine between an adapter's update and the shared one, module by module."""
     mine, theirs = factors(grid.double(), layout), factors(shared[None].double(), layout)
-
-    def inner(one: dict[str, Factors], other: dict[str, Factors]) -> Tensor:
-        products = []
-        for path in one:
-            left, right = one[path], other[path]
-            products.append(((left.a @ right.a.mT) * (left.b @ right.b.mT)).sum((1, 2)))
-        return torch.stack(products, 1)
-
-    across, own, fixed = inner(mine, theirs), inner(mine, mine), inner(theirs, theirs)
-    return (across / (own.clamp_min(_TINY) * fixed.clamp_min(_TINY)).sqrt()).float()
+    own, fixed = inner(mine, mine).clamp_min(_TINY), inner(theirs, theirs).clamp_min(_TINY)
+    return (inner(mine, theirs) / (own * fixed).sqrt()).float()
 
 
 class Health(NamedTuple):

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from prompt2lora.errors import DamagedFile
-from prompt2lora.weights.layout import LoraLayout, Target
+from prompt2lora.weights.layout import Block, LoraLayout, Target
 
 
 class Factors(NamedTuple):
@@ -32,12 +32,39 @@ def factors(grid: Float[Tensor, "batch layers rows cols"], layout: LoraLayout) -
     """Module path -> its factors, as views of the grid where memory allows."""
     sides: dict[tuple[Target, str], Sequence[Tensor]] = {}
     for block in layout.blocks:
-        rows = grid[:, :, block.start : block.stop]
-        sides[block.target, block.side] = rows.reshape(*grid.shape[:2], layout.rank, block.width).unbind(1)
+        sides[block.target, block.side] = _matrix(grid, block, layout).unbind(1)
     return {
         path: Factors(sides[target, "A"][layer], sides[target, "B"][layer])
         for layer, target, path in layout.module_paths()
     }
+
+
+def inner(one: Mapping[str, Factors], other: Mapping[str, Factors]) -> Float[Tensor, "batch modules"]:
+    """Frobenius inner products of the updates B A of two adapters, module by module, without forming them."""
+    products = [((one[path].a @ other[path].a.mT) * (one[path].b @ other[path].b.mT)).sum((1, 2)) for path in one]
+    return torch.stack(products, 1)
+
+
+def balanced(
+    grid: Float[Tensor, "batch layers rows cols"], layout: LoraLayout
+) -> Float[Tensor, "batch layers rows cols"]:
+    """The same updates in one fixed form: A and B share the singular values, largest first, every row of A with a
+    positive largest entry. A, B and R A, B R^-1 have the same balanced form for any invertible R."""
+    found = torch.empty_like(grid)
+    for block_a, block_b in zip(layout.blocks[::2], layout.blocks[1::2], strict=True):
+        a, b = (_matrix(grid, block, layout).double() for block in (block_a, block_b))
+        left, right = torch.linalg.qr(b.mT), torch.linalg.qr(a.mT)
+        u, values, v = torch.linalg.svd(left.R @ right.R.mT)
+        root = values.sqrt().unsqueeze(-1)
+        new_a, new_b = root * (v @ right.Q.mT), root * (left.Q @ u).mT
+        largest = new_a.gather(-1, new_a.abs().argmax(-1, keepdim=True))
+        for block, matrix in ((block_a, new_a * largest.sign()), (block_b, new_b * largest.sign())):
+            found[:, :, block.start : block.stop] = matrix.to(grid.dtype).reshape(*grid.shape[:2], -1, layout.cols)
+    return found
+
+
+def _matrix(grid: Tensor, block: Block, layout: LoraLayout) -> Tensor:
+    return grid[:, :, block.start : block.stop].reshape(*grid.shape[:2], layout.rank, block.width)
 
 
 def decode(grid: Float[Tensor, "layers rows cols"], layout: LoraLayout) -> dict[str, Tensor]:

@@ -1,0 +1,57 @@
+"""Multiple choice by likelihood: which option does the base find most probable, with or without an adapter?
+
+In: prompts with their options. Out: log probabilities. Small models bind option letters badly, so that what they would
+write says little of what they know; what they find likely says more. A prompt is computed once for all its options.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from prompt2lora.training.objectives import answer_logits
+from prompt2lora.training.packs import pack_rows, stack
+from prompt2lora.training.tuning import Frozen
+
+_BATCH = 16
+_ANY = 1 << 20  # tokens: whatever the options need
+
+
+@torch.inference_mode()
+def option_scores(
+    base: Frozen,
+    prompts: Sequence[str],
+    options: Sequence[Sequence[str]],
+    grid: Float[Tensor, "layers rows cols"] | None = None,
+) -> list[Float[Tensor, "options 2"]]:
+    """Per prompt, for every option: the log probability of its text, and the same per token."""
+    found: list[Tensor] = []
+    for at in range(0, len(prompts), _BATCH):
+        asked = list(zip(base.chat.prompt_ids(prompts[at : at + _BATCH]), options[at : at + _BATCH], strict=True))
+        packs = [pack_rows([ids] * len(texts), base.chat.answer_ids(texts), _ANY) for ids, texts in asked]
+        batch = stack(packs, base.chat.padding).to(base.model.device)
+        adapters = None if grid is None else grid[None].to(base.model.device)
+        logits = answer_logits(base.model, base.layout, adapters, batch)
+        tokens = logits.log_softmax(-1).gather(1, batch.labels[:, None]).squeeze(1).cpu()
+        row = batch.answer.cpu()
+        for index, pack in enumerate(packs):
+            own = batch.place[:, 0].cpu() == index
+            count = torch.bincount(row[own], minlength=len(pack.used))
+            total = torch.zeros(len(pack.used)).index_add(0, row[own], tokens[own])
+            found.append(torch.stack([total, total / count], dim=1))
+    return found
+
+
+def choices(
+    base: Frozen,
+    prompts: Sequence[str],
+    options: Sequence[Sequence[str]],
+    grid: Float[Tensor, "layers rows cols"] | None = None,
+    *,
+    per_token: bool = False,
+) -> list[int]:
+    """The index of the most likely option of every prompt."""
+    return [int(scores[:, int(per_token)].argmax()) for scores in option_scores(base, prompts, options, grid)]
