@@ -17,6 +17,7 @@ from prompt2lora.training.recipe import Recipe, Stage, read_recipe
 from prompt2lora.training.tasks import read_task, read_tasks, split_families
 from prompt2lora.training.train import train
 from prompt2lora.weights.adapted import adapted
+from prompt2lora.weights.adapter import Adapter
 from prompt2lora.weights.tokens import initial_grid
 
 PREFIX = [5, 6, 7, 8]
@@ -241,6 +242,8 @@ def test_with_the_shared_adapter_alone_the_prompts_change_nothing(base, encoder_
     one, other = (made.generate(torch.randn(4, made.config.width)) for _ in range(2))
     assert torch.equal(one, other)
     assert not torch.equal(one, initial_grid(made.config.layout, 0)), "the shared adapter was trained"
+    multi_task = Adapter.load(tmp_path / "run" / "shared-adapter", bases.load_config(base))
+    assert torch.allclose(multi_task.grid, one, atol=1e-3), "and stands beside the generator, in float16"
 
 
 def test_the_shared_adapter_learns_at_its_own_rate(base, encoder_folder, tasks_folder, tmp_path):

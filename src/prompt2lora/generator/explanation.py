@@ -26,7 +26,7 @@ class Influence(NamedTuple):
 
 
 def influences(generator: Generator, conditions: Float[Tensor, "prompts width"]) -> list[Influence]:
-    """Leave one out, for every prompt; the largest first. Of a single prompt nothing can be left out: its share is 1."""
+    """Leave one out, for every prompt; the largest first. A single prompt cannot be left out: its share is 1."""
     layout = generator.config.layout
     if len(conditions) == 1:
         return [Influence(0, 1.0)]

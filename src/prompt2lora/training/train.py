@@ -7,6 +7,8 @@ resumed run sees exactly what an uninterrupted one would have seen. A run's fold
     checkpoint.pt     step, weights, optimiser (replaced as a whole)
     curves.csv        loss of every logged step, validation rows beside; curves.png drawn from it
     generator/        the finished generator
+    shared-adapter/   the adapter that every job shares, as a PEFT folder; with alone = 1 and bare = 0 it is
+                      a plain multi-task LoRA
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ from prompt2lora.training.synthetic import synthetic_tasks
 from prompt2lora.training.tasks import Task, read_tasks, split_families
 from prompt2lora.training.teachers import Teachers
 from prompt2lora.versions import versions
+from prompt2lora.weights.adapter import Adapter
 from prompt2lora.weights.layout import LoraLayout
 
 _ANY = 1 << 20  # tokens: whatever the rows need
@@ -312,9 +315,11 @@ class Run:
             "versions": versions(),
             **({"start": earlier} if earlier else {}),
         }
-        target = self.folder / "generator"
+        target, shared = self.folder / "generator", self.folder / "shared-adapter"
         if not target.exists():
             generator.save_pretrained(target)
+        if not shared.exists():
+            Adapter(self.layout, generator.start, {"recipe": self.recipe.to_dict()}).save(shared)
         return generator
 
 
