@@ -93,6 +93,15 @@ def write_json(file: Path, value: Any) -> None:
     write_text(file, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def file_digest(file: Path) -> str:
+    """SHA-256 of a file. Raises DamagedFile if it cannot be read."""
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise DamagedFile(f"{file} cannot be read ({error}): fetch or make it anew") from error
+
+
 def write_safetensors(file: Path, state: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> str:
     """Write tensors; returns the SHA-256 of the file. The same tensors give the same bytes."""
     from safetensors.torch import save

@@ -22,7 +22,9 @@ from torch import Tensor, nn
 
 from prompt2lora.bases import DEFAULT_ENCODER
 from prompt2lora.errors import DamagedFile, ModelNotFound
-from prompt2lora.files import new_folder, read_safetensors, write_json, write_safetensors
+from prompt2lora.files import file_digest, new_folder, read_safetensors, write_json, write_safetensors
+from prompt2lora.generator.atlas import FILE as ATLAS
+from prompt2lora.generator.atlas import Atlas
 from prompt2lora.generator.hyperconv import DecoderConfig, HyperConvDecoder, Shape
 from prompt2lora.weights.layout import LoraLayout
 from prompt2lora.weights.tokens import initial_grid
@@ -130,6 +132,7 @@ class Generator(nn.Module):
         super().__init__()
         self.config = config
         self.provenance: dict[str, Any] = {}
+        self._atlas: Atlas | Path | None = None
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.pooling = SetPooling(config.width, config.hidden, config.grid, config.dropout)
@@ -155,6 +158,19 @@ class Generator(nn.Module):
         return grids[0]
 
     @property
+    def atlas(self) -> Atlas:
+        """What it was trained on. Raises DamagedFile if its folder holds none."""
+        if isinstance(self._atlas, Path):
+            self._atlas = Atlas.load(self._atlas, self.start.detach())
+        if self._atlas is None:
+            raise DamagedFile("this generator came without an atlas of its training tasks; train it anew")
+        return self._atlas
+
+    @atlas.setter
+    def atlas(self, atlas: Atlas) -> None:
+        self._atlas = atlas
+
+    @property
     def trained_parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.parameters())
 
@@ -166,10 +182,12 @@ class Generator(nn.Module):
         with new_folder(Path(folder)) as aside:
             state = {name: tensor.half().contiguous() for name, tensor in self.state_dict().items()}
             digest = write_safetensors(aside / WEIGHTS, state)
+            atlas = self.atlas.save(aside) if self._atlas else ""
             description = {
                 "format": _FORMAT,
                 "config": self.config.to_dict(),
                 "weights": {"file": WEIGHTS, "sha256": digest},
+                "atlas": {"file": ATLAS, "sha256": atlas},
                 "provenance": self.provenance,
             }
             write_json(aside / CONFIG, {**description, "sha256": _digest(description)})
@@ -189,6 +207,7 @@ class Generator(nn.Module):
                 raise DamagedFile(f"{folder / CONFIG} was altered (its SHA-256 is not the recorded one): fetch it anew")
             config = GeneratorConfig.from_dict(description["config"])
             expected = description["weights"]["sha256"]
+            atlas = description.get("atlas", {}).get("sha256", "")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DamagedFile(f"{folder / CONFIG} is not a generator's configuration: fetch the folder anew") from error
         state, digest = read_safetensors(folder / WEIGHTS)
@@ -197,6 +216,10 @@ class Generator(nn.Module):
         generator = cls(config)
         generator.load_state_dict({key: tensor.float() for key, tensor in state.items()}, assign=True)
         generator.provenance = {**description["provenance"], "sha256": digest}
+        if atlas:
+            if file_digest(folder / ATLAS) != atlas:
+                raise DamagedFile(f"{folder / ATLAS} was altered (its SHA-256 is not the recorded one): fetch it anew")
+            generator._atlas = folder
         return generator.eval().requires_grad_(False)
 
 
@@ -213,6 +236,6 @@ def _folder(name: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS]))
+        return Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS, ATLAS]))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise ModelNotFound(f"the generator {name!r} is neither a folder here nor reachable on the hub") from error

@@ -29,20 +29,24 @@ from torch import Tensor
 from prompt2lora import bases
 from prompt2lora.errors import DamagedFile, UsageError
 from prompt2lora.files import claim, write_bytes, write_text
+from prompt2lora.generator.atlas import Atlas
 from prompt2lora.generator.conditions import cached_encoder, pad
 from prompt2lora.generator.generator import Generator, GeneratorConfig, SetPooling
 from prompt2lora.progress import Report, silent
 from prompt2lora.training import objectives, pairs, twists
 from prompt2lora.training.packs import ChatFormat, PackBatch, stack
 from prompt2lora.training.recipe import Recipe, Stage
+from prompt2lora.training.synthetic import PREFIX as SYNTHETIC
 from prompt2lora.training.synthetic import synthetic_tasks
 from prompt2lora.training.tasks import Task, read_tasks, split_families
 from prompt2lora.training.teachers import Teachers
 from prompt2lora.versions import versions
 from prompt2lora.weights.adapter import Adapter
+from prompt2lora.weights.health import Reference
 from prompt2lora.weights.layout import LoraLayout
 
 _ANY = 1 << 20  # tokens: whatever the rows need
+_FEWEST_ADAPTERS, _MOST_ADAPTERS = 16, 250  # that tell what an adapter of this generator usually looks like
 _VALIDATION_ROWS = 24
 _VALIDATION_PROMPTS = 16
 _ARMS = ("alone_full", "own_full", "own_bare", "wrong_bare")  # whose adapter, and the form of the model's prompt
@@ -315,12 +319,28 @@ class Run:
             "versions": versions(),
             **({"start": earlier} if earlier else {}),
         }
+        generator.atlas = self._atlas(generator)
         target, shared = self.folder / "generator", self.folder / "shared-adapter"
         if not target.exists():
             generator.save_pretrained(target)
         if not shared.exists():
             Adapter(self.layout, generator.start, {"recipe": self.recipe.to_dict()}).save(shared)
         return generator
+
+    @torch.no_grad()
+    def _atlas(self, generator: Generator) -> Atlas:
+        """Where the real training tasks lie and how their adapters look; for a few tasks, of several draws each."""
+        tasks = [task for task in self.fit if not task.name.startswith(SYNTHETIC)]
+        usual = [self.prompts.usual(task, _VALIDATION_PROMPTS) for task in tasks]
+        means = torch.cat([SetPooling.mean(*pad([group])) for group in usual])
+        drawn = [
+            self.prompts.draw(tasks[i % len(tasks)], Random(f"{self.recipe.seed} atlas {i}"))
+            for i in range(_FEWEST_ADAPTERS - len(usual))
+        ]
+        grids = torch.stack([generator.generate(group) for group in (usual + drawn)[:_MOST_ADAPTERS]])
+        health = Reference.of(grids, generator.start.detach(), self.layout)
+        names, instructions = zip(*((task.name, task.instruction) for task in tasks), strict=True)
+        return Atlas(names, instructions, means, health)
 
 
 def train(recipe: Recipe, folder: Path, report: Report = silent) -> Generator:

@@ -14,6 +14,7 @@ from prompt2lora.training.tasks import Row, Task
 
 __all__ = ["FAMILIES", "anything", "letters", "lists", "messages", "notes", "numbers", "sentences", "synthetic_tasks"]
 
+PREFIX = "synthetic_"  # of the names of tasks and families
 TRAIN_ROWS, TEST_ROWS = 64, 16
 
 
@@ -29,7 +30,7 @@ def synthetic_tasks(count: int, seed: int) -> list[Task]:
         if instruction not in instructions and rows:
             instructions.add(instruction)
             parts = tuple(rows[:TRAIN_ROWS]), tuple(rows[TRAIN_ROWS:])
-            tasks.append(Task(f"synthetic_{name}_{number}", instruction, f"synthetic_{name}", "train", *parts))
+            tasks.append(Task(f"{PREFIX}{name}_{number}", instruction, PREFIX + name, "train", *parts))
         number += 1
     return tasks
 

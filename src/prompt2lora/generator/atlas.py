@@ -1,0 +1,97 @@
+"""What a generator was trained on, as far as its users need it: where its tasks lie, and how its adapters look.
+
+A generator folder carries one beside its weights. It tells how near new prompts are to anything known, which training
+tasks are the nearest, and whether an adapter looks like those that the generator usually makes.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from prompt2lora.errors import DamagedFile
+from prompt2lora.files import read_metadata, read_safetensors, write_safetensors
+from prompt2lora.weights.health import Reference
+
+FILE = "training_tasks.safetensors"
+_DIRECTIONS = 64  # of the conditions, in which distances are measured
+
+
+class Neighbour(NamedTuple):
+    """A training task and the cosine between its prompts and the new ones."""
+
+    task: str
+    instruction: str
+    similarity: float
+
+
+class Atlas(NamedTuple):
+    """names and instructions of the training tasks, the mean condition of each, and the usual health of adapters."""
+
+    names: tuple[str, ...]
+    instructions: tuple[str, ...]
+    means: Float[Tensor, "tasks width"]
+    health: Reference
+
+    def neighbours(self, condition: Float[Tensor, " width"], count: int = 5) -> list[Neighbour]:
+        """The nearest training tasks of a job's mean condition, the nearest first."""
+        centre, spread = self.means.mean(0), self.means.std(0).clamp_min(1e-4)
+        places = torch.nn.functional.normalize((self.means - centre) / spread, dim=-1)
+        place = torch.nn.functional.normalize((condition - centre) / spread, dim=0)
+        similarity = places @ place
+        best = similarity.topk(min(count, len(self.names)))
+        return [
+            Neighbour(self.names[i], self.instructions[i], float(s))
+            for s, i in zip(best.values, best.indices.tolist(), strict=True)
+        ]
+
+    def distance(self, condition: Float[Tensor, " width"]) -> float:
+        """Mahalanobis distance from the training tasks in the directions in which they vary most, relative to theirs.
+
+        1 is a training task of the middle; the training tasks reach to about 2 (see Ren et al. 2021, arXiv 2106.09022,
+        for why the distance is held against a reference).
+        """
+        centre = self.means.mean(0)
+        directions = min(_DIRECTIONS, len(self.names) // 4)
+        _, values, axes = torch.linalg.svd(self.means - centre, full_matrices=False)
+        scale = values[:directions] / len(self.names) ** 0.5
+
+        def far(points: Tensor) -> Tensor:
+            inside = ((points - centre) @ axes[:directions].T / scale).square().mean(-1)
+            outside = (points - centre).square().sum(-1) - ((points - centre) @ axes[:directions].T).square().sum(-1)
+            usual = values[directions:].square().sum() / len(self.names)
+            return (inside + outside / usual.clamp_min(1e-9)).sqrt()
+
+        return float(far(condition[None])[0] / far(self.means).median())
+
+    def save(self, folder: Path) -> str:
+        """Write the file into a folder; returns its SHA-256."""
+        state = {
+            "means": self.means.half(),
+            "health_mean": self.health.mean,
+            "health_spread": self.health.spread,
+            "health_usual": torch.tensor(self.health.usual),
+        }
+        tasks = [list(pair) for pair in zip(self.names, self.instructions, strict=True)]
+        return write_safetensors(folder / FILE, state, {"tasks": json.dumps(tasks, ensure_ascii=False)})
+
+    @classmethod
+    def load(cls, folder: Path, shared: Float[Tensor, "layers rows cols"]) -> Atlas:
+        """Read a generator folder's atlas; `shared` is the generator's shared adapter.
+
+        Raises DamagedFile if it is missing or altered beyond reading.
+        """
+        state, _ = read_safetensors(folder / FILE)
+        try:
+            tasks = json.loads(read_metadata(folder / FILE)["tasks"])
+            names, instructions = zip(*tasks, strict=True)
+            usual = float(state["health_usual"])
+            health = Reference(state["health_mean"], state["health_spread"], usual, shared)
+            return cls(names, instructions, state["means"].float(), health)
+        except (KeyError, ValueError, TypeError) as error:
+            raise DamagedFile(f"{folder / FILE} is no atlas of training tasks ({error}); fetch it anew") from error
