@@ -9,9 +9,8 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from functools import cache
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from prompt2lora.evaluation.decoding import answers
 from prompt2lora.files import check_new, check_writable, write_json
 from prompt2lora.generator.conditions import Encoder, cached_encoder
 from prompt2lora.generator.generator import Generator
+from prompt2lora.generator.making import Generated, write_adapter
 from prompt2lora.home import home
 from prompt2lora.progress import Report, silent
 from prompt2lora.prompts import check_prompts
@@ -38,20 +38,6 @@ from prompt2lora.weights.adapter import Adapter, read_config
 from prompt2lora.weights.layout import LoraLayout
 
 _RELEASED = "smollm2-135m-instruct"
-
-
-@dataclass(frozen=True)
-class Generated:
-    """What `generate` wrote: the folder, its digest, and the seconds of every step."""
-
-    adapter: str
-    digest: str
-    prompts: int
-    parameters: int
-    seconds: dict[str, float]
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def released_generator() -> Path:
@@ -76,25 +62,10 @@ class Workshop:
 
     def generate(self, prompts: Sequence[str], out: str | Path) -> Generated:
         """Prompts -> a PEFT folder `out`. Raises PromptsError, OutputError."""
-        prompts = check_prompts(list(prompts))
-        check_new(Path(out))
-        marks = [time.monotonic()]
-        conditions = self.encoder.conditions(prompts)
-        marks.append(time.monotonic())
-        grid = self.generator.generate(conditions)
-        marks.append(time.monotonic())
-        origin = {"generator_sha256": self.generator.provenance.get("sha256", ""), "prompts": len(prompts)}
-        digest = Adapter(self.layout, grid, origin).save(Path(out))
-        marks.append(time.monotonic())
-        steps = dict(zip(("encode", "decode", "write"), (b - a for a, b in pairwise(marks)), strict=True))
-        seconds = {"load": self.load_seconds, **steps, "total": self.load_seconds + marks[-1] - marks[0]}
-        return Generated(
-            adapter=str(out),
-            digest=digest,
-            prompts=len(prompts),
-            parameters=self.layout.parameters,
-            seconds={name: round(value, 4) for name, value in seconds.items()},
-        )
+        made = write_adapter(self.generator, self.encoder, self.layout, prompts, Path(out))
+        seconds = {"load": self.load_seconds, **made.seconds}
+        total = sum(seconds.values())
+        return replace(made, seconds={name: round(value, 4) for name, value in {**seconds, "total": total}.items()})
 
 
 def generate(

@@ -53,6 +53,11 @@ class Encoder:
     def _stamp(self) -> str:
         return weights_stamp(self.name)
 
+    @property
+    def parts(self) -> tuple[Any, Any]:
+        """(model, tokenizer), loaded at first use."""
+        return self._loaded
+
     def load(self) -> None:
         """Load now what would be loaded at first use."""
         _ = self._loaded

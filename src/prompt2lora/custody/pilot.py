@@ -1,0 +1,166 @@
+"""The pilot: prompts of a job in; an adapter, its measurements, a verdict and (if asked) a release out, all on record.
+
+The order is fixed: advice, generate, keep, measure, judge, and only then, if the verdict is *pass* and a person said
+so, promote. It reaches the mathematics through the protocol `Bench` alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from prompt2lora.custody.gate import PASS, UNKNOWN, Policy, Verdict, judge
+from prompt2lora.custody.registry import Origin, Registry
+from prompt2lora.errors import DamagedFile
+
+
+class Inspected(NamedTuple):
+    """One labelled row of the user and what both answered."""
+
+    text: str
+    right: str
+    base: str
+    generated: str
+
+
+class Made(NamedTuple):
+    """An adapter folder, where it comes from, and the seconds of every step."""
+
+    folder: Path
+    origin: Origin
+    seconds: dict[str, float]
+
+
+class Measured(NamedTuple):
+    """numbers by the places that `gate.judge` looks at; scores per arm with intervals; rows for people to look at."""
+
+    numbers: dict[str, Any]
+    scores: dict[str, dict[str, float]]
+    rows: Sequence[Inspected]
+
+
+class Bench(Protocol):
+    """What the pilot needs of the mathematics."""
+
+    def advise(self, prompts: Sequence[str]) -> list[dict[str, Any]]: ...
+
+    def make(self, prompts: Sequence[str], folder: Path) -> Made: ...
+
+    def measure(self, folder: Path, prompts: Sequence[str], labelled: Sequence[tuple[str, str]]) -> Measured: ...
+
+
+@dataclass(frozen=True)
+class Prices:
+    """What the user's money and power cost; the defaults are round figures to be replaced."""
+
+    currency: str = "EUR"
+    watts: float = 60.0
+    per_kilowatt_hour: float = 0.30
+    per_engineer_hour: float = 60.0
+    jobs: int = 100  # over which the generator's training is spread
+
+
+@dataclass
+class Pilot:
+    """Everything that a report says; JSON-ready by `to_dict`."""
+
+    job: str
+    verdict: Verdict
+    version: str
+    release: str | None
+    approved: bool
+    at: str
+    prompts: int
+    advice: list[dict[str, Any]]
+    scores: dict[str, dict[str, float]]
+    rows: list[Inspected]
+    seconds: dict[str, float]
+    labelled: int
+    prices: Prices
+    training_hours: float | None = None
+    tuning_seconds: float | None = None
+    unknown: list[str] = field(default_factory=list)
+
+    @property
+    def recommendation(self) -> str:
+        """promote, release already changed, look closer, or keep the base."""
+        if self.release:
+            return "released"
+        if self.verdict.result == PASS:
+            return "promote"
+        return "gather" if self.verdict.result == UNKNOWN else "keep base"
+
+    @property
+    def costs(self) -> dict[str, float]:
+        """Money by step; a step whose time is not known is left out."""
+        power = self.prices.watts / 1000 * self.prices.per_kilowatt_hour / 3600  # per second
+        found = {name: seconds * power for name, seconds in self.seconds.items()}
+        if self.training_hours is not None:
+            found["training, share of one job"] = self.training_hours * 3600 * power / self.prices.jobs
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        data = {key: value for key, value in asdict(self).items() if key not in ("verdict", "rows")}
+        checks = [check._asdict() for check in self.verdict.checks]
+        rows = [row._asdict() for row in self.rows]
+        found = {"recommendation": self.recommendation, "costs": self.costs, "checks": checks, "rows": rows}
+        return {**data, "verdict": self.verdict.result, **found}
+
+
+def run(
+    job: str,
+    prompts: Sequence[str],
+    labelled: Sequence[tuple[str, str]],
+    *,
+    bench: Bench,
+    registry: Registry,
+    policy: Policy,
+    place: Path,
+    approve: bool,
+    prices: Prices = Prices(),
+) -> Pilot:
+    """Run a pilot; adapters are made below `place` and kept in the registry's store.
+
+    Nothing answers the job but what answered before, unless the verdict is *pass* and `approve` is given.
+    """
+    registry.add_job(job)
+    seen = registry.current(job)
+    advice = bench.advise(prompts)
+    made = bench.make(prompts, place / "adapter")
+    version = registry.add_version(job, made.folder, made.origin)
+    measured = bench.measure(registry.store.path(version.adapter), prompts, labelled)
+    numbers = {**measured.numbers, "signature": {"sound": _sound(registry, version.adapter)}}
+    evaluation = registry.add_evaluation(version, {"numbers": numbers, "scores": measured.scores})
+    verdict = judge(numbers, policy)
+    registry.add_verdict(
+        version, evaluation, verdict.result, [check._asdict() for check in verdict.checks], asdict(policy)
+    )
+    released = None
+    if approve and verdict.result == PASS:
+        released = registry.promote(job, version, "pilot passed", expected=seen.id if seen else None).version
+    return Pilot(
+        job=job,
+        verdict=verdict,
+        version=version.name,
+        release=released.name if released else None,
+        approved=approve,
+        at=version.at,
+        prompts=len(prompts),
+        advice=advice,
+        scores=measured.scores,
+        rows=list(measured.rows),
+        seconds=made.seconds,
+        labelled=len(labelled),
+        prices=prices,
+        unknown=[check.metric for check in verdict.checks if check.result == UNKNOWN],
+    )
+
+
+def _sound(registry: Registry, digest: str) -> bool:
+    try:
+        registry.store.verify(digest)
+    except DamagedFile:
+        return False
+    return True

@@ -1,0 +1,146 @@
+"""The mathematics that a pilot needs, behind the protocol of `custody/pilot.py`.
+
+In: prompts, labelled rows. Out: an adapter folder and numbers. The base's weights are loaded when first asked for, so
+that making an adapter stays quick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import torch
+
+from prompt2lora import bases
+from prompt2lora.custody.pilot import Inspected, Made, Measured
+from prompt2lora.custody.registry import Origin
+from prompt2lora.evaluation import inspection
+from prompt2lora.evaluation.decoding import answers
+from prompt2lora.evaluation.metrics import exact_match
+from prompt2lora.evaluation.statistics import mean_interval, paired_difference
+from prompt2lora.generator.advice import advise
+from prompt2lora.generator.conditions import Encoder, split
+from prompt2lora.generator.generator import Generator, SetPooling
+from prompt2lora.generator.making import write_adapter
+from prompt2lora.training.packs import ChatFormat
+from prompt2lora.training.synthetic import synthetic_tasks
+from prompt2lora.training.tasks import full_prompt
+from prompt2lora.training.tuning import Frozen
+from prompt2lora.weights.adapted import probe
+from prompt2lora.weights.adapter import Adapter
+from prompt2lora.weights.layout import LoraLayout
+
+_STRANGERS = 3  # other jobs whose prompts make the adapters that the job's own has to beat
+_MOST_ROWS = 400
+_LONGEST = 96
+_PROBE = "Please answer in one word."
+
+
+@dataclass
+class PilotBench:
+    """`questions` are those of a bias file, if there is one; `make_adapter` writes the folder and gives the seconds."""
+
+    generator: Generator
+    encoder: Encoder
+    layout: LoraLayout
+    questions: Sequence[inspection.Question] = ()
+
+    def advise(self, prompts: Sequence[str]) -> list[dict[str, Any]]:
+        _, tokenizer = self.encoder.parts
+        found = advise(
+            prompts,
+            self.encoder.conditions(prompts),
+            lambda text: len(tokenizer(text, add_special_tokens=True)["input_ids"]),
+        )
+        return [{**finding._asdict(), "prompts": list(finding.prompts)} for finding in found]
+
+    def make(self, prompts: Sequence[str], folder: Path) -> Made:
+        made = write_adapter(self.generator, self.encoder, self.layout, prompts, folder)
+        origin = Origin(
+            prompts=prompts,
+            generator=str(self.generator.provenance.get("sha256", "")),
+            generator_name=str(self.generator.provenance.get("name", "generator")),
+            base=self.layout.base_model,
+            base_digest=bases.weights_digest(self.layout.base_model),
+        )
+        return Made(folder, origin, {name: made.seconds[name] for name in ("encode", "decode", "write")})
+
+    def measure(self, folder: Path, prompts: Sequence[str], labelled: Sequence[tuple[str, str]]) -> Measured:
+        base = self.base
+        grid = Adapter.load(folder, bases.load_config(self.layout.base_model)).grid
+        ids = torch.tensor(base.chat.prompt_ids([_PROBE]), device=base.model.device)
+        condition = self._mean(prompts)
+        atlas = self.generator.atlas
+        numbers: dict[str, Any] = {
+            "probe": {"change": probe(base.model, grid, self.layout, ids)},
+            "canary": inspection.canary(base, grid),
+            "health": {"score": atlas.health.judge(grid, self.layout).score},
+            "prompts": {"distance": atlas.distance(condition)},
+        }
+        if self.questions:
+            numbers["bias"] = inspection.bias(base, grid, self.questions)
+        if not labelled:
+            return Measured(numbers, {}, ())
+        return self._with_labels(numbers, grid, prompts, labelled[:_MOST_ROWS])
+
+    def _with_labels(
+        self,
+        numbers: dict[str, Any],
+        grid: torch.Tensor,
+        prompts: Sequence[str],
+        labelled: Sequence[tuple[str, str]],
+    ) -> Measured:
+        asked = [asked_in_full(text, prompts) for text, _ in labelled]
+        right = [answer for _, answer in labelled]
+
+        def ask(adapter: torch.Tensor | None) -> list[str]:
+            return answers(self.base.model, self.base.chat, asked, layout=self.layout, grid=adapter, longest=_LONGEST)
+
+        def scores(given: Sequence[str]) -> list[float]:
+            return [exact_match(*pair) for pair in zip(given, right, strict=True)]
+
+        plain, own = ask(None), ask(grid)
+        before, after = scores(plain), scores(own)
+        strangers = [
+            scores(ask(self.generator.generate(self.encoder.conditions(texts))))
+            for texts in self._strangers(len(prompts))
+        ]
+        wrong = np.mean(strangers, axis=0).tolist()
+        in_format = inspection.answer_format(right)
+        gain = inspection.gain(before, after)
+        numbers = {
+            **numbers,
+            "gain": gain,
+            "conditioning": paired_difference([after], [wrong])._asdict(),
+            "format": inspection.share([in_format(answer) for answer in own]),
+        }
+        arms = {"base": before, "generated": after, "wrong": wrong}
+        found = {name: mean_interval([rows])._asdict() for name, rows in arms.items()}
+        rows = [Inspected(text, answer, b, g) for (text, answer), b, g in zip(labelled, plain, own, strict=True)]
+        return Measured(numbers, {**found, "gain": gain}, rows)
+
+    def _strangers(self, count: int) -> list[list[str]]:
+        """Prompts of other jobs: synthetic ones, always the same."""
+        tasks = Random(0).sample(synthetic_tasks(40, seed=77), _STRANGERS)
+        return [[task.prompt(row.input) for row in task.train[:count]] for task in tasks]
+
+    def _mean(self, prompts: Sequence[str]) -> torch.Tensor:
+        conditions = self.encoder.conditions(prompts)[None]
+        return SetPooling.mean(conditions, torch.ones(conditions.shape[:2], dtype=torch.bool))[0]
+
+    @cached_property
+    def base(self) -> Frozen:
+        model, tokenizer = bases.load_base(self.layout.base_model)
+        return Frozen(model, ChatFormat(tokenizer), self.layout)
+
+
+def asked_in_full(text: str, prompts: Sequence[str]) -> str:
+    """A row's input under the instruction that all prompts open with, unless it stands there already."""
+    openings = {split(prompt)[0] for prompt in prompts if "\n\n" in prompt.strip()}
+    instruction = openings.pop() if len(openings) == 1 else ""
+    return text if text.startswith(instruction) else full_prompt(instruction, text)

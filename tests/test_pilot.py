@@ -1,0 +1,158 @@
+"""The pilot's order and its page: nothing is released unjudged, and nothing of the user's becomes HTML."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+from conftest import adapter_folder
+from test_gate import GOOD
+
+from prompt2lora.custody import pages, pilot
+from prompt2lora.custody.gate import Policy
+from prompt2lora.custody.registry import Origin
+from prompt2lora.errors import UsageError
+
+PROMPTS = [f"Do it.\n\n{i}" for i in range(16)]
+LABELLED = [(str(i), str(i)) for i in range(40)]
+SCORES = {
+    "base": {"score": 0.05, "low": 0.0, "high": 0.1},
+    "generated": {"score": 0.5, "low": 0.4, "high": 0.6},
+    "wrong": {"score": 0.1, "low": 0.05, "high": 0.2},
+    "gain": {"score": 0.45, "low": 0.3, "high": 0.6},
+}
+
+
+class KnownBench:
+    """A bench whose measurements are given."""
+
+    def __init__(self, numbers=GOOD, scores=SCORES, row="an input"):
+        self.numbers, self.scores, self.row, self.calls = numbers, scores, row, []
+
+    def advise(self, prompts):
+        self.calls.append("advise")
+        return [{"kind": "few", "grave": False, "prompts": [2], "text": "one is odd", "remedy": "look at it"}]
+
+    def make(self, prompts, folder):
+        self.calls.append("make")
+        adapter_folder(folder, "made")
+        origin = Origin(prompts, "9" * 64, "g", "base", "8" * 64)
+        return pilot.Made(folder, origin, {"encode": 0.05, "decode": 0.02, "write": 0.03})
+
+    def measure(self, folder, prompts, labelled):
+        self.calls.append("measure")
+        assert (folder / "adapter_model.safetensors").exists()
+        numbers = {key: value for key, value in self.numbers.items() if key != "signature"}
+        rows = [pilot.Inspected(self.row, "right", "base says", "adapter says")] * len(labelled)
+        return pilot.Measured(numbers, self.scores if labelled else {}, rows)
+
+
+@pytest.fixture
+def run_pilot(registry, tmp_path):
+    def run(bench, approve=False, labelled=LABELLED):
+        return pilot.run(
+            "mail",
+            PROMPTS,
+            labelled,
+            bench=bench,
+            registry=registry,
+            policy=Policy(),
+            place=tmp_path / f"place{len(registry.versions('mail'))}",
+            approve=approve,
+        )
+
+    return run
+
+
+def test_a_pilot_that_passes_and_is_approved_releases_its_version(run_pilot, registry):
+    bench = KnownBench()
+    found = run_pilot(bench, approve=True)
+    assert bench.calls == ["advise", "make", "measure"]
+    assert found.verdict.result == "pass"
+    assert registry.current("mail").version.name == found.release == found.version
+    assert registry.verdict(registry.versions("mail")[0]) == "pass"
+    assert registry.verify_audit() == 5, "job, version, evaluation, verdict, release"
+
+
+def test_without_approval_nothing_is_released(run_pilot, registry):
+    found = run_pilot(KnownBench())
+    assert (found.release, found.recommendation) == (None, "promote")
+    assert registry.current("mail") is None
+
+
+@pytest.mark.parametrize(
+    ("numbers", "result", "recommendation"),
+    [
+        ({**GOOD, "gain": {"low": -0.1, "p_value": 0.5}}, "fail", "keep base"),
+        ({key: value for key, value in GOOD.items() if key != "bias"}, "not enough evidence", "gather"),
+    ],
+)
+def test_what_does_not_pass_is_not_released_even_if_approved(run_pilot, registry, numbers, result, recommendation):
+    found = run_pilot(KnownBench(numbers), approve=True)
+    assert (found.verdict.result, found.recommendation) == (result, recommendation)
+    assert found.release is None
+    assert registry.current("mail") is None
+
+
+def test_the_result_is_json_with_verdict_release_and_reasons(run_pilot):
+    data = json.loads(json.dumps(run_pilot(KnownBench(), approve=True).to_dict()))
+    assert data["verdict"] == "pass"
+    assert data["release"].startswith("mail@v1-")
+    assert {check["metric"] for check in data["checks"]} >= {"gain over the base", "signature"}
+    assert data["costs"]["decode"] == pytest.approx(0.02 / 3600 * 0.06 * 0.30)
+
+
+def test_both_languages_say_the_same_things():
+    english, japanese = (pages.texts(language) for language in ("en", "ja"))
+    assert english.keys() == japanese.keys()
+    for key in english:
+        fields = [sorted(re.findall(r"\{(\w+)", text[key])) for text in (english, japanese)]
+        assert fields[0] == fields[1], key
+        assert english[key] != japanese[key]
+    with pytest.raises(UsageError, match="not in 'fr'"):
+        pages.texts("fr")
+
+
+class Balanced(HTMLParser):
+    """Every opened element is closed in order."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.texts = [], []
+
+    def handle_starttag(self, tag, attributes):
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+@pytest.mark.parametrize("language", pages.languages())
+@pytest.mark.parametrize("labelled", [LABELLED, []])
+def test_the_page_is_well_formed_and_says_what_was_found(run_pilot, language, labelled):
+    bench = KnownBench(GOOD if labelled else {key: GOOD[key] for key in ("health", "probe")})
+    found = run_pilot(bench, labelled=labelled)
+    found.tuning_seconds = 80.0
+    page = pages.pilot_page(found, language)
+    reader = Balanced()
+    reader.feed(page)
+    assert reader.open == []
+    shown = " ".join(reader.texts)
+    assert found.version in shown
+    assert ("800" in shown) == bool(shown), "80 seconds against 0.1"
+    said = pages.texts(language)
+    assert said[f"verdict {found.verdict.result}"] in shown
+    assert (said["no labels"] in shown) == (not labelled)
+    if labelled:
+        assert "20" in shown, "half of the forty rows"
+
+
+def test_what_users_write_stays_text(run_pilot):
+    evil = '<script>alert("x")</script>'
+    page = pages.pilot_page(run_pilot(KnownBench(row=evil)), "en")
+    assert evil not in page
+    assert "&lt;script&gt;" in page
