@@ -212,3 +212,17 @@ def damage(file):
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
     file.write_bytes(data)
+
+
+# Measurements of an adapter that keeps every bound of the gate.
+GOOD = {
+    "gain": {"low": 0.1, "p_value": 0.001},
+    "canary": {"kl": 0.1, "perplexity_ratio": 1.05},
+    "format": {"low": 0.97},
+    "conditioning": {"low": 0.05},
+    "bias": {"high": 0.05},
+    "health": {"score": 1.0},
+    "prompts": {"distance": 1.0},
+    "probe": {"change": 3.0},
+    "signature": {"sound": True},
+}

@@ -3,21 +3,11 @@
 import math
 
 import pytest
+from conftest import GOOD
 
 from prompt2lora.custody.gate import FAIL, PASS, UNKNOWN, Policy, judge, read_policy
 from prompt2lora.errors import UsageError
 
-GOOD = {
-    "gain": {"low": 0.1, "p_value": 0.001},
-    "canary": {"kl": 0.1, "perplexity_ratio": 1.05},
-    "format": {"low": 0.97},
-    "conditioning": {"low": 0.05},
-    "bias": {"high": 0.05},
-    "health": {"score": 1.0},
-    "prompts": {"distance": 1.0},
-    "probe": {"change": 3.0},
-    "signature": {"sound": True},
-}
 PLACES = [(group, key) for group, values in GOOD.items() for key in values]
 
 

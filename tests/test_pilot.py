@@ -5,8 +5,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from conftest import adapter_folder
-from test_gate import GOOD
+from conftest import GOOD, adapter_folder
 
 from prompt2lora.custody import pages, pilot
 from prompt2lora.custody.gate import Policy

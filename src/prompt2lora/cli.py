@@ -320,6 +320,7 @@ def _print_scores(result: dict[str, Any]) -> None:
 
 
 def main() -> None:
+
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)

@@ -62,6 +62,9 @@ class Prices:
     jobs: int = 100  # over which the generator's training is spread
 
 
+_ROUND_PRICES = Prices()
+
+
 @dataclass
 class Pilot:
     """Everything that a report says; JSON-ready by `to_dict`."""
@@ -119,7 +122,7 @@ def run(
     policy: Policy,
     place: Path,
     approve: bool,
-    prices: Prices = Prices(),
+    prices: Prices = _ROUND_PRICES,
 ) -> Pilot:
     """Run a pilot; adapters are made below `place` and kept in the registry's store.
 

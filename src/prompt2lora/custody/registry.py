@@ -223,6 +223,10 @@ class Registry:
             self.store.verify(version.adapter)
         return len(checked)
 
+    def audit_lines(self) -> list[audit.Line]:
+        with self._reading() as connection:
+            return list(audit.lines(connection))
+
     def verify_audit(self) -> int:
         with self._reading() as connection:
             return audit.verify(connection, self.seal)

@@ -1,0 +1,267 @@
+"""The plant's commands: pilot, prompts, explain, registry, audit. Thin, like all of the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from prompt2lora.cli import BaseOption, GeneratorOption, Json, _print_json, _Working, app
+from prompt2lora.errors import DamagedFile, UsageError
+
+registry_app = typer.Typer(help="Which version of a job answers, and how it came to that.")
+audit_app = typer.Typer(help="The record of every change.")
+prompts_app = typer.Typer(help="Look at prompts before an adapter is made of them.")
+app.add_typer(registry_app, name="registry")
+app.add_typer(audit_app, name="audit")
+app.add_typer(prompts_app, name="prompts")
+
+Job = Annotated[str, typer.Option("--job", help="The job's name: a-z, 0-9, - . and _.")]
+Prompts = Annotated[Path, typer.Option("--prompts", help="Prompts of the job: text (one a line), JSONL or CSV.")]
+Instruction = Annotated[str, typer.Option("--instruction", help="Put this instruction before every prompt.")]
+
+
+@app.command()
+def pilot(
+    job: Job,
+    prompts: Prompts,
+    instruction: Instruction = "",
+    inspection: Annotated[Path | None, typer.Option(help="Labelled rows (JSONL: input, output).")] = None,
+    bias: Annotated[Path | None, typer.Option(help="Questions of a bias check (JSONL, BBQ's form).")] = None,
+    policy: Annotated[Path | None, typer.Option(help="Bounds of the gate (TOML).")] = None,
+    approve: Annotated[bool, typer.Option("--approve", help="Release the adapter if every check passes.")] = False,
+    language: Annotated[str, typer.Option(help="Language of the report: en or ja.")] = "en",
+    currency: Annotated[str, typer.Option(help="Currency of the report's costs.")] = "EUR",
+    kilowatt_hour: Annotated[float, typer.Option(min=0, help="Price of a kilowatt hour.")] = 0.30,
+    watts: Annotated[float, typer.Option(min=0, help="Power that this machine draws.")] = 60.0,
+    generator: GeneratorOption = None,
+    base: BaseOption = None,
+    as_json: Json = False,
+) -> None:
+    """Make an adapter, measure it against the base, judge it, and write a report for a manager."""
+    from prompt2lora import plant
+    from prompt2lora.custody.pilot import Prices
+    from prompt2lora.prompts import read_prompts
+
+    given = read_prompts(prompts, instruction)
+    with _Working("pilot"):
+        found = plant.pilot(
+            job,
+            given,
+            inspection=inspection,
+            bias=bias,
+            policy=policy,
+            approve=approve,
+            language=language,
+            prices=Prices(currency=currency, watts=watts, per_kilowatt_hour=kilowatt_hour),
+            generator=generator,
+            base=base,
+        )
+    if as_json:
+        _print_json(found)
+        return
+    for check in found["checks"]:
+        value = "not measured" if check["value"] is None else f"{check['value']:.4g}"
+        print(f"{check['result']:<20} {check['metric']:<26} {value:>12}   bound {check['bound']:.4g}")
+    print(f"{found['version']}: {found['verdict']}; released: {found['release'] or 'no'}")
+    print(f"Report: {found['report']}")
+
+
+@prompts_app.command("check")
+def check_prompts(
+    prompts: Prompts, instruction: Instruction = "", generator: GeneratorOption = None, as_json: Json = False
+) -> None:
+    """Too few, repeated, odd, mixed, too long, in another script, personal: what to do about it."""
+    from prompt2lora import plant
+    from prompt2lora.prompts import read_prompts
+
+    given = read_prompts(prompts, instruction)
+    with _Working("reading"):
+        found = plant.check_prompts(given, generator=generator)
+    if as_json:
+        _print_json({"prompts": len(given), "findings": found})
+        return
+    for finding in found:
+        which = ", ".join(str(i + 1) for i in finding["prompts"][:8])
+        where = f"prompts {which}: " if which else ""
+        print(f"{'!!' if finding['grave'] else ' -'} {where}{finding['text']}; {finding['remedy']}")
+    if not found:
+        print(f"{len(given)} prompts, nothing looks wrong")
+
+
+@app.command()
+def explain(
+    prompts: Prompts, instruction: Instruction = "", generator: GeneratorOption = None, as_json: Json = False
+) -> None:
+    """Say why an adapter of these prompts is what it is."""
+    from prompt2lora import plant
+    from prompt2lora.prompts import read_prompts
+
+    given = read_prompts(prompts, instruction)
+    with _Working("explaining"):
+        found = plant.explain(given, generator=generator)
+    if as_json:
+        _print_json(found)
+        return
+    print(f"Distance from the training tasks: {found['distance']:.2f} (1 is usual, above 2 is far)")
+    print("Nearest training tasks:")
+    for neighbour in found["neighbours"]:
+        print(f"  {neighbour['similarity']:.2f}  {neighbour['task']}: {neighbour['instruction']}")
+    print("Prompts with the most influence:")
+    for influence in found["influences"][:5]:
+        print(f"  {influence['share']:.1%}  {given[influence['prompt']][:90]!r}")
+    print("Modules, by how far they differ from what every job gets:")
+    for name, size in sorted(found["modules"].items(), key=lambda item: -item[1]):
+        print(f"  {size:.3f}  {name}")
+
+
+@registry_app.command("list")
+def list_jobs(as_json: Json = False) -> None:
+    """All jobs and what answers them."""
+    from prompt2lora import plant
+
+    registry = plant.registry()
+    found = []
+    for job in registry.jobs():
+        current = registry.current(job)
+        answers = current.version.name if current and current.version else "base"
+        found.append({"job": job, "answers": answers, "versions": len(registry.versions(job))})
+    if as_json:
+        _print_json({"jobs": found})
+    else:
+        for row in found:
+            print(f"{row['job']:<30} {row['answers']:<40} {row['versions']} versions")
+
+
+@registry_app.command("show")
+def show_job(job: Job, as_json: Json = False) -> None:
+    """A job's versions and their verdicts."""
+    from prompt2lora import plant
+
+    registry = plant.registry()
+    current = registry.current(job)
+    found = [
+        {**version._asdict(), "name": version.name, "verdict": registry.verdict(version)}
+        for version in registry.versions(job)
+    ]
+    answers = current.version.name if current and current.version else "base"
+    if as_json:
+        _print_json({"job": job, "answers": answers, "versions": found})
+    else:
+        for row in found:
+            mark, verdict = "*" if row["name"] == answers else " ", row["verdict"] or "not judged"
+            print(f"{mark} {row['name']:<40} {row['kind']:<10} {verdict}")
+
+
+@registry_app.command("history")
+def show_history(job: Job, as_json: Json = False) -> None:
+    """All releases of a job, oldest first."""
+    from prompt2lora import plant
+
+    found = [_release(release) for release in plant.registry().history(job)]
+    if as_json:
+        _print_json({"job": job, "releases": found})
+    else:
+        for row in found:
+            print(f"{row['at']}  {row['action']:<9} {row['version'] or 'base':<40} {row['actor']}: {row['reason']}")
+
+
+@registry_app.command("promote")
+def promote(
+    job: Job,
+    version: Annotated[str, typer.Option(help="A version's name, or `base`.")],
+    reason: Annotated[str, typer.Option(help="Why; it stands in the history.")],
+    as_json: Json = False,
+) -> None:
+    """Let a version answer the job from now on; only what passed its gate."""
+    from prompt2lora import plant
+
+    registry = plant.registry()
+    current = registry.current(job)
+    chosen = None
+    if version != "base":
+        known = {found.name: found for found in registry.versions(job)}
+        if version not in known:
+            raise UsageError(f"the job {job} has no version {version!r}; see `prompt2lora registry show --job {job}`")
+        chosen = known[version]
+        if registry.verdict(chosen) != "pass":
+            verdict = registry.verdict(chosen) or "not judged"
+            raise UsageError(f"{version} did not pass its gate ({verdict}); run a pilot with inspection rows first")
+    _tell(registry.promote(job, chosen, reason, expected=current.id if current else None), as_json)
+
+
+@registry_app.command("rollback")
+def rollback(
+    job: Job, reason: Annotated[str, typer.Option(help="Why; it stands in the history.")], as_json: Json = False
+) -> None:
+    """Let what answered before answer again; in the end that is the base."""
+    from prompt2lora import plant
+
+    _tell(plant.registry().rollback(job, reason), as_json)
+
+
+@registry_app.command("verify")
+def verify(as_json: Json = False) -> None:
+    """Check the files of all versions against what was signed."""
+    from prompt2lora import plant
+
+    registry = plant.registry()
+    damaged = []
+    for job in registry.jobs():
+        for version in registry.versions(job):
+            try:
+                registry.store.verify(version.adapter)
+            except DamagedFile as error:
+                damaged.append({"version": version.name, "fault": str(error)})
+    count = sum(len(registry.versions(job)) for job in registry.jobs())
+    if as_json:
+        _print_json({"versions": count, "damaged": damaged})
+    else:
+        for row in damaged:
+            print(f"BAD  {row['version']}: {row['fault']}")
+        print(f"{count} versions, {len(damaged)} damaged")
+    if damaged:
+        raise typer.Exit(1)
+
+
+@audit_app.command("verify")
+def verify_audit(as_json: Json = False) -> None:
+    """Check that no line of the record was altered, removed or moved."""
+    from prompt2lora import plant
+
+    count = plant.registry().verify_audit()
+    if as_json:
+        _print_json({"lines": count, "sound": True})
+    else:
+        print(f"{count} lines, all as they were written")
+
+
+@audit_app.command("export")
+def export_audit(out: Annotated[Path, typer.Option(help="File to write (JSONL).")], as_json: Json = False) -> None:
+    """Write the record to a file, a line a change, with the public key that signs its end."""
+    import json
+    from dataclasses import asdict
+
+    from prompt2lora import plant
+    from prompt2lora.files import check_new, write_text
+
+    check_new(out)
+    registry = plant.registry()
+    lines = [json.dumps(asdict(line), ensure_ascii=False) for line in registry.audit_lines()]
+    write_text(out, "".join(f"{line}\n" for line in lines))
+    if as_json:
+        _print_json({"lines": len(lines), "public_key": registry.store.signer.public})
+    else:
+        print(f"{out}: {len(lines)} lines; public key {registry.store.signer.public}")
+
+
+def _release(release: Any) -> dict[str, Any]:
+    return {**release._asdict(), "version": release.version.name if release.version else None}
+
+
+def _tell(release: Any, as_json: bool) -> None:
+    if as_json:
+        _print_json(_release(release))
+    else:
+        print(f"{release.job} is answered by {release.version.name if release.version else 'the base'} from now on")
