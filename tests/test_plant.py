@@ -88,6 +88,55 @@ def test_what_did_not_pass_is_not_promoted(piloted, run):
     assert run("registry", "rollback", "--job", "mail", "--reason", "x")[0] == 2
 
 
+def test_another_policy_gives_another_verdict_on_the_same_measurements(piloted, run, tmp_path):
+    policy = tmp_path / "policy.toml"
+    bounds = "most_bias = nan, least_gain = -2.0, most_p_value = 1.0, most_canary_kl = 1e9, least_format_share = 0.0"
+    bounds += ", most_canary_perplexity = 1e9, least_own_over_wrong = -2.0, most_health_score = 1e9"
+    policy.write_text("\n".join(f"{bound.strip()}" for bound in f"{bounds}, most_prompt_distance = 1e9".split(",")))
+    words = ("--job", "mail", "--version", piloted["version"])
+    code, out, _ = run("gate", *words, "--policy", policy, "--json")
+    assert (code, json.loads(out)["verdict"]) == (0, "pass")
+    promoted = json.loads(run("registry", "promote", *words, "--reason", "a lax policy", "--json")[1])
+    assert promoted["version"] == piloted["version"]
+    assert json.loads(run("gate", *words, "--json")[1])["verdict"] == piloted["verdict"]
+
+
+def test_a_refined_version_knows_its_parent_and_a_useless_refinement_keeps_the_start(piloted, run, files):
+    _, rows = files
+    rows.write_text("".join(json.dumps({"input": f"note {i}", "output": "ok"}) + "\n" for i in range(24)))
+    code, out, error = run("refine", "--job", "mail", "--rows", rows, "--steps", "12", "--json")
+    assert code == 0, error
+    found = json.loads(out)
+    assert found["start"] == piloted["version"]
+    versions = json.loads(run("registry", "show", "--job", "mail", "--json")[1])["versions"]
+    if found["improved"]:
+        assert [version["kind"] for version in versions] == ["generated", "refined"]
+        assert versions[1]["parent"] == versions[0]["id"]
+        assert found["version"] == versions[1]["name"]
+    else:
+        assert found["version"] == found["start"]
+        assert len(versions) == 1
+
+
+def test_a_watched_release_that_fails_its_canaries_goes_back_to_the_base(piloted, run, files, home, tmp_path):
+    test_another_policy_gives_another_verdict_on_the_same_measurements(piloted, run, tmp_path)
+    _, rows = files
+    rows.write_text("".join(json.dumps({"input": f"note {i}", "output": "never this"}) + "\n" for i in range(40)))
+    assert run("monitor", "status", "--job", "mail")[0] == 2, "not watched yet"
+    assert run("monitor", "start", "--job", "mail", "--promised", "canary=0.2,format=0.1")[0] == 0
+    assert json.loads(run("monitor", "outcome", "--job", "mail", "--source", "format", "--bad", "0", "--json")[1]) == {
+        "alarm": None
+    }
+    code, out, error = run("monitor", "replay", "--job", "mail", "--rows", rows, "--json")
+    assert code == 0, error
+    alarm = json.loads(out)["alarm"]
+    assert alarm["release"]["version"] is None
+    assert json.loads((home / "alarms.jsonl").read_text())["reason"] == alarm["reason"]
+    history = json.loads(run("registry", "history", "--job", "mail", "--json")[1])["releases"]
+    assert [release["action"] for release in history] == ["promote", "rollback"]
+    assert run("monitor", "start", "--job", "mail", "--promised", "canary")[0] == 2
+
+
 def test_the_record_is_exported_line_by_line(piloted, run, tmp_path):
     out = tmp_path / "audit.jsonl"
     code, printed, _ = run("audit", "export", "--out", out, "--json")

@@ -16,6 +16,8 @@ prompts_app = typer.Typer(help="Look at prompts before an adapter is made of the
 app.add_typer(registry_app, name="registry")
 app.add_typer(audit_app, name="audit")
 app.add_typer(prompts_app, name="prompts")
+monitor_app = typer.Typer(help="Watch what answers a job; on alarm its release is taken back.")
+app.add_typer(monitor_app, name="monitor")
 
 Job = Annotated[str, typer.Option("--job", help="The job's name: a-z, 0-9, - . and _.")]
 Prompts = Annotated[Path, typer.Option("--prompts", help="Prompts of the job: text (one a line), JSONL or CSV.")]
@@ -61,11 +63,27 @@ def pilot(
     if as_json:
         _print_json(found)
         return
-    for check in found["checks"]:
-        value = "not measured" if check["value"] is None else f"{check['value']:.4g}"
-        print(f"{check['result']:<20} {check['metric']:<26} {value:>12}   bound {check['bound']:.4g}")
+    _print_checks(found["checks"])
     print(f"{found['version']}: {found['verdict']}; released: {found['release'] or 'no'}")
     print(f"Report: {found['report']}")
+
+
+@app.command()
+def gate(
+    job: Job,
+    version: Annotated[str, typer.Option(help="A version's name.")],
+    policy: Annotated[Path | None, typer.Option(help="Bounds of the gate (TOML).")] = None,
+    as_json: Json = False,
+) -> None:
+    """Judge a version anew by what was measured of it, perhaps by another policy."""
+    from prompt2lora import plant
+
+    found = plant.gate(job, version, policy)
+    if as_json:
+        _print_json(found)
+    else:
+        _print_checks(found["checks"])
+        print(f"{version}: {found['verdict']}")
 
 
 @prompts_app.command("check")
@@ -114,6 +132,94 @@ def explain(
     print("Modules, by how far they differ from what every job gets:")
     for name, size in sorted(found["modules"].items(), key=lambda item: -item[1]):
         print(f"  {size:.3f}  {name}")
+
+
+@app.command()
+def refine(
+    job: Job,
+    rows: Annotated[Path, typer.Option(help="Labelled rows (JSONL: input, output), at least eight.")],
+    version: Annotated[str, typer.Option(help="Version to begin from; default: the job's newest.")] = "",
+    steps: Annotated[int, typer.Option(min=1, help="Most optimiser steps.")] = 48,
+    bare: Annotated[float, typer.Option(min=0, max=1, help="Share of steps without the instruction.")] = 0.5,
+    as_json: Json = False,
+) -> None:
+    """Second stage: fine-tune an adapter on a few labelled rows; it is never worse than its start on held-out ones."""
+    from prompt2lora import plant
+
+    labelled = plant.read_labelled(rows)
+    with _Working("refining"):
+        found = plant.refine(job, labelled, version=version, steps=steps, bare=bare)
+    if as_json:
+        _print_json(found)
+    elif found["improved"]:
+        print(f"{found['version']}: from {found['start']} in {found['seconds']:.0f} s, {found['steps']} steps")
+        print(f"exact match on {found['held_out']} held-out rows: {found['before']:.2f} -> {found['after']:.2f}")
+    else:
+        print(f"nothing was better than {found['start']} on {found['held_out']} held-out rows; it stays as it is")
+
+
+@monitor_app.command("start")
+def start_watch(
+    job: Job,
+    promised: Annotated[str, typer.Option(help="Acceptable rates of bad outcomes: canary=0.2,format=0.05,...")],
+    alpha: Annotated[float, typer.Option(help="Chance of ever taking back a release that keeps its promises.")] = 0.01,
+    as_json: Json = False,
+) -> None:
+    """Watch what answers a job from now on."""
+    from prompt2lora import plant
+
+    watch = plant.monitor().watch(job, _rates(promised), alpha)
+    if as_json:
+        _print_json({"job": job, "release": watch.release, "promised": watch.promised})
+    else:
+        print(f"{job}: release {watch.release} is watched for {', '.join(watch.promised)}")
+
+
+@monitor_app.command("outcome")
+def tell_outcome(
+    job: Job,
+    source: Annotated[str, typer.Option(help="canary, format or correction.")],
+    bad: Annotated[float, typer.Option(min=0, max=1, help="0 good, 1 bad.")],
+    as_json: Json = False,
+) -> None:
+    """Tell one outcome of what answers the job now."""
+    from prompt2lora import plant
+
+    monitor = plant.monitor()
+    _tell_alarm(monitor.outcome(job, monitor.read(job).release, source, bad), as_json)
+
+
+@monitor_app.command("replay")
+def replay(
+    job: Job,
+    rows: Annotated[Path, typer.Option(help="Labelled rows (JSONL: input, output) to ask again.")],
+    as_json: Json = False,
+) -> None:
+    """Ask the current release the canary rows again, and take it back if it fails too many."""
+    from prompt2lora import plant
+
+    labelled = plant.read_labelled(rows)
+    with _Working("replaying"):
+        alarm = plant.replay(job, labelled)
+    _tell_alarm(alarm, as_json)
+
+
+@monitor_app.command("status")
+def watch_status(job: Job, as_json: Json = False) -> None:
+    """The evidence against the promises of what is watched."""
+    from prompt2lora import plant
+
+    watch = plant.monitor().read(job)
+    found = {
+        source: {"promised": process.promised, "outcomes": process.count, "evidence": process.evidence}
+        for source, process in watch.processes.items()
+    }
+    if as_json:
+        _print_json({"job": job, "release": watch.release, "sources": found})
+    else:
+        for source, state in found.items():
+            limit = len(found) / watch.alpha
+            print(f"{source:<12} {state['outcomes']:>6} outcomes, evidence {state['evidence']:.2f} of {limit:.0f}")
 
 
 @registry_app.command("list")
@@ -181,10 +287,7 @@ def promote(
     current = registry.current(job)
     chosen = None
     if version != "base":
-        known = {found.name: found for found in registry.versions(job)}
-        if version not in known:
-            raise UsageError(f"the job {job} has no version {version!r}; see `prompt2lora registry show --job {job}`")
-        chosen = known[version]
+        chosen = registry.version(job, version)
         if registry.verdict(chosen) != "pass":
             verdict = registry.verdict(chosen) or "not judged"
             raise UsageError(f"{version} did not pass its gate ({verdict}); run a pilot with inspection rows first")
@@ -265,3 +368,27 @@ def _tell(release: Any, as_json: bool) -> None:
         _print_json(_release(release))
     else:
         print(f"{release.job} is answered by {release.version.name if release.version else 'the base'} from now on")
+
+
+def _tell_alarm(alarm: Any, as_json: bool) -> None:
+    if as_json:
+        _print_json({"alarm": {**alarm._asdict(), "release": _release(alarm.release)} if alarm else None})
+    elif alarm:
+        print(f"ALARM {alarm.job}: {alarm.reason}")
+        _tell(alarm.release, as_json)
+    else:
+        print("no alarm")
+
+
+def _rates(text: str) -> dict[str, float]:
+    try:
+        pairs = [part.split("=") for part in text.split(",") if part.strip()]
+        return {source.strip(): float(rate) for source, rate in pairs}
+    except ValueError as error:
+        raise UsageError(f"rates are written like canary=0.2,format=0.05, not {text!r}") from error
+
+
+def _print_checks(checks: list[dict[str, Any]]) -> None:
+    for check in checks:
+        value = "not measured" if check["value"] is None else f"{check['value']:.4g}"
+        print(f"{check['result']:<20} {check['metric']:<26} {value:>12}   bound {check['bound']:.4g}")

@@ -7,12 +7,18 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 import tempfile
+import time
+import urllib.request
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from prompt2lora.custody.gate import Policy, read_policy
+from prompt2lora.custody.gate import Policy, judge, read_policy
+from prompt2lora.custody.monitor import Alarm, Monitor
 from prompt2lora.custody.pages import pilot_page, texts
 from prompt2lora.custody.pilot import Prices
 from prompt2lora.custody.pilot import run as run_pilot
@@ -69,6 +75,110 @@ def pilot(
     write_json(folder / "pilot.json", result)
     write_text(folder / "report.html", pilot_page(found, language))
     return result
+
+
+def gate(job: str, version: str, policy: Path | None = None) -> dict[str, Any]:
+    """Judge a version anew by what was measured of it, perhaps by another policy; the verdict is kept."""
+    kept = registry()
+    chosen = kept.version(job, version)
+    rules = read_policy(policy) if policy else Policy()
+    number, evaluation = kept.evaluation(chosen)
+    verdict = judge(evaluation["numbers"], rules)
+    checks = [check._asdict() for check in verdict.checks]
+    kept.add_verdict(chosen, number, verdict.result, checks, asdict(rules))
+    return {"version": version, "verdict": verdict.result, "policy": rules.digest, "checks": checks}
+
+
+def refine(
+    job: str, labelled: Sequence[tuple[str, str]], *, version: str = "", steps: int = 48, bare: float = 0.5
+) -> dict[str, Any]:
+    """A short fine-tune from a version's adapter; a new version if the held-out rows are answered better, else none."""
+    kept = registry()
+    known = kept.versions(job)
+    if not known:
+        raise UsageError(f"the job {job} has no version to begin from; run a pilot first")
+    start = kept.version(job, version) if version else known[-1]
+    from prompt2lora import bases
+    from prompt2lora.evaluation.bench import instruction_of
+    from prompt2lora.training.packs import ChatFormat
+    from prompt2lora.training.tasks import Row, Task
+    from prompt2lora.training.tuning import Frozen, TuningOptions
+    from prompt2lora.training.tuning import refine as tune
+    from prompt2lora.weights.adapter import Adapter
+
+    began = time.monotonic()
+    come_from = kept.origin(start)
+    adapter = Adapter.load(kept.store.path(start.adapter), bases.load_config(start.base))
+    model, tokenizer = bases.load_base(start.base, training=True)
+    base = Frozen(model, ChatFormat(tokenizer), adapter.layout)
+    rows = tuple(Row(*pair) for pair in labelled)
+    task = Task(job, instruction_of(come_from.prompts), job, "", rows, ())
+    refined = tune(base, adapter.grid, task, rows, TuningOptions(steps=steps, bare=bare))
+    made = start
+    if refined.steps:
+        with tempfile.TemporaryDirectory(prefix="prompt2lora-") as place:
+            folder = Path(place) / "adapter"
+            Adapter(adapter.layout, refined.grid, {**adapter.provenance, "refined_from": start.adapter}).save(folder)
+            made = kept.add_version(job, folder, replace(come_from, parent=start.id, kind="refined"))
+    forms = (bare < 1) + (bare > 0)
+    return {
+        "job": job,
+        "start": start.name,
+        "version": made.name,
+        "improved": bool(refined.steps),
+        "steps": refined.steps,
+        "held_out": refined.held_out,
+        "before": refined.before[0] / forms,
+        "after": refined.after[0] / forms,
+        "seconds": round(time.monotonic() - began, 1),
+    }
+
+
+def monitor() -> Monitor:
+    """The monitor of this installation: alarms go to `alarms.jsonl`, and to the webhook PROMPT2LORA_WEBHOOK if set."""
+    return Monitor(registry(), home() / "watch", _notify)
+
+
+def _notify(alarm: Alarm) -> None:
+    line = {"job": alarm.job, "source": alarm.source, "reason": alarm.reason, "at": alarm.release.at}
+    text = json.dumps(line, ensure_ascii=False)
+    with (home() / "alarms.jsonl").open("a", encoding="utf-8") as log:
+        log.write(text + "\n")
+    url = os.environ.get("PROMPT2LORA_WEBHOOK")
+    if url:
+        request = urllib.request.Request(url, text.encode(), {"Content-Type": "application/json"})
+        with suppress(OSError):  # the release is back already; a deaf webhook must not undo that
+            urllib.request.urlopen(request, timeout=10).close()
+
+
+def replay(job: str, labelled: Sequence[tuple[str, str]]) -> Alarm | None:
+    """Ask what answers the job now the canary rows again; every wrong answer is a bad outcome of the source canary."""
+    watching = monitor()
+    watch = watching.read(job)
+    current = watching.registry.current(job)
+    if current is None or current.version is None or current.id != watch.release:
+        raise UsageError(f"what answers {job} now is not watched; begin with `prompt2lora monitor start`")
+    alarm = watching.check_files(job)
+    if alarm:
+        return alarm
+    from prompt2lora import bases
+    from prompt2lora.evaluation.bench import asked_in_full
+    from prompt2lora.evaluation.decoding import answers
+    from prompt2lora.evaluation.metrics import exact_match
+    from prompt2lora.training.packs import ChatFormat
+    from prompt2lora.weights.adapter import Adapter
+
+    version = current.version
+    prompts = watching.registry.origin(version).prompts
+    adapter = Adapter.load(watching.registry.store.path(version.adapter), bases.load_config(version.base))
+    model, tokenizer = bases.load_base(version.base)
+    asked = [asked_in_full(text, prompts) for text, _ in labelled]
+    given = answers(model, ChatFormat(tokenizer), asked, layout=adapter.layout, grid=adapter.grid)
+    for answer, (_, right) in zip(given, labelled, strict=True):
+        alarm = watching.outcome(job, current.id, "canary", 1 - exact_match(answer, right))
+        if alarm:
+            return alarm
+    return None
 
 
 def check_prompts(prompts: Sequence[str], *, generator: str | Path | None = None) -> list[dict[str, Any]]:

@@ -108,6 +108,31 @@ class Registry:
             found = select(schema.versions).where(schema.versions.c.job == self._job(connection, job).id)
             return [_version(job, row) for row in connection.execute(found.order_by(schema.versions.c.number))]
 
+    def version(self, job: str, name: str) -> Version:
+        """A job's version by its name. Raises UsageError if it has none of that name."""
+        for version in self.versions(job):
+            if version.name == name:
+                return version
+        raise UsageError(f"the job {job} has no version {name[:120]!r}; see `prompt2lora registry show --job {job}`")
+
+    def evaluation(self, version: Version) -> tuple[int, dict[str, Any]]:
+        """(id, scores) of the latest evaluation of a version. Raises UsageError if it was never measured."""
+        table = schema.evaluations
+        found = select(table.c.id, table.c.scores).where(table.c.version == version.id).order_by(table.c.id.desc())
+        with self._reading() as connection:
+            row = connection.execute(found.limit(1)).first()
+        if row is None:
+            raise UsageError(f"{version.name} was never measured; run a pilot with it")
+        return row.id, row.scores
+
+    def origin(self, version: Version) -> Origin:
+        """Where a version comes from."""
+        tables = schema.versions.join(schema.prompt_sets).join(schema.generators)
+        found = select(schema.versions, schema.prompt_sets.c.prompts.label("texts"), schema.generators.c.name)
+        with self._reading() as connection:
+            row = connection.execute(found.select_from(tables).where(schema.versions.c.id == version.id)).one()
+        return Origin(row.texts, row.generator, row.name, row.base, row.base_digest, row.seed, row.parent, row.kind)
+
     def history(self, job: str) -> list[Release]:
         """All releases of a job, oldest first."""
         with self._reading() as connection:

@@ -139,8 +139,13 @@ class PilotBench:
         return Frozen(model, ChatFormat(tokenizer), self.layout)
 
 
+def instruction_of(prompts: Sequence[str]) -> str:
+    """What all prompts open with, if they have one opening (and a blank line after it); else nothing."""
+    openings = {split(prompt)[0] for prompt in prompts if "\n\n" in prompt.strip()}
+    return openings.pop() if len(openings) == 1 else ""
+
+
 def asked_in_full(text: str, prompts: Sequence[str]) -> str:
     """A row's input under the instruction that all prompts open with, unless it stands there already."""
-    openings = {split(prompt)[0] for prompt in prompts if "\n\n" in prompt.strip()}
-    instruction = openings.pop() if len(openings) == 1 else ""
-    return text if text.startswith(instruction) else full_prompt(instruction, text)
+    instruction = instruction_of(prompts)
+    return text if text.startswith(instruction) and instruction else full_prompt(instruction, text)
