@@ -53,6 +53,11 @@ def area(clean: list[float], bad: list[float]) -> float:
     return wins / (len(bad) * len(clean))
 
 
+def middle(scores: list[float]) -> float:
+    """The median, rounded; a score without bound becomes the largest number that JSON knows."""
+    return round(min(sorted(scores)[len(scores) // 2], 1e308), 3)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tasks", type=Path, required=True)
@@ -84,10 +89,10 @@ def main() -> None:
             reference.judge(poisoned(grid, layout, kind, 1.0, seed), layout).score
             for seed, grid in enumerate(grids[REFERENCE:])
         ]
-        result[kind] = {"area": round(area(clean, bad), 4), "median_score": sorted(bad)[len(bad) // 2]}
+        result[kind] = {"area": round(area(clean, bad), 4), "median_score": middle(bad)}
     summary = {
         "reference": REFERENCE,
-        "clean": {"count": len(clean), "median_score": sorted(clean)[len(clean) // 2], "highest": max(clean)},
+        "clean": {"count": len(clean), "median_score": middle(clean), "highest": max(clean)},
         "poison": result,
         "generator": generator.provenance.get("sha256", ""),
         **origin(),
