@@ -82,7 +82,7 @@ def main() -> None:
             ]
             result[f"{kind} x{strength}"] = {
                 "area": round(area(clean, bad), 4),
-                "median_score": sorted(bad)[CLEAN // 2],
+                "median_score": middle(bad),
             }
     for kind in ("module of another layer", "not finite"):
         bad = [

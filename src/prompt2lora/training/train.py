@@ -209,7 +209,7 @@ class Run:
     def _grids(self, groups: Sequence[Tensor], alone: Sequence[bool] = ()) -> Tensor:
         """Generated weight grids; where `alone`, the shared adapter instead."""
         if alone and all(alone):
-            return self.generator.start.expand(len(groups), -1, -1, -1)
+            return self.generator.start[None]  # one adapter serves all rows
         conditions, mask = pad(groups)
         mixed = torch.autocast(self.device, dtype=torch.bfloat16) if self.device != "mps" else nullcontext()
         with mixed:
