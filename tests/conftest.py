@@ -178,7 +178,7 @@ AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
 def adapter_folder(place, mark):
-    place.mkdir()
+    place.mkdir(parents=True)
     (place / "adapter_config.json").write_text(json.dumps({"mark": mark}))
     (place / "adapter_model.safetensors").write_bytes(mark.encode() * 9)
     return place

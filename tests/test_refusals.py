@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from prompt2lora import bases, cli, files, verbs
 from prompt2lora.errors import DamagedFile, ModelNotFound, OutputError, Prompt2LoraError, PromptsError, UsageError
 from prompt2lora.evaluation import benchmark
+from prompt2lora.evaluation.benchmark import Request
 from prompt2lora.generator.conditions import Encoder
 from prompt2lora.generator.generator import Generator
 from prompt2lora.prompts import read_prompts
@@ -190,13 +191,13 @@ def test_a_result_that_could_not_be_written_is_told_before_the_judging(
 @pytest.mark.parametrize(("arms", "forms"), [([], ["full"]), (["base"], [])])
 def test_a_benchmark_of_nothing_is_refused(tasks_folder, arms, forms):
     with pytest.raises(UsageError):
-        benchmark.check_request(read_tasks([tasks_folder]), arms, forms)
+        Request(tuple(arms), tuple(forms)).check(read_tasks([tasks_folder]))
 
 
 def test_the_bare_form_alone_needs_an_instruction_to_leave_out(tmp_path):
     write_task(tmp_path, "plain", "", str.upper)
     with pytest.raises(UsageError, match="bare"):
-        benchmark.check_request(read_tasks([tmp_path]), ["base"], ["bare"])
+        Request(("base",), ("bare",)).check(read_tasks([tmp_path]))
 
 
 @pytest.mark.parametrize(

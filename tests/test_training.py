@@ -246,6 +246,20 @@ def test_with_the_shared_adapter_alone_the_prompts_change_nothing(base, encoder_
     assert torch.allclose(multi_task.grid, one, atol=1e-3), "and stands beside the generator, in float16"
 
 
+def test_the_strength_with_the_least_held_out_loss_is_kept(base, encoder_folder, tasks_folder, tmp_path):
+    stage = Stage(steps=6, tasks=3, budget=120, warmup=1, learning_rate=3e-2)
+    told = []
+    changes = {"strengths": (0.01, 1.0, 40.0), "validate_every": 9}
+    wanted = recipe(base, encoder_folder, tasks_folder, (stage,), **changes)
+    made = train(wanted, tmp_path / "run", lambda record: told.append(record) if "strength" in record else None)
+    losses = {record["strength"]: record["own_full_loss"] + record["own_bare_loss"] for record in told}
+    assert list(losses) == [0.01, 1.0, 40.0]
+    best = min(losses, key=losses.get)
+    assert made.provenance["strength"] == best
+    plain = train(recipe(base, encoder_folder, tasks_folder, (stage,), validate_every=9), tmp_path / "plain")
+    assert torch.allclose(made.head.weight, plain.head.weight * best)
+
+
 def test_the_shared_adapter_learns_at_its_own_rate(base, encoder_folder, tasks_folder, tmp_path):
     changes = []
     for shared in (1.0, 4.0):

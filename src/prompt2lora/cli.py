@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -320,7 +321,7 @@ def _print_scores(result: dict[str, Any]) -> None:
 
 
 def main() -> None:
-
+    import_module("prompt2lora.cli_plant")  # its commands join the app
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)

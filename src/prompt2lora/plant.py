@@ -228,7 +228,7 @@ def _json_lines(file: Path, needed: Sequence[str], head: str = "") -> list[Any]:
         lines = file.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise TaskFileError(f"{file}: must be readable UTF-8 text ({error}); check the path") from error
-    found = []
+    found: list[Any] = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue

@@ -66,7 +66,7 @@ def mcnemar(before: Sequence[float], after: Sequence[float]) -> float:
     better = sum(b < a for b, a in zip(before, after, strict=True))
     worse = sum(b > a for b, a in zip(before, after, strict=True))
     changed = better + worse
-    tail = sum(math.comb(changed, k) for k in range(min(better, worse) + 1)) / 2**changed
+    tail = sum(math.comb(changed, k) for k in range(min(better, worse) + 1)) / float(2**changed)
     return min(1.0, 2 * tail)
 
 
@@ -76,7 +76,7 @@ def share(holds: Sequence[bool]) -> dict[str, float]:
     p = sum(holds) / n
     middle = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return {"score": p, "low": max(0.0, middle - half), "high": min(1.0, middle + half)}
+    return {"score": p, "low": max(0.0, min(p, middle - half)), "high": min(1.0, max(p, middle + half))}
 
 
 def answer_format(answers: Sequence[str]) -> Callable[[str], bool]:

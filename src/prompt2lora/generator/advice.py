@@ -25,7 +25,9 @@ _FOREIGN = 0.3  # share of letters of another script
 
 _PERSONAL = {
     "an e-mail address": r"[\w.+-]+@[\w-]+\.[\w.]+",
-    "a telephone number": r"(?<![\w.])(?:\+\d{1,3}[ -]?)?(?:\(?\d{2,5}\)?[ -])\d{2,4}[ -]\d{3,4}(?![\w.])",
+    "a telephone number": (
+        r"(?<![\w.-])(?<!\d )(?:\+\d{1,3}[ -]?)?(?:\(?\d{2,5}\)?[ -])\d{2,4}[ -]\d{3,4}(?![\w.-])(?! \d)"
+    ),
     "a bank account": r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){3,7}\b",
     "a card number": r"\b(?:\d[ -]?){13,19}\b",
 }

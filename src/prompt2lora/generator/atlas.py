@@ -65,7 +65,8 @@ class Atlas(NamedTuple):
             inside = ((points - centre) @ axes[:directions].T / scale).square().mean(-1)
             outside = (points - centre).square().sum(-1) - ((points - centre) @ axes[:directions].T).square().sum(-1)
             usual = values[directions:].square().sum() / len(self.names)
-            return (inside + outside / usual.clamp_min(1e-9)).sqrt()
+            total: Tensor = inside + outside / usual.clamp_min(1e-9)
+            return total.sqrt()
 
         return float(far(condition[None])[0] / far(self.means).median())
 

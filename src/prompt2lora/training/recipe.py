@@ -67,6 +67,8 @@ class Recipe:
     synthetic   number of synthetic tasks to train on beside those of the folder
     prompts     most prompts in a condition (the number is drawn anew for every adapter)
     known       training inputs per task that are encoded as possible prompts
+    strengths   factors to try on the finished decoder's output; the one with the least loss on the held-out training
+                tasks, full and bare together, is kept (below 1 where it has learned more than it can carry over)
     start       a generator folder to go on from, instead of new weights
     """
 
@@ -87,6 +89,7 @@ class Recipe:
     log_every: int = 10
     validate_every: int = 100
     save_every: int = 50
+    strengths: tuple[float, ...] = (1.0,)
     start: str = ""
 
     def __post_init__(self) -> None:
@@ -94,6 +97,10 @@ class Recipe:
         for key in ("tasks", "teachers", "base", "encoder", "start"):
             _require(isinstance(getattr(self, key), str), f"{key} must be a text")
         _require(type(self.seed) is int, "seed must be a whole number")
+        sound = (
+            isinstance(self.strengths, tuple) and self.strengths and all(strength > 0 for strength in self.strengths)
+        )
+        _require(bool(sound), "strengths must be a list of numbers above 0")
         _require(isinstance(self.canonical, bool), "canonical must be true or false")
         _require(isinstance(self.generator, dict), "generator must be a table")
         known = isinstance(self.targets, tuple) and self.targets and set(self.targets) <= set(TARGETS)
@@ -135,8 +142,9 @@ def read_recipe(file: Path, **changes: Any) -> Recipe:
     for stage in stages:
         _refuse_unknown(file, stage, Stage)
     try:
-        if isinstance(data.get("targets"), list):
-            data["targets"] = tuple(data["targets"])
+        for key in ("targets", "strengths"):
+            if isinstance(data.get(key), list):
+                data[key] = tuple(data[key])
         recipe = Recipe(**{**data, "stages": tuple(Stage(**stage) for stage in stages), **changes})
     except (TypeError, UsageError) as error:
         raise UsageError(f"{file}: {error}; see the recipes in recipes/") from error

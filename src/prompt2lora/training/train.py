@@ -220,15 +220,15 @@ class Run:
         return grid
 
     @torch.no_grad()
-    def validate(self) -> dict[str, float]:
-        """Loss and exact match on the held-out training tasks, by arm; see _ARMS."""
+    def validate(self, arms: Sequence[str] = _ARMS) -> dict[str, float]:
+        """Loss and exact match on the held-out training tasks, by arm."""
         model, chat = self.base
         self.generator.eval()
         result: dict[str, list[float]] = {}
         tasks = self.validation
         own = [self.prompts.usual(task, _VALIDATION_PROMPTS) for task in tasks]
         wrong = [*own[len(own) // 2 :], *own[: len(own) // 2]]
-        for arm in _ARMS:
+        for arm in arms:
             kind, form = arm.split("_")
             groups = wrong if kind == "wrong" else own
             for at in range(0, len(tasks), 8):
@@ -308,7 +308,27 @@ class Run:
         if "own_bare" in record or self.step == self.recipe.steps:
             draw_curves(file, self.folder / "curves.png")
 
+    @torch.no_grad()
+    def _strength(self) -> float:
+        """Scale the decoder's output by what serves the held-out training tasks best; returns the factor."""
+        strengths = self.recipe.strengths
+        if len(strengths) == 1 or not self.validation:
+            best = strengths[0]
+        else:
+            losses = {}
+            head = self.generator.head.weight.clone()
+            for strength in strengths:
+                self.generator.head.weight.copy_(head * strength)
+                found = self.validate(("own_full", "own_bare"))
+                losses[strength] = found["own_full_loss"] + found["own_bare_loss"]
+                self.report({"strength": strength, **found})
+            self.generator.head.weight.copy_(head)
+            best = min(losses, key=lambda strength: losses[strength])
+        self.generator.head.weight.mul_(best)
+        return best
+
     def _finish(self) -> Generator:
+        strength = self._strength()
         generator = self.generator.eval().requires_grad_(False).cpu()
         earlier = generator.provenance
         generator.provenance = {
@@ -317,6 +337,7 @@ class Run:
             "fit_tasks": len(self.fit),
             "validation_tasks": [task.name for task in self.validation],
             "steps": self.step,
+            "strength": strength,
             "hours": round(self.seconds / 3600, 2),
             "versions": versions(),
             **({"start": earlier} if earlier else {}),
