@@ -79,9 +79,9 @@ def main() -> None:
                 faults.append({"kill": kill, "fault": wrong})
         registry = Registry.open(home)
         versions, releases = len(registry.versions("job")), len(registry.history("job"))
-    result = {"kills": KILLS, "faults": faults, "versions": versions, "releases": releases, **origin()}
+    result = {"kills": KILLS, "faults": faults, "registered": versions, "releases": releases, **origin()}
     write_json(out, result)
-    print({key: result[key] for key in ("kills", "faults", "versions", "releases")})
+    print({key: result[key] for key in ("kills", "faults", "registered", "releases")})
 
 
 if __name__ == "__main__":

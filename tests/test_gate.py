@@ -42,7 +42,7 @@ def test_a_measurement_that_is_missing_never_passes(group, key, value):
         ("format", "low", 0.89),
         ("conditioning", "low", 0.0),
         ("bias", "high", 0.21),
-        ("health", "score", 4.1),
+        ("health", "score", 1.6),
         ("prompts", "distance", 3.1),
         ("probe", "change", 0.0),
         ("signature", "sound", False),

@@ -45,7 +45,7 @@ class Policy:
     least_format_share: float = 0.9
     least_own_over_wrong: float = 0.0
     most_bias: float = 0.2
-    most_health_score: float = 4.0
+    most_health_score: float = 1.5
     most_prompt_distance: float = 3.0
     least_logit_change: float = 1e-3
     signed: bool = True
