@@ -77,8 +77,8 @@ def load_base(name: str, *, dtype: Any = None, device: str | None = None, traini
     from prompt2lora.weights.adapted import frozen
 
     device = device or default_device()
-    attention = "eager" if training and device == "cpu" else "sdpa"
-    model = _load(AutoModelForCausalLM, name, dtype=dtype or torch.bfloat16, attn_implementation=attention)
+    attention = {"attn_implementation": "eager"} if training and device == "cpu" else {}
+    model = _load(AutoModelForCausalLM, name, dtype=dtype or torch.bfloat16, **attention)
     return frozen(model).to(device), load_tokenizer(name)
 
 

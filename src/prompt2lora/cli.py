@@ -67,12 +67,12 @@ def generate(
 
     texts = read_prompts(prompts, instruction)
     check_new(out)
-    with _Working("making the adapter"):
+    with Working("making the adapter"):
         from prompt2lora import verbs
 
         made = verbs.generate(texts, out, generator=generator, base=base)
     if as_json:
-        _print_json(made.to_dict())
+        print_json(made.to_dict())
     else:
         steps = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in made.seconds.items())
         print(f"{made.adapter}: {made.parameters:,} parameters from {made.prompts} prompts ({steps})")
@@ -93,12 +93,12 @@ def ask(
             text = sys.stdin.read()
         except UnicodeDecodeError as error:
             raise UsageError("standard input must be UTF-8 text and is not; save it as UTF-8") from error
-    with _Working("answering"):
+    with Working("answering"):
         from prompt2lora import verbs
 
         answer = verbs.ask(adapter, text, base=base, longest=longest)
     if as_json:
-        _print_json({"answer": answer, "adapter": str(adapter) if adapter else None})
+        print_json({"answer": answer, "adapter": str(adapter) if adapter else None})
     else:
         print(answer)
 
@@ -130,7 +130,7 @@ def benchmark(
 
     tasks = [*tasks, *(more or [])]
     read_tasks(tasks, split=split)  # a broken file is told before anything heavy is loaded
-    with _Working("judging") as show:
+    with Working("judging") as show:
         from prompt2lora import verbs
 
         result = verbs.benchmark(
@@ -150,7 +150,7 @@ def benchmark(
             report=show,
         )
     if as_json:
-        _print_json(result)
+        print_json(result)
     else:
         _print_scores(result)
 
@@ -170,7 +170,7 @@ def collect(
     as_json: Json = False,
 ) -> None:
     """Train a teacher LoRA for every task of split train (resumable)."""
-    with _Working("training teachers") as show:
+    with Working("training teachers") as show:
         from prompt2lora import verbs
         from prompt2lora.bases import DEFAULT_BASE
         from prompt2lora.training.teachers import TeacherOptions
@@ -181,7 +181,7 @@ def collect(
         )
     learned = sum(record["learned"] for record in manifest)
     if as_json:
-        _print_json({"teachers": manifest, "learned": learned})
+        print_json({"teachers": manifest, "learned": learned})
     else:
         print(f"{out}: {len(manifest)} teachers, {learned} learned")
 
@@ -195,12 +195,12 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Rank collected teachers on held-out training tasks, for the arm best-teacher (resumable)."""
-    with _Working("comparing teachers") as show:
+    with Working("comparing teachers") as show:
         from prompt2lora import verbs
 
         best = verbs.compare(teachers, [*tasks, *(more or [])], validation=validation, report=show)
     if as_json:
-        _print_json({"best": best})
+        print_json({"best": best})
     else:
         print(f"{teachers}: {best} is the best")
 
@@ -215,12 +215,12 @@ def train(
     from prompt2lora.training.recipe import read_recipe
 
     wanted = read_recipe(recipe)
-    with _Working("training") as show:
+    with Working("training") as show:
         from prompt2lora import verbs
 
         made = verbs.train(wanted, out, report=show)
     if as_json:
-        _print_json({"generator": str(out / "generator"), "provenance": made.provenance})
+        print_json({"generator": str(out / "generator"), "provenance": made.provenance})
     else:
         print(f"{out / 'generator'}: {made.trained_parameters:,} parameters, {made.provenance['steps']} steps")
 
@@ -234,12 +234,12 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Turn result files of the benchmark into a page with tables and plots."""
-    with _Working("writing"):
+    with Working("writing"):
         from prompt2lora import verbs
 
         written = verbs.report(results, out)
     if as_json:
-        _print_json({"written": [str(file) for file in written]})
+        print_json({"written": [str(file) for file in written]})
     else:
         print(f"{out} and {len(written) - 1} pictures")
 
@@ -247,12 +247,12 @@ def report(
 @app.command()
 def doctor(generator: GeneratorOption = None, as_json: Json = False) -> None:
     """Check base, encoder, generator, versions and memory, and say what to do."""
-    with _Working("looking"):
+    with Working("looking"):
         from prompt2lora import verbs
 
         found = verbs.doctor(generator)
     if as_json:
-        _print_json({"checks": found})
+        print_json({"checks": found})
     else:
         for check in found:
             print(f"{'ok ' if check['state'] == 'good' else 'BAD'}  {check['check']:<10} {check['found']}")
@@ -260,7 +260,7 @@ def doctor(generator: GeneratorOption = None, as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-class _Working:
+class Working:
     """What is being done, on stderr: a bar in a terminal, plain lines elsewhere.
 
     Gives a function that shows a record; `done` and `of` in it, if there, move the bar.
@@ -302,7 +302,7 @@ def _line(record: dict[str, Any]) -> str:
     return "  ".join(f"{key} {value}" for key, value in shown.items())
 
 
-def _print_json(value: Any) -> None:
+def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from prompt2lora.cli import BaseOption, GeneratorOption, Json, _print_json, _Working, app
+from prompt2lora.cli import BaseOption, GeneratorOption, Json, Working, app, print_json
 from prompt2lora.errors import DamagedFile, UsageError
 
 registry_app = typer.Typer(help="Which version of a job answers, and how it came to that.")
@@ -47,7 +47,7 @@ def pilot(
     from prompt2lora.prompts import read_prompts
 
     given = read_prompts(prompts, instruction)
-    with _Working("pilot"):
+    with Working("pilot"):
         found = plant.pilot(
             job,
             given,
@@ -61,7 +61,7 @@ def pilot(
             base=base,
         )
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     _print_checks(found["checks"])
     print(f"{found['version']}: {found['verdict']}; released: {found['release'] or 'no'}")
@@ -80,7 +80,7 @@ def gate(
 
     found = plant.gate(job, version, policy)
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
         _print_checks(found["checks"])
         print(f"{version}: {found['verdict']}")
@@ -95,10 +95,10 @@ def check_prompts(
     from prompt2lora.prompts import read_prompts
 
     given = read_prompts(prompts, instruction)
-    with _Working("reading"):
+    with Working("reading"):
         found = plant.check_prompts(given, generator=generator)
     if as_json:
-        _print_json({"prompts": len(given), "findings": found})
+        print_json({"prompts": len(given), "findings": found})
         return
     for finding in found:
         which = ", ".join(str(i + 1) for i in finding["prompts"][:8])
@@ -117,10 +117,10 @@ def explain(
     from prompt2lora.prompts import read_prompts
 
     given = read_prompts(prompts, instruction)
-    with _Working("explaining"):
+    with Working("explaining"):
         found = plant.explain(given, generator=generator)
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     print(f"Distance from the training tasks: {found['distance']:.2f} (1 is usual, above 2 is far)")
     print("Nearest training tasks:")
@@ -147,10 +147,10 @@ def refine(
     from prompt2lora import plant
 
     labelled = plant.read_labelled(rows)
-    with _Working("refining"):
+    with Working("refining"):
         found = plant.refine(job, labelled, version=version, steps=steps, bare=bare)
     if as_json:
-        _print_json(found)
+        print_json(found)
     elif found["improved"]:
         print(f"{found['version']}: from {found['start']} in {found['seconds']:.0f} s, {found['steps']} steps")
         print(f"exact match on {found['held_out']} held-out rows: {found['before']:.2f} -> {found['after']:.2f}")
@@ -170,7 +170,7 @@ def start_watch(
 
     watch = plant.monitor().watch(job, _rates(promised), alpha)
     if as_json:
-        _print_json({"job": job, "release": watch.release, "promised": watch.promised})
+        print_json({"job": job, "release": watch.release, "promised": watch.promised})
     else:
         print(f"{job}: release {watch.release} is watched for {', '.join(watch.promised)}")
 
@@ -199,7 +199,7 @@ def replay(
     from prompt2lora import plant
 
     labelled = plant.read_labelled(rows)
-    with _Working("replaying"):
+    with Working("replaying"):
         alarm = plant.replay(job, labelled)
     _tell_alarm(alarm, as_json)
 
@@ -215,7 +215,7 @@ def watch_status(job: Job, as_json: Json = False) -> None:
         for source, process in watch.processes.items()
     }
     if as_json:
-        _print_json({"job": job, "release": watch.release, "sources": found})
+        print_json({"job": job, "release": watch.release, "sources": found})
     else:
         for source, state in found.items():
             limit = len(found) / watch.alpha
@@ -234,7 +234,7 @@ def list_jobs(as_json: Json = False) -> None:
         answers = current.version.name if current and current.version else "base"
         found.append({"job": job, "answers": answers, "versions": len(registry.versions(job))})
     if as_json:
-        _print_json({"jobs": found})
+        print_json({"jobs": found})
     else:
         for row in found:
             print(f"{row['job']:<30} {row['answers']:<40} {row['versions']} versions")
@@ -253,7 +253,7 @@ def show_job(job: Job, as_json: Json = False) -> None:
     ]
     answers = current.version.name if current and current.version else "base"
     if as_json:
-        _print_json({"job": job, "answers": answers, "versions": found})
+        print_json({"job": job, "answers": answers, "versions": found})
     else:
         for row in found:
             mark, verdict = "*" if row["name"] == answers else " ", row["verdict"] or "not judged"
@@ -267,7 +267,7 @@ def show_history(job: Job, as_json: Json = False) -> None:
 
     found = [_release(release) for release in plant.registry().history(job)]
     if as_json:
-        _print_json({"job": job, "releases": found})
+        print_json({"job": job, "releases": found})
     else:
         for row in found:
             print(f"{row['at']}  {row['action']:<9} {row['version'] or 'base':<40} {row['actor']}: {row['reason']}")
@@ -319,7 +319,7 @@ def verify(as_json: Json = False) -> None:
                 damaged.append({"version": version.name, "fault": str(error)})
     count = sum(len(registry.versions(job)) for job in registry.jobs())
     if as_json:
-        _print_json({"versions": count, "damaged": damaged})
+        print_json({"versions": count, "damaged": damaged})
     else:
         for row in damaged:
             print(f"BAD  {row['version']}: {row['fault']}")
@@ -335,7 +335,7 @@ def verify_audit(as_json: Json = False) -> None:
 
     count = plant.registry().verify_audit()
     if as_json:
-        _print_json({"lines": count, "sound": True})
+        print_json({"lines": count, "sound": True})
     else:
         print(f"{count} lines, all as they were written")
 
@@ -354,7 +354,7 @@ def export_audit(out: Annotated[Path, typer.Option(help="File to write (JSONL)."
     lines = [json.dumps(asdict(line), ensure_ascii=False) for line in registry.audit_lines()]
     write_text(out, "".join(f"{line}\n" for line in lines))
     if as_json:
-        _print_json({"lines": len(lines), "public_key": registry.store.signer.public})
+        print_json({"lines": len(lines), "public_key": registry.store.signer.public})
     else:
         print(f"{out}: {len(lines)} lines; public key {registry.store.signer.public}")
 
@@ -365,14 +365,14 @@ def _release(release: Any) -> dict[str, Any]:
 
 def _tell(release: Any, as_json: bool) -> None:
     if as_json:
-        _print_json(_release(release))
+        print_json(_release(release))
     else:
         print(f"{release.job} is answered by {release.version.name if release.version else 'the base'} from now on")
 
 
 def _tell_alarm(alarm: Any, as_json: bool) -> None:
     if as_json:
-        _print_json({"alarm": {**alarm._asdict(), "release": _release(alarm.release)} if alarm else None})
+        print_json({"alarm": {**alarm._asdict(), "release": _release(alarm.release)} if alarm else None})
     elif alarm:
         print(f"ALARM {alarm.job}: {alarm.reason}")
         _tell(alarm.release, as_json)

@@ -10,8 +10,10 @@ import json
 import os
 import shutil
 import tempfile
+import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +49,24 @@ def new_folder(folder: Path) -> Iterator[Path]:
         for parent in made:
             with suppress(OSError):
                 parent.rmdir()
+
+
+def read_toml(file: Path, what: str) -> dict[str, Any]:
+    """A TOML file that is `what`. Raises UsageError if it cannot be read as one."""
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{file}: {what} must be readable TOML ({error}); check the path") from error
+
+
+def refuse_unknown(file: Path, data: Mapping[str, Any], kind: type) -> None:
+    """Raises UsageError for a key that is no field of the dataclass `kind`."""
+    known = {item.name for item in fields(kind)}
+    for key in data:
+        if key not in known:
+            raise UsageError(
+                f"{file}: unknown key {key!r}; {kind.__name__.lower()} keys are {', '.join(sorted(known))}"
+            )
 
 
 def check_new(folder: Path) -> None:

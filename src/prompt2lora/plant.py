@@ -13,9 +13,9 @@ import time
 import urllib.request
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prompt2lora.custody.gate import Policy, judge, read_policy
 from prompt2lora.custody.monitor import Alarm, Monitor
@@ -26,6 +26,12 @@ from prompt2lora.custody.registry import Registry
 from prompt2lora.errors import TaskFileError, UsageError
 from prompt2lora.files import write_json, write_text
 from prompt2lora.home import home
+from prompt2lora.training.tasks import read_records
+
+if TYPE_CHECKING:
+    from prompt2lora.evaluation.bench import PilotBench
+
+_QUESTION = ("context", "question", "choices", "groups", "stereotyped")  # what a bias check needs of a line
 
 
 def registry() -> Registry:
@@ -50,13 +56,9 @@ def pilot(
     texts(language)
     labelled = read_labelled(inspection) if inspection else []
     rules = read_policy(policy) if policy else Policy()
+    questions = _rows(bias, read_records(bias), _QUESTION) if bias else []
     kept = registry()
-    from prompt2lora.evaluation.bench import PilotBench
-    from prompt2lora.verbs import Workshop
-
-    workshop = Workshop(generator, base)
-    questions = _json_lines(bias, ("context", "question", "choices", "groups", "stereotyped")) if bias else []
-    bench = PilotBench(workshop.generator, workshop.encoder, workshop.layout, questions)
+    bench = _bench(generator, base, questions)
     with tempfile.TemporaryDirectory(prefix="prompt2lora-") as place:
         found = run_pilot(
             job,
@@ -69,12 +71,21 @@ def pilot(
             approve=approve,
             prices=prices or Prices(),
         )
-    found.training_hours = workshop.generator.provenance.get("hours")
+    found.training_hours = bench.generator.provenance.get("hours")
     folder = home() / "pilots" / found.version
     result = {**found.to_dict(), "report": str(folder / "report.html")}
     write_json(folder / "pilot.json", result)
     write_text(folder / "report.html", pilot_page(found, language))
     return result
+
+
+def _bench(generator: str | Path | None, base: str | None = None, questions: Sequence[Any] = ()) -> PilotBench:
+    """The mathematics, loaded only now."""
+    from prompt2lora.evaluation.bench import PilotBench
+    from prompt2lora.verbs import Workshop
+
+    workshop = Workshop(generator, base)
+    return PilotBench(workshop.generator, workshop.encoder, workshop.layout, questions)
 
 
 def gate(job: str, version: str, policy: Path | None = None) -> dict[str, Any]:
@@ -84,9 +95,8 @@ def gate(job: str, version: str, policy: Path | None = None) -> dict[str, Any]:
     rules = read_policy(policy) if policy else Policy()
     number, evaluation = kept.evaluation(chosen)
     verdict = judge(evaluation["numbers"], rules)
-    checks = [check._asdict() for check in verdict.checks]
-    kept.add_verdict(chosen, number, verdict.result, checks, asdict(rules))
-    return {"version": version, "verdict": verdict.result, "policy": rules.digest, "checks": checks}
+    kept.add_verdict(chosen, number, verdict, rules)
+    return {"version": version, "verdict": verdict.result, "policy": rules.digest, "checks": verdict.reasons}
 
 
 def refine(
@@ -100,7 +110,6 @@ def refine(
     start = kept.version(job, version) if version else known[-1]
     from prompt2lora import bases
     from prompt2lora.evaluation.bench import instruction_of
-    from prompt2lora.training.packs import ChatFormat
     from prompt2lora.training.tasks import Row, Task
     from prompt2lora.training.tuning import Frozen, TuningOptions
     from prompt2lora.training.tuning import refine as tune
@@ -109,8 +118,7 @@ def refine(
     began = time.monotonic()
     come_from = kept.origin(start)
     adapter = Adapter.load(kept.store.path(start.adapter), bases.load_config(start.base))
-    model, tokenizer = bases.load_base(start.base, training=True)
-    base = Frozen(model, ChatFormat(tokenizer), adapter.layout)
+    base = Frozen.load(adapter.layout, training=True)
     rows = tuple(Row(*pair) for pair in labelled)
     task = Task(job, instruction_of(come_from.prompts), job, "", rows, ())
     refined = tune(base, adapter.grid, task, rows, TuningOptions(steps=steps, bare=bare))
@@ -165,15 +173,15 @@ def replay(job: str, labelled: Sequence[tuple[str, str]]) -> Alarm | None:
     from prompt2lora.evaluation.bench import asked_in_full
     from prompt2lora.evaluation.decoding import answers
     from prompt2lora.evaluation.metrics import exact_match
-    from prompt2lora.training.packs import ChatFormat
+    from prompt2lora.training.tuning import Frozen
     from prompt2lora.weights.adapter import Adapter
 
     version = current.version
     prompts = watching.registry.origin(version).prompts
     adapter = Adapter.load(watching.registry.store.path(version.adapter), bases.load_config(version.base))
-    model, tokenizer = bases.load_base(version.base)
+    base = Frozen.load(adapter.layout)
     asked = [asked_in_full(text, prompts) for text, _ in labelled]
-    given = answers(model, ChatFormat(tokenizer), asked, layout=adapter.layout, grid=adapter.grid)
+    given = answers(base.model, base.chat, asked, layout=base.layout, grid=adapter.grid)
     for answer, (_, right) in zip(given, labelled, strict=True):
         alarm = watching.outcome(job, current.id, "canary", 1 - exact_match(answer, right))
         if alarm:
@@ -183,24 +191,16 @@ def replay(job: str, labelled: Sequence[tuple[str, str]]) -> Alarm | None:
 
 def check_prompts(prompts: Sequence[str], *, generator: str | Path | None = None) -> list[dict[str, Any]]:
     """Advice on prompts; see `prompt2lora.generator.advice`."""
-    from prompt2lora.evaluation.bench import PilotBench
-    from prompt2lora.verbs import Workshop
-
-    workshop = Workshop(generator)
-    return PilotBench(workshop.generator, workshop.encoder, workshop.layout).advise(prompts)
+    return _bench(generator).advise(prompts)
 
 
 def explain(prompts: Sequence[str], *, generator: str | Path | None = None) -> dict[str, Any]:
     """Nearest training tasks, influence of every prompt, and the modules that differ most from what every job gets."""
-    import torch
-
     from prompt2lora.generator.explanation import changes, influences
-    from prompt2lora.generator.generator import SetPooling
-    from prompt2lora.verbs import Workshop
 
-    made = Workshop(generator)
+    made = _bench(generator)
     conditions = made.encoder.conditions(prompts)
-    condition = SetPooling.mean(conditions[None], torch.ones(1, len(conditions), dtype=torch.bool))[0]
+    condition = conditions.mean(0)
     grid = made.generator.generate(conditions)
     moved = changes(grid, made.generator.start.detach(), made.layout)
     names = [target.name for target in made.layout.targets]
@@ -218,29 +218,18 @@ def read_labelled(file: Path) -> list[tuple[str, str]]:
 
     Raises TaskFileError that names the line.
     """
-    rows = _json_lines(file, ("input", "output"), head="task")
+    records = read_records(file)
+    if records and "task" in records[0][1]:
+        records = records[1:]  # a task file's description
+    rows = _rows(file, records, ("input", "output"))
     return [(row["input"], row["output"]) for row in rows if row.get("part", "test") == "test"]
 
 
-def _json_lines(file: Path, needed: Sequence[str], head: str = "") -> list[Any]:
-    """The objects of a JSONL file; a first line that has the key `head` is passed over."""
-    try:
-        lines = file.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise TaskFileError(f"{file}: must be readable UTF-8 text ({error}); check the path") from error
-    found: list[Any] = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise TaskFileError(f"{file}:{number}: every line must be JSON ({error}); mend the line") from error
-        if head and isinstance(row, dict) and head in row and not found:
-            continue
-        if not isinstance(row, dict) or any(key not in row for key in needed):
+def _rows(file: Path, records: Sequence[tuple[int, dict[str, Any]]], needed: Sequence[str]) -> list[dict[str, Any]]:
+    """The objects of a file's records, each of which has the keys `needed`; at least one."""
+    for number, row in records:
+        if any(key not in row for key in needed):
             raise TaskFileError(f"{file}:{number}: a line needs {', '.join(needed)}; mend the line")
-        found.append(row)
-    if not found:
+    if not records:
         raise UsageError(f"{file}: no row found; write one JSON object a line with {', '.join(needed)}")
-    return found
+    return [row for _, row in records]

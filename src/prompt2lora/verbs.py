@@ -1,4 +1,4 @@
-"""The five verbs as Python functions: generate, benchmark, collect, train, ask; and doctor.
+"""The verbs as Python functions: generate, benchmark, report, collect, compare, train, ask; and doctor.
 
 The only place, beside the command line, where real parts are joined. Every function checks all of its
 request before it writes anything.
@@ -130,9 +130,8 @@ def benchmark(
     layout = fitting_layout(made, base)
     shared = _rival_adapter(multi_task, layout) if multi_task else None
     taught = teaching.Teachers(Path(teachers), layout) if teachers else None
-    model, tokenizer = bases.load_base(layout.base_model)
     bench = Workbench(
-        base=Frozen(model, ChatFormat(tokenizer), layout),
+        base=Frozen.load(layout),
         encoder=cached_encoder(made.config.encoder),
         generator=made,
         tasks=chosen,
@@ -204,14 +203,10 @@ def compare(
 ) -> str:
     """Rank collected teachers on the held-out training tasks (the share `validation`); returns the best one's name."""
     folder = Path(teachers)
-    options = teaching.read_options(folder)
-    layout = LoraLayout.from_config(
-        bases.load_config(options.base), base_model=options.base, rank=options.rank, targets=options.targets
-    )
+    layout = teaching.read_options(folder).layout()
     collected = teaching.Teachers(folder, layout)
     _, held_out = split_families(read_tasks([Path(task) for task in tasks], split="train"), validation)
-    model, tokenizer = bases.load_base(options.base)
-    return teaching.compare(Frozen(model, ChatFormat(tokenizer), layout), collected, held_out, report)
+    return teaching.compare(Frozen.load(layout), collected, held_out, report)
 
 
 def train(recipe: str | Path | Recipe, out: str | Path, *, report: Report = silent) -> Generator:

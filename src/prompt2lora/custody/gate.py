@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from prompt2lora.errors import UsageError
+from prompt2lora.files import read_toml, refuse_unknown
 
 PASS, FAIL, UNKNOWN = "pass", "fail", "not enough evidence"
 
@@ -74,6 +74,11 @@ class Verdict(NamedTuple):
     result: str
     checks: tuple[Check, ...]
 
+    @property
+    def reasons(self) -> list[dict[str, Any]]:
+        """The checks, JSON-ready."""
+        return [check._asdict() for check in self.checks]
+
 
 # metric -> (where its value lies among the measurements, which bound of the policy, whether more is better)
 _CHECKS: dict[str, tuple[str, str, bool]] = {
@@ -89,7 +94,6 @@ _CHECKS: dict[str, tuple[str, str, bool]] = {
     "change of the logits": ("probe.change", "least_logit_change", True),
     "signature": ("signature.sound", "signed", True),
 }
-NEEDS_LABELS = ("gain over the base", "p value of the gain", "own over wrong prompts")
 
 
 def judge(measured: Mapping[str, Any], policy: Policy) -> Verdict:
@@ -125,14 +129,9 @@ def _value(measured: Mapping[str, Any], place: str) -> float | None:
 
 def read_policy(file: Path) -> Policy:
     """Read a policy. Raises UsageError that names the file and the unknown or wrong key."""
-    try:
-        data = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{file}: a policy must be readable TOML ({error}); check the path") from error
-    known = {field.name for field in fields(Policy)}
+    data = read_toml(file, "a policy")
+    refuse_unknown(file, data, Policy)
     for key, value in data.items():
-        if key not in known:
-            raise UsageError(f"{file}: unknown key {key!r}; a policy knows {', '.join(sorted(known))}")
         if not isinstance(value, bool if key == "signed" else (int, float)):
             raise UsageError(f"{file}: {key} must be a number, not {value!r}; mend it (nan leaves the check out)")
     return Policy(**data)

@@ -108,10 +108,7 @@ class Monitor:
     def check_files(self, job: str) -> Alarm | None:
         """Take the release back if its stored files are not what was signed."""
         current = self.registry.current(job)
-        try:
-            if current and current.version:
-                self.registry.store.verify(current.version.adapter)
-        except DamagedFile:
+        if current and current.version and not self.registry.store.is_sound(current.version.adapter):
             return self.hard(job, "altered files")
         return None
 

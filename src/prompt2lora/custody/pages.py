@@ -12,11 +12,12 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
+from prompt2lora.custody.gate import FAIL, PASS, UNKNOWN
 from prompt2lora.custody.pilot import Pilot
 from prompt2lora.errors import UsageError
 
 _HERE = Path(__file__).parent
-_MARKS = {"pass": "pass", "fail": "fail", "not enough evidence": "unknown"}
+_MARKS = {PASS: "pass", FAIL: "fail", UNKNOWN: "unknown"}
 _COLOURS = {"base": "#999999", "generated": "#0a6ebd", "wrong": "#d9a441"}
 
 
@@ -54,7 +55,7 @@ def pilot_page(pilot: Pilot, language: str) -> str:
 def _gain(pilot: Pilot) -> dict[str, Any] | None:
     if "gain" not in pilot.scores:
         return None
-    gain, rows = pilot.scores["gain"], pilot.labelled
+    gain, rows = pilot.scores["gain"], len(pilot.rows)
     right = {name: round(rows * pilot.scores[name]["score"]) for name in ("base", "generated")}
     return {**right, "rows": rows, "low": f"{100 * gain['low']:.0f}", "high": f"{100 * gain['high']:.0f}"}
 

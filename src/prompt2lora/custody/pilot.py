@@ -7,13 +7,12 @@ so, promote. It reaches the mathematics through the protocol `Bench` alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from prompt2lora.custody.gate import PASS, UNKNOWN, Policy, Verdict, judge
 from prompt2lora.custody.registry import Origin, Registry
-from prompt2lora.errors import DamagedFile
 
 
 class Inspected(NamedTuple):
@@ -58,7 +57,6 @@ class Prices:
     currency: str = "EUR"
     watts: float = 60.0
     per_kilowatt_hour: float = 0.30
-    per_engineer_hour: float = 60.0
     jobs: int = 100  # over which the generator's training is spread
 
 
@@ -80,11 +78,14 @@ class Pilot:
     scores: dict[str, dict[str, float]]
     rows: list[Inspected]
     seconds: dict[str, float]
-    labelled: int
     prices: Prices
     training_hours: float | None = None
     tuning_seconds: float | None = None
-    unknown: list[str] = field(default_factory=list)
+
+    @property
+    def unknown(self) -> list[str]:
+        """What could not be measured."""
+        return [check.metric for check in self.verdict.checks if check.result == UNKNOWN]
 
     @property
     def recommendation(self) -> str:
@@ -106,10 +107,16 @@ class Pilot:
 
     def to_dict(self) -> dict[str, Any]:
         data = {key: value for key, value in asdict(self).items() if key not in ("verdict", "rows")}
-        checks = [check._asdict() for check in self.verdict.checks]
-        rows = [row._asdict() for row in self.rows]
-        found = {"recommendation": self.recommendation, "costs": self.costs, "checks": checks, "rows": rows}
-        return {**data, "verdict": self.verdict.result, **found}
+        return {
+            **data,
+            "verdict": self.verdict.result,
+            "checks": self.verdict.reasons,
+            "unknown": self.unknown,
+            "labelled": len(self.rows),
+            "rows": [row._asdict() for row in self.rows],
+            "recommendation": self.recommendation,
+            "costs": self.costs,
+        }
 
 
 def run(
@@ -134,12 +141,10 @@ def run(
     made = bench.make(prompts, place / "adapter")
     version = registry.add_version(job, made.folder, made.origin)
     measured = bench.measure(registry.store.path(version.adapter), prompts, labelled)
-    numbers = {**measured.numbers, "signature": {"sound": _sound(registry, version.adapter)}}
+    numbers = {**measured.numbers, "signature": {"sound": registry.store.is_sound(version.adapter)}}
     evaluation = registry.add_evaluation(version, {"numbers": numbers, "scores": measured.scores})
     verdict = judge(numbers, policy)
-    registry.add_verdict(
-        version, evaluation, verdict.result, [check._asdict() for check in verdict.checks], asdict(policy)
-    )
+    registry.add_verdict(version, evaluation, verdict, policy)
     released = None
     if approve and verdict.result == PASS:
         released = registry.promote(job, version, "pilot passed", expected=seen.id if seen else None).version
@@ -155,15 +160,5 @@ def run(
         scores=measured.scores,
         rows=list(measured.rows),
         seconds=made.seconds,
-        labelled=len(labelled),
         prices=prices,
-        unknown=[check.metric for check in verdict.checks if check.result == UNKNOWN],
     )
-
-
-def _sound(registry: Registry, digest: str) -> bool:
-    try:
-        registry.store.verify(digest)
-    except DamagedFile:
-        return False
-    return True

@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,9 +22,10 @@ from sqlalchemy.exc import OperationalError
 
 from prompt2lora.custody import audit, schema
 from prompt2lora.custody.database import open_database, writing
+from prompt2lora.custody.gate import Policy, Verdict
 from prompt2lora.custody.keys import Signer
 from prompt2lora.custody.store import Store
-from prompt2lora.errors import Conflict, DamagedFile, OutputError, UsageError
+from prompt2lora.errors import Conflict, OutputError, UsageError
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,79}")
 PROMOTE, ROLLBACK = "promote", "rollback"
@@ -199,23 +200,20 @@ class Registry:
             self._tell(connection, "evaluate", version.name, {"evaluation": number})
         return int(number)
 
-    def add_verdict(
-        self, version: Version, evaluation: int, verdict: str, reasons: list[dict[str, Any]], policy: dict[str, Any]
-    ) -> None:
-        digest = hashlib.sha256(json.dumps(policy, sort_keys=True).encode()).hexdigest()
+    def add_verdict(self, version: Version, evaluation: int, verdict: Verdict, policy: Policy) -> None:
         with self._writing() as connection:
             connection.execute(
                 insert(schema.verdicts).values(
                     version=version.id,
                     evaluation=evaluation,
-                    verdict=verdict,
-                    reasons=reasons,
-                    policy=policy,
-                    policy_digest=digest,
+                    verdict=verdict.result,
+                    reasons=verdict.reasons,
+                    policy=asdict(policy),
+                    policy_digest=policy.digest,
                     at=self._at(),
                 )
             )
-            self._tell(connection, "judge", version.name, {"verdict": verdict, "policy": digest})
+            self._tell(connection, "judge", version.name, {"verdict": verdict.result, "policy": policy.digest})
 
     def promote(self, job: str, version: Version | None, reason: str, *, expected: int | None) -> Release:
         """Let a version (None: the base) answer the job from now on.
@@ -238,7 +236,8 @@ class Registry:
             current = self._current(connection, job)
             if current is None or current.version is None:
                 raise UsageError(f"the job {job} is answered by the base already; there is nothing to roll back")
-            earlier = [version for version in self._stack(connection, job)[:-1] if self._is_sound(version)]
+            stack = self._stack(connection, job)[:-1]
+            earlier = [version for version in stack if version is None or self.store.is_sound(version.adapter)]
             return self._promote(connection, job, earlier[-1], reason, current.id, ROLLBACK)
 
     def verify(self, job: str | None = None) -> int:
@@ -293,14 +292,6 @@ class Registry:
                 while stack[-1] != release.version:
                     stack.pop()
         return stack
-
-    def _is_sound(self, version: Version | None) -> bool:
-        try:
-            if version is not None:
-                self.store.verify(version.adapter)
-        except DamagedFile:
-            return False
-        return True
 
     def _releases(self, connection: Connection, job: str) -> list[Release]:
         found = select(schema.releases).where(schema.releases.c.job == self._job(connection, job).id)

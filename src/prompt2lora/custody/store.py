@@ -74,6 +74,14 @@ class Store:
         if _manifest(place, beside=(_MANIFEST, _SIGNATURE)) != manifest:
             raise DamagedFile(f"the files of adapter {digest[:12]} are not those of its manifest; roll back")
 
+    def is_sound(self, digest: str) -> bool:
+        """Whether `verify` finds nothing wrong."""
+        try:
+            self.verify(digest)
+        except DamagedFile:
+            return False
+        return True
+
     def digests(self) -> list[str]:
         return sorted(place.name for place in self.root.glob("*") if _DIGEST.fullmatch(place.name))
 

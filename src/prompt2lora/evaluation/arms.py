@@ -28,10 +28,10 @@ from torch import Tensor
 
 from prompt2lora.errors import UsageError
 from prompt2lora.generator.conditions import Encoder
-from prompt2lora.generator.generator import Generator, SetPooling
+from prompt2lora.generator.generator import Generator
 from prompt2lora.training.tasks import Row, Task
 from prompt2lora.training.teachers import Teachers
-from prompt2lora.training.tuning import Frozen, TuningOptions, fit
+from prompt2lora.training.tuning import Frozen, TuningOptions, fit, random_order
 from prompt2lora.weights.adapter import Adapter
 
 T = TypeVar("T")
@@ -74,9 +74,7 @@ class Workbench:
 
     def labelled(self, task: Task, seed: int, count: int | None = None) -> tuple[Row, ...]:
         """Rows of the training part, in an order drawn by the seed."""
-        rows = list(task.train)
-        Random(f"{seed} {task.name} labelled").shuffle(rows)
-        return tuple(rows[:count])
+        return tuple(random_order(task.train, f"{seed} {task.name} labelled")[:count])
 
     def other(self, task: Task, seed: int) -> Task:
         """The task whose prompts are the wrong ones: the next in a fixed shuffle, never the task itself."""
@@ -107,7 +105,7 @@ class Workbench:
         assert self.teachers is not None
         known = [task for task in self.teacher_tasks if task.name in self.teachers.names]
         if not known:
-            raise UsageError("nearest-teacher needs the teachers' task files; add their folder to --teacher-tasks")
+            raise UsageError("nearest-teacher needs the teachers' task files; add their folder to --tasks")
         return [task.name for task in known], torch.stack(
             [self._place(self.prompts(task, 0, _TEXTS)) for task in known]
         )
@@ -118,10 +116,8 @@ class Workbench:
         return names[int(torch.nn.functional.cosine_similarity(places, self._place(prompts)[None]).argmax())]
 
     def _place(self, prompts: Sequence[str]) -> Float[Tensor, " width"]:
-        conditions = self.encoder.conditions(prompts)[None]
-        mean = SetPooling.mean(conditions, torch.ones(conditions.shape[:2], dtype=torch.bool))[0]
         pooling = self.generator.pooling
-        return (mean - pooling.center) / pooling.spread
+        return (self.encoder.conditions(prompts).mean(0) - pooling.center) / pooling.spread
 
 
 def digest(*texts: str) -> str:

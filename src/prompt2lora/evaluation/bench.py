@@ -25,9 +25,8 @@ from prompt2lora.evaluation.metrics import exact_match
 from prompt2lora.evaluation.statistics import mean_interval, paired_difference
 from prompt2lora.generator.advice import advise
 from prompt2lora.generator.conditions import Encoder, split
-from prompt2lora.generator.generator import Generator, SetPooling
+from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.making import write_adapter
-from prompt2lora.training.packs import ChatFormat
 from prompt2lora.training.synthetic import synthetic_tasks
 from prompt2lora.training.tasks import full_prompt
 from prompt2lora.training.tuning import Frozen
@@ -43,7 +42,7 @@ _PROBE = "Please answer in one word."
 
 @dataclass
 class PilotBench:
-    """`questions` are those of a bias file, if there is one; `make_adapter` writes the folder and gives the seconds."""
+    """`questions` are those of a bias file, if there is one."""
 
     generator: Generator
     encoder: Encoder
@@ -74,7 +73,7 @@ class PilotBench:
         base = self.base
         grid = Adapter.load(folder, bases.load_config(self.layout.base_model)).grid
         ids = torch.tensor(base.chat.prompt_ids([_PROBE]), device=base.model.device)
-        condition = self._mean(prompts)
+        condition = self.encoder.conditions(prompts).mean(0)
         atlas = self.generator.atlas
         numbers: dict[str, Any] = {
             "probe": {"change": probe(base.model, grid, self.layout, ids)},
@@ -129,14 +128,9 @@ class PilotBench:
         tasks = Random(0).sample(synthetic_tasks(40, seed=77), _STRANGERS)
         return [[task.prompt(row.input) for row in task.train[:count]] for task in tasks]
 
-    def _mean(self, prompts: Sequence[str]) -> torch.Tensor:
-        conditions = self.encoder.conditions(prompts)[None]
-        return SetPooling.mean(conditions, torch.ones(conditions.shape[:2], dtype=torch.bool))[0]
-
     @cached_property
     def base(self) -> Frozen:
-        model, tokenizer = bases.load_base(self.layout.base_model)
-        return Frozen(model, ChatFormat(tokenizer), self.layout)
+        return Frozen.load(self.layout)
 
 
 def instruction_of(prompts: Sequence[str]) -> str:

@@ -86,10 +86,9 @@ class Judge:
         file = self.kept / key[:2] / f"{key}.json"
         if file.exists():
             return _read(file)
-        prompts = [row.input if form == "bare" else task.prompt(row.input) for row in rows]
-        examples = [
-            (shot.input if form == "bare" else task.prompt(shot.input), shot.output) for shot in attempt.examples
-        ]
+        put = str if form == "bare" else task.prompt
+        prompts = [put(row.input) for row in rows]
+        examples = [(put(shot.input), shot.output) for shot in attempt.examples]
         marks = [time.monotonic()]
         grid = attempt.grid()
         marks.append(time.monotonic())

@@ -13,11 +13,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from prompt2lora.training.objectives import answer_logits
-from prompt2lora.training.packs import pack_rows, stack
+from prompt2lora.training.packs import UNLIMITED, pack_rows, stack
 from prompt2lora.training.tuning import Frozen
 
 _BATCH = 16
-_ANY = 1 << 20  # tokens: whatever the options need
 
 
 @torch.inference_mode()
@@ -31,7 +30,7 @@ def option_scores(
     found: list[Tensor] = []
     for at in range(0, len(prompts), _BATCH):
         asked = list(zip(base.chat.prompt_ids(prompts[at : at + _BATCH]), options[at : at + _BATCH], strict=True))
-        packs = [pack_rows([ids] * len(texts), base.chat.answer_ids(texts), _ANY) for ids, texts in asked]
+        packs = [pack_rows([ids] * len(texts), base.chat.answer_ids(texts), UNLIMITED) for ids, texts in asked]
         batch = stack(packs, base.chat.padding).to(base.model.device)
         adapters = None if grid is None else grid[None].to(base.model.device)
         logits = answer_logits(base.model, base.layout, adapters, batch)

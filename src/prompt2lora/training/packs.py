@@ -19,6 +19,7 @@ from torch import Tensor
 
 _SENTINEL = "\u241fprompt\u241f"
 _SHARED, _PADDING = -1, -2
+UNLIMITED = 1 << 20  # a budget that holds all rows
 
 
 @dataclass

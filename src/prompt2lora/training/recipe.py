@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from prompt2lora.bases import DEFAULT_BASE, DEFAULT_ENCODER
 from prompt2lora.errors import UsageError
+from prompt2lora.files import read_toml, refuse_unknown
 from prompt2lora.weights.layout import RANKS, TARGETS
 
 OBJECTIVES = ("end-to-end", "reconstruction", "product")
@@ -131,16 +131,13 @@ class Recipe:
 
 def read_recipe(file: Path, **changes: Any) -> Recipe:
     """Read a recipe. Raises UsageError that names the file and the unknown or missing key."""
-    try:
-        data = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{file}: a recipe must be readable TOML ({error}); check the path") from error
+    data = read_toml(file, "a recipe")
     stages = data.pop("stage", [])
     if not isinstance(stages, list) or not all(isinstance(stage, dict) for stage in stages):
         raise UsageError(f"{file}: stages are written as [[stage]]; see the recipes in recipes/")
-    _refuse_unknown(file, data, Recipe)
+    refuse_unknown(file, data, Recipe)
     for stage in stages:
-        _refuse_unknown(file, stage, Stage)
+        refuse_unknown(file, stage, Stage)
     try:
         for key in ("targets", "strengths"):
             if isinstance(data.get(key), list):
@@ -160,12 +157,3 @@ def _require(holds: bool, rule: str) -> None:
 
 def _whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _refuse_unknown(file: Path, data: dict[str, Any], kind: type) -> None:
-    known = {item.name for item in fields(kind)}
-    for key in data:
-        if key not in known:
-            raise UsageError(
-                f"{file}: unknown key {key!r}; {kind.__name__.lower()} keys are {', '.join(sorted(known))}"
-            )

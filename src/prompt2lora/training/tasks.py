@@ -50,11 +50,7 @@ def full_prompt(instruction: str, text: str) -> str:
 
 def read_task(file: Path) -> Task:
     """Read one task file. Raises TaskFileError that names the file and the line."""
-    try:
-        lines = file.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise TaskFileError(f"{file}: a task file must be readable UTF-8 text ({error}); check the path") from error
-    records = [(number, _record(file, number, line)) for number, line in enumerate(lines, 1) if line.strip()]
+    records = read_records(file)
     if len(records) < 2:
         raise TaskFileError(f"{file}: a task file needs a description line and at least one row; it has {len(records)}")
     description = records[0][1]
@@ -121,13 +117,20 @@ def diverse(tasks: Sequence[Task], most: int) -> list[Task]:
     return sorted(chosen, key=lambda task: task.name)
 
 
+def read_records(file: Path) -> list[tuple[int, dict[str, Any]]]:
+    """(line number, object) of every line of a JSONL file but blank ones. Raises TaskFileError that names the line."""
+    try:
+        lines = file.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TaskFileError(f"{file}: must be readable UTF-8 text ({error}); check the path") from error
+    return [(number, _record(file, number, line)) for number, line in enumerate(lines, 1) if line.strip()]
+
+
 def _record(file: Path, number: int, line: str) -> dict[str, Any]:
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise TaskFileError(f"{file}:{number}: every line must be one JSON object ({error}); mend the line") from error
+        raise TaskFileError(f"{file}:{number}: every line must be JSON, an object ({error}); mend the line") from error
     if not isinstance(record, dict):
-        raise TaskFileError(
-            f"{file}:{number}: every line must be one JSON object, not {type(record).__name__}; mend it"
-        )
+        raise TaskFileError(f"{file}:{number}: every line must be a JSON object, not {type(record).__name__}; mend it")
     return record

@@ -25,9 +25,8 @@ from prompt2lora import bases
 from prompt2lora.errors import DamagedFile, UsageError
 from prompt2lora.files import claim, new_folder, read_safetensors, write_json
 from prompt2lora.progress import Report, silent
-from prompt2lora.training.packs import ChatFormat
 from prompt2lora.training.tasks import Task
-from prompt2lora.training.tuning import Frozen, TuningOptions, judged, steps
+from prompt2lora.training.tuning import Frozen, TuningOptions, judged, random_order, steps
 from prompt2lora.versions import hardware, versions
 from prompt2lora.weights.adapter import WEIGHTS, Adapter, adapter_digest
 from prompt2lora.weights.layout import RANKS, TARGETS, LoraLayout
@@ -50,6 +49,11 @@ class TeacherOptions(TuningOptions):
     every: int = 4
     least_gain: float = 0.1
 
+    def layout(self) -> LoraLayout:
+        """Of the teachers' adapters. Raises ModelNotFound for an unknown base, LayoutError for targets it lacks."""
+        config = bases.load_config(self.base)
+        return LoraLayout.from_config(config, base_model=self.base, rank=self.rank, targets=self.targets)
+
 
 def collect(
     tasks: Sequence[Task],
@@ -58,15 +62,13 @@ def collect(
     report: Report = silent,
 ) -> list[dict[str, Any]]:
     """Train what is missing; returns the manifest. Raises UsageError if the folder was made with other options."""
-    config = bases.load_config(options.base)
-    layout = LoraLayout.from_config(config, base_model=options.base, rank=options.rank, targets=options.targets)
+    layout = options.layout()
     _check(tasks, options)
     refusal = f"{folder} was collected with other options; name another folder or remove it"
     claim(folder / "options.json", asdict(options), refusal)
     missing = [task for task in tasks if not (folder / task.name).is_dir()]
     if missing:
-        model, tokenizer = bases.load_base(options.base, training=True)
-        base = Frozen(model, ChatFormat(tokenizer), layout)
+        base = Frozen.load(layout, training=True)
         for number, task in enumerate(missing, 1):
             record = _teach(base, task, folder / task.name, options)
             report({"done": number, "of": len(missing), **record})
@@ -91,8 +93,7 @@ def _check(tasks: Sequence[Task], options: TeacherOptions) -> None:
 
 def _teach(base: Frozen, task: Task, folder: Path, options: TeacherOptions) -> dict[str, Any]:
     began = time.monotonic()
-    rows = list(task.train)
-    Random(f"{options.seed} {task.name}").shuffle(rows)
+    rows = random_order(task.train, f"{options.seed} {task.name}")
     held_out, used = rows[:_HELD_OUT], rows[_HELD_OUT:]
 
     @torch.no_grad()

@@ -31,10 +31,10 @@ from prompt2lora.errors import DamagedFile, UsageError
 from prompt2lora.files import claim, write_bytes, write_text
 from prompt2lora.generator.atlas import Atlas
 from prompt2lora.generator.conditions import cached_encoder, pad
-from prompt2lora.generator.generator import Generator, GeneratorConfig, SetPooling
+from prompt2lora.generator.generator import Generator, GeneratorConfig
 from prompt2lora.progress import Report, silent
 from prompt2lora.training import objectives, pairs, twists
-from prompt2lora.training.packs import ChatFormat, PackBatch, stack
+from prompt2lora.training.packs import UNLIMITED, ChatFormat, Pack, PackBatch, stack
 from prompt2lora.training.recipe import Recipe, Stage
 from prompt2lora.training.synthetic import PREFIX as SYNTHETIC
 from prompt2lora.training.synthetic import synthetic_tasks
@@ -45,7 +45,6 @@ from prompt2lora.weights.adapter import Adapter
 from prompt2lora.weights.health import Reference
 from prompt2lora.weights.layout import LoraLayout
 
-_ANY = 1 << 20  # tokens: whatever the rows need
 _FEWEST_ADAPTERS, _MOST_ADAPTERS = 16, 250  # that tell what an adapter of this generator usually looks like
 _VALIDATION_ROWS = 24
 _VALIDATION_PROMPTS = 16
@@ -114,8 +113,8 @@ class Run:
             lambda done, total: self.report({"done": done, "of": total}),
         )
         if not self.recipe.start:
-            groups = [self.prompts.usual(task, _VALIDATION_PROMPTS) for task in self.fit]
-            self.generator.pooling.standardise(torch.cat([SetPooling.mean(*pad([group])) for group in groups]))
+            means = [self.prompts.usual(task, _VALIDATION_PROMPTS).mean(0) for task in self.fit]
+            self.generator.pooling.standardise(torch.stack(means))
 
     def train(self) -> Generator:
         self._resume()
@@ -171,20 +170,17 @@ class Run:
         bare = [random.random() < stage.bare for _ in tasks]
         alone = [not hidden and random.random() < stage.alone for hidden in bare]
         rows = [pairs.draw_rows(task, random) for task in tasks]
+
+        def packed(hidden: Sequence[bool], budget: int) -> list[Pack]:
+            chosen = zip(tasks, rows, hidden, strict=True)
+            return [pairs.make_pack(task, some, chat, bare=bare, budget=budget) for task, some, bare in chosen]
+
         told: PackBatch | None = None
         if stage.distil:
-            packs = [
-                pairs.make_pack(task, some, chat, bare=False, budget=stage.budget)
-                for task, some in zip(tasks, rows, strict=True)
-            ]
-            rows = [[some[i] for i in pack.used] for some, pack in zip(rows, packs, strict=True)]
-            told = stack(packs, chat.padding).to(self.device)
-        budget = stage.budget if told is None else _ANY
-        packs = [
-            pairs.make_pack(task, some, chat, bare=hidden, budget=budget)
-            for task, some, hidden in zip(tasks, rows, bare, strict=True)
-        ]
-        asked = stack(packs, chat.padding).to(self.device)
+            whole = packed([False] * len(tasks), stage.budget)
+            rows = [[some[i] for i in pack.used] for some, pack in zip(rows, whole, strict=True)]
+            told = stack(whole, chat.padding).to(self.device)
+        asked = stack(packed(bare, UNLIMITED if stage.distil else stage.budget), chat.padding).to(self.device)
         grid = self._grids([self.prompts.draw(task, random) for task in tasks], alone)
         logits = objectives.answer_logits(model, self.layout, grid, asked)
         answers = objectives.judged(logits, asked)
@@ -355,7 +351,7 @@ class Run:
         """Where the real training tasks lie and how their adapters look; for a few tasks, of several draws each."""
         tasks = [task for task in self.fit if not task.name.startswith(SYNTHETIC)]
         usual = [self.prompts.usual(task, _VALIDATION_PROMPTS) for task in tasks]
-        means = torch.cat([SetPooling.mean(*pad([group])) for group in usual])
+        means = torch.stack([group.mean(0) for group in usual])
         drawn = [
             self.prompts.draw(tasks[i % len(tasks)], Random(f"{self.recipe.seed} atlas {i}"))
             for i in range(_FEWEST_ADAPTERS - len(usual))

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from prompt2lora import bases
 from prompt2lora.errors import UsageError
 from prompt2lora.training import objectives, pairs
 from prompt2lora.training.packs import ChatFormat, stack
@@ -31,6 +32,12 @@ class Frozen(NamedTuple):
     model: Any
     chat: ChatFormat
     layout: LoraLayout
+
+    @classmethod
+    def load(cls, layout: LoraLayout, *, training: bool = False) -> Frozen:
+        """The base that the layout names; see `bases.load_base`."""
+        model, tokenizer = bases.load_base(layout.base_model, training=training)
+        return cls(model, ChatFormat(tokenizer), layout)
 
 
 @dataclass(frozen=True)
@@ -134,6 +141,7 @@ def refine(
 
 
 def random_order(rows: Sequence[Row], seed: str) -> list[Row]:
+    """All rows, in an order that depends on the seed alone."""
     shuffled = list(rows)
     Random(seed).shuffle(shuffled)
     return shuffled

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from random import Random
 
 from prompt2lora.training.synthetic import vocabulary
@@ -23,21 +24,23 @@ def message_text(random: Random) -> str:
     return _message(random.choice(list(vocabulary.MESSAGES)), random)
 
 
+def _over_topics(topics: Sequence[str], answer: Callable[[str], str], *wordings: str) -> Draft:
+    def row(random: Random) -> tuple[str, str]:
+        topic = random.choice(topics)
+        return _message(topic, random), answer(topic)
+
+    return Draft(wordings, row)
+
+
 @family
 def topic_of_message(random: Random) -> Draft:
     chosen = random.sample(list(vocabulary.MESSAGES), random.randint(2, 5))
-
-    def row(random: Random) -> tuple[str, str]:
-        topic = random.choice(chosen)
-        return _message(topic, random), topic
-
-    return Draft(
-        (
-            f"Classify the message: {', '.join(chosen)}.",
-            f"What is it about: {' or '.join(chosen)}?",
-            f"Route the message to {', '.join(chosen)}.",
-        ),
-        row,
+    return _over_topics(
+        chosen,
+        str,
+        f"Classify the message: {', '.join(chosen)}.",
+        f"What is it about: {' or '.join(chosen)}?",
+        f"Route the message to {', '.join(chosen)}.",
     )
 
 
@@ -45,12 +48,9 @@ def topic_of_message(random: Random) -> Draft:
 def lettered_topic(random: Random) -> Draft:
     chosen = random.sample(list(vocabulary.MESSAGES), random.randint(2, 4))
     marks = dict(zip(chosen, random.choice(["ABCD", "1234", "PQRS", "XYZW"]), strict=False))
-
-    def row(random: Random) -> tuple[str, str]:
-        topic = random.choice(chosen)
-        return _message(topic, random), marks[topic]
-
-    return Draft((f"Write {', '.join(f'{mark} for {topic}' for topic, mark in marks.items())}.",), row)
+    return _over_topics(
+        chosen, marks.__getitem__, f"Write {', '.join(f'{mark} for {topic}' for topic, mark in marks.items())}."
+    )
 
 
 @family

@@ -72,22 +72,35 @@ def _style(random: Random) -> str:
     return random.choice(["sentence", "sentence", *_STYLES])
 
 
+def _over_notes(
+    style: str,
+    fields: Sequence[str],
+    answer: Callable[[dict[str, str]], str],
+    *wordings: str,
+    values: Sequence[str] = (),
+) -> Draft:
+    """A question on notes that name `fields`; the first field's value is one of `values` if there are any."""
+
+    def row(random: Random) -> tuple[str, str]:
+        record = _record(random, fields)
+        if values:
+            record[fields[0]] = random.choice(values)
+        return _note(record, style, random), answer(record)
+
+    return Draft(wordings, row)
+
+
 @family
 def field_of_note(random: Random) -> Draft:
     field, style = random.choice(list(_FIELDS)), _style(random)
-
-    def row(random: Random) -> tuple[str, str]:
-        record = _record(random, [field])
-        return _note(record, style, random), record[field]
-
-    return Draft(
-        (
-            f"Write the {field}.",
-            f"Extract the {field} from the note.",
-            f"Which {field} is named?",
-            f"Pull out the {field}.",
-        ),
-        row,
+    return _over_notes(
+        style,
+        [field],
+        lambda record: record[field],
+        f"Write the {field}.",
+        f"Extract the {field} from the note.",
+        f"Which {field} is named?",
+        f"Pull out the {field}.",
     )
 
 
@@ -95,17 +108,12 @@ def field_of_note(random: Random) -> Draft:
 def field_with_name(random: Random) -> Draft:
     field, style = random.choice(list(_FIELDS)), _style(random)
     form = random.choice([f"{field}: {{}}", f"{field.upper()}={{}}", f"[{field}] {{}}", f"<{field}>{{}}</{field}>"])
-
-    def row(random: Random) -> tuple[str, str]:
-        record = _record(random, [field])
-        return _note(record, style, random), form.format(record[field])
-
-    return Draft(
-        (
-            f"Extract the {field} in the form {form.format('...')}",
-            f"Answer as {form.format('...')} with the {field} of the note.",
-        ),
-        row,
+    return _over_notes(
+        style,
+        [field],
+        lambda record: form.format(record[field]),
+        f"Extract the {field} in the form {form.format('...')}",
+        f"Answer as {form.format('...')} with the {field} of the note.",
     )
 
 
@@ -113,24 +121,24 @@ def field_with_name(random: Random) -> Draft:
 def two_fields(random: Random) -> Draft:
     (one, two), style = random.sample(list(_FIELDS), 2), _style(random)
     mark = random.choice([", ", " - ", "/", " | ", ";"])
-
-    def row(random: Random) -> tuple[str, str]:
-        record = _record(random, [one, two])
-        return _note(record, style, random), f"{record[one]}{mark}{record[two]}"
-
-    return Draft((f'Write the {one} and the {two} with "{mark.strip()}" between.', f"Give {one}{mark}{two}."), row)
+    return _over_notes(
+        style,
+        [one, two],
+        lambda record: f"{record[one]}{mark}{record[two]}",
+        f'Write the {one} and the {two} with "{mark.strip()}" between.',
+        f"Give {one}{mark}{two}.",
+    )
 
 
 @family
 def fields_as_json(random: Random) -> Draft:
     (one, two), style = random.sample(list(_FIELDS), 2), random.choice(["sentence", "lines", "pairs"])
-
-    def row(random: Random) -> tuple[str, str]:
-        record = _record(random, [one, two])
-        return _note(record, style, random), json.dumps({key: record[key] for key in (one, two)}, ensure_ascii=False)
-
-    return Draft(
-        (f'Answer as JSON with the keys "{one}" and "{two}".', f"Turn the {one} and the {two} into JSON."), row
+    return _over_notes(
+        style,
+        [one, two],
+        lambda record: json.dumps({key: record[key] for key in (one, two)}, ensure_ascii=False),
+        f'Answer as JSON with the keys "{one}" and "{two}".',
+        f"Turn the {one} and the {two} into JSON.",
     )
 
 
@@ -162,17 +170,12 @@ def field_above(random: Random) -> Draft:
     )
     limit, style = random.randint(most // 4, 3 * most // 4), _style(random)
     good, bad = draw_labels(random)
-
-    def row(random: Random) -> tuple[str, str]:
-        record = _record(random, [field])
-        return _note(record, style, random), good if int(record[field].split()[0]) > limit else bad
-
-    return Draft(
-        (
-            f"Write {good} if the {field} is above {limit}{unit}, otherwise {bad}.",
-            f"Is the {field} over {limit}{unit}? Answer {good} or {bad}.",
-        ),
-        row,
+    return _over_notes(
+        style,
+        [field],
+        lambda record: good if int(record[field].split()[0]) > limit else bad,
+        f"Write {good} if the {field} is above {limit}{unit}, otherwise {bad}.",
+        f"Is the {field} over {limit}{unit}? Answer {good} or {bad}.",
     )
 
 
@@ -190,13 +193,14 @@ def route_by_field(random: Random) -> Draft:
     targets = random.sample(["line 1", "line 2", "team A", "team B", "sales", "store", "archive", "boss", "hall 3"], 2)
     route = dict(zip(chosen, targets, strict=True))
 
-    def row(random: Random) -> tuple[str, str]:
-        record = {**_record(random, [field]), field: random.choice(chosen)}
-        return _note(record, style, random), route[record[field]]
-
     parts = [f"{target} for {value}" for value, target in route.items()]
-    return Draft(
-        (f"Where does it go? By {field}: {' and '.join(parts)}.", f"Route by {field}: {', '.join(parts)}."), row
+    return _over_notes(
+        style,
+        [field],
+        lambda record: route[record[field]],
+        f"Where does it go? By {field}: {' and '.join(parts)}.",
+        f"Route by {field}: {', '.join(parts)}.",
+        values=chosen,
     )
 
 
@@ -212,9 +216,11 @@ def which_value(random: Random) -> Draft:
         ]
     )
     chosen, style = random.sample(values, 3), _style(random)
-
-    def row(random: Random) -> tuple[str, str]:
-        record = {**_record(random, [field]), field: random.choice(chosen)}
-        return _note(record, style, random), record[field]
-
-    return Draft((f"Which {field} is it: {', '.join(chosen)}?", f"Classify by {field}: {', '.join(chosen)}."), row)
+    return _over_notes(
+        style,
+        [field],
+        lambda record: record[field],
+        f"Which {field} is it: {', '.join(chosen)}?",
+        f"Classify by {field}: {', '.join(chosen)}.",
+        values=chosen,
+    )
