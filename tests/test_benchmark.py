@@ -154,7 +154,7 @@ def test_every_arm_runs_on_a_real_base(tasks_folder, generator, generator_folder
     )
     assert result["mean"]["bare"].keys() == ARMS.keys()
     cells = result["tasks"][file.stem]["bare"]
-    assert cells["reference-decoder"]["exact"] == cells["generated"]["exact"], "it is the same generator here"
+    assert cells["reference-decoder"]["score"] == cells["generated"]["score"], "it is the same generator here"
     assert cells["full-shot"]["seconds"]["adapt"] > cells["generated"]["seconds"]["adapt"]
     assert cells["icl-4"]["prompt_tokens"] > cells["icl-1"]["prompt_tokens"] > cells["base"]["prompt_tokens"]
 
@@ -182,9 +182,9 @@ def test_the_full_form_asks_with_the_instruction_and_the_bare_form_without(gener
     inputs = [row.input for row in tasks[0].test[:3]]
     assert asked[0] == [f"First letter.\n\n{text}" for text in inputs]
     assert asked[1] == inputs
-    scores = {name: forms["full"]["base"]["exact"] for name, forms in result["tasks"].items()}
-    assert scores == {"task0": 1, "task1": 0}
-    assert result["mean"]["full"]["base"]["exact"]["score"] == 0.5
+    cells = [result["tasks"][name]["full"]["base"] for name in ("task0", "task1")]
+    assert [(cell["score"], cell["n"]) for cell in cells] == [(1, 3), (0, 3)]
+    assert result["mean"]["full"]["base"]["score"] == 0.5
     assert (
         result["tasks"]["task0"]["full"]["base"]["prompt_tokens"]
         > result["tasks"]["task0"]["bare"]["base"]["prompt_tokens"]
@@ -221,7 +221,7 @@ def test_scores_are_means_over_the_seeds(generator, tasks_folder, kept, monkeypa
     turns = iter([outputs, ["wrong", outputs[1]]])
     monkeypatch.setattr(benchmark, "answers", lambda *_, **__: next(turns))
     judge = Judge(workbench(generator, tasks), Request(("generated",), ("full",), (0, 1), limit=2), kept, "")
-    assert judge.scored(tasks[0], "full", "generated")["rows"]["exact"] == [0.5, 1.0]
+    assert judge.scored(tasks[0], "full", "generated")["rows"]["score"] == [0.5, 1.0]
 
 
 def test_the_same_request_gives_the_same_scores(tasks_folder, generator_folder, tmp_path, monkeypatch):

@@ -92,12 +92,16 @@ def test_a_benchmark_says_what_the_documentation_promises(tasks_folder, generato
         for arm in ("base", "generated", "wrong-prompt"):
             cell = result["tasks"]["task0"][form][arm]
             assert cell["n"] == 3
-            for metric in ("exact", "f1"):
-                assert 0 <= cell[metric] <= 1
-                mean = result["mean"][form][arm][metric]
-                assert mean["low"] <= mean["score"] <= mean["high"]
+            assert 0 <= cell["score"] <= 1
+            assert 0 <= cell["f1"] <= 1
+            mean = result["mean"][form][arm]
+            for interval in (mean, mean["f1"]):
+                assert interval["low"] <= interval["score"] <= interval["high"]
     assert {"torch", "prompt2lora"} <= result["versions"].keys()
     assert result["request"]["seeds"] == [0]
+    assert verbs.benchmark([tasks_folder], seed=3, seeds=2, limit=1, generator=generator_folder)["request"][
+        "seeds"
+    ] == [3, 4]
     with pytest.raises(OutputError, match="must not exist"):
         verbs.benchmark([tasks_folder], out=out, generator=generator_folder)
 

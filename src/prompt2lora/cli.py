@@ -114,7 +114,8 @@ def benchmark(
     forms: Annotated[str, typer.Option(help="Which forms, with commas: full, bare.")] = "full,bare",
     limit: Annotated[int | None, typer.Option(min=1, help="Most test rows per task.")] = None,
     prompts_per_task: Annotated[int, typer.Option(min=1, help="Prompts that make an adapter.")] = 16,
-    seeds: Annotated[int, typer.Option(min=1, help="Draws of prompts and rows to take the mean of.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the choice of prompts and rows.")] = 0,
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds, from --seed on, to take the mean of.")] = 1,
     split: Annotated[str | None, typer.Option(help="Only tasks of this split.")] = None,
     generator: GeneratorOption = None,
     base: BaseOption = None,
@@ -137,6 +138,7 @@ def benchmark(
             list(tasks),
             arms=_listed(arms),
             forms=_listed(forms),
+            seed=seed,
             seeds=seeds,
             limit=limit,
             out=out,
@@ -315,8 +317,7 @@ def _print_scores(result: dict[str, Any]) -> None:
         for column in ("arm", "mean", "95 % interval"):
             table.add_column(column)
         for arm, cell in {**arms, **result["difference"][form]}.items():
-            exact = cell["exact"]
-            table.add_row(arm, f"{exact['score']:.3f}", f"{exact['low']:.3f} to {exact['high']:.3f}")
+            table.add_row(arm, f"{cell['score']:.3f}", f"{cell['low']:.3f} to {cell['high']:.3f}")
         Console().print(table)
 
 

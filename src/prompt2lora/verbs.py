@@ -101,6 +101,7 @@ def benchmark(
     *,
     arms: Sequence[str] = judging.DEFAULT_ARMS,
     forms: Sequence[str] = judging.FORMS,
+    seed: int = 0,
     seeds: int = 1,
     limit: int | None = None,
     out: str | Path | None = None,
@@ -118,7 +119,7 @@ def benchmark(
     The arms multi-task, *-teacher and reference-decoder need the adapter folder `multi_task`, the collection
     `teachers` and the generator folder `reference`; nearest-teacher finds the teachers' tasks among `tasks`.
     """
-    request = judging.Request(tuple(arms), tuple(forms), tuple(range(seeds)), limit)
+    request = judging.Request(tuple(arms), tuple(forms), tuple(range(seed, seed + seeds)), limit)
     places = [Path(task) for task in tasks]
     chosen = read_tasks(places, split=split)
     request.check(chosen)

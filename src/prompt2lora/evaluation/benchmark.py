@@ -24,7 +24,7 @@ from prompt2lora.errors import UsageError
 from prompt2lora.evaluation.arms import ARMS, Attempt, Workbench, digest
 from prompt2lora.evaluation.decoding import answers
 from prompt2lora.evaluation.metrics import METRICS
-from prompt2lora.evaluation.statistics import mean_interval, paired_difference
+from prompt2lora.evaluation.statistics import Interval, mean_interval, paired_difference
 from prompt2lora.files import write_json
 from prompt2lora.progress import Report, silent
 from prompt2lora.training.tasks import Task
@@ -115,8 +115,10 @@ class Judge:
 
 
 def run(judge: Judge, report: Report = silent) -> dict[str, Any]:
-    """Score every arm in every form on every task; see the module's head for what comes out."""
-    began = time.monotonic()
+    """Score every arm in every form on every task; see the module's head for what comes out.
+
+    `seconds` is what adapting and answering took when it was done, one seed counted, kept answers included.
+    """
     request, tasks = judge.request, judge.bench.tasks
     scores: dict[str, dict[str, dict[str, Any]]] = {}
     for done, task in enumerate(tasks, 1):
@@ -126,52 +128,53 @@ def run(judge: Judge, report: Report = silent) -> dict[str, Any]:
                 continue
             scored = {arm: judge.scored(task, form, arm) for arm in request.arms}
             scores[task.name][form] = scored
-            means = {arm: round(float(np.mean(cell["rows"]["exact"])), 3) for arm, cell in scored.items()}
+            means = {arm: round(float(np.mean(cell["rows"]["score"])), 3) for arm, cell in scored.items()}
             report({"done": done, "of": len(tasks), "task": task.name, "form": form, **means})
+    cells = [cell for by_form in scores.values() for by_arm in by_form.values() for cell in by_arm.values()]
     having = {form: [by[form] for by in scores.values() if form in by] for form in request.forms}
     return {
         "tasks": {
             name: {form: {arm: _cell(cell) for arm, cell in by_arm.items()} for form, by_arm in by_form.items()}
             for name, by_form in scores.items()
         },
-        "mean": {form: _means(cells, request.arms) for form, cells in having.items() if cells},
-        "difference": {form: _differences(cells, request.arms) for form, cells in having.items() if cells},
+        "mean": {form: _means(asked, request.arms) for form, asked in having.items() if asked},
+        "difference": {form: _differences(asked, request.arms) for form, asked in having.items() if asked},
         "request": {**request.to_dict(), "tasks": len(tasks), "prompts_per_task": judge.bench.prompts_per_task},
-        "seconds": round(time.monotonic() - began, 1),
+        "seconds": round(sum(sum(cell["seconds"].values()) for cell in cells), 1),
     }
 
 
 def _cell(cell: dict[str, Any]) -> dict[str, Any]:
     means = {metric: round(float(np.mean(rows)), 4) for metric, rows in cell["rows"].items()}
     seconds = {step: round(value, 3) for step, value in cell["seconds"].items()}
-    return {**means, "n": len(cell["rows"]["exact"]), "seconds": seconds, "prompt_tokens": cell["prompt_tokens"]}
+    return {**means, "n": len(cell["rows"]["score"]), "seconds": seconds, "prompt_tokens": cell["prompt_tokens"]}
 
 
 def _means(cells: Sequence[dict[str, Any]], arms: Sequence[str]) -> dict[str, Any]:
-    return {
-        arm: {metric: _rounded(mean_interval([by[arm]["rows"][metric] for by in cells])) for metric in METRICS}
-        for arm in arms
-    }
+    return {arm: _summary([mean_interval(_rows(cells, arm, metric)) for metric in METRICS]) for arm in arms}
 
 
 def _differences(cells: Sequence[dict[str, Any]], arms: Sequence[str]) -> dict[str, Any]:
     """generated minus every other arm, paired row by row."""
     if "generated" not in arms:
         return {}
-
-    def difference(arm: str, metric: str) -> dict[str, float]:
-        left, right = ([by[name]["rows"][metric] for by in cells] for name in ("generated", arm))
-        return _rounded(paired_difference(left, right))
-
     return {
-        f"generated - {arm}": {metric: difference(arm, metric) for metric in METRICS}
+        f"generated - {arm}": _summary(
+            [paired_difference(_rows(cells, "generated", metric), _rows(cells, arm, metric)) for metric in METRICS]
+        )
         for arm in arms
         if arm != "generated"
     }
 
 
-def _rounded(interval: Any) -> dict[str, float]:
-    return {key: round(value, 4) for key, value in interval._asdict().items()}
+def _rows(cells: Sequence[dict[str, Any]], arm: str, metric: str) -> list[list[float]]:
+    return [by[arm]["rows"][metric] for by in cells]
+
+
+def _summary(intervals: Sequence[Interval]) -> dict[str, Any]:
+    """{"score", "low", "high"} of exact match, and the same of token F1 under "f1"."""
+    exact, f1 = ({key: round(value, 4) for key, value in interval._asdict().items()} for interval in intervals)
+    return {**exact, "f1": f1}
 
 
 def _read(file: Path) -> dict[str, Any]:

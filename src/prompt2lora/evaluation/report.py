@@ -71,13 +71,14 @@ def _scores(result: dict[str, Any], form: str, arms: Sequence[str]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for arm in arms:
-        exact, f1 = (result["mean"][form][arm][metric] for metric in ("exact", "f1"))
+        mean = result["mean"][form][arm]
         difference = result["difference"][form].get(f"generated - {arm}")
-        margin = _interval(difference["exact"]) if difference else ""
+        margin = _interval(difference) if difference else ""
         adapt, answer = (_mean(cell[arm]["seconds"][step] for cell in cells) for step in ("adapt", "answer"))
         tokens = _mean(cell[arm]["prompt_tokens"] for cell in cells)
         lines.append(
-            f"| {arm} | {_interval(exact)} | {f1['score']:.3f} | {margin} | {tokens:.0f} | {adapt:.2f} | {answer:.1f} |"
+            f"| {arm} | {_interval(mean)} | {mean['f1']['score']:.3f} | {margin} "
+            f"| {tokens:.0f} | {adapt:.2f} | {answer:.1f} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -101,14 +102,14 @@ def _dumbbells(result: dict[str, Any], form: str) -> bytes:
     arms = [arm for arm in _SHOWN if all(arm in cell for cell in tasks.values())]
     if len(arms) < 2:
         return b""
-    order = sorted(tasks, key=lambda name: (tasks[name][arms[1]]["exact"], tasks[name][arms[0]]["exact"]))[-_MOST_BARS:]
+    order = sorted(tasks, key=lambda name: (tasks[name][arms[1]]["score"], tasks[name][arms[0]]["score"]))[-_MOST_BARS:]
     figure = Figure(figsize=(8, 1 + 0.2 * len(order)), layout="constrained")
     axes = figure.subplots()
     for place, name in enumerate(order):
-        scores = [tasks[name][arm]["exact"] for arm in arms]
+        scores = [tasks[name][arm]["score"] for arm in arms]
         axes.plot([min(scores), max(scores)], [place, place], color="0.8", linewidth=1.5, zorder=1)
     for arm, colour, mark in zip(arms, ("0.45", "#0a6ebd", "#d9822b"), "oDs", strict=False):
-        scores = [tasks[name][arm]["exact"] for name in order]
+        scores = [tasks[name][arm]["score"] for name in order]
         axes.scatter(scores, range(len(order)), color=colour, marker=mark, s=22, label=arm, zorder=2)
     axes.set_yticks(range(len(order)), [name[:48] for name in order], fontsize=7)
     axes.set_xlabel(f"exact match, {form} form")
