@@ -14,7 +14,7 @@ from rich.table import Table
 from prompt2lora import bases
 from prompt2lora.evaluation.decoding import answers
 from prompt2lora.evaluation.metrics import exact_match
-from prompt2lora.training.packs import ChatFormat
+from prompt2lora.packs import ChatFormat
 from prompt2lora.training.tasks import Task, read_tasks
 from prompt2lora.verbs import Workshop
 from prompt2lora.weights.adapter import Adapter

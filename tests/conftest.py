@@ -17,7 +17,7 @@ from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, P
 from prompt2lora import bases, cli
 from prompt2lora.custody.registry import Origin, Registry
 from prompt2lora.generator.generator import Generator, GeneratorConfig
-from prompt2lora.training.packs import ChatFormat
+from prompt2lora.packs import ChatFormat
 from prompt2lora.weights.layout import LoraLayout
 
 TEMPLATE = (

@@ -85,7 +85,7 @@ def _bench(generator: str | Path | None, base: str | None = None, questions: Seq
     from prompt2lora.verbs import Workshop
 
     workshop = Workshop(generator, base)
-    return PilotBench(workshop.generator, workshop.encoder, workshop.layout, questions)
+    return PilotBench(workshop.reader, workshop.layout, questions)
 
 
 def gate(job: str, version: str, policy: Path | None = None) -> dict[str, Any]:
@@ -110,8 +110,9 @@ def refine(
     start = kept.version(job, version) if version else known[-1]
     from prompt2lora import bases
     from prompt2lora.evaluation.bench import instruction_of
+    from prompt2lora.generator.reading import Frozen
     from prompt2lora.training.tasks import Row, Task
-    from prompt2lora.training.tuning import Frozen, TuningOptions
+    from prompt2lora.training.tuning import TuningOptions
     from prompt2lora.training.tuning import refine as tune
     from prompt2lora.weights.adapter import Adapter
 
@@ -173,7 +174,7 @@ def replay(job: str, labelled: Sequence[tuple[str, str]]) -> Alarm | None:
     from prompt2lora.evaluation.bench import asked_in_full
     from prompt2lora.evaluation.decoding import answers
     from prompt2lora.evaluation.metrics import exact_match
-    from prompt2lora.training.tuning import Frozen
+    from prompt2lora.generator.reading import Frozen
     from prompt2lora.weights.adapter import Adapter
 
     version = current.version
@@ -199,8 +200,8 @@ def explain(prompts: Sequence[str], *, generator: str | Path | None = None) -> d
     from prompt2lora.generator.explanation import changes, influences
 
     made = _bench(generator)
-    conditions = made.encoder.conditions(prompts)
-    condition = conditions.mean(0)
+    conditions = made.reader.conditions(prompts)
+    condition = made.reader.encoder.conditions(prompts).mean(0)
     grid = made.generator.generate(conditions)
     moved = changes(grid, made.generator.start.detach(), made.layout)
     names = [target.name for target in made.layout.targets]

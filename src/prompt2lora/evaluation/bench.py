@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -24,12 +23,12 @@ from prompt2lora.evaluation.decoding import answers
 from prompt2lora.evaluation.metrics import exact_match
 from prompt2lora.evaluation.statistics import mean_interval, paired_difference
 from prompt2lora.generator.advice import advise
-from prompt2lora.generator.conditions import Encoder, split
+from prompt2lora.generator.conditions import split
 from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.making import write_adapter
+from prompt2lora.generator.reading import Frozen, Reader
 from prompt2lora.training.synthetic import synthetic_tasks
 from prompt2lora.training.tasks import full_prompt
-from prompt2lora.training.tuning import Frozen
 from prompt2lora.weights.adapted import probe
 from prompt2lora.weights.adapter import Adapter
 from prompt2lora.weights.layout import LoraLayout
@@ -44,22 +43,21 @@ _PROBE = "Please answer in one word."
 class PilotBench:
     """`questions` are those of a bias file, if there is one."""
 
-    generator: Generator
-    encoder: Encoder
+    reader: Reader
     layout: LoraLayout
     questions: Sequence[inspection.Question] = ()
 
     def advise(self, prompts: Sequence[str]) -> list[dict[str, Any]]:
-        _, tokenizer = self.encoder.parts
+        _, tokenizer = self.reader.encoder.parts
         found = advise(
             prompts,
-            self.encoder.conditions(prompts),
+            self.reader.encoder.conditions(prompts),
             lambda text: len(tokenizer(text, add_special_tokens=True)["input_ids"]),
         )
         return [{**finding._asdict(), "prompts": list(finding.prompts)} for finding in found]
 
     def make(self, prompts: Sequence[str], folder: Path) -> Made:
-        made = write_adapter(self.generator, self.encoder, self.layout, prompts, folder)
+        made = write_adapter(self.reader, self.layout, prompts, folder)
         origin = Origin(
             prompts=prompts,
             generator=str(self.generator.provenance.get("sha256", "")),
@@ -73,7 +71,7 @@ class PilotBench:
         base = self.base
         grid = Adapter.load(folder, bases.load_config(self.layout.base_model)).grid
         ids = torch.tensor(base.chat.prompt_ids([_PROBE]), device=base.model.device)
-        condition = self.encoder.conditions(prompts).mean(0)
+        condition = self.reader.encoder.conditions(prompts).mean(0)
         atlas = self.generator.atlas
         numbers: dict[str, Any] = {
             "probe": {"change": probe(base.model, grid, self.layout, ids)},
@@ -105,10 +103,7 @@ class PilotBench:
 
         plain, own = ask(None), ask(grid)
         before, after = scores(plain), scores(own)
-        strangers = [
-            scores(ask(self.generator.generate(self.encoder.conditions(texts))))
-            for texts in self._strangers(len(prompts))
-        ]
+        strangers = [scores(ask(self.reader.generate(texts))) for texts in self._strangers(len(prompts))]
         wrong = np.mean(strangers, axis=0).tolist()
         in_format = inspection.answer_format(right)
         gain = inspection.gain(before, after)
@@ -128,9 +123,13 @@ class PilotBench:
         tasks = Random(0).sample(synthetic_tasks(40, seed=77), _STRANGERS)
         return [[task.prompt(row.input) for row in task.train[:count]] for task in tasks]
 
-    @cached_property
+    @property
+    def generator(self) -> Generator:
+        return self.reader.generator
+
+    @property
     def base(self) -> Frozen:
-        return Frozen.load(self.layout)
+        return self.reader.base
 
 
 def instruction_of(prompts: Sequence[str]) -> str:

@@ -70,6 +70,7 @@ class Recipe:
     strengths   factors to try on the finished decoder's output; the one with the least loss on the held-out training
                 tasks, full and bare together, is kept (below 1 where it has learned more than it can carry over)
     start       a generator folder to go on from, instead of new weights
+    shared      an adapter folder with which the shared adapter begins, instead of the base itself
     """
 
     stages: tuple[Stage, ...]
@@ -91,10 +92,11 @@ class Recipe:
     save_every: int = 50
     strengths: tuple[float, ...] = (1.0,)
     start: str = ""
+    shared: str = ""
 
     def __post_init__(self) -> None:
         _require(self.rank in RANKS, f"rank must be one of {RANKS}, not {self.rank!r}")
-        for key in ("tasks", "teachers", "base", "encoder", "start"):
+        for key in ("tasks", "teachers", "base", "encoder", "start", "shared"):
             _require(isinstance(getattr(self, key), str), f"{key} must be a text")
         _require(type(self.seed) is int, "seed must be a whole number")
         sound = (
