@@ -193,24 +193,29 @@ class Run:
         alone = [not hidden and random.random() < stage.alone for hidden in bare]
         rows = [pairs.draw_rows(task, random) for task in tasks]
 
-        def packed(hidden: Sequence[bool], budget: int) -> list[Pack]:
-            chosen = zip(tasks, rows, hidden, strict=True)
-            return [pairs.make_pack(task, some, chat, bare=bare, budget=budget) for task, some, bare in chosen]
+        def pack(i: int, *, hidden: bool, budget: int = stage.budget) -> Pack:
+            return pairs.make_pack(tasks[i], rows[i], chat, bare=hidden, budget=budget)
 
+        taught = [i for i, hidden in enumerate(bare) if hidden] if stage.distil else []
         told: PackBatch | None = None
-        if stage.distil:
-            whole = packed([False] * len(tasks), stage.budget)
-            rows = [[some[i] for i in pack.used] for some, pack in zip(rows, whole, strict=True)]
+        if taught:
+            whole = [pack(i, hidden=False) for i in taught]
+            for i, found in zip(taught, whole, strict=True):
+                rows[i] = [rows[i][j] for j in found.used]
             told = stack(whole, chat.padding).to(self.device)
-        asked = stack(packed(bare, UNLIMITED if stage.distil else stage.budget), chat.padding).to(self.device)
+        budgets = [UNLIMITED if i in taught else stage.budget for i in range(len(tasks))]
+        packs = [pack(i, hidden=bare[i], budget=budget) for i, budget in enumerate(budgets)]
+        asked = stack(packs, chat.padding).to(self.device)
         grid = self._grids([self.prompts.draw(task, random) for task in tasks], alone)
         logits = objectives.answer_logits(model, self.layout, grid, asked)
         answers = objectives.judged(logits, asked)
         loss = answers.loss
         if told is not None:
             with torch.no_grad():
-                teacher = objectives.answer_logits(model, self.layout, self._told(tasks), told)
-            loss = loss + stage.distil * objectives.distillation(logits, teacher, asked)
+                teacher = objectives.answer_logits(model, self.layout, self._told([tasks[i] for i in taught]), told)
+            mine = logits[torch.isin(asked.place[:, 0], torch.tensor(taught, device=self.device))]
+            divergence = objectives.distillation(mine, teacher, told)
+            loss = loss.index_add(0, torch.tensor(taught, device=self.device), stage.distil * divergence)
         return loss, float(answers.exact.mean())
 
     def _told(self, tasks: Sequence[Task]) -> Tensor:
