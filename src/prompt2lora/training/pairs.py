@@ -21,7 +21,7 @@ class Prompts:
     """Prompt groups of tasks, drawn in many wordings and sizes, so that the generator relies on none."""
 
     def __init__(self, tasks: Sequence[Task], *, most: int, known: int, seed: int) -> None:
-        self.most = most
+        self.most, self.known = most, known
         self.inputs: dict[str, list[str]] = {}
         for task in tasks:
             inputs = sorted({row.input for row in task.train})
@@ -43,7 +43,7 @@ class Prompts:
 
     def draw(self, task: Task, random: Random) -> list[str]:
         """A group of 1 to `most` prompts (log-uniform), all in the same form."""
-        inputs = self.inputs[task.name]
+        inputs = self.inputs.get(task.name) or [row.input for row in task.train[: self.known]]
         count = min(len(inputs), int(2 ** random.uniform(0, self.most.bit_length() - 0.01)), self.most)
         form = random.random()
         if form < _JOINED:

@@ -64,7 +64,7 @@ class Recipe:
     teachers    folder of a collection, for the objectives and the distillation that need it
     canonical   bring the teachers' factors to one fixed form first
     validation  share of task families held out for every choice
-    synthetic   number of synthetic tasks to train on beside those of the folder
+    synthetic   probability that a task is no task of the folder but a synthetic one, drawn anew (end to end)
     prompts     most prompts in a condition (the number is drawn anew for every adapter)
     known       training inputs per task that are encoded as possible prompts
     strengths   factors to try on the finished decoder's output; the one with the least loss on the held-out training
@@ -83,7 +83,7 @@ class Recipe:
     targets: tuple[str, ...] = TARGETS
     generator: dict[str, Any] = field(default_factory=dict)
     validation: float = 0.1
-    synthetic: int = 0
+    synthetic: float = 0.0
     prompts: int = 32
     known: int = 40
     seed: int = 0
@@ -108,7 +108,7 @@ class Recipe:
         known = isinstance(self.targets, tuple) and self.targets and set(self.targets) <= set(TARGETS)
         _require(bool(known), f"targets must be a list out of {TARGETS}")
         _require(0 <= self.validation < 1, "validation must be a share below 1")
-        _require(type(self.synthetic) is int and self.synthetic >= 0, "synthetic must be a whole number of at least 0")
+        _require(0 <= self.synthetic <= 1, "synthetic must be a probability")
         for key in ("prompts", "known", "log_every", "validate_every", "save_every"):
             _require(_whole(getattr(self, key)), f"{key} must be a whole number of at least 1")
         for stage in self.stages:

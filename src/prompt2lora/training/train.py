@@ -36,10 +36,8 @@ from prompt2lora.generator.generator import Generator, GeneratorConfig
 from prompt2lora.generator.reading import Frozen, Reader, prompt_ids, read_packs, reading_pack
 from prompt2lora.packs import UNLIMITED, Pack, PackBatch, stack
 from prompt2lora.progress import Report, silent
-from prompt2lora.training import objectives, pairs, twists
+from prompt2lora.training import objectives, pairs, synthetic, twists
 from prompt2lora.training.recipe import Recipe, Stage
-from prompt2lora.training.synthetic import PREFIX as SYNTHETIC
-from prompt2lora.training.synthetic import synthetic_tasks
 from prompt2lora.training.tasks import Task, read_tasks, split_families
 from prompt2lora.training.teachers import Teachers
 from prompt2lora.versions import versions
@@ -68,7 +66,6 @@ class Run:
         self.fit, self.validation = split_families(tasks, recipe.validation)
         if not self.fit:
             raise UsageError(f"validation {recipe.validation} holds out every task; lower it or add task families")
-        self.fit += synthetic_tasks(recipe.synthetic, recipe.seed)
         self.encoder = cached_encoder(recipe.encoder)
         self.encoder.load()
         everyone = [*self.fit, *self.validation]
@@ -145,12 +142,12 @@ class Run:
     def _conditions(self, groups: Sequence[Sequence[str]], budget: int = _READ) -> list[Tensor]:
         """Conditions of several jobs' prompts, of each as many prompts as the budget of tokens holds."""
         if not self.generator.config.states:
-            return [self.encoder.conditions(group) for group in groups]
+            return [self.encoder.conditions(group, keep=False) for group in groups]
         packs = [reading_pack(prompt_ids(self.base.chat, group), budget) for group in groups]
         read = read_packs(self.base, self.generator.start.detach(), packs)
         texts = [[group[i] for i in pack.used] for group, pack in zip(groups, packs, strict=True)]
         return [
-            torch.cat([self.encoder.conditions(some).to(self.device), states], 1)
+            torch.cat([self.encoder.conditions(some, keep=False).to(self.device), states], 1)
             for some, states in zip(texts, read, strict=True)
         ]
 
@@ -188,6 +185,7 @@ class Run:
     def _end_to_end(self, stage: Stage, random: Random) -> tuple[Tensor, float]:
         model, chat, _ = self.base
         tasks = pairs.draw_tasks(self.fit, pairs.task_weights(self.fit), stage.tasks, random)
+        tasks = [synthetic.draw_task(random) if random.random() < self.recipe.synthetic else task for task in tasks]
         tasks = [twists.draw(task, random) if random.random() < stage.twisted else task for task in tasks]
         bare = [random.random() < stage.bare for _ in tasks]
         alone = [not hidden and random.random() < stage.alone for hidden in bare]
@@ -376,7 +374,7 @@ class Run:
     @torch.no_grad()
     def _atlas(self, generator: Generator) -> Atlas:
         """Where the real training tasks lie and how their adapters look; for a few tasks, of several draws each."""
-        tasks = [task for task in self.fit if not task.name.startswith(SYNTHETIC)]
+        tasks = self.fit
         usual = [self.prompts.usual(task, _VALIDATION_PROMPTS) for task in tasks]
         means = torch.stack([self.encoder.conditions(group).mean(0) for group in usual])
         drawn = [
