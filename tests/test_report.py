@@ -1,10 +1,16 @@
 import json
 import re
+import runpy
+import sys
+from pathlib import Path
 
 import pytest
 
 from prompt2lora import verbs
 from prompt2lora.errors import DamagedFile, UsageError
+from prompt2lora.training.tasks import read_tasks
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
 @pytest.fixture
@@ -27,6 +33,30 @@ def test_the_page_shows_what_the_file_says_and_names_it(results, tmp_path):
         assert picture.read_bytes().startswith(b"\x89PNG")
     for link in re.findall(r"\]\((.+?)\)", page):
         assert (tmp_path / "docs" / link).exists()
+
+
+@pytest.mark.parametrize("script", ["conditioning", "reading"])
+def test_what_the_other_benchmarks_measured_stands_on_the_page(
+    results, script, generator, tasks_folder, tmp_path, monkeypatch
+):
+    tasks = [task.name for task in read_tasks([tasks_folder], split="train")]
+    generator.provenance = {"validation_tasks": tasks[:2]}
+    generator.save_pretrained(tmp_path / "made")
+    words = ["--tasks", tasks_folder, "--generator", tmp_path / "made", "--out", results / f"{script}.json"]
+    words += ["--split", "train"] if script == "conditioning" else []
+    monkeypatch.setattr(sys, "argv", [script, *map(str, words)])
+    runpy.run_path(str(BENCHMARKS / f"{script}.py"), run_name="__main__")
+    page = verbs.report(results, tmp_path / "page.md")[0].read_text(encoding="utf-8")
+    result = json.loads((results / f"{script}.json").read_text())
+    assert f"`{script}.json`" in page
+    if script == "conditioning":
+        assert len(result["exact"]) == len(result["names"]) == len(tasks)
+        assert f"| the task's own | {result['own']['exact']:.3f} | {result['own']['loss']:.3f} |" in page
+        assert (tmp_path / "images" / "conditioning.png").read_bytes().startswith(b"\x89PNG")
+    else:
+        few, alone = (result["variants"][name]["bare"]["loss"] for name in ("1 prompts", "the shared adapter alone"))
+        assert few != alone
+        assert "| the shared adapter alone | " in page
 
 
 def test_the_same_results_give_the_same_page(results, tmp_path):
