@@ -8,6 +8,7 @@ import pytest
 
 from prompt2lora import verbs
 from prompt2lora.errors import DamagedFile, UsageError
+from prompt2lora.generator.generator import Generator
 from prompt2lora.training.tasks import read_tasks
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -57,6 +58,30 @@ def test_what_the_other_benchmarks_measured_stands_on_the_page(
         few, alone = (result["variants"][name]["bare"]["loss"] for name in ("1 prompts", "the shared adapter alone"))
         assert few != alone
         assert "| the shared adapter alone | " in page
+
+
+def test_every_variant_of_a_recipe_is_trained_once_and_stands_on_the_page(
+    results, base, encoder_folder, tasks_folder, tmp_path, monkeypatch
+):
+    recipe, variants = tmp_path / "recipe.toml", tmp_path / "variants.toml"
+    recipe.write_text(
+        f'tasks = "{tasks_folder}"\nbase = "{base}"\nencoder = "{encoder_folder}"\nvalidation = 0.45\n'
+        "[generator]\nwidth = 64\nhidden = 16\ngrid = [2, 2, 16]\ntrunk = [[2, 112, 16]]\n"
+        "[[stage]]\nsteps = 9\ntasks = 2\nbudget = 120\n"
+    )
+    variants.write_text(
+        f'recipe = "{recipe}"\nsteps = 1\n[variants.usual]\n[variants."two tasks"]\nmost = 2\n'
+        "[variants.full]\nstage = { bare = 0.0 }\n"
+    )
+    words = ["--variants", variants, "--runs", tmp_path / "runs", "--out", results / "ablations.json"]
+    for only in (["usual"], ["two tasks"]):
+        monkeypatch.setattr(sys, "argv", ["ablations", *map(str, words), "--only", *only])
+        runpy.run_path(str(BENCHMARKS / "ablations.py"), run_name="__main__")
+    trained = json.loads((results / "ablations.json").read_text())["trained"]
+    assert list(trained) == ["usual", "two tasks"]
+    assert trained["two tasks"]["changes"] == {"most": 2}
+    assert Generator.from_pretrained(tmp_path / "runs" / "two-tasks" / "generator").provenance["fit_tasks"] == 2
+    assert "| two tasks | " in verbs.report(results, tmp_path / "page.md")[0].read_text(encoding="utf-8")
 
 
 def test_the_same_results_give_the_same_page(results, tmp_path):

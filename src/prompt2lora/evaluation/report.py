@@ -42,6 +42,8 @@ def report(results: Path, page: Path) -> list[Path]:
     for file, result in found.items():
         if "variants" in result:
             parts.append(_variants(file, result))
+        if "trained" in result:
+            parts.append(_trained(file, result))
         if "own_prompts_best" in result:
             parts.append(_matrix(file, result))
             caption = "Loss of every task's adapter (rows) on every task's test rows (columns), without instruction"
@@ -108,6 +110,23 @@ def _variants(file: Path, result: dict[str, Any]) -> str:
     for name, forms in result["variants"].items():
         cells = [f"{_interval(forms[form]['exact'])} | {forms[form]['loss']:.3f}" for form in ("full", "bare")]
         lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _trained(file: Path, result: dict[str, Any]) -> str:
+    """Runs that differ from a recipe in one thing each."""
+    lines = [
+        f"## {file.stem}\n",
+        f"One change each to `{result['recipe']}`, at equal steps, on the held-out training tasks, teacher-forced. "
+        f"File `{file.name}`, made by\n",
+        f"    {result['command']}\n",
+        "| run | full, own prompts: exact match (loss) | bare, own | bare, wrong | steps | seconds a step | MB |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, run in result["trained"].items():
+        cells = [f"{run[arm]['exact']:.3f} ({run[arm]['loss']:.3f})" for arm in ("own_full", "own_bare", "wrong_bare")]
+        pace = run["seconds"] / run["steps"]
+        lines.append(f"| {name} | {' | '.join(cells)} | {run['steps']} | {pace:.1f} | {run['megabytes']} |")
     return "\n".join(lines) + "\n"
 
 

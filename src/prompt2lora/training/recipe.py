@@ -64,6 +64,7 @@ class Recipe:
     teachers    folder of a collection, for the objectives and the distillation that need it
     canonical   bring the teachers' factors to one fixed form first
     validation  share of task families held out for every choice
+    most        train on at most so many tasks of the folder, of as many families as possible; 0: on all
     synthetic   probability that a task is no task of the folder but a synthetic one, drawn anew (end to end)
     prompts     most prompts in a condition (the number is drawn anew for every adapter)
     known       training inputs per task that are encoded as possible prompts
@@ -83,6 +84,7 @@ class Recipe:
     targets: tuple[str, ...] = TARGETS
     generator: dict[str, Any] = field(default_factory=dict)
     validation: float = 0.1
+    most: int = 0
     synthetic: float = 0.0
     prompts: int = 32
     known: int = 40
@@ -109,6 +111,7 @@ class Recipe:
         _require(bool(known), f"targets must be a list out of {TARGETS}")
         _require(0 <= self.validation < 1, "validation must be a share below 1")
         _require(0 <= self.synthetic <= 1, "synthetic must be a probability")
+        _require(self.most == 0 or _whole(self.most), "most must be a whole number, 0 for all")
         for key in ("prompts", "known", "log_every", "validate_every", "save_every"):
             _require(_whole(getattr(self, key)), f"{key} must be a whole number of at least 1")
         for stage in self.stages:

@@ -38,7 +38,7 @@ from prompt2lora.packs import UNLIMITED, Pack, PackBatch, stack
 from prompt2lora.progress import Report, silent
 from prompt2lora.training import objectives, pairs, synthetic, twists
 from prompt2lora.training.recipe import Recipe, Stage
-from prompt2lora.training.tasks import Task, read_tasks, split_families
+from prompt2lora.training.tasks import Task, diverse, read_tasks, split_families
 from prompt2lora.training.teachers import Teachers
 from prompt2lora.versions import versions
 from prompt2lora.weights.adapter import Adapter
@@ -64,6 +64,7 @@ class Run:
             if not task.train or not task.test:
                 raise UsageError(f"task {task.name} needs rows of both parts, train and test; add some or leave it out")
         self.fit, self.validation = split_families(tasks, recipe.validation)
+        self.fit = diverse(self.fit, recipe.most) if recipe.most else self.fit
         if not self.fit:
             raise UsageError(f"validation {recipe.validation} holds out every task; lower it or add task families")
         self.encoder = cached_encoder(recipe.encoder)
