@@ -35,8 +35,11 @@ _QUESTION = ("context", "question", "choices", "groups", "stereotyped")  # what 
 
 
 def registry() -> Registry:
-    """The registry of this installation, used in the name of whoever is logged in."""
-    return Registry.open(home(), actor=getpass.getuser())
+    """The registry of this installation, used in the name of whoever is logged in.
+
+    Its database is SQLite below the home, or the one whose URL PROMPT2LORA_DATABASE holds.
+    """
+    return Registry.open(home(), url=os.environ.get("PROMPT2LORA_DATABASE", ""), actor=getpass.getuser())
 
 
 def pilot(

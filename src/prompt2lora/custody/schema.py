@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from sqlalchemy import JSON, Column, ForeignKey, Integer, MetaData, String, Table, UniqueConstraint
 
+REVISION = "0001"  # the newest step of `migrations/`
 metadata = MetaData()
 
 jobs = Table(
