@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from prompt2lora.cli import BaseOption, GeneratorOption, Json, Working, app, print_json
+from prompt2lora.custody.gate import Check
 from prompt2lora.errors import DamagedFile, UsageError
 
 registry_app = typer.Typer(help="Which version of a job answers, and how it came to that.")
@@ -390,5 +391,4 @@ def _rates(text: str) -> dict[str, float]:
 
 def _print_checks(checks: list[dict[str, Any]]) -> None:
     for check in checks:
-        value = "not measured" if check["value"] is None else f"{check['value']:.4g}"
-        print(f"{check['result']:<20} {check['metric']:<26} {value:>12}   bound {check['bound']:.4g}")
+        print(Check(**check))

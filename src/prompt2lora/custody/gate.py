@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from prompt2lora.errors import UsageError
 from prompt2lora.files import read_toml, refuse_unknown
 
+_MOST = 1e300  # of a bound
 PASS, FAIL, UNKNOWN = "pass", "fail", "not enough evidence"
 
 
@@ -65,7 +66,7 @@ class Check(NamedTuple):
 
     def __str__(self) -> str:
         value = "not measured" if self.value is None else f"{self.value:.4g}"
-        return f"{self.metric}: {value}, bound {self.bound:.4g}: {self.result}"
+        return f"{self.result:<20} {self.metric:<26} {value:>12}   bound {self.bound:.4g}"
 
 
 class Verdict(NamedTuple):
@@ -132,6 +133,9 @@ def read_policy(file: Path) -> Policy:
     data = read_toml(file, "a policy")
     refuse_unknown(file, data, Policy)
     for key, value in data.items():
-        if not isinstance(value, bool if key == "signed" else (int, float)):
+        if key == "signed":
+            if not isinstance(value, bool):
+                raise UsageError(f"{file}: signed must be true or false, not {value!r}; mend it")
+        elif type(value) not in (int, float) or abs(value) > _MOST:
             raise UsageError(f"{file}: {key} must be a number, not {value!r}; mend it (nan leaves the check out)")
     return Policy(**data)
