@@ -137,6 +137,26 @@ def test_a_watched_release_that_fails_its_canaries_goes_back_to_the_base(piloted
     assert run("monitor", "start", "--job", "mail", "--promised", "canary")[0] == 2
 
 
+def test_another_generator_shows_what_it_would_change_and_changes_no_release(piloted, run, generator, tmp_path):
+    with torch.no_grad():
+        generator.head.weight.mul_(1.5)
+    generator.provenance = {"name": "the next one"}
+    generator.save_pretrained(tmp_path / "next")
+    words = ("registry", "regenerate", "--generator", tmp_path / "next")
+    code, out, error = run(*words, "--json")
+    assert code == 0, error
+    (change,) = json.loads(out)["jobs"]
+    assert (change["status"], change["source"]) == ("new", piloted["version"])
+    assert change["distance"] > 0
+    assert change["answers"][1] == 6, "the rows of the pilot were kept"
+    measured = {check["metric"]: (check["before"], check["after"]) for check in change["checks"]}
+    assert measured["change of the logits"][0] != measured["change of the logits"][1]
+    jobs = json.loads(run("registry", "list", "--json")[1])["jobs"]
+    assert jobs == [{"job": "mail", "answers": "base", "versions": 2}]
+    assert change["candidate"] in run(*words)[1]
+    assert run(*words, "--job", "unknown")[0] == 2
+
+
 def test_the_record_is_exported_line_by_line(piloted, run, tmp_path):
     out = tmp_path / "audit.jsonl"
     code, printed, _ = run("audit", "export", "--out", out, "--json")

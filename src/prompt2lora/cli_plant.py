@@ -329,6 +329,35 @@ def verify(as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
+@registry_app.command("regenerate")
+def regenerate(
+    job: Annotated[list[str] | None, typer.Option("--job", help="Only this job; may be given again.")] = None,
+    policy: Annotated[Path | None, typer.Option(help="Bounds of the gate (TOML).")] = None,
+    generator: GeneratorOption = None,
+    base: BaseOption = None,
+    as_json: Json = False,
+) -> None:
+    """Make a candidate of the (new) generator for every job and show what it would change; releases stay."""
+    from prompt2lora import plant
+
+    with Working("regenerating") as show:
+        changes = plant.regenerate(job or (), generator=generator, base=base, policy=policy, report=show)
+    if as_json:
+        print_json({"jobs": [change._asdict() for change in changes]})
+        return
+    for change in changes:
+        print(f"{change.job}: {change.status}{f' ({change.trouble})' if change.trouble else ''}")
+        if change.status != "new":
+            continue
+        moved = "another base" if change.distance is None else f"{change.distance:.0%} of the weights' size"
+        print(f"  {change.source} -> {change.candidate}: {moved}; {change.verdict}")
+        for check in change.checks:
+            before, after = (f"{n:.4g}" if n is not None else "-" for n in (check["before"], check["after"]))
+            print(f"  {check['metric']:<26} {before:>10} -> {after:<10} {check['result']}")
+        if change.answers:
+            print(f"  {change.answers[0]} of {change.answers[1]} inspected answers differ")
+
+
 @audit_app.command("verify")
 def verify_audit(as_json: Json = False) -> None:
     """Check that no line of the record was altered, removed or moved."""

@@ -22,10 +22,13 @@ from prompt2lora.custody.monitor import Alarm, Monitor
 from prompt2lora.custody.pages import pilot_page, texts
 from prompt2lora.custody.pilot import Prices
 from prompt2lora.custody.pilot import run as run_pilot
+from prompt2lora.custody.regeneration import Change
+from prompt2lora.custody.regeneration import regenerate as run_regeneration
 from prompt2lora.custody.registry import Registry
 from prompt2lora.errors import TaskFileError, UsageError
 from prompt2lora.files import write_json, write_text
 from prompt2lora.home import home
+from prompt2lora.progress import Report, silent
 from prompt2lora.training.tasks import read_records
 
 if TYPE_CHECKING:
@@ -89,6 +92,23 @@ def _bench(generator: str | Path | None, base: str | None = None, questions: Seq
 
     workshop = Workshop(generator, base)
     return PilotBench(workshop.generator, workshop.encoder, workshop.layout, questions)
+
+
+def regenerate(
+    jobs: Sequence[str] = (),
+    *,
+    generator: str | Path | None = None,
+    base: str | None = None,
+    policy: Path | None = None,
+    report: Report = silent,
+) -> list[Change]:
+    """Candidates of a generator for all jobs (or those named), beside what answers them; releases stay as they are."""
+    kept = registry()
+    rules = read_policy(policy) if policy else Policy()
+    for job in jobs:
+        kept.versions(job)  # a job that is not there is told before anything heavy is loaded
+    with tempfile.TemporaryDirectory(prefix="prompt2lora-") as place:
+        return run_regeneration(kept, _bench(generator, base), rules, Path(place), jobs, report)
 
 
 def gate(job: str, version: str, policy: Path | None = None) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from prompt2lora.custody.gate import PASS, UNKNOWN, Policy, Verdict, judge
-from prompt2lora.custody.registry import Origin, Registry
+from prompt2lora.custody.registry import Origin, Registry, Version
 
 
 class Inspected(NamedTuple):
@@ -35,6 +35,15 @@ class Made(NamedTuple):
 class Measured(NamedTuple):
     """numbers by the places that `gate.judge` looks at; scores per arm with intervals; rows for people to look at."""
 
+    numbers: dict[str, Any]
+    scores: dict[str, dict[str, float]]
+    rows: Sequence[Inspected]
+
+
+class Evaluated(NamedTuple):
+    """What `Measured` says, completed by what custody itself knows, and the id under which it is kept."""
+
+    evaluation: int
     numbers: dict[str, Any]
     scores: dict[str, dict[str, float]]
     rows: Sequence[Inspected]
@@ -140,11 +149,9 @@ def run(
     advice = bench.advise(prompts)
     made = bench.make(prompts, place / "adapter")
     version = registry.add_version(job, made.folder, made.origin)
-    measured = bench.measure(registry.store.path(version.adapter), prompts, labelled)
-    numbers = {**measured.numbers, "signature": {"sound": registry.store.is_sound(version.adapter)}}
-    evaluation = registry.add_evaluation(version, {"numbers": numbers, "scores": measured.scores})
-    verdict = judge(numbers, policy)
-    registry.add_verdict(version, evaluation, verdict, policy)
+    measured = evaluated(registry, bench, version, prompts, labelled)
+    verdict = judge(measured.numbers, policy)
+    registry.add_verdict(version, measured.evaluation, verdict, policy)
     released = None
     if approve and verdict.result == PASS:
         released = registry.promote(job, version, "pilot passed", expected=seen.id if seen else None).version
@@ -162,3 +169,14 @@ def run(
         seconds=made.seconds,
         prices=prices,
     )
+
+
+def evaluated(
+    registry: Registry, bench: Bench, version: Version, prompts: Sequence[str], labelled: Sequence[tuple[str, str]]
+) -> Evaluated:
+    """Measure a kept version and keep what was found, with the rows, so that a later version can be held against it."""
+    measured = bench.measure(registry.store.path(version.adapter), prompts, labelled)
+    numbers = {**measured.numbers, "signature": {"sound": registry.store.is_sound(version.adapter)}}
+    rows = [row._asdict() for row in measured.rows]
+    number = registry.add_evaluation(version, {"numbers": numbers, "scores": measured.scores, "rows": rows})
+    return Evaluated(number, numbers, measured.scores, measured.rows)

@@ -45,7 +45,7 @@ versions = Table(
     Column("base_digest", String(64), nullable=False),
     Column("seed", Integer, nullable=False),
     Column("parent", ForeignKey("versions.id")),
-    Column("kind", String(20), nullable=False),  # generated or refined
+    Column("kind", String(20), nullable=False),  # generated, refined or regenerated
     Column("at", String(32), nullable=False),
     UniqueConstraint("job", "number"),
 )

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from prompt2lora import bases
+from prompt2lora.adapter_folder import read_config
 from prompt2lora.custody.pilot import Inspected, Made, Measured
 from prompt2lora.custody.registry import Origin
 from prompt2lora.evaluation import inspection
@@ -25,6 +26,7 @@ from prompt2lora.evaluation.metrics import exact_match
 from prompt2lora.evaluation.statistics import mean_interval, paired_difference
 from prompt2lora.generator.advice import advise
 from prompt2lora.generator.conditions import Encoder, split
+from prompt2lora.generator.explanation import distance
 from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.making import write_adapter
 from prompt2lora.training.synthetic import synthetic_tasks
@@ -34,6 +36,7 @@ from prompt2lora.weights.adapted import probe
 from prompt2lora.weights.adapter import Adapter
 from prompt2lora.weights.layout import LoraLayout
 
+_BASE = "base_model_name_or_path"
 _STRANGERS = 3  # other jobs whose prompts make the adapters that the job's own has to beat
 _MOST_ROWS = 400
 _LONGEST = 96
@@ -86,6 +89,14 @@ class PilotBench:
         if not labelled:
             return Measured(numbers, {}, ())
         return self._with_labels(numbers, grid, prompts, labelled[:_MOST_ROWS])
+
+    def distance(self, one: Path, other: Path) -> float | None:
+        """Distance of two adapters' updates as a share of the first one's size; None if they fit different bases."""
+        first, second = (Adapter.load(folder, bases.load_config(read_config(folder)[_BASE])) for folder in (one, other))
+        if first.layout != second.layout:
+            return None
+        nothing = torch.zeros_like(first.grid)
+        return distance(first.grid, second.grid, first.layout) / distance(first.grid, nothing, first.layout)
 
     def _with_labels(
         self,
