@@ -17,6 +17,7 @@ from prompt2lora.custody.pilot import Bench, evaluated
 from prompt2lora.custody.registry import Registry, Version
 from prompt2lora.errors import Prompt2LoraError, UsageError
 
+REGENERATED = "regenerated"  # the kind of a candidate
 NEW, SAME, EMPTY, FAILED = "new", "same", "no version", "failed"
 
 
@@ -80,7 +81,7 @@ def _change(registry: Registry, bench: ComparingBench, policy: Policy, place: Pa
     if digest == source.adapter:
         return Change(job, SAME, source.name, source.name, generators, 0.0, registry.verdict(source))
     known = [version for version in registry.versions(job) if version.adapter == digest]
-    lineage = replace(made.origin, parent=source.id, kind="regenerated")
+    lineage = replace(made.origin, parent=source.id, kind=REGENERATED)
     candidate = known[-1] if known else registry.add_version(job, made.folder, lineage)
     before = _measured(registry, source)
     rows = before.get("rows") or _rows(registry, job)
@@ -109,11 +110,11 @@ def _change(registry: Registry, bench: ComparingBench, policy: Policy, place: Pa
 
 
 def _source(registry: Registry, job: str) -> Version | None:
-    """What answers the job now, or else its newest version."""
+    """What answers the job now, or else its newest version that is no candidate itself."""
     current = registry.current(job)
     if current and current.version:
         return current.version
-    return next(reversed(registry.versions(job)), None)
+    return next((version for version in reversed(registry.versions(job)) if version.kind != REGENERATED), None)
 
 
 def _measured(registry: Registry, version: Version) -> dict[str, Any]:
