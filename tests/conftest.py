@@ -61,7 +61,10 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def base(tmp_path_factory) -> str:
-    folder = tmp_path_factory.mktemp("models") / "base"
+    return write_base(tmp_path_factory.mktemp("models") / "base")
+
+
+def write_base(folder: Path) -> str:
     torch.manual_seed(0)
     LlamaForCausalLM(LlamaConfig(**TINY, initializer_range=0.2)).save_pretrained(folder)
     tokenizer = PreTrainedTokenizerFast(
@@ -76,7 +79,10 @@ def base(tmp_path_factory) -> str:
 
 @pytest.fixture(scope="session")
 def encoder_folder(tmp_path_factory) -> str:
-    folder = tmp_path_factory.mktemp("models") / "encoder"
+    return write_encoder(tmp_path_factory.mktemp("models") / "encoder")
+
+
+def write_encoder(folder: Path) -> str:
     torch.manual_seed(0)
     config = BertConfig(
         vocab_size=300, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32
@@ -103,6 +109,10 @@ def layout(base) -> LoraLayout:
 
 @pytest.fixture(scope="session")
 def generator_config(layout, encoder_folder) -> GeneratorConfig:
+    return tiny_generator_config(layout, encoder_folder)
+
+
+def tiny_generator_config(layout, encoder_folder) -> GeneratorConfig:
     sizes = {**SIZES, "grid": (2, 2, 16), "trunk": ((2, 112, 16),)}
     return GeneratorConfig.sized(layout, encoder=encoder_folder, **sizes)
 
@@ -133,6 +143,10 @@ def run(monkeypatch, capsys):
 
 @pytest.fixture
 def generator(generator_config) -> Generator:
+    return tiny_generator(generator_config)
+
+
+def tiny_generator(generator_config) -> Generator:
     """A generator whose B is not zero, as after training."""
     made = Generator(generator_config, seed=1)
     torch.manual_seed(2)
@@ -147,6 +161,14 @@ def generator_folder(generator, tmp_path) -> Path:
     folder = tmp_path / "generator"
     generator.save_pretrained(folder)
     return folder
+
+
+def tiny_world(place: Path) -> Path:
+    """The folder of a generator whose tiny base and encoder are written below `place` too."""
+    base, encoder = write_base(place / "base"), write_encoder(place / "encoder")
+    layout = LoraLayout.from_config(LlamaConfig(**TINY), base_model=base)
+    tiny_generator(tiny_generator_config(layout, encoder)).save_pretrained(place / "generator")
+    return place / "generator"
 
 
 def write_task(folder: Path, name: str, instruction: str, answer, *, split: str = "train", family: str = "") -> Path:
