@@ -218,7 +218,7 @@ class Registry:
                     evaluation=evaluation,
                     verdict=verdict.result,
                     reasons=verdict.reasons,
-                    policy=asdict(policy),
+                    policy=_finite(asdict(policy)),
                     policy_digest=policy.digest,
                     at=self._at(),
                 )

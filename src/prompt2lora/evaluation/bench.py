@@ -34,6 +34,7 @@ from prompt2lora.training.tasks import full_prompt
 from prompt2lora.training.tuning import Frozen
 from prompt2lora.weights.adapted import probe
 from prompt2lora.weights.adapter import Adapter
+from prompt2lora.weights.intruders import intruders
 from prompt2lora.weights.layout import LoraLayout
 
 _BASE = "base_model_name_or_path"
@@ -81,7 +82,10 @@ class PilotBench:
         numbers: dict[str, Any] = {
             "probe": {"change": probe(base.model, grid, self.layout, ids)},
             "canary": inspection.canary(base, grid),
-            "health": {"score": atlas.health.judge(grid, self.layout).score},
+            "health": {
+                "score": atlas.health.judge(grid, self.layout).score,
+                "intruders": len(intruders(self.weights, grid, self.layout).found),
+            },
             "prompts": {"distance": atlas.distance(condition)},
         }
         if self.questions:
@@ -142,6 +146,11 @@ class PilotBench:
     @cached_property
     def base(self) -> Frozen:
         return Frozen.load(self.layout)
+
+    @property
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The base's adapted matrices by module path."""
+        return {path: self.base.model.get_submodule(path).weight for _, _, path in self.layout.module_paths()}
 
 
 def instruction_of(prompts: Sequence[str]) -> str:
