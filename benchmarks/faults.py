@@ -112,11 +112,12 @@ def done(world: World) -> dict[str, int]:
         return {name: sum(len(listed(job)) for job in jobs) for name, listed in counts.items()}
 
 
-# Work that goes on until it is killed
+# Work that goes on until it is killed; `begun` is set when it is ready to
 
 
-def registering(world: World, seed: int) -> None:
+def registering(world: World, seed: int, begun: Any) -> None:
     registry, random = world.registry(), Random(seed)
+    begun.set()
     while True:
         promote(registry, add(registry, random))
         if random.random() < 0.4:
@@ -126,16 +127,18 @@ def registering(world: World, seed: int) -> None:
                 continue  # the base answers already
 
 
-def generating(world: World, seed: int) -> None:
+def generating(world: World, seed: int, begun: Any) -> None:
     workshop, registry = verbs.Workshop(world.generator), world.registry()
+    begun.set()
     for number in range(1_000_000):
         folder = world.place / f"adapter-{seed}-{number}"
         workshop.generate([f"note {seed} {number}"], folder)
         registry.add_version(JOB, folder, FROM)
 
 
-def refining(world: World, seed: int) -> None:
+def refining(world: World, seed: int, begun: Any) -> None:
     os.environ["PROMPT2LORA_HOME"] = str(world.home)
+    begun.set()
     while True:
         plant.refine(JOB, ROWS, steps=8)
 
@@ -147,7 +150,7 @@ def processes_of_their_own() -> Any:
     return context
 
 
-def killed(work: Callable[[World, int], None], world: World, count: int) -> Iterator[str]:
+def killed(work: Callable[[World, int, Any], None], world: World, count: int) -> Iterator[str]:
     """Processes that work, each killed at a moment drawn at random; what is wrong after each kill."""
     context, random = processes_of_their_own(), Random(1)
     with opened(world) as registry:
@@ -157,9 +160,11 @@ def killed(work: Callable[[World, int], None], world: World, count: int) -> Iter
             base = json.loads((world.place / "start" / CONFIG).read_text())["base_model_name_or_path"]
             registry.add_version(JOB, world.place / "start", replace(FROM, base=base))
     for kill in range(count):
-        process = context.Process(target=work, args=(world, kill))
+        begun = context.Event()
+        process = context.Process(target=work, args=(world, kill, begun))
         process.start()
-        time.sleep(random.uniform(0.02, 1.5))
+        begun.wait(60)
+        time.sleep(random.uniform(0.0, 3.0 if work is refining else 1.0))
         process.kill()
         process.join()
         ended = "" if process.exitcode == -signal.SIGKILL else "it had ended before it was killed"

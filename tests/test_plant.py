@@ -186,7 +186,42 @@ def test_prompts_are_checked_and_explained(run, home, plant_generator, files):
     told = json.loads(run("explain", "--prompts", prompts, "--generator", plant_generator, "--json")[1])
     assert len(told["neighbours"]) == 5
     assert len(told["influences"]) == 18
+    assert told["rows"] == [], "the base was not asked"
     assert set(told["modules"]) == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_an_explanation_is_a_page_with_the_answers_before_and_after(
+    run, home, plant_generator, files, tmp_path, language
+):
+    prompts, rows = files
+    out = tmp_path / "why.html"
+    words = ("explain", "--prompts", prompts, "--rows", rows, "--out", out, "--generator", plant_generator)
+    code, printed, error = run(*words, "--language", language, "--json")
+    assert code == 0, error
+    told = json.loads(printed)
+    assert [row["text"] for row in told["rows"]] == [f"note {i}" for i in range(6)]
+    assert all(0 <= one["answers"] <= 1 for one in told["influences"])
+    assert len(told["health"]["spectra"]) == 3
+    assert told["health"]["looked_at"] == 12
+    page = out.read_text(encoding="utf-8")
+    assert "note 5" in page
+    assert "<svg" in page
+    assert run(*words)[0] == 2, "a page is not written over another"
+
+
+def test_the_time_of_fine_tuning_is_measured_if_asked_for(run, home, plant_generator, files):
+    prompts, rows = files
+    words = ("pilot", "--job", "mail", "--prompts", prompts, "--generator", plant_generator, "--measure-tuning")
+    code, _, error = run(*words)
+    assert (code, "add --inspection" in error) == (2, True)
+    code, out, error = run(*words, "--inspection", rows, "--json")
+    assert code == 0, error
+    found = json.loads(out)
+    assert found["tuning"]["measured"]
+    assert found["tuning"]["seconds"] > 0
+    assert found["tuning"]["rows"] == 6
+    assert {cost["step"] for cost in found["costs"]} >= {"generating", "applying", "checking", "monitoring"}
 
 
 @pytest.mark.parametrize(

@@ -38,13 +38,17 @@ def pilot(
     currency: Annotated[str, typer.Option(help="Currency of the report's costs.")] = "EUR",
     kilowatt_hour: Annotated[float, typer.Option(min=0, help="Price of a kilowatt hour.")] = 0.30,
     watts: Annotated[float, typer.Option(min=0, help="Power that this machine draws.")] = 60.0,
+    person_hour: Annotated[float, typer.Option(min=0, help="Price of an hour of who collects and labels.")] = 30.0,
+    measure_tuning: Annotated[
+        bool, typer.Option("--measure-tuning", help="Fine-tune once on the labelled rows, to compare times (minutes).")
+    ] = False,
     generator: GeneratorOption = None,
     base: BaseOption = None,
     as_json: Json = False,
 ) -> None:
     """Make an adapter, measure it against the base, judge it, and write a report for a manager."""
     from prompt2lora import plant
-    from prompt2lora.custody.pilot import Prices
+    from prompt2lora.custody.costs import Prices
     from prompt2lora.prompts import read_prompts
 
     given = read_prompts(prompts, instruction)
@@ -57,7 +61,8 @@ def pilot(
             policy=policy,
             approve=approve,
             language=language,
-            prices=Prices(currency=currency, watts=watts, per_kilowatt_hour=kilowatt_hour),
+            prices=Prices(currency, watts, kilowatt_hour, person_hour),
+            measure_tuning=measure_tuning,
             generator=generator,
             base=base,
         )
@@ -111,15 +116,23 @@ def check_prompts(
 
 @app.command()
 def explain(
-    prompts: Prompts, instruction: Instruction = "", generator: GeneratorOption = None, as_json: Json = False
+    prompts: Prompts,
+    instruction: Instruction = "",
+    rows: Annotated[Path | None, typer.Option(help="Rows of your own to answer before and after (JSONL).")] = None,
+    out: Annotated[Path | None, typer.Option(help="Page to write (HTML); must not exist.")] = None,
+    language: Annotated[str, typer.Option(help="Language of the page: en or ja.")] = "en",
+    generator: GeneratorOption = None,
+    base: BaseOption = None,
+    as_json: Json = False,
 ) -> None:
-    """Say why an adapter of these prompts is what it is."""
+    """Say why an adapter of these prompts is what it is; with --out as a page with plots."""
     from prompt2lora import plant
     from prompt2lora.prompts import read_prompts
 
     given = read_prompts(prompts, instruction)
+    texts = [text for text, _ in plant.read_labelled(rows)] if rows else []
     with Working("explaining"):
-        found = plant.explain(given, generator=generator)
+        found = plant.explain(given, texts=texts, out=out, language=language, generator=generator, base=base)
     if as_json:
         print_json(found)
         return
@@ -133,6 +146,10 @@ def explain(
     print("Modules, by how far they differ from what every job gets:")
     for name, size in sorted(found["modules"].items(), key=lambda item: -item[1]):
         print(f"  {size:.3f}  {name}")
+    for row in found["rows"]:
+        print(f"{row['text'][:70]!r}: {row['base'][:60]!r} -> {row['generated'][:60]!r}")
+    if out:
+        print(f"Page: {out}")
 
 
 @app.command()

@@ -17,16 +17,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prompt2lora.custody.costs import Prices
 from prompt2lora.custody.gate import Policy, judge, read_policy
 from prompt2lora.custody.monitor import Alarm, Monitor
-from prompt2lora.custody.pages import pilot_page, texts
-from prompt2lora.custody.pilot import Prices
+from prompt2lora.custody.pages import explanation_page, pilot_page
+from prompt2lora.custody.pages import texts as page_texts
 from prompt2lora.custody.pilot import run as run_pilot
 from prompt2lora.custody.regeneration import Change
 from prompt2lora.custody.regeneration import regenerate as run_regeneration
 from prompt2lora.custody.registry import Registry
 from prompt2lora.errors import TaskFileError, UsageError
-from prompt2lora.files import write_json, write_text
+from prompt2lora.files import check_new, check_writable, write_json, write_text
 from prompt2lora.home import home
 from prompt2lora.progress import Report, silent
 from prompt2lora.training.tasks import read_records
@@ -55,12 +56,15 @@ def pilot(
     approve: bool = False,
     language: str = "en",
     prices: Prices | None = None,
+    measure_tuning: bool = False,
     generator: str | Path | None = None,
     base: str | None = None,
 ) -> dict[str, Any]:
     """Make, measure and judge an adapter, release it if it passes and `approve` is given, and write the report."""
-    texts(language)
+    page_texts(language)
     labelled = read_labelled(inspection) if inspection else []
+    if measure_tuning and not labelled:
+        raise UsageError("fine-tuning is measured on labelled rows and none are given; add --inspection")
     rules = read_policy(policy) if policy else Policy()
     questions = _rows(bias, read_records(bias), _QUESTION) if bias else []
     kept = registry()
@@ -76,6 +80,7 @@ def pilot(
             place=Path(place),
             approve=approve,
             prices=prices or Prices(),
+            measure_tuning=measure_tuning,
         )
     found.training_hours = bench.generator.provenance.get("hours")
     folder = home() / "pilots" / found.version
@@ -217,23 +222,32 @@ def check_prompts(prompts: Sequence[str], *, generator: str | Path | None = None
     return _bench(generator).advise(prompts)
 
 
-def explain(prompts: Sequence[str], *, generator: str | Path | None = None) -> dict[str, Any]:
-    """Nearest training tasks, influence of every prompt, and the modules that differ most from what every job gets."""
-    from prompt2lora.generator.explanation import changes, influences
+def explain(
+    prompts: Sequence[str],
+    *,
+    texts: Sequence[str] = (),
+    out: Path | None = None,
+    language: str = "en",
+    generator: str | Path | None = None,
+    base: str | None = None,
+) -> dict[str, Any]:
+    """Nearest training tasks, influence of every prompt, and what differs most from what every job gets.
 
-    made = _bench(generator)
-    conditions = made.encoder.conditions(prompts)
-    condition = conditions.mean(0)
-    grid = made.generator.generate(conditions)
-    moved = changes(grid, made.generator.start.detach(), made.layout)
-    names = [target.name for target in made.layout.targets]
-    return {
-        "neighbours": [neighbour._asdict() for neighbour in made.generator.atlas.neighbours(condition)],
-        "distance": made.generator.atlas.distance(condition),
-        "influences": [influence._asdict() for influence in influences(made.generator, conditions)],
-        "modules": dict(zip(names, moved.mean(0).tolist(), strict=True)),
-        "layers": moved.mean(1).tolist(),
-    }
+    With `texts` or a page to write (`out`) the base answers too, before and after; the prompts themselves are asked if
+    there are no texts. See `evaluation/explaining.py`.
+    """
+    page_texts(language)
+    if out:
+        check_new(out)
+        check_writable(out)
+    bench = _bench(generator, base)
+    from prompt2lora.evaluation.explaining import explain as explain_all
+
+    found = explain_all(bench, prompts, texts or (prompts if out else ()))
+    if out:
+        write_text(out, explanation_page(found, prompts, language))
+        found["page"] = str(out)
+    return found
 
 
 def read_labelled(file: Path) -> list[tuple[str, str]]:

@@ -6,11 +6,13 @@ so, promote. It reaches the mathematics through the protocol `Bench` alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
+from prompt2lora.custody.costs import RECORDED, Cost, Prices, Tuning, costs, tuning_cost
 from prompt2lora.custody.gate import PASS, UNKNOWN, Policy, Verdict, judge
 from prompt2lora.custody.registry import Origin, Registry, Version
 
@@ -38,6 +40,7 @@ class Measured(NamedTuple):
     numbers: dict[str, Any]
     scores: dict[str, dict[str, float]]
     rows: Sequence[Inspected]
+    seconds: Mapping[str, float] = MappingProxyType({})  # apply, check, replay: see `costs.costs`
 
 
 class Evaluated(NamedTuple):
@@ -47,6 +50,7 @@ class Evaluated(NamedTuple):
     numbers: dict[str, Any]
     scores: dict[str, dict[str, float]]
     rows: Sequence[Inspected]
+    seconds: Mapping[str, float]
 
 
 class Bench(Protocol):
@@ -58,15 +62,7 @@ class Bench(Protocol):
 
     def measure(self, folder: Path, prompts: Sequence[str], labelled: Sequence[tuple[str, str]]) -> Measured: ...
 
-
-@dataclass(frozen=True)
-class Prices:
-    """What the user's money and power cost; the defaults are round figures to be replaced."""
-
-    currency: str = "EUR"
-    watts: float = 60.0
-    per_kilowatt_hour: float = 0.30
-    jobs: int = 100  # over which the generator's training is spread
+    def tune(self, prompts: Sequence[str], labelled: Sequence[tuple[str, str]]) -> Tuning: ...
 
 
 _ROUND_PRICES = Prices()
@@ -88,8 +84,8 @@ class Pilot:
     rows: list[Inspected]
     seconds: dict[str, float]
     prices: Prices
+    tuning: Tuning = RECORDED
     training_hours: float | None = None
-    tuning_seconds: float | None = None
 
     @property
     def unknown(self) -> list[str]:
@@ -106,13 +102,15 @@ class Pilot:
         return "gather" if self.verdict.result == UNKNOWN else "keep base"
 
     @property
-    def costs(self) -> dict[str, float]:
-        """Money by step; a step whose time is not known is left out."""
-        power = self.prices.watts / 1000 * self.prices.per_kilowatt_hour / 3600  # per second
-        found = {name: seconds * power for name, seconds in self.seconds.items()}
-        if self.training_hours is not None:
-            found["training, share of one job"] = self.training_hours * 3600 * power / self.prices.jobs
-        return found
+    def costs(self) -> list[Cost]:
+        """What every step costs; one whose time is not known is left out."""
+        return costs(
+            self.prices,
+            prompts=self.prompts,
+            labelled=len(self.rows),
+            seconds=self.seconds,
+            training_hours=self.training_hours,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         data = {key: value for key, value in asdict(self).items() if key not in ("verdict", "rows")}
@@ -124,7 +122,8 @@ class Pilot:
             "labelled": len(self.rows),
             "rows": [row._asdict() for row in self.rows],
             "recommendation": self.recommendation,
-            "costs": self.costs,
+            "costs": [cost._asdict() for cost in self.costs],
+            "tuning": {**self.tuning._asdict(), "cost": tuning_cost(self.prices, self.tuning)._asdict()},
         }
 
 
@@ -139,8 +138,11 @@ def run(
     place: Path,
     approve: bool,
     prices: Prices = _ROUND_PRICES,
+    measure_tuning: bool = False,
 ) -> Pilot:
     """Run a pilot; adapters are made below `place` and kept in the registry's store.
+
+    `measure_tuning` fine-tunes a LoRA on the labelled rows, only to know how long that takes; it is thrown away.
 
     Nothing answers the job but what answered before, unless the verdict is *pass* and `approve` is given.
     """
@@ -166,8 +168,9 @@ def run(
         advice=advice,
         scores=measured.scores,
         rows=list(measured.rows),
-        seconds=made.seconds,
+        seconds={**made.seconds, **measured.seconds},
         prices=prices,
+        tuning=bench.tune(prompts, labelled) if measure_tuning else RECORDED,
     )
 
 
@@ -179,4 +182,4 @@ def evaluated(
     numbers = {**measured.numbers, "signature": {"sound": registry.store.is_sound(version.adapter)}}
     rows = [row._asdict() for row in measured.rows]
     number = registry.add_evaluation(version, {"numbers": numbers, "scores": measured.scores, "rows": rows})
-    return Evaluated(number, numbers, measured.scores, measured.rows)
+    return Evaluated(number, numbers, measured.scores, measured.rows, measured.seconds)

@@ -6,6 +6,7 @@ that making an adapter stays quick.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +19,7 @@ import torch
 
 from prompt2lora import bases
 from prompt2lora.adapter_folder import read_config
+from prompt2lora.custody.costs import Tuning
 from prompt2lora.custody.pilot import Inspected, Made, Measured
 from prompt2lora.custody.registry import Origin
 from prompt2lora.evaluation import inspection
@@ -30,8 +32,8 @@ from prompt2lora.generator.explanation import distance
 from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.making import write_adapter
 from prompt2lora.training.synthetic import synthetic_tasks
-from prompt2lora.training.tasks import full_prompt
-from prompt2lora.training.tuning import Frozen
+from prompt2lora.training.tasks import Row, Task, full_prompt
+from prompt2lora.training.tuning import Frozen, TuningOptions, fit
 from prompt2lora.weights.adapted import probe
 from prompt2lora.weights.adapter import Adapter
 from prompt2lora.weights.intruders import intruders
@@ -75,7 +77,9 @@ class PilotBench:
 
     def measure(self, folder: Path, prompts: Sequence[str], labelled: Sequence[tuple[str, str]]) -> Measured:
         base = self.base
+        began = time.monotonic()
         grid = Adapter.load(folder, bases.load_config(self.layout.base_model)).grid
+        applied = time.monotonic()
         ids = torch.tensor(base.chat.prompt_ids([_PROBE]), device=base.model.device)
         condition = self.encoder.conditions(prompts).mean(0)
         atlas = self.generator.atlas
@@ -90,9 +94,20 @@ class PilotBench:
         }
         if self.questions:
             numbers["bias"] = inspection.bias(base, grid, self.questions)
-        if not labelled:
-            return Measured(numbers, {}, ())
-        return self._with_labels(numbers, grid, prompts, labelled[:_MOST_ROWS])
+        seconds = {"apply": applied - began}
+        found = Measured(numbers, {}, (), seconds)
+        if labelled:
+            found = self._with_labels(found, grid, prompts, labelled[:_MOST_ROWS])
+        return found._replace(seconds={**found.seconds, "check": time.monotonic() - applied})
+
+    def tune(self, prompts: Sequence[str], labelled: Sequence[tuple[str, str]]) -> Tuning:
+        """Fine-tune a LoRA as one would without a generator, to know how long that takes; nothing of it is kept."""
+        options = TuningOptions()
+        rows = tuple(Row(*pair) for pair in labelled[:_MOST_ROWS])
+        base = Frozen.load(self.layout, training=True)
+        began = time.monotonic()
+        fit(base, Task("tuning", instruction_of(prompts), "", "", rows, ()), rows, options)
+        return Tuning(time.monotonic() - began, options.steps, len(rows), True, "measured by this pilot")
 
     def distance(self, one: Path, other: Path) -> float | None:
         """Distance of two adapters' updates as a share of the first one's size; None if they fit different bases."""
@@ -104,7 +119,7 @@ class PilotBench:
 
     def _with_labels(
         self,
-        numbers: dict[str, Any],
+        found: Measured,
         grid: torch.Tensor,
         prompts: Sequence[str],
         labelled: Sequence[tuple[str, str]],
@@ -118,7 +133,10 @@ class PilotBench:
         def scores(given: Sequence[str]) -> list[float]:
             return [exact_match(*pair) for pair in zip(given, right, strict=True)]
 
-        plain, own = ask(None), ask(grid)
+        plain = ask(None)
+        began = time.monotonic()
+        own = ask(grid)
+        seconds = {**found.seconds, "replay": time.monotonic() - began}
         before, after = scores(plain), scores(own)
         strangers = [
             scores(ask(self.generator.generate(self.encoder.conditions(texts))))
@@ -128,15 +146,15 @@ class PilotBench:
         in_format = inspection.answer_format(right)
         gain = inspection.gain(before, after)
         numbers = {
-            **numbers,
+            **found.numbers,
             "gain": gain,
             "conditioning": paired_difference([after], [wrong])._asdict(),
             "format": inspection.share([in_format(answer) for answer in own]),
         }
         arms = {"base": before, "generated": after, "wrong": wrong}
-        found = {name: mean_interval([rows])._asdict() for name, rows in arms.items()}
+        intervals = {name: mean_interval([rows])._asdict() for name, rows in arms.items()}
         rows = [Inspected(text, answer, b, g) for (text, answer), b, g in zip(labelled, plain, own, strict=True)]
-        return Measured(numbers, {**found, "gain": gain}, rows)
+        return Measured(numbers, {**intervals, "gain": gain}, rows, seconds)
 
     def _strangers(self, count: int) -> list[list[str]]:
         """Prompts of other jobs: synthetic ones, always the same."""

@@ -132,8 +132,13 @@ class Reference(NamedTuple):
         self, grid: Float[Tensor, "layers rows cols"], layout: LoraLayout
     ) -> Float[Tensor, "modules features"]:
         """How far every feature lies from the usual, in its own spreads."""
-        found = features(grid[None], self.shared, layout)[0, :, : self.mean.shape[-1]]
-        return _deviation(found, self.mean, self.spread)
+        return _deviation(self.features(grid, layout), self.mean, self.spread)
+
+    def features(
+        self, grid: Float[Tensor, "layers rows cols"], layout: LoraLayout
+    ) -> Float[Tensor, "modules features"]:
+        """Those of an adapter's features that this reference knows."""
+        return features(grid[None], self.shared, layout)[0, :, : self.mean.shape[-1]]
 
 
 def _deviation(
