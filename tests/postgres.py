@@ -1,6 +1,7 @@
 """A throwaway PostgreSQL server for tests: Debian's binaries in a folder of their own, reachable by a socket only."""
 
 import os
+import pwd
 import shutil
 import subprocess
 import tempfile
@@ -12,11 +13,20 @@ _PLACES = ("/usr/lib/postgresql", "/usr/local/pgsql", "/opt/homebrew/opt/postgre
 
 
 def binaries() -> Path | None:
-    """The newest folder that holds both initdb and pg_ctl."""
+    """The newest folder that holds both initdb and pg_ctl, if there is somebody here who may run them."""
+    if os.geteuid() == 0 and not _has_user("postgres"):
+        return None
     found = [file.parent for place in _PLACES for file in Path(place).glob("**/bin/initdb")]
     on_path = shutil.which("initdb")
     found += [Path(on_path).resolve().parent] if on_path else []
     return max((folder for folder in found if (folder / "pg_ctl").exists()), default=None, key=str)
+
+
+def _has_user(name: str) -> bool:
+    try:
+        return bool(pwd.getpwnam(name))
+    except KeyError:
+        return False
 
 
 @contextmanager

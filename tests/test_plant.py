@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from prompt2lora import plant
 from prompt2lora.generator.atlas import Atlas
 from prompt2lora.plant import read_labelled
 from prompt2lora.weights.health import Reference
@@ -116,6 +117,29 @@ def test_a_refined_version_knows_its_parent_and_a_useless_refinement_keeps_the_s
     else:
         assert found["version"] == found["start"]
         assert len(versions) == 1
+
+
+def test_a_refined_version_is_measured_by_the_gate_and_never_on_rows_that_it_learned(
+    piloted, run, plant_generator, files
+):
+    _, rows = files
+    learned = rows.with_name("learned.jsonl")
+    told = [json.dumps({"input": f"note {i}", "output": "ok"}) + "\n" for i in range(3, 27)]
+    learned.write_text("".join(told))
+    found = json.loads(run("refine", "--job", "mail", "--rows", learned, "--steps", "12", "--json")[1])
+    assert found["improved"], "always the same answer is soon learned"
+    words = ("gate", "--job", "mail", "--version", found["version"], "--generator", plant_generator, "--json")
+    code, out, error = run(*words)
+    assert code == 0, error
+    judged = json.loads(out)
+    assert {check["metric"]: check["value"] for check in judged["checks"]}["change of the logits"] > 0
+    registry = plant.registry()
+    measured = registry.measured(registry.version("mail", found["version"]))
+    assert [row["text"] for row in measured["rows"]] == ["note 0", "note 1", "note 2"], "three of six were learned"
+    code, out, _ = run(*words, "--inspection", learned)
+    assert code == 0
+    assert registry.measured(registry.version("mail", found["version"]))["rows"] == []
+    registry.engine.dispose()
 
 
 def test_a_watched_release_that_fails_its_canaries_goes_back_to_the_base(piloted, run, files, home, tmp_path):

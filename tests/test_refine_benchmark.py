@@ -1,5 +1,7 @@
 """What the benchmark of the second stage reckons from its measurements."""
 
+import json
+
 import pytest
 from refine import Measured, Point, break_even, points, read, summary
 
@@ -38,8 +40,6 @@ def test_only_what_can_be_done_with_so_many_labels_is_tried():
 
 
 def test_measurements_come_back_from_their_file(tmp_path):
-    import json
-
     one = measured("refined", 8, 0.5, 1.0)
     (tmp_path / "lines.jsonl").write_text(json.dumps(one._asdict()) + "\n")
     assert read(tmp_path / "lines.jsonl") == [one]

@@ -282,7 +282,7 @@ def test_a_reason_that_is_no_short_line_is_refused(registry, add, reason):
 def test_what_was_measured_as_not_finite_is_kept_as_not_measured(registry, add):
     version = add("a")
     registry.add_evaluation(version, {"numbers": {"health": {"score": float("inf")}, "x": [1.5, float("nan")]}})
-    assert registry.evaluation(version)[1] == {"numbers": {"health": {"score": None}, "x": [1.5, None]}}
+    assert registry.measured(version) == {"numbers": {"health": {"score": None}, "x": [1.5, None]}}
 
 
 def test_of_two_processes_that_promote_at_once_one_wins(registry, add, tmp_path, database):

@@ -79,12 +79,16 @@ def gate(
     job: Job,
     version: Annotated[str, typer.Option(help="A version's name.")],
     policy: Annotated[Path | None, typer.Option(help="Bounds of the gate (TOML).")] = None,
+    inspection: Annotated[Path | None, typer.Option(help="Labelled rows to measure it on now (JSONL).")] = None,
+    bias: Annotated[Path | None, typer.Option(help="Questions of a bias check (JSONL, BBQ's form).")] = None,
+    generator: GeneratorOption = None,
     as_json: Json = False,
 ) -> None:
-    """Judge a version anew by what was measured of it, perhaps by another policy."""
+    """Judge a version anew, perhaps by another policy; one that was never measured is measured first."""
     from prompt2lora import plant
 
-    found = plant.gate(job, version, policy)
+    with Working("judging"):
+        found = plant.gate(job, version, policy, inspection=inspection, bias=bias, generator=generator)
     if as_json:
         print_json(found)
     else:

@@ -22,6 +22,7 @@ from prompt2lora.custody.gate import Policy, judge, read_policy
 from prompt2lora.custody.monitor import Alarm, Monitor
 from prompt2lora.custody.pages import explanation_page, pilot_page
 from prompt2lora.custody.pages import texts as page_texts
+from prompt2lora.custody.pilot import LEARNED, evaluated, row_digest, stored_rows
 from prompt2lora.custody.pilot import run as run_pilot
 from prompt2lora.custody.regeneration import Change
 from prompt2lora.custody.regeneration import regenerate as run_regeneration
@@ -116,13 +117,33 @@ def regenerate(
         return run_regeneration(kept, _bench(generator, base), rules, Path(place), jobs, report)
 
 
-def gate(job: str, version: str, policy: Path | None = None) -> dict[str, Any]:
-    """Judge a version anew by what was measured of it, perhaps by another policy; the verdict is kept."""
+def gate(
+    job: str,
+    version: str,
+    policy: Path | None = None,
+    *,
+    inspection: Path | None = None,
+    bias: Path | None = None,
+    generator: str | Path | None = None,
+) -> dict[str, Any]:
+    """Judge a version anew, perhaps by another policy; the verdict is kept.
+
+    It is judged by what was measured of it. It is measured now if that never happened (a refined version), or if rows
+    are given; without rows, on those that the job's versions were measured on, but never on those it learned from.
+    """
     kept = registry()
     chosen = kept.version(job, version)
     rules = read_policy(policy) if policy else Policy()
-    number, evaluation = kept.evaluation(chosen)
-    verdict = judge(evaluation["numbers"], rules)
+    known = kept.evaluation(chosen)
+    if known and not inspection and not bias:
+        number, numbers = known[0], known[1]["numbers"]
+    else:
+        labelled = read_labelled(inspection) if inspection else stored_rows(kept, job)
+        questions = _rows(bias, read_records(bias), _QUESTION) if bias else []
+        bench = _bench(generator, chosen.base, questions)
+        found = evaluated(kept, bench, chosen, kept.origin(chosen).prompts, labelled)
+        number, numbers = found.evaluation, found.numbers
+    verdict = judge(numbers, rules)
     kept.add_verdict(chosen, number, verdict, rules)
     return {"version": version, "verdict": verdict.result, "policy": rules.digest, "checks": verdict.reasons}
 
@@ -154,7 +175,9 @@ def refine(
     if refined.steps:
         with tempfile.TemporaryDirectory(prefix="prompt2lora-") as place:
             folder = Path(place) / "adapter"
-            Adapter(adapter.layout, refined.grid, {**adapter.provenance, "refined_from": start.adapter}).save(folder)
+            learned = {*adapter.provenance.get(LEARNED, ()), *(row_digest(text) for text, _ in labelled)}
+            told = {**adapter.provenance, "refined_from": start.adapter, LEARNED: sorted(learned)}
+            Adapter(adapter.layout, refined.grid, told).save(folder)
             made = kept.add_version(job, folder, replace(come_from, parent=start.id, kind="refined"))
     forms = (bare < 1) + (bare > 0)
     return {

@@ -31,7 +31,7 @@ class Prices:
 
 
 class Tuning(NamedTuple):
-    """A LoRA fine-tune of one job: how long it took, on how many labelled rows, and whether it was measured here."""
+    """A LoRA fine-tune of one job: how long it took, with how many labelled rows, and whether it was measured here."""
 
     seconds: float
     steps: int
@@ -40,7 +40,8 @@ class Tuning(NamedTuple):
     source: str
 
 
-# For a pilot that does not measure it: two teachers of the released base, 48 steps each, on two cores.
+# For a pilot that does not measure it: two teachers of the released base took 40 s each on two cores; the rows are what
+# we assume that somebody would label for it.
 RECORDED = Tuning(40.0, 48, 40, False, "docs/log.md, 2026-11-24")
 
 

@@ -6,15 +6,19 @@ so, promote. It reaches the mathematics through the protocol `Bench` alone.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
+from prompt2lora import adapter_folder
 from prompt2lora.custody.costs import RECORDED, Cost, Prices, Tuning, costs, tuning_cost
 from prompt2lora.custody.gate import PASS, UNKNOWN, Policy, Verdict, judge
 from prompt2lora.custody.registry import Origin, Registry, Version
+
+LEARNED = "learned"  # in the origin of a refined adapter: the digests of its rows
 
 
 class Inspected(NamedTuple):
@@ -177,9 +181,29 @@ def run(
 def evaluated(
     registry: Registry, bench: Bench, version: Version, prompts: Sequence[str], labelled: Sequence[tuple[str, str]]
 ) -> Evaluated:
-    """Measure a kept version and keep what was found, with the rows, so that a later version can be held against it."""
-    measured = bench.measure(registry.store.path(version.adapter), prompts, labelled)
+    """Measure a kept version and keep what was found, with the rows, so that a later version can be held against it.
+
+    Rows that the version was refined on are left out: they would only show what it learned by heart.
+    """
+    folder = registry.store.path(version.adapter)
+    learned = set(adapter_folder.read(folder).provenance.get(LEARNED, ()))
+    fresh = [pair for pair in labelled if row_digest(pair[0]) not in learned]
+    measured = bench.measure(folder, prompts, fresh)
     numbers = {**measured.numbers, "signature": {"sound": registry.store.is_sound(version.adapter)}}
     rows = [row._asdict() for row in measured.rows]
     number = registry.add_evaluation(version, {"numbers": numbers, "scores": measured.scores, "rows": rows})
     return Evaluated(number, numbers, measured.scores, measured.rows, measured.seconds)
+
+
+def row_digest(text: str) -> str:
+    """By what an adapter remembers, under LEARNED in its origin, that it was refined on a row."""
+    return hashlib.sha256(text.strip().encode()).hexdigest()[:16]
+
+
+def stored_rows(registry: Registry, job: str) -> list[tuple[str, str]]:
+    """(input, right answer) of the newest inspection rows that any version of a job was measured on."""
+    for version in reversed(registry.versions(job)):
+        rows = registry.measured(version).get("rows", ())
+        if rows:
+            return [(row["text"], row["right"]) for row in rows]
+    return []

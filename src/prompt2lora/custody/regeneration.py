@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from prompt2lora.custody.gate import Policy, judge
-from prompt2lora.custody.pilot import Bench, evaluated
+from prompt2lora.custody.pilot import Bench, evaluated, stored_rows
 from prompt2lora.custody.registry import Registry, Version
-from prompt2lora.errors import Prompt2LoraError, UsageError
+from prompt2lora.errors import Prompt2LoraError
 
 REGENERATED = "regenerated"  # the kind of a candidate
 NEW, SAME, EMPTY, FAILED = "new", "same", "no version", "failed"
@@ -83,9 +83,9 @@ def _change(registry: Registry, bench: ComparingBench, policy: Policy, place: Pa
     known = [version for version in registry.versions(job) if version.adapter == digest]
     lineage = replace(made.origin, parent=source.id, kind=REGENERATED)
     candidate = known[-1] if known else registry.add_version(job, made.folder, lineage)
-    before = _measured(registry, source)
-    rows = before.get("rows") or _rows(registry, job)
-    measured = evaluated(registry, bench, candidate, origin.prompts, [(row["text"], row["right"]) for row in rows])
+    before = registry.measured(source)
+    rows = [(row["text"], row["right"]) for row in before.get("rows", ())] or stored_rows(registry, job)
+    measured = evaluated(registry, bench, candidate, origin.prompts, rows)
     verdict = judge(measured.numbers, policy)
     registry.add_verdict(candidate, measured.evaluation, verdict, policy)
     old = {check.metric: check.value for check in judge(before.get("numbers", {}), policy).checks}
@@ -115,17 +115,3 @@ def _source(registry: Registry, job: str) -> Version | None:
     if current and current.version:
         return current.version
     return next((version for version in reversed(registry.versions(job)) if version.kind != REGENERATED), None)
-
-
-def _measured(registry: Registry, version: Version) -> dict[str, Any]:
-    """What was last measured of a version; empty if nothing was."""
-    try:
-        return registry.evaluation(version)[1]
-    except UsageError:
-        return {}
-
-
-def _rows(registry: Registry, job: str) -> list[dict[str, str]]:
-    """The newest inspection rows that any version of a job was measured on."""
-    kept = (_measured(registry, version).get("rows", []) for version in reversed(registry.versions(job)))
-    return next((rows for rows in kept if rows), [])

@@ -125,15 +125,18 @@ class Registry:
                 return version
         raise UsageError(f"the job {job} has no version {name[:120]!r}; see `prompt2lora registry show --job {job}`")
 
-    def evaluation(self, version: Version) -> tuple[int, dict[str, Any]]:
-        """(id, scores) of the latest evaluation of a version. Raises UsageError if it was never measured."""
+    def evaluation(self, version: Version) -> tuple[int, dict[str, Any]] | None:
+        """(id, what was measured) of the latest evaluation of a version; None if it was never measured."""
         table = schema.evaluations
         found = select(table.c.id, table.c.scores).where(table.c.version == version.id).order_by(table.c.id.desc())
         with self._reading() as connection:
             row = connection.execute(found.limit(1)).first()
-        if row is None:
-            raise UsageError(f"{version.name} was never measured; run a pilot with it")
-        return row.id, row.scores
+        return (row.id, row.scores) if row else None
+
+    def measured(self, version: Version) -> dict[str, Any]:
+        """What was last measured of a version; empty if nothing was."""
+        latest = self.evaluation(version)
+        return latest[1] if latest else {}
 
     def origin(self, version: Version) -> Origin:
         """Where a version comes from."""

@@ -28,7 +28,7 @@ from prompt2lora.weights.tokens import factors, inner
 
 FEATURES = ("log norm", "log spectral norm", "effective rank", "first energy", "alignment")
 _TINY = 1e-12
-_FLOOR = 0.005  # least spread of a feature: what hardly ever varies is not measured in millionths
+_FLOOR, _EARLIER_FLOOR = 0.005, 0.02  # least spread of a feature: what hardly varies is not measured in millionths
 
 
 def feature_names(rank: int) -> tuple[str, ...]:
@@ -146,4 +146,5 @@ def _deviation(
     mean: Float[Tensor, "modules features"],
     spread: Float[Tensor, "modules features"],
 ) -> Float[Tensor, "modules features"]:
-    return (found - mean).abs() / spread.clamp_min(_FLOOR)
+    floor = _FLOOR if mean.shape[-1] > len(FEATURES) else _EARLIER_FLOOR  # what `usual` was reckoned with
+    return (found - mean).abs() / spread.clamp_min(floor)
