@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from prompt2lora import bases
+from prompt2lora.adapter_folder import read_config
 from prompt2lora.errors import DamagedFile, LayoutError, OutputError, Prompt2LoraError
 from prompt2lora.evaluation import benchmark as judging
 from prompt2lora.evaluation import report as reporting
@@ -34,7 +35,7 @@ from prompt2lora.training import train as training
 from prompt2lora.training.recipe import Recipe, read_recipe
 from prompt2lora.training.tasks import diverse, read_tasks, split_families
 from prompt2lora.versions import origin, versions
-from prompt2lora.weights.adapter import Adapter, read_config
+from prompt2lora.weights.adapter import Adapter
 from prompt2lora.weights.layout import LoraLayout
 
 _RELEASED = "smollm2-135m-instruct"
