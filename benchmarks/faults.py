@@ -168,12 +168,12 @@ def killed(work: Callable[[World, int, Any], None], world: World, count: int) ->
         process.kill()
         process.join()
         ended = "" if process.exitcode == -signal.SIGKILL else "it had ended before it was killed"
-        yield ended or whole(world) or half_written(world)
+        yield ended or whole(world) or half_written(world, kill)
 
 
-def half_written(world: World) -> str:
-    """An adapter folder that is there is there as a whole."""
-    for folder in world.place.glob("adapter-*"):
+def half_written(world: World, seed: int) -> str:
+    """An adapter folder that a killed process left is there as a whole."""
+    for folder in world.place.glob(f"adapter-{seed}-*"):
         try:
             Adapter.load(
                 folder, bases.load_config(json.loads((folder / CONFIG).read_text())["base_model_name_or_path"])
