@@ -1,7 +1,7 @@
 """One change each to a recipe, at equal steps: what it does to the held-out training tasks, and what it costs.
 
-A variant is data in a TOML file (benchmarks/ablations.toml). Every run is resumable and is kept under --runs; the result
-file is written anew after each, so that it always says what is known so far. --only names variants.
+A variant is data in a TOML file. Every run is resumable and is kept under --runs; the result file is written anew after
+each, so that it always says what is known so far. --only names variants.
 
 python benchmarks/ablations.py --variants benchmarks/ablations.toml --out benchmarks/results/ablations.json
 """
