@@ -28,7 +28,7 @@ class Stage:
     twisted    probability that a task is drawn with another format or other labels (see twists.py)
     distil     weight of the divergence of generated adapters from a teacher that is told the instruction (end to end):
                the task's own teacher if the recipe names a collection that has one, else the shared adapter alone
-    shared     learning rate of the shared adapter, as a multiple of `learning_rate`
+    shared     learning rate of the shared adapter, as a multiple of `learning_rate`; 0 holds it still
     """
 
     steps: int
@@ -52,10 +52,12 @@ class Stage:
         _require(isinstance(self.warmup, int) and self.warmup >= 0, "warmup must be a whole number of at least 0")
         for key in ("bare", "alone", "twisted"):
             _require(0 <= getattr(self, key) <= 1, f"{key} must be a probability")
-        for key in ("weight_decay", "distil"):
+        for key in ("weight_decay", "distil", "shared"):
             _require(getattr(self, key) >= 0, f"{key} must be at least 0")
-        for key in ("learning_rate", "shared", "clip"):
+        for key in ("learning_rate", "clip"):
             _require(getattr(self, key) > 0, f"{key} must be above 0")
+        learns = self.shared > 0 or self.alone == 0
+        _require(learns, "alone must be 0 where shared is 0: a shared adapter that is held still learns nothing alone")
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Recipe:
     strengths   factors to try on the finished decoder's output; the one with the least loss on the held-out training
                 tasks, full and bare together, is kept (below 1 where it has learned more than it can carry over)
     start       a generator folder to go on from, instead of new weights
-    shared      an adapter folder with which the shared adapter begins, instead of the base itself
+    shared      an adapter folder with which the shared adapter begins, instead of the base itself or that of `start`
     """
 
     stages: tuple[Stage, ...]

@@ -91,12 +91,13 @@ class Run:
                 raise UsageError(f"{recipe.start} makes adapters of another layout than the recipe; name another start")
             if start.config.encoder != recipe.encoder:
                 raise UsageError(f"{recipe.start} reads prompts by {start.config.encoder}; name that encoder")
-            return start.train().requires_grad_(True)
-        try:
-            sized = GeneratorConfig.sized(layout, encoder=recipe.encoder, **recipe.generator)
-        except TypeError as error:
-            raise UsageError(f"[generator] of the recipe: {error}; see the recipes in recipes/") from error
-        generator = Generator(sized, seed=recipe.seed)
+            generator = start.train().requires_grad_(True)
+        else:
+            try:
+                sized = GeneratorConfig.sized(layout, encoder=recipe.encoder, **recipe.generator)
+            except TypeError as error:
+                raise UsageError(f"[generator] of the recipe: {error}; see the recipes in recipes/") from error
+            generator = Generator(sized, seed=recipe.seed)
         if recipe.shared:
             generator.start.data.copy_(Adapter.load(Path(recipe.shared), config).grid)
         return generator
@@ -119,7 +120,8 @@ class Run:
         while self.step < self.recipe.steps:
             began = time.monotonic()
             number, inside = self.recipe.stage_at(self.step)
-            if not inside and not (number == 0 and self.recipe.start):
+            goes_on = number == 0 and self.recipe.start and not self.recipe.shared
+            if not inside and not goes_on:
                 self._standardise()
             record = self._update(number, inside)
             self.step += 1
@@ -270,6 +272,7 @@ class Run:
         stage = self.recipe.stages[index]
         if self._optimiser is None or self._optimiser[0] != index:
             rest = [p for name, p in self.generator.named_parameters() if name != "start"]
+            self.generator.start.requires_grad_(stage.shared > 0)
             groups: list[dict[str, Any]] = [
                 {"params": [self.generator.start], "multiple": stage.shared, "weight_decay": 0.0},
                 {"params": [p for p in rest if p.ndim > 1], "multiple": 1.0, "weight_decay": stage.weight_decay},
