@@ -12,6 +12,7 @@ RUN ?= runs/$(notdir $(basename $(RECIPE)))
 .PHONY: demo test install train clean
 
 demo: install
+	$(BIN)/prompt2lora doctor
 	$(BIN)/python examples/demo.py
 
 test: install
