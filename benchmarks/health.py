@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from prompt2lora.custody.gate import Policy
 from prompt2lora.files import check_new, write_json
 from prompt2lora.generator.conditions import cached_encoder
 from prompt2lora.generator.generator import Generator
@@ -59,48 +60,86 @@ def middle(scores: list[float]) -> float:
     return round(min(sorted(scores)[len(scores) // 2], 1e308), 3)
 
 
+def curve(clean: list[float], bad: list[float]) -> list[tuple[float, float]]:
+    """The ROC curve: for every possible bound the share of clean adapters above it, and of poisoned ones."""
+    bounds = sorted({*clean, *bad}, reverse=True)
+    points = [(sum(c >= x for c in clean) / len(clean), sum(b >= x for b in bad) / len(bad)) for x in bounds]
+    return [(0.0, 0.0), *points]
+
+
+def plot(file: Path, clean: list[float], poisoned: dict[str, list[float]]) -> None:
+    """ROC curves of the faults that are hardest to see."""
+    import matplotlib.pyplot as plt
+
+    hardest = sorted(poisoned, key=lambda name: area(clean, poisoned[name]))[:6]
+    figure, axes = plt.subplots(figsize=(5.5, 4.5), layout="constrained")
+    for name in hardest:
+        axes.step(*zip(*curve(clean, poisoned[name]), strict=True), where="post", label=name)
+    axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":")
+    axes.set(
+        xlabel="clean adapters suspected", ylabel="poisoned adapters found", title="Weight health: the hardest faults"
+    )
+    axes.legend(fontsize=8)
+    figure.savefig(file, dpi=110)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tasks", type=Path, required=True)
+    parser.add_argument("--generator", default=None)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--plot", type=Path)
     asked = parser.parse_args()
     check_new(asked.out)
-    generator = Generator.from_pretrained(released_generator())
+    generator = Generator.from_pretrained(asked.generator or released_generator())
     layout = generator.config.layout
     tasks = read_tasks([asked.tasks], split="train")[: 2 * (REFERENCE + CLEAN) : 2]
     reader = Reader(generator, cached_encoder(generator.config.encoder), layout)
     prompts = Prompts(tasks, most=16, known=16, seed=1)
     grids = torch.stack([reader.generate(prompts.usual(task, 16)) for task in tasks])
     reference = Reference.of(grids[:REFERENCE], generator.start.detach(), layout)
-    clean = [reference.judge(grid, layout).score for grid in grids[REFERENCE:]]
-    kinds = ("everything scaled", "module scaled", "direction amplified", "noise")
-    result = {}
-    for kind in kinds:
-        for strength in STRENGTHS:
-            bad = [
-                reference.judge(poisoned(grid, layout, kind, strength, seed), layout).score
-                for seed, grid in enumerate(grids[REFERENCE:])
-            ]
-            result[f"{kind} x{strength}"] = {
-                "area": round(area(clean, bad), 4),
-                "median_score": middle(bad),
-            }
-    for kind in ("module of another layer", "not finite"):
-        bad = [
-            reference.judge(poisoned(grid, layout, kind, 1.0, seed), layout).score
-            for seed, grid in enumerate(grids[REFERENCE:])
+
+    def score(grid: torch.Tensor) -> float:
+        return reference.judge(grid, layout).score
+
+    others = grids[REFERENCE:]
+    clean = [score(grid) for grid in others]
+    graded = ("everything scaled", "module scaled", "direction amplified", "noise")
+    faults = [(kind, strength) for kind in graded for strength in STRENGTHS]
+    faults += [("module of another layer", 1.0), ("not finite", 1.0)]
+    scores = {
+        f"{kind} x{strength}" if kind in graded else kind: [
+            score(poisoned(grid, layout, kind, strength, seed)) for seed, grid in enumerate(others)
         ]
-        result[kind] = {"area": round(area(clean, bad), 4), "median_score": middle(bad)}
+        for kind, strength in faults
+    }
+    bound = Policy().most_health_score
+    result = {
+        name: {
+            "area": round(area(clean, bad), 4),
+            "found": sum(b > bound for b in bad) / len(bad),
+            "median_score": middle(bad),
+        }
+        for name, bad in scores.items()
+    }
     summary = {
         "reference": REFERENCE,
-        "clean": {"count": len(clean), "median_score": middle(clean), "highest": max(clean)},
+        "bound": bound,
+        "clean": {
+            "count": len(clean),
+            "suspected": sum(c > bound for c in clean) / len(clean),
+            "median_score": middle(clean),
+            "highest": max(clean),
+        },
         "poison": result,
         "generator": generator.provenance.get("sha256", ""),
         **origin(),
     }
     write_json(asked.out, summary)
-    for kind, found in result.items():
-        print(f"{kind:<32} area {found['area']:.3f}  median score {found['median_score']:.2f}")
+    if asked.plot:
+        plot(asked.plot, clean, scores)
+    for name, found in result.items():
+        print(f"{name:<32} area {found['area']:.3f}  found {found['found']:.2f}  median {found['median_score']:.2f}")
 
 
 if __name__ == "__main__":

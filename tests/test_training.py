@@ -273,6 +273,23 @@ def test_the_shared_adapter_learns_at_its_own_rate(base, encoder_folder, tasks_f
     assert changes[1] == pytest.approx(4e-4, rel=0.05)
 
 
+def test_a_generator_goes_on_with_another_shared_adapter_that_is_held_still(
+    base, encoder_folder, tasks_folder, tmp_path
+):
+    stage = Stage(steps=2, tasks=2, budget=120, warmup=1)
+    first, other = (
+        train(recipe(base, encoder_folder, tasks_folder, (stage,), seed=seed), tmp_path / str(seed)) for seed in (0, 1)
+    )
+    still = Stage(steps=2, tasks=2, budget=120, warmup=1, alone=0.0, shared=0.0)
+    names = {"start": str(tmp_path / "0" / "generator"), "shared": str(tmp_path / "1" / "shared-adapter")}
+    second = train(recipe(base, encoder_folder, tasks_folder, (still,), **names), tmp_path / "second")
+    assert torch.allclose(second.start, other.start, atol=1e-3), "in float16"
+    assert not torch.equal(second.head.weight, first.head.weight)
+    assert second.training_hours == second.provenance["hours"] + first.provenance["hours"]
+    with pytest.raises(UsageError, match="alone must be 0"):
+        Stage(steps=1, shared=0.0)
+
+
 def test_reconstruction_brings_the_generator_to_its_teachers_and_end_to_end_follows(
     base, encoder_folder, tasks_folder, collected, tmp_path
 ):

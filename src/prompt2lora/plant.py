@@ -83,7 +83,7 @@ def pilot(
             prices=prices or Prices(),
             measure_tuning=measure_tuning,
         )
-    found.training_hours = bench.generator.provenance.get("hours")
+    found.training_hours = bench.generator.training_hours
     folder = home() / "pilots" / found.version
     result = {**found.to_dict(), "report": str(folder / "report.html")}
     write_json(folder / "pilot.json", result)

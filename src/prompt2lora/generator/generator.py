@@ -195,6 +195,16 @@ class Generator(nn.Module):
         self._atlas = atlas
 
     @property
+    def training_hours(self) -> float | None:
+        """Hours of its training and of the generators that it began with; None if that is not known."""
+        told, hours = self.provenance, []
+        while told:
+            hours.append(told.get("hours"))
+            told = told.get("start", {})
+        known = [spent for spent in hours if spent is not None]
+        return sum(known) if known else None
+
+    @property
     def trained_parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.parameters())
 
