@@ -49,7 +49,7 @@ def main() -> None:
         return [task.prompt(f"{turn}: {text}") for text in inputs]
 
     workshop = Workshop()
-    workshop.encoder.cache = None
+    workshop.reader.encoder.cache = None
     steps: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for turn in range(options.repeats + 2):

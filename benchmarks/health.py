@@ -11,6 +11,7 @@ import torch
 from prompt2lora.files import check_new, write_json
 from prompt2lora.generator.conditions import cached_encoder
 from prompt2lora.generator.generator import Generator
+from prompt2lora.generator.reading import Reader
 from prompt2lora.training.pairs import Prompts
 from prompt2lora.training.tasks import read_tasks
 from prompt2lora.verbs import released_generator
@@ -67,9 +68,9 @@ def main() -> None:
     generator = Generator.from_pretrained(released_generator())
     layout = generator.config.layout
     tasks = read_tasks([asked.tasks], split="train")[: 2 * (REFERENCE + CLEAN) : 2]
-    encoder = cached_encoder(generator.config.encoder)
-    prompts = Prompts(tasks, encoder, most=16, known=16, seed=1)
-    grids = torch.stack([generator.generate(prompts.usual(task, 16)) for task in tasks])
+    reader = Reader(generator, cached_encoder(generator.config.encoder), layout)
+    prompts = Prompts(tasks, most=16, known=16, seed=1)
+    grids = torch.stack([reader.generate(prompts.usual(task, 16)) for task in tasks])
     reference = Reference.of(grids[:REFERENCE], generator.start.detach(), layout)
     clean = [reference.judge(grid, layout).score for grid in grids[REFERENCE:]]
     kinds = ("everything scaled", "module scaled", "direction amplified", "noise")

@@ -14,7 +14,6 @@ from rich.table import Table
 from prompt2lora import bases
 from prompt2lora.evaluation.decoding import answers
 from prompt2lora.evaluation.metrics import exact_match
-from prompt2lora.training.packs import ChatFormat
 from prompt2lora.training.tasks import Task, read_tasks
 from prompt2lora.verbs import Workshop
 from prompt2lora.weights.adapter import Adapter
@@ -26,14 +25,10 @@ PROMPTS = 16
 def main(folder: Path) -> None:
     console = Console()
     shutil.rmtree(folder, ignore_errors=True)
-    workshop = Workshop()
-    console.print(f"generator and encoder loaded in {workshop.load_seconds:.1f} s")
     began = time.monotonic()
-    model, tokenizer = bases.load_base(workshop.layout.base_model)
-    chat = ChatFormat(tokenizer)
-    console.print(
-        f"base model {workshop.layout.base_model} loaded in {time.monotonic() - began:.1f} s (only to ask it)\n"
-    )
+    workshop = Workshop()
+    model, chat, layout = workshop.reader.base
+    console.print(f"generator, encoder and base model {layout.base_model} loaded in {time.monotonic() - began:.1f} s\n")
     table = Table(title="exact match on rows that nobody trained on")
     for column in ("job", "rows", "base", "generated", "generated, without instruction", "adapter made in"):
         table.add_column(column, justify="right" if column != "job" else "left")
@@ -41,12 +36,12 @@ def main(folder: Path) -> None:
     for task in read_tasks([EXAMPLES]):
         prompts = [task.prompt(row.input) for row in task.train[:PROMPTS]]
         made = workshop.generate(prompts, folder / task.name)
-        grid = Adapter.load(Path(made.adapter), bases.load_config(workshop.layout.base_model)).grid
+        grid = Adapter.load(Path(made.adapter), bases.load_config(layout.base_model)).grid
 
         def ask(adapter: bool, bare: bool, task: Task = task, grid: object = grid) -> tuple[list[str], float]:
             began = time.monotonic()
             asked = [row.input if bare else task.prompt(row.input) for row in task.test]
-            given = answers(model, chat, asked, layout=workshop.layout, grid=grid if adapter else None, longest=32)
+            given = answers(model, chat, asked, layout=layout, grid=grid if adapter else None, longest=32)
             return given, time.monotonic() - began
 
         base, base_seconds = ask(adapter=False, bare=False)

@@ -4,10 +4,16 @@ import json
 import os
 import sys
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import torch
+from postgres import binaries, server
+from safetensors.torch import save_file
+from sqlalchemy import create_engine
+from sqlalchemy.schema import CreateSchema, DropSchema
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -17,7 +23,7 @@ from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, P
 from prompt2lora import bases, cli
 from prompt2lora.custody.registry import Origin, Registry
 from prompt2lora.generator.generator import Generator, GeneratorConfig
-from prompt2lora.training.packs import ChatFormat
+from prompt2lora.packs import ChatFormat
 from prompt2lora.weights.layout import LoraLayout
 
 TEMPLATE = (
@@ -55,7 +61,10 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def base(tmp_path_factory) -> str:
-    folder = tmp_path_factory.mktemp("models") / "base"
+    return write_base(tmp_path_factory.mktemp("models") / "base")
+
+
+def write_base(folder: Path) -> str:
     torch.manual_seed(0)
     LlamaForCausalLM(LlamaConfig(**TINY, initializer_range=0.2)).save_pretrained(folder)
     tokenizer = PreTrainedTokenizerFast(
@@ -70,7 +79,10 @@ def base(tmp_path_factory) -> str:
 
 @pytest.fixture(scope="session")
 def encoder_folder(tmp_path_factory) -> str:
-    folder = tmp_path_factory.mktemp("models") / "encoder"
+    return write_encoder(tmp_path_factory.mktemp("models") / "encoder")
+
+
+def write_encoder(folder: Path) -> str:
     torch.manual_seed(0)
     config = BertConfig(
         vocab_size=300, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32
@@ -97,6 +109,10 @@ def layout(base) -> LoraLayout:
 
 @pytest.fixture(scope="session")
 def generator_config(layout, encoder_folder) -> GeneratorConfig:
+    return tiny_generator_config(layout, encoder_folder)
+
+
+def tiny_generator_config(layout, encoder_folder) -> GeneratorConfig:
     sizes = {**SIZES, "grid": (2, 2, 16), "trunk": ((2, 112, 16),)}
     return GeneratorConfig.sized(layout, encoder=encoder_folder, **sizes)
 
@@ -127,6 +143,10 @@ def run(monkeypatch, capsys):
 
 @pytest.fixture
 def generator(generator_config) -> Generator:
+    return tiny_generator(generator_config)
+
+
+def tiny_generator(generator_config) -> Generator:
     """A generator whose B is not zero, as after training."""
     made = Generator(generator_config, seed=1)
     torch.manual_seed(2)
@@ -141,6 +161,14 @@ def generator_folder(generator, tmp_path) -> Path:
     folder = tmp_path / "generator"
     generator.save_pretrained(folder)
     return folder
+
+
+def tiny_world(place: Path) -> Path:
+    """The folder of a generator whose tiny base and encoder are written below `place` too."""
+    base, encoder = write_base(place / "base"), write_encoder(place / "encoder")
+    layout = LoraLayout.from_config(LlamaConfig(**TINY), base_model=base)
+    tiny_generator(tiny_generator_config(layout, encoder)).save_pretrained(place / "generator")
+    return place / "generator"
 
 
 def write_task(folder: Path, name: str, instruction: str, answer, *, split: str = "train", family: str = "") -> Path:
@@ -178,17 +206,54 @@ AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
 def adapter_folder(place, mark):
+    """The smallest adapter that every engine loads; another mark gives other weights."""
     place.mkdir(parents=True)
-    (place / "adapter_config.json").write_text(json.dumps({"mark": mark}))
-    (place / "adapter_model.safetensors").write_bytes(mark.encode() * 9)
+    settings = {"peft_type": "LORA", "base_model_name_or_path": "b", "r": 8, "lora_alpha": 16}
+    (place / "adapter_config.json").write_text(json.dumps({**settings, "target_modules": ["q_proj"]}))
+    stem = "base_model.model.model.layers.0.self_attn.q_proj.lora_"
+    state = {
+        f"{stem}A.weight": torch.ones(8, 4),
+        f"{stem}B.weight": torch.tensor([*sha256(mark.encode()).digest()]).float().view(4, 8),
+    }
+    save_file(state, place / "adapter_model.safetensors")
     return place
 
 
+@pytest.fixture(scope="session")
+def postgres():
+    """The URL of a real PostgreSQL server: the one named, or a throwaway one if its programs are installed."""
+    named = os.environ.get("PROMPT2LORA_TEST_DATABASE")
+    if named:
+        yield named
+        return
+    folder = binaries()
+    if folder is None:
+        pytest.skip("no PostgreSQL: install its server, or name one by PROMPT2LORA_TEST_DATABASE")
+    with server(folder) as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request, tmp_path):
+    """A database of its own for every test: its URL. What is said of a registry is true on both kinds."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'home' / 'registry.db'}"
+        return
+    engine, schema = create_engine(request.getfixturevalue("postgres")), f"test_{uuid4().hex}"
+    with engine.begin() as connection:
+        connection.execute(CreateSchema(schema))
+    yield engine.url.update_query_dict({"options": f"-c search_path={schema}"}).render_as_string(hide_password=False)
+    with engine.begin() as connection:
+        connection.execute(DropSchema(schema, cascade=True))
+    engine.dispose()
+
+
 @pytest.fixture
-def registry(tmp_path):
-    opened = Registry.open(tmp_path / "home", actor="tests", clock=lambda: AT)
+def registry(tmp_path, database):
+    opened = Registry.open(tmp_path / "home", url=database, actor="tests", clock=lambda: AT)
     opened.add_job("mail")
-    return opened
+    yield opened
+    opened.engine.dispose()
 
 
 @pytest.fixture

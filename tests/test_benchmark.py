@@ -13,10 +13,10 @@ from prompt2lora.evaluation.arms import ARMS, Workbench
 from prompt2lora.evaluation.benchmark import Judge, Request
 from prompt2lora.evaluation.statistics import paired_difference
 from prompt2lora.generator.conditions import Encoder
+from prompt2lora.generator.reading import Frozen
+from prompt2lora.packs import ChatFormat
 from prompt2lora.training import teachers as teaching
-from prompt2lora.training.packs import ChatFormat
 from prompt2lora.training.tasks import diverse, read_tasks
-from prompt2lora.training.tuning import Frozen
 from prompt2lora.weights.adapter import Adapter
 from prompt2lora.weights.layout import LoraLayout
 

@@ -16,7 +16,7 @@ from transformers import (
 
 from prompt2lora import bases
 from prompt2lora.evaluation import decoding
-from prompt2lora.training.packs import ChatFormat
+from prompt2lora.packs import ChatFormat
 from prompt2lora.weights.adapter import Adapter
 
 SMALL = {

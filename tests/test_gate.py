@@ -76,7 +76,8 @@ def test_a_policy_is_read_from_toml_and_refused_by_key(tmp_path):
     for text, told in (
         ("least_gian = 0.05", "unknown key 'least_gian'"),
         ("least_gain = 'much'", "must be a number"),
-        ("signed = 1", "must be a number"),
+        ("signed = 1", "must be true or false"),
+        ("least_gain = true", "must be a number"),
         ("least_gain =", "readable TOML"),
     ):
         file.write_text(text)

@@ -34,7 +34,7 @@ def test_saying_every_prompt_twice_changes_nothing(generator, conditions):
 
 
 def test_one_prompt_is_its_own_mean_and_standardised_means_have_mean_zero(generator_config, conditions):
-    pooling = SetPooling(generator_config.width, generator_config.hidden, generator_config.grid)
+    pooling = SetPooling(generator_config)
     everyone = torch.ones(3, 1, dtype=torch.bool)
     means = pooling.mean(conditions[:, None], everyone)
     assert torch.equal(means, conditions)

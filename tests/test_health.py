@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from prompt2lora.weights.health import FEATURES, Reference, features, spectra
+from prompt2lora.weights.health import FEATURES, Reference, feature_names, features, spectra
+from prompt2lora.weights.intruders import intruders
 from prompt2lora.weights.tokens import factors
 
 
@@ -41,6 +42,66 @@ def test_the_features_mean_what_they_say(layout):
     effective, energy = found[..., FEATURES.index("effective rank")], found[..., FEATURES.index("first energy")]
     assert ((effective >= 1) & (effective <= layout.rank + 1e-4)).all()
     assert ((energy >= 1 / layout.rank - 1e-4) & (energy <= 1)).all()
+
+
+def test_the_gains_of_the_shared_adapter_are_one_and_of_twice_it_two(layout):
+    shared, _ = usual(layout, 1)
+    double = shared.clone()
+    for block in layout.blocks:
+        if block.side == "B":
+            double[:, block.start : block.stop] *= 2
+    found = features(torch.stack([shared, double]), shared, layout)
+    names = feature_names(layout.rank)
+    assert found.shape[-1] == len(names)
+    gains = [index for index, name in enumerate(names) if name.startswith("gain")]
+    assert torch.allclose(found[0][:, gains], torch.ones(1), atol=1e-4)
+    assert torch.allclose(found[1][:, gains], torch.full((1,), 2.0), atol=1e-4)
+
+
+def test_one_direction_a_fifth_too_strong_is_seen(layout):
+    shared, grids = usual(layout, 40)
+    quiet = shared + (grids - shared) * 0.1
+    reference = Reference.of(quiet[:30], shared, layout)
+    block = layout.blocks[5]
+    for grid in quiet[30:]:
+        poisoned = grid.clone()
+        poisoned[0, block.start : block.start + block.width // layout.cols] *= 1.2
+        assert reference.judge(poisoned, layout).score > 2 * reference.judge(grid, layout).score
+
+
+def test_a_reference_of_an_earlier_version_compares_what_it_holds(layout, reference):
+    _, (grid, *_) = usual(layout, 1)
+    earlier = reference._replace(mean=reference.mean[:, :5], spread=reference.spread[:, :5])
+    assert earlier.deviations(grid, layout).shape[-1] == 5
+    assert earlier.judge(grid, layout).worst[1] in FEATURES
+
+
+def base_weights(layout, seed=0):
+    random = torch.Generator().manual_seed(seed)
+    return {
+        path: torch.randn(target.out_features, target.in_features, generator=random)
+        for _, target, path in layout.module_paths()
+    }
+
+
+def test_a_strong_new_direction_is_an_intruder_and_a_stronger_old_one_is_none(layout):
+    weights = base_weights(layout)
+    path = f"{layout.stem}.1.{layout.blocks[4].target.path}"
+    u, values, v = torch.linalg.svd(weights[path], full_matrices=False)
+    block_a, block_b = layout.blocks[4:6]
+    for left, right, count in ((u[:, 0], v[0], 0), (torch.randn(len(u)), torch.randn(v.shape[1]), 1)):
+        grid = torch.zeros(layout.shape)
+        for block, vector in ((block_a, right / right.norm()), (block_b, left / left.norm() * 3 * values[0])):
+            rows = grid[1, block.start : block.start + block.width // layout.cols]
+            rows.copy_(vector.reshape(rows.shape))
+        found = intruders(weights, grid, layout)
+        assert found.looked_at[0] == path
+        assert len(found.looked_at) == 12
+        assert [(one.module, one.place) for one in found.found] == [(path, 1)] * count
+
+
+def test_no_update_has_no_intruders(layout):
+    assert intruders(base_weights(layout), torch.zeros(layout.shape), layout).found == ()
 
 
 def test_other_factors_of_the_same_update_have_the_same_health(layout, reference):

@@ -7,7 +7,17 @@ import pytest
 
 SOURCE = Path(__file__).parent.parent / "src" / "prompt2lora"
 ORDER = ["weights", "generator", "training", "evaluation"]
-LIGHT = ["__init__.py", "cli.py", "errors.py", "files.py", "home.py", "prompts.py", "versions.py", "training/tasks.py"]
+LIGHT = [
+    "__init__.py",
+    "adapter_folder.py",
+    "cli.py",
+    "errors.py",
+    "files.py",
+    "home.py",
+    "prompts.py",
+    "versions.py",
+    "training/tasks.py",
+]
 HEAVY = {"torch", "transformers", "peft", "numpy", "safetensors", "matplotlib"}
 
 

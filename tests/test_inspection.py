@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from prompt2lora.evaluation import inspection
-from prompt2lora.training.tuning import Frozen
+from prompt2lora.generator.reading import Frozen
 from prompt2lora.weights.tokens import initial_grid
 
 

@@ -1,7 +1,7 @@
 import torch
 
 from prompt2lora.evaluation.likelihood import choices, option_scores
-from prompt2lora.training.tuning import Frozen
+from prompt2lora.generator.reading import Frozen
 from prompt2lora.weights.adapted import adapted
 
 PROMPTS = ["Is it red?", "A longer question of more words?"] * 9

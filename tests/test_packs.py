@@ -10,8 +10,8 @@ from test_weights import random_grid
 from transformers import AutoModelForCausalLM
 
 from prompt2lora import bases
+from prompt2lora.packs import ChatFormat, pack_rows, stack
 from prompt2lora.training.objectives import end_to_end
-from prompt2lora.training.packs import ChatFormat, pack_rows, stack
 from prompt2lora.training.pairs import draw_rows, make_pack
 from prompt2lora.training.tasks import read_task
 from prompt2lora.weights.adapted import adapted

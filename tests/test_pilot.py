@@ -3,14 +3,17 @@
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from conftest import GOOD, adapter_folder
 
 from prompt2lora.custody import pages, pilot
-from prompt2lora.custody.gate import Policy
+from prompt2lora.custody.costs import RECORDED, Prices, Tuning
+from prompt2lora.custody.gate import Policy, judge
 from prompt2lora.custody.registry import Origin
 from prompt2lora.errors import UsageError
+from prompt2lora.generator import advice
 
 PROMPTS = [f"Do it.\n\n{i}" for i in range(16)]
 LABELLED = [(str(i), str(i)) for i in range(40)]
@@ -43,12 +46,16 @@ class KnownBench:
         assert (folder / "adapter_model.safetensors").exists()
         numbers = {key: value for key, value in self.numbers.items() if key != "signature"}
         rows = [pilot.Inspected(self.row, "right", "base says", "adapter says")] * len(labelled)
-        return pilot.Measured(numbers, self.scores if labelled else {}, rows)
+        return pilot.Measured(numbers, self.scores if labelled else {}, rows, {"check": 36.0})
+
+    def tune(self, prompts, labelled):
+        self.calls.append("tune")
+        return Tuning(80.0, 48, len(labelled), True, "measured by this pilot")
 
 
 @pytest.fixture
 def run_pilot(registry, tmp_path):
-    def run(bench, approve=False, labelled=LABELLED):
+    def run(bench, approve=False, labelled=LABELLED, **options):
         return pilot.run(
             "mail",
             PROMPTS,
@@ -58,6 +65,7 @@ def run_pilot(registry, tmp_path):
             policy=Policy(),
             place=tmp_path / f"place{len(registry.versions('mail'))}",
             approve=approve,
+            **options,
         )
 
     return run
@@ -98,7 +106,80 @@ def test_the_result_is_json_with_verdict_release_and_reasons(run_pilot):
     assert data["verdict"] == "pass"
     assert data["release"].startswith("mail@v1-")
     assert {check["metric"] for check in data["checks"]} >= {"gain over the base", "signature"}
-    assert data["costs"]["decode"] == pytest.approx(0.02 / 3600 * 0.06 * 0.30)
+    costs = {cost["step"]: cost for cost in data["costs"]}
+    assert costs.keys() == {"collecting", "labelling", "generating", "checking"}
+    assert costs["generating"]["money"] == pytest.approx(0.1 / 3600 * 0.06 * 0.30)
+    assert costs["checking"]["kilowatt_hours"] == pytest.approx(0.01 * 0.06)
+    assert costs["labelling"]["people_hours"] == pytest.approx(40 * 2 / 60)
+
+
+def test_fine_tuning_is_measured_only_if_asked_for_and_else_the_recorded_figure_is_named(run_pilot):
+    bench = KnownBench()
+    recorded = run_pilot(bench)
+    assert recorded.tuning == RECORDED
+    assert "tune" not in bench.calls
+    assert RECORDED.source in pages.pilot_page(recorded, "en")
+    measured = run_pilot(bench, measure_tuning=True)
+    assert measured.tuning.seconds == 80
+    for language in pages.languages():
+        page = pages.pilot_page(measured, language)
+        assert RECORDED.source not in page
+        assert "800" in page, "80 seconds against 0.1"
+    instead = measured.to_dict()["tuning"]["cost"]
+    assert instead["money"] == pytest.approx(80 / 3600 * 0.06 * 0.3 + 40 * 2 / 60 * 30)
+
+
+def test_the_user_s_prices_are_what_is_reckoned_with(run_pilot):
+    found = run_pilot(KnownBench(), prices=Prices("JPY", 200.0, 31.0, 2500.0))
+    found.training_hours = 10.0
+    costs = {cost.step: cost for cost in found.costs}
+    assert costs["collecting"].money == pytest.approx(16 * 0.5 / 60 * 2500)
+    assert costs["training"].money == pytest.approx(10 / 100 * 0.2 * 31)
+    page = pages.pilot_page(found, "ja")
+    assert "JPY" in page
+    assert "200 W" in page
+
+
+def test_every_check_and_every_advice_has_its_words_in_every_language():
+    source = Path(advice.__file__).read_text(encoding="utf-8")
+    kinds = re.findall(r'Finding\(\s*"(\w+)"', source)
+    assert len(set(kinds)) > 5
+    for language in pages.languages():
+        said = pages.texts(language)
+        assert {f"metric {check.metric}" for check in judge({}, Policy(most_intruders=0.0)).checks} <= said.keys()
+        assert {f"advice {kind}" for kind in kinds} <= said.keys()
+
+
+EXPLAINED = {
+    "generator": "9" * 64,
+    "neighbours": [{"task": "t<1>", "instruction": "Do it.", "similarity": 0.8}],
+    "distance": 1.2,
+    "influences": [{"prompt": 1, "share": 0.4, "answers": 0.5}, {"prompt": 0, "share": 0.1, "answers": None}],
+    "modules": {"q_proj": 0.3, "k_proj": 0.1},
+    "layers": [0.2, 0.2],
+    "changes": [[0.3, 0.1], [0.3, 0.1]],
+    "health": {
+        "score": 0.9,
+        "worst": ["m.0.q_proj", "gain 1", 3.0],
+        "intruders": 1,
+        "looked_at": 12,
+        "spectra": [{"module": "m.0.q_proj", "values": [0.5, 0.1], "mean": [0.4, 0.2], "spread": [0.1, 0.1]}],
+    },
+    "rows": [{"text": "a", "base": "x", "generated": "y"}, {"text": "b", "base": "z", "generated": "z"}],
+}
+
+
+@pytest.mark.parametrize("language", pages.languages())
+@pytest.mark.parametrize("changes", [{}, {"rows": []}, {"distance": 3.0}])
+def test_the_explanation_is_a_well_formed_page_of_its_own(language, changes):
+    page = pages.explanation_page({**EXPLAINED, **changes}, ["first", "<b>second</b>"], language)
+    reader = Balanced()
+    reader.feed(page)
+    assert reader.open == []
+    assert "&lt;b&gt;second" in page
+    assert "t&lt;1&gt;" in page
+    assert "http" not in page, "nothing is fetched from elsewhere"
+    assert ("polyline" in page) and page.count("<td title=") == 4
 
 
 def test_both_languages_say_the_same_things():
@@ -135,14 +216,12 @@ class Balanced(HTMLParser):
 def test_the_page_is_well_formed_and_says_what_was_found(run_pilot, language, labelled):
     bench = KnownBench(GOOD if labelled else {key: GOOD[key] for key in ("health", "probe")})
     found = run_pilot(bench, labelled=labelled)
-    found.tuning_seconds = 80.0
     page = pages.pilot_page(found, language)
     reader = Balanced()
     reader.feed(page)
     assert reader.open == []
     shown = " ".join(reader.texts)
     assert found.version in shown
-    assert ("800" in shown) == bool(shown), "80 seconds against 0.1"
     said = pages.texts(language)
     assert said[f"verdict {found.verdict.result}"] in shown
     assert (said["no labels"] in shown) == (not labelled)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from prompt2lora import plant
 from prompt2lora.generator.atlas import Atlas
 from prompt2lora.plant import read_labelled
 from prompt2lora.weights.health import Reference
@@ -118,6 +119,29 @@ def test_a_refined_version_knows_its_parent_and_a_useless_refinement_keeps_the_s
         assert len(versions) == 1
 
 
+def test_a_refined_version_is_measured_by_the_gate_and_never_on_rows_that_it_learned(
+    piloted, run, plant_generator, files
+):
+    _, rows = files
+    learned = rows.with_name("learned.jsonl")
+    told = [json.dumps({"input": f"note {i}", "output": "ok"}) + "\n" for i in range(3, 27)]
+    learned.write_text("".join(told))
+    found = json.loads(run("refine", "--job", "mail", "--rows", learned, "--steps", "12", "--json")[1])
+    assert found["improved"], "always the same answer is soon learned"
+    words = ("gate", "--job", "mail", "--version", found["version"], "--generator", plant_generator, "--json")
+    code, out, error = run(*words)
+    assert code == 0, error
+    judged = json.loads(out)
+    assert {check["metric"]: check["value"] for check in judged["checks"]}["change of the logits"] > 0
+    registry = plant.registry()
+    measured = registry.measured(registry.version("mail", found["version"]))
+    assert [row["text"] for row in measured["rows"]] == ["note 0", "note 1", "note 2"], "three of six were learned"
+    code, out, _ = run(*words, "--inspection", learned)
+    assert code == 0
+    assert registry.measured(registry.version("mail", found["version"]))["rows"] == []
+    registry.engine.dispose()
+
+
 def test_a_watched_release_that_fails_its_canaries_goes_back_to_the_base(piloted, run, files, home, tmp_path):
     test_another_policy_gives_another_verdict_on_the_same_measurements(piloted, run, tmp_path)
     _, rows = files
@@ -135,6 +159,26 @@ def test_a_watched_release_that_fails_its_canaries_goes_back_to_the_base(piloted
     history = json.loads(run("registry", "history", "--job", "mail", "--json")[1])["releases"]
     assert [release["action"] for release in history] == ["promote", "rollback"]
     assert run("monitor", "start", "--job", "mail", "--promised", "canary")[0] == 2
+
+
+def test_another_generator_shows_what_it_would_change_and_changes_no_release(piloted, run, generator, tmp_path):
+    with torch.no_grad():
+        generator.head.weight.mul_(1.5)
+    generator.provenance = {"name": "the next one"}
+    generator.save_pretrained(tmp_path / "next")
+    words = ("registry", "regenerate", "--generator", tmp_path / "next")
+    code, out, error = run(*words, "--json")
+    assert code == 0, error
+    (change,) = json.loads(out)["jobs"]
+    assert (change["status"], change["source"]) == ("new", piloted["version"])
+    assert change["distance"] > 0
+    assert change["answers"][1] == 6, "the rows of the pilot were kept"
+    measured = {check["metric"]: (check["before"], check["after"]) for check in change["checks"]}
+    assert measured["change of the logits"][0] != measured["change of the logits"][1]
+    jobs = json.loads(run("registry", "list", "--json")[1])["jobs"]
+    assert jobs == [{"job": "mail", "answers": "base", "versions": 2}]
+    assert change["candidate"] in run(*words)[1]
+    assert run(*words, "--job", "unknown")[0] == 2
 
 
 def test_the_record_is_exported_line_by_line(piloted, run, tmp_path):
@@ -166,7 +210,42 @@ def test_prompts_are_checked_and_explained(run, home, plant_generator, files):
     told = json.loads(run("explain", "--prompts", prompts, "--generator", plant_generator, "--json")[1])
     assert len(told["neighbours"]) == 5
     assert len(told["influences"]) == 18
+    assert told["rows"] == [], "the base was not asked"
     assert set(told["modules"]) == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_an_explanation_is_a_page_with_the_answers_before_and_after(
+    run, home, plant_generator, files, tmp_path, language
+):
+    prompts, rows = files
+    out = tmp_path / "why.html"
+    words = ("explain", "--prompts", prompts, "--rows", rows, "--out", out, "--generator", plant_generator)
+    code, printed, error = run(*words, "--language", language, "--json")
+    assert code == 0, error
+    told = json.loads(printed)
+    assert [row["text"] for row in told["rows"]] == [f"note {i}" for i in range(6)]
+    assert all(0 <= one["answers"] <= 1 for one in told["influences"])
+    assert len(told["health"]["spectra"]) == 3
+    assert told["health"]["looked_at"] == 12
+    page = out.read_text(encoding="utf-8")
+    assert "note 5" in page
+    assert "<svg" in page
+    assert run(*words)[0] == 2, "a page is not written over another"
+
+
+def test_the_time_of_fine_tuning_is_measured_if_asked_for(run, home, plant_generator, files):
+    prompts, rows = files
+    words = ("pilot", "--job", "mail", "--prompts", prompts, "--generator", plant_generator, "--measure-tuning")
+    code, _, error = run(*words)
+    assert (code, "add --inspection" in error) == (2, True)
+    code, out, error = run(*words, "--inspection", rows, "--json")
+    assert code == 0, error
+    found = json.loads(out)
+    assert found["tuning"]["measured"]
+    assert found["tuning"]["seconds"] > 0
+    assert found["tuning"]["rows"] == 6
+    assert {cost["step"] for cost in found["costs"]} >= {"generating", "applying", "checking", "monitoring"}
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,18 @@
 """Custody: what is stored stays as it was, what answers is changed in one step, and every step is on record."""
 
 import multiprocessing
-import sqlite3
+from pathlib import Path
 
 import pytest
+import workers
+from alembic.script import ScriptDirectory
 from conftest import AT, adapter_folder, damage, promoted
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
+from prompt2lora.custody import database as databases
+from prompt2lora.custody import schema
+from prompt2lora.custody.database import writing
 from prompt2lora.custody.registry import Registry
 from prompt2lora.errors import Conflict, DamagedFile, OutputError, UsageError
 
@@ -134,14 +140,11 @@ def test_every_change_has_its_audit_line_and_reading_has_none(registry, add):
 
 
 def altered(registry, *statements):
-    """Do what an intruder with the database file would do: the triggers first, then the lines."""
-    database = sqlite3.connect(registry.engine.url.database)
-    for kind in ("update", "delete"):
-        database.execute(f"drop trigger audit_no_{kind}")
-    for statement in statements:
-        database.execute(statement)
-    database.commit()
-    database.close()
+    """Do what an intruder with the database would do: the triggers first, then the lines."""
+    on = " on audit" if registry.engine.dialect.name == "postgresql" else ""
+    with registry.engine.begin() as connection:
+        for statement in (f"drop trigger audit_no_update{on}", f"drop trigger audit_no_delete{on}", *statements):
+            connection.execute(text(statement))
 
 
 @pytest.mark.parametrize(
@@ -179,19 +182,18 @@ def test_a_forged_seal_is_found(registry):
 @pytest.mark.parametrize("table", ["audit", "releases", "versions"])
 def test_the_database_itself_refuses_to_change_history(registry, add, table):
     promoted(registry, add("a"))
-    database = sqlite3.connect(registry.engine.url.database, isolation_level=None)
     for statement in (f"delete from {table}", f"update {table} set at = 'x'"):
-        with pytest.raises(sqlite3.IntegrityError, match="append-only"):
-            database.execute(statement)
-    database.close()
+        with pytest.raises(DBAPIError, match="append-only"), registry.engine.begin() as connection:
+            connection.execute(text(statement))
 
 
-def test_a_reopened_registry_says_the_same(registry, add, tmp_path):
+def test_a_reopened_registry_says_the_same(registry, add, tmp_path, database):
     release = promoted(registry, add("a"))
-    again = Registry.open(tmp_path / "home")
+    again = Registry.open(tmp_path / "home", url=database)
     assert again.current("mail") == release
     assert again.verify_audit() == registry.verify_audit()
     assert again.store.signer.public == registry.store.signer.public
+    again.engine.dispose()
 
 
 def test_the_key_is_its_owner_s_alone(registry, tmp_path):
@@ -208,36 +210,87 @@ def test_a_database_that_is_none_is_refused_and_left_alone(tmp_path):
         Registry.open(tmp_path, url="nonsense")
 
 
-def test_a_database_locked_for_too_long_is_told_in_one_line(registry, monkeypatch):
-    holder = sqlite3.connect(registry.engine.url.database, isolation_level=None)
-    holder.execute("begin immediate")
-    registry.engine.dispose()
-    monkeypatch.setattr("prompt2lora.custody.database._PATIENCE", 0.1)
-    quick = Registry.open.__func__
-    with pytest.raises((OutputError, DamagedFile), match="locked"):
-        quick(Registry, registry.store.root.parent).add_job("other")
-    holder.execute("rollback")
-    registry.add_job("other")
+def test_a_server_that_does_not_answer_is_told_in_one_line(tmp_path):
+    with pytest.raises(OutputError, match="does not answer") as told:
+        Registry.open(tmp_path, url=f"postgresql+psycopg://plant:secret@/plant?host={tmp_path}")
+    assert "\n" not in str(told.value)
+    assert "secret" not in str(told.value)
+    assert not (tmp_path / "keys").exists()
+
+
+def test_the_revision_in_the_code_is_the_newest_step_of_the_migrations():
+    steps = ScriptDirectory(str(Path(databases.__file__).parent / "migrations"))
+    assert steps.get_current_head() == schema.REVISION
+
+
+def test_a_database_of_a_newer_version_is_refused_and_left_alone(registry, add, tmp_path, database):
+    release = promoted(registry, add("a"))
+    with registry.engine.begin() as connection:
+        connection.execute(text("update alembic_version set version_num = '9999'"))
+    with pytest.raises(DamagedFile, match="newer"):
+        Registry.open(tmp_path / "home", url=database)
+    assert registry.current("mail") == release
+
+
+def test_a_database_locked_for_too_long_is_told_in_one_line_and_reading_goes_on(
+    registry, tmp_path, monkeypatch, database
+):
+    monkeypatch.setattr("prompt2lora.custody.database._PATIENCE", 1)
+    with writing(registry.engine):
+        waiting = Registry.open(tmp_path / "home", url=database)
+        assert waiting.jobs() == ["mail"]
+        with pytest.raises(OutputError, match="lock"):
+            waiting.add_job("other")
+    waiting.add_job("other")
     assert registry.jobs() == ["mail", "other"]
+    waiting.engine.dispose()
 
 
-def promote_in_a_process(home, number, gate, results):
-    registry = Registry.open(home, actor=f"process {number}")
-    version = registry.versions("mail")[number]
-    gate.wait()
-    try:
-        registry.promote("mail", version, "race", expected=None)
-        results.put(number)
-    except Conflict:
-        results.put(None)
+def test_two_processes_that_open_a_new_home_at_once_share_one_key_and_one_schema(tmp_path, database):
+    context = multiprocessing.get_context("spawn")
+    gate, results = context.Barrier(3), context.Queue()
+    processes = [context.Process(target=workers.open_home, args=(tmp_path, database, gate, results)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    found = {results.get(timeout=60) for _ in processes}
+    for process in processes:
+        process.join()
+    assert len(found) == 1
 
 
-def test_of_two_processes_that_promote_at_once_one_wins(registry, add, tmp_path):
+@pytest.mark.parametrize("signed", ["adapter", "record"])
+def test_a_lost_key_is_told_and_never_replaced(registry, add, tmp_path, database, signed):
+    if signed == "adapter":
+        add("a")
+        registry.seal.file.unlink()
+    registry.store.signer.file.unlink()
+    with pytest.raises(DamagedFile, match=r"ed25519 that signed this registry is lost"):
+        Registry.open(tmp_path / "home", url=database)
+    with pytest.raises(DamagedFile, match="signing key"):
+        registry.verify_audit() if signed == "record" else registry.verify()
+    assert not registry.store.signer.file.exists()
+
+
+@pytest.mark.parametrize("reason", ["x" * 501, "two\nlines", "a\0b"])
+def test_a_reason_that_is_no_short_line_is_refused(registry, add, reason):
+    version = add("a")
+    with pytest.raises(UsageError, match="reason"):
+        registry.promote("mail", version, reason, expected=None)
+    assert registry.current("mail") is None
+
+
+def test_what_was_measured_as_not_finite_is_kept_as_not_measured(registry, add):
+    version = add("a")
+    registry.add_evaluation(version, {"numbers": {"health": {"score": float("inf")}, "x": [1.5, float("nan")]}})
+    assert registry.measured(version) == {"numbers": {"health": {"score": None}, "x": [1.5, None]}}
+
+
+def test_of_two_processes_that_promote_at_once_one_wins(registry, add, tmp_path, database):
     add("a"), add("b")
     context = multiprocessing.get_context("spawn")
     gate, results = context.Barrier(2), context.Queue()
     processes = [
-        context.Process(target=promote_in_a_process, args=(tmp_path / "home", number, gate, results))
+        context.Process(target=workers.promote, args=(tmp_path / "home", database, number, gate, results))
         for number in range(2)
     ]
     for process in processes:

@@ -1,10 +1,17 @@
 import json
 import re
+import runpy
+import sys
+from pathlib import Path
 
 import pytest
 
 from prompt2lora import verbs
 from prompt2lora.errors import DamagedFile, UsageError
+from prompt2lora.generator.generator import Generator
+from prompt2lora.training.tasks import read_tasks
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
 @pytest.fixture
@@ -27,6 +34,54 @@ def test_the_page_shows_what_the_file_says_and_names_it(results, tmp_path):
         assert picture.read_bytes().startswith(b"\x89PNG")
     for link in re.findall(r"\]\((.+?)\)", page):
         assert (tmp_path / "docs" / link).exists()
+
+
+@pytest.mark.parametrize("script", ["conditioning", "reading"])
+def test_what_the_other_benchmarks_measured_stands_on_the_page(
+    results, script, generator, tasks_folder, tmp_path, monkeypatch
+):
+    tasks = [task.name for task in read_tasks([tasks_folder], split="train")]
+    generator.provenance = {"validation_tasks": tasks[:2]}
+    generator.save_pretrained(tmp_path / "made")
+    words = ["--tasks", tasks_folder, "--generator", tmp_path / "made", "--out", results / f"{script}.json"]
+    words += ["--split", "train"] if script == "conditioning" else []
+    monkeypatch.setattr(sys, "argv", [script, *map(str, words)])
+    runpy.run_path(str(BENCHMARKS / f"{script}.py"), run_name="__main__")
+    page = verbs.report(results, tmp_path / "page.md")[0].read_text(encoding="utf-8")
+    result = json.loads((results / f"{script}.json").read_text())
+    assert f"`{script}.json`" in page
+    if script == "conditioning":
+        assert len(result["exact"]) == len(result["names"]) == len(tasks)
+        assert f"| the task's own | {result['own']['exact']:.3f} | {result['own']['loss']:.3f} |" in page
+        assert (tmp_path / "images" / "conditioning.png").read_bytes().startswith(b"\x89PNG")
+    else:
+        few, alone = (result["variants"][name]["bare"]["loss"] for name in ("1 prompts", "the shared adapter alone"))
+        assert few != alone
+        assert "| the shared adapter alone | " in page
+
+
+def test_every_variant_of_a_recipe_is_trained_once_and_stands_on_the_page(
+    results, base, encoder_folder, tasks_folder, tmp_path, monkeypatch
+):
+    recipe, variants = tmp_path / "recipe.toml", tmp_path / "variants.toml"
+    recipe.write_text(
+        f'tasks = "{tasks_folder}"\nbase = "{base}"\nencoder = "{encoder_folder}"\nvalidation = 0.45\n'
+        "[generator]\nwidth = 64\nhidden = 16\ngrid = [2, 2, 16]\ntrunk = [[2, 112, 16]]\n"
+        "[[stage]]\nsteps = 9\ntasks = 2\nbudget = 120\n"
+    )
+    variants.write_text(
+        f'recipe = "{recipe}"\nsteps = 1\n[variants.usual]\n[variants."two tasks"]\nmost = 2\n'
+        "[variants.full]\nstage = { bare = 0.0 }\n"
+    )
+    words = ["--variants", variants, "--runs", tmp_path / "runs", "--out", results / "ablations.json"]
+    for only in (["usual"], ["two tasks"]):
+        monkeypatch.setattr(sys, "argv", ["ablations", *map(str, words), "--only", *only])
+        runpy.run_path(str(BENCHMARKS / "ablations.py"), run_name="__main__")
+    trained = json.loads((results / "ablations.json").read_text())["trained"]
+    assert list(trained) == ["usual", "two tasks"]
+    assert trained["two tasks"]["changes"] == {"most": 2}
+    assert Generator.from_pretrained(tmp_path / "runs" / "two-tasks" / "generator").provenance["fit_tasks"] == 2
+    assert "| two tasks | " in verbs.report(results, tmp_path / "page.md")[0].read_text(encoding="utf-8")
 
 
 def test_the_same_results_give_the_same_page(results, tmp_path):

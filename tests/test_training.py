@@ -11,8 +11,8 @@ from prompt2lora import bases
 from prompt2lora.errors import TaskFileError, UsageError
 from prompt2lora.evaluation.decoding import greedy
 from prompt2lora.generator.generator import Generator
+from prompt2lora.packs import common_length, pack_rows, stack
 from prompt2lora.training import objectives, pairs, teachers
-from prompt2lora.training.packs import common_length, pack_rows, stack
 from prompt2lora.training.recipe import Recipe, Stage, read_recipe
 from prompt2lora.training.tasks import read_task, read_tasks, split_families
 from prompt2lora.training.train import train
@@ -193,10 +193,13 @@ def collected(base, tasks_folder, tmp_path):
     return tmp_path / "teachers", options
 
 
-@pytest.mark.parametrize("kill", [1, 3, 5])
-def test_a_killed_run_goes_on_to_the_same_weights_and_curve(base, encoder_folder, tasks_folder, tmp_path, kill):
+@pytest.mark.parametrize(("kill", "asks_base"), [(1, True), (3, False), (3, True), (5, False)])
+def test_a_killed_run_goes_on_to_the_same_weights_and_curve(
+    base, encoder_folder, tasks_folder, tmp_path, kill, asks_base
+):
     stages = (Stage(steps=3, tasks=2, budget=120, warmup=1), Stage(steps=3, tasks=3, budget=80, warmup=2))
-    wanted = recipe(base, encoder_folder, tasks_folder, stages)
+    sizes = {**SIZES, "asks_base": asks_base}
+    wanted = recipe(base, encoder_folder, tasks_folder, stages, generator=sizes)
     whole = train(wanted, tmp_path / "whole")
     with pytest.raises(Killed):
         train(wanted, tmp_path / "cut", killed_at(kill))

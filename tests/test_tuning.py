@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from prompt2lora.errors import UsageError
+from prompt2lora.generator.reading import Frozen
 from prompt2lora.training.tasks import read_tasks
-from prompt2lora.training.tuning import Frozen, TuningOptions, fit, judged, refine
+from prompt2lora.training.tuning import TuningOptions, fit, judged, refine
 from prompt2lora.weights.tokens import initial_grid
 
 OPTIONS = TuningOptions(steps=12, budget=200, learning_rate=5e-3)

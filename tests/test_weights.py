@@ -8,9 +8,10 @@ from test_layout import FAMILIES
 from transformers import AutoModelForCausalLM
 
 from prompt2lora import bases
+from prompt2lora.adapter_folder import read_config
 from prompt2lora.errors import DamagedFile, LayoutError, OutputError
 from prompt2lora.weights.adapted import adapted, probe
-from prompt2lora.weights.adapter import Adapter, adapter_digest, read_config
+from prompt2lora.weights.adapter import Adapter, adapter_digest
 from prompt2lora.weights.layout import TARGETS, LoraLayout
 from prompt2lora.weights.tokens import decode, encode, factors, weight_name
 

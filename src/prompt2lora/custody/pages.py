@@ -1,16 +1,18 @@
-"""A pilot as a page that a manager reads and prints, in English or Japanese. In: a pilot. Out: HTML in one file.
+"""Pages that people read and print: a pilot, and an explanation, in English or Japanese.
 
-Texts are in `texts/`, one file a language, with the same keys (a test); nothing of the user's is ever taken for HTML.
+In: what was found. Out: HTML in one file. Texts are in `texts/`, one file a language, with the same keys (a test);
+nothing of the user's is ever taken for HTML.
 """
 
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from prompt2lora.custody.gate import FAIL, PASS, UNKNOWN
 from prompt2lora.custody.pilot import Pilot
@@ -19,6 +21,9 @@ from prompt2lora.errors import UsageError
 _HERE = Path(__file__).parent
 _MARKS = {PASS: "pass", FAIL: "fail", UNKNOWN: "unknown"}
 _COLOURS = {"base": "#999999", "generated": "#0a6ebd", "wrong": "#d9a441"}
+_FAR = 2.0  # distance of prompts above which it is said
+_SPREADS = 3.0  # of the band in which a spectrum usually lies
+_LEFT, _RIGHT, _TOP, _BOTTOM = 60, 560, 30, 165  # of a plot
 
 
 def languages() -> list[str]:
@@ -34,21 +39,34 @@ def texts(language: str) -> dict[str, str]:
     return found
 
 
-def pilot_page(pilot: Pilot, language: str) -> str:
+def _render(name: str, language: str, **values: Any) -> str:
     said = texts(language)
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    loader = FileSystemLoader(_HERE / "templates")
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.filters["inc"] = lambda number: number + 1
-    template = environment.from_string((_HERE / "page.html").read_text(encoding="utf-8"))
-    return template.render(
-        language=language,
+    template = environment.get_template(name)
+    return template.render(language=language, say=lambda key, **found: said[key].format(**found), **values)
+
+
+def pilot_page(pilot: Pilot, language: str) -> str:
+    """A pilot for a manager."""
+    made = sum(pilot.seconds.get(name, 0.0) for name in ("encode", "decode", "write"))
+    tuning = pilot.tuning
+    return _render(
+        "pilot.html",
+        language,
         pilot=pilot.to_dict(),
         mark=_MARKS[pilot.verdict.result],
         gain=_gain(pilot),
         bars=[
             {"name": name, "colour": _COLOURS[name], **pilot.scores[name]} for name in _COLOURS if name in pilot.scores
         ],
-        versus=_versus(pilot),
-        say=lambda key, **values: said[key].format(**values),
+        versus={
+            **tuning._asdict(),
+            "tuning": tuning.seconds,
+            "made": made,
+            "times": tuning.seconds / made if made else 0.0,
+        },
     )
 
 
@@ -60,8 +78,43 @@ def _gain(pilot: Pilot) -> dict[str, Any] | None:
     return {**right, "rows": rows, "low": f"{100 * gain['low']:.0f}", "high": f"{100 * gain['high']:.0f}"}
 
 
-def _versus(pilot: Pilot) -> dict[str, float] | None:
-    made = sum(pilot.seconds.values())
-    if not pilot.tuning_seconds or not made:
-        return None
-    return {"tuning": pilot.tuning_seconds, "made": made, "times": pilot.tuning_seconds / made}
+def explanation_page(found: Mapping[str, Any], prompts: Sequence[str], language: str) -> str:
+    """What `plant.explain` found, for whoever has to trust the adapter."""
+    heat = [list(values) for values in zip(*found["changes"], strict=True)]  # modules x layers
+    return _render(
+        "explanation.html",
+        language,
+        found=found,
+        prompts=prompts,
+        distance="far" if found["distance"] > _FAR else "near",
+        widest=max((one["share"] for one in found["influences"]), default=0.0) or 1.0,
+        modules=list(found["modules"]),
+        heat=heat,
+        hottest=max(map(max, heat)) or 1.0,
+        spectra=[_spectrum(one) for one in found["health"]["spectra"]],
+        changed=sum(row["base"] != row["generated"] for row in found["rows"]),
+    )
+
+
+def _spectrum(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Points of one plot: log10 of the singular values, and the band in which they usually lie."""
+    values, mean, spread = found["values"], found["mean"], found["spread"]
+    lows = [m - _SPREADS * s for m, s in zip(mean, spread, strict=True)]
+    highs = [m + _SPREADS * s for m, s in zip(mean, spread, strict=True)]
+    low, high = min([*values, *lows]), max([*values, *highs])
+
+    def place(number: int, value: float) -> str:
+        x = _LEFT + (_RIGHT - _LEFT) * number / max(1, len(values) - 1)
+        y = _BOTTOM - (_BOTTOM - _TOP) * (value - low) / ((high - low) or 1.0)
+        return f"{x:.1f},{y:.1f}"
+
+    line = [place(*one) for one in enumerate(values)]
+    band = [place(*one) for one in enumerate(highs)] + [place(*one) for one in enumerate(lows)][::-1]
+    return {
+        "module": found["module"],
+        "line": " ".join(line),
+        "band": " ".join(band),
+        "points": [(*point.split(","), number) for number, point in enumerate(line, 1)],
+        "low": f"{10**low:.2g}",
+        "high": f"{10**high:.2g}",
+    }

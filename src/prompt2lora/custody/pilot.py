@@ -6,13 +6,19 @@ so, promote. It reaches the mathematics through the protocol `Bench` alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
+from prompt2lora import adapter_folder
+from prompt2lora.custody.costs import RECORDED, Cost, Prices, Tuning, costs, tuning_cost
 from prompt2lora.custody.gate import PASS, UNKNOWN, Policy, Verdict, judge
-from prompt2lora.custody.registry import Origin, Registry
+from prompt2lora.custody.registry import Origin, Registry, Version
+
+LEARNED = "learned"  # in the origin of a refined adapter: the digests of its rows
 
 
 class Inspected(NamedTuple):
@@ -38,6 +44,17 @@ class Measured(NamedTuple):
     numbers: dict[str, Any]
     scores: dict[str, dict[str, float]]
     rows: Sequence[Inspected]
+    seconds: Mapping[str, float] = MappingProxyType({})  # apply, check, replay: see `costs.costs`
+
+
+class Evaluated(NamedTuple):
+    """What `Measured` says, completed by what custody itself knows, and the id under which it is kept."""
+
+    evaluation: int
+    numbers: dict[str, Any]
+    scores: dict[str, dict[str, float]]
+    rows: Sequence[Inspected]
+    seconds: Mapping[str, float]
 
 
 class Bench(Protocol):
@@ -49,15 +66,7 @@ class Bench(Protocol):
 
     def measure(self, folder: Path, prompts: Sequence[str], labelled: Sequence[tuple[str, str]]) -> Measured: ...
 
-
-@dataclass(frozen=True)
-class Prices:
-    """What the user's money and power cost; the defaults are round figures to be replaced."""
-
-    currency: str = "EUR"
-    watts: float = 60.0
-    per_kilowatt_hour: float = 0.30
-    jobs: int = 100  # over which the generator's training is spread
+    def tune(self, prompts: Sequence[str], labelled: Sequence[tuple[str, str]]) -> Tuning: ...
 
 
 _ROUND_PRICES = Prices()
@@ -79,8 +88,8 @@ class Pilot:
     rows: list[Inspected]
     seconds: dict[str, float]
     prices: Prices
+    tuning: Tuning = RECORDED
     training_hours: float | None = None
-    tuning_seconds: float | None = None
 
     @property
     def unknown(self) -> list[str]:
@@ -97,13 +106,15 @@ class Pilot:
         return "gather" if self.verdict.result == UNKNOWN else "keep base"
 
     @property
-    def costs(self) -> dict[str, float]:
-        """Money by step; a step whose time is not known is left out."""
-        power = self.prices.watts / 1000 * self.prices.per_kilowatt_hour / 3600  # per second
-        found = {name: seconds * power for name, seconds in self.seconds.items()}
-        if self.training_hours is not None:
-            found["training, share of one job"] = self.training_hours * 3600 * power / self.prices.jobs
-        return found
+    def costs(self) -> list[Cost]:
+        """What every step costs; one whose time is not known is left out."""
+        return costs(
+            self.prices,
+            prompts=self.prompts,
+            labelled=len(self.rows),
+            seconds=self.seconds,
+            training_hours=self.training_hours,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         data = {key: value for key, value in asdict(self).items() if key not in ("verdict", "rows")}
@@ -115,7 +126,8 @@ class Pilot:
             "labelled": len(self.rows),
             "rows": [row._asdict() for row in self.rows],
             "recommendation": self.recommendation,
-            "costs": self.costs,
+            "costs": [cost._asdict() for cost in self.costs],
+            "tuning": {**self.tuning._asdict(), "cost": tuning_cost(self.prices, self.tuning)._asdict()},
         }
 
 
@@ -130,8 +142,11 @@ def run(
     place: Path,
     approve: bool,
     prices: Prices = _ROUND_PRICES,
+    measure_tuning: bool = False,
 ) -> Pilot:
     """Run a pilot; adapters are made below `place` and kept in the registry's store.
+
+    `measure_tuning` fine-tunes a LoRA on the labelled rows, only to know how long that takes; it is thrown away.
 
     Nothing answers the job but what answered before, unless the verdict is *pass* and `approve` is given.
     """
@@ -140,11 +155,9 @@ def run(
     advice = bench.advise(prompts)
     made = bench.make(prompts, place / "adapter")
     version = registry.add_version(job, made.folder, made.origin)
-    measured = bench.measure(registry.store.path(version.adapter), prompts, labelled)
-    numbers = {**measured.numbers, "signature": {"sound": registry.store.is_sound(version.adapter)}}
-    evaluation = registry.add_evaluation(version, {"numbers": numbers, "scores": measured.scores})
-    verdict = judge(numbers, policy)
-    registry.add_verdict(version, evaluation, verdict, policy)
+    measured = evaluated(registry, bench, version, prompts, labelled)
+    verdict = judge(measured.numbers, policy)
+    registry.add_verdict(version, measured.evaluation, verdict, policy)
     released = None
     if approve and verdict.result == PASS:
         released = registry.promote(job, version, "pilot passed", expected=seen.id if seen else None).version
@@ -159,6 +172,38 @@ def run(
         advice=advice,
         scores=measured.scores,
         rows=list(measured.rows),
-        seconds=made.seconds,
+        seconds={**made.seconds, **measured.seconds},
         prices=prices,
+        tuning=bench.tune(prompts, labelled) if measure_tuning else RECORDED,
     )
+
+
+def evaluated(
+    registry: Registry, bench: Bench, version: Version, prompts: Sequence[str], labelled: Sequence[tuple[str, str]]
+) -> Evaluated:
+    """Measure a kept version and keep what was found, with the rows, so that a later version can be held against it.
+
+    Rows that the version was refined on are left out: they would only show what it learned by heart.
+    """
+    folder = registry.store.path(version.adapter)
+    learned = set(adapter_folder.read(folder).provenance.get(LEARNED, ()))
+    fresh = [pair for pair in labelled if row_digest(pair[0]) not in learned]
+    measured = bench.measure(folder, prompts, fresh)
+    numbers = {**measured.numbers, "signature": {"sound": registry.store.is_sound(version.adapter)}}
+    rows = [row._asdict() for row in measured.rows]
+    number = registry.add_evaluation(version, {"numbers": numbers, "scores": measured.scores, "rows": rows})
+    return Evaluated(number, numbers, measured.scores, measured.rows, measured.seconds)
+
+
+def row_digest(text: str) -> str:
+    """By what an adapter remembers, under LEARNED in its origin, that it was refined on a row."""
+    return hashlib.sha256(text.strip().encode()).hexdigest()[:16]
+
+
+def stored_rows(registry: Registry, job: str) -> list[tuple[str, str]]:
+    """(input, right answer) of the newest inspection rows that any version of a job was measured on."""
+    for version in reversed(registry.versions(job)):
+        rows = registry.measured(version).get("rows", ())
+        if rows:
+            return [(row["text"], row["right"]) for row in rows]
+    return []

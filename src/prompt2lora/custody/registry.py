@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
@@ -18,16 +19,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Engine, Table, func, insert, select, update
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DataError, OperationalError
 
 from prompt2lora.custody import audit, schema
 from prompt2lora.custody.database import open_database, writing
 from prompt2lora.custody.gate import Policy, Verdict
 from prompt2lora.custody.keys import Signer
 from prompt2lora.custody.store import Store
-from prompt2lora.errors import Conflict, OutputError, UsageError
+from prompt2lora.errors import Conflict, DamagedFile, OutputError, UsageError
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,79}")
+_LONGEST_REASON = 500
 PROMOTE, ROLLBACK = "promote", "rollback"
 
 
@@ -93,10 +95,17 @@ class Registry:
     def open(
         cls, home: Path, *, url: str = "", actor: str = "unknown", clock: Callable[[], datetime] = now
     ) -> Registry:
-        """The registry below `home`, made at first use; its database may be elsewhere (`url`)."""
+        """The registry below `home`, made at first use; its database may be elsewhere (`url`).
+
+        Raises DamagedFile if the key is lost that signed what is there.
+        """
         signer = Signer(home / "keys" / "ed25519")
+        store, seal = Store(home / "store", signer), audit.Seal(home / "audit.seal", signer)
+        if not signer.file.exists() and (seal.file.exists() or store.digests()):
+            raise DamagedFile(f"the key {signer.file} that signed this registry is lost; put its backup back")
         engine = open_database(url or f"sqlite:///{home / 'registry.db'}")
-        return cls(engine, Store(home / "store", signer), audit.Seal(home / "audit.seal", signer), clock, actor)
+        signer.make()
+        return cls(engine, store, seal, clock, actor)
 
     # Reading
 
@@ -116,15 +125,18 @@ class Registry:
                 return version
         raise UsageError(f"the job {job} has no version {name[:120]!r}; see `prompt2lora registry show --job {job}`")
 
-    def evaluation(self, version: Version) -> tuple[int, dict[str, Any]]:
-        """(id, scores) of the latest evaluation of a version. Raises UsageError if it was never measured."""
+    def evaluation(self, version: Version) -> tuple[int, dict[str, Any]] | None:
+        """(id, what was measured) of the latest evaluation of a version; None if it was never measured."""
         table = schema.evaluations
         found = select(table.c.id, table.c.scores).where(table.c.version == version.id).order_by(table.c.id.desc())
         with self._reading() as connection:
             row = connection.execute(found.limit(1)).first()
-        if row is None:
-            raise UsageError(f"{version.name} was never measured; run a pilot with it")
-        return row.id, row.scores
+        return (row.id, row.scores) if row else None
+
+    def measured(self, version: Version) -> dict[str, Any]:
+        """What was last measured of a version; empty if nothing was."""
+        latest = self.evaluation(version)
+        return latest[1] if latest else {}
 
     def origin(self, version: Version) -> Origin:
         """Where a version comes from."""
@@ -193,9 +205,10 @@ class Registry:
         return version
 
     def add_evaluation(self, version: Version, scores: dict[str, Any]) -> int:
+        """Keep what was measured of a version; returns its id. A number that is not finite is kept as None."""
         with self._writing() as connection:
             table = schema.evaluations
-            values = {"version": version.id, "scores": scores, "at": self._at()}
+            values = {"version": version.id, "scores": _finite(scores), "at": self._at()}
             number = connection.execute(insert(table).values(**values).returning(table.c.id)).scalar_one()
             self._tell(connection, "evaluate", version.name, {"evaluation": number})
         return int(number)
@@ -208,7 +221,7 @@ class Registry:
                     evaluation=evaluation,
                     verdict=verdict.result,
                     reasons=verdict.reasons,
-                    policy=asdict(policy),
+                    policy=_finite(asdict(policy)),
                     policy_digest=policy.digest,
                     at=self._at(),
                 )
@@ -261,6 +274,10 @@ class Registry:
         self, connection: Connection, job: str, version: Version | None, reason: str, expected: int | None, action: str
     ) -> Release:
         owner = self._job(connection, job)
+        if len(reason) > _LONGEST_REASON or not reason.isprintable():
+            raise UsageError(
+                f"a reason is one line of at most {_LONGEST_REASON} characters; shorten {reason[:40]!r}..."
+            )
         if version is not None and version.job != job:
             raise UsageError(f"{version.name} is a version of the job {version.job}, not of {job}; name one of its own")
         values = {
@@ -351,6 +368,17 @@ def _patience() -> Any:
         raise OutputError(
             f"the registry could not be used ({error.orig}); end what holds it, free space, try again"
         ) from error
+    except DataError as error:
+        raise UsageError(f"the registry does not take this ({error.orig}); shorten or mend it") from error
+
+
+def _finite(value: Any) -> Any:
+    """The same without numbers that JSON does not know."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _version(job: str, row: Any) -> Version:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from sqlalchemy import JSON, Column, ForeignKey, Integer, MetaData, String, Table, UniqueConstraint
 
+REVISION = "0001"  # the newest step of `migrations/`
 metadata = MetaData()
 
 jobs = Table(
@@ -44,7 +45,7 @@ versions = Table(
     Column("base_digest", String(64), nullable=False),
     Column("seed", Integer, nullable=False),
     Column("parent", ForeignKey("versions.id")),
-    Column("kind", String(20), nullable=False),  # generated or refined
+    Column("kind", String(20), nullable=False),  # generated, refined or regenerated
     Column("at", String(32), nullable=False),
     UniqueConstraint("job", "number"),
 )

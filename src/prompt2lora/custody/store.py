@@ -1,7 +1,8 @@
 """Adapter folders, kept once and for ever under the digest of their contents, with a signed manifest.
 
-In: an adapter folder. Out: its digest, by which it is found, verified and served. A flipped byte in any file of
-an entry is noticed by `verify`. It knows files only: no weights, no database.
+In: an adapter folder. Out: its digest, by which it is found, verified and served. What is outside the adapter profile
+is not taken in, and a flipped byte in any file of an entry is noticed by `verify`. It knows files only: no models, no
+database.
 
     store/<digest>/adapter_config.json
                    adapter_model.safetensors
@@ -18,11 +19,12 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from prompt2lora import adapter_folder
 from prompt2lora.custody.keys import Signer
 from prompt2lora.errors import DamagedFile, UsageError
-from prompt2lora.files import new_folder
+from prompt2lora.files import file_digest, new_folder
 
-FILES = ("adapter_config.json", "adapter_model.safetensors")
+FILES = (adapter_folder.CONFIG, adapter_folder.WEIGHTS)
 _MANIFEST, _SIGNATURE = "manifest.json", "manifest.sig"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -37,7 +39,7 @@ class Store:
     def put(self, folder: Path) -> str:
         """Copy an adapter folder in; returns its digest. The same contents are kept once.
 
-        Raises DamagedFile if one of the two files is missing or anything else lies beside them.
+        Raises DamagedFile for a folder outside the adapter profile; nothing of it is kept then.
         """
         manifest = _manifest(folder)
         digest = hashlib.sha256(manifest).hexdigest()
@@ -45,9 +47,10 @@ class Store:
         if not place.exists():
             with new_folder(place) as aside:
                 for name in FILES:
-                    shutil.copyfile(folder / name, aside / name)
+                    shutil.copyfile(folder / name, aside / name, follow_symlinks=False)
                 if _manifest(aside) != manifest:
                     raise DamagedFile(f"{folder} changed while it was copied; try again")
+                adapter_folder.read(aside)
                 (aside / _MANIFEST).write_bytes(manifest)
                 (aside / _SIGNATURE).write_bytes(self.signer.sign(manifest))
         return digest
@@ -88,14 +91,6 @@ class Store:
 
 def _manifest(folder: Path, beside: tuple[str, ...] = ()) -> bytes:
     """The manifest that the folder's present contents deserve."""
-    try:
-        names = {place.name for place in folder.iterdir()}
-        wrong = (names ^ set(FILES)) - set(beside)
-        if wrong:
-            raise DamagedFile(f"{folder} must hold {' and '.join(FILES)} only; {min(wrong)} is missing or too many")
-        if any((folder / name).is_symlink() for name in names):
-            raise DamagedFile(f"{folder} holds a link, and the store keeps files only; copy the file itself")
-        files = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in FILES}
-    except OSError as error:
-        raise DamagedFile(f"{folder} cannot be read as an adapter ({error}); name the folder of one") from error
+    adapter_folder.check_files(folder, (*FILES, *beside))
+    files = {name: file_digest(folder / name) for name in FILES}
     return json.dumps({"files": files}, sort_keys=True).encode()

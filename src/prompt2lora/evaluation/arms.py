@@ -29,9 +29,10 @@ from torch import Tensor
 from prompt2lora.errors import UsageError
 from prompt2lora.generator.conditions import Encoder
 from prompt2lora.generator.generator import Generator
+from prompt2lora.generator.reading import Frozen, Reader
 from prompt2lora.training.tasks import Row, Task
 from prompt2lora.training.teachers import Teachers
-from prompt2lora.training.tuning import Frozen, TuningOptions, fit, random_order
+from prompt2lora.training.tuning import TuningOptions, fit, random_order
 from prompt2lora.weights.adapter import Adapter
 
 T = TypeVar("T")
@@ -90,7 +91,7 @@ class Workbench:
     def generated(self, generator: Generator, prompts: Sequence[str]) -> Attempt:
         return Attempt(
             ("generated", _sha(generator), digest(*prompts)),
-            lambda: generator.generate(self.encoder.conditions(prompts)),
+            lambda: Reader(generator, self.encoder, self.base).generate(prompts),
         )
 
     def trained(self, task: Task, seed: int, count: int | None, steps: int) -> Attempt:
@@ -116,8 +117,9 @@ class Workbench:
         return names[int(torch.nn.functional.cosine_similarity(places, self._place(prompts)[None]).argmax())]
 
     def _place(self, prompts: Sequence[str]) -> Float[Tensor, " width"]:
-        pooling = self.generator.pooling
-        return (self.encoder.conditions(prompts).mean(0) - pooling.center) / pooling.spread
+        return self.generator.pooling.standard(
+            Reader(self.generator, self.encoder, self.base).conditions(prompts).mean(0)
+        )
 
 
 def digest(*texts: str) -> str:

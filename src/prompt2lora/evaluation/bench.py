@@ -6,9 +6,9 @@ that making an adapter stays quick.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -17,6 +17,8 @@ import numpy as np
 import torch
 
 from prompt2lora import bases
+from prompt2lora.adapter_folder import read_config
+from prompt2lora.custody.costs import Tuning
 from prompt2lora.custody.pilot import Inspected, Made, Measured
 from prompt2lora.custody.registry import Origin
 from prompt2lora.evaluation import inspection
@@ -24,16 +26,20 @@ from prompt2lora.evaluation.decoding import answers
 from prompt2lora.evaluation.metrics import exact_match
 from prompt2lora.evaluation.statistics import mean_interval, paired_difference
 from prompt2lora.generator.advice import advise
-from prompt2lora.generator.conditions import Encoder, split
+from prompt2lora.generator.conditions import split
+from prompt2lora.generator.explanation import distance
 from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.making import write_adapter
+from prompt2lora.generator.reading import Frozen, Reader
 from prompt2lora.training.synthetic import synthetic_tasks
-from prompt2lora.training.tasks import full_prompt
-from prompt2lora.training.tuning import Frozen
+from prompt2lora.training.tasks import Row, Task, full_prompt
+from prompt2lora.training.tuning import TuningOptions, fit
 from prompt2lora.weights.adapted import probe
 from prompt2lora.weights.adapter import Adapter
+from prompt2lora.weights.intruders import intruders
 from prompt2lora.weights.layout import LoraLayout
 
+_BASE = "base_model_name_or_path"
 _STRANGERS = 3  # other jobs whose prompts make the adapters that the job's own has to beat
 _MOST_ROWS = 400
 _LONGEST = 96
@@ -44,22 +50,21 @@ _PROBE = "Please answer in one word."
 class PilotBench:
     """`questions` are those of a bias file, if there is one."""
 
-    generator: Generator
-    encoder: Encoder
+    reader: Reader
     layout: LoraLayout
     questions: Sequence[inspection.Question] = ()
 
     def advise(self, prompts: Sequence[str]) -> list[dict[str, Any]]:
-        _, tokenizer = self.encoder.parts
+        _, tokenizer = self.reader.encoder.parts
         found = advise(
             prompts,
-            self.encoder.conditions(prompts),
+            self.reader.encoder.conditions(prompts),
             lambda text: len(tokenizer(text, add_special_tokens=True)["input_ids"]),
         )
         return [{**finding._asdict(), "prompts": list(finding.prompts)} for finding in found]
 
     def make(self, prompts: Sequence[str], folder: Path) -> Made:
-        made = write_adapter(self.generator, self.encoder, self.layout, prompts, folder)
+        made = write_adapter(self.reader, self.layout, prompts, folder)
         origin = Origin(
             prompts=prompts,
             generator=str(self.generator.provenance.get("sha256", "")),
@@ -71,25 +76,49 @@ class PilotBench:
 
     def measure(self, folder: Path, prompts: Sequence[str], labelled: Sequence[tuple[str, str]]) -> Measured:
         base = self.base
+        began = time.monotonic()
         grid = Adapter.load(folder, bases.load_config(self.layout.base_model)).grid
+        applied = time.monotonic()
         ids = torch.tensor(base.chat.prompt_ids([_PROBE]), device=base.model.device)
-        condition = self.encoder.conditions(prompts).mean(0)
+        condition = self.reader.encoder.conditions(prompts).mean(0)
         atlas = self.generator.atlas
         numbers: dict[str, Any] = {
             "probe": {"change": probe(base.model, grid, self.layout, ids)},
             "canary": inspection.canary(base, grid),
-            "health": {"score": atlas.health.judge(grid, self.layout).score},
+            "health": {
+                "score": atlas.health.judge(grid, self.layout).score,
+                "intruders": len(intruders(self.weights, grid, self.layout).found),
+            },
             "prompts": {"distance": atlas.distance(condition)},
         }
         if self.questions:
             numbers["bias"] = inspection.bias(base, grid, self.questions)
-        if not labelled:
-            return Measured(numbers, {}, ())
-        return self._with_labels(numbers, grid, prompts, labelled[:_MOST_ROWS])
+        seconds = {"apply": applied - began}
+        found = Measured(numbers, {}, (), seconds)
+        if labelled:
+            found = self._with_labels(found, grid, prompts, labelled[:_MOST_ROWS])
+        return found._replace(seconds={**found.seconds, "check": time.monotonic() - applied})
+
+    def tune(self, prompts: Sequence[str], labelled: Sequence[tuple[str, str]]) -> Tuning:
+        """Fine-tune a LoRA as one would without a generator, to know how long that takes; nothing of it is kept."""
+        options = TuningOptions()
+        rows = tuple(Row(*pair) for pair in labelled[:_MOST_ROWS])
+        base = Frozen.load(self.layout, training=True)
+        began = time.monotonic()
+        fit(base, Task("tuning", instruction_of(prompts), "", "", rows, ()), rows, options)
+        return Tuning(time.monotonic() - began, options.steps, len(rows), True, "measured by this pilot")
+
+    def distance(self, one: Path, other: Path) -> float | None:
+        """Distance of two adapters' updates as a share of the first one's size; None if they fit different bases."""
+        first, second = (Adapter.load(folder, bases.load_config(read_config(folder)[_BASE])) for folder in (one, other))
+        if first.layout != second.layout:
+            return None
+        nothing = torch.zeros_like(first.grid)
+        return distance(first.grid, second.grid, first.layout) / distance(first.grid, nothing, first.layout)
 
     def _with_labels(
         self,
-        numbers: dict[str, Any],
+        found: Measured,
         grid: torch.Tensor,
         prompts: Sequence[str],
         labelled: Sequence[tuple[str, str]],
@@ -103,34 +132,43 @@ class PilotBench:
         def scores(given: Sequence[str]) -> list[float]:
             return [exact_match(*pair) for pair in zip(given, right, strict=True)]
 
-        plain, own = ask(None), ask(grid)
+        plain = ask(None)
+        began = time.monotonic()
+        own = ask(grid)
+        seconds = {**found.seconds, "replay": time.monotonic() - began}
         before, after = scores(plain), scores(own)
-        strangers = [
-            scores(ask(self.generator.generate(self.encoder.conditions(texts))))
-            for texts in self._strangers(len(prompts))
-        ]
+        strangers = [scores(ask(self.reader.generate(texts))) for texts in self._strangers(len(prompts))]
         wrong = np.mean(strangers, axis=0).tolist()
         in_format = inspection.answer_format(right)
         gain = inspection.gain(before, after)
         numbers = {
-            **numbers,
+            **found.numbers,
             "gain": gain,
             "conditioning": paired_difference([after], [wrong])._asdict(),
             "format": inspection.share([in_format(answer) for answer in own]),
         }
         arms = {"base": before, "generated": after, "wrong": wrong}
-        found = {name: mean_interval([rows])._asdict() for name, rows in arms.items()}
+        intervals = {name: mean_interval([rows])._asdict() for name, rows in arms.items()}
         rows = [Inspected(text, answer, b, g) for (text, answer), b, g in zip(labelled, plain, own, strict=True)]
-        return Measured(numbers, {**found, "gain": gain}, rows)
+        return Measured(numbers, {**intervals, "gain": gain}, rows, seconds)
 
     def _strangers(self, count: int) -> list[list[str]]:
         """Prompts of other jobs: synthetic ones, always the same."""
         tasks = Random(0).sample(synthetic_tasks(40, seed=77), _STRANGERS)
         return [[task.prompt(row.input) for row in task.train[:count]] for task in tasks]
 
-    @cached_property
+    @property
+    def generator(self) -> Generator:
+        return self.reader.generator
+
+    @property
     def base(self) -> Frozen:
-        return Frozen.load(self.layout)
+        return self.reader.base
+
+    @property
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The base's adapted matrices by module path."""
+        return {path: self.base.model.get_submodule(path).weight for _, _, path in self.layout.module_paths()}
 
 
 def instruction_of(prompts: Sequence[str]) -> str:

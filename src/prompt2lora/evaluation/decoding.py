@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from prompt2lora.training.packs import ChatFormat, common_length
+from prompt2lora.packs import ChatFormat, common_length
 from prompt2lora.weights.adapted import adapted
 from prompt2lora.weights.layout import LoraLayout
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from prompt2lora.evaluation.likelihood import choices
 from prompt2lora.evaluation.statistics import mean_interval, paired_difference
-from prompt2lora.training.tuning import Frozen
+from prompt2lora.generator.reading import Frozen
 from prompt2lora.weights.adapted import adapted
 
 # General texts that have nothing to do with any job: an adapter should leave them about as likely as they were.

@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from prompt2lora.generator.reading import Frozen
+from prompt2lora.packs import UNLIMITED, pack_rows, stack
 from prompt2lora.training.objectives import answer_logits
-from prompt2lora.training.packs import UNLIMITED, pack_rows, stack
-from prompt2lora.training.tuning import Frozen
 
 _BATCH = 16
 

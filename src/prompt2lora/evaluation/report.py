@@ -27,15 +27,29 @@ def report(results: Path, page: Path) -> list[Path]:
     if not scored:
         raise UsageError(f"{results} holds no result of `prompt2lora benchmark`; make one or name another folder")
     written, parts = [], ["# Benchmark\n\nMade by `prompt2lora report`; every table names the file that it shows.\n"]
+
+    def picture(name: str, caption: str, drawn: bytes) -> None:
+        if drawn:
+            written.append(page.parent / "images" / name)
+            write_bytes(written[-1], drawn)
+            parts.append(f"![{caption}](images/{name})\n")
+
     for file, result in scored.items():
         parts.append(_section(file, result))
         for form in result["mean"]:
-            picture = page.parent / "images" / f"{file.stem}-{form}.png"
-            drawn = _dumbbells(result, form)
-            if drawn:
-                write_bytes(picture, drawn)
-                written.append(picture)
-                parts.append(f"![Every task of {file.stem}, {form} form](images/{picture.name})\n")
+            caption = f"Every task of {file.stem}, {form} form"
+            picture(f"{file.stem}-{form}.png", caption, _dumbbells(result, form))
+    for file, result in found.items():
+        if "variants" in result:
+            parts.append(_variants(file, result))
+        if "trained" in result:
+            parts.append(_trained(file, result))
+        if "own_prompts_best" in result:
+            parts.append(_matrix(file, result))
+            caption = "Loss of every task's adapter (rows) on every task's test rows (columns), without instruction"
+            picture(f"{file.stem}.png", caption, _heat(result))
+            caption = "How near adapters lie against how near their prompts lie"
+            picture(f"{file.stem}-similarity.png", caption, _similarity(result))
     write_text(page, "\n".join(parts))
     return [page, *written]
 
@@ -83,6 +97,100 @@ def _scores(result: dict[str, Any], form: str, arms: Sequence[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _variants(file: Path, result: dict[str, Any]) -> str:
+    """What the finished generator makes of other prompts, on held-out training tasks."""
+    lines = [
+        f"## {file.stem}\n",
+        f"{result['tasks']} held-out training tasks, teacher-forced; nothing trained anew. File `{file.name}`, made by",
+        "",
+        f"    {result['command']}\n",
+        "| read | full: exact match | loss | bare: exact match | loss |",
+        "|---|---|---|---|---|",
+    ]
+    for name, forms in result["variants"].items():
+        cells = [f"{_interval(forms[form]['exact'])} | {forms[form]['loss']:.3f}" for form in ("full", "bare")]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _trained(file: Path, result: dict[str, Any]) -> str:
+    """Runs that differ from a recipe in one thing each."""
+    lines = [
+        f"## {file.stem}\n",
+        f"One change each to `{result['recipe']}`, at equal steps, on the held-out training tasks, teacher-forced. "
+        f"File `{file.name}`, made by\n",
+        f"    {result['command']}\n",
+        "| run | full, own prompts: exact match (loss) | bare, own | bare, wrong | steps | seconds a step | MB |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, run in result["trained"].items():
+        cells = [f"{run[arm]['exact']:.3f} ({run[arm]['loss']:.3f})" for arm in ("own_full", "own_bare", "wrong_bare")]
+        pace = run["seconds"] / run["steps"]
+        lines.append(f"| {name} | {' | '.join(cells)} | {run['steps']} | {pace:.1f} | {run['megabytes']} |")
+    return "\n".join(lines) + "\n"
+
+
+def _matrix(file: Path, result: dict[str, Any]) -> str:
+    own, others, similarity = result["own"], result["others"], result["similarity"]
+    return "\n".join(
+        [
+            f"## {file.stem}\n",
+            f"Every task's adapter on every task's test rows, without instruction, teacher-forced. File `{file.name}`, "
+            f"made by\n",
+            f"    {result['command']}\n",
+            "| prompts | exact match | loss |",
+            "|---|---|---|",
+            f"| the task's own | {own['exact']:.3f} | {own['loss']:.3f} |",
+            f"| another task's, mean of all | {others['exact']:.3f} | {others['loss']:.3f} |\n",
+            f"Of {len(result['names'])} tasks {result['own_prompts_best']:.0%} have their least loss with the adapter "
+            f"of their own prompts. Tasks whose prompts lie nearer have adapters that lie nearer: rank correlation "
+            f"{similarity['rank_correlation']:.2f}.\n",
+        ]
+    )
+
+
+def _heat(result: dict[str, Any]) -> bytes:
+    """Losses as colours, every column against its own best and its median; empty without matplotlib."""
+    figure = _figure((9.0, 8.0))
+    if figure is None:
+        return b""
+    names, loss = result["names"], result["loss"]
+    columns = [sorted(column) for column in zip(*loss, strict=True)]
+    span = [max(column[len(column) // 2] - column[0], 1e-6) for column in columns]
+    shown = [[(x - c[0]) / s for x, c, s in zip(row, columns, span, strict=True)] for row in loss]
+    axes = figure.subplots()
+    image = axes.imshow(shown, vmin=0, vmax=1.5, cmap="viridis_r", interpolation="nearest")
+    for side in (axes.set_xticks, axes.set_yticks):
+        side(range(len(names)), [name[:28] for name in names], fontsize=5)
+    axes.tick_params(axis="x", rotation=90)
+    axes.set_xlabel("test rows of")
+    axes.set_ylabel("adapter made from the prompts of")
+    figure.colorbar(image, label="0 the column's best adapter, 1 its median", shrink=0.7)
+    return _png(figure)
+
+
+def _similarity(result: dict[str, Any]) -> bytes:
+    figure = _figure((6.0, 4.0))
+    if figure is None:
+        return b""
+    prompts, adapters = (result["similarity"][kind] for kind in ("prompts", "adapters"))
+    pairs = [(prompts[i][j], adapters[i][j]) for i in range(len(prompts)) for j in range(i)]
+    axes = figure.subplots()
+    axes.scatter(*zip(*pairs, strict=True), s=4, alpha=0.4, color="#0a6ebd")
+    axes.set_xlabel("cosine of two tasks' prompts")
+    axes.set_ylabel("cosine of their adapters")
+    return _png(figure)
+
+
+def _figure(size: tuple[float, float]) -> Any:
+    """An empty picture, or None without matplotlib."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return None
+    return Figure(figsize=size, layout="constrained")
+
+
 def _interval(cell: dict[str, float]) -> str:
     return f"{cell['score']:.3f} ({cell['low']:.3f} to {cell['high']:.3f})"
 
@@ -94,16 +202,14 @@ def _mean(values: Any) -> float:
 
 def _dumbbells(result: dict[str, Any], form: str) -> bytes:
     """One line a task, from the base to the generated adapter; empty without matplotlib or without both arms."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return b""
     tasks = {name: by_form[form] for name, by_form in result["tasks"].items() if form in by_form}
     arms = [arm for arm in _SHOWN if all(arm in cell for cell in tasks.values())]
     if len(arms) < 2:
         return b""
     order = sorted(tasks, key=lambda name: (tasks[name][arms[1]]["score"], tasks[name][arms[0]]["score"]))[-_MOST_BARS:]
-    figure = Figure(figsize=(8, 1 + 0.2 * len(order)), layout="constrained")
+    figure = _figure((8.0, 1 + 0.2 * len(order)))
+    if figure is None:
+        return b""
     axes = figure.subplots()
     for place, name in enumerate(order):
         scores = [tasks[name][arm]["score"] for arm in arms]

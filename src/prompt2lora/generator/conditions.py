@@ -62,24 +62,32 @@ class Encoder:
         """Load now what would be loaded at first use."""
         _ = self._loaded
 
-    def conditions(self, prompts: Sequence[str]) -> Float[Tensor, "prompts width"]:
+    def conditions(self, prompts: Sequence[str], *, keep: bool = True) -> Float[Tensor, "prompts width"]:
+        """Conditions of prompts. With `keep` off, texts that are new are not remembered."""
         parts = [split(prompt) for prompt in prompts]
-        self.remember({part for pair in parts for part in pair})
-        rows = [np.concatenate([self._known[part] for part in pair]) for pair in parts]
-        return torch.from_numpy(np.stack(rows)).float()
+        known = self._encoded({part for pair in parts for part in pair}, keep=keep)
+        return torch.from_numpy(np.stack([np.concatenate([known[part] for part in pair]) for pair in parts])).float()
 
     def remember(self, texts: Iterable[str], progress: Any = None) -> None:
-        """Encode the texts that are not known yet, longest together with longest."""
-        texts = [text for text in texts if text not in self._known]
-        self._known.update(self._cached(texts))
-        unknown = sorted({text for text in texts if text not in self._known}, key=lambda text: (len(text), text))
+        """Encode the texts that are not known yet."""
+        self._encoded(texts, keep=True, progress=progress)
+
+    def _encoded(self, texts: Iterable[str], *, keep: bool, progress: Any = None) -> dict[str, NDArray[np.float16]]:
+        """The vectors of texts; those not known are encoded, longest together with longest."""
+        texts = set(texts)
+        if keep:
+            self._known.update(self._cached([text for text in texts if text not in self._known]))
+        known = self._known if keep else {text: self._known[text] for text in texts if text in self._known}
+        unknown = sorted((text for text in texts if text not in known), key=lambda text: (len(text), text))
         for start in range(0, len(unknown), self.batch_size):
             batch = unknown[start : start + self.batch_size]
             vectors = dict(zip(batch, self._encode(batch), strict=True))
-            self._known.update(vectors)
-            self._store(vectors)
+            known.update(vectors)
+            if keep:
+                self._store(vectors)
             if progress:
                 progress(start + len(batch), len(unknown))
+        return known
 
     @torch.inference_mode()
     def _encode(self, texts: list[str]) -> NDArray[np.float16]:

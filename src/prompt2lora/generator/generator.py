@@ -1,6 +1,6 @@
 """The generator: conditions of a job's prompts -> the weight grid of an adapter. Composition, saving, loading.
 
-    prompts -> Encoder -> (prompts, width) -> SetPooling -> condition grid -> HyperConvDecoder -> weight grid
+    prompts -> Reader -> (prompts, width) -> SetPooling -> condition grid -> HyperConvDecoder -> weight grid
 
 The grid that leaves is  start + step * decoder(condition).  `start` is a learned adapter that every job
 shares (A random, B zero at first), and `step` keeps the effective learning rate of a head with a large fan-in
@@ -25,20 +25,22 @@ from prompt2lora.errors import DamagedFile, ModelNotFound
 from prompt2lora.files import file_digest, new_folder, read_safetensors, write_json, write_safetensors
 from prompt2lora.generator.atlas import FILE as ATLAS
 from prompt2lora.generator.atlas import Atlas
-from prompt2lora.generator.hyperconv import DecoderConfig, HyperConvDecoder, Shape
+from prompt2lora.generator.hyperconv import AxisConv, DecoderConfig, HyperConvDecoder, Shape
 from prompt2lora.weights.layout import LoraLayout
 from prompt2lora.weights.tokens import initial_grid
 
 CONFIG, WEIGHTS = "generator_config.json", "generator.safetensors"
 _FORMAT = 1
+_TEXT_LAYERS = 4  # patterns over the layers that the text may take where the base gives every layer its own
 
 
 @dataclass(frozen=True)
 class GeneratorConfig:
     """Everything that makes a generator but its weights.
 
-    width   numbers per condition vector (what the encoder gives)
-    hidden  width of the layer between the pooled prompts and the condition grid
+    width   numbers that the text encoder gives of a prompt
+    states  numbers per layer that the base itself gives of a prompt; 0: it is not asked
+    hidden  width of the layer between the pooled text and the condition grid
     grid    shape of the condition grid (layers, rows, cols), the decoder's first stage
     trunk   the further stages of the decoder, the last one with a row for every rank vector
     step    factor on the decoder's output
@@ -48,6 +50,7 @@ class GeneratorConfig:
     layout: LoraLayout
     encoder: str = DEFAULT_ENCODER
     width: int = 1536
+    states: int = 0
     hidden: int = 384
     grid: Shape = (4, 8, 256)
     trunk: tuple[Shape, ...] = ()
@@ -59,11 +62,17 @@ class GeneratorConfig:
         return DecoderConfig(stages=(self.grid, *self.trunk), fan=self.layout.vectors, head_cols=self.layout.cols)
 
     @classmethod
-    def sized(cls, layout: LoraLayout, **changes: Any) -> GeneratorConfig:
-        """The default sizes for a layout: layers and rank vectors are the layout's, the widths are ours."""
+    def sized(cls, layout: LoraLayout, *, asks_base: bool = False, **changes: Any) -> GeneratorConfig:
+        """The default sizes for a layout: layers and rank vectors are the layout's, the widths are ours.
+
+        With `asks_base` the generator also listens to the base's own states (see reading.py).
+        """
         vectors = 2 * layout.rank * len(layout.targets)
-        trunk = ((12, 32, 192), (layout.layers, vectors, 128), (layout.layers, vectors, 128))
-        return cls(layout=layout, **_as_shapes({"trunk": trunk, **changes}))
+        last = (layout.layers, vectors, 128)
+        sizes: dict[str, Any] = {"trunk": ((12, 32, 192), last, last)}
+        if asks_base:
+            sizes = {"grid": (layout.layers, 8, 128), "trunk": (last, last), "states": 2 * layout.hidden}
+        return cls(layout=layout, **_as_shapes({**sizes, **changes}))
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "layout": self.layout.to_dict()}
@@ -85,25 +94,32 @@ class SetPooling(nn.Module):
     """A set of condition vectors -> a condition grid, whatever their order and number.
 
     The set enters as its mean, standardised by what the training tasks look like, so that one prompt and
-    a hundred look alike; a two-layer perceptron makes the grid of it.
+    a hundred look alike. A two-layer perceptron makes a grid of what the text encoder gave; what the base gave
+    keeps its layers, and one linear map for all of them makes the rest.
     """
 
     center: Tensor
     spread: Tensor
 
-    def __init__(self, width: int, hidden: int, grid: Shape, dropout: float = 0.0) -> None:
+    def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
-        self.grid = grid
+        layers, rows, cols = config.grid
+        self.grid, self.width = config.grid, config.width
+        width = config.width + layers * config.states
         self.register_buffer("center", torch.zeros(width))
         self.register_buffer("spread", torch.ones(width))
+        basis = _TEXT_LAYERS if config.states else layers
         self.perceptron = nn.Sequential(
-            nn.Dropout(dropout),
-            nn.Linear(width, hidden),
+            nn.Dropout(config.dropout),
+            nn.Linear(config.width, config.hidden),
             nn.GELU(),
-            nn.LayerNorm(hidden),
-            nn.Dropout(dropout),
-            nn.Linear(hidden, grid[0] * grid[1] * grid[2]),
+            nn.LayerNorm(config.hidden),
+            nn.Dropout(config.dropout),
+            nn.Linear(config.hidden, basis * rows * cols),
         )
+        self.spread_text = AxisConv(1, basis, layers, 1) if config.states else nn.Identity()
+        if config.states:
+            self.listen = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(config.states, rows * cols))
 
     @staticmethod
     def mean(
@@ -117,12 +133,20 @@ class SetPooling(nn.Module):
         self.center.copy_(means.mean(0))
         self.spread.copy_(means.std(0).clamp_min(1e-4))
 
+    def standard(self, mean: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
+        """Mean conditions in units of what the training tasks look like."""
+        return ((mean - self.center) / self.spread).clamp(-6, 6)
+
     def forward(
         self, conditions: Float[Tensor, "batch prompts width"], mask: Bool[Tensor, "batch prompts"]
     ) -> Float[Tensor, "batch layers rows cols"]:
-        seen = (self.mean(conditions, mask) - self.center) / self.spread
-        pooled: Tensor = self.perceptron(seen.clamp(-6, 6))
-        return pooled.reshape(-1, *self.grid)
+        layers, rows, cols = self.grid
+        seen = self.standard(self.mean(conditions, mask))
+        text, states = seen[:, : self.width], seen[:, self.width :]
+        pooled: Tensor = self.spread_text(self.perceptron(text).reshape(len(seen), -1, rows, cols))
+        if states.shape[1]:
+            pooled = pooled + self.listen(states.reshape(len(seen), layers, -1)).reshape(-1, layers, rows, cols)
+        return pooled
 
 
 class Generator(nn.Module):
@@ -135,7 +159,7 @@ class Generator(nn.Module):
         self._atlas: Atlas | Path | None = None
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            self.pooling = SetPooling(config.width, config.hidden, config.grid, config.dropout)
+            self.pooling = SetPooling(config)
             self.decoder = HyperConvDecoder(config.decoder)
         self.start = nn.Parameter(initial_grid(config.layout, seed))
         nn.init.zeros_(self.head.weight)

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from prompt2lora.files import check_new
-from prompt2lora.generator.conditions import Encoder
-from prompt2lora.generator.generator import Generator
+from prompt2lora.generator.reading import Reader
 from prompt2lora.prompts import check_prompts
 from prompt2lora.weights.adapter import Adapter
 from prompt2lora.weights.layout import LoraLayout
@@ -31,18 +30,16 @@ class Generated:
         return asdict(self)
 
 
-def write_adapter(
-    generator: Generator, encoder: Encoder, layout: LoraLayout, prompts: Sequence[str], out: Path
-) -> Generated:
+def write_adapter(reader: Reader, layout: LoraLayout, prompts: Sequence[str], out: Path) -> Generated:
     """Prompts -> a PEFT folder, with the seconds to encode, decode and write. Raises PromptsError, OutputError."""
     prompts = check_prompts(list(prompts))
     check_new(out)
     marks = [time.monotonic()]
-    conditions = encoder.conditions(prompts)
+    conditions = reader.conditions(prompts)
     marks.append(time.monotonic())
-    grid = generator.generate(conditions)
+    grid = reader.generator.generate(conditions)
     marks.append(time.monotonic())
-    origin = {"generator_sha256": generator.provenance.get("sha256", ""), "prompts": len(prompts)}
+    origin = {"generator_sha256": reader.generator.provenance.get("sha256", ""), "prompts": len(prompts)}
     digest = Adapter(layout, grid, origin).save(out)
     marks.append(time.monotonic())
     seconds = dict(zip(("encode", "decode", "write"), (b - a for a, b in pairwise(marks)), strict=True))

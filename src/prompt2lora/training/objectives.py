@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from prompt2lora.training.packs import PackBatch
+from prompt2lora.packs import PackBatch
 from prompt2lora.weights.adapted import adapted
 from prompt2lora.weights.layout import LoraLayout
 from prompt2lora.weights.tokens import factors, inner
@@ -32,9 +32,7 @@ def answer_logits(
     model: Any, layout: LoraLayout, grid: Float[Tensor, "batch layers rows cols"] | None, packs: PackBatch
 ) -> Float[Tensor, "answers vocabulary"]:
     """Logits at the answers' places and nowhere else, of one pack per adapter (or all by one adapter, or the base)."""
-    dtype = next(model.parameters()).dtype
-    mask = torch.zeros(packs.visible.shape, dtype=dtype, device=packs.visible.device)
-    mask.masked_fill_(~packs.visible, torch.finfo(dtype).min)
+    mask = packs.additive_mask(next(model.parameters()).dtype)
     with adapted(model, grid, layout) if grid is not None else nullcontext():
         hidden = model.get_decoder()(
             input_ids=packs.ids, position_ids=packs.positions, attention_mask=mask, use_cache=False

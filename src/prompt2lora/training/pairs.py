@@ -9,10 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from random import Random
 
-from torch import Tensor
-
-from prompt2lora.generator.conditions import Encoder
-from prompt2lora.training.packs import ChatFormat, Pack, pack_rows
+from prompt2lora.packs import ChatFormat, Pack, pack_rows
 from prompt2lora.training.tasks import Row, Task, full_prompt
 
 _JOINED, _SWAPPED = 0.08, 0.04  # shares of prompt groups in other forms than the usual one
@@ -23,8 +20,8 @@ _WHOLE = 8  # inputs per task that are also encoded in one piece with their inst
 class Prompts:
     """Prompt groups of tasks, drawn in many wordings and sizes, so that the generator relies on none."""
 
-    def __init__(self, tasks: Sequence[Task], encoder: Encoder, *, most: int, known: int, seed: int) -> None:
-        self.encoder, self.most = encoder, most
+    def __init__(self, tasks: Sequence[Task], *, most: int, known: int, seed: int) -> None:
+        self.most, self.known = most, known
         self.inputs: dict[str, list[str]] = {}
         for task in tasks:
             inputs = sorted({row.input for row in task.train})
@@ -40,23 +37,23 @@ class Prompts:
             texts.update(f"{task.instruction} {text}".strip() for text in inputs[:_WHOLE])
         return texts
 
-    def usual(self, task: Task, count: int) -> Tensor:
+    def usual(self, task: Task, count: int) -> list[str]:
         """The first `count` prompts in the usual form: what a user would give."""
-        return self.encoder.conditions([task.prompt(text) for text in self.inputs[task.name][:count]])
+        return [task.prompt(text) for text in self.inputs[task.name][:count]]
 
-    def draw(self, task: Task, random: Random) -> Tensor:
+    def draw(self, task: Task, random: Random) -> list[str]:
         """A group of 1 to `most` prompts (log-uniform), all in the same form."""
-        inputs = self.inputs[task.name]
+        inputs = self.inputs.get(task.name) or [row.input for row in task.train[: self.known]]
         count = min(len(inputs), int(2 ** random.uniform(0, self.most.bit_length() - 0.01)), self.most)
         form = random.random()
         if form < _JOINED:
             chosen = random.sample(inputs[:_WHOLE], min(count, len(inputs[:_WHOLE])))
-            return self.encoder.conditions([f"{task.instruction} {text}" for text in chosen])
+            return [f"{task.instruction} {text}" for text in chosen]
         chosen = random.sample(inputs, count)
         if form < _JOINED + _SWAPPED:
-            return self.encoder.conditions([full_prompt(text.strip(), task.instruction) for text in chosen])
+            return [full_prompt(text.strip(), task.instruction) for text in chosen]
         instruction = random.choice(wordings(task.instruction))
-        return self.encoder.conditions([full_prompt(instruction, text) for text in chosen])
+        return [full_prompt(instruction, text) for text in chosen]
 
 
 def wordings(instruction: str) -> list[str]:

@@ -26,9 +26,9 @@ class Stage:
     alone      probability that a task whose instruction stays is answered by the shared adapter alone, so that
                what all jobs need is learned there; 1 with bare = 0 trains a plain multi-task LoRA
     twisted    probability that a task is drawn with another format or other labels (see twists.py)
-    distil     weight of the divergence from a teacher that is told the instruction (end to end): the task's own
-               teacher if the recipe names a collection that has one, else the shared adapter alone
-    shared     learning rate of the shared adapter, as a multiple of `learning_rate`
+    distil     weight of the divergence of generated adapters from a teacher that is told the instruction (end to end):
+               the task's own teacher if the recipe names a collection that has one, else the shared adapter alone
+    shared     learning rate of the shared adapter, as a multiple of `learning_rate`; 0 holds it still
     """
 
     steps: int
@@ -52,10 +52,12 @@ class Stage:
         _require(isinstance(self.warmup, int) and self.warmup >= 0, "warmup must be a whole number of at least 0")
         for key in ("bare", "alone", "twisted"):
             _require(0 <= getattr(self, key) <= 1, f"{key} must be a probability")
-        for key in ("weight_decay", "distil"):
+        for key in ("weight_decay", "distil", "shared"):
             _require(getattr(self, key) >= 0, f"{key} must be at least 0")
-        for key in ("learning_rate", "shared", "clip"):
+        for key in ("learning_rate", "clip"):
             _require(getattr(self, key) > 0, f"{key} must be above 0")
+        learns = self.shared > 0 or self.alone == 0
+        _require(learns, "alone must be 0 where shared is 0: a shared adapter that is held still learns nothing alone")
 
 
 @dataclass(frozen=True)
@@ -64,12 +66,14 @@ class Recipe:
     teachers    folder of a collection, for the objectives and the distillation that need it
     canonical   bring the teachers' factors to one fixed form first
     validation  share of task families held out for every choice
-    synthetic   number of synthetic tasks to train on beside those of the folder
+    most        train on at most so many tasks of the folder, of as many families as possible; 0: on all
+    synthetic   probability that a task is no task of the folder but a synthetic one, drawn anew (end to end)
     prompts     most prompts in a condition (the number is drawn anew for every adapter)
     known       training inputs per task that are encoded as possible prompts
     strengths   factors to try on the finished decoder's output; the one with the least loss on the held-out training
                 tasks, full and bare together, is kept (below 1 where it has learned more than it can carry over)
     start       a generator folder to go on from, instead of new weights
+    shared      an adapter folder with which the shared adapter begins, instead of the base itself or that of `start`
     """
 
     stages: tuple[Stage, ...]
@@ -82,7 +86,8 @@ class Recipe:
     targets: tuple[str, ...] = TARGETS
     generator: dict[str, Any] = field(default_factory=dict)
     validation: float = 0.1
-    synthetic: int = 0
+    most: int = 0
+    synthetic: float = 0.0
     prompts: int = 32
     known: int = 40
     seed: int = 0
@@ -91,10 +96,11 @@ class Recipe:
     save_every: int = 50
     strengths: tuple[float, ...] = (1.0,)
     start: str = ""
+    shared: str = ""
 
     def __post_init__(self) -> None:
         _require(self.rank in RANKS, f"rank must be one of {RANKS}, not {self.rank!r}")
-        for key in ("tasks", "teachers", "base", "encoder", "start"):
+        for key in ("tasks", "teachers", "base", "encoder", "start", "shared"):
             _require(isinstance(getattr(self, key), str), f"{key} must be a text")
         _require(type(self.seed) is int, "seed must be a whole number")
         sound = (
@@ -106,7 +112,8 @@ class Recipe:
         known = isinstance(self.targets, tuple) and self.targets and set(self.targets) <= set(TARGETS)
         _require(bool(known), f"targets must be a list out of {TARGETS}")
         _require(0 <= self.validation < 1, "validation must be a share below 1")
-        _require(type(self.synthetic) is int and self.synthetic >= 0, "synthetic must be a whole number of at least 0")
+        _require(0 <= self.synthetic <= 1, "synthetic must be a probability")
+        _require(self.most == 0 or _whole(self.most), "most must be a whole number, 0 for all")
         for key in ("prompts", "known", "log_every", "validate_every", "save_every"):
             _require(_whole(getattr(self, key)), f"{key} must be a whole number of at least 1")
         for stage in self.stages:

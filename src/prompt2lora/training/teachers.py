@@ -22,13 +22,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from prompt2lora import bases
+from prompt2lora.adapter_folder import WEIGHTS
 from prompt2lora.errors import DamagedFile, UsageError
 from prompt2lora.files import claim, new_folder, read_safetensors, write_json
+from prompt2lora.generator.reading import Frozen
 from prompt2lora.progress import Report, silent
 from prompt2lora.training.tasks import Task
-from prompt2lora.training.tuning import Frozen, TuningOptions, judged, random_order, steps
+from prompt2lora.training.tuning import TuningOptions, judged, random_order, steps
 from prompt2lora.versions import hardware, versions
-from prompt2lora.weights.adapter import WEIGHTS, Adapter, adapter_digest
+from prompt2lora.weights.adapter import Adapter, adapter_digest
 from prompt2lora.weights.layout import RANKS, TARGETS, LoraLayout
 from prompt2lora.weights.tokens import balanced, encode, initial_grid
 

@@ -19,6 +19,7 @@ import pickle
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import cached_property
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -32,13 +33,12 @@ from prompt2lora.files import claim, write_bytes, write_text
 from prompt2lora.generator.atlas import Atlas
 from prompt2lora.generator.conditions import cached_encoder, pad
 from prompt2lora.generator.generator import Generator, GeneratorConfig
+from prompt2lora.generator.reading import Frozen, Reader, prompt_ids, read_packs, reading_pack
+from prompt2lora.packs import UNLIMITED, Pack, PackBatch, stack
 from prompt2lora.progress import Report, silent
-from prompt2lora.training import objectives, pairs, twists
-from prompt2lora.training.packs import UNLIMITED, ChatFormat, Pack, PackBatch, stack
+from prompt2lora.training import objectives, pairs, synthetic, twists
 from prompt2lora.training.recipe import Recipe, Stage
-from prompt2lora.training.synthetic import PREFIX as SYNTHETIC
-from prompt2lora.training.synthetic import synthetic_tasks
-from prompt2lora.training.tasks import Task, read_tasks, split_families
+from prompt2lora.training.tasks import Task, diverse, read_tasks, split_families
 from prompt2lora.training.teachers import Teachers
 from prompt2lora.versions import versions
 from prompt2lora.weights.adapter import Adapter
@@ -48,6 +48,8 @@ from prompt2lora.weights.layout import LoraLayout
 _FEWEST_ADAPTERS, _MOST_ADAPTERS = 16, 250  # that tell what an adapter of this generator usually looks like
 _VALIDATION_ROWS = 24
 _VALIDATION_PROMPTS = 16
+_KNOWN_CONDITIONS = 400  # tasks that tell what conditions look like
+_READ, _READ_ALL = 192, 512  # tokens of a job's prompts that the base reads in training and in validation
 _ARMS = ("alone_full", "own_full", "own_bare", "wrong_bare")  # whose adapter, and the form of the model's prompt
 
 
@@ -62,13 +64,13 @@ class Run:
             if not task.train or not task.test:
                 raise UsageError(f"task {task.name} needs rows of both parts, train and test; add some or leave it out")
         self.fit, self.validation = split_families(tasks, recipe.validation)
+        self.fit = diverse(self.fit, recipe.most) if recipe.most else self.fit
         if not self.fit:
             raise UsageError(f"validation {recipe.validation} holds out every task; lower it or add task families")
-        self.fit += synthetic_tasks(recipe.synthetic, recipe.seed)
         self.encoder = cached_encoder(recipe.encoder)
         self.encoder.load()
         everyone = [*self.fit, *self.validation]
-        self.prompts = pairs.Prompts(everyone, self.encoder, most=recipe.prompts, known=recipe.known, seed=recipe.seed)
+        self.prompts = pairs.Prompts(everyone, most=recipe.prompts, known=recipe.known, seed=recipe.seed)
         self.generator = self._generator().to(self.device)
         self.layout = self.generator.config.layout
         self.teachers: Teachers | None = None
@@ -76,7 +78,6 @@ class Run:
             self.teachers = Teachers(Path(recipe.teachers), self.layout, canonical=recipe.canonical)
         self.step, self.seconds = 0, 0.0
         self._optimiser: tuple[int, torch.optim.Optimizer] | None = None
-        self._base: tuple[Any, ChatFormat] | None = None
         refusal = f"{folder} belongs to another recipe; name another folder or remove it"
         claim(folder / "recipe.json", recipe.to_dict(), refusal)
 
@@ -90,20 +91,21 @@ class Run:
                 raise UsageError(f"{recipe.start} makes adapters of another layout than the recipe; name another start")
             if start.config.encoder != recipe.encoder:
                 raise UsageError(f"{recipe.start} reads prompts by {start.config.encoder}; name that encoder")
-            return start.train().requires_grad_(True)
-        try:
-            sized = GeneratorConfig.sized(layout, encoder=recipe.encoder, **recipe.generator)
-        except TypeError as error:
-            raise UsageError(f"[generator] of the recipe: {error}; see the recipes in recipes/") from error
-        return Generator(sized, seed=recipe.seed)
+            generator = start.train().requires_grad_(True)
+        else:
+            try:
+                sized = GeneratorConfig.sized(layout, encoder=recipe.encoder, **recipe.generator)
+            except TypeError as error:
+                raise UsageError(f"[generator] of the recipe: {error}; see the recipes in recipes/") from error
+            generator = Generator(sized, seed=recipe.seed)
+        if recipe.shared:
+            generator.start.data.copy_(Adapter.load(Path(recipe.shared), config).grid)
+        return generator
 
-    @property
-    def base(self) -> tuple[Any, ChatFormat]:
-        """The frozen base and its chat format; loaded only if an objective asks for it."""
-        if self._base is None:
-            model, tokenizer = bases.load_base(self.recipe.base, device=self.device, training=True)
-            self._base = model, ChatFormat(tokenizer)
-        return self._base
+    @cached_property
+    def base(self) -> Frozen:
+        """The frozen base and its chat format; loaded only if something asks for it."""
+        return Frozen.load(self.layout, training=True)
 
     def prepare(self) -> None:
         """Encode every text that may be drawn (cached on disk), and standardise new conditions."""
@@ -112,15 +114,16 @@ class Run:
             self.prompts.texts(everyone),
             lambda done, total: self.report({"done": done, "of": total}),
         )
-        if not self.recipe.start:
-            means = [self.prompts.usual(task, _VALIDATION_PROMPTS).mean(0) for task in self.fit]
-            self.generator.pooling.standardise(torch.stack(means))
 
     def train(self) -> Generator:
         self._resume()
         while self.step < self.recipe.steps:
             began = time.monotonic()
-            record = self._update(*self.recipe.stage_at(self.step))
+            number, inside = self.recipe.stage_at(self.step)
+            goes_on = number == 0 and self.recipe.start and not self.recipe.shared
+            if not inside and not goes_on:
+                self._standardise()
+            record = self._update(number, inside)
             self.step += 1
             last = self.step == self.recipe.steps
             if last or self.step % self.recipe.validate_every == 0:
@@ -131,6 +134,25 @@ class Run:
             if last or self.step % self.recipe.save_every == 0:
                 self._save()
         return self._finish()
+
+    def _standardise(self) -> None:
+        """What conditions look like, from a few hundred fit tasks, as the shared adapter reads them now."""
+        tasks = Random(self.recipe.seed).sample(self.fit, min(_KNOWN_CONDITIONS, len(self.fit)))
+        groups = [self.prompts.usual(task, _VALIDATION_PROMPTS) for task in tasks]
+        means = [group.mean(0) for at in range(0, len(groups), 16) for group in self._conditions(groups[at : at + 16])]
+        self.generator.pooling.standardise(torch.stack(means))
+
+    def _conditions(self, groups: Sequence[Sequence[str]], budget: int = _READ) -> list[Tensor]:
+        """Conditions of several jobs' prompts, of each as many prompts as the budget of tokens holds."""
+        if not self.generator.config.states:
+            return [self.encoder.conditions(group, keep=False) for group in groups]
+        packs = [reading_pack(prompt_ids(self.base.chat, group), budget) for group in groups]
+        read = read_packs(self.base, self.generator.start.detach(), packs)
+        texts = [[group[i] for i in pack.used] for group, pack in zip(groups, packs, strict=True)]
+        return [
+            torch.cat([self.encoder.conditions(some, keep=False).to(self.device), states], 1)
+            for some, states in zip(texts, read, strict=True)
+        ]
 
     def _update(self, number: int, inside: int) -> dict[str, float]:
         random = Random(f"{self.recipe.seed} {self.step}")
@@ -164,31 +186,37 @@ class Run:
         return objectives.reconstruction(grid, target, self.teachers.weight.to(self.device)), float("nan")
 
     def _end_to_end(self, stage: Stage, random: Random) -> tuple[Tensor, float]:
-        model, chat = self.base
+        model, chat, _ = self.base
         tasks = pairs.draw_tasks(self.fit, pairs.task_weights(self.fit), stage.tasks, random)
+        tasks = [synthetic.draw_task(random) if random.random() < self.recipe.synthetic else task for task in tasks]
         tasks = [twists.draw(task, random) if random.random() < stage.twisted else task for task in tasks]
         bare = [random.random() < stage.bare for _ in tasks]
         alone = [not hidden and random.random() < stage.alone for hidden in bare]
         rows = [pairs.draw_rows(task, random) for task in tasks]
 
-        def packed(hidden: Sequence[bool], budget: int) -> list[Pack]:
-            chosen = zip(tasks, rows, hidden, strict=True)
-            return [pairs.make_pack(task, some, chat, bare=bare, budget=budget) for task, some, bare in chosen]
+        def pack(i: int, *, hidden: bool, budget: int = stage.budget) -> Pack:
+            return pairs.make_pack(tasks[i], rows[i], chat, bare=hidden, budget=budget)
 
+        taught = [i for i in range(len(tasks)) if not alone[i]] if stage.distil else []
         told: PackBatch | None = None
-        if stage.distil:
-            whole = packed([False] * len(tasks), stage.budget)
-            rows = [[some[i] for i in pack.used] for some, pack in zip(rows, whole, strict=True)]
+        if taught:
+            whole = [pack(i, hidden=False) for i in taught]
+            for i, found in zip(taught, whole, strict=True):
+                rows[i] = [rows[i][j] for j in found.used]
             told = stack(whole, chat.padding).to(self.device)
-        asked = stack(packed(bare, UNLIMITED if stage.distil else stage.budget), chat.padding).to(self.device)
+        budgets = [UNLIMITED if i in taught else stage.budget for i in range(len(tasks))]
+        packs = [pack(i, hidden=bare[i], budget=budget) for i, budget in enumerate(budgets)]
+        asked = stack(packs, chat.padding).to(self.device)
         grid = self._grids([self.prompts.draw(task, random) for task in tasks], alone)
         logits = objectives.answer_logits(model, self.layout, grid, asked)
         answers = objectives.judged(logits, asked)
         loss = answers.loss
         if told is not None:
             with torch.no_grad():
-                teacher = objectives.answer_logits(model, self.layout, self._told(tasks), told)
-            loss = loss + stage.distil * objectives.distillation(logits, teacher, asked)
+                teacher = objectives.answer_logits(model, self.layout, self._told([tasks[i] for i in taught]), told)
+            mine = logits[torch.isin(asked.place[:, 0], torch.tensor(taught, device=self.device))]
+            divergence = objectives.distillation(mine, teacher, told)
+            loss = loss.index_add(0, torch.tensor(taught, device=self.device), stage.distil * divergence)
         return loss, float(answers.exact.mean())
 
     def _told(self, tasks: Sequence[Task]) -> Tensor:
@@ -202,11 +230,11 @@ class Run:
             ]
         )
 
-    def _grids(self, groups: Sequence[Tensor], alone: Sequence[bool] = ()) -> Tensor:
-        """Generated weight grids; where `alone`, the shared adapter instead."""
+    def _grids(self, groups: Sequence[Sequence[str]], alone: Sequence[bool] = (), *, budget: int = _READ) -> Tensor:
+        """Weight grids generated from groups of prompts; where `alone`, the shared adapter instead."""
         if alone and all(alone):
             return self.generator.start[None]  # one adapter serves all rows
-        conditions, mask = pad(groups)
+        conditions, mask = pad(self._conditions(groups, budget))
         mixed = torch.autocast(self.device, dtype=torch.bfloat16) if self.device != "mps" else nullcontext()
         with mixed:
             grid: Tensor = self.generator(conditions.to(self.device), mask.to(self.device))
@@ -218,7 +246,7 @@ class Run:
     @torch.no_grad()
     def validate(self, arms: Sequence[str] = _ARMS) -> dict[str, float]:
         """Loss and exact match on the held-out training tasks, by arm."""
-        model, chat = self.base
+        model, chat, _ = self.base
         self.generator.eval()
         result: dict[str, list[float]] = {}
         tasks = self.validation
@@ -233,7 +261,7 @@ class Run:
                     for task in tasks[at : at + 8]
                 ]
                 batch = stack(packs, chat.padding).to(self.device)
-                grid = self._grids(groups[at : at + 8], [kind == "alone"] * len(packs))
+                grid = self._grids(groups[at : at + 8], [kind == "alone"] * len(packs), budget=_READ_ALL)
                 answers = objectives.end_to_end(model, self.layout, grid, batch)
                 result.setdefault(f"{arm}_loss", []).extend(answers.loss.tolist())
                 result.setdefault(arm, []).extend(answers.exact.tolist())
@@ -244,6 +272,7 @@ class Run:
         stage = self.recipe.stages[index]
         if self._optimiser is None or self._optimiser[0] != index:
             rest = [p for name, p in self.generator.named_parameters() if name != "start"]
+            self.generator.start.requires_grad_(stage.shared > 0)
             groups: list[dict[str, Any]] = [
                 {"params": [self.generator.start], "multiple": stage.shared, "weight_decay": 0.0},
                 {"params": [p for p in rest if p.ndim > 1], "multiple": 1.0, "weight_decay": stage.weight_decay},
@@ -349,14 +378,15 @@ class Run:
     @torch.no_grad()
     def _atlas(self, generator: Generator) -> Atlas:
         """Where the real training tasks lie and how their adapters look; for a few tasks, of several draws each."""
-        tasks = [task for task in self.fit if not task.name.startswith(SYNTHETIC)]
+        tasks = self.fit
         usual = [self.prompts.usual(task, _VALIDATION_PROMPTS) for task in tasks]
-        means = torch.stack([group.mean(0) for group in usual])
+        means = torch.stack([self.encoder.conditions(group).mean(0) for group in usual])
         drawn = [
             self.prompts.draw(tasks[i % len(tasks)], Random(f"{self.recipe.seed} atlas {i}"))
             for i in range(_FEWEST_ADAPTERS - len(usual))
         ]
-        grids = torch.stack([generator.generate(group) for group in (usual + drawn)[:_MOST_ADAPTERS]])
+        reader = Reader(generator, self.encoder, self.base if generator.config.states else self.layout)
+        grids = torch.stack([reader.generate(group) for group in (usual + drawn)[:_MOST_ADAPTERS]])
         health = Reference.of(grids, generator.start.detach(), self.layout)
         names, instructions = zip(*((task.name, task.instruction) for task in tasks), strict=True)
         return Atlas(names, instructions, means, health)

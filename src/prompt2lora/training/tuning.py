@@ -8,36 +8,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from prompt2lora import bases
 from prompt2lora.errors import UsageError
+from prompt2lora.generator.reading import Frozen
+from prompt2lora.packs import stack
 from prompt2lora.training import objectives, pairs
-from prompt2lora.training.packs import ChatFormat, stack
 from prompt2lora.training.tasks import Row, Task
-from prompt2lora.weights.layout import LoraLayout
 from prompt2lora.weights.tokens import initial_grid
 
 _LEAST_TO_REFINE = 8
 _OFFERED = 48  # rows offered to a step; more than fit
-
-
-class Frozen(NamedTuple):
-    """A frozen base, how it is asked, and the layout of its adapters."""
-
-    model: Any
-    chat: ChatFormat
-    layout: LoraLayout
-
-    @classmethod
-    def load(cls, layout: LoraLayout, *, training: bool = False) -> Frozen:
-        """The base that the layout names; see `bases.load_base`."""
-        model, tokenizer = bases.load_base(layout.base_model, training=training)
-        return cls(model, ChatFormat(tokenizer), layout)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Is an adapter like those that its generator usually makes? Exact spectra, and the distance from the usual.
 
-In: weight grids. Out: five numbers per adapted module, and the score of an adapter against many others. The update
+In: weight grids. Out: numbers per adapted module, and the score of an adapter against many others. The update
 scale * B A is never formed: with B = Q R and A' = P S its singular values are those of the small R S'.
 
     log norm            log10 of the Frobenius norm
@@ -8,6 +8,11 @@ scale * B A is never formed: with B = Q R and A' = P S its singular values are t
     effective rank      exponential of the entropy of the energies (Roy and Vetterli 2007)
     first energy        share of the energy in the first direction
     alignment           cosine between the update and that of the generator's shared adapter
+    log singular value  log10 of each of them, the largest first
+    gain                u' (scale * B A) v / s for each direction (u, s, v) of the shared adapter
+
+The gains see what a spectrum hides: one direction a fifth too strong. A reference of an earlier version holds only the
+first five; then only these are compared.
 """
 
 from __future__ import annotations
@@ -23,7 +28,13 @@ from prompt2lora.weights.tokens import factors, inner
 
 FEATURES = ("log norm", "log spectral norm", "effective rank", "first energy", "alignment")
 _TINY = 1e-12
-_FLOOR = 0.02  # least spread of a feature: what hardly ever varies is not measured in millionths
+_FLOOR, _EARLIER_FLOOR = 0.005, 0.02  # least spread of a feature: what hardly varies is not measured in millionths
+
+
+def feature_names(rank: int) -> tuple[str, ...]:
+    """The names of all features, in their order."""
+    each = range(1, rank + 1)
+    return (*FEATURES, *(f"log singular value {i}" for i in each), *(f"gain {i}" for i in each))
 
 
 def spectra(grid: Float[Tensor, "batch layers rows cols"], layout: LoraLayout) -> Float[Tensor, "batch modules rank"]:
@@ -39,22 +50,29 @@ def spectra(grid: Float[Tensor, "batch layers rows cols"], layout: LoraLayout) -
 def features(
     grid: Float[Tensor, "batch layers rows cols"], shared: Float[Tensor, "layers rows cols"], layout: LoraLayout
 ) -> Float[Tensor, "batch modules features"]:
-    """The five numbers of every module; see the module's head."""
+    """The numbers of every module; see this file's head and `feature_names`."""
     values = spectra(grid, layout)
     energy = values.square()
     total = energy.sum(-1).clamp_min(_TINY)
     share = energy / total.unsqueeze(-1)
     entropy = -(share * share.clamp_min(_TINY).log()).sum(-1)
-    return torch.stack(
-        [
-            total.sqrt().log10(),
-            values[..., 0].clamp_min(_TINY).log10(),
-            entropy.exp(),
-            share[..., 0],
-            _alignment(grid, shared, layout),
-        ],
-        dim=-1,
-    )
+    logs = values.clamp_min(_TINY).log10()
+    whole = [total.sqrt().log10(), logs[..., 0], entropy.exp(), share[..., 0], _alignment(grid, shared, layout)]
+    return torch.cat([torch.stack(whole, dim=-1), logs, _gains(grid, shared, layout)], dim=-1)
+
+
+def _gains(
+    grid: Float[Tensor, "batch layers rows cols"], shared: Float[Tensor, "layers rows cols"], layout: LoraLayout
+) -> Float[Tensor, "batch modules rank"]:
+    """How strongly an adapter does what each direction of the shared one does (1: as strongly)."""
+    rows = []
+    fixed = factors(shared[None].double(), layout)
+    for path, factor in factors(grid.double(), layout).items():
+        left, right = torch.linalg.qr(fixed[path].b[0].T), torch.linalg.qr(fixed[path].a[0].T)
+        u, values, v = torch.linalg.svd(left.R @ right.R.T)
+        along = ((factor.b @ (left.Q @ u)) * (factor.a @ (right.Q @ v.T))).sum(1)
+        rows.append(torch.where(values > _TINY, along / values.clamp_min(_TINY), 0.0))
+    return torch.stack(rows, 1).float()
 
 
 def _alignment(
@@ -105,10 +123,22 @@ class Reference(NamedTuple):
         paths = [path for _, _, path in layout.module_paths()]
         if not torch.isfinite(grid).all():
             return Health(float("inf"), (paths[0], "not finite", float("inf")))
-        deviation = _deviation(features(grid[None], self.shared, layout)[0], self.mean, self.spread)
-        module, feature = divmod(int(deviation.argmax()), len(FEATURES))
+        deviation = self.deviations(grid, layout)
+        module, feature = divmod(int(deviation.argmax()), deviation.shape[-1])
         largest = float(deviation.max())
-        return Health(largest / self.usual, (paths[module], FEATURES[feature], largest))
+        return Health(largest / self.usual, (paths[module], feature_names(layout.rank)[feature], largest))
+
+    def deviations(
+        self, grid: Float[Tensor, "layers rows cols"], layout: LoraLayout
+    ) -> Float[Tensor, "modules features"]:
+        """How far every feature lies from the usual, in its own spreads."""
+        return _deviation(self.features(grid, layout), self.mean, self.spread)
+
+    def features(
+        self, grid: Float[Tensor, "layers rows cols"], layout: LoraLayout
+    ) -> Float[Tensor, "modules features"]:
+        """Those of an adapter's features that this reference knows."""
+        return features(grid[None], self.shared, layout)[0, :, : self.mean.shape[-1]]
 
 
 def _deviation(
@@ -116,4 +146,5 @@ def _deviation(
     mean: Float[Tensor, "modules features"],
     spread: Float[Tensor, "modules features"],
 ) -> Float[Tensor, "modules features"]:
-    return (found - mean).abs() / spread.clamp_min(_FLOOR)
+    floor = _FLOOR if mean.shape[-1] > len(FEATURES) else _EARLIER_FLOOR  # what `usual` was reckoned with
+    return (found - mean).abs() / spread.clamp_min(floor)

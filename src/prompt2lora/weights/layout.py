@@ -141,6 +141,12 @@ class LoraLayout:
         return math.prod(self.shape)
 
     @property
+    def hidden(self) -> int:
+        """Width of the base's states between its layers."""
+        target = self.targets[0]
+        return target.out_features if target.name in ("o_proj", "down_proj") else target.in_features
+
+    @property
     def scale(self) -> float:
         return self.alpha / self.rank
 

@@ -1,6 +1,6 @@
 """Synthetic training tasks: small language jobs with drawn parameters, as many as one likes.
 
-In: how many, a seed. Out: `Task` values, always the same for the same seed. Many families read the same kind
+In: a random generator. Out: `Task` values, always the same for the same seed. Many families read the same kind
 of input and differ in the instruction alone, so that only the prompts tell them apart.
 """
 
@@ -12,7 +12,18 @@ from prompt2lora.training.synthetic import anything, letters, lists, messages, n
 from prompt2lora.training.synthetic.drafts import FAMILIES, Draft
 from prompt2lora.training.tasks import Row, Task
 
-__all__ = ["FAMILIES", "anything", "letters", "lists", "messages", "notes", "numbers", "sentences", "synthetic_tasks"]
+__all__ = [
+    "FAMILIES",
+    "anything",
+    "draw_task",
+    "letters",
+    "lists",
+    "messages",
+    "notes",
+    "numbers",
+    "sentences",
+    "synthetic_tasks",
+]
 
 PREFIX = "synthetic_"  # of the names of tasks and families
 TRAIN_ROWS, TEST_ROWS = 64, 16
@@ -23,16 +34,30 @@ def synthetic_tasks(count: int, seed: int) -> list[Task]:
     names, tasks, instructions, number = sorted(FAMILIES), list[Task](), set[str](), 0
     while len(tasks) < count:
         name = names[number % len(names)]
-        random = Random(f"{seed} {name} {number}")
-        draft = FAMILIES[name](random)
-        instruction = random.choice(draft.wordings)
-        rows = _rows(draft, random)
-        if instruction not in instructions and rows:
-            instructions.add(instruction)
-            parts = tuple(rows[:TRAIN_ROWS]), tuple(rows[TRAIN_ROWS:])
-            tasks.append(Task(f"{PREFIX}{name}_{number}", instruction, PREFIX + name, "train", *parts))
+        task = _draw(name, f"{name}_{number}", Random(f"{seed} {name} {number}"))
+        if task and task.instruction not in instructions:
+            instructions.add(task.instruction)
+            tasks.append(task)
         number += 1
     return tasks
+
+
+def draw_task(random: Random) -> Task:
+    """One task of any family."""
+    task = None
+    while task is None:
+        name = random.choice(sorted(FAMILIES))
+        task = _draw(name, name, random)
+    return task
+
+
+def _draw(family: str, name: str, random: Random) -> Task | None:
+    """A task of a family; none if its draft has too few different inputs."""
+    draft = FAMILIES[family](random)
+    instruction = random.choice(draft.wordings)
+    rows = _rows(draft, random)
+    parts = tuple(rows[:TRAIN_ROWS]), tuple(rows[TRAIN_ROWS:])
+    return Task(PREFIX + name, instruction, PREFIX + family, "train", *parts) if rows else None
 
 
 def _rows(draft: Draft, random: Random) -> list[Row]:

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 _SENTINEL = "\u241fprompt\u241f"
@@ -41,6 +42,11 @@ class ChatFormat:
         text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         before, _, after = text.partition(_SENTINEL)
         return before, after
+
+    @cached_property
+    def frame_length(self) -> int:
+        """Number of tokens that stand before every prompt."""
+        return common_length(self.prompt_ids(["a", "1"]))
 
     @property
     def padding(self) -> int:
@@ -104,6 +110,11 @@ class PackBatch:
     place: Int[Tensor, "answers 2"]  # (pack, position) of every answer token's prediction
     labels: Int[Tensor, " answers"]
     answer: Int[Tensor, " answers"]  # row of the pack
+
+    def additive_mask(self, dtype: torch.dtype) -> Float[Tensor, "batch 1 length length"]:
+        """What the base's attention adds: nothing where it may look, the least number elsewhere."""
+        mask = torch.zeros(self.visible.shape, dtype=dtype, device=self.visible.device)
+        return mask.masked_fill_(~self.visible, torch.finfo(dtype).min)
 
     def to(self, device: str | torch.device) -> PackBatch:
         return PackBatch(**{name: tensor.to(device) for name, tensor in vars(self).items()})

@@ -1,0 +1,110 @@
+"""What a generator needs to read: how many prompts, which part of them, and by which of its two readers.
+
+Nothing is trained anew. The tasks are the held-out training tasks of the generator's own recipe, never the dev tasks;
+every variant changes only what the finished generator is given. Loss per answer token and teacher-forced exact match.
+
+python benchmarks/reading.py --tasks ../shared/data/tasks --out benchmarks/results/reading.json
+"""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from prompt2lora.evaluation.statistics import mean_interval
+from prompt2lora.files import check_new, write_json
+from prompt2lora.generator.reading import PARTS, Reader
+from prompt2lora.packs import stack
+from prompt2lora.training.objectives import end_to_end
+from prompt2lora.training.pairs import Prompts, make_pack
+from prompt2lora.training.tasks import Row, Task, read_tasks
+from prompt2lora.verbs import Workshop
+from prompt2lora.versions import origin
+
+ROWS, USUAL, MOST, AT_ONCE = 24, 16, 128, 8
+FORMS: dict[str, Callable[[Task, Row], str]] = {
+    "instruction and input": lambda task, row: task.prompt(row.input),
+    "instruction alone": lambda task, row: task.instruction,
+    "input alone": lambda task, row: row.input,
+    "with the answer": lambda task, row: f"{task.prompt(row.input)}\n{row.output}",
+}
+
+
+def asked(task: Task, form: str, count: int) -> list[str]:
+    known = {row.input: row for row in task.train}
+    inputs = Prompts([task], most=count, known=count, seed=0).inputs[task.name]
+    return [FORMS[form](task, known[text]) for text in inputs]
+
+
+def deaf(reader: Reader, which: str, conditions: Tensor) -> Tensor:
+    """The conditions with what one reader says replaced by its mean over the training tasks."""
+    config, centre = reader.generator.config, reader.generator.pooling.center
+    changed = conditions.clone()
+    if which == "text":
+        changed[:, : config.width] = centre[: config.width]
+    elif which == "base":
+        changed[:, config.width :] = centre[config.width :]
+    else:
+        parts = changed[:, config.width :].unflatten(1, (config.layout.layers, PARTS, -1))
+        parts[:, :, 0 if which == "last token" else 1] = centre[config.width :].unflatten(
+            0, (config.layout.layers, PARTS, -1)
+        )[:, 0 if which == "last token" else 1]
+    return changed
+
+
+@torch.no_grad()
+def measured(reader: Reader, tasks: list[Task], grids: list[Tensor], *, bare: bool) -> dict[str, object]:
+    model, chat, layout = reader.base
+    loss, exact = [], []
+    for at in range(0, len(tasks), AT_ONCE):
+        packs = [make_pack(task, task.test[:ROWS], chat, bare=bare, budget=256) for task in tasks[at : at + AT_ONCE]]
+        found = end_to_end(model, layout, torch.stack(grids[at : at + AT_ONCE]), stack(packs, chat.padding))
+        loss += found.loss.tolist()
+        exact += found.exact.tolist()
+    summary = mean_interval([[value] for value in exact])._asdict()
+    return {"loss": round(sum(loss) / len(loss), 4), "exact": {key: round(x, 4) for key, x in summary.items()}}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tasks", type=Path, required=True)
+    parser.add_argument("--generator", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    check_new(options.out)
+    workshop = Workshop(options.generator)
+    reader, generator = workshop.reader, workshop.reader.generator
+    held_out = set(generator.provenance["validation_tasks"])
+    tasks = [task for task in read_tasks([options.tasks], split="train") if task.name in held_out]
+    usual = "instruction and input"
+    given = {f"{count} prompts": (usual, count, "") for count in (1, 2, 4, 8, USUAL, 64, MOST)}
+    given |= {form: (form, USUAL, "") for form in FORMS if form != usual}
+    if generator.config.states:
+        given |= {f"without {which}": (usual, USUAL, which) for which in ("text", "base", "last token", "mean state")}
+    result: dict[str, dict[str, object]] = {}
+    for name, (form, count, which) in tqdm(given.items()):
+        grids = []
+        for task in tasks:
+            conditions = reader.conditions(asked(task, form, count))
+            grids.append(generator.generate(deaf(reader, which, conditions) if which else conditions))
+        result[name] = {form: measured(reader, tasks, grids, bare=form == "bare") for form in ("full", "bare")}
+    nothing = {
+        "the shared adapter alone": generator.start.detach(),
+        "the mean condition": generator.generate(generator.pooling.center[None]),
+    }
+    for name, grid in nothing.items():
+        grids = [grid] * len(tasks)
+        result[name] = {form: measured(reader, tasks, grids, bare=form == "bare") for form in ("full", "bare")}
+    write_json(
+        options.out,
+        {"tasks": len(tasks), "variants": result, "generator": generator.provenance.get("sha256", ""), **origin()},
+    )
+    for name, forms in result.items():
+        print(f"{name:<26}", *(f"{form} {forms[form]}" for form in forms))
+
+
+if __name__ == "__main__":
+    main()

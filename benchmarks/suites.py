@@ -1,0 +1,170 @@
+"""Leave one out on the commonsense suites, by the protocol of Drag-and-Drop (arXiv 2506.16406, table 1).
+
+For every suite the released generator is trained further on the six others alone, makes an adapter from 16 unlabelled
+prompts of the one left out, and is tested on it. Beside it: the base, the mean and the best of the six other teachers
+(best by its score on the five suites that are not its own and not the one left out), and the suite's own teacher
+(full-shot). Two scores: the most likely of the allowed answers, and what is written freely (exact match).
+Everything that takes long is kept under --runs and resumed.
+
+python benchmarks/suites.py --suites ../shared/data/suites --out benchmarks/results/suites.json
+"""
+
+import argparse
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from prompt2lora import verbs
+from prompt2lora.evaluation.decoding import answers
+from prompt2lora.evaluation.likelihood import choices
+from prompt2lora.evaluation.metrics import exact_match
+from prompt2lora.evaluation.statistics import mean_interval
+from prompt2lora.files import check_new, write_json, write_text
+from prompt2lora.generator.conditions import cached_encoder
+from prompt2lora.generator.generator import Generator
+from prompt2lora.generator.reading import Frozen, Reader
+from prompt2lora.training.recipe import Recipe, Stage
+from prompt2lora.training.tasks import Task, read_tasks
+from prompt2lora.training.teachers import TeacherOptions, Teachers
+from prompt2lora.versions import origin
+
+# suite -> files of its training rows and of its test rows; where they are the same, half of it is each
+SUITES = {
+    "arc_e": ("arc_e_train", "arc_e_test"),
+    "obqa": ("obqa_train", "obqa_test"),
+    "arc_c": ("arc_c_train", "arc_c_test"),
+    "piqa": ("piqa_validation", "piqa_validation"),
+    "hellaswag": ("hellaswag_val_a", "hellaswag_val_b"),
+    "boolq": ("boolq_train_noctx", "boolq_validation_noctx"),
+    "winogrande": ("winogrande_validation", "winogrande_validation"),
+}
+TRAIN_ROWS, PROMPTS = 600, 16
+_OPTION = re.compile(r"^([A-H])\. ", re.MULTILINE)
+
+
+def write_suites(source: Path, folder: Path, test_rows: int) -> list[Task]:
+    """Every suite as a task file, rows drawn by a fixed seed."""
+    for name, (train, test) in SUITES.items():
+        rows = {file: [json.loads(line) for line in (source / f"{file}.jsonl").open()] for file in {train, test}}
+        for file, some in rows.items():
+            Random(file).shuffle(some)
+        parts = {"train": rows[train], "test": rows[test]}
+        if train == test:
+            half = len(rows[train]) // 2
+            parts = {"train": rows[train][:half], "test": rows[train][half:]}
+        head = {"task": name, "family": name, "split": "train", "instruction": parts["train"][0]["instruction"]}
+        lines = [head] + [
+            {"input": row["input"], "output": row["output"], "part": part}
+            for part, some in parts.items()
+            for row in some[: TRAIN_ROWS if part == "train" else test_rows]
+        ]
+        write_text(folder / f"{name}.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    return read_tasks([folder])
+
+
+def allowed(text: str) -> list[str]:
+    """The answers that a question may have: its letters, or yes and no."""
+    return _OPTION.findall(text) or ["yes", "no"]
+
+
+def scored(base: Frozen, task: Task, grid: torch.Tensor | None) -> dict[str, list[float]]:
+    prompts = [task.prompt(row.input) for row in task.test]
+    options = [allowed(row.input) for row in task.test]
+    picked = choices(base, prompts, options, grid)
+    given = answers(base.model, base.chat, prompts, layout=base.layout, grid=grid, longest=6)
+    return {
+        "choice": [float(some[i] == row.output) for some, i, row in zip(options, picked, task.test, strict=True)],
+        "written": [exact_match(answer, row.output) for answer, row in zip(given, task.test, strict=True)],
+    }
+
+
+def without(task: Task, tasks: list[Task], runs: Path, steps: int, start: Path) -> Generator:
+    """The generator, trained further on all suites but one."""
+    folder = runs / f"without-{task.name}"
+    for other in tasks:
+        if other != task:
+            file = folder / "tasks" / f"{other.name}.jsonl"
+            write_text(file, (runs / "tasks" / file.name).read_text(encoding="utf-8"))
+    if not (folder / "run" / "generator").exists():
+        stage = Stage(
+            steps=steps, tasks=4, budget=384, bare=0.3, alone=0.3, twisted=0.0, learning_rate=2e-4, shared=1.0
+        )
+        recipe = Recipe((stage,), tasks=str(folder / "tasks"), start=str(start), validation=0.0, validate_every=steps)
+        verbs.train(recipe, folder / "run", report=lambda record: print(*record.items(), flush=True))
+    return Generator.from_pretrained(folder / "run" / "generator")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--suites", type=Path, required=True)
+    parser.add_argument("--runs", type=Path, default=Path("runs/suites"))
+    parser.add_argument("--generator", type=Path, default=verbs.released_generator())
+    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--rows", type=int, default=200)
+    parser.add_argument("--out", type=Path, required=True)
+    asked = parser.parse_args()
+    check_new(asked.out)
+    tasks = write_suites(asked.suites, asked.runs / "tasks", asked.rows)
+    layout = Generator.from_pretrained(asked.generator).config.layout
+    options = replace(TeacherOptions(), base=layout.base_model, steps=150, budget=1024, bare=0.0)
+    verbs.collect([asked.runs / "tasks"], asked.runs / "teachers", options=options, validation=0.0)
+    teachers = Teachers(asked.runs / "teachers", layout)
+    made = {task.name: without(task, tasks, asked.runs, asked.steps, asked.generator) for task in tasks}
+    base = Frozen.load(layout)
+    own = {task.name: teachers.last(task.name) for task in tasks}
+    crossed = {
+        (name, task.name): scored(base, task, grid) for name, grid in tqdm(own.items(), "teachers") for task in tasks
+    }
+
+    def average(name: str, left_out: str) -> float:
+        found = [crossed[name, task.name]["choice"] for task in tasks if task.name not in (name, left_out)]
+        return sum(sum(rows) / len(rows) for rows in found) / len(found)
+
+    rows: dict[str, dict[str, dict[str, list[float]]]] = {}
+    for task in tqdm(tasks, "suites"):
+        others = [name for name in own if name != task.name]
+        inputs = [row.input for row in task.train]
+        reader = Reader(made[task.name], cached_encoder(made[task.name].config.encoder), base)
+        best = max(others, key=lambda name: average(name, task.name))
+        rows[task.name] = {
+            "base": scored(base, task, None),
+            "mean-teacher": scored(base, task, torch.stack([own[name] for name in others]).mean(0)),
+            "best-teacher": crossed[best, task.name],
+            "generated": scored(base, task, reader.generate([task.prompt(text) for text in inputs[:PROMPTS]])),
+            "full-shot": crossed[task.name, task.name],
+        }
+    metrics = ("choice", "written")
+    result: dict[str, Any] = {
+        "suites": {
+            name: {
+                arm: {metric: round(sum(some[metric]) / len(some[metric]), 4) for metric in metrics}
+                for arm, some in by_arm.items()
+            }
+            for name, by_arm in rows.items()
+        },
+        "mean": {
+            arm: {
+                metric: {
+                    key: round(value, 4)
+                    for key, value in mean_interval([by[arm][metric] for by in rows.values()])._asdict().items()
+                }
+                for metric in metrics
+            }
+            for arm in rows["arc_e"]
+        },
+        "rows": asked.rows,
+        "steps": asked.steps,
+        **origin(),
+    }
+    write_json(asked.out, result)
+    print(json.dumps(result["mean"], indent=1))
+
+
+if __name__ == "__main__":
+    main()

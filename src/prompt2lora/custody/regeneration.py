@@ -1,0 +1,117 @@
+"""What a new generator would change: a candidate version for every job, beside the one that is there.
+
+In: the registry, a bench with the new generator. Out: per job the candidate, how far its weights are from the old ones,
+and what was measured of both. Releases stay what they are: a candidate answers nobody until it is promoted. It
+reaches the mathematics through the pilot's protocol, and one distance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from prompt2lora.custody.gate import Policy, judge
+from prompt2lora.custody.pilot import Bench, evaluated, stored_rows
+from prompt2lora.custody.registry import Registry, Version
+from prompt2lora.errors import Prompt2LoraError
+
+REGENERATED = "regenerated"  # the kind of a candidate
+NEW, SAME, EMPTY, FAILED = "new", "same", "no version", "failed"
+
+
+class ComparingBench(Bench, Protocol):
+    """A pilot's bench that can also tell how far two adapters are apart."""
+
+    def distance(self, one: Path, other: Path) -> float | None: ...
+
+
+class Change(NamedTuple):
+    """What the new generator would change for one job.
+
+    status    new: there is a candidate; same: the new generator makes what is there; no version; failed
+    distance  of the weights' updates, as a share of the old one's size; None if they do not fit the same base
+    checks    per metric of the gate: before, after (None: not measured), and whether the new value keeps its bound
+    score     share of right answers on the stored inspection rows, before and after, with intervals
+    answers   (changed, of so many) on those rows
+    """
+
+    job: str
+    status: str
+    source: str | None = None
+    candidate: str | None = None
+    generators: tuple[str, str] | None = None
+    distance: float | None = None
+    verdict: str | None = None
+    checks: Sequence[dict[str, Any]] = ()
+    score: dict[str, Any] | None = None
+    answers: tuple[int, int] | None = None
+    trouble: str = ""
+
+
+def regenerate(
+    registry: Registry,
+    bench: ComparingBench,
+    policy: Policy,
+    place: Path,
+    jobs: Sequence[str] = (),
+    report: Callable[[dict[str, Any]], None] = lambda record: None,
+) -> list[Change]:
+    """A candidate for each of `jobs` (none given: all); if one cannot be made, the others still are."""
+    chosen = list(jobs) or registry.jobs()
+    found = []
+    for number, job in enumerate(chosen):
+        try:
+            found.append(_change(registry, bench, policy, place / str(number), job))
+        except Prompt2LoraError as error:
+            found.append(Change(job, FAILED, trouble=str(error)))
+        report({"done": number + 1, "of": len(chosen)})
+    return found
+
+
+def _change(registry: Registry, bench: ComparingBench, policy: Policy, place: Path, job: str) -> Change:
+    source = _source(registry, job)
+    if source is None:
+        return Change(job, EMPTY)
+    origin = registry.origin(source)
+    made = bench.make(origin.prompts, place)
+    digest = registry.store.put(made.folder)
+    generators = (origin.generator, made.origin.generator)
+    if digest == source.adapter:
+        return Change(job, SAME, source.name, source.name, generators, 0.0, registry.verdict(source))
+    known = [version for version in registry.versions(job) if version.adapter == digest]
+    lineage = replace(made.origin, parent=source.id, kind=REGENERATED)
+    candidate = known[-1] if known else registry.add_version(job, made.folder, lineage)
+    before = registry.measured(source)
+    rows = [(row["text"], row["right"]) for row in before.get("rows", ())] or stored_rows(registry, job)
+    measured = evaluated(registry, bench, candidate, origin.prompts, rows)
+    verdict = judge(measured.numbers, policy)
+    registry.add_verdict(candidate, measured.evaluation, verdict, policy)
+    old = {check.metric: check.value for check in judge(before.get("numbers", {}), policy).checks}
+    scores = (before.get("scores", {}).get("generated"), measured.scores.get("generated"))
+    answers = {row["text"]: row["generated"] for row in before.get("rows", ())}
+    changed = sum(answers[row.text] != row.generated for row in measured.rows if row.text in answers)
+    return Change(
+        job=job,
+        status=NEW,
+        source=source.name,
+        candidate=candidate.name,
+        generators=generators,
+        distance=bench.distance(registry.store.path(source.adapter), registry.store.path(digest)),
+        verdict=verdict.result,
+        checks=[
+            {"metric": check.metric, "before": old[check.metric], "after": check.value, "result": check.result}
+            for check in verdict.checks
+        ],
+        score={"before": scores[0], "after": scores[1]} if any(scores) else None,
+        answers=(changed, len(answers)) if answers else None,
+    )
+
+
+def _source(registry: Registry, job: str) -> Version | None:
+    """What answers the job now, or else its newest version that is no candidate itself."""
+    current = registry.current(job)
+    if current and current.version:
+        return current.version
+    return next((version for version in reversed(registry.versions(job)) if version.kind != REGENERATED), None)

@@ -1,0 +1,132 @@
+"""How a generator reads prompts: by the text encoder, and by the base model itself with the adapter that jobs share.
+
+In: prompts. Out: conditions, one row of numbers a prompt. A text encoder knows what an instruction is about; the
+base knows what it is about to do. For every layer, a prompt gives the state of its last token, where the answer
+begins, and the mean state of its tokens. The mean over prompts of one job of such states is known to carry the job
+("task vectors", Hendel et al. 2023, arXiv 2310.15916; Todd et al. 2024, arXiv 2310.15213).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from prompt2lora import bases
+from prompt2lora.generator.conditions import Encoder
+from prompt2lora.generator.generator import Generator
+from prompt2lora.packs import ChatFormat, Pack, pack_rows, stack
+from prompt2lora.weights.adapted import adapted
+from prompt2lora.weights.layout import LoraLayout
+
+PARTS = 2  # the last token's state, and the mean of all
+_LONGEST = 512  # tokens of a prompt that are read: its beginning and its end
+_BUDGET = 1024  # tokens read at once
+
+
+class Frozen(NamedTuple):
+    """A frozen base, how it is asked, and the layout of its adapters."""
+
+    model: Any
+    chat: ChatFormat
+    layout: LoraLayout
+
+    @classmethod
+    def load(cls, layout: LoraLayout, *, training: bool = False) -> Frozen:
+        """The base that the layout names; see `bases.load_base`."""
+        model, tokenizer = bases.load_base(layout.base_model, training=training)
+        return cls(model, ChatFormat(tokenizer), layout)
+
+
+class Reader:
+    """A generator with all that reads prompts for it. The base is loaded at first use, if the generator needs it."""
+
+    def __init__(self, generator: Generator, encoder: Encoder, base: Frozen | LoraLayout) -> None:
+        """`base` is a loaded one, or the layout of adapters for the base to be loaded."""
+        self.generator, self.encoder, self._base = generator, encoder, base
+
+    @cached_property
+    def base(self) -> Frozen:
+        return self._base if isinstance(self._base, Frozen) else Frozen.load(self._base)
+
+    def load(self) -> None:
+        """Load now what would be loaded at first use."""
+        self.encoder.load()
+        if self.generator.config.states:
+            _ = self.base
+
+    def conditions(self, prompts: Sequence[str]) -> Float[Tensor, "prompts width"]:
+        text = self.encoder.conditions(prompts)
+        if not self.generator.config.states:
+            return text
+        return torch.cat([text, states(self.base, self.generator.start.detach(), prompts).cpu()], 1)
+
+    def generate(self, prompts: Sequence[str]) -> Float[Tensor, "layers rows cols"]:
+        """The weight grid for one job's prompts."""
+        return self.generator.generate(self.conditions(prompts))
+
+
+def states(
+    base: Frozen, shared: Float[Tensor, "layers rows cols"], prompts: Sequence[str]
+) -> Float[Tensor, "prompts states"]:
+    """All prompts as the base reads them: layers x (last, mean) x hidden numbers each."""
+    ids = prompt_ids(base.chat, prompts)
+    found: dict[int, Tensor] = {}
+    while len(found) < len(ids):
+        rest = [i for i in range(len(ids)) if i not in found]
+        pack = reading_pack([ids[i] for i in rest], _BUDGET)
+        read = read_packs(base, shared, [pack])[0]
+        found.update((rest[i], row) for i, row in zip(pack.used, read, strict=True))
+    return torch.stack([found[i] for i in range(len(ids))])
+
+
+def prompt_ids(chat: ChatFormat, prompts: Sequence[str]) -> list[list[int]]:
+    """Token ids as the base sees the prompts; of a long one the beginning and the end."""
+    half = _LONGEST // 2
+    return [ids if len(ids) <= _LONGEST else ids[:half] + ids[-half:] for ids in chat.prompt_ids(prompts)]
+
+
+def reading_pack(ids: Sequence[list[int]], budget: int) -> Pack:
+    """As many prompts as the budget holds; the only place of each where a prediction is asked is its last token."""
+    return pack_rows(ids, [[0]] * len(ids), budget)
+
+
+@torch.no_grad()
+def read_packs(
+    base: Frozen, shared: Float[Tensor, "layers rows cols"], packs: Sequence[Pack]
+) -> list[Float[Tensor, "prompts states"]]:
+    """The states of every pack's prompts."""
+    batch = stack(packs, base.chat.padding).to(base.model.device)
+    dtype = next(base.model.parameters()).dtype
+    with adapted(base.model, shared[None], base.layout):
+        hidden = base.model.get_decoder()(
+            input_ids=batch.ids,
+            position_ids=batch.positions,
+            attention_mask=batch.additive_mask(dtype),
+            use_cache=False,
+            output_hidden_states=True,
+        ).hidden_states[1:]
+    layers = torch.stack(hidden, 1).float()  # packs layers length hidden
+    frame = base.chat.frame_length
+    read = []
+    for pack, states in zip(packs, layers, strict=True):
+        looks = _looks(pack, states.shape[1], frame).to(states.device)
+        seen = looks @ states  # layers (parts rows) hidden
+        count = len(pack.predict)
+        read.append(seen.unflatten(1, (PARTS, count)).permute(2, 0, 1, 3).reshape(count, -1))
+    return read
+
+
+def _looks(pack: Pack, length: int, frame: int) -> Float[Tensor, "looks length"]:
+    """Weights over a pack's tokens: for every row its last token, then for every row all its tokens equally."""
+    rows = torch.full((length,), -2)
+    rows[: len(pack.rows)] = torch.tensor(pack.rows)
+    common = (rows == -1) & (torch.arange(length) >= frame)
+    own = rows == torch.arange(len(pack.predict))[:, None]
+    mean = (own | common).float()
+    last = torch.nn.functional.one_hot(torch.tensor(pack.predict), length).float()
+    return torch.cat([last, mean / mean.sum(1, keepdim=True)])

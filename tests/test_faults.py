@@ -1,0 +1,27 @@
+"""Faults that a plant survives: what answers is the old or the new release, and everything verifies. A few times each;
+the benchmark does each a hundred times."""
+
+import shutil
+import subprocess
+
+import pytest
+from conftest import tiny_world
+from faults import FAULTS, World
+
+FEW = {"kill while registering, promoting and rolling back": 3, "kill while generating": 3, "kill while refining": 2}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_registry_is_whole_and_answers_after(fault, tmp_path, monkeypatch):
+    if fault == "a full disk" and not _namespaces():
+        pytest.skip("no user namespaces here, so that no small disk can be mounted")
+    monkeypatch.setenv("PROMPT2LORA_HOME", str(tmp_path / "home"))
+    world = World(tmp_path / "home", tmp_path, tiny_world(tmp_path))
+    found = list(FAULTS[fault](world, FEW.get(fault, 8)))
+    assert found == [""] * len(found) != []
+
+
+def _namespaces():
+    return (
+        bool(shutil.which("unshare")) and not subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode
+    )

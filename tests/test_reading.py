@@ -1,0 +1,82 @@
+"""Laws of how the base itself reads prompts."""
+
+import pytest
+import torch
+
+from prompt2lora.generator import reading
+from prompt2lora.generator.conditions import Encoder
+from prompt2lora.generator.generator import Generator, GeneratorConfig
+from prompt2lora.generator.reading import Frozen, Reader, states
+from prompt2lora.weights.adapted import adapted
+
+PROMPTS = ["Extract the code.\n\nKX-1 came", "Extract the code.\n\nuse LM-22 now", "short", "a\n\nlonger text here"]
+
+
+@pytest.fixture
+def frozen(model, chat, layout) -> Frozen:
+    return Frozen(model, chat, layout)
+
+
+@pytest.fixture
+def asking(layout, encoder_folder) -> Generator:
+    """A generator that listens to the base, with nothing in it zero."""
+    sizes = {"width": 64, "hidden": 16, "grid": (2, 2, 16), "trunk": ((2, 112, 16),)}
+    made = Generator(GeneratorConfig.sized(layout, encoder=encoder_folder, asks_base=True, **sizes), seed=1)
+    torch.manual_seed(2)
+    with torch.no_grad():
+        made.head.weight.normal_()
+        made.start.normal_(std=0.05)
+    return made.eval().requires_grad_(False)
+
+
+def test_a_prompt_gives_its_last_state_and_its_mean_state_of_every_layer(frozen, asking, layout):
+    ids = torch.tensor(frozen.chat.prompt_ids(PROMPTS[:1]))
+    with torch.no_grad(), adapted(frozen.model, asking.start[None], layout):
+        hidden = frozen.model.model(input_ids=ids, output_hidden_states=True).hidden_states[1:]
+    frame = frozen.chat.frame_length
+    expected = [part for layer in hidden for part in (layer[0, -1], layer[0, frame:].mean(0))]
+    found = states(frozen, asking.start, PROMPTS[:1])
+    assert found.shape == (1, layout.layers * asking.config.states)
+    assert torch.allclose(found[0], torch.cat(expected), atol=1e-5)
+
+
+def test_what_is_read_together_with_a_prompt_changes_nothing(frozen, asking, monkeypatch):
+    together = states(frozen, asking.start, PROMPTS)
+    for budget in (1, 90):  # one prompt at a time, and two
+        monkeypatch.setattr(reading, "_BUDGET", budget)
+        assert torch.allclose(states(frozen, asking.start, PROMPTS), together, atol=1e-5)
+    backwards = states(frozen, asking.start, PROMPTS[::-1])
+    assert torch.allclose(backwards, together.flip(0), atol=1e-5)
+
+
+def test_of_a_long_prompt_the_beginning_and_the_end_are_read(frozen, asking, monkeypatch):
+    monkeypatch.setattr(reading, "_LONGEST", 60)
+    long = states(frozen, asking.start, ["begin " + "x" * 500 + " end", "begin " + "x" * 700 + " end"])
+    assert torch.equal(long[0], long[1])
+    assert not torch.allclose(long[0], states(frozen, asking.start, ["begin " + "x" * 500 + " end!"])[0])
+
+
+def test_a_generator_that_listens_to_the_base_is_moved_by_both_readers(frozen, asking, encoder_folder):
+    reader = Reader(asking, Encoder(encoder_folder), frozen)
+    conditions = reader.conditions(PROMPTS)
+    whole = asking.generate(conditions)
+    assert torch.equal(reader.generate(PROMPTS), whole)
+    for part in (slice(0, asking.config.width), slice(asking.config.width, None)):
+        moved = conditions.clone()
+        moved[:, part] += 1
+        assert not torch.allclose(asking.generate(moved), whole)
+
+
+def test_a_generator_that_reads_text_alone_never_loads_the_base(generator, encoder_folder, layout):
+    reader = Reader(generator, Encoder(encoder_folder), layout)
+    reader.load()
+    reader.generate(PROMPTS)
+    assert "base" not in vars(reader)
+
+
+def test_a_generator_that_listens_to_the_base_is_the_same_after_saving(asking, tmp_path):
+    asking.save_pretrained(tmp_path / "made")
+    loaded = Generator.from_pretrained(tmp_path / "made")
+    assert loaded.config == asking.config
+    conditions = torch.randn(3, 64 + 2 * 128)
+    assert torch.allclose(loaded.generate(conditions), asking.generate(conditions), atol=1e-2)
