@@ -8,7 +8,11 @@
     ├── Conflict            somebody else changed the same thing meanwhile
     ├── LayoutError         a base, a rank or a target that no LoRA layout fits
     ├── ModelNotFound       a base or an encoder that is neither here nor on a reachable hub
-    └── DamagedFile         a file that is truncated, altered or not what it says it is
+    ├── DamagedFile         a file that is truncated, altered or not what it says it is
+    └── Unavailable         an answer cannot be had now
+        ├── Busy                too much is waiting already
+        ├── TooLate             not within the time allowed
+        └── Unfit               this version cannot be served here
 
 A message is one line: the rule, the offending value, the next step.
 """
@@ -53,4 +57,20 @@ class ModelNotFound(Prompt2LoraError):
 
 
 class DamagedFile(Prompt2LoraError):
+    pass
+
+
+class Unavailable(Prompt2LoraError):
+    pass
+
+
+class Busy(Unavailable):
+    pass
+
+
+class TooLate(Unavailable):
+    pass
+
+
+class Unfit(Unavailable):
     pass

@@ -1,0 +1,249 @@
+"""A rack of servers, against a fake with the faults that real ones have."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import httpx
+import pytest
+
+from prompt2lora.custody.registry import Version
+from prompt2lora.errors import Busy, TooLate, Unavailable, Unfit, UsageError
+from prompt2lora.serving.asks import Ask, Message, Sampling
+from prompt2lora.serving.rack import Rack
+
+BASE = "some/base"
+ASK = Ask("parts", (Message("user", "hello"),), seconds=5)
+
+
+def version(number: int = 1, job: str = "parts") -> Version:
+    return Version(number, job, number, f"{number:08d}", BASE, "generated", "", None)
+
+
+class FakeServer:
+    """What such a server does over HTTP; every attribute is a fault that was seen at a real one."""
+
+    def __init__(self) -> None:
+        self.loaded: dict[str, str] = {}
+        self.loads: list[str] = []
+        self.asked: list[dict] = []
+        self.silently_base = False  # "loaded", but the base answers
+        self.disguised = False  # an unknown name is answered by the base
+        self.gone = self.full = self.refuses = self.breaks_off = self.slow = False
+
+    def restart(self) -> None:
+        self.loaded.clear()
+
+    async def __call__(self, request: httpx.Request) -> httpx.Response:
+        if self.gone:
+            raise httpx.ConnectError("nobody there", request=request)
+        if request.url.path == "/v1/models":
+            return httpx.Response(200, json={"data": [{"id": name} for name in (BASE, *self.loaded)]})
+        body = json.loads(request.content)
+        if request.url.path == "/v1/load_lora_adapter":
+            self.loads.append(body["lora_name"])
+            if self.refuses:
+                return httpx.Response(400, json={"error": {"message": "rank too large"}})
+            self.loaded.setdefault(body["lora_name"], body["lora_path"])  # a name once used serves its first weights
+            return httpx.Response(200, text="Success")
+        self.asked.append(body)
+        name = body["model"]
+        if self.slow:
+            await asyncio.sleep(10)
+        if self.full and body.get("stream"):
+            return httpx.Response(429, text="queue full")
+        if name != BASE and name not in self.loaded and not self.disguised:
+            return httpx.Response(404, json={"error": {"message": f"The model {name} does not exist"}})
+        source = BASE if name == BASE or self.silently_base else self.loaded.get(name, BASE)
+        if "logprobs" in body:
+            tokens = {"tokens": ["A", "B"], "token_logprobs": [-1.0, -2.0 - 0.001 * (source != BASE)]}
+            return httpx.Response(200, json={"choices": [{"logprobs": tokens}]})
+        if not body["prompt"] if "prompt" in body else not body["messages"][-1]["content"]:
+            return httpx.Response(400, text="the prompt is empty")
+        chat = "messages" in body
+        told = name if source != BASE or name == BASE else BASE
+
+        def event(text: str, finish: str | None = None) -> str:
+            part = {"delta": {"content": text}} if chat else {"text": text}
+            choice = {"index": 0, **part, "finish_reason": finish}
+            usage = {"prompt_tokens": 7, "completion_tokens": 2}
+            return "data: " + json.dumps({"model": told, "choices": [choice], "usage": usage}) + "\n\n"
+
+        text = event("from ") + event(source)
+        return httpx.Response(200, text=text if self.breaks_off else text + event("", "stop") + "data: [DONE]\n\n")
+
+
+def rack(*servers: FakeServer, **options) -> Rack:
+    clients = [
+        (
+            f"http://replica-{i}",
+            httpx.AsyncClient(transport=httpx.MockTransport(server), base_url=f"http://replica-{i}"),
+        )
+        for i, server in enumerate(servers)
+    ]
+    return Rack(clients, BASE, lambda one: Path("/adapters") / one.adapter, **options)
+
+
+async def gather(engine: Rack, one: Version | None, ask: Ask = ASK) -> str:
+    return "".join([piece.text async for piece in engine.answer(one, ask)])
+
+
+def answer(engine: Rack, one: Version | None, ask: Ask = ASK) -> str:
+    return asyncio.run(gather(engine, one, ask))
+
+
+@pytest.mark.parametrize("ask", [ASK, Ask("parts", text="hello", seconds=5)])
+def test_a_version_is_loaded_once_probed_and_then_answers(ask):
+    server = FakeServer()
+    engine = rack(server)
+    assert answer(engine, version(), ask) == answer(engine, version(), ask) == "from /adapters/00000001"
+    assert server.loads == [version().name]
+
+
+def test_the_base_answers_only_when_it_is_asked():
+    assert answer(rack(FakeServer()), None) == f"from {BASE}"
+
+
+def test_the_last_piece_tells_the_tokens_and_why_it_ended():
+    async def last():
+        return [piece async for piece in rack(FakeServer()).answer(version(), ASK)][-1]
+
+    assert asyncio.run(last()) == ("", 7, 2, "stop")
+
+
+def test_what_was_asked_reaches_the_server():
+    server = FakeServer()
+    sampling = Sampling(temperature=0.5, top_p=0.9, seed=3, longest=11, stop=("!",))
+    answer(rack(server), version(), Ask("parts", (Message("user", "hi"),), sampling=sampling))
+    sent = server.asked[-1]
+    assert (sent["temperature"], sent["top_p"], sent["seed"], sent["max_tokens"]) == (0.5, 0.9, 3, 11)
+    assert sent["stop"] == ["!"]
+    assert sent["messages"] == [{"role": "user", "content": "hi"}]
+
+
+def test_an_adapter_that_is_said_to_be_loaded_but_not_applied_never_answers():
+    server = FakeServer()
+    server.silently_base = True
+    with pytest.raises(Unfit, match="as the base"):
+        answer(rack(server), version())
+    assert not [asked for asked in server.asked if asked.get("stream")]
+
+
+def test_a_base_in_disguise_is_noticed_after_a_restart_too():
+    server, other = FakeServer(), FakeServer()
+    engine = rack(server, other)
+    answer(engine, version())
+    server.restart()
+    server.disguised = True
+    assert answer(engine, version()) == "from /adapters/00000001", "the other server answers"
+    assert other.loads == [version().name]
+
+
+def test_a_server_that_lost_its_adapters_is_passed_over_once_and_loads_them_again():
+    server, other = FakeServer(), FakeServer()
+    engine = rack(server, other)
+    answer(engine, version())
+    server.restart()
+    assert answer(engine, version()) == "from /adapters/00000001"
+    assert answer(engine, version()) == "from /adapters/00000001"
+    assert server.loads == [version().name] * 2
+
+
+def test_a_new_version_never_gets_the_name_of_an_old_one():
+    server = FakeServer()
+    engine = rack(server)
+    assert answer(engine, version(1)) != answer(engine, version(2))
+    assert answer(engine, version(1)) == "from /adapters/00000001", "and going back needs no loading"
+    assert len(server.loads) == len(set(server.loads)) == 2
+
+
+def test_another_server_answers_for_one_that_is_gone():
+    server, other = FakeServer(), FakeServer()
+    server.gone = True
+    engine = rack(server, other)
+    assert answer(engine, version()) == "from /adapters/00000001"
+    assert engine.figures()["replicas_up"] == 1
+    other.gone = True
+    with pytest.raises(Unavailable, match="none of 2"):
+        answer(engine, version())
+
+
+def test_a_server_that_comes_back_is_believed_nothing_of_what_it_held():
+    server = FakeServer()
+    engine = rack(server)
+    answer(engine, version())
+    server.gone = True
+    with pytest.raises(Unavailable):
+        answer(engine, version())
+    server.gone = False
+    server.silently_base = True
+    with pytest.raises(Unfit):
+        answer(engine, version())
+
+
+def test_an_answer_that_breaks_off_is_an_error_and_not_begun_again():
+    server, other = FakeServer(), FakeServer()
+    server.breaks_off = True
+    with pytest.raises(Unavailable, match="broke off"):
+        answer(rack(server, other), version())
+    assert not other.asked
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"), [("full", Busy), ("refuses", Unfit), ("gone", Unavailable), ("slow", TooLate)]
+)
+def test_every_fault_has_its_error(fault, error):
+    server = FakeServer()
+    setattr(server, fault, True)
+    with pytest.raises(error):
+        answer(rack(server), version(), Ask("parts", (Message("user", "hello"),), seconds=0.2))
+
+
+def test_a_question_that_no_server_could_answer_is_the_users_error():
+    with pytest.raises(UsageError, match="empty"):
+        answer(rack(FakeServer()), version(), Ask("parts", (Message("user", ""),)))
+
+
+def test_questions_are_spread_over_the_servers():
+    servers = [FakeServer(), FakeServer()]
+    engine = rack(*servers)
+
+    async def many():
+        first = engine.answer(version(), ASK)
+        await anext(first)  # holds one server
+        await gather(engine, version())
+        await first.aclose()
+
+    asyncio.run(many())
+    assert all(server.loads for server in servers)
+    assert engine.figures()["running"] == 0
+
+
+def test_reconciling_loads_what_is_missing_everywhere_and_tells_what_is_sound():
+    servers = [FakeServer(), FakeServer(), FakeServer()]
+    servers[1].silently_base, servers[2].gone = True, True
+    engine = rack(*servers)
+    names = [version(1).name, version(2).name]
+    found = asyncio.run(engine.reconcile([version(1), version(2)]))
+    assert found == {"http://replica-0": names, "http://replica-1": [], "http://replica-2": []}
+    servers[0].restart()
+    asyncio.run(engine.reconcile([version(1)]))
+    assert servers[0].loads == [*names, names[0]]
+
+
+def test_it_is_ready_while_one_server_has_the_base():
+    server, other = FakeServer(), FakeServer()
+    engine = rack(server, other)
+    server.gone = True
+    assert asyncio.run(engine.ready())
+    other.gone = True
+    assert not asyncio.run(engine.ready())
+
+
+def test_a_closed_rack_takes_nothing_new():
+    engine = rack(FakeServer())
+    asyncio.run(engine.close(0.1))
+    with pytest.raises(Unavailable, match="closing"):
+        answer(engine, version())
