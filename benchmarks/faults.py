@@ -140,7 +140,7 @@ def refining(world: World, seed: int, begun: Any) -> None:
     os.environ["PROMPT2LORA_HOME"] = str(world.home)
     begun.set()
     while True:
-        plant.refine(JOB, ROWS, steps=8)
+        plant.Plant.open().refine(JOB, ROWS, steps=8)
 
 
 def processes_of_their_own() -> Any:

@@ -47,24 +47,23 @@ def pilot(
     as_json: Json = False,
 ) -> None:
     """Make an adapter, measure it against the base, judge it, and write a report for a manager."""
-    from prompt2lora import plant
     from prompt2lora.custody.costs import Prices
+    from prompt2lora.plant import Plant, read_labelled
     from prompt2lora.prompts import read_prompts
 
     given = read_prompts(prompts, instruction)
+    labelled = read_labelled(inspection) if inspection else ()
     with Working("pilot"):
-        found = plant.pilot(
+        found = Plant.open(generator, base).pilot(
             job,
             given,
-            inspection=inspection,
+            labelled=labelled,
             bias=bias,
             policy=policy,
             approve=approve,
             language=language,
             prices=Prices(currency, watts, kilowatt_hour, person_hour),
             measure_tuning=measure_tuning,
-            generator=generator,
-            base=base,
         )
     if as_json:
         print_json(found)
@@ -85,10 +84,11 @@ def gate(
     as_json: Json = False,
 ) -> None:
     """Judge a version anew, perhaps by another policy; one that was never measured is measured first."""
-    from prompt2lora import plant
+    from prompt2lora.plant import Plant, read_labelled
 
+    labelled = read_labelled(inspection) if inspection else ()
     with Working("judging"):
-        found = plant.gate(job, version, policy, inspection=inspection, bias=bias, generator=generator)
+        found = Plant.open(generator).gate(job, version, policy, labelled=labelled, bias=bias)
     if as_json:
         print_json(found)
     else:
@@ -101,12 +101,12 @@ def check_prompts(
     prompts: Prompts, instruction: Instruction = "", generator: GeneratorOption = None, as_json: Json = False
 ) -> None:
     """Too few, repeated, odd, mixed, too long, in another script, personal: what to do about it."""
-    from prompt2lora import plant
+    from prompt2lora.plant import Plant
     from prompt2lora.prompts import read_prompts
 
     given = read_prompts(prompts, instruction)
     with Working("reading"):
-        found = plant.check_prompts(given, generator=generator)
+        found = Plant.open(generator).check_prompts(given)
     if as_json:
         print_json({"prompts": len(given), "findings": found})
         return
@@ -130,13 +130,13 @@ def explain(
     as_json: Json = False,
 ) -> None:
     """Say why an adapter of these prompts is what it is; with --out as a page with plots."""
-    from prompt2lora import plant
+    from prompt2lora.plant import Plant, read_labelled
     from prompt2lora.prompts import read_prompts
 
     given = read_prompts(prompts, instruction)
-    texts = [text for text, _ in plant.read_labelled(rows)] if rows else []
+    texts = [text for text, _ in read_labelled(rows)] if rows else []
     with Working("explaining"):
-        found = plant.explain(given, texts=texts, out=out, language=language, generator=generator, base=base)
+        found = Plant.open(generator, base).explain(given, texts=texts, out=out, language=language)
     if as_json:
         print_json(found)
         return
@@ -166,11 +166,11 @@ def refine(
     as_json: Json = False,
 ) -> None:
     """Second stage: fine-tune an adapter on a few labelled rows; it is never worse than its start on held-out ones."""
-    from prompt2lora import plant
+    from prompt2lora.plant import Plant, read_labelled
 
-    labelled = plant.read_labelled(rows)
+    labelled = read_labelled(rows)
     with Working("refining"):
-        found = plant.refine(job, labelled, version=version, steps=steps, bare=bare)
+        found = Plant.open().refine(job, labelled, version=version, steps=steps, bare=bare)
     if as_json:
         print_json(found)
     elif found["improved"]:
@@ -188,9 +188,9 @@ def start_watch(
     as_json: Json = False,
 ) -> None:
     """Watch what answers a job from now on."""
-    from prompt2lora import plant
+    from prompt2lora.plant import Plant
 
-    watch = plant.monitor().watch(job, _rates(promised), alpha)
+    watch = Plant.open().monitor().watch(job, _rates(promised), alpha)
     if as_json:
         print_json({"job": job, "release": watch.release, "promised": watch.promised})
     else:
@@ -205,9 +205,9 @@ def tell_outcome(
     as_json: Json = False,
 ) -> None:
     """Tell one outcome of what answers the job now."""
-    from prompt2lora import plant
+    from prompt2lora.plant import Plant
 
-    monitor = plant.monitor()
+    monitor = Plant.open().monitor()
     _tell_alarm(monitor.outcome(job, monitor.read(job).release, source, bad), as_json)
 
 
@@ -218,20 +218,20 @@ def replay(
     as_json: Json = False,
 ) -> None:
     """Ask the current release the canary rows again, and take it back if it fails too many."""
-    from prompt2lora import plant
+    from prompt2lora.plant import Plant, read_labelled
 
-    labelled = plant.read_labelled(rows)
+    labelled = read_labelled(rows)
     with Working("replaying"):
-        alarm = plant.replay(job, labelled)
+        alarm = Plant.open().replay(job, labelled)
     _tell_alarm(alarm, as_json)
 
 
 @monitor_app.command("status")
 def watch_status(job: Job, as_json: Json = False) -> None:
     """The evidence against the promises of what is watched."""
-    from prompt2lora import plant
+    from prompt2lora.plant import Plant
 
-    watch = plant.monitor().read(job)
+    watch = Plant.open().monitor().read(job)
     found = {
         source: {"promised": process.promised, "outcomes": process.count, "evidence": process.evidence}
         for source, process in watch.processes.items()
@@ -303,17 +303,9 @@ def promote(
     as_json: Json = False,
 ) -> None:
     """Let a version answer the job from now on; only what passed its gate."""
-    from prompt2lora import plant
+    from prompt2lora.plant import Plant
 
-    registry = plant.registry()
-    current = registry.current(job)
-    chosen = None
-    if version != "base":
-        chosen = registry.version(job, version)
-        if registry.verdict(chosen) != "pass":
-            verdict = registry.verdict(chosen) or "not judged"
-            raise UsageError(f"{version} did not pass its gate ({verdict}); run a pilot with inspection rows first")
-    _tell(registry.promote(job, chosen, reason, expected=current.id if current else None), as_json)
+    _tell(Plant.open().promote(job, version, reason), as_json)
 
 
 @registry_app.command("rollback")
@@ -359,10 +351,10 @@ def regenerate(
     as_json: Json = False,
 ) -> None:
     """Make a candidate of the (new) generator for every job and show what it would change; releases stay."""
-    from prompt2lora import plant
+    from prompt2lora.plant import Plant
 
     with Working("regenerating") as show:
-        changes = plant.regenerate(job or (), generator=generator, base=base, policy=policy, report=show)
+        changes = Plant.open(generator, base).regenerate(job or (), policy=policy, report=show)
     if as_json:
         print_json({"jobs": [change._asdict() for change in changes]})
         return

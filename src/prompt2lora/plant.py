@@ -13,20 +13,20 @@ import time
 import urllib.request
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prompt2lora.custody.costs import Prices
-from prompt2lora.custody.gate import Policy, judge, read_policy
+from prompt2lora.custody.gate import PASS, Policy, judge, read_policy
 from prompt2lora.custody.monitor import Alarm, Monitor
-from prompt2lora.custody.pages import explanation_page, pilot_page
+from prompt2lora.custody.pages import explanation_page, languages, pilot_page
 from prompt2lora.custody.pages import texts as page_texts
 from prompt2lora.custody.pilot import LEARNED, evaluated, row_digest, stored_rows
 from prompt2lora.custody.pilot import run as run_pilot
 from prompt2lora.custody.regeneration import Change
 from prompt2lora.custody.regeneration import regenerate as run_regeneration
-from prompt2lora.custody.registry import Registry
+from prompt2lora.custody.registry import Registry, Release
 from prompt2lora.errors import TaskFileError, UsageError
 from prompt2lora.files import check_new, check_writable, write_json, write_text
 from prompt2lora.home import home
@@ -35,6 +35,7 @@ from prompt2lora.training.tasks import read_records
 
 if TYPE_CHECKING:
     from prompt2lora.evaluation.bench import PilotBench
+    from prompt2lora.verbs import Workshop
 
 _QUESTION = ("context", "question", "choices", "groups", "stereotyped")  # what a bias check needs of a line
 
@@ -47,156 +48,248 @@ def registry() -> Registry:
     return Registry.open(home(), url=os.environ.get("PROMPT2LORA_DATABASE", ""), actor=getpass.getuser())
 
 
-def pilot(
-    job: str,
-    prompts: Sequence[str],
-    *,
-    inspection: Path | None = None,
-    bias: Path | None = None,
-    policy: Path | None = None,
-    approve: bool = False,
-    language: str = "en",
-    prices: Prices | None = None,
-    measure_tuning: bool = False,
-    generator: str | Path | None = None,
-    base: str | None = None,
-) -> dict[str, Any]:
-    """Make, measure and judge an adapter, release it if it passes and `approve` is given, and write the report."""
-    page_texts(language)
-    labelled = read_labelled(inspection) if inspection else []
-    if measure_tuning and not labelled:
-        raise UsageError("fine-tuning is measured on labelled rows and none are given; add --inspection")
-    rules = read_policy(policy) if policy else Policy()
-    questions = _rows(bias, read_records(bias), _QUESTION) if bias else []
-    kept = registry()
-    bench = _bench(generator, base, questions)
-    with tempfile.TemporaryDirectory(prefix="prompt2lora-") as place:
-        found = run_pilot(
-            job,
-            prompts,
-            labelled,
-            bench=bench,
-            registry=kept,
-            policy=rules,
-            place=Path(place),
-            approve=approve,
-            prices=prices or Prices(),
-            measure_tuning=measure_tuning,
-        )
-    found.training_hours = bench.generator.training_hours
-    folder = home() / "pilots" / found.version
-    result = {**found.to_dict(), "report": str(folder / "report.html")}
-    write_json(folder / "pilot.json", result)
-    write_text(folder / "report.html", pilot_page(found, language))
-    return result
+@dataclass(frozen=True)
+class Plant:
+    """A registry, and the generator (default: the released one) and base (default: its own) that work for it."""
 
+    registry: Registry
+    generator: str | Path | None = None
+    base: str | None = None
+    _workshops: dict[str, Workshop] = field(default_factory=dict)
 
-def _bench(generator: str | Path | None, base: str | None = None, questions: Sequence[Any] = ()) -> PilotBench:
-    """The mathematics, loaded only now."""
-    from prompt2lora.evaluation.bench import PilotBench
-    from prompt2lora.verbs import Workshop
+    @classmethod
+    def open(cls, generator: str | Path | None = None, base: str | None = None) -> Plant:
+        """The plant of this installation; see `registry`."""
+        return cls(registry(), generator, base)
 
-    workshop = Workshop(generator, base)
-    return PilotBench(workshop.reader, workshop.layout, questions)
+    def as_actor(self, name: str) -> Plant:
+        """The same plant, used in somebody's name."""
+        return replace(self, registry=replace(self.registry, actor=name))
 
-
-def regenerate(
-    jobs: Sequence[str] = (),
-    *,
-    generator: str | Path | None = None,
-    base: str | None = None,
-    policy: Path | None = None,
-    report: Report = silent,
-) -> list[Change]:
-    """Candidates of a generator for all jobs (or those named), beside what answers them; releases stay as they are."""
-    kept = registry()
-    rules = read_policy(policy) if policy else Policy()
-    for job in jobs:
-        kept.versions(job)  # a job that is not there is told before anything heavy is loaded
-    with tempfile.TemporaryDirectory(prefix="prompt2lora-") as place:
-        return run_regeneration(kept, _bench(generator, base), rules, Path(place), jobs, report)
-
-
-def gate(
-    job: str,
-    version: str,
-    policy: Path | None = None,
-    *,
-    inspection: Path | None = None,
-    bias: Path | None = None,
-    generator: str | Path | None = None,
-) -> dict[str, Any]:
-    """Judge a version anew, perhaps by another policy; the verdict is kept.
-
-    It is judged by what was measured of it. It is measured now if that never happened (a refined version), or if rows
-    are given; without rows, on those that the job's versions were measured on, but never on those it learned from.
-    """
-    kept = registry()
-    chosen = kept.version(job, version)
-    rules = read_policy(policy) if policy else Policy()
-    known = kept.evaluation(chosen)
-    if known and not inspection and not bias:
-        number, numbers = known[0], known[1]["numbers"]
-    else:
-        labelled = read_labelled(inspection) if inspection else stored_rows(kept, job)
+    def pilot(
+        self,
+        job: str,
+        prompts: Sequence[str],
+        *,
+        labelled: Sequence[tuple[str, str]] = (),
+        bias: Path | None = None,
+        policy: Path | None = None,
+        approve: bool = False,
+        language: str = "en",
+        prices: Prices | None = None,
+        measure_tuning: bool = False,
+        report: Report = silent,
+    ) -> dict[str, Any]:
+        """Make, measure and judge an adapter, release it if it passes and `approve` is given, and write the report."""
+        page_texts(language)
+        if measure_tuning and not labelled:
+            raise UsageError("fine-tuning is measured on labelled rows and none are given; add --inspection")
+        rules = read_policy(policy) if policy else Policy()
         questions = _rows(bias, read_records(bias), _QUESTION) if bias else []
-        bench = _bench(generator, chosen.base, questions)
-        found = evaluated(kept, bench, chosen, kept.origin(chosen).prompts, labelled)
-        number, numbers = found.evaluation, found.numbers
-    verdict = judge(numbers, rules)
-    kept.add_verdict(chosen, number, verdict, rules)
-    return {"version": version, "verdict": verdict.result, "policy": rules.digest, "checks": verdict.reasons}
-
-
-def refine(
-    job: str, labelled: Sequence[tuple[str, str]], *, version: str = "", steps: int = 48, bare: float = 0.5
-) -> dict[str, Any]:
-    """A short fine-tune from a version's adapter; a new version if the held-out rows are answered better, else none."""
-    kept = registry()
-    known = kept.versions(job)
-    if not known:
-        raise UsageError(f"the job {job} has no version to begin from; run a pilot first")
-    start = kept.version(job, version) if version else known[-1]
-    from prompt2lora import bases
-    from prompt2lora.evaluation.bench import instruction_of
-    from prompt2lora.generator.reading import Frozen
-    from prompt2lora.training.tasks import Row, Task
-    from prompt2lora.training.tuning import TuningOptions
-    from prompt2lora.training.tuning import refine as tune
-    from prompt2lora.weights.adapter import Adapter
-
-    began = time.monotonic()
-    come_from = kept.origin(start)
-    adapter = Adapter.load(kept.store.path(start.adapter), bases.load_config(start.base))
-    base = Frozen.load(adapter.layout, training=True)
-    rows = tuple(Row(*pair) for pair in labelled)
-    task = Task(job, instruction_of(come_from.prompts), job, "", rows, ())
-    refined = tune(base, adapter.grid, task, rows, TuningOptions(steps=steps, bare=bare))
-    made = start
-    if refined.steps:
+        bench = self.bench(questions=questions)
         with tempfile.TemporaryDirectory(prefix="prompt2lora-") as place:
-            folder = Path(place) / "adapter"
-            learned = {*adapter.provenance.get(LEARNED, ()), *(row_digest(text) for text, _ in labelled)}
-            told = {**adapter.provenance, "refined_from": start.adapter, LEARNED: sorted(learned)}
-            Adapter(adapter.layout, refined.grid, told).save(folder)
-            made = kept.add_version(job, folder, replace(come_from, parent=start.id, kind="refined"))
-    forms = (bare < 1) + (bare > 0)
-    return {
-        "job": job,
-        "start": start.name,
-        "version": made.name,
-        "improved": bool(refined.steps),
-        "steps": refined.steps,
-        "held_out": refined.held_out,
-        "before": refined.before[0] / forms,
-        "after": refined.after[0] / forms,
-        "seconds": round(time.monotonic() - began, 1),
-    }
+            found = run_pilot(
+                job,
+                prompts,
+                labelled,
+                bench=bench,
+                registry=self.registry,
+                policy=rules,
+                place=Path(place),
+                approve=approve,
+                prices=prices or Prices(),
+                measure_tuning=measure_tuning,
+                report=report,
+            )
+        found.training_hours = bench.generator.training_hours
+        folder = home() / "pilots" / found.version
+        result = {**found.to_dict(), "report": str(folder / f"report-{language}.html")}
+        write_json(folder / "pilot.json", result)
+        for each in languages():
+            write_text(folder / f"report-{each}.html", pilot_page(found, each))
+        return result
 
+    def bench(self, base: str | None = None, questions: Sequence[Any] = ()) -> PilotBench:
+        """The mathematics, loaded only now and then kept; `base` for another one than this plant's."""
+        from prompt2lora.evaluation.bench import PilotBench
+        from prompt2lora.verbs import Workshop
 
-def monitor() -> Monitor:
-    """The monitor of this installation: alarms go to `alarms.jsonl`, and to the webhook PROMPT2LORA_WEBHOOK if set."""
-    return Monitor(registry(), home() / "watch", _notify)
+        name = base or self.base or ""
+        if name not in self._workshops:
+            self._workshops[name] = Workshop(self.generator, name or None)
+        workshop = self._workshops[name]
+        return PilotBench(workshop.reader, workshop.layout, questions)
+
+    def regenerate(
+        self,
+        jobs: Sequence[str] = (),
+        *,
+        policy: Path | None = None,
+        report: Report = silent,
+    ) -> list[Change]:
+        """Candidates of a generator for all jobs (or those named), beside what answers them; releases stay."""
+        rules = read_policy(policy) if policy else Policy()
+        for job in jobs:
+            self.registry.versions(job)  # a job that is not there is told before anything heavy is loaded
+        with tempfile.TemporaryDirectory(prefix="prompt2lora-") as place:
+            return run_regeneration(self.registry, self.bench(), rules, Path(place), jobs, report)
+
+    def gate(
+        self,
+        job: str,
+        version: str,
+        policy: Path | None = None,
+        *,
+        labelled: Sequence[tuple[str, str]] = (),
+        bias: Path | None = None,
+    ) -> dict[str, Any]:
+        """Judge a version anew, perhaps by another policy; the verdict is kept.
+
+        It is judged by what was measured of it. It is measured now if that never happened (a refined version), or if
+        rows are given; without rows, on those that the job's versions were measured on, but never on those it learned
+        from.
+        """
+        kept = self.registry
+        chosen = kept.version(job, version)
+        rules = read_policy(policy) if policy else Policy()
+        known = kept.evaluation(chosen)
+        if known and not labelled and not bias:
+            number, numbers = known[0], known[1]["numbers"]
+        else:
+            labelled = labelled or stored_rows(kept, job)
+            questions = _rows(bias, read_records(bias), _QUESTION) if bias else []
+            bench = self.bench(chosen.base, questions)
+            found = evaluated(kept, bench, chosen, kept.origin(chosen).prompts, labelled)
+            number, numbers = found.evaluation, found.numbers
+        verdict = judge(numbers, rules)
+        kept.add_verdict(chosen, number, verdict, rules)
+        return {"version": version, "verdict": verdict.result, "policy": rules.digest, "checks": verdict.reasons}
+
+    def refine(
+        self, job: str, labelled: Sequence[tuple[str, str]], *, version: str = "", steps: int = 48, bare: float = 0.5
+    ) -> dict[str, Any]:
+        """A short fine-tune from a version's adapter; a new version if held-out rows are answered better, else none."""
+        kept = self.registry
+        known = kept.versions(job)
+        if not known:
+            raise UsageError(f"the job {job} has no version to begin from; run a pilot first")
+        start = kept.version(job, version) if version else known[-1]
+        from prompt2lora import bases
+        from prompt2lora.evaluation.bench import instruction_of
+        from prompt2lora.generator.reading import Frozen
+        from prompt2lora.training.tasks import Row, Task
+        from prompt2lora.training.tuning import TuningOptions
+        from prompt2lora.training.tuning import refine as tune
+        from prompt2lora.weights.adapter import Adapter
+
+        began = time.monotonic()
+        come_from = kept.origin(start)
+        adapter = Adapter.load(kept.store.path(start.adapter), bases.load_config(start.base))
+        base = Frozen.load(adapter.layout, training=True)
+        rows = tuple(Row(*pair) for pair in labelled)
+        task = Task(job, instruction_of(come_from.prompts), job, "", rows, ())
+        refined = tune(base, adapter.grid, task, rows, TuningOptions(steps=steps, bare=bare))
+        made = start
+        if refined.steps:
+            with tempfile.TemporaryDirectory(prefix="prompt2lora-") as place:
+                folder = Path(place) / "adapter"
+                learned = {*adapter.provenance.get(LEARNED, ()), *(row_digest(text) for text, _ in labelled)}
+                told = {**adapter.provenance, "refined_from": start.adapter, LEARNED: sorted(learned)}
+                Adapter(adapter.layout, refined.grid, told).save(folder)
+                made = kept.add_version(job, folder, replace(come_from, parent=start.id, kind="refined"))
+        forms = (bare < 1) + (bare > 0)
+        return {
+            "job": job,
+            "start": start.name,
+            "version": made.name,
+            "improved": bool(refined.steps),
+            "steps": refined.steps,
+            "held_out": refined.held_out,
+            "before": refined.before[0] / forms,
+            "after": refined.after[0] / forms,
+            "seconds": round(time.monotonic() - began, 1),
+        }
+
+    def promote(self, job: str, version: str, reason: str, *, second: bool = False) -> Release:
+        """Let a version that passed its gate (or `base`) answer the job.
+
+        With `second`, whoever made the version may not be the one who releases it. Raises UsageError, Conflict.
+        """
+        current = self.registry.current(job)
+        chosen = None
+        if version != "base":
+            chosen = self.registry.version(job, version)
+            verdict = self.registry.verdict(chosen)
+            if verdict != PASS:
+                raise UsageError(
+                    f"{version} did not pass its gate ({verdict or 'not judged'}); measure it on inspection rows first"
+                )
+            if second and chosen.actor == self.registry.actor:
+                raise UsageError(f"{version} was made by {chosen.actor}; it takes a second person to release it")
+        return self.registry.promote(job, chosen, reason, expected=current.id if current else None)
+
+    def monitor(self) -> Monitor:
+        """The monitor of this installation: alarms go to `alarms.jsonl`, and to the webhook PROMPT2LORA_WEBHOOK."""
+        return Monitor(self.registry, home() / "watch", _notify)
+
+    def replay(self, job: str, labelled: Sequence[tuple[str, str]]) -> Alarm | None:
+        """Ask what answers the job now the canary rows again; a wrong answer is a bad outcome of the source canary."""
+        watching = self.monitor()
+        watch = watching.read(job)
+        current = watching.registry.current(job)
+        if current is None or current.version is None or current.id != watch.release:
+            raise UsageError(f"what answers {job} now is not watched; begin with `prompt2lora monitor start`")
+        alarm = watching.check_files(job)
+        if alarm:
+            return alarm
+        from prompt2lora import bases
+        from prompt2lora.evaluation.bench import asked_in_full
+        from prompt2lora.evaluation.decoding import answers
+        from prompt2lora.evaluation.metrics import exact_match
+        from prompt2lora.generator.reading import Frozen
+        from prompt2lora.weights.adapter import Adapter
+
+        version = current.version
+        prompts = watching.registry.origin(version).prompts
+        adapter = Adapter.load(watching.registry.store.path(version.adapter), bases.load_config(version.base))
+        base = Frozen.load(adapter.layout)
+        asked = [asked_in_full(text, prompts) for text, _ in labelled]
+        given = answers(base.model, base.chat, asked, layout=base.layout, grid=adapter.grid)
+        for answer, (_, right) in zip(given, labelled, strict=True):
+            alarm = watching.outcome(job, current.id, "canary", 1 - exact_match(answer, right))
+            if alarm:
+                return alarm
+        return None
+
+    def check_prompts(self, prompts: Sequence[str]) -> list[dict[str, Any]]:
+        """Advice on prompts; see `prompt2lora.generator.advice`."""
+        return self.bench().advise(prompts)
+
+    def explain(
+        self,
+        prompts: Sequence[str],
+        *,
+        texts: Sequence[str] = (),
+        out: Path | None = None,
+        language: str = "en",
+    ) -> dict[str, Any]:
+        """Nearest training tasks, influence of every prompt, and what differs most from what every job gets.
+
+        With `texts` or a page to write (`out`) the base answers too, before and after; the prompts themselves are asked
+        if there are no texts. See `evaluation/explaining.py`.
+        """
+        page_texts(language)
+        if out:
+            check_new(out)
+            check_writable(out)
+        bench = self.bench()
+        from prompt2lora.evaluation.explaining import explain as explain_all
+
+        found = explain_all(bench, prompts, texts or (prompts if out else ()))
+        if out:
+            write_text(out, explanation_page(found, prompts, language))
+            found["page"] = str(out)
+        return found
 
 
 def _notify(alarm: Alarm) -> None:
@@ -209,69 +302,6 @@ def _notify(alarm: Alarm) -> None:
         request = urllib.request.Request(url, text.encode(), {"Content-Type": "application/json"})
         with suppress(OSError):  # the release is back already; a deaf webhook must not undo that
             urllib.request.urlopen(request, timeout=10).close()
-
-
-def replay(job: str, labelled: Sequence[tuple[str, str]]) -> Alarm | None:
-    """Ask what answers the job now the canary rows again; every wrong answer is a bad outcome of the source canary."""
-    watching = monitor()
-    watch = watching.read(job)
-    current = watching.registry.current(job)
-    if current is None or current.version is None or current.id != watch.release:
-        raise UsageError(f"what answers {job} now is not watched; begin with `prompt2lora monitor start`")
-    alarm = watching.check_files(job)
-    if alarm:
-        return alarm
-    from prompt2lora import bases
-    from prompt2lora.evaluation.bench import asked_in_full
-    from prompt2lora.evaluation.decoding import answers
-    from prompt2lora.evaluation.metrics import exact_match
-    from prompt2lora.generator.reading import Frozen
-    from prompt2lora.weights.adapter import Adapter
-
-    version = current.version
-    prompts = watching.registry.origin(version).prompts
-    adapter = Adapter.load(watching.registry.store.path(version.adapter), bases.load_config(version.base))
-    base = Frozen.load(adapter.layout)
-    asked = [asked_in_full(text, prompts) for text, _ in labelled]
-    given = answers(base.model, base.chat, asked, layout=base.layout, grid=adapter.grid)
-    for answer, (_, right) in zip(given, labelled, strict=True):
-        alarm = watching.outcome(job, current.id, "canary", 1 - exact_match(answer, right))
-        if alarm:
-            return alarm
-    return None
-
-
-def check_prompts(prompts: Sequence[str], *, generator: str | Path | None = None) -> list[dict[str, Any]]:
-    """Advice on prompts; see `prompt2lora.generator.advice`."""
-    return _bench(generator).advise(prompts)
-
-
-def explain(
-    prompts: Sequence[str],
-    *,
-    texts: Sequence[str] = (),
-    out: Path | None = None,
-    language: str = "en",
-    generator: str | Path | None = None,
-    base: str | None = None,
-) -> dict[str, Any]:
-    """Nearest training tasks, influence of every prompt, and what differs most from what every job gets.
-
-    With `texts` or a page to write (`out`) the base answers too, before and after; the prompts themselves are asked if
-    there are no texts. See `evaluation/explaining.py`.
-    """
-    page_texts(language)
-    if out:
-        check_new(out)
-        check_writable(out)
-    bench = _bench(generator, base)
-    from prompt2lora.evaluation.explaining import explain as explain_all
-
-    found = explain_all(bench, prompts, texts or (prompts if out else ()))
-    if out:
-        write_text(out, explanation_page(found, prompts, language))
-        found["page"] = str(out)
-    return found
 
 
 def read_labelled(file: Path) -> list[tuple[str, str]]:

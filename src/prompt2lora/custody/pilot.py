@@ -17,7 +17,9 @@ from prompt2lora import adapter_folder
 from prompt2lora.custody.costs import RECORDED, Cost, Prices, Tuning, costs, tuning_cost
 from prompt2lora.custody.gate import PASS, UNKNOWN, Policy, Verdict, judge
 from prompt2lora.custody.registry import Origin, Registry, Version
+from prompt2lora.progress import Report, silent
 
+_STEPS = 4
 LEARNED = "learned"  # in the origin of a refined adapter: the digests of its rows
 
 
@@ -143,6 +145,7 @@ def run(
     approve: bool,
     prices: Prices = _ROUND_PRICES,
     measure_tuning: bool = False,
+    report: Report = silent,
 ) -> Pilot:
     """Run a pilot; adapters are made below `place` and kept in the registry's store.
 
@@ -152,10 +155,14 @@ def run(
     """
     registry.add_job(job)
     seen = registry.current(job)
+    report({"step": "advise", "done": 0, "of": _STEPS})
     advice = bench.advise(prompts)
+    report({"step": "make", "done": 1, "of": _STEPS})
     made = bench.make(prompts, place / "adapter")
     version = registry.add_version(job, made.folder, made.origin)
+    report({"step": "measure", "done": 2, "of": _STEPS})
     measured = evaluated(registry, bench, version, prompts, labelled)
+    report({"step": "judge", "done": 3, "of": _STEPS})
     verdict = judge(measured.numbers, policy)
     registry.add_verdict(version, measured.evaluation, verdict, policy)
     released = None

@@ -44,6 +44,7 @@ class Version(NamedTuple):
     kind: str
     at: str
     parent: int | None
+    actor: str | None = None  # who made it; not known of versions from before this was kept
 
     @property
     def name(self) -> str:
@@ -110,11 +111,11 @@ class Registry:
     # Reading
 
     def jobs(self) -> list[str]:
-        with self._reading() as connection:
+        with self.reading() as connection:
             return list(connection.scalars(select(schema.jobs.c.name).order_by(schema.jobs.c.name)))
 
     def versions(self, job: str) -> list[Version]:
-        with self._reading() as connection:
+        with self.reading() as connection:
             found = select(schema.versions).where(schema.versions.c.job == self._job(connection, job).id)
             return [_version(job, row) for row in connection.execute(found.order_by(schema.versions.c.number))]
 
@@ -129,7 +130,7 @@ class Registry:
         """(id, what was measured) of the latest evaluation of a version; None if it was never measured."""
         table = schema.evaluations
         found = select(table.c.id, table.c.scores).where(table.c.version == version.id).order_by(table.c.id.desc())
-        with self._reading() as connection:
+        with self.reading() as connection:
             row = connection.execute(found.limit(1)).first()
         return (row.id, row.scores) if row else None
 
@@ -142,24 +143,24 @@ class Registry:
         """Where a version comes from."""
         tables = schema.versions.join(schema.prompt_sets).join(schema.generators)
         found = select(schema.versions, schema.prompt_sets.c.prompts.label("texts"), schema.generators.c.name)
-        with self._reading() as connection:
+        with self.reading() as connection:
             row = connection.execute(found.select_from(tables).where(schema.versions.c.id == version.id)).one()
         return Origin(row.texts, row.generator, row.name, row.base, row.base_digest, row.seed, row.parent, row.kind)
 
     def history(self, job: str) -> list[Release]:
         """All releases of a job, oldest first."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             return self._releases(connection, job)
 
     def current(self, job: str) -> Release | None:
         """The release that answers now; None before the first, when the base answers."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             return self._current(connection, job)
 
     def verdict(self, version: Version) -> str | None:
         """The latest verdict on a version, if there is one."""
         table = schema.verdicts
-        with self._reading() as connection:
+        with self.reading() as connection:
             found = select(table.c.verdict).where(table.c.version == version.id).order_by(table.c.id.desc()).limit(1)
             latest: str | None = connection.scalar(found)
             return latest
@@ -170,17 +171,17 @@ class Registry:
         """Know a job by name. Does nothing if it is known already."""
         if not _NAME.fullmatch(name):
             raise UsageError(f"a job's name is made of a-z, 0-9, - . and _, at most 80 of them; {name[:90]!r} is not")
-        with self._writing() as connection:
+        with self.writing() as connection:
             if connection.scalar(select(schema.jobs.c.id).where(schema.jobs.c.name == name)) is None:
-                connection.execute(insert(schema.jobs).values(name=name, at=self._at()))
-                self._tell(connection, "add job", name, {})
+                connection.execute(insert(schema.jobs).values(name=name, at=self.at()))
+                self.tell(connection, "add job", name, {})
 
     def add_version(self, job: str, folder: Path, origin: Origin) -> Version:
         """Keep an adapter folder as the job's next version; it answers nobody until it is promoted."""
         digest = self.store.put(folder)
         prompts = json.dumps(list(origin.prompts), ensure_ascii=False)
         prompts_digest = hashlib.sha256(prompts.encode()).hexdigest()
-        with self._writing() as connection:
+        with self.writing() as connection:
             owner = self._job(connection, job)
             self._once(connection, schema.generators, digest=origin.generator, name=origin.generator_name)
             self._once(connection, schema.prompt_sets, digest=prompts_digest, prompts=list(origin.prompts))
@@ -197,24 +198,25 @@ class Registry:
                 "seed": origin.seed,
                 "parent": origin.parent,
                 "kind": origin.kind,
-                "at": self._at(),
+                "actor": self.actor,
+                "at": self.at(),
             }
             row = connection.execute(insert(table).values(**values).returning(table)).one()
             version = _version(job, row)
-            self._tell(connection, "add version", version.name, {"adapter": digest, "generator": origin.generator})
+            self.tell(connection, "add version", version.name, {"adapter": digest, "generator": origin.generator})
         return version
 
     def add_evaluation(self, version: Version, scores: dict[str, Any]) -> int:
         """Keep what was measured of a version; returns its id. A number that is not finite is kept as None."""
-        with self._writing() as connection:
+        with self.writing() as connection:
             table = schema.evaluations
-            values = {"version": version.id, "scores": _finite(scores), "at": self._at()}
+            values = {"version": version.id, "scores": _finite(scores), "at": self.at()}
             number = connection.execute(insert(table).values(**values).returning(table.c.id)).scalar_one()
-            self._tell(connection, "evaluate", version.name, {"evaluation": number})
+            self.tell(connection, "evaluate", version.name, {"evaluation": number})
         return int(number)
 
     def add_verdict(self, version: Version, evaluation: int, verdict: Verdict, policy: Policy) -> None:
-        with self._writing() as connection:
+        with self.writing() as connection:
             connection.execute(
                 insert(schema.verdicts).values(
                     version=version.id,
@@ -223,10 +225,10 @@ class Registry:
                     reasons=verdict.reasons,
                     policy=_finite(asdict(policy)),
                     policy_digest=policy.digest,
-                    at=self._at(),
+                    at=self.at(),
                 )
             )
-            self._tell(connection, "judge", version.name, {"verdict": verdict.result, "policy": policy.digest})
+            self.tell(connection, "judge", version.name, {"verdict": verdict.result, "policy": policy.digest})
 
     def promote(self, job: str, version: Version | None, reason: str, *, expected: int | None) -> Release:
         """Let a version (None: the base) answer the job from now on.
@@ -236,7 +238,7 @@ class Registry:
         """
         if version is not None:
             self.store.verify(version.adapter)
-        with self._writing() as connection:
+        with self.writing() as connection:
             return self._promote(connection, job, version, reason, expected, PROMOTE)
 
     def rollback(self, job: str, reason: str) -> Release:
@@ -245,7 +247,7 @@ class Registry:
         What was rolled back from does not come back by a second rollback, and versions whose files are not sound any
         more are passed over. Raises UsageError if the base answers already.
         """
-        with self._writing() as connection:
+        with self.writing() as connection:
             current = self._current(connection, job)
             if current is None or current.version is None:
                 raise UsageError(f"the job {job} is answered by the base already; there is nothing to roll back")
@@ -261,11 +263,11 @@ class Registry:
         return len(checked)
 
     def audit_lines(self) -> list[audit.Line]:
-        with self._reading() as connection:
+        with self.reading() as connection:
             return list(audit.lines(connection))
 
     def verify_audit(self) -> int:
-        with self._reading() as connection:
+        with self.reading() as connection:
             return audit.verify(connection, self.seal)
 
     # Inside a transaction
@@ -287,7 +289,7 @@ class Registry:
             "action": action,
             "reason": reason,
             "actor": self.actor,
-            "at": self._at(),
+            "at": self.at(),
         }
         row = connection.execute(insert(schema.releases).values(**values).returning(schema.releases)).one()
         swap = update(schema.jobs).where(
@@ -296,7 +298,7 @@ class Registry:
         if connection.execute(swap.values(release=row.id)).rowcount != 1:
             raise Conflict(f"the job {job} got another release meanwhile; look at `registry history` and decide again")
         subject = version.name if version else f"{job}@base"
-        self._tell(connection, action, subject, {"release": row.id, "previous": expected, "reason": reason})
+        self.tell(connection, action, subject, {"release": row.id, "previous": expected, "reason": reason})
         return self._release(connection, job, row)
 
     def _stack(self, connection: Connection, job: str) -> list[Version | None]:
@@ -336,21 +338,21 @@ class Registry:
 
     def _once(self, connection: Connection, table: Table, **values: Any) -> None:
         if connection.scalar(select(table.c.digest).where(table.c.digest == values["digest"])) is None:
-            connection.execute(insert(table).values(**values, at=self._at()))
+            connection.execute(insert(table).values(**values, at=self.at()))
 
-    def _tell(self, connection: Connection, action: str, subject: str, detail: dict[str, Any]) -> None:
-        connection.info["last audit line"] = audit.append(connection, self._at(), self.actor, action, subject, detail)
+    def tell(self, connection: Connection, action: str, subject: str, detail: dict[str, Any]) -> None:
+        connection.info["last audit line"] = audit.append(connection, self.at(), self.actor, action, subject, detail)
 
-    def _at(self) -> str:
+    def at(self) -> str:
         return self.clock().astimezone(UTC).isoformat(timespec="seconds")
 
     @contextmanager
-    def _reading(self) -> Any:
+    def reading(self) -> Any:
         with _patience(), self.engine.connect() as connection:
             yield connection
 
     @contextmanager
-    def _writing(self) -> Any:
+    def writing(self) -> Any:
         """A transaction; when it is committed, the audit log's end is sealed."""
         with _patience(), writing(self.engine) as connection:
             connection.info.pop("last audit line", None)
@@ -382,4 +384,4 @@ def _finite(value: Any) -> Any:
 
 
 def _version(job: str, row: Any) -> Version:
-    return Version(row.id, job, row.number, row.adapter, row.base, row.kind, row.at, row.parent)
+    return Version(row.id, job, row.number, row.adapter, row.base, row.kind, row.at, row.parent, row.actor)

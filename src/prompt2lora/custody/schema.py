@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, Column, ForeignKey, Integer, MetaData, String, Table, UniqueConstraint
+from sqlalchemy import JSON, Boolean, Column, ForeignKey, Integer, MetaData, String, Table, UniqueConstraint
 
-REVISION = "0001"  # the newest step of `migrations/`
+REVISION = "0002"  # the newest step of `migrations/`
 metadata = MetaData()
 
 jobs = Table(
@@ -47,6 +47,7 @@ versions = Table(
     Column("parent", ForeignKey("versions.id")),
     Column("kind", String(20), nullable=False),  # generated, refined or regenerated
     Column("at", String(32), nullable=False),
+    Column("actor", String(80)),  # null: made before this was kept
     UniqueConstraint("job", "number"),
 )
 evaluations = Table(
@@ -92,5 +93,17 @@ audit = Table(
     Column("detail", JSON, nullable=False),
     Column("before", String(64), nullable=False),
     Column("hash", String(64), nullable=False),
+)
+access_keys = Table(
+    "access_keys",
+    metadata,
+    Column("id", String(16), primary_key=True),
+    Column("name", String(80), nullable=False, unique=True),
+    Column("hash", String(64), nullable=False),
+    Column("role", String(20)),  # null: no management
+    Column("infer", Boolean, nullable=False),
+    Column("actor", String(80), nullable=False),
+    Column("at", String(32), nullable=False),
+    Column("revoked", String(32)),
 )
 APPEND_ONLY = (generators, prompt_sets, versions, evaluations, verdicts, releases, audit)

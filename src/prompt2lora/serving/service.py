@@ -1,0 +1,155 @@
+"""The service as one value: what answers, what is on record, who may do what, and what is being worked on.
+
+The HTTP interface and the console are two faces of it; everything that they do goes through here.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from prompt2lora.custody.access import Access
+from prompt2lora.custody.pilot import stored_rows
+from prompt2lora.custody.registry import Release, Version
+from prompt2lora.errors import UsageError
+from prompt2lora.plant import Plant
+from prompt2lora.progress import Report
+from prompt2lora.prompts import check_prompts
+from prompt2lora.serving.asks import Ask, Engine
+from prompt2lora.serving.works import Work, Works
+
+MOST_PROMPTS, MOST_ROWS = 256, 5000
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one request, one job and one client may take.
+
+    body          most bytes of a request
+    per_job       most questions of one job at once
+    per_minute    most requests of one key (or, without one, of one address) in a minute
+    seconds       longest time for an answer
+    """
+
+    body: int = 2 * 2**20
+    per_job: int = 32
+    per_minute: int = 600
+    seconds: float = 120.0
+
+
+@dataclass
+class Service:
+    plant: Plant
+    engine: Engine
+    works: Works
+    limits: Limits = field(default_factory=Limits)
+
+    @property
+    def access(self) -> Access:
+        return Access(self.plant.registry)
+
+    def release(self, job: str) -> Release:
+        """What answers a job now. Raises UsageError for a job that is unknown or was never released."""
+        current = self.plant.registry.current(job)
+        if current is None:
+            raise UsageError(f"the job {job} has no release yet; promote a version of it, or the base, first")
+        return current
+
+    async def try_out(self, version: Version | None, ask: Ask) -> str:
+        """The whole answer of one version (None: the base), whether it is released or not."""
+        text = ""
+        async for piece in self.engine.answer(version, ask):
+            text += piece.text
+        return text
+
+    # Long work, in somebody's name
+
+    def generate(self, actor: str, job: str, prompts: Sequence[str], labelled: Sequence[tuple[str, str]] = ()) -> Work:
+        """A pilot: an adapter from prompts, measured (on labelled rows, if there are any) and judged; not released."""
+        given = check_prompts(list(prompts))
+        _at_most(given, MOST_PROMPTS, "prompts")
+        _at_most(labelled, MOST_ROWS, "rows")
+        plant = self.plant.as_actor(actor)
+        plant.registry.add_job(job)
+        return self.works.start(
+            "generate", job, actor, lambda report: plant.pilot(job, given, labelled=labelled, report=report)
+        )
+
+    def inspect(self, actor: str, job: str, version: str, labelled: Sequence[tuple[str, str]]) -> Work:
+        """Measure and judge a version, on new rows or (without any) by what was measured of it."""
+        _at_most(labelled, MOST_ROWS, "rows")
+        plant = self.plant.as_actor(actor)
+        plant.registry.version(job, version)
+        return self.works.start("inspect", job, actor, lambda report: plant.gate(job, version, labelled=labelled))
+
+    def refine(self, actor: str, job: str, version: str, labelled: Sequence[tuple[str, str]], steps: int = 48) -> Work:
+        """The second stage; the new version (if there is one) is judged on the rows that it did not learn from."""
+        _at_most(labelled, MOST_ROWS, "rows")
+        plant = self.plant.as_actor(actor)
+        plant.registry.version(job, version)
+
+        def run(report: Report) -> dict[str, Any]:
+            found = plant.refine(job, labelled, version=version, steps=steps)
+            if found["improved"]:
+                found["verdict"] = plant.gate(job, found["version"])["verdict"]
+            return found
+
+        return self.works.start("refine", job, actor, run)
+
+    def explain(self, actor: str, job: str, version: str, language: str = "en") -> Work:
+        """Why a version is what it is; the page is part of the result."""
+        plant = self.plant.as_actor(actor)
+        chosen = plant.registry.version(job, version)
+        prompts = list(plant.registry.origin(chosen).prompts)
+        texts = [text for text, _ in stored_rows(plant.registry, job)][:20]
+
+        def run(report: Report) -> dict[str, Any]:
+            with tempfile.TemporaryDirectory(prefix="prompt2lora-") as place:
+                page = Path(place) / "page.html"
+                found = plant.explain(prompts, texts=texts, out=page, language=language)
+                return {**found, "page": page.read_text(encoding="utf-8")}
+
+        return self.works.start("explain", job, actor, run)
+
+    def replay(self, actor: str, job: str) -> Work:
+        """Ask what answers now the job's inspection rows again, as a canary."""
+        plant = self.plant.as_actor(actor)
+        labelled = stored_rows(plant.registry, job)
+        if not labelled:
+            raise UsageError(f"the job {job} has no inspection rows; measure a version on some first")
+
+        def run(report: Report) -> dict[str, Any]:
+            alarm = plant.replay(job, labelled)
+            return {"alarm": alarm.reason if alarm else None, "rows": len(labelled)}
+
+        return self.works.start("replay", job, actor, run)
+
+    def watched(self, job: str) -> dict[str, Any] | None:
+        """The evidence against what answers a job now; None if nothing is watched."""
+        try:
+            watch = self.plant.monitor().read(job)
+        except UsageError:
+            return None
+        sources = {
+            source: {
+                "promised": process.promised,
+                "outcomes": process.count,
+                "evidence": process.evidence,
+                "limit": len(watch.processes) / watch.alpha,
+            }
+            for source, process in watch.processes.items()
+        }
+        return {"release": watch.release, "sources": sources}
+
+
+def work_record(work: Work) -> dict[str, Any]:
+    """A work as JSON."""
+    return asdict(work)
+
+
+def _at_most(given: Sequence[Any], most: int, what: str) -> None:
+    if len(given) > most:
+        raise UsageError(f"at most {most} {what} are taken at once, not {len(given)}; send fewer")
