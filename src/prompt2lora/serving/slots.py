@@ -70,7 +70,6 @@ class Slots:
         for held in (*self.keys.values(), *self.values.values()):
             held[target, :, :length] = held[source, :, :length]
 
-    @torch.inference_mode()
     def forward(self, start: int, tokens: Tensor, positions: Tensor, keep: Tensor | int = 1) -> Tensor:
         """Logits (rows, keep, vocabulary) of `tokens` (rows, length) at `positions`, for the rows from `start` on.
 

@@ -1,0 +1,300 @@
+"""The embedded engine on a tiny real base: what answers in a crowd answers as if alone, and as PEFT does."""
+
+import asyncio
+import time
+
+import pytest
+import torch
+from conftest import write_base
+from peft import PeftModel
+
+from prompt2lora import bases
+from prompt2lora.custody.registry import Version
+from prompt2lora.errors import Busy, TooLate, Unavailable, Unfit, UsageError
+from prompt2lora.evaluation.decoding import answers
+from prompt2lora.generator.reading import Frozen
+from prompt2lora.packs import ChatFormat
+from prompt2lora.serving.asks import Ask, Message, Sampling
+from prompt2lora.serving.engine import Embedded, Words
+from prompt2lora.weights.adapter import Adapter
+from prompt2lora.weights.layout import LoraLayout
+
+COUNT = 5
+
+
+@pytest.fixture(scope="module")
+def adapters(layout, tmp_path_factory):
+    """Folders of adapters that change answers a lot, of different ranks, alphas and targets."""
+    place, made = tmp_path_factory.mktemp("adapters"), []
+    config = bases.load_config(layout.base_model)
+    for number in range(COUNT):
+        torch.manual_seed(number)
+        other = {"rank": 8, "alpha": 8 * (1 + number % 2)}
+        if number == 3:
+            other["targets"] = ["q_proj", "down_proj"]
+        own = LoraLayout.from_config(config, base_model=layout.base_model, **other)
+        Adapter(own, torch.randn(own.shape) * 0.3).save(place / str(number))
+        made.append(place / str(number))
+    return made
+
+
+@pytest.fixture(scope="module")
+def frozen(layout):
+    model, tokenizer = bases.load_base(layout.base_model, dtype=torch.float32, device="cpu")
+    return Frozen(model, ChatFormat(tokenizer), layout)
+
+
+@pytest.fixture
+def engine(frozen, adapters):
+    begun = []
+
+    def made(**sizes):
+        model, tokenizer = bases.load_base(frozen.layout.base_model, dtype=torch.float32, device="cpu")
+        base = Frozen(model, ChatFormat(tokenizer), frozen.layout)
+        begun.append(Embedded(base, lambda version: adapters[version.number], **sizes))
+        return begun[-1]
+
+    yield made
+    for one in begun:
+        asyncio.run(one.close(0))
+
+
+def version(layout, number):
+    return Version(number, f"job{number}", number, f"{number}" * 64, layout.base_model, "generated", "now", None)
+
+
+def asked(text, job="job", **sampling):
+    return Ask(job, (Message("user", text),), sampling=Sampling(**{"longest": 12, **sampling}))
+
+
+async def told(engine, version, ask):
+    return [piece async for piece in engine.answer(version, ask)]
+
+
+async def said(engine, version, ask):
+    return "".join(piece.text for piece in await told(engine, version, ask))
+
+
+TEXTS = ["ab", "a longer question than the others", "c", "dd ee ff", "ghi jkl"]
+
+
+def expected(frozen, adapters, number, text):
+    grid = Adapter.load(adapters[number], frozen.model.config) if number is not None else None
+    layout = grid.layout if grid else None
+    found = answers(frozen.model, frozen.chat, [text], layout=layout, grid=grid.grid if grid else None, longest=12)
+    return found[0]
+
+
+def test_mixed_jobs_in_one_batch_answer_as_each_does_alone(engine, frozen, adapters, layout):
+    serving = engine(rows=3)
+    asks = [(number, text) for text in TEXTS for number in (None, *range(COUNT))]
+
+    async def crowd():
+        return await asyncio.gather(
+            *(said(serving, None if n is None else version(layout, n), asked(text)) for n, text in asks)
+        )
+
+    given = [text.strip() for text in asyncio.run(crowd())]
+    assert given == [expected(frozen, adapters, *one) for one in asks]
+    assert len(set(given)) > len(asks) // 2  # they do differ
+
+
+def test_an_answer_is_that_of_peft(engine, frozen, adapters, layout):
+    serving = engine()
+    for number in range(COUNT):
+        plain, _ = bases.load_base(layout.base_model, dtype=torch.float32, device="cpu")
+        peft = PeftModel.from_pretrained(plain, adapters[number])
+        ids = torch.tensor(frozen.chat.prompt_ids(["hello"]))
+        settings = {
+            "max_new_tokens": 12,
+            "do_sample": False,
+            "pad_token_id": 1,
+            "eos_token_id": frozen.chat.tokenizer.eos_token_id,
+        }
+        new = peft.generate(input_ids=ids, attention_mask=torch.ones_like(ids), **settings)[0, ids.shape[1] :]
+        right = frozen.chat.tokenizer.decode(new, skip_special_tokens=True)
+        assert asyncio.run(said(serving, version(layout, number), asked("hello"))) == right
+
+
+def test_a_stream_is_the_answer_in_pieces_and_the_last_one_says_why_it_ended(engine, layout):
+    serving = engine()
+    ask = asked("hello")
+    whole = asyncio.run(told(serving, version(layout, 0), ask))
+    pieces = asyncio.run(told(serving, version(layout, 0), Ask(**{**vars(ask), "stream": True})))
+    assert len(whole) == 1 and len(pieces) > 1
+    assert "".join(piece.text for piece in pieces) == whole[0].text
+    assert pieces[-1].finish == whole[0].finish == "length"
+    assert pieces[-1].tokens == 12 and pieces[-1].prompt_tokens > 5
+
+
+def test_an_answer_ends_before_its_stop_text(engine, layout):
+    serving = engine()
+    free = asyncio.run(said(serving, None, asked("hello", longest=40)))
+    stop = free[5:8]
+    for stream in (False, True):
+        ask = Ask(
+            "job", (Message("user", "hello"),), sampling=Sampling(longest=40, stop=("never", stop)), stream=stream
+        )
+        pieces = asyncio.run(told(serving, None, ask))
+        assert "".join(piece.text for piece in pieces) == free[: free.index(stop)]
+        assert pieces[-1].finish == "stop"
+
+
+def test_a_seed_makes_a_warm_answer_repeatable_and_cold_ones_need_none(engine, layout):
+    serving = engine()
+
+    def warm(seed):
+        return asyncio.run(said(serving, None, asked("hello", temperature=1.5, seed=seed)))
+
+    assert warm(1) == warm(1)
+    assert len({warm(seed) for seed in range(5)}) > 1
+    narrow = asyncio.run(said(serving, None, asked("hello", temperature=1.5, top_p=1e-6, seed=3)))
+    assert narrow == asyncio.run(said(serving, None, asked("hello")))
+
+
+def test_few_residents_serve_many_jobs_and_the_same_answers(engine, frozen, adapters, layout):
+    serving = engine(residents=2)
+    for number in (0, 1, 2, 0, 4, 2):
+        given = asyncio.run(said(serving, version(layout, number), asked("hello")))
+        assert given.strip() == expected(frozen, adapters, number, "hello")
+    assert serving.figures()["residents"] == 2
+    assert serving.figures()["loads"] == 6
+
+
+def test_more_than_may_wait_is_refused_at_once(engine):
+    serving = engine(rows=1, waiting=1)
+
+    async def crowd():
+        return await asyncio.gather(
+            *(said(serving, None, asked("hello", longest=300)) for _ in range(4)), return_exceptions=True
+        )
+
+    given = asyncio.run(crowd())
+    assert sum(isinstance(one, Busy) for one in given) >= 1
+    assert sum(isinstance(one, str) for one in given) >= 1
+
+
+def test_a_question_has_its_time_the_wait_included(engine):
+    serving = engine(rows=1)
+
+    async def crowd():
+        first = asyncio.create_task(said(serving, None, asked("hello", longest=400)))
+        await asyncio.sleep(0.05)
+        late = Ask("job", (Message("user", "hello"),), sampling=Sampling(longest=400), seconds=0.01)
+        with pytest.raises(TooLate, match=r"0\.01 seconds"):
+            await said(serving, None, late)
+        return await first
+
+    assert asyncio.run(crowd())
+
+
+def test_who_leaves_frees_the_row(engine):
+    serving = engine(rows=1)
+
+    async def leave():
+        pieces = serving.answer(None, Ask("job", (Message("user", "a"),), sampling=Sampling(longest=450), stream=True))
+        await anext(pieces)
+        await pieces.aclose()
+        return await said(serving, None, asked("b", longest=2))
+
+    asyncio.run(leave())
+    assert serving.figures()["answer_tokens"] < 450
+
+
+def test_what_cannot_be_served_says_why(engine, layout, adapters, tmp_path):
+    serving = engine(context=64)
+    with pytest.raises(UsageError, match="64 tokens"):
+        asyncio.run(said(serving, None, asked("x" * 100)))
+    with pytest.raises(UsageError, match="at least one token"):
+        asyncio.run(said(serving, None, Ask("job", text="")))
+    other = version(layout, 0)._replace(base="another")
+    with pytest.raises(Unfit, match="another"):
+        asyncio.run(said(serving, other, asked("a")))
+    config = bases.load_config(layout.base_model)
+    wide = LoraLayout.from_config(config, base_model=layout.base_model, rank=16)
+    nothing = torch.zeros(layout.shape)
+    Adapter(wide, torch.zeros(wide.shape)).save(tmp_path / "wide")
+    Adapter(layout, nothing).save(tmp_path / "nothing")
+    adapters_of = {7: tmp_path / "wide", 8: tmp_path / "nothing", 9: tmp_path / "gone"}
+    serving._residents.folder = lambda version: adapters_of[version.number]
+    for number, why in ((7, "rank 16"), (8, "as the base"), (9, "cannot be served")):
+        with pytest.raises(Unfit, match=why):
+            asyncio.run(said(serving, version(layout, number), asked("a")))
+    assert asyncio.run(said(serving, None, asked("a")))
+
+
+def test_closing_finishes_what_runs_and_refuses_the_rest(engine):
+    serving = engine(rows=2)
+
+    async def close():
+        asks = [asyncio.create_task(said(serving, None, asked("hello", longest=40))) for _ in range(4)]
+        await asyncio.sleep(0.02)
+        await serving.close(30)
+        with pytest.raises(Unavailable, match="closing"):
+            await said(serving, None, asked("a"))
+        return await asyncio.gather(*asks)
+
+    assert all(asyncio.run(close()))
+    assert not asyncio.run(serving.ready())
+
+
+def test_closing_at_once_leaves_nobody_waiting(engine):
+    serving = engine(rows=1)
+
+    async def close():
+        asks = [asyncio.create_task(said(serving, None, asked("hello", longest=400))) for _ in range(3)]
+        await asyncio.sleep(0.02)
+        began = time.monotonic()
+        await serving.close(0)
+        given = await asyncio.gather(*asks, return_exceptions=True)
+        assert time.monotonic() - began < 5
+        return given
+
+    assert all(isinstance(one, Unavailable) for one in asyncio.run(close()))
+
+
+def test_a_failure_in_the_model_ends_its_questions_and_no_others(engine, monkeypatch):
+    serving = engine()
+    forward = serving._slots.forward
+    monkeypatch.setattr(serving._slots, "forward", lambda *_, **__: 1 / 0)
+    with pytest.raises(Unavailable, match="failed"):
+        asyncio.run(said(serving, None, asked("a")))
+    monkeypatch.setattr(serving._slots, "forward", forward)
+    assert asyncio.run(said(serving, None, asked("a")))
+
+
+@pytest.mark.parametrize(
+    "text", ["plain words and more of them, more than eight", "日本語の部品番号は ①②③ です", "a\nb  c\té"]
+)
+def test_words_tell_every_text_in_whole_characters(base, text):
+    tokenizer = bases.load_tokenizer(base)
+    words = Words(tokenizer, ())
+    pieces = [words.add(token) for token in tokenizer(text, add_special_tokens=False)["input_ids"]]
+    assert "".join(pieces) + words.rest() == text
+    assert not any("\ufffd" in piece for piece in pieces)
+
+
+def test_a_base_with_a_sliding_window_answers_in_a_crowd_as_alone(tmp_path):
+    from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+
+    folder = tmp_path / "gemma"
+    write_base(folder)
+    torch.manual_seed(0)
+    config = Gemma3TextConfig(
+        hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        head_dim=16, vocab_size=300, max_position_embeddings=512, sliding_window=8, initializer_range=0.2,
+        layer_types=["sliding_attention", "full_attention"],
+    )  # fmt: skip
+    Gemma3ForCausalLM(config).save_pretrained(folder)
+    model, tokenizer = bases.load_base(str(folder), dtype=torch.float32, device="cpu")
+    layout = LoraLayout.from_config(config, base_model=str(folder))
+    chat = ChatFormat(tokenizer)
+    right = [answers(model, chat, [text], longest=12)[0] for text in TEXTS]
+    serving = Embedded(Frozen(model, chat, layout), lambda version: tmp_path)
+
+    async def crowd():
+        given = await asyncio.gather(*(said(serving, None, asked(text)) for text in TEXTS))
+        await serving.close(1)
+        return [text.strip() for text in given]
+
+    assert asyncio.run(crowd()) == right
