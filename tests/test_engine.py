@@ -51,7 +51,7 @@ def engine(frozen, adapters):
     def made(**sizes):
         model, tokenizer = bases.load_base(frozen.layout.base_model, dtype=torch.float32, device="cpu")
         base = Frozen(model, ChatFormat(tokenizer), frozen.layout)
-        begun.append(Embedded(base, lambda version: adapters[version.number], **sizes))
+        begun.append(Embedded(base, lambda version: adapters[version.number], **sizes).start())
         return begun[-1]
 
     yield made
@@ -213,10 +213,11 @@ def test_what_cannot_be_served_says_why(engine, layout, adapters, tmp_path):
     config = bases.load_config(layout.base_model)
     wide = LoraLayout.from_config(config, base_model=layout.base_model, rank=16)
     nothing = torch.zeros(layout.shape)
-    Adapter(wide, torch.zeros(wide.shape)).save(tmp_path / "wide")
+    Adapter(wide, torch.ones(wide.shape)).save(tmp_path / "wide")
     Adapter(layout, nothing).save(tmp_path / "nothing")
     adapters_of = {7: tmp_path / "wide", 8: tmp_path / "nothing", 9: tmp_path / "gone"}
     serving._residents.folder = lambda version: adapters_of[version.number]
+    assert serving.figures()["residents"] == 0
     for number, why in ((7, "rank 16"), (8, "as the base"), (9, "cannot be served")):
         with pytest.raises(Unfit, match=why):
             asyncio.run(said(serving, version(layout, number), asked("a")))
@@ -290,7 +291,7 @@ def test_a_base_with_a_sliding_window_answers_in_a_crowd_as_alone(tmp_path):
     layout = LoraLayout.from_config(config, base_model=str(folder))
     chat = ChatFormat(tokenizer)
     right = [answers(model, chat, [text], longest=12)[0] for text in TEXTS]
-    serving = Embedded(Frozen(model, chat, layout), lambda version: tmp_path)
+    serving = Embedded(Frozen(model, chat, layout), lambda version: tmp_path).start()
 
     async def crowd():
         given = await asyncio.gather(*(said(serving, None, asked(text)) for text in TEXTS))

@@ -1,6 +1,6 @@
 """The embedded engine: one base model in this process, and questions of many jobs in one running batch.
 
-In: asks with their versions. Out: pieces of answers. One thread owns the model: it takes what waits as rows become
+In: asks with their versions. Out: pieces of answers. One thread (`run`) owns the model: it takes what waits as rows become
 free, reads the new prompts together, and then gives every running row one token a turn, whichever job it is of. It
 knows no HTTP and no registry.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -33,6 +34,7 @@ from prompt2lora.weights.layout import LoraLayout
 
 _PROBE = "Please answer in one word."
 _READ_AT_ONCE = 512  # tokens of new prompts between two turns of the running rows
+_ROUND = 16  # lengths are rounded up to this: kernels are made anew for every new shape
 _log = logging.getLogger(__name__)
 
 
@@ -43,7 +45,6 @@ class _Row:
     ask: Ask
     ids: list[int]
     grid: Tensor | None
-    name: str | None
     ends: float
     tell: Callable[[Piece | Prompt2LoraError], None]
     words: Words
@@ -124,23 +125,21 @@ class Embedded:
     ) -> None:
         config = base.model.config
         self._layout, self._chat, self._waiting_most = base.layout, base.chat, waiting
+        self._rows = rows
         self._context = min(context, config.max_position_embeddings)
-        self._slots = Slots(base.model, base.layout, rows, self._context)
+        self._slots = Slots(base.model, base.layout, max(2, rows), self._context)
         self._residents = Residents(
             base.layout, config, folder, most=residents, dtype=self._slots.dtype, device=self._slots.device
         )
         self._reads = copy.deepcopy(base.chat.tokenizer)  # the worker's own: a tokenizer is not for two threads
         self._end = base.chat.tokenizer.eos_token_id
-        self._probe_ids = torch.tensor(base.chat.prompt_ids([_PROBE]), device=self._slots.device)
-        self._plain: Tensor | None = None
-        self._sound: set[str] = set()
         self._waiting: deque[_Row] = deque()
         self._running: list[_Row] = []
         self._wake = threading.Condition()
+        self._over = threading.Event()
         self._closing = self._ended = False
         self._counts = {"prompt_tokens": 0, "answer_tokens": 0, "turns": 0, "failures": 0}
-        self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
-        self._thread.start()
+        self._check()
 
     @classmethod
     def load(cls, base: str, folder: Callable[[Version], Path], *, rank: int = 8, **sizes: int) -> Embedded:
@@ -151,6 +150,32 @@ class Embedded:
     @property
     def base(self) -> str:
         return self._layout.base_model
+
+    def start(self) -> Embedded:
+        """Work in a thread of its own from now on."""
+        threading.Thread(target=self.run, name="engine", daemon=True).start()
+        return self
+
+    @torch.inference_mode()
+    def run(self) -> None:
+        """Work until `close`. Best in the main thread, half as fast in another.
+
+        OpenMP lets its helpers sleep after every operation as soon as it has more threads than there are cores, and it
+        counts the main thread always. For the same reason all other threads get one core each from here on.
+        """
+        single = threading.Thread(target=torch.set_num_threads, args=(1,))  # for threads that are yet to come
+        single.start()
+        single.join()
+        try:
+            while self._turn():
+                pass
+        finally:
+            self._closing = True
+            for row in (*self._running, *self._waiting):
+                row.tell(Unavailable("the service was closed before this was answered; ask again in a minute"))
+            self._running.clear()
+            self._waiting.clear()
+            self._over.set()
 
     # The side of those who ask
 
@@ -174,7 +199,7 @@ class Embedded:
                 sampling.seed if sampling.seed is not None else int(torch.randint(2**62, ()))
             )
         words = Words(self._reads, sampling.stop)
-        row = _Row(ask, ids, grid, version.name if version else None, ends, tell, words, random)
+        row = _Row(ask, ids, grid, ends, tell, words, random)
         with self._wake:
             self._open()
             if len(self._waiting) >= self._waiting_most:
@@ -193,13 +218,13 @@ class Embedded:
             row.gone = True
 
     async def ready(self) -> bool:
-        return self._thread.is_alive() and not self._closing
+        return not self._closing
 
     def figures(self) -> dict[str, float]:
         return {
             "running": len(self._running),
             "waiting": len(self._waiting),
-            "rows": self._slots.capacity,
+            "rows": self._rows,
             "residents": len(self._residents),
             "loads": self._residents.loads,
             "evictions": self._residents.evictions,
@@ -209,15 +234,15 @@ class Embedded:
     async def close(self, seconds: float) -> None:
         ends = time.monotonic() + seconds
         self._closing = True
-        while (self._running or self._waiting) and time.monotonic() < ends and self._thread.is_alive():
+        while (self._running or self._waiting) and time.monotonic() < ends:
             await asyncio.sleep(0.02)
         with self._wake:
             self._ended = True
             self._wake.notify()
-        await asyncio.to_thread(self._thread.join, 10.0)
+        await asyncio.to_thread(self._over.wait, 10.0)
 
     def _open(self) -> None:
-        if self._closing or not self._thread.is_alive():
+        if self._closing:
             raise Unavailable("the service is closing and takes nothing new; ask again in a minute")
 
     def _ids(self, ask: Ask) -> list[int]:
@@ -242,16 +267,7 @@ class Embedded:
             )
         return ids
 
-    # The side of the model: everything below runs in the one thread
-
-    @torch.inference_mode()
-    def _work(self) -> None:
-        while self._turn():
-            pass
-        for row in (*self._running, *self._waiting):
-            row.tell(Unavailable("the service was closed before this was answered; ask again in a minute"))
-        self._running.clear()
-        self._waiting.clear()
+    # The side of the model: everything below runs where `run` does
 
     def _turn(self) -> bool:
         with self._wake:
@@ -289,23 +305,20 @@ class Embedded:
     def _take_in(self) -> None:
         """Waiting questions into free rows, their prompts read together, as many tokens as a turn may take."""
         start, longest = len(self._running), 0
-        while self._waiting and len(self._running) < self._slots.capacity:
+        while self._waiting and len(self._running) < self._rows:
             length = max(longest, len(self._waiting[0].ids))
             if longest and length * (len(self._running) - start + 1) > _READ_AT_ONCE:
                 break
             with self._wake:
                 row = self._waiting.popleft()
             self._running.append(row)
-            if not self._moves(row):
-                self._running.pop()
-                row.tell(Unfit(f"{row.name} answers as the base; its adapter changes nothing here"))
-                continue
             longest = length
             self._slots.put(len(self._running) - 1, row.grid)
             row.grid = None  # the slot holds a copy; the resident may go
         fresh = self._running[start:]
         if not fresh:
             return
+        longest = math.ceil(longest / _ROUND) * _ROUND
         ids = torch.zeros(len(fresh), longest, dtype=torch.long, device=self._slots.device)
         for place, row in enumerate(fresh):
             ids[place, : len(row.ids)] = torch.tensor(row.ids)
@@ -364,20 +377,17 @@ class Embedded:
             self._running[place] = self._running[last]
             self._running.pop()
 
-    def _moves(self, row: _Row) -> bool:
-        """Whether an adapter changes the base's logits; asked once of every version."""
-        if row.name in self._sound or row.grid is None:
-            return True
-        spare = self._slots.capacity
-        positions = torch.arange(self._probe_ids.shape[1], device=self._slots.device)[None]
-        if self._plain is None:
-            self._slots.put(spare, None)
-            self._plain = self._slots.forward(spare, self._probe_ids, positions).clone()
-        self._slots.put(spare, row.grid)
-        moved = bool((self._slots.forward(spare, self._probe_ids, positions) != self._plain).any())
-        if moved and row.name:
-            self._sound.add(row.name)
-        return moved
+    @torch.inference_mode()
+    def _check(self) -> None:
+        """See that an adapter in a row moves that row's logits and no other's. Raises Unfit if this base ignores it."""
+        ids = torch.tensor(self._chat.prompt_ids([_PROBE]), device=self._slots.device).expand(2, -1)
+        positions = torch.arange(ids.shape[1], device=self._slots.device).expand(2, -1)
+        plain = self._slots.forward(0, ids, positions).clone()
+        self._slots.put(1, torch.full(self._layout.shape, 0.01))
+        moved = (self._slots.forward(0, ids, positions) - plain).abs().amax((1, 2))
+        self._slots.put(1, None)
+        if moved[1] == 0 or moved[0] > 0:
+            raise Unfit(f"the base {self.base} does not take adapters row by row; serve it by another engine")
 
 
 def _drawn(scores: Tensor, ask: Ask, random: torch.Generator) -> int:

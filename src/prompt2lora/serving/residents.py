@@ -19,7 +19,7 @@ from prompt2lora.custody.registry import Version
 from prompt2lora.errors import Prompt2LoraError, Unfit
 from prompt2lora.weights.adapter import Adapter
 from prompt2lora.weights.layout import LoraLayout
-from prompt2lora.weights.tokens import decode, encode
+from prompt2lora.weights.tokens import decode, encode, factors, inner
 
 
 class Residents:
@@ -70,18 +70,21 @@ def fitted(adapter: Adapter, layout: LoraLayout, name: str) -> Tensor:
     A lower rank and missing targets are filled with zeros, which change nothing. Raises Unfit for more than fits.
     """
     own = adapter.layout
+    if not (inner(factors(adapter.grid[None], own), factors(adapter.grid[None], own)) > 0).any():
+        raise Unfit(f"{name} answers as the base: its updates are all zero; make it anew")
     if own.rank > layout.rank or not set(own.targets) <= set(layout.targets) or own.layers != layout.layers:
         raise Unfit(
-            f"{name} has rank {own.rank}; this engine serves up to rank {layout.rank}: start it with a higher one"
+            f"{name} has rank {own.rank} and this engine serves up to {layout.rank}; start it with a higher one"
         )
-    state = {path: torch.zeros(shape) for path, shape in _shapes(layout).items()}
+    if (own.rank, own.targets) == (layout.rank, layout.targets):
+        scaled = adapter.grid.clone()
+        for block in own.blocks[1::2]:
+            scaled[:, block.start : block.stop] *= own.scale
+        return scaled
+    state = {path: torch.zeros_like(tensor) for path, tensor in decode(torch.zeros(layout.shape), layout).items()}
     for path, tensor in decode(adapter.grid, own).items():
         if ".lora_A." in path:
             state[path][: own.rank] = tensor
         else:
             state[path][:, : own.rank] = tensor * own.scale
     return encode(state, layout)
-
-
-def _shapes(layout: LoraLayout) -> dict[str, tuple[int, ...]]:
-    return {path: tuple(tensor.shape) for path, tensor in decode(torch.zeros(layout.shape), layout).items()}

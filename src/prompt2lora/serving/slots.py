@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from prompt2lora.weights.layout import LoraLayout
-from prompt2lora.weights.tokens import factors
+from prompt2lora.weights.tokens import Factors, factors
 
 _FIRST_LENGTH = 128
 
 
 class Slots:
-    """`capacity` rows of at most `context` tokens on one frozen base; row `capacity` is spare, for probes.
+    """`capacity` rows of at most `context` tokens on one frozen base.
 
     It hooks itself into the model for good: nobody else may use that model meanwhile.
     """
@@ -29,8 +29,13 @@ class Slots:
         self.model, self.layout, self.capacity, self.context = model, layout, capacity, context
         parameter = next(model.parameters())
         self.dtype, self.device = parameter.dtype, parameter.device
-        self.grids = torch.zeros(capacity + 1, *layout.shape, dtype=self.dtype, device=self.device)
-        self.used = [False] * (capacity + 1)
+        self.grids = torch.zeros(capacity, *layout.shape, dtype=self.dtype, device=self.device)
+        # One token a row: on a CPU such products of bfloat16 take four times as long as those of float32.
+        fine = self.device.type == "cpu" and self.dtype != torch.float32
+        self.fine = torch.zeros_like(self.grids, dtype=torch.float32) if fine else self.grids
+        self._kinds_of_grids = [self.grids] if self.fine is self.grids else [self.grids, self.fine]
+        self._input: tuple[Tensor | None, Tensor | None] = (None, None)
+        self.used = [False] * capacity
         self.length = 0
         self.keys: dict[int, Tensor] = {}
         self.values: dict[int, Tensor] = {}
@@ -38,24 +43,38 @@ class Slots:
         kinds = getattr(model.config, "layer_types", None)
         self._window = getattr(model.config, "sliding_window", None)
         self._kinds = set(kinds) if kinds else None
+        fine_factors = factors(self.fine, layout)
         for path, factor in factors(self.grids, layout).items():
-            model.get_submodule(path).register_forward_hook(self._low_rank(factor.a.mT, factor.b))
+            model.get_submodule(path).register_forward_hook(self._low_rank(factor, fine_factors[path]))
 
-    def _low_rank(self, a: Tensor, b: Tensor) -> Any:
+    def _low_rank(self, factor: Factors, fine: Factors) -> Any:
+        a, b, fine_a, fine_b = factor.a.mT, factor.b, fine.a.mT, fine.b
+
         def hook(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
             if not self._adapting:
                 return None
             start, stop = self._range
-            return output.baddbmm_(torch.bmm(inputs[0], a[start:stop]), b[start:stop])
+            if output.shape[1] > 1 or self.fine is self.grids:
+                return output.baddbmm_(torch.bmm(inputs[0], a[start:stop]), b[start:stop])
+            return output.add_(torch.bmm(torch.bmm(self._finer(inputs[0]), fine_a[start:stop]), fine_b[start:stop]))
 
         return hook
 
+    def _finer(self, given: Tensor) -> Tensor:
+        """A module's input in float32; modules beside each other are given the same one."""
+        if self._input[0] is not given:
+            self._input = given, given.float()
+        found = self._input[1]
+        assert found is not None
+        return found
+
     def put(self, slot: int, grid: Tensor | None) -> None:
         """Give a row its adapter, already scaled (`residents.fitted`), or None for the base."""
-        if grid is not None:
-            self.grids[slot].copy_(grid)
-        elif self.used[slot]:
-            self.grids[slot].zero_()
+        for grids in self._kinds_of_grids:
+            if grid is not None:
+                grids[slot].copy_(grid)
+            elif self.used[slot]:
+                grids[slot].zero_()
         self.used[slot] = grid is not None
 
     def move(self, source: int, target: int, length: int) -> None:
@@ -63,7 +82,8 @@ class Slots:
         if source == target:
             return
         if self.used[source]:
-            self.grids[target].copy_(self.grids[source])
+            for grids in self._kinds_of_grids:
+                grids[target].copy_(grids[source])
             self.used[target] = True
         else:
             self.put(target, None)
@@ -96,7 +116,7 @@ class Slots:
         start, stop = self._range
         longest = int(self._longest)
         if layer not in self.keys:
-            shape = (self.capacity + 1, keys.shape[1], self.length)
+            shape = (self.capacity, keys.shape[1], self.length)
             self.keys[layer] = keys.new_empty(*shape, keys.shape[3])
             self.values[layer] = values.new_empty(*shape, values.shape[3])
         for held, new in ((self.keys[layer], keys), (self.values[layer], values)):

@@ -182,7 +182,18 @@ class LoraLayout:
         return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()
 
 
+_FOUND: dict[tuple[str, frozenset[str]], tuple[str, list[list[Target]]]] = {}
+
+
 def _linear_modules(config: Any, names: frozenset[str]) -> tuple[str, list[list[Target]]]:
+    """The linear modules of such names in every layer; every configuration is looked at once."""
+    key = f"{type(config).__name__} {config.to_json_string(use_diff=False)}", names
+    if key not in _FOUND:
+        _FOUND[key] = _look(config, names)
+    return _FOUND[key]
+
+
+def _look(config: Any, names: frozenset[str]) -> tuple[str, list[list[Target]]]:
     import torch
     from transformers import AutoModelForCausalLM
 

@@ -1,0 +1,319 @@
+"""Throughput, latency and memory of many adapters on one base: the embedded engine, PEFT both ways, the base alone.
+
+    python benchmarks/serving.py --out benchmarks/results/serving.json --plot docs/images/serving.png
+
+Every answer has exactly as many tokens as asked for, so that all arms do the same work. Clients ask, wait for the whole
+answer and ask again. PEFT answers fixed batches: `adapter_names` (one adapter a row) and swapping (`set_adapter` before
+every request). Both cores; nothing else should run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import platform
+import resource
+import statistics
+import tempfile
+import threading
+import time
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import torch
+
+from prompt2lora import bases
+from prompt2lora.custody.registry import Version
+from prompt2lora.files import write_json
+from prompt2lora.serving.asks import Ask, Message, Sampling
+from prompt2lora.serving.engine import Embedded
+from prompt2lora.training.synthetic import synthetic_tasks
+from prompt2lora.versions import versions
+from prompt2lora.weights.adapter import Adapter
+from prompt2lora.weights.layout import LoraLayout
+
+FOLDERS = 64
+ANSWER = 24
+
+
+def layout_of(base: str) -> LoraLayout:
+    return LoraLayout.from_config(bases.load_config(base), base_model=base)
+
+
+def write_adapters(place: Path, layout: LoraLayout, count: int) -> list[Path]:
+    folders = []
+    for number in range(count):
+        torch.manual_seed(number)
+        folders.append(place / str(number))
+        Adapter(layout, torch.randn(layout.shape) * 0.02).save(folders[-1])
+    return folders
+
+
+def version(number: int, base: str) -> Version:
+    return Version(number, f"job{number}", 1, f"{number:064d}", base, "generated", "", None)
+
+
+def questions(count: int) -> list[str]:
+    """Prompts of synthetic jobs, always the same."""
+    random = Random(0)
+    tasks = synthetic_tasks(40, seed=5)
+    return [task.prompt(random.choice(task.train).input) for task in random.choices(tasks, k=count)]
+
+
+async def clients(engine: Embedded, count: int, adapters: int, requests: int, base: str) -> dict[str, float]:
+    """`count` clients ask `requests` questions between them; with 0 adapters the base answers."""
+    texts, seconds, random = questions(requests), [], Random(1)
+    left = list(range(requests))
+    which = [random.randrange(adapters) if adapters else None for _ in left]
+
+    async def client() -> None:
+        while left:
+            i = left.pop()
+            ask = Ask("job", (Message("user", texts[i]),), sampling=Sampling(longest=ANSWER))
+            began = time.monotonic()
+            chosen = which[i]
+            async for _ in engine.answer(None if chosen is None else version(chosen, base), ask):
+                pass
+            seconds.append(time.monotonic() - began)
+
+    began = time.monotonic()
+    await asyncio.gather(*(client() for _ in range(count)))
+    return summary(seconds, time.monotonic() - began)
+
+
+def summary(seconds: list[float], wall: float) -> dict[str, float]:
+    cuts = statistics.quantiles(seconds, n=20, method="inclusive")
+    return {
+        "requests": len(seconds),
+        "per_second": round(len(seconds) / wall, 3),
+        "tokens_per_second": round(len(seconds) * ANSWER / wall, 1),
+        "p50": round(statistics.median(seconds), 3),
+        "p95": round(cuts[-1], 3),
+    }
+
+
+def beside(engine: Embedded, work: Any) -> Any:
+    """Run a coroutine in another thread while the engine works in this one; then close the engine."""
+    found: list[Any] = []
+
+    async def whole() -> None:
+        try:
+            found.append(await work)
+        finally:
+            await engine.close(1)
+
+    thread = threading.Thread(target=asyncio.run, args=(whole(),))
+    thread.start()
+    engine.run()
+    thread.join()
+    return found[0]
+
+
+def endless(engine: Embedded) -> Embedded:
+    """Answers go on to their last token, whatever the base would like."""
+    engine._end = -1
+    return engine
+
+
+def grid(base: str, folders: list[Path], args: argparse.Namespace) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+
+    async def measure(engine: Embedded, count: int) -> None:
+        await clients(engine, count, 4, max(8, 2 * count), base)  # warm
+        for adapters in (0, *args.adapters):
+            for number in range(adapters):  # loading is measured by itself
+                engine._residents.get(version(number, base))
+            measured = await clients(engine, count, adapters, max(args.requests, 4 * count), base)
+            found.append({"clients": count, "adapters": adapters, **measured})
+            print(found[-1], flush=True)
+
+    for count in args.clients:
+        engine = Embedded.load(base, lambda one: folders[one.number % len(folders)], rows=32, residents=256)
+        beside(engine, measure(endless(engine), count))
+    return found
+
+
+def peft(base: str, folders: list[Path], args: argparse.Namespace) -> list[dict[str, Any]]:
+    """PEFT on the same questions in batches of as many rows as there are clients."""
+    from peft import PeftModel
+
+    found = []
+    model, tokenizer = bases.load_base(base)
+    adapters = min(64, len(folders))
+    wrapped = PeftModel.from_pretrained(model, folders[0], adapter_name="0")
+    began = time.monotonic()
+    for number in range(1, adapters):
+        wrapped.load_adapter(folders[number], adapter_name=str(number))
+    loading = (time.monotonic() - began) / max(1, adapters - 1)
+    wrapped.to(torch.bfloat16).eval()
+    tokenizer.padding_side = "left"
+    random = Random(1)
+
+    def generate(texts: list[str], **names: Any) -> None:
+        asked = [
+            tokenizer.apply_chat_template(
+                [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
+            )
+            for text in texts
+        ]
+        batch = tokenizer(asked, return_tensors="pt", padding=True, add_special_tokens=False)
+        with torch.inference_mode():
+            wrapped.generate(
+                **batch,
+                max_new_tokens=ANSWER,
+                min_new_tokens=ANSWER,
+                do_sample=False,
+                pad_token_id=tokenizer.pad_token_id,
+                **names,
+            )
+
+    for count in args.clients:
+        requests = max(args.requests // 2, 2 * count)
+        texts = questions(requests)
+        for arm in ("adapter_names", "swapping"):
+            seconds: list[float] = []
+            began = time.monotonic()
+            if arm == "adapter_names":
+                for at in range(0, requests, count):
+                    some = texts[at : at + count]
+                    start = time.monotonic()
+                    generate(some, adapter_names=[str(random.randrange(adapters)) for _ in some])
+                    seconds += [time.monotonic() - start] * len(some)
+            else:
+                for text in texts[: max(8, requests // 4)]:
+                    start = time.monotonic()
+                    wrapped.set_adapter(str(random.randrange(adapters)))
+                    generate([text])
+                    seconds.append(time.monotonic() - start)
+            found.append(
+                {"arm": arm, "clients": count, "adapters": adapters, **summary(seconds, time.monotonic() - began)}
+            )
+            print(found[-1], flush=True)
+    return [{**row, "load_seconds": round(loading, 4)} for row in found]
+
+
+def memory(base: str, folders: list[Path]) -> dict[str, Any]:
+    """Growth of this process's memory with adapters held, and the seconds of every load."""
+    engine = Embedded.load(base, lambda one: folders[one.number % len(folders)], residents=256)
+    residents, seconds, sizes = engine._residents, [], {}
+    for number in range(1000):
+        if number in (0, 64, 128, 256, 999):
+            sizes[number] = resident_bytes()
+        began = time.perf_counter()
+        residents.get(version(number, base))
+        seconds.append(time.perf_counter() - began)
+    around = {n: round(statistics.median(seconds[max(0, n - 25) : n + 25]), 5) for n in (1, 100, 999)}
+    return {
+        "bytes_per_adapter": round((sizes[256] - sizes[64]) / 192),
+        "bytes_after_1000_loads_of_256_held": sizes[999] - sizes[256],
+        "load_seconds_around_the_nth": around,
+        "first_load_seconds": round(seconds[0], 5),
+    }
+
+
+def resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
+
+
+def same_as_alone(base: str, folders: list[Path], count: int) -> dict[str, Any]:
+    """How many answers of a full batch equal, token for token, those of the same engine asked one by one."""
+    engine = endless(Embedded.load(base, lambda one: folders[one.number % len(folders)], rows=32))
+    texts = questions(count)
+
+    async def said(i: int) -> str:
+        ask = Ask("job", (Message("user", texts[i]),), sampling=Sampling(longest=ANSWER))
+        return "".join([piece.text async for piece in engine.answer(version(i % 64, base), ask)])
+
+    async def both() -> tuple[list[str], list[str]]:
+        crowd = await asyncio.gather(*(said(i) for i in range(count)))
+        return crowd, [await said(i) for i in range(count)]
+
+    crowd, alone = beside(engine, both())
+    return {"answers": count, "same": sum(a == b for a, b in zip(crowd, alone, strict=True)), "dtype": "bfloat16"}
+
+
+def plot(result: dict[str, Any], file: Path) -> None:
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4))
+    counts = sorted({row["clients"] for row in result["engine"]})
+    kinds = sorted({row["adapters"] for row in result["engine"]})
+    for axis, field in zip(axes, ("tokens_per_second", "p95"), strict=True):
+        for kind in kinds:
+            values = [row[field] for row in result["engine"] if row["adapters"] == kind]
+            axis.plot(
+                counts,
+                values,
+                "o-",
+                label="base alone" if not kind else f"{kind} adapters",
+                color="black" if not kind else None,
+            )
+        for arm in ("adapter_names", "swapping"):
+            values = [row[field] for row in result["peft"] if row["arm"] == arm]
+            if values:
+                axis.plot(counts, values, "s--", label=f"PEFT {arm}, 64")
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(counts, [str(count) for count in counts])
+        axis.set_xlabel("clients at once")
+    axes[0].set_ylabel("answer tokens a second")
+    axes[1].set_ylabel("seconds of a request, 95 %")
+    axes[1].set_yscale("log")
+    axes[0].legend(fontsize=8)
+    figure.tight_layout()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file, dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--plot", type=Path)
+    parser.add_argument("--base", default=bases.DEFAULT_BASE)
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32])
+    parser.add_argument("--adapters", type=int, nargs="+", default=[1, 8, 64, 256])
+    parser.add_argument("--requests", type=int, default=96)
+    parser.add_argument("--only", choices=("engine", "peft", "memory", "same"), nargs="+")
+    args = parser.parse_args()
+    wanted = args.only or ("engine", "peft", "memory", "same")
+    result: dict[str, Any] = json.loads(args.out.read_text()) if args.out.exists() else {}
+    with tempfile.TemporaryDirectory(prefix="serving-") as place:
+        folders = write_adapters(Path(place), layout_of(args.base), FOLDERS)
+        result |= {
+            "command": f"python benchmarks/serving.py --out {args.out}",
+            "base": args.base,
+            "answer_tokens": ANSWER,
+            "threads": torch.get_num_threads(),
+            "machine": platform.processor() or platform.machine(),
+            "versions": versions(),
+        }
+        parts = {"engine": grid, "peft": peft}
+        for name, part in parts.items():
+            if name in wanted:
+                result[name] = part(args.base, folders, args)
+        if "memory" in wanted:
+            result["memory"] = memory(args.base, folders)
+        if "same" in wanted:
+            result["same_as_alone"] = same_as_alone(args.base, folders, 128)
+    rates = {(row["clients"], row["adapters"]): row["tokens_per_second"] for row in result.get("engine", [])}
+    mixed = {
+        row["clients"]: row["tokens_per_second"] for row in result.get("peft", []) if row["arm"] == "adapter_names"
+    }
+    result["ratios"] = {
+        str(count): {
+            "of_base": round(rates[count, 64] / rates[count, 0], 3),
+            **({"of_peft": round(rates[count, 64] / mixed[count], 2)} if count in mixed else {}),
+        }
+        for count in args.clients
+        if (count, 64) in rates
+    }
+    write_json(args.out, result)
+    print(json.dumps({key: result[key] for key in ("ratios", "memory", "same_as_alone") if key in result}, indent=1))
+    if args.plot:
+        plot(result, args.plot)
+
+
+if __name__ == "__main__":
+    main()
