@@ -1,8 +1,8 @@
 """The embedded engine: one base model in this process, and questions of many jobs in one running batch.
 
-In: asks with their versions. Out: pieces of answers. One thread (`run`) owns the model: it takes what waits as rows become
-free, reads the new prompts together, and then gives every running row one token a turn, whichever job it is of. It
-knows no HTTP and no registry.
+In: asks with their versions. Out: pieces of answers. One thread (`run`) owns the model: it takes what waits as rows
+become free, reads the new prompts together, and then gives every running row one token a turn, whichever job it is of.
+It knows no HTTP and no registry.
 """
 
 from __future__ import annotations

@@ -1,0 +1,69 @@
+"""A process of its own for Ray: starts a local one with two replicas, asks, and prints what came as JSON."""
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+import ray
+from ray import serve
+
+from prompt2lora.custody.registry import Version
+from prompt2lora.errors import Prompt2LoraError
+from prompt2lora.serving.asks import Ask, Message, Sampling
+from prompt2lora.serving.cluster import Cluster
+from prompt2lora.serving.engine import Embedded
+
+
+def version(base, number):
+    return Version(number, f"job{number}", 1, f"{number:064d}", base, "generated", "", None)
+
+
+async def said(engine, chosen, seconds=60.0):
+    ask = Ask("job", (Message("user", "hello"),), sampling=Sampling(longest=8), seconds=seconds)
+    return "".join([piece.text async for piece in engine.answer(chosen, ask)])
+
+
+async def refusal(engine, chosen, seconds=60.0):
+    try:
+        return await said(engine, chosen, seconds)
+    except Prompt2LoraError as error:
+        return f"{type(error).__name__}: {error}"
+
+
+async def after_a_death(cluster, chosen):
+    """One replica is killed; whoever asks then may be told so, and is answered on a second try."""
+    killed = next(one for one in ray.util.list_named_actors(all_namespaces=True) if "engine" in one["name"])
+    ray.kill(ray.get_actor(**killed))
+    for _ in range(100):
+        given = await refusal(cluster, chosen)
+        if not given.startswith("Unavailable"):
+            return given
+        await asyncio.sleep(0.2)
+    return given
+
+
+async def main(base, adapters, count):
+    cluster = Cluster.start(base, adapters, replicas=2, rows=4)
+    alone = Embedded.load(base, lambda one: adapters / one.adapter).start()
+    asks = [*(version(base, number) for number in range(count)), None]
+    right = [await said(alone, one) for one in asks]
+    found = {
+        "ready": await cluster.ready(),
+        "right": right,
+        "given": await asyncio.gather(*(said(cluster, one) for one in asks * 3)),
+        "unfit": await refusal(cluster, version(base, 99)),
+        "late": await refusal(cluster, None, 1e-6),
+        "after a death": await after_a_death(cluster, asks[0]),
+    }
+    await alone.close(1)
+    await cluster.close(5)
+    return {**found, "closed": await refusal(cluster, None)}
+
+
+if __name__ == "__main__":
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
+    found = asyncio.run(main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])))
+    serve.shutdown()
+    ray.shutdown()
+    print(json.dumps(found))

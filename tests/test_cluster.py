@@ -1,0 +1,56 @@
+"""Two replicas on a real local Ray that asks for a token, in a process of its own."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from prompt2lora.errors import UsageError
+from prompt2lora.serving.cluster import Cluster
+from prompt2lora.weights.adapter import Adapter
+
+COUNT = 4
+TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a" * 64, "RAY_USAGE_STATS_ENABLED": "0"}
+
+
+@pytest.fixture(scope="module")
+def found(layout, tmp_path_factory):
+    if importlib.util.find_spec("ray") is None:
+        pytest.skip("the extra `cluster` is not installed")
+    place = tmp_path_factory.mktemp("store")
+    for number in range(COUNT):
+        torch.manual_seed(number)
+        Adapter(layout, torch.randn(layout.shape) * 0.3).save(place / f"{number:064d}")
+    words = [sys.executable, Path(__file__).with_name("ray_cluster.py"), layout.base_model, place, COUNT]
+    ran = subprocess.run(
+        list(map(str, words)), env={**os.environ, **TOKEN}, capture_output=True, text=True, timeout=300
+    )
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    return json.loads(ran.stdout.splitlines()[-1])
+
+
+def test_a_cluster_without_a_token_is_refused(monkeypatch, tmp_path):
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    with pytest.raises(UsageError, match="RAY_AUTH_MODE=token"):
+        Cluster.start("base", tmp_path)
+
+
+def test_every_job_is_answered_by_its_own_adapter_wherever_it_runs(found):
+    assert found["ready"]
+    assert found["given"] == found["right"] * 3
+    assert len(set(found["right"])) == COUNT + 1
+
+
+def test_errors_come_back_as_they_are(found):
+    assert found["unfit"].startswith("Unfit: ") and "cannot be served" in found["unfit"]
+    assert found["late"].startswith("TooLate: ")
+    assert found["closed"].startswith("Unavailable: ")
+
+
+def test_the_service_goes_on_when_a_machine_dies(found):
+    assert found["after a death"] == found["right"][0]
