@@ -22,8 +22,10 @@ from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, P
 
 from prompt2lora import bases, cli
 from prompt2lora.custody.registry import Origin, Registry
+from prompt2lora.generator.atlas import Atlas
 from prompt2lora.generator.generator import Generator, GeneratorConfig
 from prompt2lora.packs import ChatFormat
+from prompt2lora.weights.health import Reference
 from prompt2lora.weights.layout import LoraLayout
 
 TEMPLATE = (
@@ -161,6 +163,21 @@ def generator_folder(generator, tmp_path) -> Path:
     folder = tmp_path / "generator"
     generator.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def plant_generator(generator, tmp_path) -> Path:
+    """The folder of a generator that knows its training tasks, as a pilot needs it."""
+    random = torch.Generator().manual_seed(5)
+    layout = generator.config.layout
+    grids = generator.start + torch.randn(12, *layout.shape, generator=random) * 0.01
+    means = torch.randn(40, generator.config.width, generator=random)
+    names = tuple(f"task{i}" for i in range(40))
+    generator.atlas = Atlas(
+        names, tuple(f"Do {n}." for n in names), means, Reference.of(grids, generator.start, layout)
+    )
+    generator.save_pretrained(tmp_path / "plant-generator")
+    return tmp_path / "plant-generator"
 
 
 def tiny_world(place: Path) -> Path:

@@ -8,29 +8,13 @@ import pytest
 import torch
 
 from prompt2lora import plant
-from prompt2lora.generator.atlas import Atlas
 from prompt2lora.plant import read_labelled
-from prompt2lora.weights.health import Reference
 
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("PROMPT2LORA_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
-
-
-@pytest.fixture
-def plant_generator(generator, tmp_path):
-    random = torch.Generator().manual_seed(5)
-    layout = generator.config.layout
-    grids = generator.start + torch.randn(12, *layout.shape, generator=random) * 0.01
-    means = torch.randn(40, generator.config.width, generator=random)
-    names = tuple(f"task{i}" for i in range(40))
-    generator.atlas = Atlas(
-        names, tuple(f"Do {n}." for n in names), means, Reference.of(grids, generator.start, layout)
-    )
-    generator.save_pretrained(tmp_path / "plant-generator")
-    return tmp_path / "plant-generator"
 
 
 @pytest.fixture

@@ -322,7 +322,8 @@ def _print_scores(result: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    import_module("prompt2lora.cli_plant")  # its commands join the app
+    for module in ("cli_plant", "cli_serve"):  # their commands join the app
+        import_module(f"prompt2lora.{module}")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)

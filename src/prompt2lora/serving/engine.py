@@ -236,10 +236,14 @@ class Embedded:
         self._closing = True
         while (self._running or self._waiting) and time.monotonic() < ends:
             await asyncio.sleep(0.02)
-        with self._wake:
-            self._ended = True
-            self._wake.notify()
+        self.stop()
         await asyncio.to_thread(self._over.wait, 10.0)
+
+    def stop(self) -> None:
+        """End at once; whoever waits is told so. From any thread."""
+        with self._wake:
+            self._closing = self._ended = True
+            self._wake.notify()
 
     def _open(self) -> None:
         if self._closing:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from prompt2lora.custody.access import Access
 from prompt2lora.custody.pilot import stored_rows
 from prompt2lora.custody.registry import Release, Version
 from prompt2lora.errors import UsageError
+from prompt2lora.home import home
 from prompt2lora.plant import Plant
 from prompt2lora.progress import Report
 from prompt2lora.prompts import check_prompts
@@ -42,14 +43,39 @@ class Limits:
 
 @dataclass
 class Service:
+    """`first_code` opens the page of the first key; `policy` (a file; default: `Policy()`) is what judges here."""
+
     plant: Plant
     engine: Engine
     works: Works
     limits: Limits = field(default_factory=Limits)
+    first_code: str | None = None
+    policy: Path | None = None
 
     @property
     def access(self) -> Access:
         return Access(self.plant.registry)
+
+    def as_actor(self, name: str) -> Service:
+        """The same service, used in somebody's name."""
+        return replace(self, plant=self.plant.as_actor(name))
+
+    def released(self) -> list[Version]:
+        """Every version that answers a job now."""
+        registry = self.plant.registry
+        found = [registry.current(job) for job in registry.jobs()]
+        return [release.version for release in found if release and release.version]
+
+    def check_files(self) -> None:
+        """Take back every release whose stored files are not what was signed."""
+        monitor = self.plant.as_actor("serving").monitor()
+        for version in self.released():
+            monitor.check_files(version.job)
+
+    def report_page(self, version: Version, language: str) -> str | None:
+        """The page of the pilot that made a version; None if no pilot did."""
+        file = home() / "pilots" / version.name / f"report-{language}.html"
+        return file.read_text(encoding="utf-8") if file.is_file() else None
 
     def release(self, job: str) -> Release:
         """What answers a job now. Raises UsageError for a job that is unknown or was never released."""
@@ -57,6 +83,12 @@ class Service:
         if current is None:
             raise UsageError(f"the job {job} has no release yet; promote a version of it, or the base, first")
         return current
+
+    def take_back(self, release: Release) -> None:
+        """A released version cannot be served: what answered before answers again, on record."""
+        current = self.plant.registry.current(release.job)
+        if current and current.version and current.id == release.id:
+            self.plant.as_actor("serving").monitor().hard(release.job, "not applied")
 
     async def try_out(self, version: Version | None, ask: Ask) -> str:
         """The whole answer of one version (None: the base), whether it is released or not."""
@@ -75,7 +107,10 @@ class Service:
         plant = self.plant.as_actor(actor)
         plant.registry.add_job(job)
         return self.works.start(
-            "generate", job, actor, lambda report: plant.pilot(job, given, labelled=labelled, report=report)
+            "generate",
+            job,
+            actor,
+            lambda report: plant.pilot(job, given, labelled=labelled, policy=self.policy, report=report),
         )
 
     def inspect(self, actor: str, job: str, version: str, labelled: Sequence[tuple[str, str]]) -> Work:
@@ -83,7 +118,9 @@ class Service:
         _at_most(labelled, MOST_ROWS, "rows")
         plant = self.plant.as_actor(actor)
         plant.registry.version(job, version)
-        return self.works.start("inspect", job, actor, lambda report: plant.gate(job, version, labelled=labelled))
+        return self.works.start(
+            "inspect", job, actor, lambda report: plant.gate(job, version, self.policy, labelled=labelled)
+        )
 
     def refine(self, actor: str, job: str, version: str, labelled: Sequence[tuple[str, str]], steps: int = 48) -> Work:
         """The second stage; the new version (if there is one) is judged on the rows that it did not learn from."""
@@ -94,7 +131,7 @@ class Service:
         def run(report: Report) -> dict[str, Any]:
             found = plant.refine(job, labelled, version=version, steps=steps)
             if found["improved"]:
-                found["verdict"] = plant.gate(job, found["version"])["verdict"]
+                found["verdict"] = plant.gate(job, found["version"], self.policy)["verdict"]
             return found
 
         return self.works.start("refine", job, actor, run)

@@ -1,0 +1,318 @@
+"""What the command line does, over HTTP: jobs, versions, releases, watching, works, audit, keys.
+
+In: requests with a management key. Out: JSON; long work is begun and asked for by its id. Everything is done in the
+name of the key, so that the record tells who it was. Names of jobs and versions are looked up in the registry; nothing
+of a request becomes a path.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Path, Query
+from fastapi.responses import HTMLResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from prompt2lora.custody.access import GOVERN, LOOK, MAKE, RELEASE, RETURN, Key
+from prompt2lora.custody.registry import Registry, Release, Version
+from prompt2lora.errors import DamagedFile, UsageError
+from prompt2lora.prompts import LONGEST, check_prompts
+from prompt2lora.serving.guard import Gate, Refused
+from prompt2lora.serving.refusals import ERRORS
+from prompt2lora.serving.service import MOST_PROMPTS, MOST_ROWS, Service, work_record
+
+Job = Annotated[str, Path(max_length=200)]
+VersionName = Annotated[str, Path(max_length=300)]
+Language = Literal["en", "ja"]
+Prompt = Annotated[str, Field(max_length=LONGEST)]
+Reason = Annotated[str, Field(min_length=1, max_length=500)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Row(_Model):
+    input: Annotated[str, Field(max_length=LONGEST)]
+    output: Annotated[str, Field(max_length=LONGEST)]
+
+
+Prompts = Annotated[list[Prompt], Field(min_length=1, max_length=MOST_PROMPTS)]
+Rows = Annotated[list[Row], Field(max_length=MOST_ROWS)]
+
+
+class NewJob(_Model):
+    job: Annotated[str, Field(min_length=1, max_length=80)]
+
+
+class Making(_Model):
+    prompts: Prompts
+    rows: Rows = []
+
+
+class Inspecting(_Model):
+    rows: Rows = []
+
+
+class Refining(_Model):
+    rows: Annotated[list[Row], Field(min_length=8, max_length=MOST_ROWS)]
+    steps: Annotated[int, Field(ge=1, le=1000)] = 48
+
+
+class Explaining(_Model):
+    language: Language = "en"
+
+
+class Promoting(_Model):
+    version: Annotated[str, Field(max_length=300)]
+    reason: Reason
+
+
+class Returning(_Model):
+    reason: Reason
+
+
+class Watching(_Model):
+    promised: dict[Literal["canary", "format", "correction"], Annotated[float, Field(ge=0, le=1)]]
+    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.01
+
+
+class Outcome(_Model):
+    release: Annotated[int, Field(ge=0, lt=2**31)]
+    source: Literal["canary", "format", "correction"]
+    bad: Annotated[float, Field(ge=0, le=1)]
+
+
+class Checking(_Model):
+    prompts: Prompts
+
+
+class NewKey(_Model):
+    name: Annotated[str, Field(min_length=1, max_length=80)]
+    role: Literal["viewer", "operator", "approver", "admin"] | None = None
+    inference: bool = False
+
+
+def router(service: Service, gate: Gate) -> APIRouter:
+    made = APIRouter(prefix="/admin", tags=["management"], responses=ERRORS)
+    registry, works = service.plant.registry, service.works
+    looking = Depends(gate.managing(LOOK))
+    maker = Depends(gate.managing(MAKE))
+    releaser = Depends(gate.managing(RELEASE))
+    returner = Depends(gate.managing(RETURN))
+    governor = Depends(gate.managing(GOVERN))
+
+    def known(job: str) -> None:
+        _found(registry, job)
+
+    # Jobs
+
+    @made.get("/jobs", dependencies=[looking])
+    def jobs() -> dict[str, Any]:
+        """All jobs and what answers them."""
+        return {"jobs": [_job(registry, job) for job in registry.jobs()]}
+
+    @made.post("/jobs", status_code=201)
+    def add_job(new: NewJob, key: Key = maker) -> dict[str, Any]:
+        """Know a job by name."""
+        service.plant.as_actor(key.name).registry.add_job(new.job)
+        return _job(registry, new.job)
+
+    @made.get("/jobs/{job}", dependencies=[looking])
+    def job(job: Job) -> dict[str, Any]:
+        """A job's versions with their verdicts and measurements."""
+        known(job)
+        return {**_job(registry, job), "all": [_version(registry, one) for one in registry.versions(job)]}
+
+    @made.get("/jobs/{job}/history", dependencies=[looking])
+    def history(job: Job) -> dict[str, Any]:
+        """All releases of a job, oldest first."""
+        known(job)
+        return {"job": job, "releases": [_release(one) for one in registry.history(job)]}
+
+    @made.post("/jobs/{job}/promote")
+    def promote(job: Job, asked: Promoting, key: Key = releaser) -> dict[str, Any]:
+        """Let a version that passed (or `base`) answer; not one that the same person made."""
+        known(job)
+        return _release(service.plant.as_actor(key.name).promote(job, asked.version, asked.reason, second=True))
+
+    @made.post("/jobs/{job}/rollback")
+    def rollback(job: Job, asked: Returning, key: Key = returner) -> dict[str, Any]:
+        """Let what answered before answer again; in the end that is the base."""
+        known(job)
+        return _release(service.plant.as_actor(key.name).registry.rollback(job, asked.reason))
+
+    # Long work
+
+    @made.post("/jobs/{job}/generate", status_code=202)
+    def generate(job: Job, asked: Making, key: Key = maker) -> dict[str, Any]:
+        """A pilot: an adapter from prompts, measured and judged; a job that is not known yet is made."""
+        return work_record(service.generate(key.name, job, asked.prompts, _pairs(asked.rows)))
+
+    @made.post("/jobs/{job}/versions/{version}/evaluate", status_code=202)
+    def evaluate(job: Job, version: VersionName, asked: Inspecting, key: Key = maker) -> dict[str, Any]:
+        """Measure and judge a version."""
+        _chosen(registry, job, version)
+        return work_record(service.inspect(key.name, job, version, _pairs(asked.rows)))
+
+    @made.post("/jobs/{job}/versions/{version}/refine", status_code=202)
+    def refine(job: Job, version: VersionName, asked: Refining, key: Key = maker) -> dict[str, Any]:
+        """The second stage, from a version, with labelled rows."""
+        _chosen(registry, job, version)
+        return work_record(service.refine(key.name, job, version, _pairs(asked.rows), asked.steps))
+
+    @made.post("/jobs/{job}/versions/{version}/explain", status_code=202)
+    def explain(job: Job, version: VersionName, asked: Explaining, key: Key = maker) -> dict[str, Any]:
+        """Why a version is what it is."""
+        _chosen(registry, job, version)
+        return work_record(service.explain(key.name, job, version, asked.language))
+
+    @made.post("/jobs/{job}/replay", status_code=202)
+    def replay(job: Job, key: Key = maker) -> dict[str, Any]:
+        """Ask what answers now the job's inspection rows again."""
+        known(job)
+        return work_record(service.replay(key.name, job))
+
+    @made.get("/works", dependencies=[looking])
+    def all_works() -> dict[str, Any]:
+        """Works, the newest first, without their results."""
+        return {"works": [{**work_record(one), "result": None} for one in works.recent()]}
+
+    @made.get("/works/{number}", dependencies=[looking])
+    def work(number: Annotated[str, Path(max_length=40)]) -> dict[str, Any]:
+        """Where a work is, and what came of it."""
+        try:
+            return work_record(works.get(number))
+        except UsageError as error:
+            raise Refused(404, str(error), "not_found") from error
+
+    # Reports and advice
+
+    @made.get("/jobs/{job}/versions/{version}/report", dependencies=[looking], response_class=HTMLResponse)
+    def report(job: Job, version: VersionName, language: Language = "en") -> HTMLResponse:
+        """The page of the pilot that made a version."""
+        page = service.report_page(_chosen(registry, job, version), language)
+        if page is None:
+            raise Refused(404, f"{version} was not made by a pilot; there is no report of it", "not_found")
+        return HTMLResponse(page)
+
+    @made.post("/prompts/check", dependencies=[looking])
+    def check(asked: Checking) -> dict[str, Any]:
+        """Advice on prompts before an adapter is made of them."""
+        given = check_prompts(asked.prompts)
+        return {"prompts": len(given), "findings": service.plant.check_prompts(given)}
+
+    # Watching
+
+    @made.post("/jobs/{job}/watch", status_code=201)
+    def watch(job: Job, asked: Watching, key: Key = maker) -> dict[str, Any]:
+        """Watch what answers a job from now on."""
+        known(job)
+        promised = {str(source): rate for source, rate in asked.promised.items()}
+        begun = service.plant.as_actor(key.name).monitor().watch(job, promised, asked.alpha)
+        return {"job": job, "release": begun.release, "promised": begun.promised}
+
+    @made.get("/jobs/{job}/watch", dependencies=[looking])
+    def watched(job: Job) -> dict[str, Any]:
+        """The evidence against the promises of what answers."""
+        known(job)
+        found = service.watched(job)
+        if found is None:
+            raise Refused(404, f"the job {job} is not watched; begin with POST .../watch", "not_found")
+        return {"job": job, **found}
+
+    @made.post("/jobs/{job}/outcomes")
+    def outcome(job: Job, told: Outcome, key: Key = maker) -> dict[str, Any]:
+        """One outcome of a release: 0 good, 1 bad."""
+        known(job)
+        alarm = service.plant.as_actor(key.name).monitor().outcome(job, told.release, told.source, told.bad)
+        return {"alarm": {**alarm._asdict(), "release": _release(alarm.release)} if alarm else None}
+
+    # The record
+
+    @made.get("/audit", dependencies=[looking])
+    def audit(
+        after: Annotated[int, Query(ge=0, lt=2**31)] = 0, most: Annotated[int, Query(ge=1, le=1000)] = 200
+    ) -> dict[str, Any]:
+        """Lines of the record from a number on."""
+        lines = [line for line in registry.audit_lines() if line.number > after][:most]
+        return {"lines": [asdict(line) for line in lines], "public_key": registry.store.signer.public}
+
+    @made.post("/audit/verify", dependencies=[looking])
+    def verify_audit() -> dict[str, Any]:
+        """Check that no line was altered, removed or moved."""
+        try:
+            return {"lines": registry.verify_audit(), "sound": True, "fault": None}
+        except DamagedFile as error:
+            return {"lines": None, "sound": False, "fault": str(error)}
+
+    @made.post("/verify", dependencies=[looking])
+    def verify() -> dict[str, Any]:
+        """Check the files of all versions against what was signed."""
+        versions = [one for name in registry.jobs() for one in registry.versions(name)]
+        damaged = [one.name for one in versions if not registry.store.is_sound(one.adapter)]
+        return {"versions": len(versions), "damaged": damaged}
+
+    @made.get("/figures", dependencies=[looking])
+    def figures() -> dict[str, Any]:
+        """What goes on inside the engine."""
+        return {"base": service.engine.base, "engine": service.engine.figures()}
+
+    # Keys
+
+    @made.get("/keys")
+    def keys(key: Key = governor) -> dict[str, Any]:
+        """All keys, without their tokens."""
+        return {"keys": [one._asdict() for one in service.access.all()]}
+
+    @made.post("/keys", status_code=201)
+    def add_key(new: NewKey, key: Key = governor) -> dict[str, Any]:
+        """A new key; its token is told now and never again."""
+        made_key, token = service.as_actor(key.name).access.add(new.name, role=new.role, infer=new.inference)
+        return {**made_key._asdict(), "token": token}
+
+    @made.delete("/keys/{name}")
+    def revoke(name: Annotated[str, Path(max_length=80)], key: Key = governor) -> dict[str, Any]:
+        """Let a key do nothing any more."""
+        service.as_actor(key.name).access.revoke(name)
+        return {"revoked": name}
+
+    return made
+
+
+def _found(registry: Registry, job: str) -> None:
+    if job not in registry.jobs():
+        raise Refused(404, f"there is no job {job[:90]!r}; see GET /admin/jobs", "not_found")
+
+
+def _chosen(registry: Registry, job: str, version: str) -> Version:
+    _found(registry, job)
+    try:
+        return registry.version(job, version)
+    except UsageError as error:
+        raise Refused(404, str(error), "not_found") from error
+
+
+def _job(registry: Registry, job: str) -> dict[str, Any]:
+    current = registry.current(job)
+    return {"job": job, "versions": len(registry.versions(job)), "release": _release(current) if current else None}
+
+
+def _version(registry: Registry, version: Version) -> dict[str, Any]:
+    measured = registry.measured(version)
+    return {
+        **version._asdict(),
+        "name": version.name,
+        "verdict": registry.verdict(version),
+        "scores": measured.get("scores", {}),
+        "numbers": measured.get("numbers", {}),
+    }
+
+
+def _release(release: Release) -> dict[str, Any]:
+    return {**release._asdict(), "version": release.version.name if release.version else None}
+
+
+def _pairs(rows: list[Row]) -> list[tuple[str, str]]:
+    return [(row.input, row.output) for row in rows]

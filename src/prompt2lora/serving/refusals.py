@@ -1,0 +1,102 @@
+"""Every error -> its HTTP status and code, once for all routes."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse, Response
+
+from prompt2lora.errors import Busy, Conflict, Prompt2LoraError, TooLate, Unavailable, Unfit, UsageError
+from prompt2lora.serving.guard import Refused
+
+_log = logging.getLogger(__name__)
+_STATUS: tuple[tuple[type[Prompt2LoraError], int, str], ...] = (
+    (UsageError, 400, "invalid_request"),
+    (Conflict, 409, "conflict"),
+    (Busy, 429, "busy"),
+    (TooLate, 504, "too_late"),
+    (Unfit, 503, "unfit_version"),
+    (Unavailable, 503, "unavailable"),
+    (Prompt2LoraError, 500, "failed"),
+)
+_GONE = 499  # nobody is left to read it; for the log
+
+
+class Cause(BaseModel):
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class Failure(BaseModel):
+    error: Cause
+
+
+ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Failure, "description": text}
+    for status, text in {
+        400: "the request is wrong",
+        401: "no key, or none that holds",
+        403: "the key may not do this",
+        404: "there is no such thing",
+        405: "not this way",
+        409: "somebody else changed it meanwhile",
+        413: "too large",
+        421: "another host is meant",
+        429: "too many at once, or in a minute",
+        500: "it failed",
+        503: "it cannot be had now",
+        504: "not within the time allowed",
+    }.items()
+}
+
+
+def told(error: Prompt2LoraError) -> tuple[int, str, dict[str, str]]:
+    """(status, code, headers) of an error."""
+    status, code = next((status, code) for kind, status, code in _STATUS if isinstance(error, kind))
+    return status, code, {"Retry-After": "5"} if status in (429, 503) else {}
+
+
+def add_handlers(app: FastAPI) -> None:
+    async def refused(_: Request, error: Refused) -> JSONResponse:
+        return error.response()
+
+    async def known(_: Request, error: Prompt2LoraError) -> JSONResponse:
+        status, code, headers = told(error)
+        if status == 500:
+            _log.error("%s", error)
+        return Refused(status, str(error), code, headers).response()
+
+    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"] if part != "body") or "body"
+        return Refused(400, f"{place[:120]}: {first['msg'][:300]}", "invalid_request").response()
+
+    async def missing(_: Request, error: HTTPException) -> JSONResponse:
+        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
+        return Refused(error.status_code, str(error.detail), code, dict(error.headers or {})).response()
+
+    async def gone(_: Request, error: ClientDisconnect) -> Response:
+        return Response(status_code=_GONE)
+
+    async def failed(_: Request, error: Exception) -> JSONResponse:
+        _log.error("a request failed", exc_info=error)
+        return Refused(500, "this failed for a reason that the log tells; nothing was changed", "failed").response()
+
+    handlers: dict[Any, Any] = {
+        Refused: refused,
+        Prompt2LoraError: known,
+        RequestValidationError: invalid,
+        HTTPException: missing,
+        ClientDisconnect: gone,
+        Exception: failed,
+    }
+    for kind, handler in handlers.items():
+        app.add_exception_handler(kind, handler)

@@ -1,0 +1,402 @@
+"""The interface for tools: the right version answers, it says which, and whoever may not is refused."""
+
+import asyncio
+import json
+import logging
+
+import openai
+import pytest
+from conftest import AT, GOOD, adapter_folder
+from serving import bearer, client_of, keys_of, passes, running, service_of
+
+from prompt2lora.custody.registry import Origin, Registry
+from prompt2lora.errors import Busy, TooLate, Unavailable, Unfit
+from prompt2lora.serving.app import create_app
+from prompt2lora.serving.guard import Refused, Visitors
+from prompt2lora.serving.meters import MOST_LABELS, OTHER, Meters, Note
+
+ASK = {"model": "mail", "messages": [{"role": "user", "content": "hello"}]}
+FROM = Origin(("one", "two"), "9" * 64, "g", "b", "8" * 64)
+
+
+@pytest.fixture
+def kept(tmp_path):
+    registry = Registry.open(tmp_path / "home", actor="maker", clock=lambda: AT)
+    for job in ("mail", "notes", "fresh"):
+        registry.add_job(job)
+    yield registry
+    registry.engine.dispose()
+
+
+@pytest.fixture
+def version(kept, tmp_path):
+    """Add a version of a job and let it answer."""
+    count = iter(range(100))
+
+    def added(job="mail", *, release=True):
+        folder = adapter_folder(tmp_path / f"adapter-{next(count)}", f"{job}{next(count)}")
+        made = kept.add_version(job, folder, FROM)
+        if release:
+            current = kept.current(job)
+            kept.promote(job, made, "better", expected=current.id if current else None)
+        return made
+
+    return added
+
+
+@pytest.fixture
+def tokens(kept):
+    return keys_of(kept)
+
+
+@pytest.fixture
+def service(kept):
+    return service_of(kept)
+
+
+def ask(service, token, body=ASK, path="/v1/chat/completions", headers=None, **options):
+    async def run():
+        async with client_of(service, token, **options) as client:
+            return await client.post(path, json=body, headers=headers)
+
+    return asyncio.run(run())
+
+
+def test_a_job_is_answered_by_its_release_and_the_answer_says_which(service, tokens, version):
+    made = version()
+    reply = ask(service, tokens["asks"])
+    assert reply.status_code == 200
+    found = reply.json()
+    assert found["choices"][0]["message"]["content"] == f"[{made.name}] hello"
+    assert found["system_fingerprint"] == reply.headers["x-prompt2lora-release"] == f"1:{made.name}"
+    assert found["usage"] == {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
+
+
+def test_a_job_whose_release_is_the_base_is_answered_by_it_and_says_so(service, tokens, version, kept):
+    version()
+    kept.rollback("mail", "worse")
+    reply = ask(service, tokens["asks"])
+    assert reply.json()["choices"][0]["message"]["content"] == "[base] hello"
+    assert reply.headers["x-prompt2lora-release"].endswith(":mail@base")
+
+
+@pytest.mark.parametrize("job", ["unknown", "fresh", "b", "", "../mail", "mail@v1-00000000"])
+def test_what_is_no_released_job_is_an_error_and_never_the_base_in_disguise(service, tokens, version, job):
+    version()
+    reply = ask(service, tokens["asks"], {**ASK, "model": job})
+    assert reply.status_code in (400, 404)
+    assert reply.json()["error"]["message"]
+    assert not service.engine.asks
+
+
+def test_the_official_client_chats_completes_streams_and_lists(service, tokens, version):
+    made = version()
+    with running(create_app(service)) as address:
+        client = openai.OpenAI(base_url=f"{address}/v1", api_key=tokens["asks"], max_retries=0)
+        whole = client.chat.completions.create(**ASK)
+        assert whole.choices[0].message.content == f"[{made.name}] hello"
+        assert whole.system_fingerprint == f"1:{made.name}"
+        pieces = list(client.chat.completions.create(**ASK, stream=True, stream_options={"include_usage": True}))
+        assert "".join(p.choices[0].delta.content for p in pieces if p.choices) == f"[{made.name}] hello"
+        assert pieces[-1].usage.total_tokens == 10
+        text = client.completions.create(model="mail", prompt="go on", stop=["x"])
+        assert text.choices[0].text == f"[{made.name}] go on"
+        streamed = client.completions.create(model="mail", prompt="go on", stream=True)
+        assert "".join(piece.choices[0].text for piece in streamed) == f"[{made.name}] go on"
+        assert [model.id for model in client.models.list()] == ["mail"]
+        assert client.models.retrieve("mail").id == "mail"
+        client.close()
+
+
+def test_the_official_client_knows_our_errors(service, tokens, version):
+    version()
+    with running(create_app(service)) as address:
+        url = f"{address}/v1"
+        client = openai.OpenAI(base_url=url, api_key=tokens["asks"], max_retries=0)
+        for kind, changes in (
+            (openai.NotFoundError, {"model": "unknown"}),
+            (openai.BadRequestError, {"n": 2}),
+            (openai.BadRequestError, {"temperature": 9}),
+        ):
+            with pytest.raises(kind):
+                client.chat.completions.create(**{**ASK, **changes})
+        for fault, kind in ((Busy("b"), openai.RateLimitError), (Unavailable("u"), openai.InternalServerError)):
+            service.engine.fault = fault
+            with pytest.raises(kind):
+                client.chat.completions.create(**ASK)
+        with pytest.raises(openai.AuthenticationError):
+            openai.OpenAI(base_url=url, api_key="wrong", max_retries=0).models.list()
+        with pytest.raises(openai.PermissionDeniedError):
+            openai.OpenAI(base_url=url, api_key=tokens["admin"], max_retries=0).models.list()
+        client.close()
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"tools": [{"type": "function"}]}, "tools"),
+        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"logprobs": True}, "logprobs"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]}, "messages"),
+        ({"messages": []}, "messages"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"nonsense": 1}, "nonsense"),
+    ],
+)
+def test_what_cannot_be_honoured_is_refused_by_name(service, tokens, version, changes, word):
+    version()
+    reply = ask(service, tokens["asks"], {**ASK, **changes})
+    assert reply.status_code == 400
+    assert word in reply.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "status"), [(Busy("b"), 429), (TooLate("t"), 504), (Unavailable("u"), 503), (ZeroDivisionError("x"), 500)]
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_fault_has_its_status_and_tells_nothing_of_the_inside(service, tokens, version, fault, status, stream):
+    version()
+    service.engine.fault = fault
+    reply = ask(service, tokens["asks"], {**ASK, "stream": stream})
+    assert reply.status_code == status
+    assert "Traceback" not in reply.text and "ZeroDivision" not in reply.text
+    assert ("retry-after" in reply.headers) == (status in (429, 503))
+
+
+def test_a_version_that_cannot_be_served_is_taken_back_and_the_next_question_is_answered(
+    service, tokens, version, kept
+):
+    first, second = version(), version()
+    service.engine.fault = Unfit("it answers as the base")
+    assert ask(service, tokens["asks"]).status_code == 503
+    service.engine.fault = None
+    assert f"[{first.name}]" in ask(service, tokens["asks"]).text
+    assert kept.history("mail")[-1].reason == "not applied"
+    assert second.name not in ask(service, tokens["asks"]).text
+
+
+def test_a_release_changed_while_many_ask_loses_no_request_and_mixes_none(service, tokens, version, kept):
+    versions = [version(release=False) for _ in range(2)]
+    kept.promote("mail", versions[0], "first", expected=None)
+    service.engine.wait = 0.005
+
+    async def run():
+        async with client_of(service, tokens["asks"]) as client:
+            asks = []
+            for number in range(30):
+                asks.append(asyncio.create_task(client.post("/v1/chat/completions", json=ASK)))
+                if number % 10 == 9:
+                    current = kept.current("mail")
+                    kept.promote("mail", versions[number // 10 % 2], "again", expected=current.id)
+                await asyncio.sleep(0.002)
+            return await asyncio.gather(*asks)
+
+    for reply in asyncio.run(run()):
+        assert reply.status_code == 200
+        name = reply.headers["x-prompt2lora-release"].split(":", 1)[1]
+        assert reply.json()["choices"][0]["message"]["content"] == f"[{name}] hello"
+
+
+def test_who_leaves_is_answered_no_more(service, tokens, version):
+    version()
+    service.engine.wait = 0.2
+    with running(create_app(service)) as address:
+        client = openai.OpenAI(base_url=f"{address}/v1", api_key=tokens["asks"], max_retries=0, timeout=0.1)
+        for stream in (False, True):
+            with pytest.raises(openai.APITimeoutError):
+                list(client.chat.completions.create(**ASK, stream=stream))
+        client.close()
+    assert service.engine.left == 2
+
+
+def test_one_job_takes_no_more_than_its_share(kept, tokens, version):
+    version()
+    version("notes")
+    service = service_of(kept, per_job=2)
+    service.engine.wait = 0.05
+
+    async def run():
+        async with client_of(service, tokens["asks"]) as client:
+            many = [client.post("/v1/chat/completions", json=ASK) for _ in range(4)]
+            other = client.post("/v1/chat/completions", json={**ASK, "model": "notes"})
+            return [reply.status_code for reply in await asyncio.gather(*many, other)]
+
+    *many, other = asyncio.run(run())
+    assert sorted(many) == [200, 200, 429, 429]
+    assert other == 200
+
+
+def test_a_key_has_so_many_requests_a_minute_and_strangers_have_too(kept, tokens, version):
+    version()
+    service = service_of(kept, per_minute=3)
+
+    async def run():
+        async with client_of(service) as client:
+            mine = [(await client.get("/v1/models", headers=bearer(tokens["asks"]))).status_code for _ in range(5)]
+            strange = [(await client.get("/v1/models", headers=bearer(f"x{n}"))).status_code for n in range(5)]
+            return mine, strange
+
+    assert asyncio.run(run()) == ([200, 200, 200, 429, 429], [401, 401, 401, 429, 429])
+
+
+def test_visitors_are_refilled_evenly_and_the_longest_unseen_is_forgotten():
+    now = [0.0]
+    visitors = Visitors(60, clock=lambda: now[0])
+    for _ in range(60):
+        visitors.take("a")
+    with pytest.raises(Refused, match="60 requests"):
+        visitors.take("a")
+    now[0] = 1.0
+    visitors.take("a")
+    for number in range(20_000):
+        visitors.take(f"v{number}")
+    assert len(visitors._left) <= 10_000
+
+
+def test_more_than_the_body_limit_is_refused_whether_announced_or_not(kept, tokens, version):
+    version()
+    service = service_of(kept, body=1000)
+
+    async def chunks():
+        for _ in range(100):
+            yield b" " * 100
+
+    async def run():
+        async with client_of(service, tokens["asks"]) as client:
+            announced = await client.post("/v1/chat/completions", content=b"x" * 1001)
+            trickled = await client.post("/v1/chat/completions", content=chunks())
+            return announced.status_code, trickled.status_code
+
+    assert asyncio.run(run()) == (413, 413)
+
+
+def test_the_deadline_is_what_the_client_says_within_what_the_service_allows(kept, tokens, version):
+    version()
+    service = service_of(kept, seconds=10)
+    for given, seconds in (("2.5", 2.5), ("99", 10.0), (None, 10.0)):
+        headers = {"x-prompt2lora-timeout": given} if given else {}
+        assert ask(service, tokens["asks"], headers=headers).status_code == 200
+        assert service.engine.asks[-1].seconds == seconds
+    for wrong in ("nan", "-1", "soon", "inf"):
+        assert ask(service, tokens["asks"], headers={"x-prompt2lora-timeout": wrong}).status_code == 400
+
+
+def test_every_answer_has_the_headers_that_keep_a_browser_safe(service, tokens):
+    async def run():
+        async with client_of(service) as client:
+            return [await client.get(path) for path in ("/healthz", "/v1/models", "/nothing", "/openapi.json")]
+
+    for reply in asyncio.run(run()):
+        assert reply.headers["x-content-type-options"] == "nosniff"
+        assert "default-src 'self'" in reply.headers["content-security-policy"]
+        assert reply.headers["x-request-id"]
+        assert "access-control-allow-origin" not in reply.headers
+
+
+def test_another_host_is_refused_until_it_is_allowed(service, tokens):
+    async def status(host, **options):
+        async with client_of(service, **options) as client:
+            return (await client.get("/healthz", headers={"host": host})).status_code
+
+    assert asyncio.run(status("evil.example")) == 421
+    assert asyncio.run(status("plant.example:8000", hosts=["plant.example"])) == 200
+    assert asyncio.run(status("[::1]:8000")) == 200
+
+
+def test_the_log_tells_every_request_without_texts_or_keys(service, tokens, version, caplog):
+    made = version()
+    with caplog.at_level(logging.INFO, "prompt2lora.access"):
+        ask(service, tokens["asks"], headers={"x-request-id": "line-3.17"})
+        ask(service, "p2l_" + "0" * 16 + "_" + "A" * 43)
+    lines = [json.loads(record.getMessage()) for record in caplog.records if record.name == "prompt2lora.access"]
+    assert [line["status"] for line in lines] == [200, 401]
+    assert lines[0]["key"] == "line 3" and lines[0]["release"] == f"1:{made.name}"
+    assert lines[0]["request"] == "line-3.17"
+    assert "hello" not in caplog.text and "p2l_" not in caplog.text
+
+
+def test_metrics_are_for_those_who_may_look_and_count_by_job_and_version(service, tokens, version):
+    made = version()
+    app_options = {}
+
+    async def run():
+        async with client_of(service, **app_options) as client:
+            await client.post("/v1/chat/completions", json=ASK, headers=bearer(tokens["asks"]))
+            refused = await client.get("/metrics", headers=bearer(tokens["asks"]))
+            return refused.status_code, (await client.get("/metrics", headers=bearer(tokens["viewer"]))).text
+
+    refused, text = asyncio.run(run())
+    assert refused == 403
+    assert f'prompt2lora_requests_total{{job="mail",status="200",version="{made.name}"}} 1.0' in text
+    assert 'prompt2lora_tokens_total{job="mail",kind="answer"} 3.0' in text
+    assert "prompt2lora_engine_running 0.0" in text
+
+
+def test_labels_do_not_grow_without_bound():
+    meters = Meters(dict)
+    for number in range(3 * MOST_LABELS):
+        meters.count(Note("r", job=f"job{number}"), 200, 0.1)
+    text = meters.text().decode()
+    assert text.count("prompt2lora_requests_total{") <= MOST_LABELS + 1
+    assert f'job="{OTHER}"' in text
+
+
+def test_readiness_tells_of_a_dead_engine_and_health_of_a_living_process(service, tokens):
+    async def run():
+        async with client_of(service) as client:
+            before = await client.get("/readyz")
+            service.engine.fault = Unavailable("dead")
+            return before, await client.get("/readyz"), await client.get("/healthz")
+
+    before, after, health = asyncio.run(run())
+    assert (before.status_code, after.status_code, health.status_code) == (200, 503, 200)
+    assert after.json() == {"ready": False, "engine": False, "registry": True}
+
+
+def test_the_end_of_the_service_finishes_what_runs(service, tokens, version):
+    made = version()
+    service.engine.wait = 0.1
+    app = create_app(service)
+    with running(app) as address:
+        client = openai.OpenAI(base_url=f"{address}/v1", api_key=tokens["asks"], max_retries=0)
+        stream = client.chat.completions.create(**ASK, stream=True)
+        first = next(iter(stream))
+    assert first.choices[0].delta.content == f"[{made.name}]"
+    assert "".join(piece.choices[0].delta.content for piece in stream) == " hello"
+    client.close()
+    assert service.engine.closed > 0
+
+
+def test_every_round_takes_altered_files_back(service, tokens, version, kept):
+    made = version()
+    file = kept.store.path(made.adapter) / "adapter_model.safetensors"
+    file.chmod(0o644)
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+
+    async def run():
+        app = create_app(service, round_seconds=0.01)
+        async with app.router.lifespan_context(app):
+            for _ in range(200):
+                await asyncio.sleep(0.01)
+                if kept.current("mail").version is None:
+                    return True
+        return False
+
+    assert asyncio.run(run())
+    assert kept.history("mail")[-1].reason == "altered files"
+
+
+def test_the_approver_is_not_the_maker(service, tokens, kept, tmp_path):
+    access = service.access
+    maker = access.find(tokens["admin"]).name
+    own = service.plant.as_actor(maker).registry
+    made = own.add_version("mail", adapter_folder(tmp_path / "a", "a"), FROM)
+    passes(own, made, GOOD)
+    body = {"version": made.name, "reason": "good"}
+    mine = ask(service, tokens["admin"], body, "/admin/jobs/mail/promote")
+    assert mine.status_code == 400 and "second person" in mine.text
+    other = ask(service, tokens["approver"], body, "/admin/jobs/mail/promote")
+    assert other.status_code == 200 and other.json()["actor"] == "the approver"
+    assert kept.audit_lines()[-1].actor == "the approver"

@@ -1,0 +1,203 @@
+"""Management over HTTP: every role does what it may, in its own name; long work is asked for by its id."""
+
+import asyncio
+import time
+
+import pytest
+from conftest import GOOD, adapter_folder
+from serving import bearer, client_of, keys_of, passes, service_of
+from test_gateway import FROM, kept  # noqa: F401
+
+from prompt2lora.custody.access import GOVERN, LOOK, MAKE, RELEASE, RETURN, ROLES
+from prompt2lora.plant import Plant
+from prompt2lora.serving.app import create_app
+from prompt2lora.serving.works import DONE, FAILED, Works
+
+ROUTES = {
+    ("GET", "/admin/jobs"): LOOK,
+    ("POST", "/admin/jobs"): MAKE,
+    ("GET", "/admin/jobs/mail"): LOOK,
+    ("GET", "/admin/jobs/mail/history"): LOOK,
+    ("POST", "/admin/jobs/mail/promote"): RELEASE,
+    ("POST", "/admin/jobs/mail/rollback"): RETURN,
+    ("POST", "/admin/jobs/mail/generate"): MAKE,
+    ("POST", "/admin/jobs/mail/versions/v/evaluate"): MAKE,
+    ("POST", "/admin/jobs/mail/versions/v/refine"): MAKE,
+    ("POST", "/admin/jobs/mail/versions/v/explain"): MAKE,
+    ("GET", "/admin/jobs/mail/versions/v/report"): LOOK,
+    ("POST", "/admin/jobs/mail/replay"): MAKE,
+    ("GET", "/admin/works"): LOOK,
+    ("GET", "/admin/works/1"): LOOK,
+    ("POST", "/admin/prompts/check"): LOOK,
+    ("POST", "/admin/jobs/mail/watch"): MAKE,
+    ("GET", "/admin/jobs/mail/watch"): LOOK,
+    ("POST", "/admin/jobs/mail/outcomes"): MAKE,
+    ("GET", "/admin/audit"): LOOK,
+    ("POST", "/admin/audit/verify"): LOOK,
+    ("POST", "/admin/verify"): LOOK,
+    ("GET", "/admin/figures"): LOOK,
+    ("GET", "/admin/keys"): GOVERN,
+    ("POST", "/admin/keys"): GOVERN,
+    ("DELETE", "/admin/keys/x y"): GOVERN,
+    ("GET", "/metrics"): LOOK,
+}
+
+
+@pytest.fixture
+def tokens(kept):  # noqa: F811
+    return keys_of(kept)
+
+
+def calls(service, *asked):
+    """(method, path, token, body) one after the other."""
+
+    async def run():
+        async with client_of(service) as client:
+            found = []
+            for method, path, token, body in asked:
+                headers = bearer(token) if token else {}
+                found.append(await client.request(method, path, headers=headers, json=body))
+            return found
+
+    return asyncio.run(run())
+
+
+def call(service, *asked):
+    return calls(service, asked)[0]
+
+
+def test_the_table_of_routes_is_whole(kept):  # noqa: F811
+    paths = create_app(service_of(kept)).openapi()["paths"]
+    known = {(method.upper(), path) for path, one in paths.items() for method in one if "/admin" in path}
+    filled = {(m, p.replace("{job}", "mail").replace("{version}", "v").replace("{number}", "1")) for m, p in known}
+    assert {(m, p.replace("{name}", "x y")) for m, p in filled} | {("GET", "/metrics")} == set(ROUTES)
+
+
+def test_every_role_reaches_what_it_may_and_nothing_else(kept, tokens):  # noqa: F811
+    service = service_of(kept)
+    for (method, path), verb in ROUTES.items():
+        for who, token in {**tokens, "nobody": "", "wrong": "p2l_x"}.items():
+            status = call(service, method, path, token, None if method == "GET" else {"nonsense": 1}).status_code
+            if who in ("nobody", "wrong", "revoked"):
+                assert status == 401, (method, path, who)
+            elif who == "asks" or verb not in ROLES[who]:
+                assert status == 403, (method, path, who)
+            else:
+                assert status not in (401, 403, 500), (method, path, who)
+
+
+def test_keys_are_made_told_once_and_revoked(kept, tokens):  # noqa: F811
+    service, admin = service_of(kept), tokens["admin"]
+    made = call(service, "POST", "/admin/keys", admin, {"name": "line 4", "inference": True})
+    assert made.status_code == 201
+    token = made.json()["token"]
+    listed, models, again, revoked, after = calls(
+        service,
+        ("GET", "/admin/keys", admin, None),
+        ("GET", "/v1/models", token, None),
+        ("POST", "/admin/keys", admin, {"name": "line 4", "inference": True}),
+        ("DELETE", "/admin/keys/line 4", admin, None),
+        ("GET", "/v1/models", token, None),
+    )
+    assert token not in listed.text and "hash" not in listed.text
+    assert [models.status_code, again.status_code, revoked.status_code, after.status_code] == [200, 409, 200, 401]
+    assert [line.actor for line in kept.audit_lines()[-2:]] == ["the admin", "the admin"]
+
+
+def test_a_version_is_promoted_rolled_back_and_its_history_told(kept, tokens, tmp_path):  # noqa: F811
+    service = service_of(kept)
+    made = kept.add_version("mail", adapter_folder(tmp_path / "a", "a"), FROM)
+    early = call(service, "POST", "/admin/jobs/mail/promote", tokens["approver"], {"version": made.name, "reason": "r"})
+    assert early.status_code == 400 and "did not pass" in early.text
+    passes(kept, made, GOOD)
+    promoted, job, history, back, again = calls(
+        service,
+        ("POST", "/admin/jobs/mail/promote", tokens["approver"], {"version": made.name, "reason": "good"}),
+        ("GET", "/admin/jobs/mail", tokens["viewer"], None),
+        ("GET", "/admin/jobs/mail/history", tokens["viewer"], None),
+        ("POST", "/admin/jobs/mail/rollback", tokens["operator"], {"reason": "worse"}),
+        ("POST", "/admin/jobs/mail/rollback", tokens["operator"], {"reason": "worse"}),
+    )
+    assert promoted.json()["version"] == made.name
+    assert job.json()["all"][0]["verdict"] == "pass"
+    assert history.json()["releases"][0]["actor"] == "the approver"
+    assert back.json()["version"] is None and again.status_code == 400
+
+
+def test_a_release_is_watched_and_taken_back_by_bad_outcomes(kept, tokens, tmp_path):  # noqa: F811
+    service, operator = service_of(kept), tokens["operator"]
+    made = kept.add_version("mail", adapter_folder(tmp_path / "a", "a"), FROM)
+    release = kept.promote("mail", made, "r", expected=None).id
+    outcome = {"release": release, "source": "correction", "bad": 1}
+    none, began, state, *outcomes = calls(
+        service,
+        ("GET", "/admin/jobs/mail/watch", operator, None),
+        ("POST", "/admin/jobs/mail/watch", operator, {"promised": {"correction": 0.1}}),
+        ("GET", "/admin/jobs/mail/watch", operator, None),
+        *[("POST", "/admin/jobs/mail/outcomes", operator, outcome)] * 10,
+    )
+    assert none.status_code == 404 and began.status_code == 201
+    assert state.json()["sources"]["correction"]["outcomes"] == 0
+    alarms = [one.json()["alarm"] for one in outcomes]
+    assert alarms[0] is None and any(alarms)
+    assert kept.current("mail").version is None
+
+
+def test_the_record_is_paged_and_verified(kept, tokens):  # noqa: F811
+    first, rest, sound = calls(
+        service_of(kept),
+        ("GET", "/admin/audit?most=2", tokens["viewer"], None),
+        ("GET", "/admin/audit?after=2", tokens["viewer"], None),
+        ("POST", "/admin/audit/verify", tokens["viewer"], None),
+    )
+    assert [line["number"] for line in first.json()["lines"]] == [1, 2]
+    assert rest.json()["lines"][0]["number"] == 3
+    assert sound.json()["sound"] is True
+
+
+def test_a_pilot_over_http_ends_in_a_version_and_its_report(kept, tokens, plant_generator):  # noqa: F811
+    service = service_of(kept)
+    service.plant = Plant(kept, plant_generator)
+    rows = [{"input": f"word {n}", "output": "x"} for n in range(4)]
+    body = {"prompts": [f"Do it.\n\nword {n}" for n in range(6)], "rows": rows}
+
+    async def run():
+        async with client_of(service, tokens["operator"]) as client:
+            begun = await client.post("/admin/jobs/notes/generate", json=body)
+            again = await client.post("/admin/jobs/notes/generate", json=body)
+            assert begun.status_code == 202 and again.json()["id"] == begun.json()["id"]
+            ends = time.monotonic() + 60
+            while True:
+                work = (await client.get(f"/admin/works/{begun.json()['id']}")).json()
+                if work["state"] in (DONE, FAILED) or time.monotonic() > ends:
+                    break
+                await asyncio.sleep(0.1)
+            assert work["state"] == DONE, work
+            name = work["result"]["version"]
+            pages = [
+                await client.get(f"/admin/jobs/notes/versions/{name}/report?language={language}")
+                for language in ("en", "ja")
+            ]
+            found = await client.get("/admin/jobs/notes")
+            other = await client.get(f"/admin/jobs/mail/versions/{name}/report")
+            return name, pages, found.json(), other.status_code
+
+    name, pages, found, other = asyncio.run(run())
+    service.works.close()
+    assert found["all"][0]["name"] == name and found["all"][0]["actor"] == "the operator"
+    assert found["all"][0]["verdict"] in ("fail", "not enough evidence", "pass")
+    assert [page.status_code for page in pages] == [200, 200]
+    assert 'lang="ja"' in pages[1].text
+    assert other == 404
+
+
+def test_a_work_that_fails_says_so_and_the_others_go_on(kept):  # noqa: F811
+    works = Works(kept.clock)
+    broken = works.start("a", "job", "me", lambda report: 1 / 0)
+    done = [works.start("b", f"job{number}", "me", lambda report: {}) for number in range(10)]
+    ends = time.monotonic() + 10
+    while not done[-1].over and time.monotonic() < ends:
+        time.sleep(0.01)
+    works.close()
+    assert broken.state == FAILED and "log" in broken.error
+    assert all(work.state == DONE for work in done)
