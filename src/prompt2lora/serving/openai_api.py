@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Request
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import ClientDisconnect
 
 from prompt2lora.custody.registry import Release
@@ -76,7 +76,7 @@ class Asked(BaseModel):
         | Annotated[list[Annotated[str, Field(min_length=1, max_length=200)]], Field(max_length=4)]
         | None
     ) = None
-    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    seed: Annotated[int, Field(ge=-(2**53), le=2**53)] | None = None
     n: Literal[1] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -127,12 +127,6 @@ class TextRequest(Asked):
             seconds=seconds,
             stream=bool(self.stream),
         )
-
-    @model_validator(mode="after")
-    def _says_something(self) -> TextRequest:
-        if not self.prompt.strip():
-            raise ValueError("the prompt must say something")
-        return self
 
 
 class Quota:
