@@ -99,6 +99,20 @@ def test_mixed_jobs_in_one_batch_answer_as_each_does_alone(engine, frozen, adapt
     assert len(set(given)) > len(asks) // 2  # they do differ
 
 
+def test_memory_that_nobody_has_written_yet_changes_no_answer(engine, frozen, adapters, layout, monkeypatch):
+    """What lies in new memory is anything; here it is what does most harm."""
+    empty = torch.Tensor.new_empty
+    monkeypatch.setattr(torch.Tensor, "new_empty", lambda *args, **keys: empty(*args, **keys).fill_(float("nan")))
+    serving = engine(rows=4)
+
+    async def crowd():
+        return await asyncio.gather(*(said(serving, version(layout, 0), asked(text)) for text in TEXTS))
+
+    given = [text.strip() for text in asyncio.run(crowd())]
+    assert given == [expected(frozen, adapters, 0, text) for text in TEXTS]
+    assert all(held.isfinite().all() for held in serving._slots.values.values())
+
+
 def test_an_answer_is_that_of_peft(engine, frozen, adapters, layout):
     serving = engine()
     for number in range(COUNT):

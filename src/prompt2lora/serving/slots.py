@@ -117,8 +117,8 @@ class Slots:
         longest = int(self._longest)
         if layer not in self.keys:
             shape = (self.capacity, keys.shape[1], self.length)
-            self.keys[layer] = keys.new_empty(*shape, keys.shape[3])
-            self.values[layer] = values.new_empty(*shape, values.shape[3])
+            self.keys[layer] = keys.new_zeros(*shape, keys.shape[3])
+            self.values[layer] = values.new_zeros(*shape, values.shape[3])
         for held, new in ((self.keys[layer], keys), (self.values[layer], values)):
             if new.shape[2] == 1:
                 held[self._rows, :, self._last] = new[:, :, 0]
@@ -137,6 +137,7 @@ class Slots:
         self._rows, self._last = torch.arange(start, stop, device=self.device), self._positions[:, -1]
         if longest <= self.length:
             return
+        # What nobody sees is weighed with 0, and 0 times what new memory may hold is not always 0: it must be finite.
         grown = self.length or _FIRST_LENGTH
         while grown < longest:
             grown *= 2
@@ -144,7 +145,7 @@ class Slots:
         for held in (self.keys, self.values):
             for layer, old in held.items():
                 shape = (*old.shape[:2], self.length, old.shape[3])
-                held[layer] = old.new_empty(shape)
+                held[layer] = old.new_zeros(shape)
                 held[layer][:, :, : old.shape[2]] = old
 
     def _masks(self, positions: Tensor, longest: int) -> Any:
