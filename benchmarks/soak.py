@@ -3,10 +3,11 @@
     python benchmarks/soak.py --out benchmarks/results/soak.json
 
 The real service (`prompt2lora serve` in a process of its own) on a tiny base: everything but the model's size is as in
-a plant. Every version gives itself away: what it answers to each of a few questions was worked out beforehand
-by the engine alone (bfloat16 rounds another way in a crowd now and then; that is counted by itself). Beside the questions: promotions and rollbacks every few seconds, clients that leave in the middle
-of an answer, malformed bodies, and one SIGKILL with a restart. Counted: answers of another version than the one they
-name, versions named that were not released then, questions lost or answered twice, and memory.
+a plant. Every version gives itself away: what it answers to each of a few questions was worked out beforehand by the
+engine alone. (In a crowd bfloat16 rounds another way now and then; that is counted by itself.) Beside the questions:
+promotions and rollbacks, clients that leave in the middle of an answer, malformed bodies, and one SIGKILL with a
+restart. Counted: answers of another version than the one they name, versions named that were never released,
+questions lost or answered twice, and memory.
 """
 
 from __future__ import annotations
