@@ -42,10 +42,14 @@ class Limits:
 
 @dataclass
 class Service:
+    """`first_code` opens the first key's page while there is none; `policy` (default: `Policy()`) is what judges here."""
+
     plant: Plant
     engine: Engine
     works: Works
     limits: Limits = field(default_factory=Limits)
+    first_code: str | None = None
+    policy: Path | None = None
 
     @property
     def access(self) -> Access:
@@ -75,7 +79,10 @@ class Service:
         plant = self.plant.as_actor(actor)
         plant.registry.add_job(job)
         return self.works.start(
-            "generate", job, actor, lambda report: plant.pilot(job, given, labelled=labelled, report=report)
+            "generate",
+            job,
+            actor,
+            lambda report: plant.pilot(job, given, labelled=labelled, policy=self.policy, report=report),
         )
 
     def inspect(self, actor: str, job: str, version: str, labelled: Sequence[tuple[str, str]]) -> Work:
@@ -83,7 +90,9 @@ class Service:
         _at_most(labelled, MOST_ROWS, "rows")
         plant = self.plant.as_actor(actor)
         plant.registry.version(job, version)
-        return self.works.start("inspect", job, actor, lambda report: plant.gate(job, version, labelled=labelled))
+        return self.works.start(
+            "inspect", job, actor, lambda report: plant.gate(job, version, self.policy, labelled=labelled)
+        )
 
     def refine(self, actor: str, job: str, version: str, labelled: Sequence[tuple[str, str]], steps: int = 48) -> Work:
         """The second stage; the new version (if there is one) is judged on the rows that it did not learn from."""
@@ -94,7 +103,7 @@ class Service:
         def run(report: Report) -> dict[str, Any]:
             found = plant.refine(job, labelled, version=version, steps=steps)
             if found["improved"]:
-                found["verdict"] = plant.gate(job, found["version"])["verdict"]
+                found["verdict"] = plant.gate(job, found["version"], self.policy)["verdict"]
             return found
 
         return self.works.start("refine", job, actor, run)
