@@ -265,7 +265,7 @@ def status_of(error: Prompt2LoraError) -> int:
 
 
 def _same_origin(request: Request) -> None:
-    """Raises Forbidden for a form that another site's page sent: its cookie is SameSite, and this is the second lock."""
+    """Raises Forbidden for a form that another site's page sent: the second lock after the cookie's SameSite."""
     said = request.headers.get("origin") or request.headers.get("referer")
     if said is not None and urlsplit(said).netloc != request.headers.get("host", ""):
         raise Forbidden("origin")

@@ -40,7 +40,7 @@ def opened(visit: Visit) -> tuple[Standing, Version]:
     return found, visit.service.plant.registry.version(visit.job, name) if name else found.versions[-1]
 
 
-def job_page(visit: Visit, tab: str, found: Standing, version: Version, **values: Any) -> HTMLResponse:
+def job_page(visit: Visit, tab: str, found: Standing, version: Version, /, **values: Any) -> HTMLResponse:
     """A page of a job, under its heading, light, next step and tabs."""
     return visit.page(f"{tab}.html", tab=tab, standing=found, version=version, **values)
 

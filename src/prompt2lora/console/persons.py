@@ -123,7 +123,8 @@ def add_key(visit: Visit) -> Response:
     if visit.typed("how") == "link":
         if role is None:
             raise Told("invite_role")
-        if any(key.name == name for key in visit.service.access.keys()):
+        known = visit.service.access.keys()
+        if any(key.name == name for key in known):
             raise Conflict(f"there is or was a key named {name!r}; choose another name")
         code = visit.desk.invite(Invitation(name, role, infer, visit.name, visit.desk.until(_DAYS)))
         base = str(visit.request.base_url).rstrip("/")

@@ -44,7 +44,7 @@ def known() -> dict[str, re.Pattern[str]]:
 class Told(UsageError):
     """A refusal that the catalogues know by name, with its values."""
 
-    def __init__(self, name: str, **values: Any) -> None:
+    def __init__(self, name: str, /, **values: Any) -> None:
         self.name, self.values = name, values
         super().__init__(texts("en")[f"error.{name}"].format(**values))
 

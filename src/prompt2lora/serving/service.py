@@ -42,7 +42,7 @@ class Limits:
 
 @dataclass
 class Service:
-    """`first_code` opens the first key's page while there is none; `policy` (default: `Policy()`) is what judges here."""
+    """`first_code` opens the page of the first key; `policy` (a file; default: `Policy()`) is what judges here."""
 
     plant: Plant
     engine: Engine
