@@ -97,7 +97,9 @@ async def try_out(visit: Visit) -> Response:
     if isinstance(given[0], Prompt2LoraError) and isinstance(given[1], Prompt2LoraError):
         raise given[0]
     answers = [
-        {"text": "", "error": visit.words.told(one)} if isinstance(one, Prompt2LoraError) else {"text": one}
+        {"text": "", "error": visit.words.told(one)}
+        if isinstance(one, Prompt2LoraError)
+        else {"text": one, "error": None}
         for one in given
     ]
     return job_page(visit, "try", found, version, example=text, opening=opening, answers=answers)
