@@ -1,4 +1,4 @@
-"""The console without a browser: every page, every role, every refusal, on a real registry and an engine of a few lines."""
+"""The console without a browser: every page, every role, every refusal, a real registry, an engine of a few lines."""
 
 from __future__ import annotations
 
@@ -239,7 +239,7 @@ def test_the_light_tells_a_jobs_whole_way(visit, service, job):
     assert light() == "new"
     release = approve(service, job)
     assert light() == "watch", "nobody watches it"
-    service.plant.monitor().watch("parts", {"correction": 0.05})
+    service.plant.monitor().watch("parts", {"correction": 0.3})
     assert light() == "good"
     seen = []
     while light() != "back":
@@ -367,7 +367,8 @@ def test_an_invitation_makes_one_person_once(visit, service):
     assert "p2l_" in guest.post("/console/invitation", data={"code": code}).text
     assert guest.get("/console").status_code == 200
     assert visit().post("/console/invitation", data={"code": code}).status_code == 404
-    assert {key.name: (key.role, key.actor) for key in service.access.keys()}["Baba"] == ("approver", "Aoki")
+    keys = service.access.keys()
+    assert {key.name: (key.role, key.actor) for key in keys}["Baba"] == ("approver", "Aoki")
 
 
 def test_an_invitation_ends_with_the_key_that_gave_it(visit, service):
