@@ -289,7 +289,7 @@ async def _read(request: Request, most: int) -> Form:
     try:
         read = await Request(request.scope, receive).form(max_files=2, max_fields=50, max_part_size=most)
     except HTTPException as error:
-        raise Told("form") from error
+        raise Told("huge", most=most // 2**20 or 1) if error.status_code == 413 else Told("form") from error
     form = Form()
     for name, value in read.multi_items():
         if isinstance(value, UploadFile):

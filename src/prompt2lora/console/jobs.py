@@ -26,7 +26,11 @@ from prompt2lora.serving.asks import Ask, Message
 from prompt2lora.serving.works import DONE
 
 _LONGEST_TRY = 4000
-_PAPER = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox allow-same-origin"}
+_PAPER = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'; "
+    "sandbox allow-same-origin allow-modals",
+    "X-Frame-Options": "SAMEORIGIN",  # the report page shows it in a frame
+}
 
 
 def opened(visit: Visit) -> tuple[Standing, Version]:

@@ -105,7 +105,7 @@ def accept(visit: Visit) -> Response:
 def _invitation(visit: Visit) -> Invitation:
     """Raises Gone for one that was used, is too old, or whose giver may not invite any more."""
     found = visit.desk.invitations.get(visit.typed("code"))
-    keys = visit.service.access.keys() if found else []
+    keys = visit.service.access.all() if found else []
     holds = any(found and key.name == found.by and key.may(GOVERN) and not key.revoked for key in keys)
     if found is None or not holds or found.until < visit.desk.until(0):
         raise Gone("invitation")
@@ -113,7 +113,7 @@ def _invitation(visit: Visit) -> Invitation:
 
 
 def show_keys(visit: Visit, link: str = "", invited: str = "") -> Response:
-    keys = sorted(visit.service.access.keys(), key=lambda key: (key.revoked is not None, key.at))
+    keys = sorted(visit.service.access.all(), key=lambda key: (key.revoked is not None, key.at))
     return visit.page("keys.html", keys=keys, roles=list(ROLES), link=link, invited=invited, days=_DAYS)
 
 
@@ -123,8 +123,7 @@ def add_key(visit: Visit) -> Response:
     if visit.typed("how") == "link":
         if role is None:
             raise Told("invite_role")
-        known = visit.service.access.keys()
-        if any(key.name == name for key in known):
+        if any(key.name == name for key in visit.service.access.all()):
             raise Conflict(f"there is or was a key named {name!r}; choose another name")
         code = visit.desk.invite(Invitation(name, role, infer, visit.name, visit.desk.until(_DAYS)))
         base = str(visit.request.base_url).rstrip("/")

@@ -85,7 +85,7 @@ class Access:
         right = hmac.compare_digest(row.hash if row else "0" * 64, _hash(token))
         return _key(row) if row and right and row.revoked is None else None
 
-    def keys(self) -> list[Key]:
+    def all(self) -> list[Key]:
         with self.registry.reading() as connection:
             return [
                 _key(row) for row in connection.execute(select(schema.access_keys).order_by(schema.access_keys.c.at))
@@ -105,7 +105,7 @@ class Access:
             self.registry.tell(connection, "revoke key", name, {"key": row.id})
 
     def has_admin(self) -> bool:
-        return any(key.role == "admin" and key.revoked is None for key in self.keys())
+        return any(key.role == "admin" and key.revoked is None for key in self.all())
 
 
 def _hash(token: str) -> str:
