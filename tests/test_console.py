@@ -585,7 +585,7 @@ def test_the_sample_is_filled_in_and_large_enough_to_pass(visit):
     from prompt2lora.console.making import sample
 
     rows = uploads.pasted_labelled(sample()["rows"])
-    assert len(uploads.pasted_prompts(sample()["prompts"])) == 12
+    assert len(uploads.pasted_prompts(sample()["prompts"])) == 16
     assert len(rows) == 48 == len({right for _, right in rows})
     assert all(right in text for text, right in rows)
     assert not {text for text, _ in rows} & set(uploads.pasted_prompts(sample()["prompts"]))
@@ -627,7 +627,7 @@ def test_advice_never_makes_one_wait():
 
     adviser = Adviser(look)
     first = adviser.advise(["one", "one"], 0.01)
-    assert first.more and [finding["kind"] for finding in first.findings] == ["few", "duplicate"]
+    assert first.more and [finding["kind"] for finding in first.findings] == ["fewer", "duplicate"]
     adviser.advise(["typing"], 0.01)
     adviser.advise(["typing on"], 0.01)
     release.set()

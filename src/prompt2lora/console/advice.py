@@ -55,7 +55,8 @@ class Adviser:
         wait_for([looked], patience)
         if not looked.done() or looked.cancelled():
             return Advice(cheap, True)
-        deep = [finding for finding in looked.result() if finding["kind"] not in {one["kind"] for one in cheap}]
+        said = {*(one["kind"] for one in cheap), *(["few"] if len(prompts) < FEWEST else [])}
+        deep = [finding for finding in looked.result() if finding["kind"] not in said]
         return Advice(cheap + deep, False)
 
     def _quietly(self, prompts: Sequence[str]) -> list[dict[str, Any]]:
@@ -74,7 +75,7 @@ def at_once(prompts: Sequence[str]) -> list[dict[str, Any]]:
     endless = [i for i, prompt in enumerate(prompts) if len(prompt) > LONGEST]
     found = [("endless", endless)] if endless else []
     if len(prompts) < FEWEST:
-        found.append(("few", []))
+        found.append(("fewer", []))
     if len(prompts) > 256:
         found.append(("many", []))
     if twice:

@@ -17,7 +17,7 @@ from fastapi.responses import HTMLResponse, Response
 from starlette.concurrency import run_in_threadpool
 
 from prompt2lora.console.desk import Gone, Page, Visit, remember
-from prompt2lora.console.seeing import Standing, heat, standing
+from prompt2lora.console.seeing import Standing, attention, heat, standing
 from prompt2lora.console.words import Told
 from prompt2lora.custody.registry import Version
 from prompt2lora.errors import Prompt2LoraError, TooLate, Unavailable
@@ -52,7 +52,7 @@ def job_page(visit: Visit, tab: str, found: Standing, version: Version, /, **val
 def overview(visit: Visit) -> Response:
     service = visit.service
     busy = {work.job: work for work in service.works.recent() if not work.over}
-    found = [standing(service, job) for job in service.plant.registry.jobs()]
+    found = sorted((standing(service, job) for job in service.plant.registry.jobs()), key=attention)
     return visit.page("overview.html", jobs=found, busy=busy)
 
 
@@ -123,7 +123,15 @@ def show_why(visit: Visit) -> Response:
     prompts = list(visit.service.plant.registry.origin(version).prompts)
     squares = heat(result) if result else None
     return job_page(
-        visit, "why", found, version, work=works[0] if works else None, found=result, heat=squares, prompts=prompts
+        visit,
+        "why",
+        found,
+        version,
+        work=works[0] if works else None,
+        found=result,
+        heat=squares,
+        prompts=prompts,
+        opening=_instruction(prompts),
     )
 
 

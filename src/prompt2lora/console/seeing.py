@@ -11,6 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from sqlalchemy import select
+
+from prompt2lora.custody import schema
 from prompt2lora.custody.access import MAKE, RELEASE
 from prompt2lora.custody.gate import FAIL, PASS, UNKNOWN
 from prompt2lora.custody.registry import Registry, Release, Version
@@ -120,6 +123,11 @@ def standing(service: Service, job: str) -> Standing:
     )
 
 
+def attention(one: Standing) -> tuple[int, str]:
+    """By what the jobs of the overview are sorted: what needs a look comes first."""
+    return (WATCH, BACK, NEW, GOOD).index(one.light.kind), one.job
+
+
 def nearness(source: Mapping[str, Any]) -> float:
     """Evidence as a share of the way to its limit, in orders of magnitude."""
     return min(1.0, max(0.0, math.log(max(source["evidence"], 1.0)) / math.log(source["limit"])))
@@ -127,8 +135,10 @@ def nearness(source: Mapping[str, Any]) -> float:
 
 def refusal(registry: Registry, version: Version) -> Any:
     """The line of the record by which a person refused a version; None if nobody did."""
-    lines = [line for line in registry.audit_lines() if (line.action, line.subject) == ("refuse", version.name)]
-    return lines[-1] if lines else None
+    table = schema.audit
+    found = select(table).where(table.c.action == "refuse", table.c.subject == version.name)
+    with registry.reading() as connection:
+        return connection.execute(found.order_by(table.c.number.desc()).limit(1)).first()
 
 
 def refuse(registry: Registry, version: Version, reason: str) -> None:
