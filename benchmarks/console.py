@@ -7,6 +7,7 @@ a browser: first start, the sample job, a second person's decision, the watch.
 """
 
 import argparse
+import io
 import os
 import re
 import socket
@@ -18,6 +19,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from prompt2lora.files import write_json
 
@@ -65,7 +68,7 @@ def tour(browser: Any, link: str, pictures: Path | None) -> dict[str, float]:
         return context.new_page()
 
     def shoot(page: Any, name: str, ready: Callable[[Any], None] = lambda page: None) -> None:
-        """A picture of the page in every language, and of the languages' first in the dark."""
+        """A picture of the page in every language, in few colours, so that it stays small."""
         if pictures is None:
             return
         pictures.mkdir(parents=True, exist_ok=True)
@@ -73,7 +76,8 @@ def tour(browser: Any, link: str, pictures: Path | None) -> dict[str, float]:
         for language in reversed(LANGUAGES):
             page.goto(f"{address}{'&' if '?' in address else '?'}lang={language}", wait_until="networkidle")
             ready(page)
-            page.screenshot(path=pictures / f"{name}-{language}.png", full_page=True)
+            picture = Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB")
+            picture.quantize(96).save(pictures / f"{name}-{language}.png", optimize=True)
 
     def asked(page: Any) -> None:
         page.click("form[data-swap=answers] button")
@@ -134,6 +138,15 @@ def tour(browser: Any, link: str, pictures: Path | None) -> dict[str, float]:
     second.click("main form button")
     second.goto(f"{root}/jobs/sample/decision")
     shoot(second, "decide")
+    if not second.locator("button[value=approve]").count():  # it did not pass: what the page proposes is done
+        admin.goto(f"{root}/jobs/sample/refine")
+        began = time.perf_counter()
+        admin.click("main form:has(#rows) button")
+        admin.wait_for_url("**/refine?**")
+        seconds["click to the second stage, learned and inspected"] = time.perf_counter() - began
+        shoot(admin, "refined")
+        second.goto(f"{root}/jobs/sample/decision")
+        shoot(second, "decide-refined")
     if second.locator("button[value=approve]").count():
         second.fill("#reason", "Two weeks of notes were checked by hand.")
         second.click("button[value=approve]")

@@ -589,6 +589,9 @@ def test_the_sample_is_filled_in_and_large_enough_to_pass(visit):
     assert len(rows) == 48 == len({right for _, right in rows})
     assert all(right in text for text, right in rows)
     assert not {text for text, _ in rows} & set(uploads.pasted_prompts(sample()["prompts"]))
+    learned = uploads.pasted_labelled(sample()["learn"])
+    assert len(learned) == 32 and all(right in text for text, right in learned)
+    assert not set(learned) & set(rows), "it is never inspected on what it learned"
 
 
 def test_a_report_is_found_by_the_registrys_name_alone(visit, service, job, tmp_path):

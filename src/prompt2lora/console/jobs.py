@@ -19,7 +19,7 @@ from starlette.concurrency import run_in_threadpool
 from prompt2lora.console.desk import Gone, Page, Visit, remember
 from prompt2lora.console.seeing import Standing, attention, heat, standing
 from prompt2lora.console.words import Told
-from prompt2lora.custody.registry import Version
+from prompt2lora.custody.registry import Release, Version
 from prompt2lora.errors import Prompt2LoraError, TooLate, Unavailable
 from prompt2lora.home import home
 from prompt2lora.serving.asks import Ask, Message
@@ -192,18 +192,22 @@ def engineer(visit: Visit) -> Response:
     kept = visit.service.plant.registry
     data = {
         "job": visit.job,
-        "release": found.release,
+        "release": found.release and _told(found.release),
         "watch": found.watched,
         "versions": [{"name": one.name, **one._asdict(), "verdict": kept.verdict(one)} for one in found.versions],
         "origin": asdict(kept.origin(version)),
         "checks": (kept.judgement(version) or ("", []))[1],
         "measured": {name: value for name, value in kept.measured(version).items() if name != "rows"},
-        "history": found.history,
+        "history": [_told(release) for release in found.history],
         "engine": {"base": visit.service.engine.base, **_figures(visit)},
         "limits": asdict(visit.service.limits),
     }
     text = json.dumps(data, indent=2, ensure_ascii=False, default=str)
     return job_page(visit, "engineer", found, version, data=text)
+
+
+def _told(release: Release) -> dict[str, Any]:
+    return {**release._asdict(), "version": release.version and release.version.name}
 
 
 def _figures(visit: Visit) -> dict[str, Any]:

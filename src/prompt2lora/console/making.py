@@ -32,6 +32,7 @@ def sample() -> dict[str, str]:
         "instruction": instruction,
         "prompts": "\n".join(prompts),
         "rows": (_SAMPLE / "rows.csv").read_text(encoding="utf-8"),
+        "learn": (_SAMPLE / "learn.csv").read_text(encoding="utf-8"),
     }
 
 
@@ -134,6 +135,7 @@ def inspect(visit: Visit) -> Response:
 def show_refine(visit: Visit) -> Response:
     found, version = opened(visit)
     works = [work for work in visit.service.works.recent() if (work.kind, work.job) == ("refine", visit.job)]
+    given = sample()["learn"] if visit.job == sample()["job"] and not visit.form.values else ""
     ended = next((work for work in works if work.state == DONE and visit.typed("work") in ("", work.id)), None)
     return job_page(
         visit,
@@ -141,7 +143,8 @@ def show_refine(visit: Visit) -> Response:
         found,
         version,
         taken=uploads.TAKEN,
-        rows=visit.typed("rows"),
+        rows=visit.typed("rows", given),
+        sample=bool(given),
         result=ended.result if ended else None,
     )
 
