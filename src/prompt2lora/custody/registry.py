@@ -159,11 +159,18 @@ class Registry:
 
     def verdict(self, version: Version) -> str | None:
         """The latest verdict on a version, if there is one."""
+        latest = self.judgement(version)
+        return latest[0] if latest else None
+
+    def judgement(self, version: Version) -> tuple[str, list[dict[str, Any]]] | None:
+        """(verdict, its checks) of the latest judgement of a version; None if it was never judged."""
         table = schema.verdicts
+        found = (
+            select(table.c.verdict, table.c.reasons).where(table.c.version == version.id).order_by(table.c.id.desc())
+        )
         with self.reading() as connection:
-            found = select(table.c.verdict).where(table.c.version == version.id).order_by(table.c.id.desc()).limit(1)
-            latest: str | None = connection.scalar(found)
-            return latest
+            row = connection.execute(found.limit(1)).first()
+        return (row.verdict, row.reasons) if row else None
 
     # Writing
 

@@ -1,0 +1,1 @@
+"""The console: pages for the foreman of a plant, the manager who decides and the engineer behind them."""

@@ -1,0 +1,53 @@
+"""The console: all its pages as one router. In: a service. Out: routes below /console, and its few static files."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from pathlib import Path
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from prompt2lora.console import deciding, jobs, making, persons, records, watching
+from prompt2lora.console.desk import ROOT, Desk, Page, mount
+from prompt2lora.serving.service import Service
+
+PAGES: tuple[Page, ...] = (
+    *jobs.PAGES,
+    *making.PAGES,
+    *deciding.PAGES,
+    *watching.PAGES,
+    *records.PAGES,
+    *persons.PAGES,
+)
+_KINDS = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+
+
+def router(service: Service) -> APIRouter:
+    """Everything below /console."""
+    desk, made = Desk(service), APIRouter(prefix=ROOT, include_in_schema=False)
+    made.add_api_route("/static/{name}", _static, methods=["GET"])
+    for page in (*PAGES, jobs.ANYWHERE_ELSE):
+        mount(made, desk, page)
+    return made
+
+
+async def _static(request: Request) -> Response:
+    """A file of this package; names are looked up and never joined to a path."""
+    found = _files().get(request.path_params["name"])
+    if found is None:
+        return Response(status_code=404)
+    data, kind, tag = found
+    if request.headers.get("if-none-match") == tag:
+        return Response(status_code=304, headers={"ETag": tag})
+    return Response(data, media_type=kind, headers={"ETag": tag, "Cache-Control": "no-cache"})
+
+
+@cache
+def _files() -> dict[str, tuple[bytes, str, str]]:
+    found = {}
+    for file in sorted((Path(__file__).parent / "static").iterdir()):
+        data = file.read_bytes()
+        found[file.name] = (data, _KINDS[file.suffix], f'"{hashlib.sha256(data).hexdigest()[:16]}"')
+    return found

@@ -1,0 +1,726 @@
+"""The console without a browser: every page, every role, every refusal, a real registry, an engine of a few lines."""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import io
+import json
+import re
+import threading
+from pathlib import Path
+from string import Formatter
+
+import openpyxl
+import pytest
+from conftest import AT, GOOD, adapter_folder
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from prompt2lora.console import uploads
+from prompt2lora.console.advice import Adviser, at_once
+from prompt2lora.console.desk import KEY_COOKIE
+from prompt2lora.console.pages import PAGES, router
+from prompt2lora.console.words import LANGUAGES, Told, Words, choose, known, texts
+from prompt2lora.custody.access import ROLES
+from prompt2lora.custody.gate import Policy, judge
+from prompt2lora.custody.pages import texts as report_texts
+from prompt2lora.custody.registry import Origin, Registry
+from prompt2lora.errors import Busy, Conflict, DamagedFile, Prompt2LoraError, TooLate, UsageError
+from prompt2lora.plant import Plant
+from prompt2lora.serving.asks import Piece
+from prompt2lora.serving.service import Limits, Service
+from prompt2lora.serving.works import Works
+
+EVIL = "<script>alert('x')</script>"
+
+
+class EchoEngine:
+    """Answers with what it was asked and by whom; `broken` is what it raises instead, `slow` how long it takes."""
+
+    base = "tiny"
+
+    def __init__(self) -> None:
+        self.broken: Exception | None = None
+        self.slow = 0.0
+
+    async def answer(self, version, ask):
+        await asyncio.sleep(self.slow)
+        if self.broken:
+            raise self.broken
+        yield Piece(f"{version.name if version else 'base'}: {ask.messages[0].content}", 1, 1, "stop")
+
+    async def ready(self):
+        return True
+
+    def figures(self):
+        return {"running": 0.0}
+
+    async def close(self, seconds):
+        pass
+
+
+@pytest.fixture
+def service(tmp_path, monkeypatch):
+    monkeypatch.setenv("PROMPT2LORA_HOME", str(tmp_path / "home"))
+    registry = Registry.open(tmp_path / "home", actor="tests", clock=lambda: AT)
+    made = Service(Plant(registry, tmp_path / "no-generator"), EchoEngine(), Works(registry.clock), first_code="sesame")
+    yield made
+    made.works.close()
+    registry.engine.dispose()
+
+
+@pytest.fixture
+def app(service):
+    made = FastAPI()
+    made.include_router(router(service))
+    return made
+
+
+@pytest.fixture
+def visit(app, service):
+    """A browser of somebody with a role; without one, of a stranger."""
+    opened = []
+
+    def visitor(role=None, name="", language="en"):
+        client = TestClient(app, base_url="http://plant", follow_redirects=False, raise_server_exceptions=False)
+        client.headers["accept-language"] = language
+        if role:
+            client.cookies.set(KEY_COOKIE, service.access.add(name or f"the {role}", role=role)[1])
+        opened.append(client)
+        return client
+
+    yield visitor
+    for client in opened:
+        client.close()
+
+
+ROWS = [("note 1", "A-1", "no", "A-1"), ("note 2", "A-2", "A-2", "B"), (EVIL, "A-3", "x", "A-3")]
+
+
+@pytest.fixture
+def job(service, tmp_path):
+    """A job with a version by the maker that passed its gate; the base answers."""
+    plant = service.plant.as_actor("maker")
+    plant.registry.add_job("parts")
+    origin = Origin(("Say the number.\n\nnote one", "Say the number.\n\nnote two"), "9" * 64, "g", "b", "8" * 64)
+    version = plant.registry.add_version("parts", adapter_folder(tmp_path / "adapter", "one"), origin)
+    score = {"score": 0.5, "low": 0.4, "high": 0.6}
+    scores = {"base": score, "generated": {**score, "score": 0.7, "low": 0.6, "high": 0.9}, "wrong": score}
+    rows = [dict(zip(("text", "right", "base", "generated"), row, strict=True)) for row in ROWS]
+    measured = {"numbers": GOOD, "scores": {**scores, "gain": {"score": 0.2, "low": 0.1, "high": 0.3}}, "rows": rows}
+    verdict = judge(GOOD, Policy())
+    plant.registry.add_verdict(version, plant.registry.add_evaluation(version, measured), verdict, Policy())
+    return version
+
+
+def approve(service, version):
+    service.plant.as_actor("somebody").promote("parts", version.name, "good", second=True)
+    return service.release("parts")
+
+
+JOB_PAGES = ("try", "inspection", "decision", "watch", "refine", "why", "report", "engineer", "return")
+
+
+# Words
+
+
+def test_both_catalogues_have_the_same_texts_with_the_same_values():
+    ja, en = texts("ja"), texts("en")
+    assert ja.keys() == en.keys()
+    for key in ja:
+        values = [{name for _, name, _, _ in Formatter().parse(said[key]) if name} for said in (ja, en)]
+        assert values[0] == values[1], key
+    assert all(
+        key == "role.none" or re.search(r"[ぁ-んァ-ヶ一-龠]|^.?(PDF|JSON|SHA)", said)
+        for key, said in ja.items()
+        if "product" not in key and key not in ("watch.health",)
+    )
+
+
+def test_every_text_that_a_page_asks_for_is_there():
+    folder = Path(uploads.__file__).parent
+    asked = set()
+    for file in [*folder.glob("*.py"), *(folder / "templates").glob("*.html")]:
+        asked |= set(re.findall(r"""(?:say|Told|Gone|Forbidden)\(\s*"([a-z_.0-9]+)"[,)]""", file.read_text()))
+    assert len(asked) > 150
+    assert not [key for key in asked if key not in texts("en") and f"error.{key}" not in texts("en")]
+    assert all(f"error.{name}" in texts("ja") for name in known())
+    for check in judge({}, Policy(most_intruders=1)).checks:
+        assert f"advise.{check.metric}" in texts("ja") and f"metric {check.metric}" in report_texts("ja")
+
+
+@pytest.mark.parametrize(
+    ("asked", "kept", "accepted", "language"),
+    [
+        ("ja", "en", "en", "ja"),
+        ("xx", "ja", "en", "ja"),
+        (None, None, "ja-JP,ja;q=0.9,en;q=0.8", "ja"),
+        (None, None, "de,en-US;q=0.7,ja;q=0.3", "en"),
+        (None, None, "ja;q=0,en;q=0.1", "en"),
+        (None, None, ";;q=,*;q=x" * 50, "en"),
+    ],
+)
+def test_the_language_is_the_one_asked_for_then_the_kept_one_then_the_browsers(asked, kept, accepted, language):
+    assert choose(asked, kept, accepted) == language
+
+
+def test_numbers_and_days_are_written_as_the_language_writes_them():
+    ja, en = Words("ja"), Words("en")
+    assert (en.number(12345.678, 1), ja.percent(0.25), en.percent(0.055, 1)) == ("12,345.7", "25%", "5.5%")
+    assert ja.when("2026-01-02T03:04:05+00:00").startswith("2026年1月")
+    assert "Jan 2026" in en.when("2026-01-02T03:04:05+00:00")
+    assert ja.number(None) == "不明"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_kind_of_error_is_told_in_words(language):
+    words = Words(language)
+    kinds = [Prompt2LoraError, *Prompt2LoraError.__subclasses__(), *UsageError.__subclasses__(), Busy, TooLate]
+    for kind in kinds:
+        assert words.told(kind("xyz")) if kind.__init__ is Prompt2LoraError.__init__ else True
+    assert words.told(UsageError("at most 256 prompts are taken at once, not 300; send fewer")).count("256") == 1
+    assert words.told(DamagedFile("audit line 7 was altered, removed or moved; compare")).count("7") == 1
+
+
+# Pages
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("released", [False, True])
+def test_every_page_is_there_in_both_languages(visit, service, job, language, released):
+    if released:
+        release = approve(service, job)
+        service.plant.monitor().watch("parts", {"canary": 0.2, "correction": 0.05})
+        service.plant.monitor().outcome("parts", release.id, "correction", 1)
+    browser = visit("admin", language=language)
+    paths = ["", "/new", "/new?sample=1", "/record", "/record?page=-1", "/keys", "/sign-in", "/first?code=sesame"]
+    for path in [*paths, *(f"/jobs/parts/{page}" for page in JOB_PAGES)]:
+        answer = browser.get(f"/console{path}")
+        assert answer.status_code == 200, path
+        assert answer.text.count("<h1>") == 1, path
+        assert f'<html lang="{language}">' in answer.text, path
+        assert "alert('x')" not in answer.text, path
+        assert "default-src 'self'" in answer.headers["content-security-policy"]
+        assert not re.search(r'(src|href)="https?:|style="', answer.text), "nothing from elsewhere, no styles in line"
+
+
+def test_a_language_once_chosen_stays(visit):
+    browser = visit("viewer")
+    assert 'lang="ja"' in browser.get("/console?lang=ja").text
+    assert 'lang="ja"' in browser.get("/console").text
+
+
+def test_what_is_not_there_is_a_page_that_says_so(visit):
+    browser = visit("admin")
+    for path in (
+        "/nothing",
+        "/jobs/nobody",
+        "/jobs/nobody/try",
+        "/jobs/%2e%2e/report/page",
+        "/works/x",
+        "/static/../desk.py",
+    ):
+        answer = browser.get(f"/console{path}")
+        assert answer.status_code in (400, 404), path
+    assert "<h1>" in browser.get("/console/nothing").text
+    assert browser.get("/console/static/console.css").status_code == 200
+    tag = browser.get("/console/static/console.js").headers["etag"]
+    assert browser.get("/console/static/console.js", headers={"if-none-match": tag}).status_code == 304
+    assert browser.get("/console/static/nothing.js").status_code == 404
+
+
+def test_the_light_tells_a_jobs_whole_way(visit, service, job):
+    browser = visit("viewer")
+
+    def light():
+        return re.search(r'class="light (\w+)"', browser.get("/console").text)[1]
+
+    assert light() == "new"
+    release = approve(service, job)
+    assert light() == "watch", "nobody watches it"
+    service.plant.monitor().watch("parts", {"correction": 0.3})
+    assert light() == "good"
+    seen = []
+    while light() != "back":
+        service.plant.monitor().outcome("parts", release.id, "correction", 1)
+        seen.append(light())
+    assert sorted(set(seen), key=seen.index) == ["good", "watch", "back"]
+    release = approve(service, job)
+    service.plant.registry.promote("parts", None, EVIL, expected=release.id)
+    assert light() == "back"
+    assert EVIL not in browser.get("/console").text
+
+
+# Who may what
+
+
+def test_a_stranger_sees_the_sign_in_page_and_nothing_else(visit, job):
+    stranger = visit()
+    for page in PAGES:
+        path = "/console" + page.path.replace("{job}", "parts").replace("{work}", "x")
+        answer = stranger.request(page.method, path)
+        if page.verbs:
+            assert answer.status_code == 401, page.path
+            assert 'name="key"' in answer.text
+            assert "parts" not in answer.text.replace("/jobs/parts", "")
+    stranger.cookies.set(KEY_COOKIE, "p2l_0000000000000000_" + "A" * 43)
+    assert stranger.get("/console").status_code == 401
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_opens_what_its_verbs_open(visit, job, role):
+    browser = visit(role)
+    for page in PAGES:
+        path = "/console" + page.path.replace("{job}", "parts").replace("{work}", "x")
+        allowed = not page.verbs or any(verb in ROLES[role] for verb in page.verbs)
+        status = browser.request(page.method, path).status_code
+        assert (status != 403) == allowed, (page.method, page.path)
+        if page.path == "/sign-out":
+            browser = visit(role, f"another {role}")
+
+
+def test_every_form_names_the_verb_that_it_takes():
+    open_forms = {page.path for page in PAGES if page.method == "POST" and not page.verbs}
+    assert open_forms == {"/sign-in", "/sign-out", "/first", "/invitation"}
+
+
+def test_a_form_that_another_site_sent_is_refused(visit, service, job):
+    release, browser = approve(service, job), visit("admin")
+    for headers in ({"origin": "http://evil"}, {"origin": "null"}, {"referer": "http://evil/plant"}):
+        for page in PAGES:
+            if page.method == "POST":
+                path = "/console" + page.path.replace("{job}", "parts")
+                assert browser.post(path, data={"seen": release.id}, headers=headers).status_code == 403, page.path
+    own = {"origin": "http://plant"}
+    assert browser.post("/console/jobs/parts/return", data={"seen": release.id}, headers=own).status_code == 303
+
+
+def test_the_first_person_becomes_admin_once(visit, service):
+    browser = visit()
+    assert browser.get("/console/first?code=wrong").status_code == 404
+    assert browser.post("/console/first", data={"code": "sesame", "name": "a/b"}).status_code == 400
+    answer = browser.post("/console/first", data={"code": "sesame", "name": "boss"})
+    token = re.search(r"p2l_[0-9a-f]{16}_[\w-]{43}", answer.text)[0]
+    cookie = answer.headers["set-cookie"]
+    assert "HttpOnly" in cookie and "samesite=strict" in cookie.lower() and "Path=/" in cookie
+    assert "Secure" not in cookie, "this is plain http"
+    assert service.access.find(token).role == "admin"
+    assert browser.get("/console").status_code == 200
+    assert visit().get("/console/first?code=sesame").status_code == 404
+    assert token not in browser.get("/console").text
+
+
+def test_over_https_the_key_never_travels_in_the_open(app, service):
+    token = service.access.add("a", role="viewer")[1]
+    with TestClient(app, base_url="https://plant", follow_redirects=False) as browser:
+        assert "Secure" in browser.post("/console/sign-in", data={"key": token}).headers["set-cookie"]
+
+
+def test_one_signs_in_with_a_key_and_out_again(visit, service):
+    browser, token = visit(), service.access.add("a", role="viewer")[1]
+    assert browser.post("/console/sign-in", data={"key": "p2l_no"}).status_code == 400
+    programs = service.access.add("line 3", infer=True)[1]
+    assert browser.post("/console/sign-in", data={"key": programs}).status_code == 400
+    answer = browser.post("/console/sign-in", data={"key": f" {token}\n", "after": "/console/record?page=1"})
+    assert answer.headers["location"] == "/console/record?page=1"
+    assert browser.get("/console/record").status_code == 200
+    browser.post("/console/sign-out")
+    assert browser.get("/console/record").status_code == 401
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        "https://evil/",
+        "//evil/console",
+        "/admin",
+        "/console\\@evil",
+        "javascript:alert(1)",
+        "/consolex",
+        "/console/\nx",
+    ],
+)
+def test_signing_in_leads_nowhere_but_into_the_console(visit, service, after):
+    token = service.access.add("a", role="viewer")[1]
+    assert visit().post("/console/sign-in", data={"key": token, "after": after}).headers["location"] == "/console"
+
+
+def test_what_was_typed_outlives_a_lost_session(visit, service, job):
+    browser, token = visit(), service.access.add("a", role="admin")[1]
+    lost = browser.post("/console/jobs/parts/decision", data={"reason": f"long thought {EVIL}", "decision": "approve"})
+    assert lost.status_code == 401
+    kept = re.search(r'name="kept" value="([^"]*)"', lost.text)[1]
+    back = browser.post(
+        "/console/sign-in", data={"key": token, "after": "/console/jobs/parts/decision", "kept": html.unescape(kept)}
+    )
+    assert back.status_code == 200
+    assert 'action="/console/jobs/parts/decision"' in back.text
+    assert "long thought" in back.text and EVIL not in back.text
+
+
+def test_an_invitation_makes_one_person_once(visit, service):
+    boss, guest = visit("admin", "boss"), visit()
+    made = boss.post("/console/keys", data={"name": "line 2", "role": "approver", "how": "link"})
+    code = re.search(r"invitation\?code=([\w-]+)", made.text)[1]
+    assert "line 2" in guest.get(f"/console/invitation?code={code}").text
+    assert "p2l_" in guest.post("/console/invitation", data={"code": code}).text
+    assert guest.get("/console").status_code == 200
+    assert visit().post("/console/invitation", data={"code": code}).status_code == 404
+    assert {key.name: (key.role, key.actor) for key in service.access.all()}["line 2"] == ("approver", "boss")
+
+
+def test_an_invitation_ends_with_the_key_that_gave_it(visit, service):
+    boss = visit("admin", "boss")
+    visit("admin", "other boss")
+    made = boss.post("/console/keys", data={"name": "line 2", "role": "approver", "how": "link"})
+    code = re.search(r"invitation\?code=([\w-]+)", made.text)[1]
+    service.access.revoke("boss")
+    assert visit().get(f"/console/invitation?code={code}").status_code == 404
+
+
+def test_keys_are_made_shown_once_and_revoked(visit, service):
+    boss = visit("admin", "boss")
+    made = boss.post("/console/keys", data={"name": "line 3", "role": "", "infer": "1", "how": "now"})
+    assert "p2l_" in made.text
+    again = boss.post("/console/keys", data={"name": "line 3", "role": "viewer", "how": "now"})
+    assert again.status_code == 409 and 'value="line 3"' in again.text
+    assert boss.post("/console/keys", data={"name": "x", "role": "", "how": "now"}).status_code == 400
+    assert boss.post("/console/keys/revoke", data={"revoked": "line 3"}).status_code == 303
+    assert boss.post("/console/keys/revoke", data={"revoked": "boss"}).status_code == 400, "the last admin"
+    assert "p2l_" not in boss.get("/console/keys").text
+
+
+# Deciding
+
+
+def test_a_second_person_approves_and_a_double_click_approves_once(visit, service, job):
+    browser, form = visit("approver"), {"version": job.name, "reason": "looks good", "seen": "", "decision": "approve"}
+    for _ in range(2):
+        assert browser.post("/console/jobs/parts/decision", data=form).status_code == 303
+    (release,) = service.plant.registry.history("parts")
+    assert (release.version.name, release.actor, release.reason) == (job.name, "the approver", "looks good")
+
+
+def test_who_made_a_version_does_not_release_it(visit, service, job):
+    browser = visit("admin", "maker")
+    page = browser.get("/console/jobs/parts/decision").text
+    assert texts("en")["decide.own"] in page and 'value="approve"' not in page
+    for decision in ("approve", "refuse"):
+        form = {"version": job.name, "reason": "mine", "seen": "", "decision": decision}
+        answer = browser.post("/console/jobs/parts/decision", data=form)
+        assert answer.status_code == 400
+        assert texts("en")["error.second"] in answer.text
+    assert service.plant.registry.history("parts") == []
+
+
+def test_a_refusal_is_on_record_and_shown(visit, service, job):
+    browser = visit("approver")
+    form = {"version": job.name, "reason": "two rows got worse", "decision": "refuse"}
+    assert browser.post("/console/jobs/parts/decision", data=form).status_code == 303
+    assert "two rows got worse" in browser.get("/console/jobs/parts/decision").text
+    assert service.plant.registry.audit_lines()[-1].action == "refuse"
+    assert service.plant.registry.history("parts") == []
+
+
+def test_a_decision_that_was_overtaken_is_shown_anew_with_its_reason(visit, service, job):
+    service.plant.as_actor("x").registry.promote("parts", None, "first", expected=None)
+    form = {"version": job.name, "reason": "my thoughts", "seen": "", "decision": "approve"}
+    answer = visit("approver").post("/console/jobs/parts/decision", data=form)
+    assert answer.status_code == 409
+    assert 'value="my thoughts"' in answer.text
+    assert f'name="seen" value="{service.release("parts").id}"' in answer.text
+
+
+@pytest.mark.parametrize("reason", ["", " \n ", "x" * 501])
+def test_a_decision_without_a_reason_or_with_a_novel_is_asked_again(visit, job, reason):
+    form = {"version": job.name, "reason": reason, "seen": "", "decision": "approve"}
+    assert visit("approver").post("/console/jobs/parts/decision", data=form).status_code == 400
+
+
+def test_what_did_not_pass_is_not_offered_for_approval(visit, service, job):
+    verdict = judge({}, Policy())
+    service.plant.registry.add_verdict(job, 1, verdict, Policy())
+    browser = visit("approver")
+    assert 'value="approve"' not in browser.get("/console/jobs/parts/decision").text
+    form = {"version": job.name, "reason": "I want it", "seen": "", "decision": "approve"}
+    answer = browser.post("/console/jobs/parts/decision", data=form)
+    assert answer.status_code == 400 and texts("en")["error.not_passed"] in answer.text
+
+
+def test_one_click_and_one_confirmation_return_a_job_to_the_base(visit, service, job):
+    release, browser = approve(service, job), visit("operator")
+    link = re.search(r'href="(/console/jobs/parts/return)"', browser.get("/console/jobs/parts/watch").text)[1]
+    seen = re.search(r'name="seen" value="(\d+)"', browser.get(link).text)[1]
+    assert browser.post(link, data={"seen": "999"}).status_code == 409
+    for _ in range(2):
+        assert browser.post(link, data={"seen": seen}).status_code == 303
+    assert [one.version for one in service.plant.registry.history("parts")] == [release.version, None]
+
+
+# Watching
+
+
+def test_corrections_count_once_and_many_take_the_release_back(visit, service, job):
+    approve(service, job)
+    browser = visit("operator")
+    watch = "/console/jobs/parts/watch"
+    correct = {"checked": "10", "corrected": "1", "ticket": "t1"}
+    assert browser.post(f"{watch}/corrections", data=correct).status_code == 400, "not watched yet"
+    assert browser.post(watch, data={"canary": "20", "correction": "none"}).status_code == 400
+    assert browser.post(watch, data={"canary": "20", "correction": "5"}).status_code == 303
+    for _ in range(2):
+        assert browser.post(f"{watch}/corrections", data=correct).status_code == 303
+    assert service.watched("parts")["sources"]["correction"]["outcomes"] == 10
+    for wrong in ({"checked": "2", "corrected": "3"}, {"checked": "0"}, {"checked": "nan", "corrected": "inf"}):
+        answer = browser.post(f"{watch}/corrections", data=wrong)
+        assert answer.status_code == 400
+    assert f'value="{wrong["checked"]}"' in answer.text, "what was typed is still there"
+    answer = browser.post(f"{watch}/corrections", data={"checked": "20", "corrected": "20", "ticket": "t2"})
+    assert "done=alarm" in answer.headers["location"]
+    assert service.release("parts").version is None
+
+
+def test_an_altered_record_is_noticed_on_the_page(visit, service, job):
+    browser = visit("viewer")
+    assert "notice fine" in browser.post("/console/record").text
+    with service.plant.registry.engine.begin() as connection:
+        connection.exec_driver_sql("DROP TRIGGER IF EXISTS audit_update")
+        names = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type='trigger'").scalars().all()
+        for name in names:
+            connection.exec_driver_sql(f'DROP TRIGGER "{name}"')
+        connection.exec_driver_sql("UPDATE audit SET actor='nobody' WHERE number=2")
+    answer = browser.post("/console/record")
+    assert answer.status_code == 500
+    assert "2" in re.search(r"notice bad.*?</p>", answer.text, re.S)[0]
+
+
+# Trying, making
+
+
+def test_both_answers_stand_side_by_side_under_the_jobs_instruction(visit, job):
+    answer = visit("viewer").post("/console/jobs/parts/try", data={"text": f"note 9 {EVIL}"})
+    assert answer.status_code == 200
+    assert answer.text.count("Say the number.\n\nnote 9") == 2
+    assert EVIL not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(Busy("full"), 503), (TooLate("late"), 504), (RuntimeError("dead"), 500)]
+)
+def test_an_engine_that_cannot_answer_costs_no_typing(visit, service, job, error, status):
+    service.engine.broken = error
+    answer = visit("viewer").post("/console/jobs/parts/try", data={"text": "my long text"})
+    assert answer.status_code == status
+    assert "<h1>" in answer.text and "dead" not in answer.text
+    if status != 500:
+        assert "my long text" in answer.text
+
+
+def test_an_engine_that_never_answers_is_not_waited_for(visit, service, job):
+    service.limits, service.engine.slow = Limits(seconds=-0.9), 5
+    answer = visit("viewer").post("/console/jobs/parts/try", data={"text": "my long text"})
+    assert answer.status_code == 504 and "my long text" in answer.text
+
+
+def test_texts_that_cannot_be_tried_are_refused_and_kept(visit, job):
+    browser = visit("viewer")
+    assert browser.post("/console/jobs/parts/try", data={"text": "  "}).status_code == 400
+    answer = browser.post("/console/jobs/parts/try", data={"text": "y" * 4001})
+    assert answer.status_code == 400 and "y" * 4001 in answer.text
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"job": "Big Letters", "prompts": "one\ntwo", "instruction": "Say."},
+        {"job": "", "prompts": "one\ntwo"},
+        {"job": "ok", "prompts": ""},
+        {"job": "ok", "prompts": "one", "rows": "only one cell"},
+        {"job": "ok", "prompts": "x\n" * 300},
+    ],
+)
+def test_a_new_job_that_cannot_be_is_asked_again_with_all_that_was_typed(visit, service, form):
+    answer = visit("operator").post("/console/new", data=form)
+    assert answer.status_code == 400
+    assert service.works.recent() == [] and service.plant.registry.jobs() == []
+    for value in form.values():
+        assert value.strip()[:40] in answer.text
+
+
+def test_a_huge_paste_is_told_in_one_line(visit, service):
+    service.limits = Limits(body=20_000)
+    answer = visit("operator").post("/console/new", data={"job": "a", "prompts": "x" * 30_000})
+    assert answer.status_code == 400
+    assert "at most 1 MB" in answer.text
+
+
+def test_a_failed_work_says_so_and_two_clicks_are_one_work(visit, service):
+    browser, form = visit("operator"), {"job": "new-one", "prompts": "one\ntwo\nthree"}
+    held = threading.Event()
+    service.works.start("explain", "another", "x", lambda report: {"held": held.wait(5)})
+    places = {browser.post("/console/new", data=form).headers["location"] for _ in range(2)}
+    assert len(places) == 1
+    assert "data-poll" in browser.get(next(iter(places))).text, "it waits for its turn"
+    held.set()
+    service.works._pool.shutdown(wait=True)
+    answer = browser.get(places.pop())
+    assert "notice bad" in answer.text, "there is no generator here"
+    assert answer.text.count("<h1>") == 1
+
+
+def test_a_work_shows_where_it_is_and_then_leads_on(visit, service, job):
+    browser = visit("viewer")
+    work = service.works.start("generate", "parts", "x", lambda report: {"version": job.name})
+    service.works.close()
+    assert browser.get(f"/console/works/{work.id}").headers["location"].startswith("/console/jobs/parts/try?version=")
+    work.state, work.progress = "running", {"step": "measure", "done": 2, "of": 4}
+    page = browser.get(f"/console/works/{work.id}").text
+    assert 'aria-current="step"' in page and "data-poll" in page and 'http-equiv="refresh"' in page
+
+
+def test_the_sample_is_filled_in_and_large_enough_to_pass(visit):
+    page = visit("operator").get("/console/new?sample=1").text
+    assert 'value="sample"' in page
+    from prompt2lora.console.making import sample
+
+    rows = uploads.pasted_labelled(sample()["rows"])
+    assert len(uploads.pasted_prompts(sample()["prompts"])) == 16
+    assert len(rows) == 48 == len({right for _, right in rows})
+    assert all(right in text for text, right in rows)
+    assert not {text for text, _ in rows} & set(uploads.pasted_prompts(sample()["prompts"]))
+    learned = uploads.pasted_labelled(sample()["learn"])
+    assert len(learned) == 32 and all(right in text for text, right in learned)
+    assert not set(learned) & set(rows), "it is never inspected on what it learned"
+
+
+def test_a_report_is_found_by_the_registrys_name_alone(visit, service, job, tmp_path):
+    browser = visit("viewer")
+    assert browser.get("/console/jobs/parts/report/page").status_code == 404
+    folder = tmp_path / "home" / "pilots" / job.name
+    folder.mkdir(parents=True)
+    (folder / "report-en.html").write_text("<h1>a report</h1>")
+    answer = browser.get("/console/jobs/parts/report/page", params={"version": job.name})
+    assert "a report" in answer.text and "sandbox" in answer.headers["content-security-policy"]
+    (tmp_path / "home" / "pilots" / "report-en.html").write_text("a secret")
+    for name in ("..", "../pilots", "/etc/passwd", f"../pilots/{job.name}"):
+        assert browser.get("/console/jobs/parts/report/page", params={"version": name}).status_code == 400
+
+
+def test_the_report_is_a_pdf_where_that_can_be_written(visit, service, job, tmp_path):
+    pytest.importorskip("weasyprint", reason="weasyprint is not installed; the page offers printing alone")
+    folder = tmp_path / "home" / "pilots" / job.name
+    folder.mkdir(parents=True)
+    (folder / "report-en.html").write_text(
+        '<h1>a report</h1><img src="file:///etc/hostname"><img src="http://127.0.0.1:9/">'
+    )
+    assert visit("viewer").get("/console/jobs/parts/report/pdf").content.startswith(b"%PDF")
+
+
+# Advice and uploads
+
+
+def test_advice_never_makes_one_wait():
+    release, asked = threading.Event(), []
+
+    def look(prompts):
+        asked.append(prompts)
+        release.wait(5)
+        return [{"kind": "mixed", "prompts": [1], "grave": True}]
+
+    adviser = Adviser(look)
+    first = adviser.advise(["one", "one"], 0.01)
+    assert first.more and [finding["kind"] for finding in first.findings] == ["fewer", "duplicate"]
+    adviser.advise(["typing"], 0.01)
+    adviser.advise(["typing on"], 0.01)
+    release.set()
+    assert adviser.advise(["typing on"], 5).findings[-1]["kind"] == "mixed"
+    assert asked == [["one", "one"], ["typing on"]], "what was overtaken while it waited is not looked at"
+    assert [one["kind"] for one in at_once(["x" * 20_001] * 300)] == ["endless", "many", "duplicate"]
+
+
+def test_advice_that_fails_is_no_advice():
+    def look(prompts):
+        raise RuntimeError("no models")
+
+    assert Adviser(look).advise([f"note {i}" for i in range(9)], 5) == ([], False)
+
+
+def excel(*rows):
+    book = openpyxl.Workbook()
+    for row in rows:
+        book.active.append(row)
+    out = io.BytesIO()
+    book.save(out)
+    return out.getvalue()
+
+
+PAIR = [("a note", "A-1"), ("二つ目", "40")]
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("rows.xlsx", excel(("入力", "正解"), ("a note", "A-1"), ("二つ目", 40))),
+        ("rows.xlsx", excel(("no", "output", "input"), (1, "A-1", "a note"), (2, 40.0, "二つ目"))),
+        ("rows.csv", "入力,正解\na note,A-1\n二つ目,40\n".encode("cp932")),
+        ("rows.csv", "a note;A-1\n二つ目;40".encode("utf-8-sig")),
+        ("rows.tsv", "a note\tA-1\r\n二つ目\t40\r\n".encode()),
+        ("rows.jsonl", b"".join(json.dumps({"input": a, "output": b}).encode() + b"\n" for a, b in PAIR)),
+    ],
+)
+def test_rows_are_read_from_what_plants_have(name, data):
+    assert uploads.labelled(name, data) == PAIR
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("p.txt", b"one, with a comma\n\n two\n"),
+        ("p.csv", b'input\n"one, with a comma"\ntwo\n'),
+        ("p.xlsx", excel(("Input",), ("one, with a comma",), (None,), ("two",))),
+        (
+            "p.jsonl",
+            b'"one, with a comma"\n"two"\n'.replace(b'"one, with a comma"', b'{"prompt": "one, with a comma"}'),
+        ),
+    ],
+)
+def test_prompts_are_read_from_what_plants_have(name, data):
+    assert uploads.prompts(name, data) == ["one, with a comma", "two"]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "error"),
+    [
+        ("a.xls", b"\xd0\xcf\x11\xe0", "old_excel"),
+        ("a.pdf", b"%PDF-1.7", "file_type"),
+        ("a.xlsx", b"not excel", "file_type"),
+        ("a.xlsx", b"PK\x03\x04 broken", "broken_excel"),
+        ("a.csv", b"\x00\x01\x02", "not_text"),
+        ("a.csv", b"\xff\xfe\xfd\xfc", "not_text"),
+        ("a.jsonl", b'{"input": "a", "output": "b"}\n{oh', "broken_json"),
+        ("a.jsonl", b'{"input": "a", "output": "b"}\n{"x": 1}', "broken_json"),
+        ("a.csv", b"input,output\na,b\nc,\n", "row_cells"),
+        ("a.csv", b"input,output\n", "no_rows"),
+        ("a.csv", b"", "no_rows"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_told_why(name, data, error):
+    with pytest.raises(Told) as told:
+        uploads.labelled(name, data)
+    assert told.value.name == error
+
+
+def test_a_wrong_file_costs_no_typing(visit):
+    form = {"job": "ok", "prompts": "my precious line", "instruction": "Say."}
+    answer = visit("operator").post("/console/new", data=form, files={"rows_file": ("a.png", b"\x89PNG", "image/png")})
+    assert answer.status_code == 400
+    assert "my precious line" in answer.text and "a.png" in answer.text
+
+
+def test_rows_pasted_again_are_the_same_rows():
+    assert uploads.pasted_labelled(uploads.as_text(PAIR)) == PAIR
+
+
+def test_a_conflict_is_a_conflict_in_both_languages():
+    assert Words("ja").told(Conflict("x")) == texts("ja")["error.Conflict"]

@@ -1,0 +1,371 @@
+"""The console in a real browser, with real generation behind it: a tiny base, a tiny generator, a real registry.
+
+One person makes, another one decides. Whoever reads `WORLD` sees all that is not real here: sizes, and a lax policy,
+because a base that knows nothing passes no other one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+import uvicorn
+from axe_playwright_python.sync_playwright import Axe
+from conftest import tiny_world
+from fastapi import FastAPI
+from playwright.sync_api import sync_playwright
+
+from prompt2lora.console.pages import router
+from prompt2lora.console.words import LANGUAGES, texts
+from prompt2lora.custody.registry import Registry
+from prompt2lora.evaluation.decoding import answers
+from prompt2lora.generator.atlas import Atlas
+from prompt2lora.generator.generator import Generator
+from prompt2lora.plant import Plant
+from prompt2lora.serving.asks import Piece
+from prompt2lora.serving.service import Service
+from prompt2lora.serving.works import Works
+from prompt2lora.weights.adapter import Adapter
+from prompt2lora.weights.health import Reference
+
+CHROMIUM = Path("/usr/bin/chromium")
+LAX = """
+most_bias = nan
+least_gain = -2.0
+most_p_value = 1.0
+most_canary_kl = 1e9
+least_format_share = 0.0
+most_canary_perplexity = 1e9
+least_own_over_wrong = -2.0
+most_health_score = 1e9
+most_prompt_distance = 1e9
+"""
+PROMPTS = "\n".join(f"note {a}{b}" for a in "abc" for b in "wxyz")
+ROWS = "\n".join(f"note {i}\t{i}" for i in range(6))
+
+pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no browser: {CHROMIUM} is not installed")
+
+
+class TinyEngine:
+    """The tiny base itself, one answer at a time."""
+
+    def __init__(self, plant: Plant) -> None:
+        self.plant, self.lock = plant, threading.Lock()
+
+    @property
+    def base(self):
+        return "tiny"
+
+    async def answer(self, version, ask):
+        yield Piece(await asyncio.to_thread(self._answer, version, ask.messages[0].content), 1, 1, "stop")
+
+    def _answer(self, version, text):
+        with self.lock:
+            base = self.plant.bench().base
+            grid = None
+            if version:
+                folder = self.plant.registry.store.path(version.adapter)
+                grid = Adapter.load(folder, base.model.config).grid
+            return answers(base.model, base.chat, [text], layout=base.layout, grid=grid, longest=8)[0]
+
+    async def ready(self):
+        return True
+
+    def figures(self):
+        return {"running": 0.0}
+
+    async def close(self, seconds):
+        pass
+
+
+def tiny_service(place: Path) -> Service:
+    """A service on a tiny base and generator, all of them written below `place`."""
+    folder = tiny_world(place)
+    generator = Generator.from_pretrained(folder)
+    layout, random = generator.config.layout, torch.Generator().manual_seed(5)
+    grids = generator.start + torch.randn(12, *layout.shape, generator=random) * 0.01
+    names = tuple(f"job {i}" for i in range(40))
+    means = torch.randn(40, generator.config.width, generator=random)
+    said = tuple(f"Do {name}." for name in names)
+    generator.atlas = Atlas(names, said, means, Reference.of(grids, generator.start, layout))
+    generator.save_pretrained(place / "with-atlas")
+    (place / "policy.toml").write_text(LAX)
+    plant = Plant(Registry.open(place / "home", actor="service"), place / "with-atlas")
+    engine = TinyEngine(Plant(plant.registry, place / "with-atlas"))
+    return Service(plant, engine, Works(plant.registry.clock), first_code="sesame", policy=place / "policy.toml")
+
+
+class Served:
+    """An application on a free port of this machine, in a thread."""
+
+    def __init__(self, app: FastAPI) -> None:
+        config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", ws="none")
+        self.server = uvicorn.Server(config)
+        self.thread = threading.Thread(target=self.server.run, daemon=True)
+
+    def __enter__(self) -> str:
+        self.thread.start()
+        while not self.server.started:
+            assert self.thread.is_alive(), "the server did not start"
+            self.thread.join(0.02)
+        port = self.server.servers[0].sockets[0].getsockname()[1]
+        return f"http://127.0.0.1:{port}/console"
+
+    def __exit__(self, *_):
+        self.server.should_exit = True
+        self.thread.join(10)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    place = tmp_path_factory.mktemp("console")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PROMPT2LORA_HOME", str(place / "home"))
+        service = tiny_service(place)
+        app = FastAPI()
+        app.include_router(router(service))
+        with Served(app) as address:
+            yield SimpleNamespace(address=address, service=service)
+        service.works.close()
+        service.plant.registry.engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def person(chromium, world):
+    """A page of somebody with a role, who speaks a language; what the page logs as an error fails the test."""
+    opened, errors = [], []
+
+    def open_page(role=None, name="", language="en", javascript=True):
+        context = chromium.new_context(
+            locale={"ja": "ja-JP", "en": "en-GB"}[language],
+            viewport={"width": 1180, "height": 820},
+            java_script_enabled=javascript,
+        )
+        context.set_default_timeout(15_000)
+        opened.append(context)
+        if role:
+            keys = [key.name for key in world.service.access.all()]
+            name = name or f"{role} {len(keys)}"
+            token = world.service.access.add(name, role=role)[1]
+            context.add_cookies([{"name": "p2l_key", "value": token, "url": world.address}])
+        page = context.new_page()
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        return page
+
+    yield open_page
+    for context in opened:
+        context.close()
+    assert errors == []
+
+
+def made(world, maker, job, rows=ROWS):
+    """A version of a job, as if somebody had clicked."""
+    labelled = [tuple(line.split("\t")) for line in rows.splitlines()]
+    work = world.service.generate(maker, job, PROMPTS.splitlines(), labelled)
+    while not work.over:
+        threading.Event().wait(0.05)
+    assert work.error is None
+    return work.result["version"]
+
+
+def released(world, job):
+    version = made(world, "maker", job)
+    world.service.plant.as_actor("second").promote(job, version, "good", second=True)
+    return version
+
+
+def test_the_first_person_starts_invites_another_and_signs_in_again(world, person):
+    page = person()
+    page.goto(f"{world.address}/first?code=sesame")
+    page.get_by_label("Your name").fill("the manager")
+    page.get_by_role("button", name="Begin").click()
+    key = page.get_by_label("Key", exact=True).input_value()
+    page.get_by_role("button", name="Copy").click()
+    page.get_by_role("button", name="Copied").wait_for()
+    page.get_by_role("link", name="To the jobs").click()
+    page.get_by_role("link", name="People and keys").click()
+    page.get_by_label("Name", exact=True).fill("the foreman")
+    page.get_by_label("May", exact=True).select_option("approver")
+    page.get_by_role("button", name="Make an invitation link").click()
+    link = page.get_by_label("Link").input_value()
+    guest = person(language="ja")
+    guest.goto(link)
+    guest.get_by_role("button", name="受ける").click()
+    assert "the foreman" in guest.inner_text("main")
+    page.get_by_role("button", name="Sign out").click()
+    page.get_by_label("Key").fill(key)
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("heading", name="Teach a small model one job").wait_for()
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_job_goes_all_its_way_by_clicks(world, person, language):
+    """Make, try, inspect, decide, watch, correct, return: with two persons, in one language."""
+    said, job = texts(language), f"job-{language}"
+    maker, decider = person("operator", f"maker {language}", language), person("approver", f"boss {language}", language)
+
+    def click(page, key, role="button", **values):
+        page.get_by_role(role, name=said[key].format(**values), exact=True).first.click()
+
+    maker.goto(world.address)
+    maker.goto(f"{world.address}/new")
+    maker.get_by_label(said["new.job"]).fill(job)
+    maker.get_by_label(said["new.instruction"]).fill("Say the number.")
+    maker.get_by_label(said["new.prompts"]).fill(PROMPTS)
+    maker.get_by_text(said["advice.count"].format(count=12)).wait_for()
+    maker.get_by_text(said["new.rows_open"]).click()
+    maker.get_by_label(said["rows.paste"]).fill(ROWS)
+    click(maker, "new.make")
+    maker.wait_for_url("**/try?**")
+    maker.get_by_text(said["done.made"]).wait_for()
+    maker.get_by_label(said["try.field"]).fill("note zz")
+    click(maker, "try.button")
+    maker.locator(".answer").nth(1).wait_for()
+    assert maker.locator(".answer").count() == 2
+    click(maker, "tab.inspection", "link")
+    assert maker.locator(".plot svg").is_visible()
+    click(maker, "tab.decision", "link")
+    maker.get_by_text(said["decide.own"]).wait_for()
+
+    decider.goto(f"{world.address}/jobs/{job}/decision")
+    decider.get_by_label(said["decide.reason"]).fill("OK")
+    click(decider, "decide.approve")
+    decider.get_by_text(said["done.approved"]).wait_for()
+    click(decider, "watch.start")
+    decider.get_by_text(said["done.watched"]).wait_for()
+    decider.get_by_label(said["watch.checked"]).fill("10")
+    decider.get_by_label(said["watch.corrected"]).fill("0")
+    click(decider, "watch.enter")
+    decider.get_by_text(said["done.counted"]).wait_for()
+    decider.goto(world.address)
+    assert decider.locator(".job", has_text=job).locator(".light.good").is_visible()
+    decider.goto(f"{world.address}/jobs/{job}/watch")
+    click(decider, "return.button", "link")
+    click(decider, "return.confirm")
+    decider.get_by_text(said["done.returned"], exact=True).wait_for()
+    assert world.service.release(job).version is None
+
+
+def test_the_rest_of_a_jobs_pages_work_too(world, person, tmp_path):
+    """Canaries, the second stage from a file, the reasons, the report, the record."""
+    version, page = released(world, "second"), person("admin")
+    world.service.plant.monitor().watch("second", {"canary": 0.95, "correction": 0.05})
+    page.goto(f"{world.address}/jobs/second/watch")
+    page.get_by_role("button", name="Ask them now").click()
+    page.get_by_text("The known rows were asked again").wait_for()
+    page.get_by_role("link", name="Why").click()
+    page.get_by_role("button", name="Work it out").click()
+    page.get_by_role("link", name="The whole explanation as one page").wait_for()
+    assert page.locator(".heat rect").count() == 14
+    page.get_by_role("link", name="Report").click()
+    assert version in page.frame_locator("#report").locator("body").inner_text()
+    page.get_by_role("link", name="Second stage").click()
+    rows = tmp_path / "rows.csv"
+    rows.write_text("input,output\n" + "".join(f"note {i},ok\n" for i in range(3, 19)))
+    page.get_by_label("or from a file").set_input_files(rows)
+    page.get_by_role("button", name="Begin the second stage").click()
+    page.get_by_role("heading", name="What came of it").wait_for()
+    page.get_by_role("link", name="Record", exact=True).click()
+    page.get_by_role("button", name="Verify the record").click()
+    page.locator("#verified .notice.fine").wait_for()
+
+
+def test_everything_works_without_javascript(world, person):
+    page = person("operator", javascript=False)
+    page.goto(f"{world.address}/new")
+    page.get_by_label("Name of the job").fill("plain")
+    page.get_by_label("5 to 20 inputs").fill(PROMPTS)
+    page.get_by_role("button", name="Make the adapter").click()
+    page.wait_for_url("**/try?**")
+    page.get_by_label("Text", exact=True).fill("note zz")
+    page.get_by_role("button", name="Ask both").click()
+    assert page.locator(".answer").count() == 2
+    assert page.get_by_label("Text", exact=True).input_value() == "note zz"
+
+
+def test_a_double_click_a_lost_session_and_a_huge_paste_cost_nothing(world, person):
+    page = person("operator")
+    page.goto(f"{world.address}/new")
+    page.get_by_label("Name of the job").fill("twice")
+    page.locator("#prompts").evaluate("field => field.value = 'note '.repeat(500000)")
+    page.get_by_role("button", name="Make the adapter").click()
+    page.get_by_text("That is too much at once").wait_for()
+    page.get_by_label("5 to 20 inputs").fill(PROMPTS)
+    page.get_by_role("button", name="Make the adapter").dblclick()
+    page.wait_for_url("**/try?**")
+    assert len(world.service.plant.registry.versions("twice")) == 1
+    page.context.clear_cookies()
+    page.get_by_label("Text", exact=True).fill("what I typed")
+    page.get_by_role("button", name="Ask both").click()
+    page.get_by_text("What you typed is kept").wait_for()
+    page.get_by_label("Key").fill(world.service.access.add("once more", role="operator")[1])
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("button", name="Send").click()
+    page.locator(".answer").nth(1).wait_for()
+    assert page.get_by_label("Text", exact=True).input_value() == "what I typed"
+
+
+def test_the_keyboard_alone_reaches_and_presses_everything(world, person):
+    page = person("operator")
+    page.goto(f"{world.address}/new?sample=1")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    seen = set()
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        seen.add(page.evaluate("document.activeElement.id || document.activeElement.textContent.trim()"))
+    assert {"job", "instruction", "prompts", "prompts_file", "Make the adapter"} <= seen
+    page.locator("#prompts").focus()
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+
+
+@pytest.mark.parametrize(("language", "scheme"), [("ja", "light"), ("en", "dark")])
+def test_axe_finds_nothing_to_mend_on_any_page(world, person, language, scheme):
+    job = f"axe-{language}"
+    released(world, job)
+    made(world, "maker", job, rows=ROWS.replace("note 0\t0", "note 0\tnever"))
+    world.service.plant.monitor().watch(job, {"canary": 0.2, "correction": 0.05})
+    page = person("admin", language=language)
+    page.emulate_media(color_scheme=scheme)
+    paths = ["", "/new?sample=1", "/record", "/keys", "/sign-in", "/nothing", f"/jobs/{job}/return"]
+    tabs = ("try", "inspection", "decision", "watch", "refine", "why", "report", "engineer")
+    work = world.service.explain("maker", job, world.service.plant.registry.versions(job)[-1].name)
+    found = {}
+    for path in [*paths, *(f"/jobs/{job}/{tab}" for tab in tabs), f"/works/{work.id}"]:
+        page.goto(world.address + path)
+        report = Axe().run(page, options={"resultTypes": ["violations"]})
+        if report.violations_count:
+            found[path] = [
+                (one["id"], [node["html"][:200] for node in one["nodes"]]) for one in report.response["violations"]
+            ]
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{path} is too wide"
+        if path in ("", f"/jobs/{job}/watch"):
+            page.set_viewport_size({"width": 744, "height": 1100})  # a tablet held upright
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (
+                f"{path} is too wide for a tablet"
+            )
+            page.set_viewport_size({"width": 1180, "height": 820})
+    assert found == {}
+
+
+def test_nothing_is_fetched_from_anywhere_else(world, person):
+    page, elsewhere = person("admin"), []
+    page.on(
+        "request", lambda request: elsewhere.append(request.url) if not request.url.startswith(world.address) else None
+    )
+    for path in ("", "/new?sample=1", "/record", "/keys"):
+        page.goto(world.address + path, wait_until="networkidle")
+    assert [url for url in elsewhere if not re.match(r"data:", url)] == []
