@@ -16,6 +16,7 @@ from fastapi import Depends, FastAPI
 from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 
 from prompt2lora import __version__
+from prompt2lora.console import pages
 from prompt2lora.custody.access import LOOK
 from prompt2lora.errors import Prompt2LoraError
 from prompt2lora.serving import management_api, openai_api
@@ -58,6 +59,7 @@ def create_app(service: Service, *, hosts: Sequence[str] = (), round_seconds: fl
     add_handlers(app)
     app.include_router(openai_api.router(service, gate))
     app.include_router(management_api.router(service, gate))
+    app.include_router(pages.router(service))
     _operations(app, service, meters, gate)
     _tell_the_truth(app)
     return app
