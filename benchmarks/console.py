@@ -38,7 +38,7 @@ def served(place: Path, *options: str) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "prompt2lora.cli", "serve", "--port", str(port), "--policy"]
+    command = [str(Path(sys.executable).with_name("prompt2lora")), "serve", "--port", str(port), "--policy"]
     process = subprocess.Popen(
         [*command, str(place / "policy.toml"), *options],
         stdout=subprocess.PIPE,

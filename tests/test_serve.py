@@ -1,0 +1,102 @@
+"""`prompt2lora serve` as a process: it starts, answers with a real adapter, and ends when it is told to."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import openai
+import pytest
+import torch
+from conftest import tiny_world
+
+from prompt2lora.custody.registry import Origin, Registry
+from prompt2lora.generator.generator import Generator
+from prompt2lora.weights.adapter import Adapter
+
+PROGRAM = str(Path(sys.executable).with_name("prompt2lora"))
+
+
+@pytest.fixture
+def world(tmp_path):
+    """A home with one released job, beside a tiny generator."""
+    generator = tiny_world(tmp_path)
+    layout = Generator.from_pretrained(generator).config.layout
+    torch.manual_seed(0)
+    Adapter(layout, torch.randn(layout.shape) * 0.3).save(tmp_path / "adapter")
+    registry = Registry.open(tmp_path / "home", actor="maker")
+    registry.add_job("mail")
+    origin = Origin(("one", "two"), "9" * 64, "g", layout.base_model, "8" * 64)
+    version = registry.add_version("mail", tmp_path / "adapter", origin)
+    registry.promote("mail", version, "first", expected=None)
+    registry.engine.dispose()
+    return tmp_path, generator, version
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def program(place, *words):
+    environment = {**os.environ, "PROMPT2LORA_HOME": str(place / "home"), "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen(
+        [PROGRAM, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+
+
+def test_the_service_starts_answers_and_ends(world):
+    place, generator, version = world
+    port = free_port()
+    added = program(place, "keys", "add", "line", "--inference", "--json")
+    token = json.loads(added.communicate(timeout=60)[0])["token"]
+    serving = program(place, "serve", "--port", str(port), "--generator", str(generator))
+    try:
+        ends = time.monotonic() + 90
+        while time.monotonic() < ends and serving.poll() is None:
+            try:
+                if httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200:
+                    break
+            except httpx.TransportError:
+                time.sleep(0.1)
+        client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=token, max_retries=0)
+        reply = client.chat.completions.create(
+            model="mail", messages=[{"role": "user", "content": "hello"}], max_tokens=8
+        )
+        client.close()
+        page = httpx.get(f"http://127.0.0.1:{port}/console", follow_redirects=True)
+    finally:
+        serving.send_signal(signal.SIGTERM)
+        out, log = serving.communicate(timeout=60)
+    assert reply.system_fingerprint == f"1:{version.name}"
+    assert reply.choices[0].message.content
+    assert page.status_code in (200, 401) and "<h1" in page.text
+    assert serving.returncode == 0, log
+    assert re.search(r"console/first\?code=\S{20,}", out), "no admin yet: the link of the first start is told"
+    assert "hello" not in log and token not in log
+
+
+def test_an_address_that_is_open_to_others_needs_a_key_first(world):
+    place, generator, _ = world
+    refused = program(place, "serve", "--host", "0.0.0.0", "--generator", str(generator))
+    _, told = refused.communicate(timeout=60)
+    assert refused.returncode == 2
+    assert told.strip().splitlines()[-1].startswith("error: 0.0.0.0 is open to others")
+
+
+def test_a_port_that_is_taken_is_told_in_one_line(world):
+    place, generator, _ = world
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        refused = program(place, "serve", "--port", str(taken.getsockname()[1]), "--generator", str(generator))
+        _, told = refused.communicate(timeout=90)
+    assert refused.returncode != 0
+    assert "Traceback" not in told and "--port" in told
