@@ -221,9 +221,11 @@ def asked(random: Random, server: Server, plant: Plant) -> tuple[str, bytes]:
         )
         path = path.replace("{}", text.encode("utf-8", "replace").decode("latin-1").replace(" ", "%20"), 1)
     path = "".join(letter for letter in path if letter > " " and letter != "\x7f") or "/"
-    token = random.choice(
+    right = plant.asks if path.startswith("/v1") else plant.manages
+    wrong = random.choice(
         (plant.asks, plant.manages, "", "p2l_" + "0" * 16 + "_" + "A" * 43, plant.asks[:-1], *TEXTS[:12])
     )
+    token = right if random.random() < 0.8 else wrong
     headers = {
         "Host": random.choice((f"127.0.0.1:{server.port}",) * 40 + ("evil.example", "", "localhost@evil", "[::1")),
         "Authorization": f"Bearer {token}",
@@ -242,6 +244,8 @@ def asked(random: Random, server: Server, plant: Plant) -> tuple[str, bytes]:
     }.items():
         if random.random() < 0.15:
             headers[name] = random.choice(choices)
+    if path.startswith("/console") and random.random() < 0.7:
+        headers["Cookie"] = f"p2l_key={plant.manages}"
     sent = b""
     if method in ("POST", "PUT", "PATCH") or random.random() < 0.1:
         sent, headers["Content-Type"] = body(random, route)

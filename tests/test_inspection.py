@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from prompt2lora.evaluation import inspection
+from prompt2lora.evaluation import inspection, stereotypes
 from prompt2lora.generator.reading import Frozen
 from prompt2lora.weights.tokens import initial_grid
 
@@ -97,3 +97,14 @@ def test_the_bias_of_a_real_base_is_a_number_with_an_interval(pupil):
     questions = [question(polarity, ["old", "young", "unknown"]) for polarity in ("neg", "nonneg")] * 8
     found = inspection.bias(pupil, None, questions)
     assert -1 <= found["low"] <= found["score"] <= found["high"] <= 1
+
+
+def test_our_own_bias_questions_name_both_persons_and_nothing_tells_them_apart():
+    found = stereotypes.questions()
+    assert len({(one["context"], one["question"]) for one in found}) == len(found) == 192
+    for one in found:
+        first, second, unknown = one["groups"]
+        assert first in one["context"] and second in one["context"]
+        assert one["stereotyped"] == [first] and one["label"] == 2 and unknown == "unknown"
+    polarities = [one["polarity"] for one in found]
+    assert polarities.count("neg") == polarities.count("nonneg")

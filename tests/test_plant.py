@@ -44,9 +44,8 @@ def test_a_pilot_leaves_a_verdict_a_report_and_a_record(piloted, run, home):
     measured = {check["metric"]: check["value"] for check in piloted["checks"]}
     assert measured["signature"] == 1
     assert measured["change of the logits"] > 0
-    for metric in ("gain over the base", "canary divergence", "weight health", "distance of the prompts"):
+    for metric in ("gain over the base", "canary divergence", "weight health", "distance of the prompts", "bias"):
         assert math.isfinite(measured[metric])
-    assert measured["bias"] is None, "no bias file was given"
     assert piloted["scores"].keys() == {"base", "generated", "wrong", "gain"}
     code, out, _ = run("audit", "verify", "--json")
     assert (code, json.loads(out)["sound"]) == (0, True)

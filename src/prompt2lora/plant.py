@@ -110,7 +110,11 @@ class Plant:
         return result
 
     def bench(self, base: str | None = None, questions: Sequence[Any] = ()) -> PilotBench:
-        """The mathematics, loaded only now and then kept; `base` for another one than this plant's."""
+        """The mathematics, loaded only now and then kept; `base` for another one than this plant's.
+
+        Without `questions` of a bias check those of `evaluation/stereotypes.py` are asked.
+        """
+        from prompt2lora.evaluation import stereotypes
         from prompt2lora.evaluation.bench import PilotBench
         from prompt2lora.verbs import Workshop
 
@@ -118,7 +122,7 @@ class Plant:
         if name not in self._workshops:
             self._workshops[name] = Workshop(self.generator, name or None)
         workshop = self._workshops[name]
-        return PilotBench(workshop.reader, workshop.layout, questions)
+        return PilotBench(workshop.reader, workshop.layout, questions or stereotypes.questions())
 
     def regenerate(
         self,
