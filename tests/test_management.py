@@ -26,6 +26,7 @@ ROUTES = {
     ("POST", "/admin/jobs/mail/versions/v/explain"): MAKE,
     ("GET", "/admin/jobs/mail/versions/v/report"): LOOK,
     ("POST", "/admin/jobs/mail/replay"): MAKE,
+    ("POST", "/admin/regenerate"): MAKE,
     ("GET", "/admin/works"): LOOK,
     ("GET", "/admin/works/1"): LOOK,
     ("POST", "/admin/prompts/check"): LOOK,

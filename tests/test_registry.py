@@ -7,12 +7,13 @@ import pytest
 import workers
 from alembic.script import ScriptDirectory
 from conftest import AT, adapter_folder, damage, promoted
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError
 
 from prompt2lora.custody import database as databases
 from prompt2lora.custody import schema
-from prompt2lora.custody.database import writing
+from prompt2lora.custody.access import Access
+from prompt2lora.custody.database import migrate, writing
 from prompt2lora.custody.registry import Registry
 from prompt2lora.errors import Conflict, DamagedFile, OutputError, UsageError
 
@@ -313,3 +314,25 @@ def test_a_clock_that_jumps_back_disturbs_nothing(registry, add):
     assert registry.current("mail") == release
     assert registry.rollback("mail", "worse").version.number == 1
     assert registry.verify_audit() == 6
+
+
+def test_a_database_of_the_first_schema_is_brought_forward_with_all_that_it_holds(tmp_path, database):
+    (tmp_path / "home").mkdir()
+    engine = create_engine(database)
+    migrate(engine, "0001")
+    rows = (
+        "INSERT INTO jobs (id, name, at) VALUES (1, 'old', 'then')",
+        "INSERT INTO generators VALUES ('g', 'g', 'then')",
+        "INSERT INTO prompt_sets VALUES ('p', '[]', 'then')",
+        "INSERT INTO versions (id, job, number, adapter, prompts, generator, base, base_digest, seed, kind, at) "
+        "VALUES (1, 1, 1, 'a', 'p', 'g', 'b', 'b', 0, 'generated', 'then')",
+    )
+    with engine.begin() as connection:
+        for row in rows:
+            connection.execute(text(row))
+    engine.dispose()
+    opened = Registry.open(tmp_path / "home", url=database, actor="tests", clock=lambda: AT)
+    (version,) = opened.versions("old")
+    assert (version.adapter, version.actor) == ("a", None)
+    assert Access(opened).all() == []
+    opened.engine.dispose()

@@ -64,6 +64,10 @@ class Explaining(_Model):
     language: Language = "en"
 
 
+class Regenerating(_Model):
+    jobs: Annotated[list[Annotated[str, Field(max_length=200)]], Field(max_length=1000)] = []
+
+
 class Promoting(_Model):
     version: Annotated[str, Field(max_length=300)]
     reason: Reason
@@ -173,6 +177,11 @@ def router(service: Service, gate: Gate) -> APIRouter:
         """Ask what answers now the job's inspection rows again."""
         known(job)
         return work_record(service.replay(key.name, job))
+
+    @made.post("/regenerate", status_code=202)
+    def regenerate(asked: Regenerating, key: Key = maker) -> dict[str, Any]:
+        """Candidates of the present generator for all jobs, or those named; what answers stays."""
+        return work_record(service.regenerate(key.name, asked.jobs))
 
     @made.get("/works", dependencies=[looking])
     def all_works() -> dict[str, Any]:

@@ -151,6 +151,18 @@ class Service:
 
         return self.works.start("explain", job, actor, run)
 
+    def regenerate(self, actor: str, jobs: Sequence[str]) -> Work:
+        """Candidates of the present generator for all jobs (or those named), beside what answers; releases stay."""
+        plant = self.plant.as_actor(actor)
+        for job in jobs:
+            plant.registry.versions(job)
+
+        def run(report: Report) -> dict[str, Any]:
+            changes = plant.regenerate(jobs, policy=self.policy, report=report)
+            return {"jobs": [change._asdict() for change in changes]}
+
+        return self.works.start("regenerate", ", ".join(jobs), actor, run)
+
     def replay(self, actor: str, job: str) -> Work:
         """Ask what answers now the job's inspection rows again, as a canary."""
         plant = self.plant.as_actor(actor)
