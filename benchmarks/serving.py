@@ -218,21 +218,27 @@ def resident_bytes() -> int:
     return pages * resource.getpagesize()
 
 
-def same_as_alone(base: str, folders: list[Path], count: int) -> dict[str, Any]:
-    """How many answers of a full batch equal, token for token, those of the same engine asked one by one."""
-    engine = endless(Embedded.load(base, lambda one: folders[one.number % len(folders)], rows=32))
+def same_as_alone(base: str, folders: list[Path], count: int) -> list[dict[str, Any]]:
+    """How many answers of a full batch equal, to the letter, those of the same engine asked one by one."""
     texts = questions(count)
 
-    async def said(i: int) -> str:
-        ask = Ask("job", (Message("user", texts[i]),), sampling=Sampling(longest=ANSWER))
-        return "".join([piece.text async for piece in engine.answer(version(i % 64, base), ask)])
+    async def both(engine: Embedded) -> tuple[list[str], list[str]]:
+        async def said(i: int) -> str:
+            ask = Ask("job", (Message("user", texts[i]),), sampling=Sampling(longest=ANSWER))
+            return "".join([piece.text async for piece in engine.answer(version(i % 64, base), ask)])
 
-    async def both() -> tuple[list[str], list[str]]:
         crowd = await asyncio.gather(*(said(i) for i in range(count)))
         return crowd, [await said(i) for i in range(count)]
 
-    crowd, alone = beside(engine, both())
-    return {"answers": count, "same": sum(a == b for a, b in zip(crowd, alone, strict=True)), "dtype": "bfloat16"}
+    found = []
+    for exact in (False, True):
+        engine = Embedded.load(base, lambda one: folders[one.number % len(folders)], exact=exact, rows=32)
+        began = time.monotonic()
+        crowd, alone = beside(engine, both(endless(engine)))
+        same = sum(a == b for a, b in zip(crowd, alone, strict=True))
+        seconds = round(time.monotonic() - began, 1)
+        found.append({"exact": exact, "answers": count, "same": same, "seconds": seconds})
+    return found
 
 
 def plot(result: dict[str, Any], file: Path) -> None:
@@ -275,9 +281,8 @@ def main() -> None:
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--adapters", type=int, nargs="+", default=[1, 8, 64, 256])
     parser.add_argument("--requests", type=int, default=96)
-    parser.add_argument("--only", choices=("engine", "peft", "memory", "same"), nargs="+")
+    parser.add_argument("--only", choices=("engine", "memory", "same_as_alone", "peft"), nargs="+")
     args = parser.parse_args()
-    wanted = args.only or ("engine", "peft", "memory", "same")
     result: dict[str, Any] = json.loads(args.out.read_text()) if args.out.exists() else {}
     with tempfile.TemporaryDirectory(prefix="serving-") as place:
         folders = write_adapters(Path(place), layout_of(args.base), FOLDERS)
@@ -289,14 +294,15 @@ def main() -> None:
             "machine": platform.processor() or platform.machine(),
             "versions": versions(),
         }
-        parts = {"engine": grid, "peft": peft}
-        for name, part in parts.items():
-            if name in wanted:
-                result[name] = part(args.base, folders, args)
-        if "memory" in wanted:
-            result["memory"] = memory(args.base, folders)
-        if "same" in wanted:
-            result["same_as_alone"] = same_as_alone(args.base, folders, 128)
+        parts = {
+            "engine": lambda: grid(args.base, folders, args),
+            "memory": lambda: memory(args.base, folders),
+            "same_as_alone": lambda: same_as_alone(args.base, folders, 96),
+            "peft": lambda: peft(args.base, folders, args),
+        }
+        for name in args.only or parts:
+            result[name] = parts[name]()
+            write_json(args.out, result)  # what is measured is kept, whatever happens to the rest
     rates = {(row["clients"], row["adapters"]): row["tokens_per_second"] for row in result.get("engine", [])}
     mixed = {
         row["clients"]: row["tokens_per_second"] for row in result.get("peft", []) if row["arm"] == "adapter_names"

@@ -506,7 +506,7 @@ def test_both_answers_stand_side_by_side_under_the_jobs_instruction(visit, job):
 
 
 @pytest.mark.parametrize(
-    ("error", "status"), [(Busy("full"), 503), (TooLate("late"), 504), (RuntimeError("dead"), 500)]
+    ("error", "status"), [(Busy("full"), 503), (TooLate("late"), 408), (RuntimeError("dead"), 500)]
 )
 def test_an_engine_that_cannot_answer_costs_no_typing(visit, service, job, error, status):
     service.engine.broken = error
@@ -520,7 +520,7 @@ def test_an_engine_that_cannot_answer_costs_no_typing(visit, service, job, error
 def test_an_engine_that_never_answers_is_not_waited_for(visit, service, job):
     service.limits, service.engine.slow = Limits(seconds=-0.9), 5
     answer = visit("viewer").post("/console/jobs/parts/try", data={"text": "my long text"})
-    assert answer.status_code == 504 and "my long text" in answer.text
+    assert answer.status_code == 408 and "my long text" in answer.text
 
 
 def test_texts_that_cannot_be_tried_are_refused_and_kept(visit, job):

@@ -151,7 +151,7 @@ def test_what_cannot_be_honoured_is_refused_by_name(service, tokens, version, ch
 
 
 @pytest.mark.parametrize(
-    ("fault", "status"), [(Busy("b"), 429), (TooLate("t"), 504), (Unavailable("u"), 503), (ZeroDivisionError("x"), 500)]
+    ("fault", "status"), [(Busy("b"), 429), (TooLate("t"), 408), (Unavailable("u"), 503), (ZeroDivisionError("x"), 500)]
 )
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_fault_has_its_status_and_tells_nothing_of_the_inside(service, tokens, version, fault, status, stream):

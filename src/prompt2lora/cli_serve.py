@@ -33,6 +33,9 @@ def serve(
     ] = None,
     rows: Annotated[int, typer.Option(min=1, max=256, help="Questions answered at once.")] = 16,
     residents: Annotated[int, typer.Option(min=1, help="Most adapters in memory.")] = 128,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Compute in float32: an answer never depends on its company; slower.")
+    ] = False,
     per_job: Annotated[int, typer.Option(min=1, help="Most questions of one job at once.")] = 32,
     per_minute: Annotated[int, typer.Option(min=1, help="Most requests of one key in a minute.")] = 600,
     policy: Annotated[Path | None, typer.Option(help="Bounds of the gate (TOML).")] = None,
@@ -57,7 +60,7 @@ def serve(
     if host not in _LOOPBACK and not any(key.revoked is None for key in _access(plant).all()):
         raise UsageError(f"{host} is open to others and there is no key yet; start once on 127.0.0.1 and make one")
     with Working("loading"):
-        engine = _engine(plant, engine_url or [], ray_replicas, rows, residents)
+        engine = _engine(plant, engine_url or [], ray_replicas, rows, residents, exact)
     service = Service(plant, engine, Works(plant.registry.clock), limits, policy=policy)
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     if not service.access.has_admin():
@@ -68,7 +71,7 @@ def serve(
     _run(service, host, port, allow_host or [])
 
 
-def _engine(plant: Plant, urls: list[str], replicas: int, rows: int, residents: int) -> Engine:
+def _engine(plant: Plant, urls: list[str], replicas: int, rows: int, residents: int, exact: bool) -> Engine:
     """Where answers come from: other servers, a cluster, or this process."""
     base = plant.bench().layout.base_model
     store = plant.registry.store
@@ -89,7 +92,7 @@ def _engine(plant: Plant, urls: list[str], replicas: int, rows: int, residents: 
         store.verify(version.adapter)  # a flipped byte is noticed before it answers anybody
         return store.path(version.adapter)
 
-    return Embedded.load(base, folder, rows=rows, residents=residents)
+    return Embedded.load(base, folder, exact=exact, rows=rows, residents=residents)
 
 
 def _run(service: Any, host: str, port: int, hosts: list[str]) -> None:

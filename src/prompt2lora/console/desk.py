@@ -257,7 +257,7 @@ def status_of(error: Prompt2LoraError) -> int:
         (Gone, 404),
         (Conflict, 409),
         (Busy, 503),
-        (TooLate, 504),
+        (TooLate, 408),
         (Unavailable, 503),
         (UsageError, 400),
     ]

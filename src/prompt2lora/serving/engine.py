@@ -27,6 +27,7 @@ from prompt2lora import bases
 from prompt2lora.custody.registry import Version
 from prompt2lora.errors import Busy, Prompt2LoraError, TooLate, Unavailable, Unfit, UsageError
 from prompt2lora.generator.reading import Frozen
+from prompt2lora.packs import ChatFormat
 from prompt2lora.serving.asks import LENGTH, STOP, Ask, Piece
 from prompt2lora.serving.residents import Residents
 from prompt2lora.serving.slots import Slots
@@ -142,10 +143,17 @@ class Embedded:
         self._check()
 
     @classmethod
-    def load(cls, base: str, folder: Callable[[Version], Path], *, rank: int = 8, **sizes: int) -> Embedded:
-        """An engine for the base of that name, for adapters up to `rank`."""
+    def load(
+        cls, base: str, folder: Callable[[Version], Path], *, rank: int = 8, exact: bool = False, **sizes: int
+    ) -> Embedded:
+        """An engine for the base of that name, for adapters up to `rank`.
+
+        `exact` computes in float32: then an answer does not depend on its company. bfloat16 rounds another way in a
+        crowd now and then, and is faster.
+        """
         layout = LoraLayout.from_config(bases.load_config(base), base_model=base, rank=rank)
-        return cls(Frozen.load(layout), folder, **sizes)
+        model, tokenizer = bases.load_base(base, dtype=torch.float32 if exact else None)
+        return cls(Frozen(model, ChatFormat(tokenizer), layout), folder, **sizes)
 
     @property
     def base(self) -> str:

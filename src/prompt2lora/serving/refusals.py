@@ -20,7 +20,7 @@ _STATUS: tuple[tuple[type[Prompt2LoraError], int, str], ...] = (
     (UsageError, 400, "invalid_request"),
     (Conflict, 409, "conflict"),
     (Busy, 429, "busy"),
-    (TooLate, 504, "too_late"),
+    (TooLate, 408, "too_late"),
     (Unfit, 503, "unfit_version"),
     (Unavailable, 503, "unavailable"),
     (Prompt2LoraError, 500, "failed"),
@@ -47,13 +47,13 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         403: "the key may not do this",
         404: "there is no such thing",
         405: "not this way",
+        408: "not within the time allowed",
         409: "somebody else changed it meanwhile",
         413: "too large",
         421: "another host is meant",
         429: "too many at once, or in a minute",
         500: "it failed",
         503: "it cannot be had now",
-        504: "not within the time allowed",
     }.items()
 }
 
