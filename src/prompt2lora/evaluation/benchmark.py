@@ -14,11 +14,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from prompt2lora.errors import UsageError
 from prompt2lora.evaluation.arms import ARMS, Attempt, Workbench, digest
@@ -75,6 +76,19 @@ class Judge:
     request: Request
     kept: Path
     base_digest: str
+    _made: dict[str, tuple[Tensor | None, float]] = field(default_factory=dict)
+
+    def begin(self) -> None:
+        """Forget the adapters of the task before."""
+        self._made.clear()
+
+    def made(self, attempt: Attempt) -> tuple[Tensor | None, float]:
+        """The adapter of an attempt, made once for all forms, and the seconds that making it took."""
+        key = json.dumps(attempt.depends)
+        if key not in self._made:
+            began = time.monotonic()
+            self._made[key] = attempt.grid(), time.monotonic() - began
+        return self._made[key]
 
     def answered(self, task: Task, form: str, attempt: Attempt) -> dict[str, Any]:
         """{"answers": texts, "seconds": {"adapt", "answer"}, "prompt_tokens": mean per row}, kept or new."""
@@ -89,14 +103,12 @@ class Judge:
         put = str if form == "bare" else task.prompt
         prompts = [put(row.input) for row in rows]
         examples = [(put(shot.input), shot.output) for shot in attempt.examples]
-        marks = [time.monotonic()]
-        grid = attempt.grid()
-        marks.append(time.monotonic())
+        grid, adapting = self.made(attempt)
+        began = time.monotonic()
         given = answers(model, chat, prompts, examples=examples, layout=layout, grid=grid, longest=longest)
-        marks.append(time.monotonic())
         result = {
             "answers": given,
-            "seconds": {"adapt": round(marks[1] - marks[0], 3), "answer": round(marks[2] - marks[1], 3)},
+            "seconds": {"adapt": round(adapting, 3), "answer": round(time.monotonic() - began, 3)},
             "prompt_tokens": round(sum(map(len, chat.prompt_ids(prompts, examples))) / len(prompts), 1),
         }
         write_json(file, result)
@@ -123,6 +135,7 @@ def run(judge: Judge, report: Report = silent) -> dict[str, Any]:
     scores: dict[str, dict[str, dict[str, Any]]] = {}
     for done, task in enumerate(tasks, 1):
         scores[task.name] = {}
+        judge.begin()
         for form in request.forms:
             if form == "bare" and not task.instruction:
                 continue

@@ -26,7 +26,7 @@ class Stage:
     alone      probability that a task whose instruction stays is answered by the shared adapter alone, so that
                what all jobs need is learned there; 1 with bare = 0 trains a plain multi-task LoRA
     twisted    probability that a task is drawn with another format or other labels (see twists.py)
-    distil     weight of the divergence of generated adapters from a teacher that is told the instruction (end to end):
+    distil     where the instruction is left out, weight of the divergence from a teacher that is told it (end to end):
                the task's own teacher if the recipe names a collection that has one, else the shared adapter alone
     shared     learning rate of the shared adapter, as a multiple of `learning_rate`; 0 holds it still
     """

@@ -197,7 +197,7 @@ class Run:
         def pack(i: int, *, hidden: bool, budget: int = stage.budget) -> Pack:
             return pairs.make_pack(tasks[i], rows[i], chat, bare=hidden, budget=budget)
 
-        taught = [i for i in range(len(tasks)) if not alone[i]] if stage.distil else []
+        taught = [i for i in range(len(tasks)) if bare[i]] if stage.distil else []
         told: PackBatch | None = None
         if taught:
             whole = [pack(i, hidden=False) for i in taught]

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 from random import Random
 
-from prompt2lora.training.synthetic import anything, letters, lists, messages, notes, numbers, sentences
+from prompt2lora.training.synthetic import anything, composed, letters, lists, messages, notes, numbers, programs, sentences
 from prompt2lora.training.synthetic.drafts import FAMILIES, Draft
 from prompt2lora.training.tasks import Row, Task
 
 __all__ = [
     "FAMILIES",
     "anything",
+    "composed",
     "draw_task",
     "letters",
     "lists",
     "messages",
     "notes",
     "numbers",
+    "programs",
     "sentences",
     "synthetic_tasks",
 ]

@@ -30,7 +30,7 @@ NUMBER_WORDS = ("one", "two", "three", "four", "five", "six")
 
 
 def draw_word(random: Random) -> str:
-    return random.choice(vocabulary.WORDS)
+    return random.choice(vocabulary.EVERY_WORD)
 
 
 def over_words(change: Callable[[str], str], *wordings: str) -> Draft:
@@ -80,7 +80,7 @@ def _clause(question: str) -> str:
 
 
 def some_words(random: Random, low: int = 3, high: int = 6) -> list[str]:
-    return random.sample(vocabulary.WORDS, random.randint(low, high))
+    return random.sample(vocabulary.EVERY_WORD, random.randint(low, high))
 
 
 def draw_separator(random: Random) -> str:

@@ -9,7 +9,7 @@ from prompt2lora.training.synthetic.drafts import ORDINALS, Draft, family, over_
 
 
 def _sentence(random: Random) -> str:
-    verb = random.choice("bought sold found lost sent painted cleaned moved carried repaired".split())
+    verb = random.choice(vocabulary.VERBS)
     place = random.choice(
         [
             f"in {random.choice(vocabulary.CITIES)}",

@@ -33,7 +33,68 @@ CATEGORIES = {
     "clothing": "shirt coat scarf glove hat sock belt skirt jacket boot".split(),
     "instrument": "violin flute drum piano harp trumpet guitar cello oboe banjo".split(),
     "weather": "rain snow fog hail wind storm frost sleet thunder drizzle".split(),
+    "animal": "horse cow sheep goat pig wolf fox bear deer rabbit otter badger camel donkey squirrel hedgehog".split(),
+    "bird": "eagle robin swan goose duck owl crow sparrow stork pigeon falcon parrot heron finch".split(),
+    "insect": "ant bee wasp beetle moth fly mosquito cricket locust ladybird".split(),
+    "vegetable": "carrot onion cabbage spinach leek turnip radish pumpkin celery potato bean pea".split(),
+    "metal": "iron gold silver zinc tin nickel lead cobalt titanium chromium".split(),
+    "country": "Japan France Brazil Kenya Norway Canada India Peru Egypt Poland Chile Greece Turkey Spain".split(),
+    "job": "baker plumber nurse teacher lawyer farmer pilot tailor butcher dentist cook mason welder".split(),
+    "sport": "tennis rowing boxing golf judo hockey swimming fencing cycling rugby cricket volleyball".split(),
+    "feeling": "anger joy fear pride envy hope shame grief relief boredom".split(),
+    "kitchenware": "pan pot fork spoon bowl whisk ladle kettle plate mug grater".split(),
+    "tree": "oak birch pine maple willow cedar elm spruce beech poplar".split(),
+    "flower": "rose tulip lily daisy violet poppy orchid iris peony".split(),
+    "stationery": "pencil eraser ruler stapler notebook envelope marker folder paperclip crayon".split(),
+    "building": "church school hospital castle museum factory barn stadium library station".split(),
+    "relative": "mother uncle cousin sister nephew grandfather aunt brother daughter".split(),
+    "language": "Japanese French Polish Swahili Turkish Greek Finnish Korean Danish Arabic".split(),
+    "shape": "circle square triangle cube sphere cone hexagon oval cylinder pyramid".split(),
+    "ship": "canoe ferry yacht tanker barge kayak frigate dinghy raft".split(),
+    "spice": "pepper cinnamon saffron ginger paprika cumin nutmeg basil thyme vanilla".split(),
+    "subject": "history physics biology geography algebra chemistry grammar music".split(),
 }
+VERBS = "bought sold found lost sent painted cleaned moved carried repaired opened measured checked dropped washed".split()
+SURNAMES = (
+    "Miller Tanaka Rossi Novak Silva Schmidt Garcia Dubois Larsen Kowalski Suzuki Fischer Romano Jensen Moreau "
+    "Weber Santos Nakamura Horvat Keller Lindqvist Okada Petrov Marino Brandt"
+).split()
+LABELS = (
+    "A B C D 1 2 3 4 yes no true false ok stop go hold keep drop red green blue left right up down high low north south "
+    "alpha beta gamma delta accept reject urgent normal hot cold fast slow even odd none all night day sun moon lion "
+    "bear ink tea oak gate lamp desk sales store repair Q1 Q2 K7 X9 P0 T-1 T-2 unit-a unit-b"
+).split()
+_MORE = (
+    "able about absent access account acorn actor adult advice after again agent airport album almond amber ancient angle "
+    "animal answer apart april arch armor arrow artist aspect atlas attic august author autumn avenue award balance "
+    "ballet banana banner barrel battery beacon beauty before belief bottle bottom brain branch bread breeze bright broken "
+    "bronze brother budget bullet butter button calm camera canal carbon career careful castle cattle cause center chance "
+    "change chapter cheese cherry chess chicken choice circle citizen clean clever climb clinic coast coffee collar column "
+    "common cotton course cousin cover credit crowd crystal culture current curtain custom dance danger daring dealer debate "
+    "decade degree demand depend desire detail device dinner direct doctor dollar double dozen dream driver dusty eager "
+    "early easy editor effect effort empty energy enough entry equal error escape even evening event exact example exit "
+    "expert extra fabric factor family famous farmer fashion father feature fence fever figure final finger finish fisher "
+    "flame flavor flight flower follow force formal fortune forward fourth freeze friend frozen future gallery gentle giant "
+    "glory golden govern grain grand gravity ground growth habit handle happy hazard health heavy height hidden hollow "
+    "honest hotel hunter hurry idea image impact income index inner insist iron item jealous joint jolly judge jump just "
+    "keen kind label labor large laser latter laugh launch layer leader legal lesson letter level light limit linen liquid "
+    "listen local logic lonely loyal lucky lunch machine magic major manner margin marine master matter meadow meal medal "
+    "member memory mental method middle minor mirror mixed model modest moment morning motion muscle music mutual narrow "
+    "nation nature nearby neat nephew nervous neutral noble noise normal notice novel object obtain odd offer often open "
+    "option orange order origin other outer owner packet palace paper parade parent patient patrol peace people perfect "
+    "period person phrase piano piece pilot pirate planet player plenty pocket poem police polite portal postal potato "
+    "powder praise prefer pretty price prince prize profit proof proper public puzzle rabbit radar random rapid rather "
+    "reader ready reason record reform region relax remain remote rescue result return reward rhythm rough round royal "
+    "rubber ruling rural safety sailor sample school screen season second secret senior series shadow share sharp shelter "
+    "shield shore signal simple single sister skill sleep smooth social soldier source space speech spirit square stable "
+    "station steady storm story strange stream street strong studio summer supply surface sweet switch symbol system talent "
+    "target temple theory thirsty thread ticket timber tissue title toward trade travel treaty trend tribal trophy trust "
+    "twelve twin union unique until upper urban useful vacant valid vast vendor verse victim view virtue visit vital voice "
+    "volume voyage wagon wander warm wealth weapon weekly weight welcome west wheel whole wide window wisdom wonder wooden "
+    "world worthy writer yard yearly young zone"
+).split()
+_ALL = {*WORDS, *_MORE, *(word for members in CATEGORIES.values() for word in members)}
+EVERY_WORD = sorted(word for word in _ALL if word.islower() and len(word) > 4)
 # What people write to a firm, by topic; {p} a product, {c} a city, {n} a number, {d} a day.
 MESSAGES = {
     "delivery": (
