@@ -1,10 +1,11 @@
 import json
 import re
 from collections import Counter
+from random import Random
 
 import pytest
 
-from prompt2lora.training.synthetic import FAMILIES, synthetic_tasks
+from prompt2lora.training.synthetic import FAMILIES, composed, materials, synthetic_tasks
 from prompt2lora.training.tasks import read_tasks
 
 TASKS = synthetic_tasks(4 * len(FAMILIES), seed=3)
@@ -61,6 +62,44 @@ def test_answers_do_what_the_instructions_say():
         assert all(value in row.input for value in json.loads(row.output).values())
     for _, row in rows("shortest_item"):
         assert len(row.output) <= min(map(len, re.split(r"[^a-z]+", row.input)))
+
+
+@pytest.mark.parametrize("name", materials.KINDS)
+def test_the_parts_of_an_input_stand_in_it_and_have_the_same_names_in_every_draw(name):
+    draw = materials.KINDS[name](Random(5))
+    drawn = [draw(Random(seed)) for seed in range(20)]
+    assert all(part and part in material.text for material in drawn for part in material.parts.values())
+    assert len({tuple(sorted(material.parts)) for material in drawn}) == 1
+
+
+def test_a_composed_task_changes_the_part_that_it_names():
+    assert "the third word" in materials.KINDS["words"](Random(0))(Random(0)).parts
+    change = composed.Change('"x: " and then {}', "x: {}".format)
+    assert change.apply("abc") == "x: abc"
+    for plain in composed.PLAIN:
+        assert "{}" in plain.applied and plain.apply("Berlin") != "Berlin"
+
+
+@pytest.mark.parametrize("name", [name for name in FAMILIES if name.startswith("rule_on_")])
+def test_a_rule_is_told_with_its_labels_and_both_sides_of_it_occur(name):
+    for task in BY_FAMILY[name]:
+        common, count = Counter(row.output for row in task.train).most_common(1)[0]
+        assert count < 0.95 * len(task.train)
+        assert common in task.instruction or all(row.output in row.input for row in task.train if row.output == common)
+
+
+@pytest.mark.parametrize("name", [name for name in FAMILIES if name.startswith("legend_on_")])
+def test_every_answer_of_a_legend_stands_in_its_instruction(name):
+    assert all(row.output in task.instruction for task, row in rows(name))
+
+
+def test_programs_do_what_they_say():
+    for task, row in rows("one_step"):
+        before, after = (re.findall(r"\d+", text) for text in (row.input, row.output))
+        if "reverse" in task.instruction.lower():
+            assert after == before[::-1]
+        if "drop the first number" in task.instruction.lower():
+            assert after == before[1:]
 
 
 def test_one_kind_of_input_is_asked_different_things():

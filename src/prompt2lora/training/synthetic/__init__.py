@@ -8,7 +8,18 @@ from __future__ import annotations
 
 from random import Random
 
-from prompt2lora.training.synthetic import anything, composed, letters, lists, messages, notes, numbers, programs, sentences
+from prompt2lora.training.synthetic import (
+    anything,
+    composed,
+    letters,
+    lists,
+    materials,
+    messages,
+    notes,
+    numbers,
+    programs,
+    sentences,
+)
 from prompt2lora.training.synthetic.drafts import FAMILIES, Draft
 from prompt2lora.training.tasks import Row, Task
 
@@ -19,6 +30,7 @@ __all__ = [
     "draw_task",
     "letters",
     "lists",
+    "materials",
     "messages",
     "notes",
     "numbers",

@@ -26,7 +26,7 @@ def _letters(text: str) -> str:
     return "".join(filter(str.isalpha, text))
 
 
-_PLAIN = (
+PLAIN = (
     Change("{} in capital letters", str.upper),
     Change("{} in small letters", str.lower),
     Change("{} backwards", lambda text: text[::-1]),
@@ -53,7 +53,7 @@ _PLAIN = (
 def _drawn(random: Random) -> Change:
     """A change with a drawn parameter."""
     word = random.choice([*vocabulary.LABELS, *vocabulary.WORDS])
-    mark = random.choice(list("#*+@!?~%&$") + [">>", "--", "::", "=>"])
+    mark = random.choice("# * + @ ! ? ~ % & $ >> -- :: =>".split())
     old, new = random.sample("aeiorstln", 2)
     return random.choice(
         [
@@ -71,7 +71,7 @@ def _drawn(random: Random) -> Change:
 
 
 def _change(random: Random) -> Change:
-    return random.choice(_PLAIN) if random.random() < 0.6 else _drawn(random)
+    return random.choice(PLAIN) if random.random() < 0.6 else _drawn(random)
 
 
 _ASKS = (
@@ -125,8 +125,15 @@ class Condition(NamedTuple):
 
 def _condition(random: Random, examples: list[str]) -> Condition:
     """Something that holds of some of the examples and not of others."""
+    while True:
+        condition = _any_condition(random, examples)
+        if 0.1 < sum(map(condition.holds, examples)) / len(examples) < 0.9:
+            return condition
+
+
+def _any_condition(random: Random, examples: list[str]) -> Condition:
     if all(text.isdigit() for text in examples):
-        limit = sorted(map(int, examples))[len(examples) // 2]
+        limit = random.choice(sorted(map(int, examples)))
         return random.choice(
             [
                 Condition(f"{{}} is above {limit}", lambda text: int(text) > limit),
@@ -136,8 +143,7 @@ def _condition(random: Random, examples: list[str]) -> Condition:
             ]
         )
     value, letter = random.choice(examples), random.choice("aeiorstnl")
-    half = "abcdefghijklm"
-    length = sorted(map(len, examples))[len(examples) // 2]
+    half, length = "abcdefghijklm", len(random.choice(examples))
     return random.choice(
         [
             Condition(f"{{}} is {value}", lambda text: text == value),
@@ -145,6 +151,7 @@ def _condition(random: Random, examples: list[str]) -> Condition:
             Condition(f"{{}} contains the letter {letter}", lambda text: letter in text.lower()),
             Condition("{} begins with a letter from A to M", lambda text: text[:1].lower() in half),
             Condition(f"{{}} has more than {length} characters", lambda text: len(text) > length),
+            Condition(f"{{}} begins with {value[0]}", lambda text: text[0] == value[0]),
             Condition(f"{{}} ends with {value[-1]}", lambda text: text[-1] == value[-1]),
         ]
     )
@@ -153,7 +160,7 @@ def _condition(random: Random, examples: list[str]) -> Condition:
 def rule(name: str, random: Random) -> Draft:
     """One of two labels, or a label and the part itself, by a condition on a part."""
     kind, chosen = _pointed(name, random)
-    condition = _condition(random, [kind(random).parts[chosen] for _ in range(24)])
+    condition = _condition(random, [kind(random).parts[chosen] for _ in range(40)])
     good, bad = draw_labels(random) if random.random() < 0.5 else random.sample(vocabulary.LABELS, 2)
     copies = random.random() < 0.15  # otherwise the part itself
 

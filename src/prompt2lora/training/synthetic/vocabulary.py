@@ -54,7 +54,9 @@ CATEGORIES = {
     "spice": "pepper cinnamon saffron ginger paprika cumin nutmeg basil thyme vanilla".split(),
     "subject": "history physics biology geography algebra chemistry grammar music".split(),
 }
-VERBS = "bought sold found lost sent painted cleaned moved carried repaired opened measured checked dropped washed".split()
+VERBS = (
+    "bought sold found lost sent painted cleaned moved carried repaired opened measured checked dropped washed".split()
+)
 SURNAMES = (
     "Miller Tanaka Rossi Novak Silva Schmidt Garcia Dubois Larsen Kowalski Suzuki Fischer Romano Jensen Moreau "
     "Weber Santos Nakamura Horvat Keller Lindqvist Okada Petrov Marino Brandt"
