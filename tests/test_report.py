@@ -84,6 +84,28 @@ def test_every_variant_of_a_recipe_is_trained_once_and_stands_on_the_page(
     assert "| two tasks | " in verbs.report(results, tmp_path / "page.md")[0].read_text(encoding="utf-8")
 
 
+def test_the_page_says_from_how_many_jobs_on_the_training_has_paid(results, tmp_path):
+    costs = runpy.run_path(str(BENCHMARKS / "costs.py"))
+    assert costs["break_even"](1.0, 0.5, 36.5) == 101
+    assert costs["break_even"](1.0, 36.5, 0.5) is None
+    step = {"median": 36.5, "low": 30.0, "high": 40.0}
+    arm = {"prepare": 2.0, "adapt": step, "answer": step, "peak_megabytes": 900}
+    made = {**arm, "adapt": {"median": 0.5, "low": 0.4, "high": 0.6}}
+    found = {
+        "arms": {"generated": made, "full-shot": arm},
+        "generator_training_hours": 1.0,
+        "seconds_per_job": {"100": {"generated": 36.5, "full-shot": 36.5}},
+        "break_even_jobs": {"full-shot": 101},
+        "faster_than": {"full-shot": 73.0},
+        "command": "python benchmarks/costs.py",
+    }
+    (results / "costs.json").write_text(json.dumps(found))
+    page = verbs.report(results, tmp_path / "page.md")[0].read_text(encoding="utf-8")
+    assert "101 jobs against full-shot" in page
+    assert "| full-shot | 2.0 | 36.50 | 36.500 | 900 | 73 times |" in page
+    assert (tmp_path / "images" / "costs.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_the_same_results_give_the_same_page(results, tmp_path):
     pages = [verbs.report(results, tmp_path / name / "page.md") for name in ("a", "b")]
     for left, right in zip(*pages, strict=True):

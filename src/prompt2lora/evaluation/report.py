@@ -44,6 +44,9 @@ def report(results: Path, page: Path) -> list[Path]:
             parts.append(_variants(file, result))
         if "trained" in result:
             parts.append(_trained(file, result))
+        if "break_even_jobs" in result:
+            parts.append(_costs(file, result))
+            picture(f"{file.stem}.png", "Seconds of this machine a job, by number of jobs", _cost_curve(result))
         if "own_prompts_best" in result:
             parts.append(_matrix(file, result))
             caption = "Loss of every task's adapter (rows) on every task's test rows (columns), without instruction"
@@ -128,6 +131,44 @@ def _trained(file: Path, result: dict[str, Any]) -> str:
         pace = run["seconds"] / run["steps"]
         lines.append(f"| {name} | {' | '.join(cells)} | {run['steps']} | {pace:.1f} | {run['megabytes']} |")
     return "\n".join(lines) + "\n"
+
+
+def _costs(file: Path, result: dict[str, Any]) -> str:
+    """What every arm costs, and from how many jobs on the generator's training has paid."""
+    lines = [
+        f"## {file.stem}\n",
+        f"The generator's training took {result['generator_training_hours']:.1f} hours. File `{file.name}`, made by\n",
+        f"    {result['command']}\n",
+        "| arm | seconds to prepare | to adapt (median) | for an answer | peak MB | adapting takes, of generating |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, arm in result["arms"].items():
+        times = f"{result['faster_than'][name]:.0f} times" if name in result["faster_than"] else ""
+        lines.append(
+            f"| {name} | {arm['prepare']:.1f} | {arm['adapt']['median']:.2f} | {arm['answer']['median']:.3f} "
+            f"| {arm['peak_megabytes']} | {times} |"
+        )
+    rivals = list(result["break_even_jobs"])
+    lines += ["", f"| jobs | generated, with its training | {' | '.join(rivals)} |", "|---" * (2 + len(rivals)) + "|"]
+    for jobs, seconds in result["seconds_per_job"].items():
+        lines.append(f"| {jobs} | {seconds['generated']:.1f} | {' | '.join(f'{seconds[r]:.1f}' for r in rivals)} |")
+    even = ", ".join(f"{jobs} jobs against {arm}" for arm, jobs in result["break_even_jobs"].items() if jobs)
+    return "\n".join([*lines, "", f"Seconds of this machine a job. The training has paid after {even}.\n"])
+
+
+def _cost_curve(result: dict[str, Any]) -> bytes:
+    figure = _figure((6.0, 4.0))
+    if figure is None:
+        return b""
+    axes = figure.subplots()
+    jobs = [10 ** (i / 10) for i in range(41)]
+    training, arms = 3600 * result["generator_training_hours"], result["arms"]
+    axes.plot(jobs, [training / n + arms["generated"]["adapt"]["median"] for n in jobs], label="generated")
+    for name in result["break_even_jobs"]:
+        axes.plot(jobs, [arms[name]["adapt"]["median"]] * len(jobs), label=name, linestyle="--")
+    axes.set(xscale="log", yscale="log", xlabel="jobs", ylabel="seconds a job, training of the generator included")
+    axes.legend()
+    return _png(figure)
 
 
 def _matrix(file: Path, result: dict[str, Any]) -> str:

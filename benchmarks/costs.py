@@ -1,0 +1,120 @@
+"""What every arm costs: seconds to prepare, to adapt and to answer, peak memory, and how many jobs pay for training.
+
+    python benchmarks/costs.py --tasks examples --out benchmarks/results/costs.json
+
+Every arm runs in a process of its own, on every task. `prepare` is loading what the arm needs, `adapt` making the
+adapter for a new job, `answer` one answer of the base with it. The generator's training is spread over 1, 10, 100 and
+1,000 jobs; the break-even is the number of jobs from which on generating is cheaper than training for every job.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from prompt2lora.evaluation.arms import ARMS, Workbench
+from prompt2lora.evaluation.decoding import answers
+from prompt2lora.files import write_json
+from prompt2lora.generator.conditions import Encoder
+from prompt2lora.generator.generator import Generator
+from prompt2lora.generator.reading import Frozen
+from prompt2lora.training.tasks import read_tasks
+from prompt2lora.verbs import released_generator
+from prompt2lora.versions import origin
+
+MEASURED = ("base", "icl-1", "icl-4", "generated", "few-shot-16", "few-shot-64", "full-shot")
+TRAINED = ("few-shot-16", "few-shot-64", "full-shot")
+JOBS = (1, 10, 100, 1000)
+ROWS, LONGEST = 24, 24
+
+
+def one_arm(arm: str, folders: list[Path]) -> dict:
+    """Seconds of an arm on every task, measured in this process."""
+    marks = [time.perf_counter()]
+    tasks = read_tasks(folders)
+    made = Generator.from_pretrained(released_generator())
+    encoder = Encoder(made.config.encoder)
+    if arm == "generated":
+        encoder.load()
+    base = Frozen.load(made.config.layout, training=arm in TRAINED)
+    bench = Workbench(base, encoder, made, tasks)
+    marks.append(time.perf_counter())
+    adapt, answer = [], []
+    for task in tasks:
+        began = time.perf_counter()
+        attempt = ARMS[arm](bench, task, 0)
+        grid = attempt.grid()
+        adapt.append(time.perf_counter() - began)
+        rows = task.test[:ROWS]
+        shots = [(task.prompt(shot.input), shot.output) for shot in attempt.examples]
+        began = time.perf_counter()
+        answers(
+            base.model, base.chat, [task.prompt(row.input) for row in rows], examples=shots, layout=base.layout,
+            grid=grid, longest=LONGEST,
+        )  # fmt: skip
+        answer.append((time.perf_counter() - began) / len(rows))
+    return {
+        "prepare": marks[1] - marks[0],
+        "adapt": adapt,
+        "answer": answer,
+        "peak_megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tasks", type=Path, nargs="+", required=True)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--one", choices=MEASURED, help="measure this arm here and print what came out")
+    parser.add_argument("--shared-hours", type=float, default=0.0, help="of the runs that made the shared adapter")
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(one_arm(options.one, options.tasks)))
+        return
+    if not options.out:
+        parser.error("--out is needed")
+    arms = {}
+    for arm in MEASURED:
+        words = [sys.executable, __file__, "--one", arm, "--tasks", *map(str, options.tasks)]
+        found = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+        arms[arm] = {
+            "prepare": round(found["prepare"], 2),
+            **{step: spread(found[step]) for step in ("adapt", "answer")},
+            "peak_megabytes": round(found["peak_megabytes"]),
+        }
+        print(arm, arms[arm], flush=True)
+    hours = (Generator.from_pretrained(released_generator()).training_hours or 0.0) + options.shared_hours
+    generated = arms["generated"]["adapt"]["median"]
+    report = {
+        "arms": arms,
+        "generator_training_hours": hours,
+        "seconds_per_job": {
+            str(jobs): {
+                "generated": round(3600 * hours / jobs + generated, 2),
+                **{arm: arms[arm]["adapt"]["median"] for arm in TRAINED},
+            }
+            for jobs in JOBS
+        },
+        "break_even_jobs": {arm: break_even(hours, generated, arms[arm]["adapt"]["median"]) for arm in TRAINED},
+        "faster_than": {arm: round(arms[arm]["adapt"]["median"] / generated, 1) for arm in TRAINED},
+        **origin(),
+    }
+    write_json(options.out, report)
+    print(json.dumps(report, indent=2))
+
+
+def break_even(hours: float, generated: float, trained: float) -> int | None:
+    """Jobs from which on generating has cost less than training each; None: never."""
+    return int(3600 * hours / (trained - generated)) + 1 if trained > generated else None
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    return {name: round(f(values), 3) for name, f in (("median", statistics.median), ("low", min), ("high", max))}
+
+
+if __name__ == "__main__":
+    main()
