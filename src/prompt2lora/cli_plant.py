@@ -268,6 +268,8 @@ def list_jobs(as_json: Json = False) -> None:
     else:
         for row in found:
             print(f"{row['job']:<30} {row['answers']:<40} {row['versions']} versions")
+        if not found:
+            print("no job yet; `prompt2lora pilot` begins one")
         for made in generators:
             print(f"generator {made['digest'][:12]} since {made['at'][:10]}: {made['versions']} versions")
 
