@@ -192,21 +192,24 @@ class Begun(list):
 
 def test_the_service_replays_what_is_watched_and_has_rows_when_its_time_has_come(kept, tmp_path):  # noqa: F811
     service = service_of(kept)
-    service.works = Begun()
+    service.works, monitor = Begun(), service.plant.monitor()
     for job, rows in (("mail", [{"text": "a", "right": "b"}]), ("notes", [])):
         made = kept.add_version(job, adapter_folder(tmp_path / job, job), FROM)
         kept.add_evaluation(made, {"numbers": {}, "rows": rows})
         kept.promote(job, made, "r", expected=None)
-        service.replay_due()
-        assert service.works == [], "nothing is watched"
-        service.plant.monitor().watch(job, {"canary": 0.1})
-        service.replay_hours = 0
-        service.replay_due()
-        assert service.works == [], "nobody wants it"
-        service.replay_hours = 24
-    service.plant.monitor().replaying("notes")
+    service.replay_due()
+    assert service.works == [], "nothing is watched"
+    for job in ("mail", "notes"):
+        monitor.watch(job, {"canary": 0.1})
+    service.replay_hours = 0
+    service.replay_due()
+    assert service.works == [], "nobody wants it"
+    service.replay_hours = 24
     service.replay_due()
     assert service.works == [("replay", "mail", "serving")]
+    monitor.replaying("mail")
+    service.replay_due()
+    assert len(service.works) == 1, "it was just done"
 
 
 def test_the_record_is_paged_and_verified(kept, tokens):  # noqa: F811

@@ -149,12 +149,12 @@ class Registry:
 
     def provenance(self, version: Version) -> dict[str, Any]:
         """All that a version hangs on, by digest: what an auditor asks for. `policy` is that of the latest verdict."""
-        found = select(schema.versions, schema.generators.c.name.label("generator_name")).join(schema.generators)
-        parents, verdicts = schema.versions.alias(), schema.verdicts
+        made, verdicts = schema.versions, schema.verdicts
+        found = select(made, schema.generators.c.name.label("generator_name")).select_from(made.join(schema.generators))
         policy = select(verdicts.c.policy_digest).where(verdicts.c.version == version.id).order_by(verdicts.c.id.desc())
         with self.reading() as connection:
-            row = connection.execute(found.where(schema.versions.c.id == version.id)).one()
-            parent = connection.execute(select(parents).where(parents.c.id == row.parent)).first()
+            row = connection.execute(found.where(made.c.id == version.id)).one()
+            parent = connection.execute(select(made).where(made.c.id == row.parent)).first()
             judged = connection.scalar(policy.limit(1))
         keys = ("adapter", "prompts", "generator", "generator_name", "base", "base_digest", "seed")
         told = {key: getattr(row, key) for key in keys}
