@@ -3,7 +3,8 @@
 python benchmarks/takeback.py --out benchmarks/results/takeback.json
 
 Gateway, monitor and registry are the real ones; the engine only says which version it was given, after a moment.
-Counted apart: answers that were asked for before the alarm and came after it. They were begun by what answered then.
+Counted apart: answers that were asked for before the alarm and came after it ("under way"): what answered when they were
+begun finishes them.
 """
 
 import argparse
