@@ -3,8 +3,8 @@
 python benchmarks/takeback.py --out benchmarks/results/takeback.json
 
 Gateway, monitor and registry are the real ones; the engine only says which version it was given, after a moment.
-Counted apart: answers that were asked for before the alarm and came after it ("under way"): what answered when they were
-begun finishes them.
+Counted apart: answers that were asked for before the alarm and came after it ("under way"): what answered when they
+were begun finishes them.
 """
 
 import argparse
@@ -91,7 +91,9 @@ def main() -> None:
     check_new(asked.out)
     with tempfile.TemporaryDirectory() as place:
         counts = take_back(asked.alarms, Path(place) / "home")
-    result = {"clients": CLIENTS, "promised": PROMISED, "bad": BAD, "counts": dict(sorted(counts.items())), **origin()}
+    wrong = counts["asked after: bad"] + counts["not back at the good one"]
+    told = {"wrong": wrong, "counts": dict(sorted(counts.items()))}
+    result = {"clients": CLIENTS, "promised": PROMISED, "bad": BAD, **told, **origin()}
     write_json(asked.out, result)
     print(result["counts"])
 
