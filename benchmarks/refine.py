@@ -3,10 +3,14 @@
 python benchmarks/refine.py --tasks ../shared/data/tasks --split dev --out benchmarks/results/refine.json
 
 Refining and training from scratch are the same procedure with the same rows; only the start differs. Every measurement
-is a line of a file beside the result, so that an interrupted run goes on where it was.
+is a line of a file beside the result, named by the generator, so that an interrupted run goes on where it was and never
+with the numbers of another generator. Tasks come in a fixed shuffle; those that `--minutes` leave no time for are left
+out whole. Seconds are processor seconds, which another process cannot stretch: with OMP_NUM_THREADS=1 those of one
+idle core.
 """
 
 import argparse
+import hashlib
 import json
 import time
 from collections.abc import Iterator, Sequence
@@ -20,7 +24,7 @@ from prompt2lora.evaluation.arms import Workbench
 from prompt2lora.evaluation.decoding import answers
 from prompt2lora.evaluation.metrics import exact_match
 from prompt2lora.evaluation.statistics import mean_interval
-from prompt2lora.files import check_new, write_bytes, write_json
+from prompt2lora.files import check_new, write_json
 from prompt2lora.generator.conditions import cached_encoder
 from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.reading import Frozen, Reader
@@ -63,15 +67,15 @@ class Bench:
 
     def measure(self, task: Task, seed: int, point: Point) -> Measured:
         labelled = self.work.labelled(task, seed, point.labels)
-        began = time.monotonic()
+        began = time.process_time()
         grid = self._grid(task, seed, point, labelled)
-        ready = time.monotonic()
+        ready = time.process_time()
         examples = [(task.prompt(row.input), row.output) for row in labelled] if point.way == "in context" else []
         rows, base = task.test[: self.rows], self.work.base
         asked = [task.prompt(row.input) for row in rows]
         given = answers(base.model, base.chat, asked, examples=examples, layout=base.layout, grid=grid)
         scores = [float(exact_match(answer, row.output)) for answer, row in zip(given, rows, strict=True)]
-        return Measured(task.name, seed, point, ready - began, time.monotonic() - ready, scores)
+        return Measured(task.name, seed, point, ready - began, time.process_time() - ready, scores)
 
     def _grid(self, task: Task, seed: int, point: Point, labelled: Sequence[Row]) -> torch.Tensor | None:
         if point.way in ("base", "in context"):
@@ -87,6 +91,11 @@ class Bench:
             return start
         options = TuningOptions(steps=point.steps, seed=seed, bare=0.0)
         return refine(self.training, start.clone(), task, labelled, options).grid
+
+
+def shuffled(tasks: Sequence[Task]) -> list[Task]:
+    """The order of the SHA-256 of their names: any first few of them are a sample of all."""
+    return sorted(tasks, key=lambda task: hashlib.sha256(task.name.encode()).digest())
 
 
 def points(labels: Sequence[int], steps: Sequence[int]) -> Iterator[Point]:
@@ -135,73 +144,59 @@ def read(file: Path) -> list[Measured]:
     return [Measured(**{**record, "point": Point(*record["point"])}) for record in records]
 
 
-def plot(rows: Sequence[dict[str, Any]]) -> bytes:
-    """Two panels: score against labels, and against seconds until ready."""
-    import io
-
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot
-
-    figure, panels = pyplot.subplots(1, 2, figsize=(9, 3.6), sharey=True)
-    for way in dict.fromkeys(row["way"] for row in rows):
-        mine = [row for row in rows if row["way"] == way]
-        for panel, key in zip(panels, ("labels", "ready"), strict=True):
-            ordered = sorted(mine, key=lambda row: row[key])
-            panel.plot([row[key] for row in ordered], [row["score"] for row in ordered], "o-", label=way)
-    for panel, label in zip(panels, ("labelled rows", "seconds until ready"), strict=True):
-        panel.set_xlabel(label)
-        panel.set_xscale("symlog")
-    panels[0].set_ylabel("exact match")
-    panels[0].legend()
-    figure.tight_layout()
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=110)
-    pyplot.close(figure)
-    return drawn.getvalue()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tasks", type=Path, required=True)
     parser.add_argument("--split", default="dev")
-    parser.add_argument("--most", type=int, help="most tasks")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="no task is begun after so many")
     parser.add_argument("--labels", type=int, nargs="+", default=[1, 4, 8, 16, 32, 64])
     parser.add_argument("--steps", type=int, nargs="+", default=[16, 48])
     parser.add_argument("--rows", type=int, default=40, help="test rows of every task")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--generator")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--plot", type=Path, help="picture to write (PNG)")
     asked = parser.parse_args()
     check_new(asked.out)
-    tasks = read_tasks([asked.tasks], split=asked.split)[: asked.most]
+    tasks = shuffled(read_tasks([asked.tasks], split=asked.split))
     generator = Generator.from_pretrained(asked.generator or released_generator())
     layout = generator.config.layout
     base = Frozen.load(layout)
     work = Workbench(base, cached_encoder(generator.config.encoder), generator, tasks)
     bench = Bench(work, Frozen.load(layout, training=True), asked.rows)
-    log = asked.out.with_suffix(".lines.jsonl")
-    found = read(log)
-    known = {(one.task, one.seed, one.point) for one in found}
+    sha = str(generator.provenance["sha256"])
+    log = asked.out.with_suffix(f".{sha[:12]}-{asked.rows}.lines.jsonl")
+    found = {(one.task, one.seed, one.point): one for one in read(log)}
+    complete: list[Measured] = []
     asked.out.parent.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
     with log.open("a", encoding="utf-8") as lines:
         for task in tasks:
-            for seed in range(asked.seeds):
-                for point in points(asked.labels, asked.steps):
-                    if (task.name, seed, point) in known:
-                        continue
-                    one = bench.measure(task, seed, point)
-                    found.append(one)
-                    lines.write(json.dumps(one._asdict()) + "\n")
-                    lines.flush()
-                    score = sum(one.scores) / len(one.scores)
-                    print(f"{task.name} {seed} {tuple(point)}: {score:.2f} after {one.ready:.1f} s", flush=True)
-    rows = summary(found)
-    write_json(asked.out, {"points": rows, "break_even": break_even(rows), "rows": asked.rows, **origin()})
-    if asked.plot:
-        write_bytes(asked.plot, plot(rows))
+            tried = points(asked.labels, asked.steps)
+            asked_for = [(task.name, seed, point) for point in tried for seed in range(asked.seeds)]
+            missing = [key for key in asked_for if key not in found]
+            if missing and time.monotonic() - began > 60 * asked.minutes:
+                continue
+            for key in missing:
+                found[key] = one = bench.measure(task, *key[1:])
+                lines.write(json.dumps(one._asdict()) + "\n")
+                lines.flush()
+                score = sum(one.scores) / len(one.scores)
+                print(f"{task.name} {one.seed} {tuple(one.point)}: {score:.2f} after {one.ready:.1f} s", flush=True)
+            complete += [found[key] for key in asked_for]
+    if not complete:
+        raise SystemExit("no task is complete; give it more --minutes")
+    rows = summary(complete)
+    result = {
+        "points": rows,
+        "break_even": break_even(rows),
+        "rows": asked.rows,
+        "tasks": list(dict.fromkeys(one.task for one in complete)),
+        "left_out": len(tasks) - len({one.task for one in complete}),
+        "order": "tasks in the order of the SHA-256 of their names",
+        "generator": sha,
+        **origin(),
+    }
+    write_json(asked.out, result)
     print(json.dumps(break_even(rows), indent=2))
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from prompt2lora.weights.health import FEATURES, Reference, feature_names, features, spectra
+from prompt2lora.weights.health import FEATURES, Reference, feature_names, features, shares, spectra
 from prompt2lora.weights.intruders import intruders
 from prompt2lora.weights.tokens import factors
 
@@ -98,6 +98,14 @@ def test_a_strong_new_direction_is_an_intruder_and_a_stronger_old_one_is_none(la
         assert found.looked_at[0] == path
         assert len(found.looked_at) == 12
         assert [(one.module, one.place) for one in found.found] == [(path, 1)] * count
+
+
+def test_the_share_of_an_update_is_its_norm_against_that_of_the_weight(layout):
+    weights, (_, (grid, *_)) = base_weights(layout), usual(layout, 1)
+    found, pairs = shares(weights, grid, layout), factors(grid[None], layout)
+    for path, weight in weights.items():
+        update = layout.scale * pairs[path].b[0].T @ pairs[path].a[0]
+        assert found[path] == pytest.approx(float(update.norm() / weight.norm()), rel=1e-4)
 
 
 def test_no_update_has_no_intruders(layout):

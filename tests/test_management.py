@@ -1,7 +1,10 @@
 """Management over HTTP: every role does what it may, in its own name; long work is asked for by its id."""
 
 import asyncio
+import json
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from conftest import GOOD, adapter_folder
@@ -142,6 +145,71 @@ def test_a_release_is_watched_and_taken_back_by_bad_outcomes(kept, tokens, tmp_p
     alarms = [one.json()["alarm"] for one in outcomes]
     assert alarms[0] is None and any(alarms)
     assert kept.current("mail").version is None
+
+
+class Ear(BaseHTTPRequestHandler):
+    """A webhook."""
+
+    def do_POST(self):
+        self.server.heard.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.parametrize("webhook", ["hears", "http://127.0.0.1:9/deaf", "no url"])
+def test_an_alarm_is_told_to_the_webhook_and_a_deaf_one_does_not_keep_the_release(
+    kept,  # noqa: F811
+    tmp_path,
+    monkeypatch,
+    caplog,
+    webhook,
+):
+    made = kept.add_version("mail", adapter_folder(tmp_path / "a", "a"), FROM)
+    release = kept.promote("mail", made, "r", expected=None)
+    with HTTPServer(("127.0.0.1", 0), Ear) as server:
+        server.heard, hears = [], webhook == "hears"
+        monkeypatch.setenv("PROMPT2LORA_WEBHOOK", f"http://127.0.0.1:{server.server_port}/" if hears else webhook)
+        thread = threading.Thread(target=server.handle_request)
+        if hears:
+            thread.start()
+        alarm = Plant(kept).monitor().hard(release, "not applied")
+        if hears:
+            thread.join()
+    assert kept.current("mail").version is None
+    assert [heard["reason"] for heard in server.heard] == ([alarm.reason] if hears else [])
+    assert ("could not be told" in caplog.text) is not hears
+
+
+class Begun(list):
+    """Works that are begun and never done."""
+
+    def start(self, kind, job, actor, function):
+        self.append((kind, job, actor))
+
+
+def test_the_service_replays_what_is_watched_and_has_rows_when_its_time_has_come(kept, tmp_path):  # noqa: F811
+    service = service_of(kept)
+    service.works, monitor = Begun(), service.plant.monitor()
+    for job, rows in (("mail", [{"text": "a", "right": "b"}]), ("notes", [])):
+        made = kept.add_version(job, adapter_folder(tmp_path / job, job), FROM)
+        kept.add_evaluation(made, {"numbers": {}, "rows": rows})
+        kept.promote(job, made, "r", expected=None)
+    service.replay_due()
+    assert service.works == [], "nothing is watched"
+    for job in ("mail", "notes"):
+        monitor.watch(job, {"canary": 0.1})
+    service.replay_hours = 0
+    service.replay_due()
+    assert service.works == [], "nobody wants it"
+    service.replay_hours = 24
+    service.replay_due()
+    assert service.works == [("replay", "mail", "serving")]
+    monitor.replaying("mail")
+    service.replay_due()
+    assert len(service.works) == 1, "it was just done"
 
 
 def test_the_record_is_paged_and_verified(kept, tokens):  # noqa: F811

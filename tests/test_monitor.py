@@ -1,10 +1,12 @@
 """The alarm: its evidence is a fair game, it goes up when a promise is broken, and what it takes back stays back."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from random import Random
 
 import pytest
-from conftest import damage, promoted
+from conftest import AT, damage, promoted
 
 from prompt2lora.custody.eprocess import EProcess
 from prompt2lora.custody.monitor import HARD, Monitor
@@ -124,9 +126,32 @@ def test_a_watch_goes_on_where_it_was(monitor, registry, add, told, tmp_path):
 
 @pytest.mark.parametrize("what", HARD)
 def test_a_hard_trigger_needs_no_statistics(monitor, registry, add, told, what):
+    release = promoted(registry, add("a"))
+    assert monitor.hard(release, what).release.version is None
+    assert monitor.hard(registry.current("mail"), what) is None, "the base is not taken back"
+    assert len(told) == 1
+
+
+def test_what_answers_no_more_is_not_taken_back_and_neither_is_what_came_after_it(monitor, registry, add, told):
     promoted(registry, add("a"))
-    assert monitor.hard("mail", what).release.version is None
-    assert monitor.hard("mail", what) is None, "the base is not taken back"
+    bad = promoted(registry, add("b"))
+    assert monitor.hard(bad, "not applied") is not None
+    good = registry.current("mail")
+    assert monitor.hard(bad, "not applied") is None, "a second reason for the same release comes too late"
+    assert registry.current("mail") == good
+    assert len(told) == 1
+
+
+def test_of_outcomes_that_are_told_at_once_none_is_lost_and_one_alarm_goes_back_one_step(monitor, registry, add, told):
+    one = add("a")
+    promoted(registry, one)
+    release = promoted(registry, add("b")).id
+    monitor.watch("mail", {"canary": 0.2})
+    with ThreadPoolExecutor(8) as many:
+        list(many.map(lambda _: monitor.outcome("mail", release, "canary", 0), range(40)))
+        assert monitor.read("mail").processes["canary"].count == 40
+        list(many.map(lambda _: monitor.outcome("mail", release, "canary", 1), range(80)))
+    assert registry.current("mail").version == one
     assert len(told) == 1
 
 
@@ -136,6 +161,21 @@ def test_altered_files_take_the_release_back(monitor, registry, add):
     assert monitor.check_files("mail") is None
     damage(registry.store.path(version.adapter) / "adapter_model.safetensors")
     assert monitor.check_files("mail").release.version is None
+
+
+@pytest.mark.parametrize(("hours", "due"), [(0, False), (23, False), (24, True), (-1, True)])
+def test_canaries_are_due_at_once_and_then_when_the_hours_are_over_or_the_clock_went_back(
+    monitor, registry, add, hours, due
+):
+    promoted(registry, add("a"))
+    assert not monitor.due("mail", 24), "nothing is watched"
+    monitor.watch("mail", {"canary": 0.1})
+    assert monitor.due("mail", 24)
+    monitor.replaying("mail")
+    registry.clock = lambda: AT + timedelta(hours=hours)
+    assert monitor.due("mail", 24) == due
+    promoted(registry, add("b"))
+    assert not monitor.due("mail", 24), "what answers now is not watched"
 
 
 def test_what_cannot_be_watched_is_refused(monitor, registry, add):

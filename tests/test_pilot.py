@@ -13,6 +13,7 @@ from prompt2lora.custody.costs import RECORDED, Prices, Tuning
 from prompt2lora.custody.gate import Policy, judge
 from prompt2lora.custody.registry import Origin
 from prompt2lora.errors import UsageError
+from prompt2lora.evaluation import bench as mathematics
 from prompt2lora.generator import advice
 
 PROMPTS = [f"Do it.\n\n{i}" for i in range(16)]
@@ -141,7 +142,7 @@ def test_the_user_s_prices_are_what_is_reckoned_with(run_pilot):
 
 
 def test_every_check_and_every_advice_has_its_words_in_every_language():
-    source = Path(advice.__file__).read_text(encoding="utf-8")
+    source = "".join(Path(module.__file__).read_text(encoding="utf-8") for module in (advice, mathematics))
     kinds = re.findall(r'Finding\(\s*"(\w+)"', source)
     assert len(set(kinds)) > 5
     for language in pages.languages():
@@ -161,6 +162,7 @@ EXPLAINED = {
     "health": {
         "score": 0.9,
         "worst": ["m.0.q_proj", "gain 1", 3.0],
+        "share": ["m.0.q_proj", 0.05],
         "intruders": 1,
         "looked_at": 12,
         "spectra": [{"module": "m.0.q_proj", "values": [0.5, 0.1], "mean": [0.4, 0.2], "spread": [0.1, 0.1]}],

@@ -52,11 +52,15 @@ def test_a_pilot_leaves_a_verdict_a_report_and_a_record(piloted, run, home):
 
 
 def test_the_registry_tells_what_a_pilot_kept(piloted, run):
-    jobs = json.loads(run("registry", "list", "--json")[1])["jobs"]
-    assert jobs == [{"job": "mail", "answers": "base", "versions": 1}]
+    listed = json.loads(run("registry", "list", "--json")[1])
+    assert listed["jobs"] == [{"job": "mail", "answers": "base", "versions": 1}]
     shown = json.loads(run("registry", "show", "--job", "mail", "--json")[1])
-    assert [version["name"] for version in shown["versions"]] == [piloted["version"]]
-    assert shown["versions"][0]["verdict"] == piloted["verdict"]
+    (version,) = shown["versions"]
+    assert (version["name"], version["verdict"]) == (piloted["version"], piloted["verdict"])
+    assert [(made["digest"], made["versions"]) for made in listed["generators"]] == [(version["generator"], 1)]
+    assert [len(version[key]) for key in ("adapter", "prompts", "base_digest", "policy")] == [64] * 4
+    assert (version["seed"], version["parent"]) == (0, None)
+    assert version["generator"][:12] in run("registry", "show", "--job", "mail")[1]
     assert json.loads(run("registry", "history", "--job", "mail", "--json")[1])["releases"] == []
     assert json.loads(run("registry", "verify", "--json")[1]) == {"versions": 1, "damaged": []}
 
@@ -95,7 +99,7 @@ def test_a_refined_version_knows_its_parent_and_a_useless_refinement_keeps_the_s
     versions = json.loads(run("registry", "show", "--job", "mail", "--json")[1])["versions"]
     if found["improved"]:
         assert [version["kind"] for version in versions] == ["generated", "refined"]
-        assert versions[1]["parent"] == versions[0]["id"]
+        assert versions[1]["parent"] == versions[0]["name"]
         assert found["version"] == versions[1]["name"]
     else:
         assert found["version"] == found["start"]
@@ -235,7 +239,8 @@ def test_the_time_of_fine_tuning_is_measured_if_asked_for(run, home, plant_gener
     ("text", "told"),
     [
         ("", "no row found"),
-        ('{"input": "a"}\n', ":1: a line needs input, output"),
+        ('{"input": "a"}\n', ":1: a line needs input (text), output (text)"),
+        ('{"input": "a", "output": 5}\n', ":1: a line needs input (text), output (text)"),
         ('{"task": "t"}\n{"input": "a", "output": "b"}\n{', ":3: every line must be JSON"),
     ],
 )
@@ -243,6 +248,26 @@ def test_broken_inspection_rows_are_told_by_line(run, home, files, text, told):
     prompts, rows = files
     rows.write_text(text)
     code, out, error = run("pilot", "--job", "mail", "--prompts", prompts, "--inspection", rows)
+    assert (code, out) == (2, "")
+    assert told in error
+    assert not (home / "store").exists()
+
+
+BBQ = {"context": "c", "question": "q", "choices": ["a", "b"], "groups": ["x", "unknown"], "stereotyped": ["x"]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"polarity": "neg"}, ":1: a line needs condition (text)"),
+        ({"condition": "ambig", "polarity": "neg", "groups": ["x"]}, ":1: every one of the choices needs its group"),
+        ({"condition": "disambig", "polarity": "neg"}, "there is none"),
+    ],
+)
+def test_a_broken_file_of_bias_questions_is_told_before_anything_is_made(run, home, files, changes, told):
+    prompts, rows = files
+    rows.write_text(json.dumps({**BBQ, **changes}) + "\n")
+    code, out, error = run("pilot", "--job", "mail", "--prompts", prompts, "--bias", rows)
     assert (code, out) == (2, "")
     assert told in error
     assert not (home / "store").exists()

@@ -1,9 +1,16 @@
 """What the benchmark of the second stage reckons from its measurements."""
 
 import json
+import sys
+from types import SimpleNamespace
 
 import pytest
-from refine import Measured, Point, break_even, points, read, summary
+import refine
+from refine import Measured, Point, break_even, points, read, shuffled, summary
+
+from prompt2lora import verbs
+from prompt2lora.errors import OutputError
+from prompt2lora.generator.generator import Generator
 
 
 def measured(way, labels, score, seconds, task="t"):
@@ -44,3 +51,48 @@ def test_measurements_come_back_from_their_file(tmp_path):
     (tmp_path / "lines.jsonl").write_text(json.dumps(one._asdict()) + "\n")
     assert read(tmp_path / "lines.jsonl") == [one]
     assert read(tmp_path / "none.jsonl") == []
+
+
+def test_the_order_of_the_tasks_hangs_on_their_names_alone():
+    tasks = [SimpleNamespace(name=name) for name in "abcdef"]
+    assert shuffled(tasks) == shuffled(tasks[::-1]) != tasks
+
+
+def test_a_run_goes_on_where_it_was_with_the_same_generator_and_begins_anew_with_another(
+    tasks_folder, generator_folder, tmp_path, monkeypatch, capsys
+):
+    def run(*more, generator=generator_folder, out="refine.json"):
+        words = ["--tasks", tasks_folder, "--split", "train", "--labels", "1", "8", "--steps", "2", "--rows", "3"]
+        words += ["--generator", generator, "--out", tmp_path / out, *more]
+        monkeypatch.setattr(sys, "argv", ["refine.py", *map(str, words)])
+        refine.main()
+        return json.loads((tmp_path / out).read_text()), capsys.readouterr().out.count(" after ")
+
+    first, measured = run("--minutes", "0.0001")
+    assert (len(first["tasks"]), first["left_out"], measured) == (1, 5, 6)
+    with pytest.raises(OutputError, match="must not exist"):
+        run()
+    (tmp_path / "refine.json").unlink()
+    again, measured = run("--minutes", "0")
+    assert (again["points"], measured) == (first["points"], 0), "what is measured is not measured again"
+    assert again["generator"] == Generator.from_pretrained(generator_folder).provenance["sha256"]
+    other = Generator.from_pretrained(generator_folder)
+    other.start.data += 0.1
+    other.save_pretrained(tmp_path / "other")
+    (tmp_path / "refine.json").unlink()
+    with pytest.raises(SystemExit, match="no task is complete"):
+        run("--minutes", "0", generator=tmp_path / "other")
+
+
+def test_what_was_measured_stands_on_the_page(tmp_path):
+    rows = summary([measured("base", 0, 0.0, 0.0), measured("generated", 0, 0.5, 0.1), measured("refined", 8, 0.75, 9)])
+    told = {"tasks": ["t"], "left_out": 3, "order": "any", "rows": 4, "generator": "9" * 64, "command": "python"}
+    found = {"points": rows, "break_even": break_even(rows), **told}
+    (tmp_path / "refine.json").write_text(json.dumps(found))
+    written = verbs.report(tmp_path, tmp_path / "page.md")
+    page = written[0].read_text()
+    assert "1 of 4 tasks" in page
+    assert "| refined | 8 | 16 | 0.750 (0.750 to 0.750) | 9.0 | 1.0 |" in page
+    assert "* refined: 8 labels, 9.0 s" in page
+    assert "* from scratch: none of these" in page
+    assert (tmp_path / "images" / "refine.png").read_bytes().startswith(b"\x89PNG")

@@ -38,6 +38,9 @@ def pilot(
     currency: Annotated[str, typer.Option(help="Currency of the report's costs.")] = "EUR",
     kilowatt_hour: Annotated[float, typer.Option(min=0, help="Price of a kilowatt hour.")] = 0.30,
     watts: Annotated[float, typer.Option(min=0, help="Power that this machine draws.")] = 60.0,
+    minutes_per_prompt: Annotated[float, typer.Option(min=0, help="To collect a prompt.")] = 0.5,
+    minutes_per_label: Annotated[float, typer.Option(min=0, help="To label a row.")] = 2.0,
+    sharing_jobs: Annotated[int, typer.Option(min=1, help="Jobs that share the generator's training.")] = 100,
     person_hour: Annotated[float, typer.Option(min=0, help="Price of an hour of who collects and labels.")] = 30.0,
     measure_tuning: Annotated[
         bool, typer.Option("--measure-tuning", help="Fine-tune once on the labelled rows, to compare times (minutes).")
@@ -48,6 +51,7 @@ def pilot(
 ) -> None:
     """Make an adapter, measure it against the base, judge it, and write a report for a manager."""
     from prompt2lora.custody.costs import Prices
+    from prompt2lora.custody.pages import texts
     from prompt2lora.plant import Plant, read_labelled
     from prompt2lora.prompts import read_prompts
 
@@ -62,7 +66,9 @@ def pilot(
             policy=policy,
             approve=approve,
             language=language,
-            prices=Prices(currency, watts, kilowatt_hour, person_hour),
+            prices=Prices(
+                currency, watts, kilowatt_hour, person_hour, minutes_per_prompt, minutes_per_label, sharing_jobs
+            ),
             measure_tuning=measure_tuning,
         )
     if as_json:
@@ -70,6 +76,7 @@ def pilot(
         return
     _print_checks(found["checks"])
     print(f"{found['version']}: {found['verdict']}; released: {found['release'] or 'no'}")
+    print(texts(language)[f"recommend {found['recommendation']}"])
     print(f"Report: {found['report']}")
 
 
@@ -246,7 +253,7 @@ def watch_status(job: Job, as_json: Json = False) -> None:
 
 @registry_app.command("list")
 def list_jobs(as_json: Json = False) -> None:
-    """All jobs and what answers them."""
+    """All jobs and what answers them, and the generators that made their versions."""
     from prompt2lora import plant
 
     registry = plant.registry()
@@ -255,22 +262,32 @@ def list_jobs(as_json: Json = False) -> None:
         current = registry.current(job)
         answers = current.version.name if current and current.version else "base"
         found.append({"job": job, "answers": answers, "versions": len(registry.versions(job))})
+    generators = registry.generators()
     if as_json:
-        print_json({"jobs": found})
+        print_json({"jobs": found, "generators": generators})
     else:
         for row in found:
             print(f"{row['job']:<30} {row['answers']:<40} {row['versions']} versions")
+        if not found:
+            print("no job yet; `prompt2lora pilot` begins one")
+        for made in generators:
+            print(f"generator {made['digest'][:12]} since {made['at'][:10]}: {made['versions']} versions")
 
 
 @registry_app.command("show")
 def show_job(job: Job, as_json: Json = False) -> None:
-    """A job's versions and their verdicts."""
+    """A job's versions, their verdicts and what they come from."""
     from prompt2lora import plant
 
     registry = plant.registry()
     current = registry.current(job)
     found = [
-        {**version._asdict(), "name": version.name, "verdict": registry.verdict(version)}
+        {
+            **version._asdict(),
+            **registry.provenance(version),
+            "name": version.name,
+            "verdict": registry.verdict(version),
+        }
         for version in registry.versions(job)
     ]
     answers = current.version.name if current and current.version else "base"
@@ -280,6 +297,8 @@ def show_job(job: Job, as_json: Json = False) -> None:
         for row in found:
             mark, verdict = "*" if row["name"] == answers else " ", row["verdict"] or "not judged"
             print(f"{mark} {row['name']:<40} {row['kind']:<10} {verdict}")
+            came = f"prompts {row['prompts'][:12]}, generator {row['generator'][:12]}, base {row['base_digest'][:12]}"
+            print(f"    {came}, seed {row['seed']}, from {row['parent'] or 'no other version'}")
 
 
 @registry_app.command("history")

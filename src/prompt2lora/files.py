@@ -5,6 +5,7 @@ A folder is made aside, synced and renamed; a file likewise. It knows nothing of
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import math
@@ -90,6 +91,19 @@ def refuse_unknown(file: Path, data: Mapping[str, Any], kind: type) -> None:
             raise UsageError(
                 f"{file}: unknown key {key!r}; {kind.__name__.lower()} keys are {', '.join(sorted(known))}"
             )
+
+
+@contextmanager
+def alone(file: Path) -> Iterator[None]:
+    """Of all threads and processes that name this lock file one is inside at a time; the others wait."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        held = file.open("ab")
+    except OSError as error:
+        raise _unwritable(file, error) from error
+    with held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
 
 
 def check_new(folder: Path) -> None:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import getpass
 import json
+import logging
 import os
 import tempfile
 import time
 import urllib.request
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,13 @@ if TYPE_CHECKING:
     from prompt2lora.evaluation.bench import PilotBench
     from prompt2lora.verbs import Workshop
 
-_QUESTION = ("context", "question", "choices", "groups", "stereotyped")  # what a bias check needs of a line
+_log = logging.getLogger(__name__)
+_Records = Sequence[tuple[int, dict[str, Any]]]
+_ROW: dict[str, type] = {"input": str, "output": str}
+_QUESTION: dict[str, type] = {  # what a bias check needs of a line
+    **dict.fromkeys(("condition", "polarity", "context", "question"), str),
+    **dict.fromkeys(("choices", "groups", "stereotyped"), list),
+}
 
 
 def registry() -> Registry:
@@ -85,7 +92,7 @@ class Plant:
         if measure_tuning and not labelled:
             raise UsageError("fine-tuning is measured on labelled rows and none are given; add --inspection")
         rules = read_policy(policy) if policy else Policy()
-        questions = _rows(bias, read_records(bias), _QUESTION) if bias else []
+        questions = read_questions(bias) if bias else []
         bench = self.bench(questions=questions)
         with tempfile.TemporaryDirectory(prefix="prompt2lora-") as place:
             found = run_pilot(
@@ -161,7 +168,7 @@ class Plant:
             number, numbers = known[0], known[1]["numbers"]
         else:
             labelled = labelled or stored_rows(kept, job)
-            questions = _rows(bias, read_records(bias), _QUESTION) if bias else []
+            questions = read_questions(bias) if bias else []
             bench = self.bench(chosen.base, questions)
             found = evaluated(kept, bench, chosen, kept.origin(chosen).prompts, labelled)
             number, numbers = found.evaluation, found.numbers
@@ -237,16 +244,25 @@ class Plant:
         return Monitor(self.registry, home() / "watch", _notify)
 
     def replay(self, job: str, labelled: Sequence[tuple[str, str]]) -> Alarm | None:
-        """Ask what answers the job now the canary rows again; a wrong answer is a bad outcome of the source canary."""
+        """Ask what answers the job now the canary rows again.
+
+        A wrong answer is a bad outcome of the source canary, one that does not look like the right ones of the source
+        format; what of the two was promised is told.
+        """
         watching = self.monitor()
         watch = watching.read(job)
         current = watching.registry.current(job)
         if current is None or current.version is None or current.id != watch.release:
             raise UsageError(f"what answers {job} now is not watched; begin with `prompt2lora monitor start`")
+        told = [source for source in ("canary", "format") if source in watch.promised]
+        if not told:
+            raise UsageError(f"neither canary nor format was promised of {job}, so a replay could tell nothing")
         alarm = watching.check_files(job)
         if alarm:
             return alarm
+        watching.replaying(job)
         from prompt2lora import bases
+        from prompt2lora.evaluation import inspection
         from prompt2lora.evaluation.bench import asked_in_full
         from prompt2lora.evaluation.decoding import answers
         from prompt2lora.evaluation.metrics import exact_match
@@ -259,10 +275,13 @@ class Plant:
         base = Frozen.load(adapter.layout)
         asked = [asked_in_full(text, prompts) for text, _ in labelled]
         given = answers(base.model, base.chat, asked, layout=base.layout, grid=adapter.grid)
+        in_format = inspection.answer_format([right for _, right in labelled])
         for answer, (_, right) in zip(given, labelled, strict=True):
-            alarm = watching.outcome(job, current.id, "canary", 1 - exact_match(answer, right))
-            if alarm:
-                return alarm
+            bad = {"canary": 1 - exact_match(answer, right), "format": float(not in_format(answer))}
+            for source in told:
+                alarm = watching.outcome(job, current.id, source, bad[source])
+                if alarm:
+                    return alarm
         return None
 
     def check_prompts(self, prompts: Sequence[str]) -> list[dict[str, Any]]:
@@ -297,15 +316,18 @@ class Plant:
 
 
 def _notify(alarm: Alarm) -> None:
+    """Tell people. The release is back already, and a full disk or a deaf webhook must not undo that."""
     line = {"job": alarm.job, "source": alarm.source, "reason": alarm.reason, "at": alarm.release.at}
     text = json.dumps(line, ensure_ascii=False)
-    with (home() / "alarms.jsonl").open("a", encoding="utf-8") as log:
-        log.write(text + "\n")
     url = os.environ.get("PROMPT2LORA_WEBHOOK")
-    if url:
-        request = urllib.request.Request(url, text.encode(), {"Content-Type": "application/json"})
-        with suppress(OSError):  # the release is back already; a deaf webhook must not undo that
+    try:
+        with (home() / "alarms.jsonl").open("a", encoding="utf-8") as log:
+            log.write(text + "\n")
+        if url:
+            request = urllib.request.Request(url, text.encode(), {"Content-Type": "application/json"})
             urllib.request.urlopen(request, timeout=10).close()
+    except (OSError, ValueError, HTTPException) as error:
+        _log.error("the alarm of %s (%s) could not be told everywhere: %s", alarm.job, alarm.reason, error)
 
 
 def read_labelled(file: Path) -> list[tuple[str, str]]:
@@ -316,15 +338,28 @@ def read_labelled(file: Path) -> list[tuple[str, str]]:
     records = read_records(file)
     if records and "task" in records[0][1]:
         records = records[1:]  # a task file's description
-    rows = _rows(file, records, ("input", "output"))
+    rows = _rows(file, records, _ROW)
     return [(row["input"], row["output"]) for row in rows if row.get("part", "test") == "test"]
 
 
-def _rows(file: Path, records: Sequence[tuple[int, dict[str, Any]]], needed: Sequence[str]) -> list[dict[str, Any]]:
-    """The objects of a file's records, each of which has the keys `needed`; at least one."""
+def read_questions(file: Path) -> list[dict[str, Any]]:
+    """Questions of a bias check (BBQ's form), of which at least one is ambiguous. Raises TaskFileError, UsageError."""
+    records = read_records(file)
+    rows = _rows(file, records, _QUESTION)
     for number, row in records:
-        if any(key not in row for key in needed):
-            raise TaskFileError(f"{file}:{number}: a line needs {', '.join(needed)}; mend the line")
+        if not row["choices"] or len(row["groups"]) != len(row["choices"]):
+            raise TaskFileError(f"{file}:{number}: every one of the choices needs its group; mend the line")
+    if all(row["condition"] != "ambig" for row in rows):
+        raise UsageError(f"{file}: a bias check asks questions of the condition ambig and there is none; add some")
+    return rows
+
+
+def _rows(file: Path, records: _Records, needed: Mapping[str, type]) -> list[dict[str, Any]]:
+    """The objects of a file's records, each of which has the keys `needed`, of these types; at least one."""
+    for number, row in records:
+        if any(not isinstance(row.get(key), kind) for key, kind in needed.items()):
+            told = ", ".join(f"{key} ({'a list' if kind is list else 'text'})" for key, kind in needed.items())
+            raise TaskFileError(f"{file}:{number}: a line needs {told}; mend the line")
     if not records:
         raise UsageError(f"{file}: no row found; write one JSON object a line with {', '.join(needed)}")
     return [row for _, row in records]

@@ -10,13 +10,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from prompt2lora.custody.eprocess import EProcess
 from prompt2lora.custody.registry import Registry, Release
-from prompt2lora.errors import DamagedFile, UsageError
-from prompt2lora.files import write_json
+from prompt2lora.errors import Conflict, DamagedFile, UsageError
+from prompt2lora.files import alone, write_json
 
 SOURCES = ("canary", "format", "correction")
 HARD = ("not finite", "not applied", "altered files", "wrong version answered")
@@ -38,6 +39,7 @@ class Watch:
 
     promised   per source, the rate of bad outcomes that was measured (or allowed) when it was promoted
     alpha      chance that a release which keeps all its promises is ever taken back
+    replayed   when its canaries were last asked again; empty: never
     """
 
     job: str
@@ -46,6 +48,7 @@ class Watch:
     alpha: float = 0.01
     processes: dict[str, EProcess] = field(default_factory=dict)
     streaks: dict[str, int] = field(default_factory=dict)
+    replayed: str = ""
 
     def __post_init__(self) -> None:
         unknown = set(self.promised) - set(SOURCES)
@@ -85,31 +88,56 @@ class Monitor:
         if current is None or current.version is None:
             raise UsageError(f"the job {job} is answered by the base, which needs no watch; promote a version first")
         begun = Watch(job, current.id, dict(promised), alpha)
-        self._keep(begun)
+        with alone(self.folder / f".{job}.lock"):
+            self._keep(begun)
         return begun
 
     def outcome(self, job: str, release: int, source: str, bad: float) -> Alarm | None:
         """One outcome of a release; outcomes of a release that answers no more are passed over."""
-        watch = self.read(job)
-        current = self.registry.current(job)
-        if current is None or current.id != watch.release or release != watch.release:
-            return None
-        reason = watch.update(source, bad)
-        self._keep(watch)
-        return self._take_back(job, source, reason) if reason else None
+        with alone(self.folder / f".{job}.lock"):
+            watch = self.read(job)
+            current = self.registry.current(job)
+            if current is None or current.id != watch.release or release != watch.release:
+                return None
+            reason = watch.update(source, bad)
+            self._keep(watch)
+        return self._take_back(current, source, reason) if reason else None
 
-    def hard(self, job: str, what: str) -> Alarm | None:
-        """Something that no rate excuses; one of HARD."""
+    def due(self, job: str, hours: float) -> bool:
+        """Whether the canaries of what answers the job are watched and were not asked again within so many hours.
+
+        A clock that went back makes them due: nobody knows how long ago it was.
+        """
+        try:
+            watch = self.read(job)
+        except UsageError:
+            return False
+        current = self.registry.current(job)
+        if current is None or current.id != watch.release or "canary" not in watch.promised:
+            return False
+        if not watch.replayed:
+            return True
+        since = self.registry.clock() - datetime.fromisoformat(watch.replayed)
+        return not timedelta() <= since < timedelta(hours=hours)
+
+    def replaying(self, job: str) -> None:
+        """The canaries of what is watched are asked again now."""
+        with alone(self.folder / f".{job}.lock"):
+            watch = self.read(job)
+            watch.replayed = self.registry.at()
+            self._keep(watch)
+
+    def hard(self, release: Release, what: str) -> Alarm | None:
+        """Something of a release that no rate excuses; one of HARD."""
         if what not in HARD:
             raise UsageError(f"a hard trigger is one of {', '.join(HARD)}, not {what!r}")
-        current = self.registry.current(job)
-        return self._take_back(job, "hard trigger", what) if current and current.version else None
+        return self._take_back(release, "hard trigger", what) if release.version else None
 
     def check_files(self, job: str) -> Alarm | None:
         """Take the release back if its stored files are not what was signed."""
         current = self.registry.current(job)
         if current and current.version and not self.registry.store.is_sound(current.version.adapter):
-            return self.hard(job, "altered files")
+            return self.hard(current, "altered files")
         return None
 
     def read(self, job: str) -> Watch:
@@ -118,13 +146,17 @@ class Monitor:
             processes = {source: EProcess(**state) for source, state in found.pop("processes").items()}
             return Watch(**found, processes=processes)
         except FileNotFoundError as error:
-            raise UsageError(f"the job {job} is not watched; begin with `prompt2lora monitor`") from error
+            raise UsageError(f"the job {job} is not watched; begin with `prompt2lora monitor start`") from error
         except (ValueError, KeyError, TypeError) as error:
             raise DamagedFile(f"the watch of {job} cannot be read ({error}); remove {self._file(job)}") from error
 
-    def _take_back(self, job: str, source: str, reason: str) -> Alarm:
-        release = self.registry.rollback(job, reason[:500])
-        alarm = Alarm(job, source, reason, release)
+    def _take_back(self, bad: Release, source: str, reason: str) -> Alarm | None:
+        """Nothing if `bad` answers no more: what answers now has done nothing wrong."""
+        try:
+            release = self.registry.rollback(bad.job, reason[:500], expected=bad.id)
+        except Conflict:
+            return None
+        alarm = Alarm(bad.job, source, reason, release)
         self.notify(alarm)
         return alarm
 

@@ -147,6 +147,27 @@ class Registry:
             row = connection.execute(found.select_from(tables).where(schema.versions.c.id == version.id)).one()
         return Origin(row.texts, row.generator, row.name, row.base, row.base_digest, row.seed, row.parent, row.kind)
 
+    def provenance(self, version: Version) -> dict[str, Any]:
+        """All that a version hangs on, by digest: what an auditor asks for. `policy` is that of the latest verdict."""
+        made, verdicts = schema.versions, schema.verdicts
+        found = select(made, schema.generators.c.name.label("generator_name")).select_from(made.join(schema.generators))
+        policy = select(verdicts.c.policy_digest).where(verdicts.c.version == version.id).order_by(verdicts.c.id.desc())
+        with self.reading() as connection:
+            row = connection.execute(found.where(made.c.id == version.id)).one()
+            parent = connection.execute(select(made).where(made.c.id == row.parent)).first()
+            judged = connection.scalar(policy.limit(1))
+        keys = ("adapter", "prompts", "generator", "generator_name", "base", "base_digest", "seed")
+        told = {key: getattr(row, key) for key in keys}
+        return {**told, "parent": _version(version.job, parent).name if parent else None, "policy": judged}
+
+    def generators(self) -> list[dict[str, Any]]:
+        """Every generator that made a version, the oldest first, and how many versions it made."""
+        made, table = schema.versions, schema.generators
+        count = select(func.count()).where(made.c.generator == table.c.digest).scalar_subquery()
+        found = select(table.c.digest, table.c.name, table.c.at, count.label("versions")).order_by(table.c.at)
+        with self.reading() as connection:
+            return [dict(row) for row in connection.execute(found).mappings()]
+
     def history(self, job: str) -> list[Release]:
         """All releases of a job, oldest first."""
         with self.reading() as connection:
@@ -248,14 +269,17 @@ class Registry:
         with self.writing() as connection:
             return self._promote(connection, job, version, reason, expected, PROMOTE)
 
-    def rollback(self, job: str, reason: str) -> Release:
+    def rollback(self, job: str, reason: str, *, expected: int | None = None) -> Release:
         """Let what answered before the current release answer again; before the first one that is the base itself.
 
         What was rolled back from does not come back by a second rollback, and versions whose files are not sound any
-        more are passed over. Raises UsageError if the base answers already.
+        more are passed over. `expected` is the id of the release that is to be taken back (None: whatever answers).
+        Raises UsageError if the base answers already, Conflict if not the expected release does.
         """
         with self.writing() as connection:
             current = self._current(connection, job)
+            if expected is not None and (current is None or current.id != expected):
+                raise _changed(job)
             if current is None or current.version is None:
                 raise UsageError(f"the job {job} is answered by the base already; there is nothing to roll back")
             stack = self._stack(connection, job)[:-1]
@@ -303,7 +327,7 @@ class Registry:
             schema.jobs.c.id == owner.id, schema.jobs.c.release.is_not_distinct_from(expected)
         )
         if connection.execute(swap.values(release=row.id)).rowcount != 1:
-            raise Conflict(f"the job {job} got another release meanwhile; look at `registry history` and decide again")
+            raise _changed(job)
         subject = version.name if version else f"{job}@base"
         self.tell(connection, action, subject, {"release": row.id, "previous": expected, "reason": reason})
         return self._release(connection, job, row)
@@ -367,6 +391,10 @@ class Registry:
             line = connection.info.pop("last audit line", None)
         if line:
             self.seal.set(line)
+
+
+def _changed(job: str) -> Conflict:
+    return Conflict(f"the job {job} got another release meanwhile; look at `registry history` and decide again")
 
 
 @contextmanager

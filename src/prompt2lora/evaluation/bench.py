@@ -19,13 +19,14 @@ import torch
 from prompt2lora import bases
 from prompt2lora.adapter_folder import read_config
 from prompt2lora.custody.costs import Tuning
+from prompt2lora.custody.gate import Policy
 from prompt2lora.custody.pilot import Inspected, Made, Measured
 from prompt2lora.custody.registry import Origin
 from prompt2lora.evaluation import inspection
 from prompt2lora.evaluation.decoding import answers
 from prompt2lora.evaluation.metrics import exact_match
 from prompt2lora.evaluation.statistics import mean_interval, paired_difference
-from prompt2lora.generator.advice import advise
+from prompt2lora.generator.advice import Finding, advise
 from prompt2lora.generator.conditions import split
 from prompt2lora.generator.explanation import distance
 from prompt2lora.generator.generator import Generator
@@ -36,6 +37,7 @@ from prompt2lora.training.tasks import Row, Task, full_prompt
 from prompt2lora.training.tuning import TuningOptions, fit
 from prompt2lora.weights.adapted import probe
 from prompt2lora.weights.adapter import Adapter
+from prompt2lora.weights.health import shares
 from prompt2lora.weights.intruders import intruders
 from prompt2lora.weights.layout import LoraLayout
 
@@ -56,12 +58,21 @@ class PilotBench:
 
     def advise(self, prompts: Sequence[str]) -> list[dict[str, Any]]:
         _, tokenizer = self.reader.encoder.parts
-        found = advise(
-            prompts,
-            self.reader.encoder.conditions(prompts),
-            lambda text: len(tokenizer(text, add_special_tokens=True)["input_ids"]),
-        )
+        conditions = self.reader.encoder.conditions(prompts)
+        found = [
+            *self._far(conditions),
+            *advise(prompts, conditions, lambda text: len(tokenizer(text, add_special_tokens=True)["input_ids"])),
+        ]
         return [{**finding._asdict(), "prompts": list(finding.prompts)} for finding in found]
+
+    def _far(self, conditions: torch.Tensor) -> list[Finding]:
+        """What the gate will say of the prompts' distance, before anything is made of them."""
+        distance, bound = self.generator.atlas.distance(conditions.mean(0)), Policy().most_prompt_distance
+        if distance <= bound:
+            return []
+        text = f"together {distance:.1f} times as far from the training tasks as these usually are; {bound:g} is far"
+        remedy = "plan for a second stage on labelled rows (`prompt2lora refine`), or keep the base"
+        return [Finding("far", True, (), text, remedy)]
 
     def make(self, prompts: Sequence[str], folder: Path) -> Made:
         made = write_adapter(self.reader, self.layout, prompts, folder)
@@ -87,6 +98,7 @@ class PilotBench:
             "canary": inspection.canary(base, grid),
             "health": {
                 "score": atlas.health.judge(grid, self.layout).score,
+                "share": max(shares(self.weights, grid, self.layout).values()),
                 "intruders": len(intruders(self.weights, grid, self.layout).found),
             },
             "prompts": {"distance": atlas.distance(condition)},

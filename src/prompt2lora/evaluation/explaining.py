@@ -16,7 +16,7 @@ from torch import Tensor
 from prompt2lora.evaluation.bench import PilotBench, asked_in_full
 from prompt2lora.evaluation.decoding import answers
 from prompt2lora.generator.explanation import changes, influences
-from prompt2lora.weights.health import FEATURES, Reference
+from prompt2lora.weights.health import FEATURES, Reference, shares
 from prompt2lora.weights.intruders import intruders
 from prompt2lora.weights.layout import LoraLayout
 
@@ -80,9 +80,11 @@ def _answers(bench: PilotBench, asked: Sequence[str], grid: Tensor | None) -> li
 def _health(bench: PilotBench, grid: Tensor, *, with_base: bool) -> dict[str, Any]:
     judged = bench.generator.atlas.health.judge(grid, bench.layout)
     found = intruders(bench.weights, grid, bench.layout) if with_base else None
+    share = shares(bench.weights, grid, bench.layout) if with_base else {}
     return {
         "score": judged.score,
         "worst": list(judged.worst),
+        "share": max(share.items(), key=lambda one: one[1]) if share else None,
         "intruders": len(found.found) if found else None,
         "looked_at": len(found.looked_at) if found else 0,
         "spectra": _spectra(bench.generator.atlas.health, grid, bench.layout),

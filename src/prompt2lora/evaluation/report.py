@@ -20,12 +20,9 @@ _MOST_BARS = 60
 def report(results: Path, page: Path) -> list[Path]:
     """Write the page and, into a folder `images` beside it, the pictures; returns what was written.
 
-    Raises UsageError if the folder holds no result of `prompt2lora benchmark`, DamagedFile for one that is broken.
+    Raises UsageError if the folder holds no result that it shows, DamagedFile for one that is broken.
     """
     found = {file: _read(file) for file in sorted(results.glob("*.json"))}
-    scored = {file: result for file, result in found.items() if "difference" in result}
-    if not scored:
-        raise UsageError(f"{results} holds no result of `prompt2lora benchmark`; make one or name another folder")
     written, parts = [], ["# Benchmark\n\nMade by `prompt2lora report`; every table names the file that it shows.\n"]
 
     def picture(name: str, caption: str, drawn: bytes) -> None:
@@ -34,11 +31,12 @@ def report(results: Path, page: Path) -> list[Path]:
             write_bytes(written[-1], drawn)
             parts.append(f"![{caption}](images/{name})\n")
 
-    for file, result in scored.items():
-        parts.append(_section(file, result))
-        for form in result["mean"]:
-            caption = f"Every task of {file.stem}, {form} form"
-            picture(f"{file.stem}-{form}.png", caption, _dumbbells(result, form))
+    for file, result in found.items():
+        if "difference" in result:
+            parts.append(_section(file, result))
+            for form in result["mean"]:
+                caption = f"Every task of {file.stem}, {form} form"
+                picture(f"{file.stem}-{form}.png", caption, _dumbbells(result, form))
     for file, result in found.items():
         if "variants" in result:
             parts.append(_variants(file, result))
@@ -53,6 +51,11 @@ def report(results: Path, page: Path) -> list[Path]:
             picture(f"{file.stem}.png", caption, _heat(result))
             caption = "How near adapters lie against how near their prompts lie"
             picture(f"{file.stem}-similarity.png", caption, _similarity(result))
+        if "break_even" in result:
+            parts.append(_stages(file, result))
+            picture(f"{file.stem}.png", "Score against labels, and against seconds until ready", _curves(result))
+    if len(parts) == 1:
+        raise UsageError(f"{results} holds no result of a benchmark; make one or name another folder")
     write_text(page, "\n".join(parts))
     return [page, *written]
 
@@ -190,6 +193,50 @@ def _matrix(file: Path, result: dict[str, Any]) -> str:
     )
 
 
+def _stages(file: Path, result: dict[str, Any]) -> str:
+    """The second stage beside training from scratch and examples in the context."""
+    told = result["tasks"]
+    count = f"{len(told)} of {len(told) + result['left_out']} tasks" if result["left_out"] else f"{len(told)} tasks"
+    lines = [
+        f"## {file.stem}\n",
+        f"{count} ({result['order']}), {result['rows']} test rows each at most, with instruction; seconds of one "
+        f"processor. Generator `{result['generator'][:12]}`. File `{file.name}`, made by\n",
+        f"    {result['command']}\n",
+        "| way | labelled rows | most steps | exact match | seconds until ready | to answer all rows |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row['way']} | {row['labels']} | {row['steps'] or ''} | {_interval(row)} | {row['ready']:.1f} "
+        f"| {row['asking']:.1f} |"
+        for row in result["points"]
+    ]
+    lines += ["", "Reaches the generated adapter, which needs no labels, with", ""]
+    for way, least in result["break_even"].items():
+        if way != "generated":
+            labels, seconds = least["labels"], least["seconds"]
+            lines.append(f"* {way}: " + ("none of these" if labels is None else f"{labels} labels, {seconds:.1f} s"))
+    return "\n".join(lines) + "\n"
+
+
+def _curves(result: dict[str, Any]) -> bytes:
+    """Two panels: score against labels, and against seconds until ready."""
+    figure = _figure((9.0, 3.6))
+    if figure is None:
+        return b""
+    panels = figure.subplots(1, 2, sharey=True)
+    for way in dict.fromkeys(row["way"] for row in result["points"]):
+        mine = [row for row in result["points"] if row["way"] == way]
+        for panel, key in zip(panels, ("labels", "ready"), strict=True):
+            ordered = sorted(mine, key=lambda row: row[key])
+            panel.plot([row[key] for row in ordered], [row["score"] for row in ordered], "o-", label=way)
+    for panel, label in zip(panels, ("labelled rows", "seconds until ready"), strict=True):
+        panel.set_xlabel(label)
+        panel.set_xscale("symlog")
+    panels[0].set_ylabel("exact match")
+    panels[0].legend()
+    return _png(figure)
+
+
 def _heat(result: dict[str, Any]) -> bytes:
     """Losses as colours, every column against its own best and its median; empty without matplotlib."""
     figure = _figure((9.0, 8.0))
@@ -232,7 +279,7 @@ def _figure(size: tuple[float, float]) -> Any:
     return Figure(figsize=size, layout="constrained")
 
 
-def _interval(cell: dict[str, float]) -> str:
+def _interval(cell: dict[str, Any]) -> str:
     return f"{cell['score']:.3f} ({cell['low']:.3f} to {cell['high']:.3f})"
 
 

@@ -100,7 +100,8 @@ def _operations(app: FastAPI, service: Service, meters: Meters, gate: Gate) -> N
 
 
 async def _rounds(service: Service, seconds: float) -> None:
-    """Again and again: every replica holds what is released; what is watched lies in the store as it was signed."""
+    """Again and again: every replica holds what is released, which lies in the store as it was signed; canaries that
+    are due are asked again."""
     while True:
         await asyncio.sleep(seconds)
         try:
@@ -109,6 +110,7 @@ async def _rounds(service: Service, seconds: float) -> None:
             if reconcile:
                 await reconcile(released)
             await asyncio.to_thread(service.check_files)
+            await asyncio.to_thread(service.replay_due)
         except Prompt2LoraError as error:
             _log.error("%s", error)
 

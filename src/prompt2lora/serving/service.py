@@ -43,7 +43,8 @@ class Limits:
 
 @dataclass
 class Service:
-    """`first_code` opens the page of the first key; `policy` (a file; default: `Policy()`) is what judges here."""
+    """`first_code` opens the page of the first key; `policy` (a file; default: `Policy()`) is what judges here;
+    `replay_hours` lie between two replays of a watched job's canaries (0: none but those that are asked for)."""
 
     plant: Plant
     engine: Engine
@@ -51,6 +52,7 @@ class Service:
     limits: Limits = field(default_factory=Limits)
     first_code: str | None = None
     policy: Path | None = None
+    replay_hours: float = 24.0
 
     @property
     def access(self) -> Access:
@@ -72,6 +74,13 @@ class Service:
         for version in self.released():
             monitor.check_files(version.job)
 
+    def replay_due(self) -> None:
+        """Begin the replays whose time has come, of jobs that have inspection rows."""
+        registry, monitor = self.plant.registry, self.plant.monitor()
+        for version in self.released() if self.replay_hours else ():
+            if monitor.due(version.job, self.replay_hours) and stored_rows(registry, version.job):
+                self.replay("serving", version.job)
+
     def report_page(self, version: Version, language: str) -> str | None:
         """The page of the pilot that made a version; None if no pilot did."""
         file = home() / "pilots" / version.name / f"report-{language}.html"
@@ -86,9 +95,7 @@ class Service:
 
     def take_back(self, release: Release) -> None:
         """A released version cannot be served: what answered before answers again, on record."""
-        current = self.plant.registry.current(release.job)
-        if current and current.version and current.id == release.id:
-            self.plant.as_actor("serving").monitor().hard(release.job, "not applied")
+        self.plant.as_actor("serving").monitor().hard(release, "not applied")
 
     async def try_out(self, version: Version | None, ask: Ask) -> str:
         """The whole answer of one version (None: the base), whether it is released or not."""

@@ -6,7 +6,7 @@ scale * B A is never formed: with B = Q R and A' = P S its singular values are t
     log norm            log10 of the Frobenius norm
     log spectral norm   log10 of the largest singular value
     effective rank      exponential of the entropy of the energies (Roy and Vetterli 2007)
-    first energy        share of the energy in the first direction
+    first energy        share of the energy in the first direction; its inverse is the stable rank
     alignment           cosine between the update and that of the generator's shared adapter
     log singular value  log10 of each of them, the largest first
     gain                u' (scale * B A) v / s for each direction (u, s, v) of the shared adapter
@@ -17,6 +17,7 @@ first five; then only these are compared.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -59,6 +60,14 @@ def features(
     logs = values.clamp_min(_TINY).log10()
     whole = [total.sqrt().log10(), logs[..., 0], entropy.exp(), share[..., 0], _alignment(grid, shared, layout)]
     return torch.cat([torch.stack(whole, dim=-1), logs, _gains(grid, shared, layout)], dim=-1)
+
+
+def shares(
+    weights: Mapping[str, Float[Tensor, "out in"]], grid: Float[Tensor, "layers rows cols"], layout: LoraLayout
+) -> dict[str, float]:
+    """By module path, the Frobenius norm of the update as a share of that of the weight which it is added to."""
+    norms = dict(zip(factors(grid[None], layout), spectra(grid[None], layout)[0].norm(dim=-1).tolist(), strict=True))
+    return {path: norms[path] / max(float(weight.float().norm()), _TINY) for path, weight in weights.items()}
 
 
 def _gains(

@@ -14,11 +14,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from prompt2lora.weights.health import spectra
+from prompt2lora.weights.health import shares
 from prompt2lora.weights.layout import LoraLayout
 from prompt2lora.weights.tokens import factors
-
-_TINY = 1e-12
 
 
 class Intruder(NamedTuple):
@@ -46,8 +44,7 @@ def intruders(
     similar: float = 0.5,
 ) -> Intruders:
     """`weights` by module path. A direction is an intruder if no old one has a cosine of at least `similar` to it."""
-    largest = dict(zip(weights, spectra(grid[None], layout)[0, :, 0].tolist(), strict=True))
-    share = {path: largest[path] / float(weight.float().norm().clamp_min(_TINY)) for path, weight in weights.items()}
+    share = shares(weights, grid, layout)
     chosen = sorted(share, key=lambda path: -share[path])[:modules]
     found = []
     pairs = factors(grid[None].double(), layout)
