@@ -190,7 +190,7 @@ def start_watch(
     """Watch what answers a job from now on."""
     from prompt2lora.plant import Plant
 
-    watch = Plant.open().monitor().watch(job, _rates(promised), alpha)
+    watch = Plant.open().watch(job, _rates(promised), alpha)
     if as_json:
         print_json({"job": job, "release": watch.release, "promised": watch.promised})
     else:
