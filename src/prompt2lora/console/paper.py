@@ -17,7 +17,6 @@ _SHEET = f"""
 html {{ font-size: 10.5pt }}
 html body {{ font-family: {_FONTS}; font-size: 1rem; max-width: none; margin: 0; padding: 0 }}
 h1 {{ margin-top: 0 }}
-td, th {{ overflow-wrap: break-word }}
 """
 
 
