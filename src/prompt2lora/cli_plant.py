@@ -233,7 +233,12 @@ def watch_status(job: Job, as_json: Json = False) -> None:
 
     watch = Plant.open().monitor().read(job)
     found = {
-        source: {"promised": process.promised, "outcomes": process.count, "evidence": process.evidence}
+        source: {
+            "promised": process.promised,
+            "outcomes": process.count,
+            "bad": process.bad,
+            "evidence": process.evidence,
+        }
         for source, process in watch.processes.items()
     }
     if as_json:
@@ -241,7 +246,8 @@ def watch_status(job: Job, as_json: Json = False) -> None:
     else:
         for source, state in found.items():
             limit = len(found) / watch.alpha
-            print(f"{source:<12} {state['outcomes']:>6} outcomes, evidence {state['evidence']:.2f} of {limit:.0f}")
+            seen = f"{state['outcomes']:>6} outcomes, {state['bad']:g} bad"
+            print(f"{source:<12} {seen}, evidence {state['evidence']:.2f} of {limit:.0f}")
 
 
 @registry_app.command("list")

@@ -191,6 +191,7 @@ class Service:
             source: {
                 "promised": process.promised,
                 "outcomes": process.count,
+                "bad": process.bad,
                 "evidence": process.evidence,
                 "limit": len(watch.processes) / watch.alpha,
             }
