@@ -615,7 +615,10 @@ def test_a_report_is_found_by_the_registrys_name_alone(visit, service, job, tmp_
     assert browser.get("/console/jobs/parts/report/page").status_code == 404
     folder = tmp_path / "home" / "pilots" / job.name
     folder.mkdir(parents=True)
+    said = texts("en")["decide.report"]
+    assert said not in browser.get("/console/jobs/parts/decision").text
     (folder / "report-en.html").write_text("<h1>a report</h1>")
+    assert said in browser.get("/console/jobs/parts/decision").text
     answer = browser.get("/console/jobs/parts/report/page", params={"version": job.name})
     assert "a report" in answer.text and "sandbox" in answer.headers["content-security-policy"]
     (tmp_path / "home" / "pilots" / "report-en.html").write_text("a secret")

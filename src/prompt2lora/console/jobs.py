@@ -150,14 +150,15 @@ def explanation(visit: Visit) -> Response:
     return HTMLResponse(page, headers=_PAPER)
 
 
-def _report(visit: Visit, version: Version) -> Path | None:
+def report_file(visit: Visit, version: Version) -> Path | None:
+    """Where the report of a version lies; None if it has none, as after the second stage."""
     file = home() / "pilots" / version.name / f"report-{visit.words.language}.html"
     return file if file.is_file() else None
 
 
 def show_report(visit: Visit) -> Response:
     found, version = opened(visit)
-    there = _report(visit, version) is not None
+    there = report_file(visit, version) is not None
     return job_page(visit, "report", found, version, there=there, pdf=paper.can_write())
 
 
@@ -176,7 +177,7 @@ def report_pdf(visit: Visit) -> Response:
 
 def _report_text(visit: Visit) -> str:
     _, version = opened(visit)
-    file = _report(visit, version)
+    file = report_file(visit, version)
     if file is None:
         raise Gone("no_report")
     return file.read_text(encoding="utf-8")
