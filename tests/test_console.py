@@ -487,7 +487,7 @@ def test_corrections_count_once_and_many_take_the_release_back(visit, service, j
     for _ in range(2):
         assert browser.post(f"{watch}/corrections", data=correct).status_code == 303
     assert service.watched("parts")["sources"]["correction"]["outcomes"] == 10
-    assert texts("en")["watch.outcomes"].format(count=10, bad=1, share="10.0%") in browser.get(watch).text
+    assert texts("en")["watch.outcomes"].format(count=10, bad=1, share="10%") in browser.get(watch).text
     for wrong in ({"checked": "2", "corrected": "3"}, {"checked": "0"}, {"checked": "nan", "corrected": "inf"}):
         answer = browser.post(f"{watch}/corrections", data=wrong)
         assert answer.status_code == 400
