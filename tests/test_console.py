@@ -17,11 +17,12 @@ from conftest import AT, GOOD, adapter_folder
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from prompt2lora.console import uploads
+from prompt2lora.console import paper, uploads
 from prompt2lora.console.advice import Adviser, at_once
 from prompt2lora.console.desk import KEY_COOKIE
 from prompt2lora.console.pages import PAGES, router
 from prompt2lora.console.words import LANGUAGES, Told, Words, choose, known, texts
+from prompt2lora.custody import gate
 from prompt2lora.custody.access import ROLES
 from prompt2lora.custody.gate import Policy, judge
 from prompt2lora.custody.pages import texts as report_texts
@@ -73,7 +74,7 @@ def service(tmp_path, monkeypatch):
 @pytest.fixture
 def app(service):
     made = FastAPI()
-    made.include_router(router(service))
+    made.include_router(router(service, lambda: b'running 1\nasked{job="parts"} 2\nasked{job="other"} 3'))
     return made
 
 
@@ -146,8 +147,22 @@ def test_every_text_that_a_page_asks_for_is_there():
     assert len(asked) > 150
     assert not [key for key in asked if key not in texts("en") and f"error.{key}" not in texts("en")]
     assert all(f"error.{name}" in texts("ja") for name in known())
+    for kind in ("generate", "inspect", "refine", "explain", "replay", "regenerate"):
+        assert {f"work.title_{kind}", f"work.now_{kind}", f"did.begin {kind}"} <= texts("ja").keys()
     for check in judge({}, Policy(most_intruders=1)).checks:
         assert f"advise.{check.metric}" in texts("ja") and f"metric {check.metric}" in report_texts("ja")
+
+
+def test_a_bound_is_told_with_its_direction():
+    """Held just above every bound, a measurement passes where more is better, and the text says so."""
+    policy = Policy(most_intruders=1)
+    numbers: dict = {}
+    for place, bound, _ in gate._CHECKS.values():
+        first, _, second = place.partition(".")
+        numbers.setdefault(first, {})[second] = float(getattr(policy, bound)) + 1e-6
+    for check in judge(numbers, policy).checks:
+        said = texts("en")[f"bound.{check.metric}"]
+        assert said.startswith(("above", "at least")) == (check.result == gate.PASS), check.metric
 
 
 @pytest.mark.parametrize(
@@ -472,6 +487,7 @@ def test_corrections_count_once_and_many_take_the_release_back(visit, service, j
     for _ in range(2):
         assert browser.post(f"{watch}/corrections", data=correct).status_code == 303
     assert service.watched("parts")["sources"]["correction"]["outcomes"] == 10
+    assert texts("en")["watch.outcomes"].format(count=10, bad=1, share="10%") in browser.get(watch).text
     for wrong in ({"checked": "2", "corrected": "3"}, {"checked": "0"}, {"checked": "nan", "corrected": "inf"}):
         answer = browser.post(f"{watch}/corrections", data=wrong)
         assert answer.status_code == 400
@@ -599,7 +615,10 @@ def test_a_report_is_found_by_the_registrys_name_alone(visit, service, job, tmp_
     assert browser.get("/console/jobs/parts/report/page").status_code == 404
     folder = tmp_path / "home" / "pilots" / job.name
     folder.mkdir(parents=True)
+    said = texts("en")["decide.report"]
+    assert said not in browser.get("/console/jobs/parts/decision").text
     (folder / "report-en.html").write_text("<h1>a report</h1>")
+    assert said in browser.get("/console/jobs/parts/decision").text
     answer = browser.get("/console/jobs/parts/report/page", params={"version": job.name})
     assert "a report" in answer.text and "sandbox" in answer.headers["content-security-policy"]
     (tmp_path / "home" / "pilots" / "report-en.html").write_text("a secret")
@@ -607,14 +626,62 @@ def test_a_report_is_found_by_the_registrys_name_alone(visit, service, job, tmp_
         assert browser.get("/console/jobs/parts/report/page", params={"version": name}).status_code == 400
 
 
-def test_the_report_is_a_pdf_where_that_can_be_written(visit, service, job, tmp_path):
-    pytest.importorskip("weasyprint", reason="weasyprint is not installed; the page offers printing alone")
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_report_is_a_pdf_in_either_language_and_fetches_nothing(visit, job, tmp_path, language):
+    if not paper.can_write():
+        pytest.skip("Pango is not installed; the page offers printing alone")
     folder = tmp_path / "home" / "pilots" / job.name
     folder.mkdir(parents=True)
-    (folder / "report-en.html").write_text(
-        '<h1>a report</h1><img src="file:///etc/hostname"><img src="http://127.0.0.1:9/">'
-    )
-    assert visit("viewer").get("/console/jobs/parts/report/pdf").content.startswith(b"%PDF")
+    (tmp_path / "secret.png").write_bytes(b"a secret")
+    image = f'<img src="file://{tmp_path}/secret.png"><img src="http://127.0.0.1:9/">'
+    (folder / f"report-{language}.html").write_text(f"<h1>試行の報告書</h1>{image}", encoding="utf-8")
+    browser = visit("viewer", language=language)
+    assert "/report/pdf" in browser.get("/console/jobs/parts/report").text
+    answer = browser.get("/console/jobs/parts/report/pdf")
+    assert answer.content.startswith(b"%PDF") and b"a secret" not in answer.content
+    assert f"report-parts-{language}.pdf" in answer.headers["content-disposition"]
+
+
+def test_where_no_pdf_can_be_made_printing_is_offered_alone(visit, job, tmp_path, monkeypatch):
+    monkeypatch.setattr(paper, "can_write", lambda: False)
+    folder = tmp_path / "home" / "pilots" / job.name
+    folder.mkdir(parents=True)
+    (folder / "report-en.html").write_text("<h1>a report</h1>")
+    browser = visit("viewer")
+    assert "/report/pdf" not in browser.get("/console/jobs/parts/report").text
+    assert texts("en")["error.no_pdf"] in browser.get("/console/jobs/parts/report/pdf").text
+
+
+def test_the_engineers_view_has_the_metrics_of_this_job_and_of_the_service(visit, job):
+    page = html.unescape(visit("viewer").get("/console/jobs/parts/engineer").text)
+    assert "running 1" in page and 'asked{job="parts"} 2' in page and "other" not in page
+
+
+def test_what_people_do_is_on_record_in_their_name(visit, service, job):
+    """Also what makes no version and no release: a work that failed, a watch, corrections, an invitation."""
+    approve(service, job)
+    browser = visit("admin", "the boss")
+    watch = "/console/jobs/parts/watch"
+    browser.post(watch, data={"canary": "20", "correction": "5"})
+    browser.post(f"{watch}/corrections", data={"checked": "3", "corrected": "1", "ticket": "t"})
+    browser.post("/console/keys", data={"name": "guest", "role": "viewer", "how": "link"})
+    browser.post("/console/new", data={"job": "fails", "prompts": "one\ntwo"})
+    service.works._pool.shutdown(wait=True)
+    told = {line.action: line for line in service.plant.registry.audit_lines() if line.actor == "the boss"}
+    assert {"watch", "correct", "invite", "begin generate"} <= told.keys()
+    assert told["correct"].detail["corrected"] == 1 and told["watch"].detail["promised"]["correction"] == 0.05
+    page = browser.get("/console/record").text
+    assert all(texts("en")[f"did.{action}"] in page for action in ("watch", "correct", "invite", "begin generate"))
+
+
+def test_candidates_that_are_made_anew_have_a_page_too(visit, service, job):
+    browser, held = visit("admin"), threading.Event()
+    work = service.works.start("regenerate", "parts", "x", lambda report: {"jobs": [], "held": held.wait(5)})
+    assert texts("en")["work.now_regenerate"] in browser.get("/console").text
+    assert texts("en")["work.title_regenerate"] in browser.get(f"/console/works/{work.id}").text
+    held.set()
+    service.works.close()
+    assert browser.get(f"/console/works/{work.id}").headers["location"] == "/console?done=regenerated"
 
 
 # Advice and uploads

@@ -128,7 +128,7 @@ def world(tmp_path_factory):
         patch.setenv("PROMPT2LORA_HOME", str(place / "home"))
         service = tiny_service(place)
         app = FastAPI()
-        app.include_router(router(service))
+        app.include_router(router(service, lambda: b"running 1"))
         with Served(app) as address:
             yield SimpleNamespace(address=address, service=service)
         service.works.close()
@@ -154,7 +154,7 @@ def person(chromium, world):
             viewport={"width": 1180, "height": 820},
             java_script_enabled=javascript,
         )
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(60_000)  # other work may share the machine
         opened.append(context)
         if role:
             keys = [key.name for key in world.service.access.all()]

@@ -188,6 +188,23 @@ def test_more_than_may_wait_is_refused_at_once(engine):
     assert sum(isinstance(one, str) for one in given) >= 1
 
 
+def test_for_a_question_that_is_refused_no_adapter_is_loaded(engine, layout):
+    serving = engine(rows=1, waiting=1)
+
+    async def crowd():
+        long = []
+        for state in ("running", "waiting"):
+            long.append(asyncio.create_task(said(serving, None, asked("hello", longest=300))))
+            while not serving.figures()[state]:
+                await asyncio.sleep(0.001)
+        with pytest.raises(Busy):
+            await said(serving, version(layout, 0), asked("hello"))
+        await asyncio.gather(*long)
+
+    asyncio.run(crowd())
+    assert serving.figures()["loads"] == 0
+
+
 def test_a_question_has_its_time_the_wait_included(engine):
     serving = engine(rows=1)
 

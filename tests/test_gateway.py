@@ -62,6 +62,14 @@ def ask(service, token, body=ASK, path="/v1/chat/completions", headers=None, **o
     return asyncio.run(run())
 
 
+def browse(service, token, path="/console"):
+    async def run():
+        async with client_of(service) as client:
+            return await client.get(path, headers={"cookie": f"p2l_key={token}"})
+
+    return asyncio.run(run())
+
+
 def test_a_job_is_answered_by_its_release_and_the_answer_says_which(service, tokens, version):
     made = version()
     reply = ask(service, tokens["asks"])
@@ -308,8 +316,10 @@ def test_the_log_tells_every_request_without_texts_or_keys(service, tokens, vers
     with caplog.at_level(logging.INFO, "prompt2lora.access"):
         ask(service, tokens["asks"], headers={"x-request-id": "line-3.17"})
         ask(service, "p2l_" + "0" * 16 + "_" + "A" * 43)
+        browse(service, tokens["viewer"])
     lines = [json.loads(record.getMessage()) for record in caplog.records if record.name == "prompt2lora.access"]
-    assert [line["status"] for line in lines] == [200, 401]
+    assert [line["status"] for line in lines] == [200, 401, 200]
+    assert lines[2]["key"] == "the viewer"
     assert lines[0]["key"] == "line 3" and lines[0]["release"] == f"1:{made.name}"
     assert lines[0]["request"] == "line-3.17"
     assert "hello" not in caplog.text and "p2l_" not in caplog.text

@@ -197,7 +197,7 @@ def start_watch(
     """Watch what answers a job from now on."""
     from prompt2lora.plant import Plant
 
-    watch = Plant.open().monitor().watch(job, _rates(promised), alpha)
+    watch = Plant.open().watch(job, _rates(promised), alpha)
     if as_json:
         print_json({"job": job, "release": watch.release, "promised": watch.promised})
     else:
@@ -240,7 +240,12 @@ def watch_status(job: Job, as_json: Json = False) -> None:
 
     watch = Plant.open().monitor().read(job)
     found = {
-        source: {"promised": process.promised, "outcomes": process.count, "evidence": process.evidence}
+        source: {
+            "promised": process.promised,
+            "outcomes": process.count,
+            "bad": process.bad,
+            "evidence": process.evidence,
+        }
         for source, process in watch.processes.items()
     }
     if as_json:
@@ -248,7 +253,8 @@ def watch_status(job: Job, as_json: Json = False) -> None:
     else:
         for source, state in found.items():
             limit = len(found) / watch.alpha
-            print(f"{source:<12} {state['outcomes']:>6} outcomes, evidence {state['evidence']:.2f} of {limit:.0f}")
+            seen = f"{state['outcomes']:>6} outcomes, {state['bad']:g} bad"
+            print(f"{source:<12} {seen}, evidence {state['evidence']:.2f} of {limit:.0f}")
 
 
 @registry_app.command("list")

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from prompt2lora.custody.costs import Prices
 from prompt2lora.custody.gate import PASS, Policy, judge, read_policy
-from prompt2lora.custody.monitor import Alarm, Monitor
+from prompt2lora.custody.monitor import Alarm, Monitor, Watch
 from prompt2lora.custody.pages import explanation_page, languages, pilot_page
 from prompt2lora.custody.pages import texts as page_texts
 from prompt2lora.custody.pilot import LEARNED, evaluated, row_digest, stored_rows
@@ -242,6 +242,17 @@ class Plant:
     def monitor(self) -> Monitor:
         """The monitor of this installation: alarms go to `alarms.jsonl`, and to the webhook PROMPT2LORA_WEBHOOK."""
         return Monitor(self.registry, home() / "watch", _notify)
+
+    def watch(self, job: str, promised: dict[str, float], alpha: float = 0.01) -> Watch:
+        """Watch what answers a job from now on, by these promises; that stands in the record."""
+        begun = self.monitor().watch(job, promised, alpha)
+        self.tell("watch", job, {"release": begun.release, "promised": promised, "alpha": alpha})
+        return begun
+
+    def tell(self, action: str, subject: str, detail: dict[str, Any]) -> None:
+        """Put on record what was done beside versions and releases, which record themselves."""
+        with self.registry.writing() as connection:
+            self.registry.tell(connection, action, subject, detail)
 
     def replay(self, job: str, labelled: Sequence[tuple[str, str]]) -> Alarm | None:
         """Ask what answers the job now the canary rows again.

@@ -76,6 +76,7 @@ class Invitation(NamedTuple):
 @dataclass
 class Desk:
     service: Service
+    metrics: Callable[[], bytes]
     invitations: dict[str, Invitation] = field(default_factory=dict)
     explained: OrderedDict[str, str] = field(default_factory=OrderedDict)  # work -> version
     _spent: OrderedDict[str, None] = field(default_factory=OrderedDict)
@@ -220,6 +221,8 @@ async def _guarded(page: Page, visit: Visit) -> Response:
             visit.form = await _read(visit.request, visit.service.limits.body)
         token = visit.request.cookies.get(KEY_COOKIE, "")
         visit.key = await run_in_threadpool(visit.service.access.find, token) if token else None
+        if visit.key and (note := visit.request.scope.get("state", {}).get("note")):
+            note.key = visit.key.name  # for the log
         if page.verbs and visit.key is None:
             return signed_out(visit)
         if page.verbs and not visit.may(*page.verbs):

@@ -8,14 +8,13 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import asdict
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from fastapi.responses import HTMLResponse, Response
 from starlette.concurrency import run_in_threadpool
 
+from prompt2lora.console import paper
 from prompt2lora.console.desk import Gone, Page, Visit, remember
 from prompt2lora.console.seeing import Standing, attention, heat, standing
 from prompt2lora.console.words import Told
@@ -151,16 +150,16 @@ def explanation(visit: Visit) -> Response:
     return HTMLResponse(page, headers=_PAPER)
 
 
-def _report(visit: Visit, version: Version) -> Path | None:
+def report_file(visit: Visit, version: Version) -> Path | None:
+    """Where the report of a version lies; None if it has none, as after the second stage."""
     file = home() / "pilots" / version.name / f"report-{visit.words.language}.html"
     return file if file.is_file() else None
 
 
 def show_report(visit: Visit) -> Response:
     found, version = opened(visit)
-    return job_page(
-        visit, "report", found, version, there=_report(visit, version) is not None, pdf=find_spec("weasyprint")
-    )
+    there = report_file(visit, version) is not None
+    return job_page(visit, "report", found, version, there=there, pdf=paper.can_write())
 
 
 def report_page(visit: Visit) -> Response:
@@ -168,20 +167,17 @@ def report_page(visit: Visit) -> Response:
 
 
 def report_pdf(visit: Visit) -> Response:
-    """The report as PDF, where weasyprint is installed; nothing is fetched for it."""
-    if not find_spec("weasyprint"):
-        raise Gone("no_pdf")
     text = _report_text(visit)
-    data = import_module("weasyprint").HTML(string=text).write_pdf()
+    if not paper.can_write():
+        raise Gone("no_pdf")
     name = f"report-{visit.job}-{visit.words.language}.pdf"
-    return Response(
-        data, media_type="application/pdf", headers={"Content-Disposition": f'attachment; filename="{name}"'}
-    )
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return Response(paper.pdf(text), media_type="application/pdf", headers=headers)
 
 
 def _report_text(visit: Visit) -> str:
     _, version = opened(visit)
-    file = _report(visit, version)
+    file = report_file(visit, version)
     if file is None:
         raise Gone("no_report")
     return file.read_text(encoding="utf-8")
@@ -203,7 +199,13 @@ def engineer(visit: Visit) -> Response:
         "limits": asdict(visit.service.limits),
     }
     text = json.dumps(data, indent=2, ensure_ascii=False, default=str)
-    return job_page(visit, "engineer", found, version, data=text)
+    return job_page(visit, "engineer", found, version, data=text, metrics=_metrics(visit))
+
+
+def _metrics(visit: Visit) -> str:
+    """The lines of /metrics that are about this job, or about the whole service."""
+    lines = visit.desk.metrics().decode().splitlines()
+    return "\n".join(line for line in lines if 'job="' not in line or f'job="{visit.job}"' in line)
 
 
 def _told(release: Release) -> dict[str, Any]:

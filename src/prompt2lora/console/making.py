@@ -105,6 +105,8 @@ def _onward(visit: Visit, work: Work) -> Response:
         return visit.go(f"{place}/refine", version=result["version"], work=work.id)
     if work.kind == "explain":
         return visit.go(f"{place}/why", version=visit.desk.explained.get(work.id))
+    if work.kind == "regenerate":
+        return visit.go("", done="regenerated")
     return visit.go(f"{place}/watch", done="alarm" if result.get("alarm") else "replayed")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -24,9 +25,9 @@ PAGES: tuple[Page, ...] = (
 _KINDS = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 
-def router(service: Service) -> APIRouter:
-    """Everything below /console."""
-    desk, made = Desk(service), APIRouter(prefix=ROOT, include_in_schema=False)
+def router(service: Service, metrics: Callable[[], bytes]) -> APIRouter:
+    """Everything below /console; `metrics` tells what /metrics tells."""
+    desk, made = Desk(service, metrics), APIRouter(prefix=ROOT, include_in_schema=False)
     made.add_api_route("/static/{name}", _static, methods=["GET"])
     for page in (*PAGES, jobs.ANYWHERE_ELSE):
         mount(made, desk, page)

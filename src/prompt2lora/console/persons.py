@@ -125,6 +125,7 @@ def add_key(visit: Visit) -> Response:
             raise Told("invite_role")
         if any(key.name == name for key in visit.service.access.all()):
             raise Conflict(f"there is or was a key named {name!r}; choose another name")
+        visit.plant.tell("invite", name, {"role": role, "infer": infer})
         code = visit.desk.invite(Invitation(name, role, infer, visit.name, visit.desk.until(_DAYS)))
         base = str(visit.request.base_url).rstrip("/")
         visit.form.values.clear()

@@ -43,7 +43,7 @@ def show_watch(visit: Visit) -> Response:
 def start(visit: Visit) -> Response:
     opened(visit)
     promised = {name: _number(visit, name, 0.1, 99) / 100 for name in ("canary", "correction")}
-    visit.plant.monitor().watch(visit.job, promised)
+    visit.plant.watch(visit.job, promised)
     return visit.go(f"/jobs/{visit.job}/watch", done="watched")
 
 
@@ -62,6 +62,7 @@ def correct(visit: Visit) -> Response:
         raise Told("more_corrected")
     if not visit.desk.once(visit.typed("ticket")):
         return visit.go(f"/jobs/{visit.job}/watch", done="counted")
+    visit.plant.tell("correct", visit.job, {"release": found.release.id, "checked": checked, "corrected": corrected})
     monitor, alarm = visit.plant.monitor(), None
     for number in range(checked):
         alarm = alarm or monitor.outcome(visit.job, found.release.id, "correction", float(number < corrected))

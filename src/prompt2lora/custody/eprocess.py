@@ -23,6 +23,7 @@ class EProcess:
     alpha: float = 0.01
     count: int = 0
     capitals: list[float] = field(default_factory=lambda: [0.0] * len(_STAKES))
+    bad: float = 0.0  # the sum of all outcomes: what share was bad is told beside the evidence
 
     def __post_init__(self) -> None:
         if not 0 < self.promised < 1 or not 0 < self.alpha < 1:
@@ -34,6 +35,7 @@ class EProcess:
             raise ValueError(f"an outcome lies between 0 and 1, not {bad}")
         entering = self._waiting(self.count) - self._waiting(self.count + 1)
         self.count += 1
+        self.bad += bad
         for index, stake in enumerate(_STAKES):
             factor = 1 + stake / self.promised * (bad - self.promised)
             self.capitals[index] = (self.capitals[index] + entering) * factor

@@ -59,7 +59,7 @@ def create_app(service: Service, *, hosts: Sequence[str] = (), round_seconds: fl
     add_handlers(app)
     app.include_router(openai_api.router(service, gate))
     app.include_router(management_api.router(service, gate))
-    app.include_router(pages.router(service))
+    app.include_router(pages.router(service, meters.text))
     _operations(app, service, meters, gate)
     _tell_the_truth(app)
     return app

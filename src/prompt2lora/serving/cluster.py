@@ -44,9 +44,6 @@ class Replica:
         """What Ray learns a replica holds; the engine's own residents are as many."""
         return name
 
-    async def figures(self) -> dict[str, float]:
-        return self._engine.figures()
-
     async def check_health(self) -> None:
         if not await self._engine.ready():
             raise RuntimeError("the engine has ended")

@@ -209,9 +209,7 @@ class Embedded:
         words = Words(self._reads, sampling.stop)
         row = _Row(ask, ids, grid, ends, tell, words, random)
         with self._wake:
-            self._open()
-            if len(self._waiting) >= self._waiting_most:
-                raise Busy(f"{len(self._waiting)} questions are waiting already; ask again in a few seconds")
+            self._open()  # while an adapter was loaded, others came
             self._waiting.append(row)
             self._wake.notify()
         try:
@@ -256,6 +254,8 @@ class Embedded:
     def _open(self) -> None:
         if self._closing:
             raise Unavailable("the service is closing and takes nothing new; ask again in a minute")
+        if len(self._waiting) >= self._waiting_most:
+            raise Busy(f"{len(self._waiting)} questions are waiting already; ask again in a few seconds")
 
     def _ids(self, ask: Ask) -> list[int]:
         tokenizer = self._chat.tokenizer

@@ -219,7 +219,7 @@ def router(service: Service, gate: Gate) -> APIRouter:
         """Watch what answers a job from now on."""
         known(job)
         promised = {str(source): rate for source, rate in asked.promised.items()}
-        begun = service.plant.as_actor(key.name).monitor().watch(job, promised, asked.alpha)
+        begun = service.plant.as_actor(key.name).watch(job, promised, asked.alpha)
         return {"job": job, "release": begun.release, "promised": begun.promised}
 
     @made.get("/jobs/{job}/watch", dependencies=[looking])

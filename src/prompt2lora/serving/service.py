@@ -6,7 +6,7 @@ The HTTP interface and the console are two faces of it; everything that they do 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -111,77 +111,82 @@ class Service:
         given = check_prompts(list(prompts))
         _at_most(given, MOST_PROMPTS, "prompts")
         _at_most(labelled, MOST_ROWS, "rows")
-        plant = self.plant.as_actor(actor)
-        plant.registry.add_job(job)
-        return self.works.start(
-            "generate",
-            job,
-            actor,
-            lambda report: plant.pilot(job, given, labelled=labelled, policy=self.policy, report=report),
-        )
+        self.plant.as_actor(actor).registry.add_job(job)
+
+        def run(plant: Plant, report: Report) -> dict[str, Any]:
+            return plant.pilot(job, given, labelled=labelled, policy=self.policy, report=report)
+
+        return self._begin("generate", job, actor, run)
 
     def inspect(self, actor: str, job: str, version: str, labelled: Sequence[tuple[str, str]]) -> Work:
         """Measure and judge a version, on new rows or (without any) by what was measured of it."""
         _at_most(labelled, MOST_ROWS, "rows")
-        plant = self.plant.as_actor(actor)
-        plant.registry.version(job, version)
-        return self.works.start(
-            "inspect", job, actor, lambda report: plant.gate(job, version, self.policy, labelled=labelled)
-        )
+        self.plant.registry.version(job, version)
+
+        def run(plant: Plant, report: Report) -> dict[str, Any]:
+            return plant.gate(job, version, self.policy, labelled=labelled)
+
+        return self._begin("inspect", job, actor, run)
 
     def refine(self, actor: str, job: str, version: str, labelled: Sequence[tuple[str, str]], steps: int = 48) -> Work:
         """The second stage; the new version (if there is one) is judged on the rows that it did not learn from."""
         _at_most(labelled, MOST_ROWS, "rows")
-        plant = self.plant.as_actor(actor)
-        plant.registry.version(job, version)
+        self.plant.registry.version(job, version)
 
-        def run(report: Report) -> dict[str, Any]:
+        def run(plant: Plant, report: Report) -> dict[str, Any]:
             found = plant.refine(job, labelled, version=version, steps=steps)
             if found["improved"]:
                 found["verdict"] = plant.gate(job, found["version"], self.policy)["verdict"]
             return found
 
-        return self.works.start("refine", job, actor, run)
+        return self._begin("refine", job, actor, run)
 
     def explain(self, actor: str, job: str, version: str, language: str = "en") -> Work:
         """Why a version is what it is; the page is part of the result."""
-        plant = self.plant.as_actor(actor)
-        chosen = plant.registry.version(job, version)
-        prompts = list(plant.registry.origin(chosen).prompts)
-        texts = [text for text, _ in stored_rows(plant.registry, job)][:20]
+        registry = self.plant.registry
+        prompts = list(registry.origin(registry.version(job, version)).prompts)
+        texts = [text for text, _ in stored_rows(registry, job)][:20]
 
-        def run(report: Report) -> dict[str, Any]:
+        def run(plant: Plant, report: Report) -> dict[str, Any]:
             with tempfile.TemporaryDirectory(prefix="prompt2lora-") as place:
                 page = Path(place) / "page.html"
                 found = plant.explain(prompts, texts=texts, out=page, language=language)
                 return {**found, "page": page.read_text(encoding="utf-8")}
 
-        return self.works.start("explain", job, actor, run)
+        return self._begin("explain", job, actor, run)
 
     def regenerate(self, actor: str, jobs: Sequence[str]) -> Work:
         """Candidates of the present generator for all jobs (or those named), beside what answers; releases stay."""
-        plant = self.plant.as_actor(actor)
         for job in jobs:
-            plant.registry.versions(job)
+            self.plant.registry.versions(job)
 
-        def run(report: Report) -> dict[str, Any]:
+        def run(plant: Plant, report: Report) -> dict[str, Any]:
             changes = plant.regenerate(jobs, policy=self.policy, report=report)
             return {"jobs": [change._asdict() for change in changes]}
 
-        return self.works.start("regenerate", ", ".join(jobs), actor, run)
+        return self._begin("regenerate", ", ".join(jobs), actor, run)
 
     def replay(self, actor: str, job: str) -> Work:
         """Ask what answers now the job's inspection rows again, as a canary."""
-        plant = self.plant.as_actor(actor)
-        labelled = stored_rows(plant.registry, job)
+        labelled = stored_rows(self.plant.registry, job)
         if not labelled:
             raise UsageError(f"the job {job} has no inspection rows; measure a version on some first")
 
-        def run(report: Report) -> dict[str, Any]:
+        def run(plant: Plant, report: Report) -> dict[str, Any]:
             alarm = plant.replay(job, labelled)
             return {"alarm": alarm.reason if alarm else None, "rows": len(labelled)}
 
-        return self.works.start("replay", job, actor, run)
+        return self._begin("replay", job, actor, run)
+
+    def _begin(self, kind: str, job: str, actor: str, run: Callable[[Plant, Report], dict[str, Any]]) -> Work:
+        """A work in somebody's name; that it began stands in the record, whatever comes of it."""
+        plant = self.plant.as_actor(actor)
+
+        def recorded(report: Report) -> dict[str, Any]:
+            plant.tell(f"begin {kind}", job, {})
+            return run(plant, report)
+
+        return self.works.start(kind, job, actor, recorded)
 
     def watched(self, job: str) -> dict[str, Any] | None:
         """The evidence against what answers a job now; None if nothing is watched."""
@@ -193,6 +198,7 @@ class Service:
             source: {
                 "promised": process.promised,
                 "outcomes": process.count,
+                "bad": process.bad,
                 "evidence": process.evidence,
                 "limit": len(watch.processes) / watch.alpha,
             }

@@ -1,0 +1,39 @@
+"""A report as PDF: A4 pages with numbers, in a font that has Japanese.
+
+In: the HTML of a report. Out: the bytes of a PDF. Nothing is fetched for it, from this machine or elsewhere. It draws
+with Pango, a library of the system: where that is missing there is no PDF, and the page prints as well.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+_FONTS = '"Noto Sans CJK JP", "Noto Sans JP", "IPAexGothic", "IPAGothic", sans-serif'
+_SHEET = f"""
+@page {{
+  size: A4; margin: 18mm 16mm 20mm;
+  @bottom-right {{ content: counter(page) " / " counter(pages); font: 9pt {_FONTS} }}
+}}
+html {{ font-size: 10.5pt }}
+html body {{ font-family: {_FONTS}; font-size: 1rem; max-width: none; margin: 0; padding: 0 }}
+h1 {{ margin-top: 0 }}
+"""
+
+
+@cache
+def can_write() -> bool:
+    """Whether this machine can make PDFs."""
+    try:
+        import weasyprint  # noqa: F401
+    except (ImportError, OSError):  # the package itself, or the library that it draws with
+        return False
+    return True
+
+
+def pdf(page: str) -> bytes:
+    from weasyprint import CSS, HTML
+    from weasyprint.urls import URLFetcher
+
+    nothing = URLFetcher(allowed_protocols=())
+    made: bytes = HTML(string=page, url_fetcher=nothing).write_pdf(stylesheets=[CSS(string=_SHEET)])
+    return made
