@@ -126,11 +126,14 @@ def summary(found: Sequence[Measured]) -> list[dict[str, Any]]:
 
 
 def break_even(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Where the others reach the generated adapter, which needs neither labels nor training; None: nowhere measured."""
+    """Where the others reach the generated adapter, which needs neither labels nor training.
+
+    None: nowhere measured, or the generated one answers nothing, which everything reaches.
+    """
     made = next(row for row in rows if row["way"] == "generated")
     found: dict[str, Any] = {"generated": {key: made[key] for key in ("score", "ready")}}
     for way in ("from scratch", "in context", "refined"):
-        reached = [row for row in rows if row["way"] == way and row["score"] >= made["score"]]
+        reached = [row for row in rows if row["way"] == way and row["score"] >= made["score"] > 0]
         found[way] = {
             "labels": min((row["labels"] for row in reached), default=None),
             "seconds": min((row["ready"] for row in reached), default=None),

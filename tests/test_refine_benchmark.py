@@ -34,6 +34,11 @@ def test_the_break_even_point_is_the_fewest_labels_and_seconds_that_reach_the_ge
     assert told["in context"] == {"labels": None, "seconds": None}
 
 
+def test_nothing_is_reached_where_the_generated_adapter_answers_nothing():
+    told = break_even(summary([measured("generated", 0, 0.0, 0.1), measured("refined", 8, 0.5, 12.0)]))
+    assert told["refined"] == {"labels": None, "seconds": None}
+
+
 def test_a_point_is_the_mean_of_its_tasks():
     (row,) = summary([measured("base", 0, 0.0, 1.0, "a"), measured("base", 0, 1.0, 3.0, "b")])
     assert (row["score"], row["ready"], row["tasks"]) == (0.5, pytest.approx(2.0), 2)
