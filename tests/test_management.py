@@ -235,7 +235,7 @@ def test_a_pilot_over_http_ends_in_a_version_and_its_report(kept, tokens, plant_
             begun = await client.post("/admin/jobs/notes/generate", json=body)
             again = await client.post("/admin/jobs/notes/generate", json=body)
             assert begun.status_code == 202 and again.json()["id"] == begun.json()["id"]
-            ends = time.monotonic() + 60
+            ends = time.monotonic() + 300  # other work may share the machine
             while True:
                 work = (await client.get(f"/admin/works/{begun.json()['id']}")).json()
                 if work["state"] in (DONE, FAILED) or time.monotonic() > ends:
