@@ -5,7 +5,6 @@ A folder is made aside, synced and renamed; a file likewise. It knows nothing of
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import math
@@ -96,14 +95,18 @@ def refuse_unknown(file: Path, data: Mapping[str, Any], kind: type) -> None:
 @contextmanager
 def alone(file: Path) -> Iterator[None]:
     """Of all threads and processes that name this lock file one is inside at a time; the others wait."""
+    from filelock import FileLock
+
+    lock = FileLock(file)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        held = file.open("ab")
+        lock.acquire()
     except OSError as error:
         raise _unwritable(file, error) from error
-    with held:
-        fcntl.flock(held, fcntl.LOCK_EX)
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def check_new(folder: Path) -> None:
