@@ -141,13 +141,7 @@ def peft(base: str, folders: list[Path], args: argparse.Namespace) -> list[dict[
 
     found = []
     model, tokenizer = bases.load_base(base)
-    adapters = min(64, len(folders))
     wrapped = PeftModel.from_pretrained(model, folders[0], adapter_name="0")
-    began = time.monotonic()
-    for number in range(1, adapters):
-        wrapped.load_adapter(folders[number], adapter_name=str(number))
-    loading = (time.monotonic() - began) / max(1, adapters - 1)
-    wrapped.to(torch.bfloat16).eval()
     tokenizer.padding_side = "left"
     random = Random(1)
 
@@ -169,29 +163,35 @@ def peft(base: str, folders: list[Path], args: argparse.Namespace) -> list[dict[
                 **names,
             )
 
-    for count in args.clients:
+    def timed(arm: str, count: int, adapters: int) -> dict[str, Any]:
+        """Batches of as many rows as there are clients, or row after row with a change of adapter before each."""
         requests = max(args.requests // 2, 2 * count)
-        texts = questions(requests)
-        for arm in ("adapter_names", "swapping"):
-            seconds: list[float] = []
-            began = time.monotonic()
+        texts, seconds = questions(requests), list[float]()
+        began = time.monotonic()
+        for at in range(0, requests, count) if arm == "adapter_names" else range(max(8, requests // 4)):
+            start = time.monotonic()
             if arm == "adapter_names":
-                for at in range(0, requests, count):
-                    some = texts[at : at + count]
-                    start = time.monotonic()
-                    generate(some, adapter_names=[str(random.randrange(adapters)) for _ in some])
-                    seconds += [time.monotonic() - start] * len(some)
+                some = texts[at : at + count]
+                generate(some, adapter_names=[str(random.randrange(adapters)) for _ in some])
             else:
-                for text in texts[: max(8, requests // 4)]:
-                    start = time.monotonic()
-                    wrapped.set_adapter(str(random.randrange(adapters)))
-                    generate([text])
-                    seconds.append(time.monotonic() - start)
-            found.append(
-                {"arm": arm, "clients": count, "adapters": adapters, **summary(seconds, time.monotonic() - began)}
-            )
-            print(found[-1], flush=True)
-    return [{**row, "load_seconds": round(loading, 4)} for row in found]
+                some = texts[at : at + 1]
+                wrapped.set_adapter(str(random.randrange(adapters)))
+                generate(some)
+            seconds += [time.monotonic() - start] * len(some)
+        return {"arm": arm, "clients": count, "adapters": adapters, **summary(seconds, time.monotonic() - began)}
+
+    for adapters in sorted(args.adapters):
+        loading = None
+        while (held := len(wrapped.peft_config)) < adapters:
+            began = time.monotonic()
+            wrapped.load_adapter(folders[held % len(folders)], adapter_name=str(held))
+            loading = round(time.monotonic() - began, 4)  # of the last one: it grows with the adapters that are there
+        wrapped.to(torch.bfloat16).eval()
+        for count in args.clients:
+            for arm in ("adapter_names", "swapping"):
+                found.append({**timed(arm, count, adapters), "last_load_seconds": loading})
+                print(found[-1], flush=True)
+    return found
 
 
 def memory(base: str, folders: list[Path]) -> dict[str, Any]:
@@ -258,7 +258,7 @@ def plot(result: dict[str, Any], file: Path) -> None:
                 color="black" if not kind else None,
             )
         for arm in ("adapter_names", "swapping"):
-            values = [row[field] for row in result["peft"] if row["arm"] == arm]
+            values = [row[field] for row in result["peft"] if (row["arm"], row["adapters"]) == (arm, 64)]
             if values:
                 axis.plot(counts, values, "s--", label=f"PEFT {arm}, 64")
         axis.set_xscale("log", base=2)
@@ -305,7 +305,9 @@ def main() -> None:
             write_json(args.out, result)  # what is measured is kept, whatever happens to the rest
     rates = {(row["clients"], row["adapters"]): row["tokens_per_second"] for row in result.get("engine", [])}
     mixed = {
-        row["clients"]: row["tokens_per_second"] for row in result.get("peft", []) if row["arm"] == "adapter_names"
+        row["clients"]: row["tokens_per_second"]
+        for row in result.get("peft", [])
+        if (row["arm"], row["adapters"]) == ("adapter_names", 64)
     }
     result["ratios"] = {
         str(count): {
