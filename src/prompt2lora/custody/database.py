@@ -6,6 +6,8 @@ what it reads stays true until it ends; one that only reads waits for nobody.
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -104,5 +106,13 @@ def _begin_sqlite(connection: Connection) -> None:
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # transactions begin where we say
+    ends = time.monotonic() + _PATIENCE
     for setting in ("journal_mode = WAL", "foreign_keys = ON", "synchronous = FULL"):
-        connection.execute(f"PRAGMA {setting}").close()
+        while True:
+            try:
+                connection.execute(f"PRAGMA {setting}").close()
+                break
+            except sqlite3.OperationalError as error:  # of two that make a file WAL at once SQLite lets none wait
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > ends:
+                    raise
+                time.sleep(0.02)
