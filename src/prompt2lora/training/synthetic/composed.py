@@ -158,11 +158,11 @@ def _any_condition(random: Random, examples: list[str]) -> Condition:
 
 
 def rule(name: str, random: Random) -> Draft:
-    """One of two labels, or a label and the part itself, by a condition on a part."""
+    """One of two labels, or a label and otherwise the part itself, by a condition on a part."""
     kind, chosen = _pointed(name, random)
     condition = _condition(random, [kind(random).parts[chosen] for _ in range(40)])
     good, bad = draw_labels(random) if random.random() < 0.5 else random.sample(vocabulary.LABELS, 2)
-    copies = random.random() < 0.15  # otherwise the part itself
+    copies = random.random() < 0.15  # the part itself instead of the second label
 
     def row(random: Random) -> tuple[str, str]:
         wanted = random.random() < 0.5

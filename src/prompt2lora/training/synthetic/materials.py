@@ -12,7 +12,7 @@ from random import Random
 from typing import NamedTuple
 
 from prompt2lora.training.synthetic import vocabulary
-from prompt2lora.training.synthetic.drafts import ORDINALS
+from prompt2lora.training.synthetic.drafts import ORDINALS, draw_word
 
 
 class Material(NamedTuple):
@@ -33,10 +33,6 @@ def kind(make: Kind) -> Kind:
     return make
 
 
-def some_word(random: Random) -> str:
-    return random.choice(vocabulary.EVERY_WORD)
-
-
 def some_code(random: Random) -> str:
     letters = "".join(random.choices("ABCDEFGHJKLMNPRSTUVWXYZ", k=random.randint(1, 3)))
     return f"{letters}{random.choice(['-', '-', '', '/'])}{random.randint(10, 9999)}"
@@ -45,7 +41,7 @@ def some_code(random: Random) -> str:
 @kind
 def word(random: Random) -> Callable[[Random], Material]:
     def draw(random: Random) -> Material:
-        text = some_word(random)
+        text = draw_word(random)
         return Material(text, {"the word": text})
 
     return draw
