@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import platform
 import resource
 import statistics
 import tempfile
@@ -30,7 +29,7 @@ from prompt2lora.files import write_json
 from prompt2lora.serving.asks import Ask, Message, Sampling
 from prompt2lora.serving.engine import Embedded
 from prompt2lora.training.synthetic import synthetic_tasks
-from prompt2lora.versions import versions
+from prompt2lora.versions import origin
 from prompt2lora.weights.adapter import Adapter
 from prompt2lora.weights.layout import LoraLayout
 
@@ -186,7 +185,7 @@ def peft(base: str, folders: list[Path], args: argparse.Namespace) -> list[dict[
             began = time.monotonic()
             wrapped.load_adapter(folders[held % len(folders)], adapter_name=str(held))
             loading = round(time.monotonic() - began, 4)  # of the last one: it grows with the adapters that are there
-        wrapped.to(torch.bfloat16).eval()
+        wrapped.to(model.dtype).eval()  # PEFT loads adapters in float32
         for count in args.clients:
             for arm in ("adapter_names", "swapping"):
                 found.append({**timed(arm, count, adapters), "last_load_seconds": loading})
@@ -287,12 +286,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="serving-") as place:
         folders = write_adapters(Path(place), layout_of(args.base), FOLDERS)
         result |= {
-            "command": f"python benchmarks/serving.py --out {args.out}",
             "base": args.base,
             "answer_tokens": ANSWER,
             "threads": torch.get_num_threads(),
-            "machine": platform.processor() or platform.machine(),
-            "versions": versions(),
+            **origin(),
         }
         parts = {
             "engine": lambda: grid(args.base, folders, args),

@@ -16,11 +16,14 @@ from prompt2lora.generator.conditions import Encoder
 MINILM = importlib.util.find_spec(bases.PACKAGED[bases.DEFAULT_ENCODER].module)
 
 
-def test_a_base_comes_frozen_in_evaluation_mode_and_half_the_size(base):
+@pytest.mark.parametrize(("amx", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_a_base_comes_frozen_in_the_numbers_that_the_processor_is_fast_with(base, monkeypatch, amx, dtype):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx})
+    monkeypatch.setattr(bases, "default_device", lambda: "cpu")
     model, tokenizer = bases.load_base(base)
     assert not model.training
     assert not any(parameter.requires_grad for parameter in model.parameters())
-    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
+    assert {parameter.dtype for parameter in model.parameters()} == {dtype}
     assert tokenizer.eos_token_id is not None
 
 

@@ -74,19 +74,18 @@ def load_config(name: str) -> Any:
 
 
 def load_base(name: str, *, dtype: Any = None, device: str | None = None, training: bool = False) -> tuple[Any, Any]:
-    """(model, tokenizer), frozen, in evaluation mode; dtype defaults to bfloat16.
+    """(model, tokenizer), frozen, in evaluation mode; for dtype see `default_dtype`.
 
     `training` chooses what makes gradients fastest: on a CPU plain attention, for the backward pass of the
     fused one takes a quarter of a step on short sequences.
     """
-    import torch
     from transformers import AutoModelForCausalLM
 
     from prompt2lora.weights.adapted import frozen
 
     device = device or default_device()
     attention = {"attn_implementation": "eager"} if training and device == "cpu" else {}
-    model = _load(AutoModelForCausalLM, name, dtype=dtype or torch.bfloat16, **attention)
+    model = _load(AutoModelForCausalLM, name, dtype=dtype or default_dtype(device), **attention)
     return frozen(model).to(device), load_tokenizer(name)
 
 
@@ -112,6 +111,14 @@ def default_device() -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def default_dtype(device: str) -> Any:
+    """bfloat16, but float32 on a CPU that has no AMX: there bfloat16 takes two to three times as long (docs/log.md)."""
+    import torch
+
+    fast = device != "cpu" or torch.cpu.get_capabilities().get("amx_bf16", False)
+    return torch.bfloat16 if fast else torch.float32
 
 
 def weights_stamp(name: str) -> str:

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from prompt2lora import __version__
+from prompt2lora import __version__, bases
 
 
 def versions() -> dict[str, str]:
@@ -36,6 +36,7 @@ def origin() -> dict[str, Any]:
 
 
 def hardware() -> dict[str, str | int]:
-    """Processor, usable cores and system, without names of this machine."""
+    """Processor, usable cores, system and the numbers computed with, without names of this machine."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return {"machine": platform.machine(), "system": platform.system(), "cores": cores}
+    numbers = str(bases.default_dtype(bases.default_device())).removeprefix("torch.")
+    return {"machine": platform.machine(), "system": platform.system(), "cores": cores, "numbers": numbers}

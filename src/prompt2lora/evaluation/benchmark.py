@@ -96,7 +96,8 @@ class Judge:
         model, chat, layout = self.bench.base
         longest = max(map(len, chat.answer_ids([row.output for row in rows]))) + _SLACK
         asked = [form, task.instruction, [row.input for row in rows], longest]
-        key = digest(json.dumps([versions(), self.base_digest, asked, attempt.depends], sort_keys=True))
+        of = [versions(), self.base_digest, str(model.dtype)]
+        key = digest(json.dumps([*of, asked, attempt.depends], sort_keys=True))
         file = self.kept / key[:2] / f"{key}.json"
         if file.exists():
             return _read(file)

@@ -148,8 +148,8 @@ class Embedded:
     ) -> Embedded:
         """An engine for the base of that name, for adapters up to `rank`.
 
-        `exact` computes in float32: then an answer does not depend on its company. bfloat16 rounds another way in a
-        crowd now and then, and is faster.
+        `exact` computes in float32 also where bfloat16 is faster: then an answer does not depend on its company.
+        bfloat16 rounds another way in a crowd now and then.
         """
         layout = LoraLayout.from_config(bases.load_config(base), base_model=base, rank=rank)
         model, tokenizer = bases.load_base(base, dtype=torch.float32 if exact else None)

@@ -18,7 +18,6 @@ import io
 import pickle
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
 from random import Random
@@ -235,8 +234,8 @@ class Run:
         if alone and all(alone):
             return self.generator.start[None]  # one adapter serves all rows
         conditions, mask = pad(self._conditions(groups, budget))
-        mixed = torch.autocast(self.device, dtype=torch.bfloat16) if self.device != "mps" else nullcontext()
-        with mixed:
+        fast = bases.default_dtype(self.device) == torch.bfloat16 and self.device != "mps"
+        with torch.autocast(self.device, dtype=torch.bfloat16, enabled=fast):
             grid: Tensor = self.generator(conditions.to(self.device), mask.to(self.device))
         if any(alone):
             shared = torch.tensor(alone, device=self.device)[:, None, None, None]
