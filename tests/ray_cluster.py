@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,9 +12,27 @@ from ray import serve
 
 from prompt2lora.custody.registry import Version
 from prompt2lora.errors import Prompt2LoraError
+from prompt2lora.serving import cluster as serving
 from prompt2lora.serving.asks import Ask, Message, Sampling
-from prompt2lora.serving.cluster import Cluster
+from prompt2lora.serving.cluster import Cluster, Replica
 from prompt2lora.serving.engine import Embedded
+
+
+class Noting(Replica):
+    """A replica that leaves a file behind when it has answered."""
+
+    async def answer(self, version, ask):
+        (self._folder / f"answered-{os.getpid()}").touch()
+        async for piece in super().answer(version, ask):
+            yield piece
+
+
+def stranger(address):
+    """What happens to a process that shows another token."""
+    code = f"import ray; ray.init(address={address!r}, log_to_driver=False)"
+    env = {**os.environ, "RAY_AUTH_TOKEN": "b" * 64}
+    ran = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=120)
+    return ran.stderr[-1000:] if ran.returncode else "let in"
 
 
 def version(base, number):
@@ -44,6 +64,7 @@ async def after_a_death(cluster, chosen):
 
 
 async def main(base, adapters, count):
+    serving.Replica = Noting
     cluster = Cluster.start(base, adapters, replicas=2, rows=4)
     alone = Embedded.load(base, lambda one: adapters / one.adapter).start()
     asks = [*(version(base, number) for number in range(count)), None]
@@ -52,6 +73,8 @@ async def main(base, adapters, count):
         "ready": await cluster.ready(),
         "right": right,
         "given": await asyncio.gather(*(said(cluster, one) for one in asks * 3)),
+        "replicas": len(list(adapters.glob("answered-*"))),
+        "stranger": stranger(ray.get_runtime_context().gcs_address),
         "unfit": await refusal(cluster, version(base, 99)),
         "late": await refusal(cluster, None, 1e-6),
         "after a death": await after_a_death(cluster, asks[0]),

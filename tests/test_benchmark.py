@@ -11,6 +11,7 @@ from prompt2lora.errors import LayoutError, UsageError
 from prompt2lora.evaluation import benchmark
 from prompt2lora.evaluation.arms import ARMS, Workbench
 from prompt2lora.evaluation.benchmark import Judge, Request
+from prompt2lora.evaluation.kept import Kept
 from prompt2lora.evaluation.statistics import paired_difference
 from prompt2lora.generator.conditions import Encoder
 from prompt2lora.generator.reading import Frozen
@@ -32,7 +33,7 @@ def workbench(generator, tasks, **changes):
 def kept(tmp_path, monkeypatch):
     """A home of its own, so that no answer of another test is found there."""
     monkeypatch.setenv("PROMPT2LORA_HOME", str(tmp_path / "home"))
-    return tmp_path / "home" / "answers"
+    return Kept(tmp_path / "home" / "answers.jsonl")
 
 
 @pytest.fixture
@@ -213,6 +214,24 @@ def test_what_was_answered_once_is_not_asked_again_until_something_it_depends_on
     write_task(tasks_folder, "task0", "Another instruction.", str.upper)
     tasks = [read_tasks([tasks_folder])[0], tasks[1]]
     assert ask()[0] == 2
+
+
+def test_answers_outlive_a_crash_in_the_middle_of_a_line_and_two_writers(tmp_path):
+    file = tmp_path / "answers.jsonl"
+    one, other = Kept(file), Kept(file)
+    one.add("a", {"answers": ["ä", "two\nlines"]})
+    other.add("b", {"answers": []})
+    with file.open("a") as stream:
+        stream.write('{"key": "c", "answ')
+    after = Kept(file)
+    after.add("d", {"answers": ["d"]})
+    found = Kept(file)
+    assert [found.get(key) for key in "abcd"] == [
+        {"answers": ["ä", "two\nlines"]},
+        {"answers": []},
+        None,
+        {"answers": ["d"]},
+    ]
 
 
 def test_scores_are_means_over_the_seeds(generator, tasks_folder, kept, monkeypatch):

@@ -46,6 +46,14 @@ def test_every_job_is_answered_by_its_own_adapter_wherever_it_runs(found):
     assert len(set(found["right"])) == COUNT + 1
 
 
+def test_both_replicas_answer(found):
+    assert found["replicas"] == 2
+
+
+def test_a_stranger_without_the_token_is_not_let_in(found):
+    assert "token" in found["stranger"].lower()
+
+
 def test_errors_come_back_as_they_are(found):
     assert found["unfit"].startswith("Unfit: ") and "cannot be served" in found["unfit"]
     assert found["late"].startswith("TooLate: ")

@@ -124,6 +124,9 @@ def benchmark(
         Path | None, typer.Option(help="Collection for the arms mean-, best-, nearest-teacher.")
     ] = None,
     reference: Annotated[str | None, typer.Option(help="Generator folder of the arm reference-decoder.")] = None,
+    answers: Annotated[
+        Path | None, typer.Option(help="File that keeps all answers, to go on after a cut; default: below the home.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Score the base, the generated adapters, rivals and controls on task files (resumable)."""
@@ -149,6 +152,7 @@ def benchmark(
             reference=reference,
             prompts_per_task=prompts_per_task,
             split=split,
+            answers=answers,
             report=show,
         )
     if as_json:

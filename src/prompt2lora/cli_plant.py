@@ -57,7 +57,7 @@ def pilot(
 
     given = read_prompts(prompts, instruction)
     labelled = read_labelled(inspection) if inspection else ()
-    with Working("pilot"):
+    with Working("pilot") as show:
         found = Plant.open(generator, base).pilot(
             job,
             given,
@@ -70,6 +70,7 @@ def pilot(
                 currency, watts, kilowatt_hour, person_hour, minutes_per_prompt, minutes_per_label, sharing_jobs
             ),
             measure_tuning=measure_tuning,
+            report=show,
         )
     if as_json:
         print_json(found)
@@ -94,8 +95,8 @@ def gate(
     from prompt2lora.plant import Plant, read_labelled
 
     labelled = read_labelled(inspection) if inspection else ()
-    with Working("judging"):
-        found = Plant.open(generator).gate(job, version, policy, labelled=labelled, bias=bias)
+    with Working("judging") as show:
+        found = Plant.open(generator).gate(job, version, policy, labelled=labelled, bias=bias, report=show)
     if as_json:
         print_json(found)
     else:
@@ -142,8 +143,8 @@ def explain(
 
     given = read_prompts(prompts, instruction)
     texts = [text for text, _ in read_labelled(rows)] if rows else []
-    with Working("explaining"):
-        found = Plant.open(generator, base).explain(given, texts=texts, out=out, language=language)
+    with Working("explaining") as show:
+        found = Plant.open(generator, base).explain(given, texts=texts, out=out, language=language, report=show)
     if as_json:
         print_json(found)
         return
@@ -176,8 +177,8 @@ def refine(
     from prompt2lora.plant import Plant, read_labelled
 
     labelled = read_labelled(rows)
-    with Working("refining"):
-        found = Plant.open().refine(job, labelled, version=version, steps=steps, bare=bare)
+    with Working("refining") as show:
+        found = Plant.open().refine(job, labelled, version=version, steps=steps, bare=bare, report=show)
     if as_json:
         print_json(found)
     elif found["improved"]:
@@ -228,8 +229,8 @@ def replay(
     from prompt2lora.plant import Plant, read_labelled
 
     labelled = read_labelled(rows)
-    with Working("replaying"):
-        alarm = Plant.open().replay(job, labelled)
+    with Working("replaying") as show:
+        alarm = Plant.open().replay(job, labelled, show)
     _tell_alarm(alarm, as_json)
 
 

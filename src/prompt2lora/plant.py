@@ -23,11 +23,11 @@ from prompt2lora.custody.gate import PASS, Policy, judge, read_policy
 from prompt2lora.custody.monitor import Alarm, Monitor, Watch
 from prompt2lora.custody.pages import explanation_page, languages, pilot_page
 from prompt2lora.custody.pages import texts as page_texts
-from prompt2lora.custody.pilot import LEARNED, evaluated, row_digest, stored_rows
+from prompt2lora.custody.pilot import LEARNED, evaluated, recorded, row_digest, stored_rows
 from prompt2lora.custody.pilot import run as run_pilot
 from prompt2lora.custody.regeneration import Change
 from prompt2lora.custody.regeneration import regenerate as run_regeneration
-from prompt2lora.custody.registry import Registry, Release
+from prompt2lora.custody.registry import Registry, Release, Version
 from prompt2lora.errors import TaskFileError, UsageError
 from prompt2lora.files import check_new, check_writable, write_json, write_text
 from prompt2lora.home import home
@@ -109,12 +109,23 @@ class Plant:
                 report=report,
             )
         found.training_hours = bench.generator.training_hours
-        folder = home() / "pilots" / found.version
+        folder = _pilot_folder(found.version)
         result = {**found.to_dict(), "report": str(folder / f"report-{language}.html")}
         write_json(folder / "pilot.json", result)
         for each in languages():
             write_text(folder / f"report-{each}.html", pilot_page(found, each))
         return result
+
+    def report_page(self, version: Version, language: str) -> str | None:
+        """The report of a version, however it was made, by its latest measurement and verdict; None before that."""
+        first: Version | None = version
+        told: dict[str, Any] = {}
+        while first and not told:
+            file = _pilot_folder(first.name) / "pilot.json"
+            told = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+            first = self.registry.parent(first)
+        found = recorded(self.registry, version, told)
+        return pilot_page(found, language) if found else None
 
     def bench(self, base: str | None = None, questions: Sequence[Any] = ()) -> PilotBench:
         """The mathematics, loaded only now and then kept; `base` for another one than this plant's.
@@ -153,6 +164,8 @@ class Plant:
         *,
         labelled: Sequence[tuple[str, str]] = (),
         bias: Path | None = None,
+        spent: Mapping[str, float] | None = None,
+        report: Report = silent,
     ) -> dict[str, Any]:
         """Judge a version anew, perhaps by another policy; the verdict is kept.
 
@@ -169,15 +182,25 @@ class Plant:
         else:
             labelled = labelled or stored_rows(kept, job)
             questions = read_questions(bias) if bias else []
+            report({"step": "load", "done": 0, "of": 3})
             bench = self.bench(chosen.base, questions)
-            found = evaluated(kept, bench, chosen, kept.origin(chosen).prompts, labelled)
+            report({"step": "measure", "done": 1, "of": 3})
+            found = evaluated(kept, bench, chosen, kept.origin(chosen).prompts, labelled, spent or {})
             number, numbers = found.evaluation, found.numbers
+        report({"step": "judge", "done": 2, "of": 3})
         verdict = judge(numbers, rules)
         kept.add_verdict(chosen, number, verdict, rules)
         return {"version": version, "verdict": verdict.result, "policy": rules.digest, "checks": verdict.reasons}
 
     def refine(
-        self, job: str, labelled: Sequence[tuple[str, str]], *, version: str = "", steps: int = 48, bare: float = 0.5
+        self,
+        job: str,
+        labelled: Sequence[tuple[str, str]],
+        *,
+        version: str = "",
+        steps: int = 48,
+        bare: float = 0.5,
+        report: Report = silent,
     ) -> dict[str, Any]:
         """A short fine-tune from a version's adapter; a new version if held-out rows are answered better, else none."""
         kept = self.registry
@@ -199,7 +222,7 @@ class Plant:
         base = Frozen.load(adapter.layout, training=True)
         rows = tuple(Row(*pair) for pair in labelled)
         task = Task(job, instruction_of(come_from.prompts), job, "", rows, ())
-        refined = tune(base, adapter.grid, task, rows, TuningOptions(steps=steps, bare=bare))
+        refined = tune(base, adapter.grid, task, rows, TuningOptions(steps=steps, bare=bare), report=report)
         made = start
         if refined.steps:
             with tempfile.TemporaryDirectory(prefix="prompt2lora-") as place:
@@ -254,7 +277,7 @@ class Plant:
         with self.registry.writing() as connection:
             self.registry.tell(connection, action, subject, detail)
 
-    def replay(self, job: str, labelled: Sequence[tuple[str, str]]) -> Alarm | None:
+    def replay(self, job: str, labelled: Sequence[tuple[str, str]], report: Report = silent) -> Alarm | None:
         """Ask what answers the job now the canary rows again.
 
         A wrong answer is a bad outcome of the source canary, one that does not look like the right ones of the source
@@ -275,7 +298,7 @@ class Plant:
         from prompt2lora import bases
         from prompt2lora.evaluation import inspection
         from prompt2lora.evaluation.bench import asked_in_full
-        from prompt2lora.evaluation.decoding import answers
+        from prompt2lora.evaluation.decoding import BATCH, answers
         from prompt2lora.evaluation.metrics import exact_match
         from prompt2lora.generator.reading import Frozen
         from prompt2lora.weights.adapter import Adapter
@@ -285,7 +308,11 @@ class Plant:
         adapter = Adapter.load(watching.registry.store.path(version.adapter), bases.load_config(version.base))
         base = Frozen.load(adapter.layout)
         asked = [asked_in_full(text, prompts) for text, _ in labelled]
-        given = answers(base.model, base.chat, asked, layout=base.layout, grid=adapter.grid)
+        given: list[str] = []
+        while len(given) < len(asked):
+            report({"done": len(given), "of": len(asked)})
+            some = asked[len(given) : len(given) + BATCH]
+            given += answers(base.model, base.chat, some, layout=base.layout, grid=adapter.grid)
         in_format = inspection.answer_format([right for _, right in labelled])
         for answer, (_, right) in zip(given, labelled, strict=True):
             bad = {"canary": 1 - exact_match(answer, right), "format": float(not in_format(answer))}
@@ -306,6 +333,7 @@ class Plant:
         texts: Sequence[str] = (),
         out: Path | None = None,
         language: str = "en",
+        report: Report = silent,
     ) -> dict[str, Any]:
         """Nearest training tasks, influence of every prompt, and what differs most from what every job gets.
 
@@ -319,11 +347,15 @@ class Plant:
         bench = self.bench()
         from prompt2lora.evaluation.explaining import explain as explain_all
 
-        found = explain_all(bench, prompts, texts or (prompts if out else ()))
+        found = explain_all(bench, prompts, texts or (prompts if out else ()), report)
         if out:
             write_text(out, explanation_page(found, prompts, language))
             found["page"] = str(out)
         return found
+
+
+def _pilot_folder(version: str) -> Path:
+    return home() / "pilots" / version
 
 
 def _notify(alarm: Alarm) -> None:

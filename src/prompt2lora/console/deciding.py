@@ -9,7 +9,7 @@ from __future__ import annotations
 from fastapi.responses import Response
 
 from prompt2lora.console.desk import Page, Visit
-from prompt2lora.console.jobs import job_page, opened, report_file
+from prompt2lora.console.jobs import job_page, opened
 from prompt2lora.console.seeing import checks, inspection, refusal, refuse, standing
 from prompt2lora.console.words import Told
 from prompt2lora.custody.access import LOOK, RELEASE, RETURN
@@ -32,7 +32,7 @@ def show_decision(visit: Visit) -> Response:
         inspected=inspection(kept.measured(version)),
         refusal=refusal(kept, version),
         own=version.actor == visit.name,
-        report=report_file(visit, version) is not None,
+        report=verdict is not None,
     )
 
 

@@ -180,7 +180,10 @@ class Visit:
     def go(self, path: str, **query: Any) -> Response:
         """On to another page, as after everything that changes something."""
         asked = urlencode({name: value for name, value in query.items() if value})
-        return RedirectResponse(f"{ROOT}{path}{'?' if asked else ''}{asked}", 303)
+        place = f"{ROOT}{path}{'?' if asked else ''}{asked}"
+        if self.request.headers.get("hx-request"):  # htmx would put the other page into this one
+            return Response(headers={"HX-Redirect": place})
+        return RedirectResponse(place, 303)
 
 
 Show = Callable[[Visit], Response | Awaitable[Response]]

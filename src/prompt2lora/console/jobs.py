@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from fastapi.responses import HTMLResponse, Response
@@ -20,7 +19,6 @@ from prompt2lora.console.seeing import Standing, attention, heat, standing
 from prompt2lora.console.words import Told
 from prompt2lora.custody.registry import Release, Version
 from prompt2lora.errors import Prompt2LoraError, TooLate, Unavailable
-from prompt2lora.home import home
 from prompt2lora.serving.asks import Ask, Message
 from prompt2lora.serving.works import DONE
 
@@ -150,15 +148,9 @@ def explanation(visit: Visit) -> Response:
     return HTMLResponse(page, headers=_PAPER)
 
 
-def report_file(visit: Visit, version: Version) -> Path | None:
-    """Where the report of a version lies; None if it has none, as after the second stage."""
-    file = home() / "pilots" / version.name / f"report-{visit.words.language}.html"
-    return file if file.is_file() else None
-
-
 def show_report(visit: Visit) -> Response:
     found, version = opened(visit)
-    there = report_file(visit, version) is not None
+    there = visit.service.plant.registry.judgement(version) is not None
     return job_page(visit, "report", found, version, there=there, pdf=paper.can_write())
 
 
@@ -177,10 +169,10 @@ def report_pdf(visit: Visit) -> Response:
 
 def _report_text(visit: Visit) -> str:
     _, version = opened(visit)
-    file = report_file(visit, version)
-    if file is None:
+    page = visit.service.plant.report_page(version, visit.words.language)
+    if page is None:
         raise Gone("no_report")
-    return file.read_text(encoding="utf-8")
+    return page
 
 
 def engineer(visit: Visit) -> Response:

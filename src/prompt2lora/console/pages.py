@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 from fastapi import APIRouter, Request
@@ -45,10 +46,19 @@ async def _static(request: Request) -> Response:
     return Response(data, media_type=kind, headers={"ETag": tag, "Cache-Control": "no-cache"})
 
 
+def _htmx() -> Path:
+    """htmx, of the package that ships it; nothing else of that package is used, and Django is never imported."""
+    spec = find_spec("django_htmx")
+    if spec is None or not spec.submodule_search_locations:
+        raise FileNotFoundError("the package django-htmx is missing; install prompt2lora anew")
+    return Path(spec.submodule_search_locations[0]) / "static" / "django_htmx" / "htmx-2.min.js"
+
+
 @cache
 def _files() -> dict[str, tuple[bytes, str, str]]:
     found = {}
-    for file in sorted((Path(__file__).parent / "static").iterdir()):
+    here = Path(__file__).parent / "static"
+    for name, file in (*((file.name, file) for file in sorted(here.iterdir())), ("htmx.js", _htmx())):
         data = file.read_bytes()
-        found[file.name] = (data, _KINDS[file.suffix], f'"{hashlib.sha256(data).hexdigest()[:16]}"')
+        found[name] = (data, _KINDS[file.suffix], f'"{hashlib.sha256(data).hexdigest()[:16]}"')
     return found

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 _REPLAYS = 30  # of the canary rows, one a day for a month
-_OTHERS = {"apply": "applying", "check": "checking"}
+_OTHERS = {"refine": "refining", "apply": "applying", "check": "checking"}
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ def costs(
 ) -> list[Cost]:
     """Every step of a job's life whose time is known, in its order.
 
-    `seconds` may hold: encode, decode, write (making the adapter), apply, check, and replay (answering the rows once).
+    `seconds` may hold: encode, decode, write (making the adapter), refine, apply, check, and replay (answering
+    the rows once).
     """
     found = [_cost(prices, "collecting", minutes=prompts * prices.minutes_per_prompt)]
     if labelled:

@@ -50,7 +50,7 @@ def _render(name: str, language: str, **values: Any) -> str:
 
 def pilot_page(pilot: Pilot, language: str) -> str:
     """A pilot for a manager."""
-    made = sum(pilot.seconds.get(name, 0.0) for name in ("encode", "decode", "write"))
+    made = sum(pilot.seconds.get(name, 0.0) for name in ("encode", "decode", "write", "refine"))
     tuning = pilot.tuning
     return _render(
         "pilot.html",

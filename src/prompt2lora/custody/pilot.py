@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 from prompt2lora import adapter_folder
 from prompt2lora.custody.costs import RECORDED, Cost, Prices, Tuning, costs, tuning_cost
-from prompt2lora.custody.gate import PASS, UNKNOWN, Policy, Verdict, judge
+from prompt2lora.custody.gate import PASS, UNKNOWN, Check, Policy, Verdict, judge
 from prompt2lora.custody.registry import Origin, Registry, Version
 from prompt2lora.progress import Report, silent
 
@@ -76,7 +76,7 @@ _ROUND_PRICES = Prices()
 
 @dataclass
 class Pilot:
-    """Everything that a report says; JSON-ready by `to_dict`."""
+    """Everything that a report says; JSON-ready by `to_dict`. `learned` counts the rows of a second stage."""
 
     job: str
     verdict: Verdict
@@ -92,6 +92,7 @@ class Pilot:
     prices: Prices
     tuning: Tuning = RECORDED
     training_hours: float | None = None
+    learned: int = 0
 
     @property
     def unknown(self) -> list[str]:
@@ -113,7 +114,7 @@ class Pilot:
         return costs(
             self.prices,
             prompts=self.prompts,
-            labelled=len(self.rows),
+            labelled=len(self.rows) + self.learned,
             seconds=self.seconds,
             training_hours=self.training_hours,
         )
@@ -185,12 +186,50 @@ def run(
     )
 
 
+def recorded(registry: Registry, version: Version, told: Mapping[str, Any]) -> Pilot | None:
+    """The report of a version by its latest measurement and verdict; None if it was never judged.
+
+    `told` is what the pilot said that made the adapter, or made the one that this version began from; it may be empty.
+    """
+    measured, judgement = registry.measured(version), registry.judgement(version)
+    if not measured or judgement is None:
+        return None
+    result, checks = judgement
+    current = registry.current(version.job)
+    answers = bool(current and current.version and current.version.id == version.id)
+    provenance = adapter_folder.read(registry.store.path(version.adapter)).provenance
+    tuning = {key: value for key, value in told.get("tuning", {}).items() if key in Tuning._fields}
+    return Pilot(
+        job=version.job,
+        verdict=Verdict(result, tuple(Check(**check) for check in checks)),
+        version=version.name,
+        release=version.name if answers else None,
+        approved=answers,
+        at=version.at,
+        prompts=len(registry.origin(version).prompts),
+        advice=told.get("advice", []),
+        scores=measured["scores"],
+        rows=[Inspected(**row) for row in measured["rows"]],
+        seconds={**told.get("seconds", {}), **measured.get("seconds", {})},
+        prices=Prices(**told.get("prices", {})),
+        tuning=Tuning(**tuning) if tuning else RECORDED,
+        training_hours=told.get("training_hours"),
+        learned=len(provenance.get(LEARNED, ())),
+    )
+
+
 def evaluated(
-    registry: Registry, bench: Bench, version: Version, prompts: Sequence[str], labelled: Sequence[tuple[str, str]]
+    registry: Registry,
+    bench: Bench,
+    version: Version,
+    prompts: Sequence[str],
+    labelled: Sequence[tuple[str, str]],
+    spent: Mapping[str, float] = MappingProxyType({}),
 ) -> Evaluated:
     """Measure a kept version and keep what was found, with the rows, so that a later version can be held against it.
 
-    Rows that the version was refined on are left out: they would only show what it learned by heart.
+    `spent` are seconds that went into it before. Rows that the version was refined on are left out: they would only
+    show what it learned by heart.
     """
     folder = registry.store.path(version.adapter)
     learned = set(adapter_folder.read(folder).provenance.get(LEARNED, ()))
@@ -198,8 +237,9 @@ def evaluated(
     measured = bench.measure(folder, prompts, fresh)
     numbers = {**measured.numbers, "signature": {"sound": registry.store.is_sound(version.adapter)}}
     rows = [row._asdict() for row in measured.rows]
-    number = registry.add_evaluation(version, {"numbers": numbers, "scores": measured.scores, "rows": rows})
-    return Evaluated(number, numbers, measured.scores, measured.rows, measured.seconds)
+    seconds = {**spent, **measured.seconds}
+    kept = {"numbers": numbers, "scores": measured.scores, "rows": rows, "seconds": seconds}
+    return Evaluated(registry.add_evaluation(version, kept), numbers, measured.scores, measured.rows, seconds)
 
 
 def row_digest(text: str) -> str:

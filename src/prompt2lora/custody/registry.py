@@ -126,6 +126,10 @@ class Registry:
                 return version
         raise UsageError(f"the job {job} has no version {name[:120]!r}; see `prompt2lora registry show --job {job}`")
 
+    def parent(self, version: Version) -> Version | None:
+        """The version that one began from."""
+        return next((one for one in self.versions(version.job) if one.id == version.parent), None)
+
     def evaluation(self, version: Version) -> tuple[int, dict[str, Any]] | None:
         """(id, what was measured) of the latest evaluation of a version; None if it was never measured."""
         table = schema.evaluations

@@ -6,7 +6,7 @@ from the inputs of a task's `train` rows (their answers are never read), scores 
 Forms: full, the model is asked with instruction and input; bare, with the input alone, the instruction
 having gone only into the prompts that made the adapter.
 
-Answers are kept on disk under the digest of all they depend on, so that hours of work go on after any cut.
+Answers are kept in a file under the digest of all they depend on, so that hours of work go on after any cut.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,9 +23,9 @@ from torch import Tensor
 from prompt2lora.errors import UsageError
 from prompt2lora.evaluation.arms import ARMS, Attempt, Workbench, digest
 from prompt2lora.evaluation.decoding import answers
+from prompt2lora.evaluation.kept import Kept
 from prompt2lora.evaluation.metrics import METRICS
 from prompt2lora.evaluation.statistics import Interval, mean_interval, paired_difference
-from prompt2lora.files import write_json
 from prompt2lora.progress import Report, silent
 from prompt2lora.training.tasks import Task
 from prompt2lora.versions import versions
@@ -70,11 +69,11 @@ class Request:
 
 @dataclass
 class Judge:
-    """Answers and scores; `kept` is the folder of answers given before, `base_digest` stands for the base's weights."""
+    """Answers and scores; `kept` holds the answers given before, `base_digest` stands for the base's weights."""
 
     bench: Workbench
     request: Request
-    kept: Path
+    kept: Kept
     base_digest: str
     _made: dict[str, tuple[Tensor | None, float]] = field(default_factory=dict)
 
@@ -96,11 +95,9 @@ class Judge:
         model, chat, layout = self.bench.base
         longest = max(map(len, chat.answer_ids([row.output for row in rows]))) + _SLACK
         asked = [form, task.instruction, [row.input for row in rows], longest]
-        of = [versions(), self.base_digest, str(model.dtype)]
-        key = digest(json.dumps([*of, asked, attempt.depends], sort_keys=True))
-        file = self.kept / key[:2] / f"{key}.json"
-        if file.exists():
-            return _read(file)
+        key = digest(json.dumps([versions(), self.base_digest, asked, attempt.depends], sort_keys=True))
+        if known := self.kept.get(key):
+            return known
         put = str if form == "bare" else task.prompt
         prompts = [put(row.input) for row in rows]
         examples = [(put(shot.input), shot.output) for shot in attempt.examples]
@@ -112,7 +109,7 @@ class Judge:
             "seconds": {"adapt": round(adapting, 3), "answer": round(time.monotonic() - began, 3)},
             "prompt_tokens": round(sum(map(len, chat.prompt_ids(prompts, examples))) / len(prompts), 1),
         }
-        write_json(file, result)
+        self.kept.add(key, result)
         return result
 
     def scored(self, task: Task, form: str, arm: str) -> dict[str, Any]:
@@ -189,8 +186,3 @@ def _summary(intervals: Sequence[Interval]) -> dict[str, Any]:
     """{"score", "low", "high"} of exact match, and the same of token F1 under "f1"."""
     exact, f1 = ({key: round(value, 4) for key, value in interval._asdict().items()} for interval in intervals)
     return {**exact, "f1": f1}
-
-
-def _read(file: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return found

@@ -16,6 +16,7 @@ from torch import Tensor
 from prompt2lora.evaluation.bench import PilotBench, asked_in_full
 from prompt2lora.evaluation.decoding import answers
 from prompt2lora.generator.explanation import changes, influences
+from prompt2lora.progress import Report, silent
 from prompt2lora.weights.health import FEATURES, Reference, shares
 from prompt2lora.weights.intruders import intruders
 from prompt2lora.weights.layout import LoraLayout
@@ -25,7 +26,7 @@ _LONGEST = 48
 _SPECTRA = 3  # modules whose spectrum is shown, the most unusual first
 
 
-def explain(bench: PilotBench, prompts: Sequence[str], texts: Sequence[str]) -> dict[str, Any]:
+def explain(bench: PilotBench, prompts: Sequence[str], texts: Sequence[str], report: Report = silent) -> dict[str, Any]:
     """Everything about the adapter of `prompts`; the base is loaded only if there are texts to ask it."""
     generator, layout = bench.generator, bench.layout
     conditions = bench.reader.conditions(prompts)
@@ -36,9 +37,11 @@ def explain(bench: PilotBench, prompts: Sequence[str], texts: Sequence[str]) -> 
     influential = influences(generator, conditions)
     asked = [asked_in_full(text, prompts) for text in texts[:_ASKED]]
     rows = _rows(bench, texts, asked, grid) if asked else []
-    without = {
-        one.prompt: _changed(bench, conditions, one.prompt, asked, rows) for one in influential[:_LEFT_OUT] if rows
-    }
+    without = {}
+    left_out = influential[:_LEFT_OUT] if rows else []
+    for done, one in enumerate(left_out):
+        report({"done": done, "of": len(left_out)})
+        without[one.prompt] = _changed(bench, conditions, one.prompt, asked, rows)
     return {
         "generator": str(generator.provenance.get("sha256", "")),
         "neighbours": [neighbour._asdict() for neighbour in generator.atlas.neighbours(condition)],

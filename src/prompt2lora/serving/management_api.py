@@ -200,10 +200,10 @@ def router(service: Service, gate: Gate) -> APIRouter:
 
     @made.get("/jobs/{job}/versions/{version}/report", dependencies=[looking], response_class=HTMLResponse)
     def report(job: Job, version: VersionName, language: Language = "en") -> HTMLResponse:
-        """The page of the pilot that made a version."""
-        page = service.report_page(_chosen(registry, job, version), language)
+        """The report of a version for a manager, by its latest measurement and verdict."""
+        page = service.plant.report_page(_chosen(registry, job, version), language)
         if page is None:
-            raise Refused(404, f"{version} was not made by a pilot; there is no report of it", "not_found")
+            raise Refused(404, f"{version} was never measured and judged; there is no report of it yet", "not_found")
         return HTMLResponse(page)
 
     @made.post("/prompts/check", dependencies=[looking])

@@ -15,7 +15,6 @@ from prompt2lora.custody.access import Access
 from prompt2lora.custody.pilot import stored_rows
 from prompt2lora.custody.registry import Release, Version
 from prompt2lora.errors import UsageError
-from prompt2lora.home import home
 from prompt2lora.plant import Plant
 from prompt2lora.progress import Report
 from prompt2lora.prompts import check_prompts
@@ -81,11 +80,6 @@ class Service:
             if monitor.due(version.job, self.replay_hours) and stored_rows(registry, version.job):
                 self.replay("serving", version.job)
 
-    def report_page(self, version: Version, language: str) -> str | None:
-        """The page of the pilot that made a version; None if no pilot did."""
-        file = home() / "pilots" / version.name / f"report-{language}.html"
-        return file.read_text(encoding="utf-8") if file.is_file() else None
-
     def release(self, job: str) -> Release:
         """What answers a job now. Raises UsageError for a job that is unknown or was never released."""
         current = self.plant.registry.current(job)
@@ -124,7 +118,7 @@ class Service:
         self.plant.registry.version(job, version)
 
         def run(plant: Plant, report: Report) -> dict[str, Any]:
-            return plant.gate(job, version, self.policy, labelled=labelled)
+            return plant.gate(job, version, self.policy, labelled=labelled, report=report)
 
         return self._begin("inspect", job, actor, run)
 
@@ -134,9 +128,10 @@ class Service:
         self.plant.registry.version(job, version)
 
         def run(plant: Plant, report: Report) -> dict[str, Any]:
-            found = plant.refine(job, labelled, version=version, steps=steps)
+            found = plant.refine(job, labelled, version=version, steps=steps, report=report)
             if found["improved"]:
-                found["verdict"] = plant.gate(job, found["version"], self.policy)["verdict"]
+                spent = {"refine": found["seconds"]}
+                found["verdict"] = plant.gate(job, found["version"], self.policy, spent=spent)["verdict"]
             return found
 
         return self._begin("refine", job, actor, run)
@@ -150,7 +145,7 @@ class Service:
         def run(plant: Plant, report: Report) -> dict[str, Any]:
             with tempfile.TemporaryDirectory(prefix="prompt2lora-") as place:
                 page = Path(place) / "page.html"
-                found = plant.explain(prompts, texts=texts, out=page, language=language)
+                found = plant.explain(prompts, texts=texts, out=page, language=language, report=report)
                 return {**found, "page": page.read_text(encoding="utf-8")}
 
         return self._begin("explain", job, actor, run)
@@ -173,7 +168,7 @@ class Service:
             raise UsageError(f"the job {job} has no inspection rows; measure a version on some first")
 
         def run(plant: Plant, report: Report) -> dict[str, Any]:
-            alarm = plant.replay(job, labelled)
+            alarm = plant.replay(job, labelled, report)
             return {"alarm": alarm.reason if alarm else None, "rows": len(labelled)}
 
         return self._begin("replay", job, actor, run)

@@ -17,6 +17,7 @@ from torch import Tensor
 from prompt2lora.errors import UsageError
 from prompt2lora.generator.reading import Frozen
 from prompt2lora.packs import stack
+from prompt2lora.progress import Report, silent
 from prompt2lora.training import objectives, pairs
 from prompt2lora.training.tasks import Row, Task
 from prompt2lora.weights.tokens import initial_grid
@@ -91,6 +92,7 @@ def refine(
     *,
     every: int = 4,
     patience: int = 3,
+    report: Report = silent,
 ) -> Refined:
     """A short fine-tune of an adapter on labelled rows, a quarter of which decides when to stop and what to keep.
 
@@ -113,6 +115,7 @@ def refine(
     before = best = score()
     kept, taken, waited = start, 0, 0
     for step, _ in enumerate(steps(base, grid, task, used, options), 1):
+        report({"done": step, "of": options.steps})
         if step % every and step != options.steps:
             continue
         now = score()

@@ -1,0 +1,42 @@
+"""Answers that were given before, in one file, by the digest of all they depend on.
+
+In: a key and what is to be kept. Out: the same, after any cut and on any machine: the file is a line of JSON an entry,
+is only ever added to (by several processes at once, too), and can be committed beside the figures that it stands for.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from prompt2lora.errors import OutputError
+
+
+class Kept:
+    def __init__(self, file: Path) -> None:
+        """Read what is there; a line that a crash cut off counts as never written."""
+        self.file = file
+        self._known: dict[str, dict[str, Any]] = {}
+        text = file.read_text(encoding="utf-8") if file.exists() else ""
+        self._ends = not text or text.endswith("\n")
+        for line in text.split("\n"):
+            with suppress(ValueError, KeyError, AttributeError):
+                entry = json.loads(line)
+                self._known[entry.pop("key")] = entry
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        return self._known.get(key)
+
+    def add(self, key: str, entry: dict[str, Any]) -> None:
+        """Keep an entry. Raises OutputError if the file cannot be written."""
+        line = json.dumps({"key": key, **entry}, ensure_ascii=False)
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            with self.file.open("a", encoding="utf-8") as stream:
+                stream.write(f"{line}\n" if self._ends else f"\n{line}\n")
+        except OSError as error:
+            raise OutputError(f"cannot write {self.file} ({error}); name another place") from error
+        self._ends = True
+        self._known[key] = entry
