@@ -35,6 +35,12 @@ def test_a_second_stage_goes_on_from_its_start_and_lowers_the_held_out_loss(pupi
     assert torch.equal(again.grid, refined.grid)
 
 
+def test_a_second_stage_tells_every_step(pupil, task, layout):
+    told = []
+    refine(pupil, initial_grid(layout, 0), task, task.train, replace(OPTIONS, steps=3), report=told.append)
+    assert told == [{"done": step, "of": 3} for step in (1, 2, 3)]
+
+
 def test_where_nothing_is_better_the_start_is_kept_and_that_is_said(pupil, task):
     start = fit(pupil, task, task.train, TuningOptions(steps=20, budget=200, learning_rate=1e-2))
     refined = refine(pupil, start, task, task.train, replace(OPTIONS, learning_rate=30.0))

@@ -124,8 +124,9 @@ def benchmark(
         Path | None, typer.Option(help="Collection for the arms mean-, best-, nearest-teacher.")
     ] = None,
     reference: Annotated[str | None, typer.Option(help="Generator folder of the arm reference-decoder.")] = None,
-    answers: Annotated[
-        Path | None, typer.Option(help="File that keeps all answers, to go on after a cut; default: below the home.")
+    kept: Annotated[
+        Path | None,
+        typer.Option("--answers", help="File that keeps all answers, to go on after a cut; default: below the home."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -152,7 +153,7 @@ def benchmark(
             reference=reference,
             prompts_per_task=prompts_per_task,
             split=split,
-            answers=answers,
+            kept=kept,
             report=show,
         )
     if as_json:

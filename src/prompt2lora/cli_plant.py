@@ -308,6 +308,27 @@ def show_job(job: Job, as_json: Json = False) -> None:
             print(f"    {came}, seed {row['seed']}, from {row['parent'] or 'no other version'}")
 
 
+@registry_app.command("report")
+def write_report(
+    job: Job,
+    version: Annotated[str, typer.Option(help="A version's name.")],
+    out: Annotated[Path, typer.Option(help="Page to write (HTML); must not exist.")],
+    language: Annotated[str, typer.Option(help="Language of the report: en or ja.")] = "en",
+    as_json: Json = False,
+) -> None:
+    """Write the report of any version that was judged, by its latest measurement."""
+    from prompt2lora.files import check_new, write_text
+    from prompt2lora.plant import Plant
+
+    check_new(out)
+    opened = Plant.open()
+    page = opened.report_page(opened.registry.version(job, version), language)
+    if page is None:
+        raise UsageError(f"{version} was never judged; run `prompt2lora gate --job {job} --version {version}` first")
+    write_text(out, page)
+    print_json({"report": str(out)}) if as_json else print(f"Report: {out}")
+
+
 @registry_app.command("history")
 def show_history(job: Job, as_json: Json = False) -> None:
     """All releases of a job, oldest first."""

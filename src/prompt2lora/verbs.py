@@ -14,13 +14,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from prompt2lora import bases
 from prompt2lora.adapter_folder import read_config
 from prompt2lora.errors import DamagedFile, LayoutError, OutputError, Prompt2LoraError
 from prompt2lora.evaluation import benchmark as judging
 from prompt2lora.evaluation import report as reporting
 from prompt2lora.evaluation.arms import Workbench
-from prompt2lora.evaluation.decoding import answers as given_answers
+from prompt2lora.evaluation.decoding import answers
 from prompt2lora.evaluation.kept import Kept
 from prompt2lora.files import check_new, check_writable, write_json
 from prompt2lora.generator.conditions import Encoder, cached_encoder
@@ -114,14 +116,14 @@ def benchmark(
     reference: str | Path | None = None,
     prompts_per_task: int = 16,
     split: str | None = None,
-    answers: str | Path | None = None,
+    kept: str | Path | None = None,
     report: Report = silent,
 ) -> dict[str, Any]:
     """Score arms on task files; see `prompt2lora.evaluation.benchmark` for what comes out.
 
     The arms multi-task, *-teacher and reference-decoder need the adapter folder `multi_task`, the collection
     `teachers` and the generator folder `reference`; nearest-teacher finds the teachers' tasks among `tasks`.
-    `answers` is the file that keeps all answers, so that a second call asks nothing again.
+    `kept` is the file that keeps all answers, so that a second call asks nothing again.
     """
     request = judging.Request(tuple(arms), tuple(forms), tuple(range(seed, seed + seeds)), limit)
     places = [Path(task) for task in tasks]
@@ -135,7 +137,7 @@ def benchmark(
     layout = fitting_layout(made, base)
     shared = _rival_adapter(multi_task, layout) if multi_task else None
     taught = teaching.Teachers(Path(teachers), layout) if teachers else None
-    loaded = Frozen.load(layout)
+    loaded = Frozen.load(layout, dtype=torch.float32)  # so that figures and kept answers are of no machine
     bench = Workbench(
         base=loaded,
         encoder=cached_encoder(made.config.encoder),
@@ -147,8 +149,8 @@ def benchmark(
         teachers=taught,
         teacher_tasks=read_tasks(places, split="train") if "nearest-teacher" in request.arms else (),
     )
-    weights = f"{bases.weights_digest(layout.base_model)} {loaded.model.dtype}"
-    judge = judging.Judge(bench, request, Kept(Path(answers or home() / "answers.jsonl")), weights)
+    remembered = Kept(Path(kept or home() / "answers.jsonl"))
+    judge = judging.Judge(bench, request, remembered, bases.weights_digest(layout.base_model))
     result = judging.run(judge, report)
     result |= {
         "base": layout.base_model,
@@ -175,7 +177,7 @@ def ask(adapter: str | Path | None, text: str, *, base: str | None = None, longe
     name = base or settings.get("base_model_name_or_path") or bases.DEFAULT_BASE
     loaded = Adapter.load(Path(adapter), bases.load_config(name)) if adapter else None
     model, tokenizer = bases.load_base(name)
-    given = given_answers(
+    given = answers(
         model,
         ChatFormat(tokenizer),
         check_prompts([text]),

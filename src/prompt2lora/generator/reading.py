@@ -36,9 +36,9 @@ class Frozen(NamedTuple):
     layout: LoraLayout
 
     @classmethod
-    def load(cls, layout: LoraLayout, *, training: bool = False) -> Frozen:
+    def load(cls, layout: LoraLayout, *, dtype: torch.dtype | None = None, training: bool = False) -> Frozen:
         """The base that the layout names; see `bases.load_base`."""
-        model, tokenizer = bases.load_base(layout.base_model, training=training)
+        model, tokenizer = bases.load_base(layout.base_model, dtype=dtype, training=training)
         return cls(model, ChatFormat(tokenizer), layout)
 
 
