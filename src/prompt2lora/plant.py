@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from prompt2lora.verbs import Workshop
 
 _log = logging.getLogger(__name__)
+_MADE, _REFINED = "pilot.json", "refined.json"  # in a version's folder: what the work said that made it
 _Records = Sequence[tuple[int, dict[str, Any]]]
 _ROW: dict[str, type] = {"input": str, "output": str}
 _QUESTION: dict[str, type] = {  # what a bias check needs of a line
@@ -111,21 +112,24 @@ class Plant:
         found.training_hours = bench.generator.training_hours
         folder = _pilot_folder(found.version)
         result = {**found.to_dict(), "report": str(folder / f"report-{language}.html")}
-        write_json(folder / "pilot.json", result)
+        write_json(folder / _MADE, result)
         for each in languages():
             write_text(folder / f"report-{each}.html", pilot_page(found, each))
         return result
 
     def report_page(self, version: Version, language: str) -> str | None:
         """The report of a version, however it was made, by its latest measurement and verdict; None before that."""
-        first: Version | None = version
-        told: dict[str, Any] = {}
-        while first and not told:
-            file = _pilot_folder(first.name) / "pilot.json"
-            told = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-            first = self.registry.parent(first)
-        found = recorded(self.registry, version, told)
+        found = recorded(self.registry, version, self._told(version))
         return pilot_page(found, language) if found else None
+
+    def _told(self, version: Version) -> dict[str, Any]:
+        """What the pilot said that made a version, or the one that it began from; and what second stages took since."""
+        made, refined = (_pilot_folder(version.name) / name for name in (_MADE, _REFINED))
+        start = self.registry.parent(version)
+        told = _read(made) or (self._told(start) if start else {})
+        seconds = told.get("seconds", {})
+        spent = _read(refined).get("seconds", 0.0) + seconds.get("refine", 0.0)
+        return {**told, "seconds": {**seconds, **({"refine": spent} if spent else {})}}
 
     def bench(self, base: str | None = None, questions: Sequence[Any] = ()) -> PilotBench:
         """The mathematics, loaded only now and then kept; `base` for another one than this plant's.
@@ -164,7 +168,6 @@ class Plant:
         *,
         labelled: Sequence[tuple[str, str]] = (),
         bias: Path | None = None,
-        spent: Mapping[str, float] | None = None,
         report: Report = silent,
     ) -> dict[str, Any]:
         """Judge a version anew, perhaps by another policy; the verdict is kept.
@@ -185,7 +188,7 @@ class Plant:
             report({"step": "load", "done": 0, "of": 3})
             bench = self.bench(chosen.base, questions)
             report({"step": "measure", "done": 1, "of": 3})
-            found = evaluated(kept, bench, chosen, kept.origin(chosen).prompts, labelled, spent or {})
+            found = evaluated(kept, bench, chosen, kept.origin(chosen).prompts, labelled)
             number, numbers = found.evaluation, found.numbers
         report({"step": "judge", "done": 2, "of": 3})
         verdict = judge(numbers, rules)
@@ -232,7 +235,7 @@ class Plant:
                 Adapter(adapter.layout, refined.grid, told).save(folder)
                 made = kept.add_version(job, folder, replace(come_from, parent=start.id, kind="refined"))
         forms = (bare < 1) + (bare > 0)
-        return {
+        found = {
             "job": job,
             "start": start.name,
             "version": made.name,
@@ -243,6 +246,9 @@ class Plant:
             "after": refined.after[0] / forms,
             "seconds": round(time.monotonic() - began, 1),
         }
+        if refined.steps:
+            write_json(_pilot_folder(made.name) / _REFINED, found)
+        return found
 
     def promote(self, job: str, version: str, reason: str, *, second: bool = False) -> Release:
         """Let a version that passed its gate (or `base`) answer the job.
@@ -356,6 +362,11 @@ class Plant:
 
 def _pilot_folder(version: str) -> Path:
     return home() / "pilots" / version
+
+
+def _read(file: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return found
 
 
 def _notify(alarm: Alarm) -> None:

@@ -219,17 +219,11 @@ def recorded(registry: Registry, version: Version, told: Mapping[str, Any]) -> P
 
 
 def evaluated(
-    registry: Registry,
-    bench: Bench,
-    version: Version,
-    prompts: Sequence[str],
-    labelled: Sequence[tuple[str, str]],
-    spent: Mapping[str, float] = MappingProxyType({}),
+    registry: Registry, bench: Bench, version: Version, prompts: Sequence[str], labelled: Sequence[tuple[str, str]]
 ) -> Evaluated:
     """Measure a kept version and keep what was found, with the rows, so that a later version can be held against it.
 
-    `spent` are seconds that went into it before. Rows that the version was refined on are left out: they would only
-    show what it learned by heart.
+    Rows that the version was refined on are left out: they would only show what it learned by heart.
     """
     folder = registry.store.path(version.adapter)
     learned = set(adapter_folder.read(folder).provenance.get(LEARNED, ()))
@@ -237,9 +231,8 @@ def evaluated(
     measured = bench.measure(folder, prompts, fresh)
     numbers = {**measured.numbers, "signature": {"sound": registry.store.is_sound(version.adapter)}}
     rows = [row._asdict() for row in measured.rows]
-    seconds = {**spent, **measured.seconds}
-    kept = {"numbers": numbers, "scores": measured.scores, "rows": rows, "seconds": seconds}
-    return Evaluated(registry.add_evaluation(version, kept), numbers, measured.scores, measured.rows, seconds)
+    kept = {"numbers": numbers, "scores": measured.scores, "rows": rows, "seconds": dict(measured.seconds)}
+    return Evaluated(registry.add_evaluation(version, kept), numbers, measured.scores, measured.rows, measured.seconds)
 
 
 def row_digest(text: str) -> str:

@@ -130,8 +130,7 @@ class Service:
         def run(plant: Plant, report: Report) -> dict[str, Any]:
             found = plant.refine(job, labelled, version=version, steps=steps, report=report)
             if found["improved"]:
-                spent = {"refine": found["seconds"]}
-                found["verdict"] = plant.gate(job, found["version"], self.policy, spent=spent)["verdict"]
+                found["verdict"] = plant.gate(job, found["version"], self.policy)["verdict"]
             return found
 
         return self._begin("refine", job, actor, run)
