@@ -51,6 +51,36 @@ def test_a_pilot_leaves_a_verdict_a_report_and_a_record(piloted, run, home):
     assert (code, json.loads(out)["sound"]) == (0, True)
 
 
+def test_a_plant_s_prices_are_written_down_once_and_an_option_overrides_them(run, home, plant_generator, files):
+    home.mkdir()
+    (home / "prices.toml").write_text('currency = "JPY"\nper_hour = 4500\njobs = 7\n')
+    words = ("pilot", "--job", "mail", "--prompts", files[0], "--generator", plant_generator, "--watts", "5", "--json")
+    code, out, error = run(*words)
+    assert code == 0, error
+    found = json.loads(out)
+    prices = found["prices"]
+    assert (prices["currency"], prices["per_hour"], prices["jobs"], prices["watts"]) == ("JPY", 4500, 7, 5)
+    assert "4500 JPY" in Path(found["report"]).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("per_day = 1", "unknown key 'per_day'"),
+        ("watts = -1", "watts must be a number that is not negative, not -1"),
+        ("per_hour = nan", "per_hour must be a number"),
+        ("currency = 3", "currency must be a short text"),
+        ("jobs = 0.5", "jobs must be a whole number from 1 on, not 0.5"),
+        ("watts", "must be readable TOML"),
+    ],
+)
+def test_prices_that_cannot_be_are_refused_in_one_line(run, home, files, text, told):
+    home.mkdir()
+    (home / "prices.toml").write_text(text)
+    code, _, error = run("pilot", "--job", "mail", "--prompts", files[0])
+    assert (code, error.count("\n")) == (2, 1) and told in error
+
+
 def test_the_registry_tells_what_a_pilot_kept(piloted, run):
     listed = json.loads(run("registry", "list", "--json")[1])
     assert listed["jobs"] == [{"job": "mail", "answers": "base", "versions": 1}]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,13 +36,15 @@ def pilot(
     policy: Annotated[Path | None, typer.Option(help="Bounds of the gate (TOML).")] = None,
     approve: Annotated[bool, typer.Option("--approve", help="Release the adapter if every check passes.")] = False,
     language: Annotated[str, typer.Option(help="Language of the report: en or ja.")] = "en",
-    currency: Annotated[str, typer.Option(help="Currency of the report's costs.")] = "EUR",
-    kilowatt_hour: Annotated[float, typer.Option(min=0, help="Price of a kilowatt hour.")] = 0.30,
-    watts: Annotated[float, typer.Option(min=0, help="Power that this machine draws.")] = 60.0,
-    minutes_per_prompt: Annotated[float, typer.Option(min=0, help="To collect a prompt.")] = 0.5,
-    minutes_per_label: Annotated[float, typer.Option(min=0, help="To label a row.")] = 2.0,
-    sharing_jobs: Annotated[int, typer.Option(min=1, help="Jobs that share the generator's training.")] = 100,
-    person_hour: Annotated[float, typer.Option(min=0, help="Price of an hour of who collects and labels.")] = 30.0,
+    currency: Annotated[str | None, typer.Option(help="Currency of the report's costs.")] = None,
+    kilowatt_hour: Annotated[float | None, typer.Option(min=0, help="Price of a kilowatt hour.")] = None,
+    watts: Annotated[float | None, typer.Option(min=0, help="Power that this machine draws.")] = None,
+    minutes_per_prompt: Annotated[float | None, typer.Option(min=0, help="To collect a prompt.")] = None,
+    minutes_per_label: Annotated[float | None, typer.Option(min=0, help="To label a row.")] = None,
+    sharing_jobs: Annotated[int | None, typer.Option(min=1, help="Jobs that share the generator's training.")] = None,
+    person_hour: Annotated[
+        float | None, typer.Option(min=0, help="Price of an hour of who collects and labels.")
+    ] = None,
     measure_tuning: Annotated[
         bool, typer.Option("--measure-tuning", help="Fine-tune once on the labelled rows, to compare times (minutes).")
     ] = False,
@@ -50,15 +53,25 @@ def pilot(
     as_json: Json = False,
 ) -> None:
     """Make an adapter, measure it against the base, judge it, and write a report for a manager."""
-    from prompt2lora.custody.costs import Prices
     from prompt2lora.custody.pages import texts
     from prompt2lora.plant import Plant, read_labelled
     from prompt2lora.prompts import read_prompts
 
     given = read_prompts(prompts, instruction)
     labelled = read_labelled(inspection) if inspection else ()
+    opened = Plant.open(generator, base)
+    given_prices: dict[str, Any] = {
+        "currency": currency,
+        "watts": watts,
+        "per_kilowatt_hour": kilowatt_hour,
+        "per_hour": person_hour,
+        "minutes_per_prompt": minutes_per_prompt,
+        "minutes_per_label": minutes_per_label,
+        "jobs": sharing_jobs,
+    }
+    prices = replace(opened.prices, **{name: price for name, price in given_prices.items() if price is not None})
     with Working("pilot") as show:
-        found = Plant.open(generator, base).pilot(
+        found = opened.pilot(
             job,
             given,
             labelled=labelled,
@@ -66,9 +79,7 @@ def pilot(
             policy=policy,
             approve=approve,
             language=language,
-            prices=Prices(
-                currency, watts, kilowatt_hour, person_hour, minutes_per_prompt, minutes_per_label, sharing_jobs
-            ),
+            prices=prices,
             measure_tuning=measure_tuning,
             report=show,
         )

@@ -13,12 +13,12 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prompt2lora.custody.costs import Prices
+from prompt2lora.custody.costs import Prices, read_prices
 from prompt2lora.custody.gate import PASS, Policy, judge, read_policy
 from prompt2lora.custody.monitor import Alarm, Monitor, Watch
 from prompt2lora.custody.pages import explanation_page, languages, pilot_page
@@ -70,6 +70,12 @@ class Plant:
         """The plant of this installation; see `registry`."""
         return cls(registry(), generator, base)
 
+    @property
+    def prices(self) -> Prices:
+        """What is in `prices.toml` below the home; round figures if there is none."""
+        file = home() / "prices.toml"
+        return read_prices(file) if file.exists() else Prices()
+
     def as_actor(self, name: str) -> Plant:
         """The same plant, used in somebody's name."""
         return replace(self, registry=replace(self.registry, actor=name))
@@ -105,7 +111,7 @@ class Plant:
                 policy=rules,
                 place=Path(place),
                 approve=approve,
-                prices=prices or Prices(),
+                prices=prices or self.prices,
                 measure_tuning=measure_tuning,
                 report=report,
             )
@@ -129,7 +135,7 @@ class Plant:
         told = _read(made) or (self._told(start) if start else {})
         seconds = told.get("seconds", {})
         spent = _read(refined).get("seconds", 0.0) + seconds.get("refine", 0.0)
-        return {**told, "seconds": {**seconds, **({"refine": spent} if spent else {})}}
+        return {"prices": asdict(self.prices), **told, "seconds": {**seconds, **({"refine": spent} if spent else {})}}
 
     def bench(self, base: str | None = None, questions: Sequence[Any] = ()) -> PilotBench:
         """The mathematics, loaded only now and then kept; `base` for another one than this plant's.

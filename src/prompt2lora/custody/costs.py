@@ -4,11 +4,17 @@ Out: rows of hours, energy and money. A step whose time is not known is left out
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
+from prompt2lora.errors import UsageError
+from prompt2lora.files import read_toml, refuse_unknown
+
 _REPLAYS = 30  # of the canary rows, one a day for a month
+_LONGEST_CURRENCY = 8
 _OTHERS = {"refine": "refining", "apply": "applying", "check": "checking"}
 
 
@@ -28,6 +34,21 @@ class Prices:
     minutes_per_prompt: float = 0.5
     minutes_per_label: float = 2.0
     jobs: int = 100
+
+
+def read_prices(file: Path) -> Prices:
+    """Read a plant's prices. Raises UsageError that names the file and the unknown or wrong key."""
+    data = read_toml(file, "a list of prices")
+    refuse_unknown(file, data, Prices)
+    for key, value in data.items():
+        if key == "currency":
+            if not isinstance(value, str) or not 0 < len(value) <= _LONGEST_CURRENCY:
+                raise UsageError(f"{file}: currency must be a short text, not {value!r}; mend it")
+        elif type(value) not in (int, float) or not math.isfinite(value) or value < 0:
+            raise UsageError(f"{file}: {key} must be a number that is not negative, not {value!r}; mend it")
+    if type(data.get("jobs", 1)) is not int or data.get("jobs", 1) < 1:
+        raise UsageError(f"{file}: jobs must be a whole number from 1 on, not {data['jobs']!r}; mend it")
+    return Prices(**data)
 
 
 class Tuning(NamedTuple):

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from babel.dates import format_datetime
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from prompt2lora.custody.gate import FAIL, PASS, UNKNOWN
@@ -44,6 +46,7 @@ def _render(name: str, language: str, **values: Any) -> str:
     loader = FileSystemLoader(_HERE / "templates")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.filters["inc"] = lambda number: number + 1
+    environment.filters["when"] = lambda at: format_datetime(datetime.fromisoformat(at).astimezone(), locale=language)
     template = environment.get_template(name)
     return template.render(language=language, say=lambda key, **found: said[key].format(**found), **values)
 
