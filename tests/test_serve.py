@@ -100,3 +100,18 @@ def test_a_port_that_is_taken_is_told_in_one_line(world):
         _, told = refused.communicate(timeout=90)
     assert refused.returncode != 0
     assert "Traceback" not in told and "--port" in told
+
+
+def test_it_starts_and_answers_on_a_machine_without_any_network(world):
+    place, generator, _ = world
+    cut_off = ["unshare", "--map-root-user", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
+    try:
+        subprocess.run([*cut_off, "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("this system makes no network namespaces")
+    words = [sys.executable, Path(__file__).with_name("offline.py"), PROGRAM, generator]
+    environment = {**os.environ, "PROMPT2LORA_HOME": str(place / "home")}
+    environment.pop("HF_HUB_OFFLINE", None)  # nobody has to know of it
+    ran = subprocess.run([*cut_off, *map(str, words)], env=environment, capture_output=True, text=True, timeout=200)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    assert json.loads(ran.stdout) == {"outside": False, "status": 200, "ended": 0}
