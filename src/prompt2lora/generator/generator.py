@@ -139,10 +139,10 @@ class SetPooling(nn.Module):
         self.register_buffer("center", torch.zeros(width))
         self.register_buffer("spread", torch.ones(width))
         basis = _TEXT_LAYERS if config.states else layers
+        self.looking = Looking(layers, config.states // STATES, rows, cols, config.keys) if config.keys else None
         if config.keys:
-            self.blur = nn.Dropout(config.dropout)
-            self.looking = Looking(layers, config.states // STATES, rows, cols, config.keys)
             self.register_buffer("looked", torch.zeros(layers * rows * cols))
+        self.blur = nn.Dropout(config.dropout)
         self.perceptron = nn.Sequential(
             nn.Dropout(config.dropout),
             nn.Linear(config.width, config.hidden),
@@ -175,7 +175,7 @@ class SetPooling(nn.Module):
     @property
     def usual(self) -> Float[Tensor, " width"]:
         """The mean condition of the training tasks."""
-        return torch.cat([self.center, self.looked]) if hasattr(self, "looking") else self.center
+        return torch.cat([self.center, self.looked]) if self.looking else self.center
 
     def standard(self, mean: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch told"]:
         """Mean conditions, but for what was looked for, in units of what the training tasks look like."""
@@ -191,7 +191,7 @@ class SetPooling(nn.Module):
         pooled: Tensor = self.spread_text(self.perceptron(text).reshape(len(seen), -1, rows, cols))
         if states.shape[1]:
             pooled = pooled + self.listen(states.reshape(len(seen), layers, -1)).reshape(-1, layers, rows, cols)
-        if hasattr(self, "looking"):
+        if self.looking:
             pooled = pooled + self.blur(mean[:, seen.shape[1] :]).reshape(-1, layers, rows, cols)
         return pooled
 

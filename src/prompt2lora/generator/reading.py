@@ -115,7 +115,7 @@ def read_packs(base: Frozen, generator: Generator, packs: Sequence[Pack]) -> lis
         last = torch.nn.functional.one_hot(torch.tensor(pack.predict), states.shape[1]).float()
         weights = torch.cat([last, seen / seen.sum(1, keepdim=True)]).to(states.device)
         told = (weights @ states).unflatten(1, (STATES, count)).permute(2, 0, 1, 3).reshape(count, -1)
-        if generator.config.keys:
+        if generator.pooling.looking:
             told = torch.cat([told, generator.pooling.looking(states, seen.to(states.device))], 1)
         read.append(told)
     return read

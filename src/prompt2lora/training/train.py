@@ -355,7 +355,7 @@ class Run:
 
     def _finish(self) -> Generator:
         strength = self._strength()
-        if self.generator.config.keys:
+        if self.generator.pooling.looking:
             self.generator.pooling.remember(self._means())
         generator = self.generator.eval().requires_grad_(False).cpu()
         earlier = generator.provenance
