@@ -37,9 +37,9 @@ def served(place: Path, *options: str) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [str(Path(sys.executable).with_name("prompt2lora")), "serve", "--port", str(port), "--policy"]
+    command = [str(Path(sys.executable).with_name("prompt2lora")), "serve", "--port", str(port)]
     process = subprocess.Popen(
-        [*command, str(place / "policy.toml"), *options],
+        [*command, *options],
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "PROMPT2LORA_HOME": str(place / "home"), "PYTHONUNBUFFERED": "1"},
@@ -79,7 +79,7 @@ def tour(browser: Any, link: str, pictures: Path | None) -> dict[str, float]:
             picture.quantize(96).save(pictures / f"{name}-{language}.png", optimize=True)
 
     def asked(page: Any) -> None:
-        page.click("form[data-swap=answers] button")
+        page.click("form:has(#text) button")
         page.locator(".answer").nth(1).wait_for()
 
     admin = person()

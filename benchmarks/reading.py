@@ -16,8 +16,7 @@ from tqdm import tqdm
 
 from prompt2lora.evaluation.statistics import mean_interval
 from prompt2lora.files import check_new, write_json
-from prompt2lora.generator.generator import STATES
-from prompt2lora.generator.reading import Reader
+from prompt2lora.generator.reading import PARTS, Reader
 from prompt2lora.packs import stack
 from prompt2lora.training.objectives import end_to_end
 from prompt2lora.training.pairs import Prompts, make_pack
@@ -42,19 +41,18 @@ def asked(task: Task, form: str, count: int) -> list[str]:
 
 def deaf(reader: Reader, which: str, conditions: Tensor) -> Tensor:
     """The conditions with what one reader says replaced by its mean over the training tasks."""
-    config, pooling = reader.generator.config, reader.generator.pooling
-    told = len(pooling.center)
-    mute = torch.zeros(conditions.shape[1], dtype=torch.bool)
+    config, centre = reader.generator.config, reader.generator.pooling.center
+    changed = conditions.clone()
     if which == "text":
-        mute[: config.width] = True
+        changed[:, : config.width] = centre[: config.width]
     elif which == "base":
-        mute[config.width :] = True
-    elif which == "looking":
-        mute[told:] = True
+        changed[:, config.width :] = centre[config.width :]
     else:
-        parts = mute[config.width : told].unflatten(0, (config.layout.layers, STATES, -1))
-        parts[:, 0 if which == "last token" else 1] = True
-    return torch.where(mute, pooling.usual, conditions)
+        parts = changed[:, config.width :].unflatten(1, (config.layout.layers, PARTS, -1))
+        parts[:, :, 0 if which == "last token" else 1] = centre[config.width :].unflatten(
+            0, (config.layout.layers, PARTS, -1)
+        )[:, 0 if which == "last token" else 1]
+    return changed
 
 
 @torch.no_grad()
@@ -85,8 +83,7 @@ def main() -> None:
     given = {f"{count} prompts": (usual, count, "") for count in (1, 2, 4, 8, USUAL, 64, MOST)}
     given |= {form: (form, USUAL, "") for form in FORMS if form != usual}
     if generator.config.states:
-        readers = ["text", "base", "last token", "mean state", *(["looking"] if generator.config.keys else [])]
-        given |= {f"without {which}": (usual, USUAL, which) for which in readers}
+        given |= {f"without {which}": (usual, USUAL, which) for which in ("text", "base", "last token", "mean state")}
     result: dict[str, dict[str, object]] = {}
     for name, (form, count, which) in tqdm(given.items()):
         grids = []
@@ -96,7 +93,7 @@ def main() -> None:
         result[name] = {form: measured(reader, tasks, grids, bare=form == "bare") for form in ("full", "bare")}
     nothing = {
         "the shared adapter alone": generator.start.detach(),
-        "the mean condition": generator.generate(generator.pooling.usual[None]),
+        "the mean condition": generator.generate(generator.pooling.center[None]),
     }
     for name, grid in nothing.items():
         grids = [grid] * len(tasks)

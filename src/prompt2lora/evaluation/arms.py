@@ -159,7 +159,7 @@ def _random_text(bench: Workbench, _task: Task, seed: int) -> Attempt:
 
 def _mean_condition(bench: Workbench, _task: Task, _seed: int) -> Attempt:
     generator = bench.generator
-    return Attempt((_sha(generator), "mean"), lambda: generator.generate(generator.pooling.usual[None]))
+    return Attempt((_sha(generator), "mean"), lambda: generator.generate(generator.pooling.center[None]))
 
 
 def _multi_task(bench: Workbench, _task: Task, _seed: int) -> Attempt:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from prompt2lora.bases import DEFAULT_ENCODER
-from prompt2lora.errors import DamagedFile, LayoutError, ModelNotFound
+from prompt2lora.errors import DamagedFile, ModelNotFound
 from prompt2lora.files import file_digest, new_folder, read_safetensors, write_json, write_safetensors
 from prompt2lora.generator.atlas import FILE as ATLAS
 from prompt2lora.generator.atlas import Atlas
@@ -30,7 +30,6 @@ from prompt2lora.weights.layout import LoraLayout
 from prompt2lora.weights.tokens import initial_grid
 
 CONFIG, WEIGHTS = "generator_config.json", "generator.safetensors"
-STATES = 2  # of a prompt and layer: the last token's, and the mean of all
 _FORMAT = 1
 _TEXT_LAYERS = 4  # patterns over the layers that the text may take where the base gives every layer its own
 
@@ -41,7 +40,6 @@ class GeneratorConfig:
 
     width   numbers that the text encoder gives of a prompt
     states  numbers per layer that the base itself gives of a prompt; 0: it is not asked
-    keys    width of the questions that are put to every token's state (see Looking); 0: none are
     hidden  width of the layer between the pooled text and the condition grid
     grid    shape of the condition grid (layers, rows, cols), the decoder's first stage
     trunk   the further stages of the decoder, the last one with a row for every rank vector
@@ -53,7 +51,6 @@ class GeneratorConfig:
     encoder: str = DEFAULT_ENCODER
     width: int = 1536
     states: int = 0
-    keys: int = 0
     hidden: int = 384
     grid: Shape = (4, 8, 256)
     trunk: tuple[Shape, ...] = ()
@@ -74,7 +71,7 @@ class GeneratorConfig:
         last = (layout.layers, vectors, 128)
         sizes: dict[str, Any] = {"trunk": ((12, 32, 192), last, last)}
         if asks_base:
-            sizes = {"grid": (layout.layers, 8, 128), "trunk": (last, last), "states": STATES * layout.hidden}
+            sizes = {"grid": (layout.layers, 8, 128), "trunk": (last, last), "states": 2 * layout.hidden}
         return cls(layout=layout, **_as_shapes({**sizes, **changes}))
 
     def to_dict(self) -> dict[str, Any]:
@@ -93,43 +90,16 @@ def _as_shapes(data: dict[str, Any]) -> dict[str, Any]:
     return {**data, **shapes}
 
 
-class Looking(nn.Module):
-    """What learned questions find among the tokens of a prompt in every layer of the base: a condition grid.
-
-    Every layer has a question for each row of the grid; it weighs the tokens' states, and what it finds fills the row.
-    After the Perceiver (Jaegle et al. 2021, arXiv 2103.03206). It begins without effect.
-    """
-
-    def __init__(self, layers: int, hidden: int, rows: int, cols: int, keys: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(hidden)
-        self.key = nn.Linear(hidden, keys, bias=False)
-        self.value = nn.Linear(hidden, cols, bias=False)
-        self.questions = nn.Parameter(torch.randn(layers, rows, keys))
-        nn.init.zeros_(self.value.weight)
-
-    def forward(
-        self, states: Float[Tensor, "layers length hidden"], seen: Bool[Tensor, "prompts length"]
-    ) -> Float[Tensor, "prompts looked"]:
-        """`seen` tells which tokens are of which prompt."""
-        normed = self.norm(states)
-        scores = self.questions @ self.key(normed).transpose(1, 2) / self.questions.shape[2] ** 0.5
-        weights = scores.masked_fill(~seen[:, None, None], -torch.inf).softmax(-1)
-        found: Tensor = weights @ self.value(normed)
-        return found.flatten(1)
-
-
 class SetPooling(nn.Module):
     """A set of condition vectors -> a condition grid, whatever their order and number.
 
     The set enters as its mean, standardised by what the training tasks look like, so that one prompt and
     a hundred look alike. A two-layer perceptron makes a grid of what the text encoder gave; what the base gave
-    keeps its layers, and one linear map for all of them makes the rest. What was looked for is a grid already.
+    keeps its layers, and one linear map for all of them makes the rest.
     """
 
     center: Tensor
     spread: Tensor
-    looked: Tensor
 
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
@@ -139,10 +109,6 @@ class SetPooling(nn.Module):
         self.register_buffer("center", torch.zeros(width))
         self.register_buffer("spread", torch.ones(width))
         basis = _TEXT_LAYERS if config.states else layers
-        self.looking = Looking(layers, config.states // STATES, rows, cols, config.keys) if config.keys else None
-        if config.keys:
-            self.register_buffer("looked", torch.zeros(layers * rows * cols))
-        self.blur = nn.Dropout(config.dropout)
         self.perceptron = nn.Sequential(
             nn.Dropout(config.dropout),
             nn.Linear(config.width, config.hidden),
@@ -164,35 +130,22 @@ class SetPooling(nn.Module):
 
     def standardise(self, means: Float[Tensor, "tasks width"]) -> None:
         """Take center and spread from the training tasks."""
-        told = means[:, : len(self.center)]
-        self.center.copy_(told.mean(0))
-        self.spread.copy_(told.std(0).clamp_min(1e-4))
+        self.center.copy_(means.mean(0))
+        self.spread.copy_(means.std(0).clamp_min(1e-4))
 
-    def remember(self, means: Float[Tensor, "tasks width"]) -> None:
-        """Take from the training tasks what is usually found by looking."""
-        self.looked.copy_(means[:, len(self.center) :].mean(0))
-
-    @property
-    def usual(self) -> Float[Tensor, " width"]:
-        """The mean condition of the training tasks."""
-        return torch.cat([self.center, self.looked]) if self.looking else self.center
-
-    def standard(self, mean: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch told"]:
-        """Mean conditions, but for what was looked for, in units of what the training tasks look like."""
-        return ((mean[..., : len(self.center)] - self.center) / self.spread).clamp(-6, 6)
+    def standard(self, mean: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
+        """Mean conditions in units of what the training tasks look like."""
+        return ((mean - self.center) / self.spread).clamp(-6, 6)
 
     def forward(
         self, conditions: Float[Tensor, "batch prompts width"], mask: Bool[Tensor, "batch prompts"]
     ) -> Float[Tensor, "batch layers rows cols"]:
         layers, rows, cols = self.grid
-        mean = self.mean(conditions, mask)
-        seen = self.standard(mean)
+        seen = self.standard(self.mean(conditions, mask))
         text, states = seen[:, : self.width], seen[:, self.width :]
         pooled: Tensor = self.spread_text(self.perceptron(text).reshape(len(seen), -1, rows, cols))
         if states.shape[1]:
             pooled = pooled + self.listen(states.reshape(len(seen), layers, -1)).reshape(-1, layers, rows, cols)
-        if self.looking:
-            pooled = pooled + self.blur(mean[:, seen.shape[1] :]).reshape(-1, layers, rows, cols)
         return pooled
 
 
@@ -210,21 +163,6 @@ class Generator(nn.Module):
             self.decoder = HyperConvDecoder(config.decoder)
         self.start = nn.Parameter(initial_grid(config.layout, seed))
         nn.init.zeros_(self.head.weight)
-
-    def grown(self, *, seed: int = 0, **changes: Any) -> Generator:
-        """This generator with parts added by changes of its configuration, which begin without effect.
-
-        Raises LayoutError if the changes ask for other sizes of what is there.
-        """
-        grown = Generator(replace(self.config, **changes), seed=seed)
-        try:
-            added, lost = grown.load_state_dict(self.state_dict(), strict=False)
-        except RuntimeError as error:
-            raise LayoutError(f"a generator can grow new parts only, not {changes}; begin a new one") from error
-        if lost or not all(name.startswith("pooling.look") for name in added):
-            raise LayoutError(f"a generator can grow new parts only, not {changes}; begin a new one")
-        grown.provenance = self.provenance
-        return grown
 
     @property
     def head(self) -> Any:

@@ -2,9 +2,8 @@
 
 In: prompts. Out: conditions, one row of numbers a prompt. A text encoder knows what an instruction is about; the
 base knows what it is about to do. For every layer, a prompt gives the state of its last token, where the answer
-begins, the mean state of its tokens, and what the generator's own questions find among them (see `Looking`). The mean
-over prompts of one job of such states is known to carry the job ("task vectors", Hendel et al. 2023, arXiv 2310.15916;
-Todd et al. 2024, arXiv 2310.15213).
+begins, and the mean state of its tokens. The mean over prompts of one job of such states is known to carry the job
+("task vectors", Hendel et al. 2023, arXiv 2310.15916; Todd et al. 2024, arXiv 2310.15213).
 """
 
 from __future__ import annotations
@@ -14,16 +13,17 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from prompt2lora import bases
 from prompt2lora.generator.conditions import Encoder
-from prompt2lora.generator.generator import STATES, Generator
+from prompt2lora.generator.generator import Generator
 from prompt2lora.packs import ChatFormat, Pack, pack_rows, stack
 from prompt2lora.weights.adapted import adapted
 from prompt2lora.weights.layout import LoraLayout
 
+PARTS = 2  # the last token's state, and the mean of all
 _LONGEST = 512  # tokens of a prompt that are read: its beginning and its end
 _BUDGET = 1024  # tokens read at once
 
@@ -59,26 +59,27 @@ class Reader:
         if self.generator.config.states:
             _ = self.base
 
-    @torch.no_grad()
     def conditions(self, prompts: Sequence[str]) -> Float[Tensor, "prompts width"]:
         text = self.encoder.conditions(prompts)
         if not self.generator.config.states:
             return text
-        return torch.cat([text, states(self.base, self.generator, prompts).cpu()], 1)
+        return torch.cat([text, states(self.base, self.generator.start.detach(), prompts).cpu()], 1)
 
     def generate(self, prompts: Sequence[str]) -> Float[Tensor, "layers rows cols"]:
         """The weight grid for one job's prompts."""
         return self.generator.generate(self.conditions(prompts))
 
 
-def states(base: Frozen, generator: Generator, prompts: Sequence[str]) -> Float[Tensor, "prompts states"]:
-    """All prompts as the base reads them: layers x (last, mean) x hidden numbers each, and what was looked for."""
+def states(
+    base: Frozen, shared: Float[Tensor, "layers rows cols"], prompts: Sequence[str]
+) -> Float[Tensor, "prompts states"]:
+    """All prompts as the base reads them: layers x (last, mean) x hidden numbers each."""
     ids = prompt_ids(base.chat, prompts)
     found: dict[int, Tensor] = {}
     while len(found) < len(ids):
         rest = [i for i in range(len(ids)) if i not in found]
         pack = reading_pack([ids[i] for i in rest], _BUDGET)
-        read = read_packs(base, generator, [pack])[0]
+        read = read_packs(base, shared, [pack])[0]
         found.update((rest[i], row) for i, row in zip(pack.used, read, strict=True))
     return torch.stack([found[i] for i in range(len(ids))])
 
@@ -94,11 +95,14 @@ def reading_pack(ids: Sequence[list[int]], budget: int) -> Pack:
     return pack_rows(ids, [[0]] * len(ids), budget)
 
 
-def read_packs(base: Frozen, generator: Generator, packs: Sequence[Pack]) -> list[Float[Tensor, "prompts states"]]:
-    """The states of every pack's prompts, read by the base with the adapter that jobs share."""
+@torch.no_grad()
+def read_packs(
+    base: Frozen, shared: Float[Tensor, "layers rows cols"], packs: Sequence[Pack]
+) -> list[Float[Tensor, "prompts states"]]:
+    """The states of every pack's prompts."""
     batch = stack(packs, base.chat.padding).to(base.model.device)
     dtype = next(base.model.parameters()).dtype
-    with torch.no_grad(), adapted(base.model, generator.start.detach()[None], base.layout):
+    with adapted(base.model, shared[None], base.layout):
         hidden = base.model.get_decoder()(
             input_ids=batch.ids,
             position_ids=batch.positions,
@@ -110,20 +114,19 @@ def read_packs(base: Frozen, generator: Generator, packs: Sequence[Pack]) -> lis
     frame = base.chat.frame_length
     read = []
     for pack, states in zip(packs, layers, strict=True):
+        looks = _looks(pack, states.shape[1], frame).to(states.device)
+        seen = looks @ states  # layers (parts rows) hidden
         count = len(pack.predict)
-        seen = _seen(pack, states.shape[1], frame)
-        last = torch.nn.functional.one_hot(torch.tensor(pack.predict), states.shape[1]).float()
-        weights = torch.cat([last, seen / seen.sum(1, keepdim=True)]).to(states.device)
-        told = (weights @ states).unflatten(1, (STATES, count)).permute(2, 0, 1, 3).reshape(count, -1)
-        if generator.pooling.looking:
-            told = torch.cat([told, generator.pooling.looking(states, seen.to(states.device))], 1)
-        read.append(told)
+        read.append(seen.unflatten(1, (PARTS, count)).permute(2, 0, 1, 3).reshape(count, -1))
     return read
 
 
-def _seen(pack: Pack, length: int, frame: int) -> Bool[Tensor, "prompts length"]:
-    """Which of a pack's tokens are of which prompt, without what frames all of them."""
+def _looks(pack: Pack, length: int, frame: int) -> Float[Tensor, "looks length"]:
+    """Weights over a pack's tokens: for every row its last token, then for every row all its tokens equally."""
     rows = torch.full((length,), -2)
     rows[: len(pack.rows)] = torch.tensor(pack.rows)
     common = (rows == -1) & (torch.arange(length) >= frame)
-    return (rows == torch.arange(len(pack.predict))[:, None]) | common
+    own = rows == torch.arange(len(pack.predict))[:, None]
+    mean = (own | common).float()
+    last = torch.nn.functional.one_hot(torch.tensor(pack.predict), length).float()
+    return torch.cat([last, mean / mean.sum(1, keepdim=True)])

@@ -90,8 +90,7 @@ class Run:
                 raise UsageError(f"{recipe.start} makes adapters of another layout than the recipe; name another start")
             if start.config.encoder != recipe.encoder:
                 raise UsageError(f"{recipe.start} reads prompts by {start.config.encoder}; name that encoder")
-            grown = start.grown(seed=recipe.seed, **recipe.generator) if recipe.generator else start
-            generator = grown.train().requires_grad_(True)
+            generator = start.train().requires_grad_(True)
         else:
             try:
                 sized = GeneratorConfig.sized(layout, encoder=recipe.encoder, **recipe.generator)
@@ -122,7 +121,7 @@ class Run:
             number, inside = self.recipe.stage_at(self.step)
             goes_on = number == 0 and self.recipe.start and not self.recipe.shared
             if not inside and not goes_on:
-                self.generator.pooling.standardise(self._means())
+                self._standardise()
             record = self._update(number, inside)
             self.step += 1
             last = self.step == self.recipe.steps
@@ -135,20 +134,19 @@ class Run:
                 self._save()
         return self._finish()
 
-    @torch.no_grad()
-    def _means(self) -> Tensor:
+    def _standardise(self) -> None:
         """What conditions look like, from a few hundred fit tasks, as the shared adapter reads them now."""
         tasks = Random(self.recipe.seed).sample(self.fit, min(_KNOWN_CONDITIONS, len(self.fit)))
         groups = [self.prompts.usual(task, _VALIDATION_PROMPTS) for task in tasks]
         means = [group.mean(0) for at in range(0, len(groups), 16) for group in self._conditions(groups[at : at + 16])]
-        return torch.stack(means)
+        self.generator.pooling.standardise(torch.stack(means))
 
     def _conditions(self, groups: Sequence[Sequence[str]], budget: int = _READ) -> list[Tensor]:
         """Conditions of several jobs' prompts, of each as many prompts as the budget of tokens holds."""
         if not self.generator.config.states:
             return [self.encoder.conditions(group, keep=False) for group in groups]
         packs = [reading_pack(prompt_ids(self.base.chat, group), budget) for group in groups]
-        read = read_packs(self.base, self.generator, packs)
+        read = read_packs(self.base, self.generator.start.detach(), packs)
         texts = [[group[i] for i in pack.used] for group, pack in zip(groups, packs, strict=True)]
         return [
             torch.cat([self.encoder.conditions(some, keep=False).to(self.device), states], 1)
@@ -355,8 +353,6 @@ class Run:
 
     def _finish(self) -> Generator:
         strength = self._strength()
-        if self.generator.pooling.looking:
-            self.generator.pooling.remember(self._means())
         generator = self.generator.eval().requires_grad_(False).cpu()
         earlier = generator.provenance
         generator.provenance = {
