@@ -37,9 +37,9 @@ def test_a_measurement_that_is_missing_never_passes(group, key, value):
     [
         ("gain", "low", 0.0),
         ("gain", "p_value", 0.06),
-        ("canary", "kl", 1.01),
-        ("canary", "perplexity_ratio", 1.6),
-        ("format", "low", 0.89),
+        ("canary", "kl", 1.71),
+        ("canary", "perplexity_ratio", 3.1),
+        ("format", "low", 0.79),
         ("conditioning", "low", 0.0),
         ("bias", "high", 0.21),
         ("health", "score", 1.6),

@@ -1,0 +1,64 @@
+"""How far the generator's own adapters move general texts, and how far ones whose update was made too strong.
+
+python benchmarks/canaries.py --tasks ../shared/data/tasks --out benchmarks/results/canaries.json
+
+The bounds of the gate's two checks on general texts are set by it.
+"""
+
+import argparse
+from pathlib import Path
+from random import Random
+
+import numpy as np
+from tqdm import tqdm
+
+from prompt2lora.custody.gate import Policy
+from prompt2lora.evaluation.inspection import canary
+from prompt2lora.files import check_new, write_json
+from prompt2lora.training.tasks import read_tasks
+from prompt2lora.verbs import Workshop
+from prompt2lora.versions import origin
+
+PROMPTS = 16
+STRONGER = (1.2, 1.5, 2.0)  # factors on the whole update B A
+SHARES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--tasks", type=Path, required=True)
+    parser.add_argument("--count", type=int, default=60, help="training tasks, drawn at random")
+    parser.add_argument("--generator")
+    parser.add_argument("--out", type=Path, required=True)
+    asked = parser.parse_args()
+    check_new(asked.out)
+    reader = Workshop(asked.generator).reader
+    tasks = Random(0).sample(read_tasks([asked.tasks], split="train"), asked.count)
+    found: dict[float, list[dict[str, float]]] = {factor: [] for factor in (1.0, *STRONGER)}
+    for task in tqdm(tasks):
+        inputs = sorted({row.input for row in task.train})
+        chosen = Random(1).sample(inputs, min(PROMPTS, len(inputs)))
+        grid = reader.generate([task.prompt(text) for text in chosen])
+        for factor in found:  # A and B both grow by the root
+            found[factor].append(canary(reader.base, grid * factor**0.5))
+    bounds = {"kl": Policy().most_canary_kl, "perplexity_ratio": Policy().most_canary_perplexity}
+    result = {
+        f"update times {factor}": {
+            name: {
+                **{
+                    f"{share:.0%}": round(float(np.quantile([one[name] for one in many], share)), 3) for share in SHARES
+                },
+                "bound": bound,
+                "refused": sum(one[name] > bound for one in many),
+            }
+            for name, bound in bounds.items()
+        }
+        for factor, many in found.items()
+    }
+    alone = canary(reader.base, reader.generator.start.detach())
+    provenance = {"generator": reader.generator.provenance.get("sha256", ""), **origin()}
+    write_json(asked.out, {"adapters": result, "shared adapter alone": alone, "of": asked.count, **provenance})
+
+
+if __name__ == "__main__":
+    main()
