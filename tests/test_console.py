@@ -593,6 +593,17 @@ def test_a_work_shows_where_it_is_and_then_leads_on(visit, service, job):
     work.state, work.progress = "running", {"step": "measure", "done": 2, "of": 4}
     page = browser.get(f"/console/works/{work.id}").text
     assert 'aria-current="step"' in page and "hx-trigger" in page and 'http-equiv="refresh"' in page
+    work.kind, work.progress = "refine", {"done": 5, "of": 48}
+    assert '<progress max="48" value="5"' in browser.get(f"/console/works/{work.id}").text
+
+
+def test_htmx_is_told_to_go_on_and_a_browser_without_it_is_redirected(visit, service, job):
+    browser = visit("viewer")
+    work = service.works.start("generate", "parts", "x", lambda report: {"version": job.name})
+    service.works.close()
+    answer = browser.get(f"/console/works/{work.id}", headers={"hx-request": "true"})
+    assert answer.status_code == 200 and answer.headers["hx-redirect"].startswith("/console/jobs/parts/try?version=")
+    assert b"htmx" in browser.get("/console/static/htmx.js").content
 
 
 def test_the_sample_is_filled_in_and_large_enough_to_pass(visit):
