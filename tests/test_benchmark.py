@@ -33,7 +33,7 @@ def workbench(generator, tasks, **changes):
 def kept(tmp_path, monkeypatch):
     """A home of its own, so that no answer of another test is found there."""
     monkeypatch.setenv("PROMPT2LORA_HOME", str(tmp_path / "home"))
-    return Kept(tmp_path / "home" / "answers.jsonl")
+    return Kept(tmp_path / "home" / "scores.jsonl")
 
 
 @pytest.fixture
@@ -216,21 +216,21 @@ def test_what_was_answered_once_is_not_asked_again_until_something_it_depends_on
     assert ask()[0] == 2
 
 
-def test_answers_outlive_a_crash_in_the_middle_of_a_line_and_two_writers(tmp_path):
+def test_what_is_kept_outlives_a_crash_in_the_middle_of_a_line_and_two_writers(tmp_path):
     file = tmp_path / "answers.jsonl"
     one, other = Kept(file), Kept(file)
-    one.add("a", {"answers": ["ä", "two\nlines"]})
-    other.add("b", {"answers": []})
+    one.add("a", {"task": "ä\nb"})
+    other.add("b", {"rows": []})
     with file.open("a") as stream:
-        stream.write('{"key": "c", "answ')
+        stream.write('{"key": "c", "row')
     after = Kept(file)
-    after.add("d", {"answers": ["d"]})
+    after.add("d", {"rows": [1.0]})
     found = Kept(file)
     assert [found.get(key) for key in "abcd"] == [
-        {"answers": ["ä", "two\nlines"]},
-        {"answers": []},
+        {"task": "ä\nb"},
+        {"rows": []},
         None,
-        {"answers": ["d"]},
+        {"rows": [1.0]},
     ]
 
 

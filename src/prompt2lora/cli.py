@@ -126,7 +126,7 @@ def benchmark(
     reference: Annotated[str | None, typer.Option(help="Generator folder of the arm reference-decoder.")] = None,
     kept: Annotated[
         Path | None,
-        typer.Option("--answers", help="File that keeps all answers, to go on after a cut; default: below the home."),
+        typer.Option(help="File that keeps every row's scores, to go on after a cut; default: below the home."),
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -123,7 +123,7 @@ def benchmark(
 
     The arms multi-task, *-teacher and reference-decoder need the adapter folder `multi_task`, the collection
     `teachers` and the generator folder `reference`; nearest-teacher finds the teachers' tasks among `tasks`.
-    `kept` is the file that keeps all answers, so that a second call asks nothing again.
+    `kept` is the file that keeps every row's scores, so that a second call asks nothing again.
     """
     request = judging.Request(tuple(arms), tuple(forms), tuple(range(seed, seed + seeds)), limit)
     places = [Path(task) for task in tasks]
@@ -149,7 +149,7 @@ def benchmark(
         teachers=taught,
         teacher_tasks=read_tasks(places, split="train") if "nearest-teacher" in request.arms else (),
     )
-    remembered = Kept(Path(kept or home() / "answers.jsonl"))
+    remembered = Kept(Path(kept or home() / "scores.jsonl"))
     judge = judging.Judge(bench, request, remembered, bases.weights_digest(layout.base_model))
     result = judging.run(judge, report)
     result |= {
@@ -157,6 +157,7 @@ def benchmark(
         "generator": {"sha256": made.provenance.get("sha256", ""), "steps": made.provenance.get("steps")},
         **origin(),
     }
+    result["hardware"]["numbers"] = str(loaded.model.dtype).removeprefix("torch.")
     if out is not None:
         write_json(Path(out), result)
     return result

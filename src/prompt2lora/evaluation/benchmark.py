@@ -6,7 +6,7 @@ from the inputs of a task's `train` rows (their answers are never read), scores 
 Forms: full, the model is asked with instruction and input; bare, with the input alone, the instruction
 having gone only into the prompts that made the adapter.
 
-Answers are kept in a file under the digest of all they depend on, so that hours of work go on after any cut.
+Row scores are kept in a file under the digest of all they depend on, so that hours of work go on after any cut.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Request:
 
 @dataclass
 class Judge:
-    """Answers and scores; `kept` holds the answers given before, `base_digest` stands for the base's weights."""
+    """Answers and scores; `kept` holds scores of before, `base_digest` stands for the base's weights."""
 
     bench: Workbench
     request: Request
@@ -89,12 +89,12 @@ class Judge:
             self._made[key] = attempt.grid(), time.monotonic() - began
         return self._made[key]
 
-    def answered(self, task: Task, form: str, attempt: Attempt) -> dict[str, Any]:
-        """{"answers": texts, "seconds": {"adapt", "answer"}, "prompt_tokens": mean per row}, kept or new."""
+    def judged(self, task: Task, form: str, attempt: Attempt) -> dict[str, Any]:
+        """{"rows": {metric: scores}, "seconds": {"adapt", "answer"}, "prompt_tokens": mean per row}, kept or new."""
         rows = task.test[: self.request.limit]
         model, chat, layout = self.bench.base
         longest = max(map(len, chat.answer_ids([row.output for row in rows]))) + _SLACK
-        asked = [form, task.instruction, [row.input for row in rows], longest]
+        asked = [form, task.instruction, [[row.input, row.output] for row in rows], longest]
         key = digest(json.dumps([versions(), self.base_digest, asked, attempt.depends], sort_keys=True))
         if known := self.kept.get(key):
             return known
@@ -105,7 +105,10 @@ class Judge:
         began = time.monotonic()
         given = answers(model, chat, prompts, examples=examples, layout=layout, grid=grid, longest=longest)
         result = {
-            "answers": given,
+            "rows": {
+                metric: [round(score(answer, row.output), 4) for answer, row in zip(given, rows, strict=True)]
+                for metric, score in METRICS.items()
+            },
             "seconds": {"adapt": round(adapting, 3), "answer": round(time.monotonic() - began, 3)},
             "prompt_tokens": round(sum(map(len, chat.prompt_ids(prompts, examples))) / len(prompts), 1),
         }
@@ -114,12 +117,8 @@ class Judge:
 
     def scored(self, task: Task, form: str, arm: str) -> dict[str, Any]:
         """Row scores by metric, means over the seeds; and the costs."""
-        found = [self.answered(task, form, ARMS[arm](self.bench, task, seed)) for seed in self.request.seeds]
-        references = [row.output for row in task.test[: self.request.limit]]
-        rows = {
-            metric: np.mean([list(map(score, one["answers"], references)) for one in found], axis=0).tolist()
-            for metric, score in METRICS.items()
-        }
+        found = [self.judged(task, form, ARMS[arm](self.bench, task, seed)) for seed in self.request.seeds]
+        rows = {metric: np.mean([one["rows"][metric] for one in found], axis=0).tolist() for metric in METRICS}
         costs = {step: sum(one["seconds"][step] for one in found) / len(found) for step in ("adapt", "answer")}
         return {"rows": rows, "seconds": costs, "prompt_tokens": found[0]["prompt_tokens"]}
 

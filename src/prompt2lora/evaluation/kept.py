@@ -1,4 +1,4 @@
-"""Answers that were given before, in one file, by the digest of all they depend on.
+"""What was measured before, in one file, by the digest of all that it depends on.
 
 In: a key and what is to be kept. Out: the same, after any cut and on any machine: the file is a line of JSON an entry,
 is only ever added to (by several processes at once, too), and can be committed beside the figures that it stands for.
