@@ -32,14 +32,14 @@ PATIENCE = 15 * 60 * 1000
 
 
 @contextmanager
-def served(place: Path, *options: str) -> Iterator[str]:
+def served(place: Path) -> Iterator[str]:
     """The link of the first start of a service whose home is below `place`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [str(Path(sys.executable).with_name("prompt2lora")), "serve", "--port", str(port)]
     process = subprocess.Popen(
-        [*command, *options],
+        command,
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "PROMPT2LORA_HOME": str(place / "home"), "PYTHONUNBUFFERED": "1"},

@@ -18,6 +18,17 @@ def reachable():
     return True
 
 
+def until_ready(serving, address, seconds=90):
+    """Wait until a service answers that it is ready, or has ended."""
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends and serving.poll() is None:
+        try:
+            if httpx.get(f"{address}/readyz").status_code == 200:
+                break
+        except httpx.TransportError:
+            time.sleep(0.1)
+
+
 def main(program, generator):
     added = subprocess.run([program, "keys", "add", "line", "--inference", "--json"], capture_output=True, check=True)
     headers = {"Authorization": f"Bearer {json.loads(added.stdout)['token']}"}
@@ -27,13 +38,7 @@ def main(program, generator):
         stderr=subprocess.PIPE,
     )
     client = httpx.Client(base_url="http://127.0.0.1:8000", headers=headers, timeout=60)
-    ends = time.monotonic() + 90
-    while time.monotonic() < ends and serving.poll() is None:
-        try:
-            if client.get("/readyz").status_code == 200:
-                break
-        except httpx.TransportError:
-            time.sleep(0.1)
+    until_ready(serving, "http://127.0.0.1:8000")
     asked = {"model": "mail", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 8}
     reply = client.post("/v1/chat/completions", json=asked)
     serving.send_signal(signal.SIGTERM)

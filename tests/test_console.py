@@ -630,6 +630,14 @@ def test_every_judged_version_has_a_report_and_no_other_file_is_one(visit, servi
         assert browser.get("/console/jobs/parts/report/page", params={"version": name}).status_code == 400
 
 
+def test_a_version_that_was_never_judged_has_no_report(visit, service, job, tmp_path):
+    kept = service.plant.as_actor("maker").registry
+    fresh = kept.add_version("parts", adapter_folder(tmp_path / "fresh", "two"), kept.origin(job))
+    browser, asked = visit("viewer"), {"version": fresh.name}
+    assert browser.get("/console/jobs/parts/report/page", params=asked).status_code == 404
+    assert texts("en")["decide.report"] not in browser.get("/console/jobs/parts/decision", params=asked).text
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_the_report_is_a_pdf_in_either_language(visit, job, language):
     if not paper.can_write():

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import httpx
@@ -15,6 +14,7 @@ import openai
 import pytest
 import torch
 from conftest import tiny_world
+from offline import until_ready
 
 from prompt2lora.custody.registry import Origin, Registry
 from prompt2lora.generator.generator import Generator
@@ -59,13 +59,7 @@ def test_the_service_starts_answers_and_ends(world):
     token = json.loads(added.communicate(timeout=60)[0])["token"]
     serving = program(place, "serve", "--port", str(port), "--generator", str(generator))
     try:
-        ends = time.monotonic() + 90
-        while time.monotonic() < ends and serving.poll() is None:
-            try:
-                if httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200:
-                    break
-            except httpx.TransportError:
-                time.sleep(0.1)
+        until_ready(serving, f"http://127.0.0.1:{port}")
         client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=token, max_retries=0)
         reply = client.chat.completions.create(
             model="mail", messages=[{"role": "user", "content": "hello"}], max_tokens=8

@@ -337,7 +337,10 @@ def write_report(
     if page is None:
         raise UsageError(f"{version} was never judged; run `prompt2lora gate --job {job} --version {version}` first")
     write_text(out, page)
-    print_json({"report": str(out)}) if as_json else print(f"Report: {out}")
+    if as_json:
+        print_json({"report": str(out)})
+    else:
+        print(f"Report: {out}")
 
 
 @registry_app.command("history")

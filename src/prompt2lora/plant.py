@@ -310,7 +310,7 @@ class Plant:
         from prompt2lora import bases
         from prompt2lora.evaluation import inspection
         from prompt2lora.evaluation.bench import asked_in_full
-        from prompt2lora.evaluation.decoding import BATCH, answers
+        from prompt2lora.evaluation.decoding import answers
         from prompt2lora.evaluation.metrics import exact_match
         from prompt2lora.generator.reading import Frozen
         from prompt2lora.weights.adapter import Adapter
@@ -320,11 +320,7 @@ class Plant:
         adapter = Adapter.load(watching.registry.store.path(version.adapter), bases.load_config(version.base))
         base = Frozen.load(adapter.layout)
         asked = [asked_in_full(text, prompts) for text, _ in labelled]
-        given: list[str] = []
-        while len(given) < len(asked):
-            report({"done": len(given), "of": len(asked)})
-            some = asked[len(given) : len(given) + BATCH]
-            given += answers(base.model, base.chat, some, layout=base.layout, grid=adapter.grid)
+        given = answers(base.model, base.chat, asked, layout=base.layout, grid=adapter.grid, report=report)
         in_format = inspection.answer_format([right for _, right in labelled])
         for answer, (_, right) in zip(given, labelled, strict=True):
             bad = {"canary": 1 - exact_match(answer, right), "format": float(not in_format(answer))}

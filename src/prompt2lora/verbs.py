@@ -137,7 +137,7 @@ def benchmark(
     layout = fitting_layout(made, base)
     shared = _rival_adapter(multi_task, layout) if multi_task else None
     taught = teaching.Teachers(Path(teachers), layout) if teachers else None
-    loaded = Frozen.load(layout, dtype=torch.float32)  # so that figures and kept answers are of no machine
+    loaded = Frozen.load(layout, dtype=torch.float32)  # so that figures and kept scores are of no machine
     bench = Workbench(
         base=loaded,
         encoder=cached_encoder(made.config.encoder),
@@ -155,9 +155,8 @@ def benchmark(
     result |= {
         "base": layout.base_model,
         "generator": {"sha256": made.provenance.get("sha256", ""), "steps": made.provenance.get("steps")},
-        **origin(),
+        **origin(loaded.model.dtype),
     }
-    result["hardware"]["numbers"] = str(loaded.model.dtype).removeprefix("torch.")
     if out is not None:
         write_json(Path(out), result)
     return result

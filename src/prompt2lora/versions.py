@@ -30,13 +30,13 @@ def command() -> str:
     return shlex.join([*script, *words])
 
 
-def origin() -> dict[str, Any]:
-    """How a result came about; part of every file that states a figure."""
-    return {"command": command(), "versions": versions(), "hardware": hardware()}
+def origin(dtype: Any = None) -> dict[str, Any]:
+    """How a result came about; part of every file that states a figure. `dtype` if it is not the processor's own."""
+    return {"command": command(), "versions": versions(), "hardware": hardware(dtype)}
 
 
-def hardware() -> dict[str, str | int]:
+def hardware(dtype: Any = None) -> dict[str, str | int]:
     """Processor, usable cores, system and the numbers computed with, without names of this machine."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    numbers = str(bases.default_dtype(bases.default_device())).removeprefix("torch.")
+    numbers = str(dtype or bases.default_dtype(bases.default_device())).removeprefix("torch.")
     return {"machine": platform.machine(), "system": platform.system(), "cores": cores, "numbers": numbers}

@@ -57,8 +57,8 @@ def _htmx() -> Path:
 @cache
 def _files() -> dict[str, tuple[bytes, str, str]]:
     found = {}
-    here = Path(__file__).parent / "static"
-    for name, file in (*((file.name, file) for file in sorted(here.iterdir())), ("htmx.js", _htmx())):
+    files = {file.name: file for file in (Path(__file__).parent / "static").iterdir()} | {"htmx.js": _htmx()}
+    for name, file in files.items():
         data = file.read_bytes()
         found[name] = (data, _KINDS[file.suffix], f'"{hashlib.sha256(data).hexdigest()[:16]}"')
     return found

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from prompt2lora.packs import ChatFormat, common_length
+from prompt2lora.progress import Report, silent
 from prompt2lora.weights.adapted import adapted
 from prompt2lora.weights.layout import LoraLayout
 
@@ -31,6 +32,7 @@ def answers(
     layout: LoraLayout | None = None,
     grid: Tensor | None = None,
     longest: int = 64,
+    report: Report = silent,
 ) -> list[str]:
     """Greedy answers of at most `longest` tokens; with `grid` (layers rows cols) through that adapter.
 
@@ -42,6 +44,7 @@ def answers(
     context = adapted(model, grid[None], layout) if grid is not None and layout is not None else nullcontext()
     with context:
         for at in range(0, len(order), BATCH):
+            report({"done": at, "of": len(order)})
             chosen = order[at : at + BATCH]
             found.update(zip(chosen, greedy(model, [ids[i] for i in chosen], chat, longest), strict=True))
     return [chat.tokenizer.decode(found[i], skip_special_tokens=True).strip() for i in range(len(ids))]

@@ -46,8 +46,7 @@
   const whole = (asker) => (asker.matches("form") ? asker.submit() : location.reload());
   document.addEventListener("htmx:beforeSwap", (event) => {
     const asker = event.detail.requestConfig.elt, part = asker.getAttribute("hx-select");
-    const page = new DOMParser().parseFromString(event.detail.serverResponse, "text/html");
-    if (!part || page.querySelector(part)) return;
+    if (!part || new DOMParser().parseFromString(event.detail.serverResponse, "text/html").querySelector(part)) return;
     event.detail.shouldSwap = false;
     whole(asker);
   });
