@@ -163,9 +163,9 @@ def main() -> None:
     tasks = shuffled(read_tasks([asked.tasks], split=asked.split))
     generator = Generator.from_pretrained(asked.generator or released_generator())
     layout = generator.config.layout
-    base = Frozen.load(layout)
+    base = Frozen.load(layout, dtype=torch.float32)
     work = Workbench(base, cached_encoder(generator.config.encoder), generator, tasks)
-    bench = Bench(work, Frozen.load(layout, training=True), asked.rows)
+    bench = Bench(work, Frozen.load(layout, dtype=torch.float32, training=True), asked.rows)
     sha = str(generator.provenance["sha256"])
     log = asked.out.with_suffix(f".{sha[:12]}-{asked.rows}.lines.jsonl")
     found = {(one.task, one.seed, one.point): one for one in read(log)}
@@ -197,7 +197,7 @@ def main() -> None:
         "left_out": len(tasks) - len({one.task for one in complete}),
         "order": "tasks in the order of the SHA-256 of their names",
         "generator": sha,
-        **origin(),
+        **origin(torch.float32),
     }
     write_json(asked.out, result)
     print(json.dumps(break_even(rows), indent=2))

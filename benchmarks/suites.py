@@ -116,7 +116,7 @@ def main() -> None:
     verbs.collect([asked.runs / "tasks"], asked.runs / "teachers", options=options, validation=0.0)
     teachers = Teachers(asked.runs / "teachers", layout)
     made = {task.name: without(task, tasks, asked.runs, asked.steps, asked.generator) for task in tasks}
-    base = Frozen.load(layout)
+    base = Frozen.load(layout, dtype=torch.float32)
     own = {task.name: teachers.last(task.name) for task in tasks}
     crossed = {
         (name, task.name): scored(base, task, grid) for name, grid in tqdm(own.items(), "teachers") for task in tasks

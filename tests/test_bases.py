@@ -16,15 +16,21 @@ from prompt2lora.generator.conditions import Encoder
 MINILM = importlib.util.find_spec(bases.PACKAGED[bases.DEFAULT_ENCODER].module)
 
 
-@pytest.mark.parametrize(("amx", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
-def test_a_base_comes_frozen_in_the_numbers_that_the_processor_is_fast_with(base, monkeypatch, amx, dtype):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx})
+@pytest.mark.parametrize(("seconds", "dtype"), [(0.5, torch.bfloat16), (1.0, torch.float32), (2.0, torch.float32)])
+def test_a_base_comes_frozen_in_the_numbers_that_the_processor_is_fast_with(base, monkeypatch, seconds, dtype):
+    monkeypatch.setattr(bases, "product_seconds", {torch.float32: 1.0, torch.bfloat16: seconds}.get)
     monkeypatch.setattr(bases, "default_device", lambda: "cpu")
+    bases.default_dtype.cache_clear()
     model, tokenizer = bases.load_base(base)
     assert not model.training
     assert not any(parameter.requires_grad for parameter in model.parameters())
     assert {parameter.dtype for parameter in model.parameters()} == {dtype}
     assert tokenizer.eos_token_id is not None
+    bases.default_dtype.cache_clear()
+
+
+def test_the_choice_of_numbers_is_measured_on_this_processor():
+    assert all(0 < bases.product_seconds(dtype) < 1 for dtype in (torch.float32, torch.bfloat16))
 
 
 @pytest.mark.parametrize("load", [bases.load_config, bases.load_base, bases.load_encoder, bases.load_tokenizer])

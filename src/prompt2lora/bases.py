@@ -11,8 +11,10 @@ import importlib.util
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -113,12 +115,27 @@ def default_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
+@cache
 def default_dtype(device: str) -> Any:
-    """bfloat16, but float32 on a CPU that has no AMX: there bfloat16 takes two to three times as long (docs/log.md)."""
+    """bfloat16, but on a CPU only if it is clearly the faster one there: it may also be much slower (decision 8)."""
     import torch
 
-    fast = device != "cpu" or torch.cpu.get_capabilities().get("amx_bf16", False)
-    return torch.bfloat16 if fast else torch.float32
+    if device != "cpu" or product_seconds(torch.float32) > 1.3 * product_seconds(torch.bfloat16):
+        return torch.bfloat16
+    return torch.float32
+
+
+def product_seconds(dtype: Any) -> float:
+    """Seconds of a matrix product of the size that a small base has, on the CPU; the best of eight."""
+    import torch
+
+    rows, weight = torch.ones(128, 512, dtype=dtype), torch.ones(512, 512, dtype=dtype)
+    found = []
+    for _ in range(8):
+        began = time.perf_counter()
+        torch.nn.functional.linear(rows, weight)
+        found.append(time.perf_counter() - began)
+    return min(found)
 
 
 def weights_stamp(name: str) -> str:
