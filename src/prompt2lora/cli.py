@@ -58,6 +58,9 @@ def generate(
     prompts: Annotated[Path, typer.Option(help="Prompts of the job: text (one a line), JSONL or CSV.")],
     out: Annotated[Path, typer.Option(help="Folder to write the adapter to; must not exist.")],
     instruction: Annotated[str, typer.Option(help="Put this instruction before every prompt.")] = "",
+    distil: Annotated[
+        int, typer.Option(min=0, help="Steps (12 do) that teach it, on its own answers, to do without the instruction.")
+    ] = 0,
     generator: GeneratorOption = None,
     base: BaseOption = None,
     as_json: Json = False,
@@ -67,10 +70,10 @@ def generate(
 
     texts = read_prompts(prompts, instruction)
     check_new(out)
-    with Working("making the adapter"):
+    with Working("making the adapter") as show:
         from prompt2lora import verbs
 
-        made = verbs.generate(texts, out, generator=generator, base=base)
+        made = verbs.generate(texts, out, distil=distil, generator=generator, base=base, report=show)
     if as_json:
         print_json(made.to_dict())
     else:
@@ -170,6 +173,7 @@ def collect(
     base: Annotated[str | None, typer.Option(help="Base model: hub id or local folder.")] = None,
     rank: Annotated[int, typer.Option(help="Rank of the LoRAs: 8, 16, 32 or 64.")] = 8,
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps per teacher.")] = 48,
+    budget: Annotated[int, typer.Option(min=64, help="Tokens per step.")] = 512,
     snapshots: Annotated[int, typer.Option(min=1, help="Checkpoints kept per teacher.")] = 1,
     seed: Annotated[int, typer.Option(help="Seed of the shared start and of the rows.")] = 0,
     validation: Annotated[float, typer.Option(min=0, max=0.9, help="Share of task families to leave out.")] = 0.0,
@@ -182,10 +186,11 @@ def collect(
         from prompt2lora.bases import DEFAULT_BASE
         from prompt2lora.training.teachers import TeacherOptions
 
-        options = TeacherOptions(base=base or DEFAULT_BASE, rank=rank, steps=steps, snapshots=snapshots, seed=seed)
-        manifest = verbs.collect(
-            [*tasks, *(more or [])], out, options=options, validation=validation, most=most, report=show
+        options = TeacherOptions(
+            base=base or DEFAULT_BASE, rank=rank, steps=steps, budget=budget, snapshots=snapshots, seed=seed
         )
+        places = [*tasks, *(more or [])]
+        manifest = verbs.collect(places, out, options=options, validation=validation, most=most, report=show)
     learned = sum(record["learned"] for record in manifest)
     if as_json:
         print_json({"teachers": manifest, "learned": learned})

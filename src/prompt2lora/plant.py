@@ -218,7 +218,7 @@ class Plant:
             raise UsageError(f"the job {job} has no version to begin from; run a pilot first")
         start = kept.version(job, version) if version else known[-1]
         from prompt2lora import bases
-        from prompt2lora.evaluation.bench import instruction_of
+        from prompt2lora.generator.conditions import instruction_of
         from prompt2lora.generator.reading import Frozen
         from prompt2lora.training.tasks import Row, Task
         from prompt2lora.training.tuning import TuningOptions

@@ -15,17 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from prompt2lora import bases
 from prompt2lora.adapter_folder import read_config
-from prompt2lora.errors import DamagedFile, LayoutError, OutputError, Prompt2LoraError
+from prompt2lora.errors import DamagedFile, LayoutError, OutputError, Prompt2LoraError, UsageError
 from prompt2lora.evaluation import benchmark as judging
+from prompt2lora.evaluation import distilling
 from prompt2lora.evaluation import report as reporting
 from prompt2lora.evaluation.arms import Workbench
 from prompt2lora.evaluation.decoding import answers
 from prompt2lora.evaluation.kept import Kept
 from prompt2lora.files import check_new, check_writable, write_json
-from prompt2lora.generator.conditions import Encoder, cached_encoder
+from prompt2lora.generator.conditions import Encoder, cached_encoder, instruction_of, split
 from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.making import Generated, write_adapter
 from prompt2lora.generator.reading import Frozen, Reader
@@ -64,21 +66,49 @@ class Workshop:
         self.reader.load()
         self.load_seconds = time.monotonic() - began
 
-    def generate(self, prompts: Sequence[str], out: str | Path) -> Generated:
+    def generate(
+        self, prompts: Sequence[str], out: str | Path, *, distil: int = 0, report: Report = silent
+    ) -> Generated:
         """Prompts -> a PEFT folder `out`. Raises PromptsError, OutputError."""
-        made = write_adapter(self.reader, self.layout, prompts, Path(out))
+        taught = _distillation(self.reader, prompts, distil, report) if distil else None
+        made = write_adapter(self.reader, self.layout, prompts, Path(out), taught)
         seconds = {"load": self.load_seconds, **made.seconds}
         total = sum(seconds.values())
         return replace(made, seconds={name: round(value, 4) for name, value in {**seconds, "total": total}.items()})
 
 
 def generate(
-    prompts: Sequence[str], out: str | Path, *, generator: str | Path | None = None, base: str | None = None
+    prompts: Sequence[str],
+    out: str | Path,
+    *,
+    distil: int = 0,
+    generator: str | Path | None = None,
+    base: str | None = None,
+    report: Report = silent,
 ) -> Generated:
-    """Make an adapter from a handful of unlabelled prompts of a job."""
+    """Make an adapter from a handful of unlabelled prompts of a job.
+
+    With `distil` it is taught for so many steps, about a second each, to do without the instruction what it does with
+    it; the prompts must then share one. Raises PromptsError, OutputError, and UsageError if they share none.
+    """
     check_prompts(list(prompts))
     check_new(Path(out))
-    return Workshop(generator, base).generate(prompts, out)
+    if distil:
+        _shared_instruction(prompts)
+    return Workshop(generator, base).generate(prompts, out, distil=distil, report=report)
+
+
+def _distillation(reader: Reader, prompts: Sequence[str], steps: int, report: Report) -> Callable[[Tensor], Tensor]:
+    instruction, inputs = _shared_instruction(prompts), [split(prompt)[1] for prompt in prompts]
+    options = replace(distilling.OPTIONS, steps=steps)
+    return lambda grid: distilling.distil(reader.base, grid, instruction, inputs, options, report)
+
+
+def _shared_instruction(prompts: Sequence[str]) -> str:
+    found = instruction_of(prompts)
+    if not found:
+        raise UsageError("distillation leaves the instruction out and these prompts share none; name it or do without")
+    return found
 
 
 def fitting_layout(generator: Generator, base: str | None) -> LoraLayout:

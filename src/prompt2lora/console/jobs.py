@@ -107,7 +107,7 @@ async def try_out(visit: Visit) -> Response:
 
 
 def _instruction(prompts: list[str]) -> str:
-    from prompt2lora.evaluation.bench import instruction_of  # torch stays out until something is tried
+    from prompt2lora.generator.conditions import instruction_of  # torch stays out until something is tried
 
     return instruction_of(prompts)
 

@@ -27,7 +27,7 @@ from prompt2lora.evaluation.decoding import answers
 from prompt2lora.evaluation.metrics import exact_match
 from prompt2lora.evaluation.statistics import mean_interval, paired_difference
 from prompt2lora.generator.advice import Finding, advise
-from prompt2lora.generator.conditions import split
+from prompt2lora.generator.conditions import instruction_of
 from prompt2lora.generator.explanation import distance
 from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.making import write_adapter
@@ -181,12 +181,6 @@ class PilotBench:
     def weights(self) -> dict[str, torch.Tensor]:
         """The base's adapted matrices by module path."""
         return {path: self.base.model.get_submodule(path).weight for _, _, path in self.layout.module_paths()}
-
-
-def instruction_of(prompts: Sequence[str]) -> str:
-    """What all prompts open with, if they have one opening (and a blank line after it); else nothing."""
-    openings = {split(prompt)[0] for prompt in prompts if "\n\n" in prompt.strip()}
-    return openings.pop() if len(openings) == 1 else ""
 
 
 def asked_in_full(text: str, prompts: Sequence[str]) -> str:

@@ -55,10 +55,9 @@ class Request:
             for name in asked:
                 if name not in known:
                     raise UsageError(f"unknown {kind} {name!r}; there are {', '.join(known)}")
-        if "wrong-prompt" in self.arms and len(tasks) < 2:
-            raise UsageError(
-                "the arm wrong-prompt needs at least two tasks and there is one; add a task or leave it out"
-            )
+        for arm in self.arms:
+            if arm.startswith("wrong-prompt") and len(tasks) < 2:
+                raise UsageError(f"the arm {arm} needs at least two tasks and there is one; add a task or leave it out")
         if self.forms == ("bare",) and not any(task.instruction for task in tasks):
             raise UsageError("the bare form leaves the instruction out and no task has one; ask for the form full")
         for task in tasks:

@@ -148,6 +148,12 @@ def split(prompt: str) -> tuple[str, str]:
     return (opening.strip(), rest.strip()) if rest.strip() else (opening, opening)
 
 
+def instruction_of(prompts: Sequence[str]) -> str:
+    """What all prompts open with, if they have one opening (and a blank line after it); else nothing."""
+    openings = {split(prompt)[0] for prompt in prompts if "\n\n" in prompt.strip()}
+    return openings.pop() if len(openings) == 1 else ""
+
+
 def pad(
     groups: Sequence[Float[Tensor, "_ width"]],
 ) -> tuple[Float[Tensor, "batch prompts width"], Bool[Tensor, "batch prompts"]]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from prompt2lora.files import check_new
 from prompt2lora.generator.reading import Reader
@@ -30,17 +32,29 @@ class Generated:
         return asdict(self)
 
 
-def write_adapter(reader: Reader, layout: LoraLayout, prompts: Sequence[str], out: Path) -> Generated:
-    """Prompts -> a PEFT folder, with the seconds to encode, decode and write. Raises PromptsError, OutputError."""
+def write_adapter(
+    reader: Reader,
+    layout: LoraLayout,
+    prompts: Sequence[str],
+    out: Path,
+    distil: Callable[[Tensor], Tensor] | None = None,
+) -> Generated:
+    """Prompts -> a PEFT folder, with the seconds of every step. Raises PromptsError, OutputError.
+
+    `distil`, if given, makes the grid that is written of the generated one.
+    """
     prompts = check_prompts(list(prompts))
     check_new(out)
-    marks = [time.monotonic()]
+    marks = {"begin": time.monotonic()}
     conditions = reader.conditions(prompts)
-    marks.append(time.monotonic())
+    marks["encode"] = time.monotonic()
     grid = reader.generator.generate(conditions)
-    marks.append(time.monotonic())
+    marks["decode"] = time.monotonic()
     origin = {"generator_sha256": reader.generator.provenance.get("sha256", ""), "prompts": len(prompts)}
+    if distil:
+        grid, origin["distilled"] = distil(grid), True
+        marks["distil"] = time.monotonic()
     digest = Adapter(layout, grid, origin).save(out)
-    marks.append(time.monotonic())
-    seconds = dict(zip(("encode", "decode", "write"), (b - a for a, b in pairwise(marks)), strict=True))
+    marks["write"] = time.monotonic()
+    seconds = {name: end - begin for (_, begin), (name, end) in pairwise(marks.items())}
     return Generated(str(out), digest, len(prompts), layout.parameters, seconds)

@@ -61,11 +61,20 @@ def steps(
         yield float(loss.detach())
 
 
-def fit(base: Frozen, task: Task, rows: Sequence[Row], options: TuningOptions) -> Float[Tensor, "layers rows cols"]:
-    """A new LoRA for one task."""
-    grid = initial_grid(base.layout, options.seed).to(base.model.device).requires_grad_()
-    for _ in steps(base, grid, task, rows, options):
-        pass
+def fit(
+    base: Frozen,
+    task: Task,
+    rows: Sequence[Row],
+    options: TuningOptions,
+    *,
+    start: Float[Tensor, "layers rows cols"] | None = None,
+    report: Report = silent,
+) -> Float[Tensor, "layers rows cols"]:
+    """A LoRA for one task: a new one, or one that goes on from `start`."""
+    begun = initial_grid(base.layout, options.seed) if start is None else start.clone()
+    grid = begun.to(base.model.device).requires_grad_()
+    for step, _ in enumerate(steps(base, grid, task, rows, options), 1):
+        report({"done": step, "of": options.steps})
     return grid.detach().cpu()
 
 
