@@ -5,7 +5,7 @@ In: a frozen base, a weight grid to begin from, rows. Out: the same grid, traine
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import NamedTuple
@@ -45,36 +45,38 @@ class TuningOptions:
 def steps(
     base: Frozen, grid: Float[Tensor, "layers rows cols"], task: Task, rows: Sequence[Row], options: TuningOptions
 ) -> Iterator[float]:
-    """Train `grid` in place; gives the loss of every step."""
+    """Train `grid` in place on rows drawn anew for every step; gives the loss of every step."""
+
+    def loss(step: int) -> Tensor:
+        random = Random(f"{options.seed} {task.name} {step}")
+        chosen = random.sample(rows, min(len(rows), _OFFERED))
+        bare = random.random() < options.bare
+        return judged(base, grid, task, chosen, bare=bare, budget=options.budget).loss.mean()
+
+    return descend(grid, options, loss)
+
+
+def descend(
+    grid: Float[Tensor, "layers rows cols"], options: TuningOptions, loss: Callable[[int], Tensor]
+) -> Iterator[float]:
+    """Train `grid` in place by the loss of every step, counted from 1; gives that loss."""
     optimiser = torch.optim.AdamW([grid], lr=options.learning_rate, weight_decay=0.0)
     for step in range(1, options.steps + 1):
         for group in optimiser.param_groups:
             group["lr"] = options.learning_rate * min(1.0, step / 6, 2 * (1 - step / (options.steps + 1)) + 0.05)
-        random = Random(f"{options.seed} {task.name} {step}")
-        chosen = random.sample(rows, min(len(rows), _OFFERED))
-        found = judged(base, grid, task, chosen, bare=random.random() < options.bare, budget=options.budget)
-        loss = found.loss.mean()
+        found = loss(step)
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        found.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_([grid], 1.0)
         optimiser.step()
-        yield float(loss.detach())
+        yield float(found.detach())
 
 
-def fit(
-    base: Frozen,
-    task: Task,
-    rows: Sequence[Row],
-    options: TuningOptions,
-    *,
-    start: Float[Tensor, "layers rows cols"] | None = None,
-    report: Report = silent,
-) -> Float[Tensor, "layers rows cols"]:
-    """A LoRA for one task: a new one, or one that goes on from `start`."""
-    begun = initial_grid(base.layout, options.seed) if start is None else start.clone()
-    grid = begun.to(base.model.device).requires_grad_()
-    for step, _ in enumerate(steps(base, grid, task, rows, options), 1):
-        report({"done": step, "of": options.steps})
+def fit(base: Frozen, task: Task, rows: Sequence[Row], options: TuningOptions) -> Float[Tensor, "layers rows cols"]:
+    """A new LoRA for one task."""
+    grid = initial_grid(base.layout, options.seed).to(base.model.device).requires_grad_()
+    for _ in steps(base, grid, task, rows, options):
+        pass
     return grid.detach().cpu()
 
 
