@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from prompt2lora.errors import DamagedFile, UsageError
+from prompt2lora.evaluation.benchmark import OWN
 from prompt2lora.files import write_bytes, write_text
 
 _SHOWN = ("base", "generated", "full-shot")  # the arms of the dumbbell plot, if they are there
@@ -86,20 +87,18 @@ def _section(file: Path, result: dict[str, Any]) -> str:
 
 def _scores(result: dict[str, Any], form: str, arms: Sequence[str]) -> str:
     cells = [task[form] for task in result["tasks"].values() if form in task]
-    lines = [
-        "| arm | exact match | token F1 | generated minus this arm | prompt tokens | seconds to adapt | to answer |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    own = [arm for arm in OWN if arm in arms]
+    heads = ["arm", "exact match", "token F1", *(f"{arm} minus this arm" for arm in own)]
+    heads += ["prompt tokens", "seconds to adapt", "to answer"]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for arm in arms:
         mean = result["mean"][form][arm]
-        difference = result["difference"][form].get(f"generated - {arm}")
-        margin = _interval(difference) if difference else ""
+        differences = [result["difference"][form].get(f"{one} - {arm}") for one in own]
+        margins = [_interval(difference) if difference else "" for difference in differences]
         adapt, answer = (_mean(cell[arm]["seconds"][step] for cell in cells) for step in ("adapt", "answer"))
         tokens = _mean(cell[arm]["prompt_tokens"] for cell in cells)
-        lines.append(
-            f"| {arm} | {_interval(mean)} | {mean['f1']['score']:.3f} | {margin} "
-            f"| {tokens:.0f} | {adapt:.2f} | {answer:.1f} |"
-        )
+        fields = [arm, _interval(mean), f"{mean['f1']['score']:.3f}", *margins]
+        lines.append(f"| {' | '.join(fields)} | {tokens:.0f} | {adapt:.2f} | {answer:.1f} |")
     return "\n".join(lines) + "\n"
 
 
