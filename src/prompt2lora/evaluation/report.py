@@ -14,7 +14,13 @@ from prompt2lora.errors import DamagedFile, UsageError
 from prompt2lora.evaluation.benchmark import OWN
 from prompt2lora.files import write_bytes, write_text
 
-_SHOWN = ("base", "generated", "full-shot")  # the arms of the dumbbell plot, if they are there
+# The arms of the dumbbell plot, if they are there, with colour and mark.
+_SHOWN = {
+    "base": ("0.45", "o"),
+    "generated": ("#0a6ebd", "D"),
+    "distilled": ("#d9822b", "s"),
+    "full-shot": ("#3a7d44", "^"),
+}
 _MOST_BARS = 60
 
 
@@ -301,7 +307,8 @@ def _dumbbells(result: dict[str, Any], form: str) -> bytes:
     for place, name in enumerate(order):
         scores = [tasks[name][arm]["score"] for arm in arms]
         axes.plot([min(scores), max(scores)], [place, place], color="0.8", linewidth=1.5, zorder=1)
-    for arm, colour, mark in zip(arms, ("0.45", "#0a6ebd", "#d9822b"), "oDs", strict=False):
+    for arm in arms:
+        colour, mark = _SHOWN[arm]
         scores = [tasks[name][arm]["score"] for name in order]
         axes.scatter(scores, range(len(order)), color=colour, marker=mark, s=22, label=arm, zorder=2)
     axes.set_yticks(range(len(order)), [name[:48] for name in order], fontsize=7)
