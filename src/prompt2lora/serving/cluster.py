@@ -67,6 +67,7 @@ class Cluster:
         multiplexed = serve.multiplexed(max_num_models_per_replica=_RESIDENTS)
         replica = type("Replica", (Replica,), {"hold": multiplexed(Replica.hold)})
         deployment: Any = serve.deployment(replica, name="engine", num_replicas=replicas, max_ongoing_requests=8 * rows)
+        serve.start(proxy_location="Disabled")  # it is asked by its handle alone: no port of Ray's own for requests
         handle = serve.run(deployment.bind(base, str(adapters), rows), name=APP, route_prefix=None)
         return cls(handle, base)
 
