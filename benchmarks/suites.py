@@ -160,7 +160,7 @@ def main() -> None:
         },
         "rows": asked.rows,
         "steps": asked.steps,
-        **origin(),
+        **origin(torch.float32),
     }
     write_json(asked.out, result)
     print(json.dumps(result["mean"], indent=1))
