@@ -1,9 +1,11 @@
-"""One change each to a recipe, at equal steps: what it does to the held-out training tasks, and what it costs.
+"""Changes to a recipe, one run each: what they do to the held-out training tasks, and what they cost.
 
-A variant is data in a TOML file. Every run is resumable and is kept under --runs; the result file is written anew after
-each, so that it always says what is known so far. --only names variants.
+A variant is data in a TOML file: keys of the recipe, and its `stages` as changes of the recipe's first one. What all
+variants have in common stands under `all`. Every run is resumable and is kept under --runs; the result file is written
+anew after each, so that it always says what is known so far. --only names variants.
 
 python benchmarks/ablations.py --variants benchmarks/ablations.toml --out benchmarks/results/ablations.json
+python benchmarks/ablations.py --variants benchmarks/objectives.toml --out benchmarks/results/objectives.json
 """
 
 import argparse
@@ -14,28 +16,33 @@ from typing import Any
 
 from prompt2lora.files import read_toml, write_json
 from prompt2lora.training.recipe import Recipe, read_recipe
-from prompt2lora.training.train import train
+from prompt2lora.training.train import Run
 from prompt2lora.versions import origin
 
 MEASURED = ("alone_full", "own_full", "own_bare", "wrong_bare")
 
 
 def varied(recipe: Recipe, changes: dict[str, Any], steps: int) -> Recipe:
-    """The recipe with one change, cut to `steps` and validated once, at the end."""
+    """The recipe with the changes, validated once, at the end; a stage that names no steps has `steps` of them."""
     changes = dict(changes)
-    stage = changes.pop("stage", {})
-    stages = tuple(replace(one, steps=steps, **stage) for one in recipe.stages)
+    first = replace(recipe.stages[0], steps=steps)
+    stages = tuple(replace(first, **stage) for stage in changes.pop("stages", [{}]))
     changes = {key: tuple(value) if isinstance(value, list) else value for key, value in changes.items()}
-    return replace(recipe, stages=stages, validate_every=steps, strengths=(1.0,), **changes)
+    made = replace(recipe, stages=stages, strengths=(1.0,), **changes)
+    return replace(made, validate_every=made.steps)
 
 
-def outcome(run: Path) -> dict[str, Any]:
-    """The last line of a run's curve, and the size of its generator."""
-    with (run / "curves.csv").open(encoding="utf-8") as stream:
-        *_, last = csv.DictReader(stream)
+def outcome(recipe: Recipe, run: Path) -> dict[str, Any] | None:
+    """What a run's curve says at its end, or None if it did not come so far."""
+    try:
+        with (run / "curves.csv").open(encoding="utf-8") as stream:
+            *_, last = csv.DictReader(stream)
+    except (OSError, ValueError):
+        return None
+    if int(last["step"]) < recipe.steps:
+        return None
     figures = {arm: {"exact": float(last[arm]), "loss": float(last[f"{arm}_loss"])} for arm in MEASURED}
-    size = (run / "generator" / "generator.safetensors").stat().st_size
-    return {**figures, "steps": int(last["step"]), "seconds": float(last["seconds"]), "megabytes": round(size / 1e6, 1)}
+    return {**figures, "steps": recipe.steps, "seconds": float(last["seconds"])}
 
 
 def main() -> None:
@@ -46,16 +53,21 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
     plan = read_toml(asked.variants, "a list of variants")
-    recipe = read_recipe(Path(plan["recipe"]))
+    original = read_recipe(Path(plan["recipe"]))
     result: dict[str, Any] = {}
     for name, changes in plan["variants"].items():
-        run = asked.runs / name.replace(",", "").replace(" ", "-")
-        if not (run / "generator").exists():
+        folder = asked.runs / name.replace(",", "").replace(" ", "-")
+        recipe = varied(original, {**plan.get("all", {}), **changes}, plan["steps"])
+        found = outcome(recipe, folder)
+        if found is None:
             if asked.only is not None and name not in asked.only:
                 continue
             print(f"== {name}", flush=True)
-            train(varied(recipe, changes, plan["steps"]), run, lambda record: print(*record.items(), flush=True))
-        result[name] = {"changes": changes, **outcome(run)}
+            run = Run(recipe, folder, lambda record: print(*record.items(), flush=True))
+            run.prepare()
+            run.train()
+            found = outcome(recipe, folder)
+        result[name] = {"changes": changes, **(found or {})}
         write_json(asked.out, {"recipe": plan["recipe"], "trained": result, **origin()})
 
 

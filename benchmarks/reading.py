@@ -25,29 +25,33 @@ from prompt2lora.verbs import Workshop
 from prompt2lora.versions import origin
 
 ROWS, USUAL, MOST, AT_ONCE = 24, 16, 128, 8
+USUAL_FORM = "instruction and input"
+SOURCES = ("text", "base", "last token", "mean state")
 FORMS: dict[str, Callable[[Task, Row], str]] = {
-    "instruction and input": lambda task, row: task.prompt(row.input),
+    USUAL_FORM: lambda task, row: task.prompt(row.input),
     "instruction alone": lambda task, row: task.instruction,
     "input alone": lambda task, row: row.input,
     "with the answer": lambda task, row: f"{task.prompt(row.input)}\n{row.output}",
 }
 
 
-def asked(task: Task, form: str, count: int) -> list[str]:
+def asked(task: Task, form: str) -> list[str]:
+    """As many prompts as any variant of the form reads; those that read fewer read the first of them."""
+    most = MOST if form == USUAL_FORM else USUAL
     known = {row.input: row for row in task.train}
-    inputs = Prompts([task], most=count, known=count, seed=0).inputs[task.name]
+    inputs = Prompts([task], most=most, known=most, seed=0).inputs[task.name]
     return [FORMS[form](task, known[text]) for text in inputs]
 
 
 def deaf(reader: Reader, which: str, conditions: Tensor) -> Tensor:
-    """The conditions with what one reader says replaced by its mean over the training tasks."""
+    """The conditions with what one source says replaced by its mean over the training tasks; of no source: as they are."""
     config, centre = reader.generator.config, reader.generator.pooling.center
     changed = conditions.clone()
     if which == "text":
         changed[:, : config.width] = centre[: config.width]
     elif which == "base":
         changed[:, config.width :] = centre[config.width :]
-    else:
+    elif which:
         parts = changed[:, config.width :].unflatten(1, (config.layout.layers, PARTS, -1))
         parts[:, :, 0 if which == "last token" else 1] = centre[config.width :].unflatten(
             0, (config.layout.layers, PARTS, -1)
@@ -79,17 +83,15 @@ def main() -> None:
     reader, generator = workshop.reader, workshop.reader.generator
     held_out = set(generator.provenance["validation_tasks"])
     tasks = [task for task in read_tasks([options.tasks], split="train") if task.name in held_out]
-    usual = "instruction and input"
-    given = {f"{count} prompts": (usual, count, "") for count in (1, 2, 4, 8, USUAL, 64, MOST)}
-    given |= {form: (form, USUAL, "") for form in FORMS if form != usual}
+    given = {f"{count} prompts": (USUAL_FORM, count, "") for count in (1, 2, 4, 8, USUAL, 64, MOST)}
+    given |= {form: (form, USUAL, "") for form in FORMS if form != USUAL_FORM}
     if generator.config.states:
-        given |= {f"without {which}": (usual, USUAL, which) for which in ("text", "base", "last token", "mean state")}
+        given |= {f"without {which}": (USUAL_FORM, USUAL, which) for which in SOURCES}
+    read = {form: [reader.conditions(asked(task, form)) for task in tqdm(tasks, form)] for form in FORMS}
     result: dict[str, dict[str, object]] = {}
     for name, (form, count, which) in tqdm(given.items()):
-        grids = []
-        for task in tasks:
-            conditions = reader.conditions(asked(task, form, count))
-            grids.append(generator.generate(deaf(reader, which, conditions) if which else conditions))
+        some = [deaf(reader, which, found[:count]) for found in read[form]]
+        grids = [generator.generate(conditions) for conditions in some]
         result[name] = {form: measured(reader, tasks, grids, bare=form == "bare") for form in ("full", "bare")}
     nothing = {
         "the shared adapter alone": generator.start.detach(),

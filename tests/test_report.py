@@ -8,7 +8,6 @@ import pytest
 
 from prompt2lora import verbs
 from prompt2lora.errors import DamagedFile, UsageError
-from prompt2lora.generator.generator import Generator
 from prompt2lora.training.tasks import read_tasks
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -70,18 +69,19 @@ def test_every_variant_of_a_recipe_is_trained_once_and_stands_on_the_page(
         "[[stage]]\nsteps = 9\ntasks = 2\nbudget = 120\n"
     )
     variants.write_text(
-        f'recipe = "{recipe}"\nsteps = 1\n[variants.usual]\n[variants."two tasks"]\nmost = 2\n'
-        "[variants.full]\nstage = { bare = 0.0 }\n"
+        f'recipe = "{recipe}"\nsteps = 1\nall = {{ prompts = 4 }}\n[variants.usual]\n'
+        '[variants."two tasks, twice"]\nmost = 2\nstages = [{ bare = 0.0 }, { steps = 2 }]\n[variants.other]\n'
     )
     words = ["--variants", variants, "--runs", tmp_path / "runs", "--out", results / "ablations.json"]
-    for only in (["usual"], ["two tasks"]):
+    for only in (["usual"], ["two tasks, twice"], []):
         monkeypatch.setattr(sys, "argv", ["ablations", *map(str, words), "--only", *only])
         runpy.run_path(str(BENCHMARKS / "ablations.py"), run_name="__main__")
     trained = json.loads((results / "ablations.json").read_text())["trained"]
-    assert list(trained) == ["usual", "two tasks"]
-    assert trained["two tasks"]["changes"] == {"most": 2}
-    assert Generator.from_pretrained(tmp_path / "runs" / "two-tasks" / "generator").provenance["fit_tasks"] == 2
-    assert "| two tasks | " in verbs.report(results, tmp_path / "page.md")[0].read_text(encoding="utf-8")
+    assert {name: run["steps"] for name, run in trained.items()} == {"usual": 1, "two tasks, twice": 3}
+    assert trained["two tasks, twice"]["changes"]["most"] == 2
+    kept = json.loads((tmp_path / "runs" / "two-tasks-twice" / "recipe.json").read_text())
+    assert [kept["most"], kept["prompts"], [stage["bare"] for stage in kept["stages"]]] == [2, 4, [0.0, 0.5]]
+    assert "| two tasks, twice | " in verbs.report(results, tmp_path / "page.md")[0].read_text(encoding="utf-8")
 
 
 def test_the_page_says_from_how_many_jobs_on_the_training_has_paid(results, tmp_path):

@@ -125,19 +125,18 @@ def _variants(file: Path, result: dict[str, Any]) -> str:
 
 
 def _trained(file: Path, result: dict[str, Any]) -> str:
-    """Runs that differ from a recipe in one thing each."""
+    """Runs that differ from a recipe in a few things each."""
     lines = [
         f"## {file.stem}\n",
-        f"One change each to `{result['recipe']}`, at equal steps, on the held-out training tasks, teacher-forced. "
+        f"Changes to `{result['recipe']}`, one run each, on the held-out training tasks, teacher-forced. "
         f"File `{file.name}`, made by\n",
         f"    {result['command']}\n",
-        "| run | full, own prompts: exact match (loss) | bare, own | bare, wrong | steps | seconds a step | MB |",
-        "|---|---|---|---|---|---|---|",
+        "| run | full, own prompts: exact match (loss) | bare, own | bare, wrong | steps | minutes |",
+        "|---|---|---|---|---|---|",
     ]
     for name, run in result["trained"].items():
         cells = [f"{run[arm]['exact']:.3f} ({run[arm]['loss']:.3f})" for arm in ("own_full", "own_bare", "wrong_bare")]
-        pace = run["seconds"] / run["steps"]
-        lines.append(f"| {name} | {' | '.join(cells)} | {run['steps']} | {pace:.1f} | {run['megabytes']} |")
+        lines.append(f"| {name} | {' | '.join(cells)} | {run['steps']} | {run['seconds'] / 60:.1f} |")
     return "\n".join(lines) + "\n"
 
 

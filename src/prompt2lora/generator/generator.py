@@ -25,7 +25,7 @@ from prompt2lora.errors import DamagedFile, ModelNotFound
 from prompt2lora.files import file_digest, new_folder, read_safetensors, write_json, write_safetensors
 from prompt2lora.generator.atlas import FILE as ATLAS
 from prompt2lora.generator.atlas import Atlas
-from prompt2lora.generator.hyperconv import AxisConv, DecoderConfig, HyperConvDecoder, Shape
+from prompt2lora.generator.hyperconv import Activation, AxisConv, DecoderConfig, HyperConvDecoder, Shape
 from prompt2lora.weights.layout import LoraLayout
 from prompt2lora.weights.tokens import initial_grid
 
@@ -43,6 +43,7 @@ class GeneratorConfig:
     hidden  width of the layer between the pooled text and the condition grid
     grid    shape of the condition grid (layers, rows, cols), the decoder's first stage
     trunk   the further stages of the decoder, the last one with a row for every rank vector
+    kernel, activation  of the decoder's blocks; the published ones are 9 and tanh
     step    factor on the decoder's output
     dropout share of the pooled prompts' numbers left out in training, so that no job is known by a few of them
     """
@@ -54,12 +55,15 @@ class GeneratorConfig:
     hidden: int = 384
     grid: Shape = (4, 8, 256)
     trunk: tuple[Shape, ...] = ()
+    kernel: int = 1
+    activation: Activation = "gelu"
     step: float = 1 / 32
     dropout: float = 0.2
 
     @property
     def decoder(self) -> DecoderConfig:
-        return DecoderConfig(stages=(self.grid, *self.trunk), fan=self.layout.vectors, head_cols=self.layout.cols)
+        stages = (self.grid, *self.trunk)
+        return DecoderConfig(stages, self.kernel, self.activation, self.layout.vectors, self.layout.cols)
 
     @classmethod
     def sized(cls, layout: LoraLayout, *, asks_base: bool = False, **changes: Any) -> GeneratorConfig:

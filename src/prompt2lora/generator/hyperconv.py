@@ -22,6 +22,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 Shape = tuple[int, int, int]
+Activation = Literal["tanh", "gelu"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class DecoderConfig:
 
     stages: tuple[Shape, ...]
     kernel: int = 1
-    activation: Literal["tanh", "gelu"] = "gelu"
+    activation: Activation = "gelu"
     fan: tuple[int, ...] = ()
     head_cols: int = 0
 

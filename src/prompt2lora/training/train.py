@@ -114,7 +114,8 @@ class Run:
             lambda done, total: self.report({"done": done, "of": total}),
         )
 
-    def train(self) -> Generator:
+    def train(self) -> None:
+        """Every step that is still to be made."""
         self._resume()
         while self.step < self.recipe.steps:
             began = time.monotonic()
@@ -132,7 +133,6 @@ class Run:
                 self._log({"step": self.step, "seconds": round(self.seconds, 1), **record})
             if last or self.step % self.recipe.save_every == 0:
                 self._save()
-        return self._finish()
 
     def _standardise(self) -> None:
         """What conditions look like, from a few hundred fit tasks, as the shared adapter reads them now."""
@@ -351,7 +351,8 @@ class Run:
         self.generator.head.weight.mul_(best)
         return best
 
-    def _finish(self) -> Generator:
+    def finish(self) -> Generator:
+        """The generator of a trained run, at its best strength, with what it knows about itself; kept in the folder."""
         strength = self._strength()
         generator = self.generator.eval().requires_grad_(False).cpu()
         earlier = generator.provenance
@@ -398,7 +399,8 @@ def train(recipe: Recipe, folder: Path, report: Report = silent) -> Generator:
     """
     run = Run(recipe, folder, report)
     run.prepare()
-    return run.train()
+    run.train()
+    return run.finish()
 
 
 def draw_curves(table: Path, picture: Path) -> None:
