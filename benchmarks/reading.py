@@ -44,7 +44,7 @@ def asked(task: Task, form: str) -> list[str]:
 
 
 def deaf(reader: Reader, which: str, conditions: Tensor) -> Tensor:
-    """The conditions with what one source says replaced by its mean over the training tasks; of no source: as they are."""
+    """The conditions with what one source says replaced by its mean over the training tasks; no source: unchanged."""
     config, centre = reader.generator.config, reader.generator.pooling.center
     changed = conditions.clone()
     if which == "text":

@@ -217,7 +217,7 @@ class Teachers:
         """The teacher that scored best on the tasks of `compare`. Raises UsageError if there was no comparison."""
         ranking = _ranking(self.folder / BEST)
         if not ranking:
-            raise UsageError(f"{self.folder} was never compared; run `prompt2lora collect` with --compare-on")
+            raise UsageError(f"{self.folder} was never compared; run `prompt2lora compare`")
         return max(ranking, key=lambda name: ranking[name])
 
     @cached_property
