@@ -42,6 +42,7 @@ def one_arm(arm: str, folders: list[Path]) -> dict:
         encoder.load()
     base = Frozen.load(made.config.layout, training=arm in TRAINED)
     bench = Workbench(base, encoder, made, tasks)
+    bench.training = base
     marks.append(time.perf_counter())
     adapt, answer = [], []
     for task in tasks:

@@ -28,6 +28,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from prompt2lora import bases
 from prompt2lora.errors import UsageError
 from prompt2lora.evaluation.distilling import OPTIONS, distil
 from prompt2lora.generator.conditions import Encoder
@@ -113,8 +114,14 @@ class Workbench:
     def trained(self, task: Task, seed: int, count: int | None, steps: int) -> Attempt:
         rows = self.labelled(task, seed, count)
         options = TuningOptions(steps=steps, seed=seed)
-        depends = ("trained", repr(options), digest(*(f"{row.input}\0{row.output}" for row in rows)))
-        return Attempt(depends, lambda: fit(self.base, task, rows, options))
+        numbers = bases.default_dtype(self.base.model.device.type)
+        shown = digest(*(f"{row.input}\0{row.output}" for row in rows))
+        return Attempt(("trained", str(numbers), repr(options), shown), lambda: fit(self.training, task, rows, options))
+
+    @cached_property
+    def training(self) -> Frozen:
+        """The base as teachers are trained, too: in the numbers that this machine is fastest with."""
+        return Frozen.load(self.base.layout, training=True)
 
     @cached_property
     def teacher_places(self) -> tuple[list[str], Float[Tensor, "teachers width"]]:
