@@ -49,10 +49,10 @@ def test_what_the_other_benchmarks_measured_stands_on_the_page(
     page = verbs.report(results, tmp_path / "page.md")[0].read_text(encoding="utf-8")
     result = json.loads((results / f"{script}.json").read_text())
     assert f"`{script}.json`" in page
+    assert (tmp_path / "images" / f"{script}.png").read_bytes().startswith(b"\x89PNG")
     if script == "conditioning":
         assert len(result["exact"]) == len(result["names"]) == len(tasks)
         assert f"| the task's own | {result['own']['exact']:.3f} | {result['own']['loss']:.3f} |" in page
-        assert (tmp_path / "images" / "conditioning.png").read_bytes().startswith(b"\x89PNG")
     else:
         few, alone = (result["variants"][name]["bare"]["loss"] for name in ("1 prompts", "the shared adapter alone"))
         assert few != alone

@@ -47,6 +47,7 @@ def report(results: Path, page: Path) -> list[Path]:
     for file, result in found.items():
         if "variants" in result:
             parts.append(_variants(file, result))
+            picture(f"{file.stem}.png", "Exact match against the number of prompts", _prompt_curve(result))
         if "trained" in result:
             parts.append(_trained(file, result))
         if "break_even_jobs" in result:
@@ -122,6 +123,23 @@ def _variants(file: Path, result: dict[str, Any]) -> str:
         cells = [f"{_interval(forms[form]['exact'])} | {forms[form]['loss']:.3f}" for form in ("full", "bare")]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _prompt_curve(result: dict[str, Any]) -> bytes:
+    figure = _figure((6.0, 4.0))
+    if figure is None:
+        return b""
+    axes = figure.subplots()
+    some = {int(name.split()[0]): forms for name, forms in result["variants"].items() if name.endswith(" prompts")}
+    for form in ("full", "bare"):
+        cells = [some[count][form]["exact"] for count in sorted(some)]
+        axes.plot(sorted(some), [cell["score"] for cell in cells], "o-", label=f"{form} form")
+        axes.fill_between(sorted(some), *([cell[end] for cell in cells] for end in ("low", "high")), alpha=0.2)
+    axes.set_xscale("log", base=2)
+    axes.set_xlabel("prompts")
+    axes.set_ylabel("exact match, teacher-forced")
+    axes.legend()
+    return _png(figure)
 
 
 def _trained(file: Path, result: dict[str, Any]) -> str:
