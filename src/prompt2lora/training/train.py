@@ -248,20 +248,21 @@ class Run:
         model, chat, _ = self.base
         self.generator.eval()
         result: dict[str, list[float]] = {}
-        tasks = self.validation
-        own = [self.prompts.usual(task, _VALIDATION_PROMPTS) for task in tasks]
-        wrong = [*own[len(own) // 2 :], *own[: len(own) // 2]]
-        for arm in arms:
-            kind, form = arm.split("_")
-            groups = wrong if kind == "wrong" else own
-            for at in range(0, len(tasks), 8):
+        usual = [self.prompts.usual(task, _VALIDATION_PROMPTS) for task in self.validation]
+        groups = {"own": usual, "wrong": [*usual[len(usual) // 2 :], *usual[: len(usual) // 2]]}
+        for at in range(0, len(usual), 8):
+            tasks = self.validation[at : at + 8]
+            grids = {"alone": self.generator.start[None]}
+            for kind in {arm.split("_")[0] for arm in arms} - grids.keys():  # read once for both forms
+                grids[kind] = self._grids(groups[kind][at : at + 8], budget=_READ_ALL)
+            for arm in arms:
+                kind, form = arm.split("_")
                 packs = [
                     pairs.make_pack(task, task.test[:_VALIDATION_ROWS], chat, bare=form == "bare", budget=256)
-                    for task in tasks[at : at + 8]
+                    for task in tasks
                 ]
                 batch = stack(packs, chat.padding).to(self.device)
-                grid = self._grids(groups[at : at + 8], [kind == "alone"] * len(packs), budget=_READ_ALL)
-                answers = objectives.end_to_end(model, self.layout, grid, batch)
+                answers = objectives.end_to_end(model, self.layout, grids[kind], batch)
                 result.setdefault(f"{arm}_loss", []).extend(answers.loss.tolist())
                 result.setdefault(arm, []).extend(answers.exact.tolist())
         return {key: sum(values) / len(values) for key, values in result.items()}
