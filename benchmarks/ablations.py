@@ -32,17 +32,13 @@ def varied(recipe: Recipe, changes: dict[str, Any], steps: int) -> Recipe:
     return replace(made, validate_every=made.steps)
 
 
-def outcome(recipe: Recipe, run: Path) -> dict[str, Any] | None:
-    """What a run's curve says at its end, or None if it did not come so far."""
-    try:
-        with (run / "curves.csv").open(encoding="utf-8") as stream:
-            *_, last = csv.DictReader(stream)
-    except (OSError, ValueError):
-        return None
-    if int(last["step"]) < recipe.steps:
-        return None
-    figures = {arm: {"exact": float(last[arm]), "loss": float(last[f"{arm}_loss"])} for arm in MEASURED}
-    return {**figures, "steps": recipe.steps, "seconds": float(last["seconds"])}
+def last_line(run: Path) -> dict[str, str]:
+    """Where a run's curve ends; empty before its first line."""
+    file = run / "curves.csv"
+    if not file.exists():
+        return {}
+    with file.open(encoding="utf-8") as stream:
+        return [{}, *csv.DictReader(stream)][-1]
 
 
 def main() -> None:
@@ -58,16 +54,16 @@ def main() -> None:
     for name, changes in plan["variants"].items():
         folder = asked.runs / name.replace(",", "").replace(" ", "-")
         recipe = varied(original, {**plan.get("all", {}), **changes}, plan["steps"])
-        found = outcome(recipe, folder)
-        if found is None:
+        if int(last_line(folder).get("step", 0)) < recipe.steps:
             if asked.only is not None and name not in asked.only:
                 continue
             print(f"== {name}", flush=True)
             run = Run(recipe, folder, lambda record: print(*record.items(), flush=True))
             run.prepare()
             run.train()
-            found = outcome(recipe, folder)
-        result[name] = {"changes": changes, **(found or {})}
+        end = last_line(folder)
+        figures = {arm: {"exact": float(end[arm]), "loss": float(end[f"{arm}_loss"])} for arm in MEASURED}
+        result[name] = {"changes": changes, **figures, "steps": recipe.steps, "seconds": float(end["seconds"])}
         write_json(asked.out, {"recipe": plan["recipe"], "trained": result, **origin()})
 
 

@@ -62,7 +62,6 @@ class Bench:
     """`rows` test rows of every task, in the form that has the instruction."""
 
     work: Workbench
-    training: Frozen
     rows: int
 
     def measure(self, task: Task, seed: int, point: Point) -> Measured:
@@ -90,7 +89,7 @@ class Bench:
         if point.way == "generated":
             return start
         options = TuningOptions(steps=point.steps, seed=seed, bare=0.0)
-        return refine(self.training, start.clone(), task, labelled, options).grid
+        return refine(self.work.training, start.clone(), task, labelled, options).grid
 
 
 def shuffled(tasks: Sequence[Task]) -> list[Task]:
@@ -165,7 +164,8 @@ def main() -> None:
     layout = generator.config.layout
     base = Frozen.load(layout, dtype=torch.float32)
     work = Workbench(base, cached_encoder(generator.config.encoder), generator, tasks)
-    bench = Bench(work, Frozen.load(layout, dtype=torch.float32, training=True), asked.rows)
+    work.training = Frozen.load(layout, dtype=torch.float32, training=True)
+    bench = Bench(work, asked.rows)
     sha = str(generator.provenance["sha256"])
     log = asked.out.with_suffix(f".{sha[:12]}-{asked.rows}.lines.jsonl")
     found = {(one.task, one.seed, one.point): one for one in read(log)}

@@ -130,11 +130,12 @@ def _prompt_curve(result: dict[str, Any]) -> bytes:
     if figure is None:
         return b""
     axes = figure.subplots()
-    some = {int(name.split()[0]): forms for name, forms in result["variants"].items() if name.endswith(" prompts")}
+    shown = {name: forms for name, forms in result["variants"].items() if name.endswith(" prompts")}
+    counts = [int(name.split()[0]) for name in shown]
     for form in ("full", "bare"):
-        cells = [some[count][form]["exact"] for count in sorted(some)]
-        axes.plot(sorted(some), [cell["score"] for cell in cells], "o-", label=f"{form} form")
-        axes.fill_between(sorted(some), *([cell[end] for cell in cells] for end in ("low", "high")), alpha=0.2)
+        cells = [forms[form]["exact"] for forms in shown.values()]
+        axes.plot(counts, [cell["score"] for cell in cells], "o-", label=f"{form} form")
+        axes.fill_between(counts, *([cell[end] for cell in cells] for end in ("low", "high")), alpha=0.2)
     axes.set_xscale("log", base=2)
     axes.set_xlabel("prompts")
     axes.set_ylabel("exact match, teacher-forced")

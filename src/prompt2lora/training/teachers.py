@@ -29,7 +29,7 @@ from prompt2lora.generator.reading import Frozen
 from prompt2lora.progress import Report, silent
 from prompt2lora.training.tasks import Task
 from prompt2lora.training.tuning import TuningOptions, judged, random_order, steps
-from prompt2lora.versions import hardware, versions
+from prompt2lora.versions import origin
 from prompt2lora.weights.adapter import Adapter, adapter_digest
 from prompt2lora.weights.layout import RANKS, TARGETS, LoraLayout
 from prompt2lora.weights.tokens import balanced, encode, initial_grid
@@ -75,7 +75,7 @@ def collect(
             record = _teach(base, task, folder / task.name, options)
             report({"done": number, "of": len(missing), **record})
     manifest = [_record(folder / task.name) for task in tasks]
-    write_json(folder / MANIFEST, {"teachers": manifest, "versions": versions(), "hardware": hardware()})
+    write_json(folder / MANIFEST, {"teachers": manifest, **origin()})
     return manifest
 
 

@@ -250,19 +250,21 @@ class Run:
         result: dict[str, list[float]] = {}
         usual = [self.prompts.usual(task, _VALIDATION_PROMPTS) for task in self.validation]
         groups = {"own": usual, "wrong": [*usual[len(usual) // 2 :], *usual[: len(usual) // 2]]}
+        kinds, forms = (sorted({arm.split("_")[part] for arm in arms}) for part in (0, 1))
         for at in range(0, len(usual), 8):
             tasks = self.validation[at : at + 8]
-            grids = {"alone": self.generator.start[None]}
-            for kind in {arm.split("_")[0] for arm in arms} - grids.keys():  # read once for both forms
-                grids[kind] = self._grids(groups[kind][at : at + 8], budget=_READ_ALL)
-            for arm in arms:
-                kind, form = arm.split("_")
+            grids = {kind: self._grids(groups[kind][at : at + 8], budget=_READ_ALL) for kind in kinds if kind in groups}
+            grids["alone"] = self.generator.start[None]
+            batches = {}
+            for form in forms:
                 packs = [
                     pairs.make_pack(task, task.test[:_VALIDATION_ROWS], chat, bare=form == "bare", budget=256)
                     for task in tasks
                 ]
-                batch = stack(packs, chat.padding).to(self.device)
-                answers = objectives.end_to_end(model, self.layout, grids[kind], batch)
+                batches[form] = stack(packs, chat.padding).to(self.device)
+            for arm in arms:
+                kind, form = arm.split("_")
+                answers = objectives.end_to_end(model, self.layout, grids[kind], batches[form])
                 result.setdefault(f"{arm}_loss", []).extend(answers.loss.tolist())
                 result.setdefault(arm, []).extend(answers.exact.tolist())
         return {key: sum(values) / len(values) for key, values in result.items()}
