@@ -93,7 +93,8 @@ class Encoder:
     def _encode(self, texts: list[str]) -> NDArray[np.float16]:
         model, tokenizer = self._loaded
         pieces = tokenizer(texts, padding=True, truncation=True, max_length=MAX_WORD_PIECES, return_tensors="pt")
-        states = model(**pieces, output_hidden_states=True).hidden_states
+        read = model(**pieces, output_hidden_states=True)
+        states = read.hidden_states or (read.last_hidden_state,)  # without layers there are only word vectors
         mask = pieces["attention_mask"].unsqueeze(-1).float()
         depths = [states[-1], states[len(states) // 2]]
         means = [torch.nn.functional.normalize((state * mask).sum(1) / mask.sum(1), dim=-1) for state in depths]
