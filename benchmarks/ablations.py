@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from prompt2lora.files import read_toml, write_json
+from prompt2lora.files import claim, read_toml, write_json
 from prompt2lora.training.recipe import Recipe, read_recipe
 from prompt2lora.training.train import Run
 from prompt2lora.versions import origin
@@ -54,9 +54,11 @@ def main() -> None:
     for name, changes in plan["variants"].items():
         folder = asked.runs / name.replace(",", "").replace(" ", "-")
         recipe = varied(original, {**plan.get("all", {}), **changes}, plan["steps"])
-        if int(last_line(folder).get("step", 0)) < recipe.steps:
-            if asked.only is not None and name not in asked.only:
-                continue
+        finished = int(last_line(folder).get("step", 0)) == recipe.steps
+        if not finished and asked.only is not None and name not in asked.only:
+            continue
+        claim(folder / "recipe.json", recipe.to_dict(), f"{folder} is of another recipe; name other --runs or remove it")
+        if not finished:
             print(f"== {name}", flush=True)
             run = Run(recipe, folder, lambda record: print(*record.items(), flush=True))
             run.prepare()

@@ -22,6 +22,7 @@ import torch
 
 from prompt2lora.evaluation.arms import Workbench
 from prompt2lora.evaluation.decoding import answers
+from prompt2lora.evaluation.kept import Kept
 from prompt2lora.evaluation.metrics import exact_match
 from prompt2lora.evaluation.statistics import mean_interval
 from prompt2lora.files import check_new, write_json
@@ -49,9 +50,6 @@ class Point(NamedTuple):
 class Measured(NamedTuple):
     """`ready` seconds until the first answer can be given, `asking` seconds for all test rows, and a score a row."""
 
-    task: str
-    seed: int
-    point: Point
     ready: float
     asking: float
     scores: list[float]
@@ -74,7 +72,7 @@ class Bench:
         asked = [task.prompt(row.input) for row in rows]
         given = answers(base.model, base.chat, asked, examples=examples, layout=base.layout, grid=grid)
         scores = [float(exact_match(answer, row.output)) for answer, row in zip(given, rows, strict=True)]
-        return Measured(task.name, seed, point, ready - began, time.process_time() - ready, scores)
+        return Measured(ready - began, time.process_time() - ready, scores)
 
     def _grid(self, task: Task, seed: int, point: Point, labelled: Sequence[Row]) -> torch.Tensor | None:
         if point.way in ("base", "in context"):
@@ -107,20 +105,17 @@ def points(labels: Sequence[int], steps: Sequence[int]) -> Iterator[Point]:
                 yield from (Point("refined", count, most), Point("from scratch", count, most))
 
 
-def summary(found: Sequence[Measured]) -> list[dict[str, Any]]:
+def summary(found: dict[Point, list[Measured]], tasks: int) -> list[dict[str, Any]]:
     """Per point: the mean score with its interval over tasks and rows, and the mean seconds."""
-    kept: dict[Point, list[Measured]] = {}
-    for one in found:
-        kept.setdefault(one.point, []).append(one)
     return [
         {
             **point._asdict(),
             **mean_interval([one.scores for one in many])._asdict(),
             "ready": sum(one.ready for one in many) / len(many),
             "asking": sum(one.asking for one in many) / len(many),
-            "tasks": len({one.task for one in many}),
+            "tasks": tasks,
         }
-        for point, many in kept.items()
+        for point, many in found.items()
     ]
 
 
@@ -138,12 +133,6 @@ def break_even(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
             "seconds": min((row["ready"] for row in reached), default=None),
         }
     return found
-
-
-def read(file: Path) -> list[Measured]:
-    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-    records = [json.loads(line) for line in lines]
-    return [Measured(**{**record, "point": Point(*record["point"])}) for record in records]
 
 
 def main() -> None:
@@ -167,34 +156,32 @@ def main() -> None:
     work.training = Frozen.load(layout, dtype=torch.float32, training=True)
     bench = Bench(work, asked.rows)
     sha = str(generator.provenance["sha256"])
-    log = asked.out.with_suffix(f".{sha[:12]}-{asked.rows}.lines.jsonl")
-    found = {(one.task, one.seed, one.point): one for one in read(log)}
-    complete: list[Measured] = []
-    asked.out.parent.mkdir(parents=True, exist_ok=True)
+    kept = Kept(asked.out.with_suffix(f".{sha[:12]}-{asked.rows}.lines.jsonl"))
+    tried = [(point, seed) for point in points(asked.labels, asked.steps) for seed in range(asked.seeds)]
+    found: dict[Point, list[Measured]] = {}
+    complete: list[str] = []
     began = time.monotonic()
-    with log.open("a", encoding="utf-8") as lines:
-        for task in tasks:
-            tried = points(asked.labels, asked.steps)
-            asked_for = [(task.name, seed, point) for point in tried for seed in range(asked.seeds)]
-            missing = [key for key in asked_for if key not in found]
-            if missing and time.monotonic() - began > 60 * asked.minutes:
-                continue
-            for key in missing:
-                found[key] = one = bench.measure(task, *key[1:])
-                lines.write(json.dumps(one._asdict()) + "\n")
-                lines.flush()
+    for task in tasks:
+        keys = {one: json.dumps([task.name, one[1], *one[0]]) for one in tried}
+        if time.monotonic() - began > 60 * asked.minutes and not all(map(kept.get, keys.values())):
+            continue
+        for (point, seed), key in keys.items():
+            if not kept.get(key):
+                one = bench.measure(task, seed, point)
+                kept.add(key, one._asdict())
                 score = sum(one.scores) / len(one.scores)
-                print(f"{task.name} {one.seed} {tuple(one.point)}: {score:.2f} after {one.ready:.1f} s", flush=True)
-            complete += [found[key] for key in asked_for]
+                print(f"{task.name} {seed} {tuple(point)}: {score:.2f} after {one.ready:.1f} s", flush=True)
+            found.setdefault(point, []).append(Measured(**kept.get(key)))
+        complete.append(task.name)
     if not complete:
         raise SystemExit("no task is complete; give it more --minutes")
-    rows = summary(complete)
+    rows = summary(found, len(complete))
     result = {
         "points": rows,
         "break_even": break_even(rows),
         "rows": asked.rows,
-        "tasks": list(dict.fromkeys(one.task for one in complete)),
-        "left_out": len(tasks) - len({one.task for one in complete}),
+        "tasks": complete,
+        "left_out": len(tasks) - len(complete),
         "order": "tasks in the order of the SHA-256 of their names",
         "generator": sha,
         **origin(torch.float32),
