@@ -162,16 +162,17 @@ def main() -> None:
     complete: list[str] = []
     began = time.monotonic()
     for task in tasks:
-        keys = {one: json.dumps([task.name, one[1], *one[0]]) for one in tried}
-        if time.monotonic() - began > 60 * asked.minutes and not all(map(kept.get, keys.values())):
+        keys = [json.dumps([task.name, seed, *point]) for point, seed in tried]
+        if time.monotonic() - began > 60 * asked.minutes and not all(map(kept.get, keys)):
             continue
-        for (point, seed), key in keys.items():
-            if not kept.get(key):
-                one = bench.measure(task, seed, point)
+        for (point, seed), key in zip(tried, keys, strict=True):
+            known = kept.get(key)
+            one = Measured(**known) if known else bench.measure(task, seed, point)
+            if not known:
                 kept.add(key, one._asdict())
                 score = sum(one.scores) / len(one.scores)
                 print(f"{task.name} {seed} {tuple(point)}: {score:.2f} after {one.ready:.1f} s", flush=True)
-            found.setdefault(point, []).append(Measured(**kept.get(key)))
+            found.setdefault(point, []).append(one)
         complete.append(task.name)
     if not complete:
         raise SystemExit("no task is complete; give it more --minutes")
