@@ -5,6 +5,7 @@
 Every arm runs in a process of its own, on every task. `prepare` is loading what the arm needs, `adapt` making the
 adapter for a new job, `answer` one answer of the base with it. The generator's training is spread over 1, 10, 100 and
 1,000 jobs; the break-even is the number of jobs from which on generating is cheaper than training for every job.
+Seconds are processor seconds, which another process cannot stretch: with OMP_NUM_THREADS=1 those of one idle core.
 """
 
 import argparse
@@ -34,7 +35,7 @@ ROWS, LONGEST = 24, 24
 
 def one_arm(arm: str, folders: list[Path]) -> dict:
     """Seconds of an arm on every task, measured in this process."""
-    marks = [time.perf_counter()]
+    marks = [time.process_time()]
     tasks = read_tasks(folders)
     made = Generator.from_pretrained(released_generator())
     encoder = Encoder(made.config.encoder)
@@ -43,21 +44,21 @@ def one_arm(arm: str, folders: list[Path]) -> dict:
     base = Frozen.load(made.config.layout, training=arm in TRAINED)
     bench = Workbench(base, encoder, made, tasks)
     bench.training = base
-    marks.append(time.perf_counter())
+    marks.append(time.process_time())
     adapt, answer = [], []
     for task in tasks:
-        began = time.perf_counter()
+        began = time.process_time()
         attempt = ARMS[arm](bench, task, 0)
         grid = attempt.grid()
-        adapt.append(time.perf_counter() - began)
+        adapt.append(time.process_time() - began)
         rows = task.test[:ROWS]
         shots = [(task.prompt(shot.input), shot.output) for shot in attempt.examples]
-        began = time.perf_counter()
+        began = time.process_time()
         answers(
             base.model, base.chat, [task.prompt(row.input) for row in rows], examples=shots, layout=base.layout,
             grid=grid, longest=LONGEST,
         )  # fmt: skip
-        answer.append((time.perf_counter() - began) / len(rows))
+        answer.append((time.process_time() - began) / len(rows))
     return {
         "prepare": marks[1] - marks[0],
         "adapt": adapt,
