@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -42,11 +41,6 @@ class ChatFormat:
         text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         before, _, after = text.partition(_SENTINEL)
         return before, after
-
-    @cached_property
-    def frame_length(self) -> int:
-        """Number of tokens that stand before every prompt."""
-        return common_length(self.prompt_ids(["a", "1"]))
 
     @property
     def padding(self) -> int:

@@ -75,7 +75,7 @@ class GeneratorConfig:
         last = (layout.layers, vectors, 128)
         sizes: dict[str, Any] = {"trunk": ((12, 32, 192), last, last)}
         if asks_base:
-            sizes = {"grid": (layout.layers, 8, 128), "trunk": (last, last), "states": 2 * layout.hidden}
+            sizes = {"grid": (layout.layers, 8, 128), "trunk": (last, last), "states": layout.hidden}
         return cls(layout=layout, **_as_shapes({**sizes, **changes}))
 
     def to_dict(self) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 In: prompts. Out: conditions, one row of numbers a prompt. A text encoder knows what an instruction is about; the
 base knows what it is about to do. For every layer, a prompt gives the state of its last token, where the answer
-begins, and the mean state of its tokens. The mean over prompts of one job of such states is known to carry the job
-("task vectors", Hendel et al. 2023, arXiv 2310.15916; Todd et al. 2024, arXiv 2310.15213).
+begins. The mean over prompts of one job of such states is known to carry the job ("task vectors", Hendel et al. 2023,
+arXiv 2310.15916; Todd et al. 2024, arXiv 2310.15213).
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from prompt2lora.packs import ChatFormat, Pack, pack_rows, stack
 from prompt2lora.weights.adapted import adapted
 from prompt2lora.weights.layout import LoraLayout
 
-PARTS = 2  # the last token's state, and the mean of all
 _LONGEST = 512  # tokens of a prompt that are read: its beginning and its end
 _BUDGET = 1024  # tokens read at once
 
@@ -73,7 +72,7 @@ class Reader:
 def states(
     base: Frozen, shared: Float[Tensor, "layers rows cols"], prompts: Sequence[str]
 ) -> Float[Tensor, "prompts states"]:
-    """All prompts as the base reads them: layers x (last, mean) x hidden numbers each."""
+    """All prompts as the base reads them: layers x hidden numbers each."""
     ids = prompt_ids(base.chat, prompts)
     found: dict[int, Tensor] = {}
     while len(found) < len(ids):
@@ -110,23 +109,5 @@ def read_packs(
             use_cache=False,
             output_hidden_states=True,
         ).hidden_states[1:]
-    layers = torch.stack(hidden, 1).float()  # packs layers length hidden
-    frame = base.chat.frame_length
-    read = []
-    for pack, states in zip(packs, layers, strict=True):
-        looks = _looks(pack, states.shape[1], frame).to(states.device)
-        seen = looks @ states  # layers (parts rows) hidden
-        count = len(pack.predict)
-        read.append(seen.unflatten(1, (PARTS, count)).permute(2, 0, 1, 3).reshape(count, -1))
-    return read
-
-
-def _looks(pack: Pack, length: int, frame: int) -> Float[Tensor, "looks length"]:
-    """Weights over a pack's tokens: for every row its last token, then for every row all its tokens equally."""
-    rows = torch.full((length,), -2)
-    rows[: len(pack.rows)] = torch.tensor(pack.rows)
-    common = (rows == -1) & (torch.arange(length) >= frame)
-    own = rows == torch.arange(len(pack.predict))[:, None]
-    mean = (own | common).float()
-    last = torch.nn.functional.one_hot(torch.tensor(pack.predict), length).float()
-    return torch.cat([last, mean / mean.sum(1, keepdim=True)])
+    layers = torch.stack(hidden, 2).float()  # packs length layers hidden
+    return [states[pack.predict].flatten(1) for pack, states in zip(packs, layers, strict=True)]
