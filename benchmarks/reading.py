@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from prompt2lora.evaluation.statistics import mean_interval
 from prompt2lora.files import check_new, write_json
-from prompt2lora.generator.reading import PARTS, Reader
+from prompt2lora.generator.reading import Reader
 from prompt2lora.packs import stack
 from prompt2lora.training.objectives import end_to_end
 from prompt2lora.training.pairs import Prompts, make_pack
@@ -26,7 +26,7 @@ from prompt2lora.versions import origin
 
 ROWS, USUAL, MOST, AT_ONCE = 24, 16, 128, 8
 USUAL_FORM = "instruction and input"
-SOURCES = ("text", "base", "last token", "mean state")
+SOURCES = ("text", "base")
 FORMS: dict[str, Callable[[Task, Row], str]] = {
     USUAL_FORM: lambda task, row: task.prompt(row.input),
     "instruction alone": lambda task, row: task.instruction,
@@ -51,11 +51,6 @@ def deaf(reader: Reader, which: str, conditions: Tensor) -> Tensor:
         changed[:, : config.width] = centre[: config.width]
     elif which == "base":
         changed[:, config.width :] = centre[config.width :]
-    elif which:
-        parts = changed[:, config.width :].unflatten(1, (config.layout.layers, PARTS, -1))
-        parts[:, :, 0 if which == "last token" else 1] = centre[config.width :].unflatten(
-            0, (config.layout.layers, PARTS, -1)
-        )[:, 0 if which == "last token" else 1]
     return changed
 
 

@@ -30,7 +30,7 @@ from prompt2lora.weights.layout import LoraLayout
 from prompt2lora.weights.tokens import initial_grid
 
 CONFIG, WEIGHTS = "generator_config.json", "generator.safetensors"
-_FORMAT = 1
+_FORMAT = 2
 _TEXT_LAYERS = 4  # patterns over the layers that the text may take where the base gives every layer its own
 
 
