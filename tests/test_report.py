@@ -82,6 +82,9 @@ def test_every_variant_of_a_recipe_is_trained_once_and_stands_on_the_page(
     kept = json.loads((tmp_path / "runs" / "two-tasks-twice" / "recipe.json").read_text())
     assert [kept["most"], kept["prompts"], [stage["bare"] for stage in kept["stages"]]] == [2, 4, [0.0, 0.5]]
     assert "| two tasks, twice | " in verbs.report(results, tmp_path / "page.md")[0].read_text(encoding="utf-8")
+    variants.write_text(variants.read_text().replace("prompts = 4", "prompts = 5"))
+    with pytest.raises(UsageError, match="another recipe"):
+        runpy.run_path(str(BENCHMARKS / "ablations.py"), run_name="__main__")
 
 
 def test_the_page_says_from_how_many_jobs_on_the_training_has_paid(results, tmp_path):

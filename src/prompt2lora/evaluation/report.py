@@ -83,7 +83,7 @@ def _section(file: Path, result: dict[str, Any]) -> str:
     lines = [
         f"## {file.stem}\n",
         f"{request['tasks']} tasks, {rows}, {request['prompts_per_task']} prompts, {len(request['seeds'])} seed(s); "
-        f"{result['base']}. File `{file.name}`, made by\n",
+        f"{result['base']}, generator `{result['generator']['sha256'][:12]}`. File `{file.name}`, made by\n",
         f"    {result['command']}\n",
         f"with {made} on {result['hardware']['cores']} cores in {result['seconds'] / 60:.0f} minutes.\n",
     ]
@@ -113,8 +113,8 @@ def _variants(file: Path, result: dict[str, Any]) -> str:
     """What the finished generator makes of other prompts, on held-out training tasks."""
     lines = [
         f"## {file.stem}\n",
-        f"{result['tasks']} held-out training tasks, teacher-forced; nothing trained anew. File `{file.name}`, made by",
-        "",
+        f"{result['tasks']} held-out training tasks, teacher-forced; nothing trained anew. Generator "
+        f"`{result['generator'][:12]}`. File `{file.name}`, made by\n",
         f"    {result['command']}\n",
         "| read | full: exact match | loss | bare: exact match | loss |",
         "|---|---|---|---|---|",
@@ -202,8 +202,8 @@ def _matrix(file: Path, result: dict[str, Any]) -> str:
     return "\n".join(
         [
             f"## {file.stem}\n",
-            f"Every task's adapter on every task's test rows, without instruction, teacher-forced. File `{file.name}`, "
-            f"made by\n",
+            f"Every task's adapter on every task's test rows, without instruction, teacher-forced. Generator "
+            f"`{result['generator'][:12]}`. File `{file.name}`, made by\n",
             f"    {result['command']}\n",
             "| prompts | exact match | loss |",
             "|---|---|---|",
