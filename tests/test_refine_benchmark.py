@@ -6,28 +6,28 @@ from types import SimpleNamespace
 
 import pytest
 import refine
-from refine import Measured, Point, break_even, points, read, shuffled, summary
+from refine import Measured, Point, break_even, points, shuffled, summary
 
 from prompt2lora import verbs
 from prompt2lora.errors import OutputError
 from prompt2lora.generator.generator import Generator
 
 
-def measured(way, labels, score, seconds, task="t"):
-    return Measured(task, 0, Point(way, labels, 16 if labels else 0), seconds, 1.0, [score] * 4)
+def measured(way, labels, score, seconds):
+    return {Point(way, labels, 16 if labels else 0): [Measured(seconds, 1.0, [score] * 4)]}
 
 
 def test_the_break_even_point_is_the_fewest_labels_and_seconds_that_reach_the_generated_adapter():
-    found = [
-        measured("base", 0, 0.0, 0.0),
-        measured("generated", 0, 0.5, 0.1),
-        measured("from scratch", 8, 0.25, 10.0),
-        measured("from scratch", 16, 0.5, 20.0),
-        measured("from scratch", 32, 0.75, 30.0),
-        measured("refined", 8, 0.75, 12.0),
-        measured("in context", 4, 0.25, 0.0),
-    ]
-    told = break_even(summary(found))
+    found = {
+        **measured("base", 0, 0.0, 0.0),
+        **measured("generated", 0, 0.5, 0.1),
+        **measured("from scratch", 8, 0.25, 10.0),
+        **measured("from scratch", 16, 0.5, 20.0),
+        **measured("from scratch", 32, 0.75, 30.0),
+        **measured("refined", 8, 0.75, 12.0),
+        **measured("in context", 4, 0.25, 0.0),
+    }
+    told = break_even(summary(found, 1))
     assert told["generated"] == {"score": 0.5, "ready": 0.1}
     assert told["from scratch"] == {"labels": 16, "seconds": 20.0}
     assert told["refined"] == {"labels": 8, "seconds": 12.0}
@@ -35,12 +35,12 @@ def test_the_break_even_point_is_the_fewest_labels_and_seconds_that_reach_the_ge
 
 
 def test_nothing_is_reached_where_the_generated_adapter_answers_nothing():
-    told = break_even(summary([measured("generated", 0, 0.0, 0.1), measured("refined", 8, 0.5, 12.0)]))
+    told = break_even(summary(measured("generated", 0, 0.0, 0.1) | measured("refined", 8, 0.5, 12.0), 1))
     assert told["refined"] == {"labels": None, "seconds": None}
 
 
 def test_a_point_is_the_mean_of_its_tasks():
-    (row,) = summary([measured("base", 0, 0.0, 1.0, "a"), measured("base", 0, 1.0, 3.0, "b")])
+    (row,) = summary({Point("base", 0, 0): [Measured(1.0, 1.0, [0.0] * 4), Measured(3.0, 1.0, [1.0] * 4)]}, 2)
     assert (row["score"], row["ready"], row["tasks"]) == (0.5, pytest.approx(2.0), 2)
 
 
@@ -49,13 +49,6 @@ def test_only_what_can_be_done_with_so_many_labels_is_tried():
     assert ("refined", 1) not in tried
     assert ("in context", 64) not in tried
     assert {("in context", 1), ("refined", 8), ("from scratch", 64), ("base", 0), ("generated", 0)} <= tried
-
-
-def test_measurements_come_back_from_their_file(tmp_path):
-    one = measured("refined", 8, 0.5, 1.0)
-    (tmp_path / "lines.jsonl").write_text(json.dumps(one._asdict()) + "\n")
-    assert read(tmp_path / "lines.jsonl") == [one]
-    assert read(tmp_path / "none.jsonl") == []
 
 
 def test_the_order_of_the_tasks_hangs_on_their_names_alone():
@@ -90,7 +83,8 @@ def test_a_run_goes_on_where_it_was_with_the_same_generator_and_begins_anew_with
 
 
 def test_what_was_measured_stands_on_the_page(tmp_path):
-    rows = summary([measured("base", 0, 0.0, 0.0), measured("generated", 0, 0.5, 0.1), measured("refined", 8, 0.75, 9)])
+    found = measured("base", 0, 0.0, 0.0) | measured("generated", 0, 0.5, 0.1) | measured("refined", 8, 0.75, 9)
+    rows = summary(found, 1)
     told = {"tasks": ["t"], "left_out": 3, "order": "any", "rows": 4, "generator": "9" * 64, "command": "python"}
     found = {"points": rows, "break_even": break_even(rows), **told}
     (tmp_path / "refine.json").write_text(json.dumps(found))
