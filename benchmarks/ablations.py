@@ -57,8 +57,9 @@ def main() -> None:
         finished = int(last_line(folder).get("step", 0)) == recipe.steps
         if not finished and asked.only is not None and name not in asked.only:
             continue
-        claim(folder / "recipe.json", recipe.to_dict(), f"{folder} is of another recipe; remove it")
-        if not finished:
+        if finished:
+            claim(folder / "recipe.json", recipe.to_dict(), f"{folder} is of another recipe; remove it")
+        else:
             print(f"== {name}", flush=True)
             run = Run(recipe, folder, lambda record: print(*record.items(), flush=True))
             run.prepare()

@@ -109,5 +109,6 @@ def read_packs(
             use_cache=False,
             output_hidden_states=True,
         ).hidden_states[1:]
-    layers = torch.stack(hidden, 2).float()  # packs length layers hidden
-    return [states[pack.predict].flatten(1) for pack, states in zip(packs, layers, strict=True)]
+    last = batch.place.unbind(1)
+    read = torch.stack([layer[last] for layer in hidden], 1).float().flatten(1)  # prompts of all packs, states
+    return list(torch.split(read, [len(pack.predict) for pack in packs]))
