@@ -11,6 +11,7 @@ from random import Random
 from prompt2lora.training.synthetic import (
     anything,
     composed,
+    edits,
     letters,
     lists,
     materials,
@@ -27,6 +28,7 @@ __all__ = [
     "FAMILIES",
     "anything",
     "composed",
+    "edits",
     "draw_task",
     "letters",
     "lists",
