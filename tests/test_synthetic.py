@@ -1,5 +1,4 @@
 import json
-import os
 import re
 from collections import Counter
 from random import Random
@@ -43,7 +42,7 @@ def test_questions_have_both_answers_often_enough_to_learn_them(name):
     for task in BY_FAMILY[name]:
         counts = Counter(row.output for row in task.train)
         assert len(counts) == 2
-        assert min(counts.values()) > 0.05 * len(task.train)
+        assert min(counts.values()) > 0.1 * len(task.train)
         assert all(label in task.instruction for label in counts)
 
 
@@ -92,28 +91,6 @@ def test_a_rule_is_told_with_its_labels_and_both_sides_of_it_occur(name):
 @pytest.mark.parametrize("name", [name for name in FAMILIES if name.startswith("legend_on_")])
 def test_every_answer_of_a_legend_stands_in_its_instruction(name):
     assert all(row.output in task.instruction for task, row in rows(name))
-
-
-def named(prefix):
-    return [(task, row) for name in FAMILIES if name.startswith(prefix) for task, row in rows(name)]
-
-
-def test_an_edit_copies_its_input_but_for_one_place():
-    for task, row in named("edited_part_in_"):
-        start = len(os.path.commonprefix([row.input, row.output]))
-        end = len(os.path.commonprefix([row.input[start:][::-1], row.output[start:][::-1]]))
-        assert start + end >= min(len(row.input), 20) / 4, (task.instruction, row)
-    for _, row in named("exchanged_parts_in_"):
-        assert Counter(row.input) == Counter(row.output)
-        assert row.input != row.output or not set(row.input) - set("0123456789 ;,|[]()values:")
-
-
-def test_a_form_is_filled_with_parts_of_the_input():
-    found = named("filled_form_from_")
-    for _, row in found:
-        if row.output.startswith("{"):
-            assert all(value in row.input for value in json.loads(row.output).values())
-    assert any(row.output.startswith("{") for _, row in found)
 
 
 def test_programs_do_what_they_say():

@@ -11,7 +11,6 @@ from random import Random
 from prompt2lora.training.synthetic import (
     anything,
     composed,
-    edits,
     letters,
     lists,
     materials,
@@ -28,7 +27,6 @@ __all__ = [
     "FAMILIES",
     "anything",
     "composed",
-    "edits",
     "draw_task",
     "letters",
     "lists",

@@ -70,7 +70,7 @@ def _drawn(random: Random) -> Change:
     )
 
 
-def draw_change(random: Random) -> Change:
+def _change(random: Random) -> Change:
     return random.choice(PLAIN) if random.random() < 0.6 else _drawn(random)
 
 
@@ -86,9 +86,9 @@ def _ask(random: Random, wanted: str) -> tuple[str, ...]:
 
 def part(name: str, random: Random) -> Draft:
     """A part of the input, as it stands or changed once or twice."""
-    kind, chosen = pointed(name, random)
+    kind, chosen = _pointed(name, random)
     counts = [1, 1, 2] if name == "word" else [0, 1, 1, 1, 2]
-    changes = [draw_change(random) for _ in range(random.choice(counts))]
+    changes = [_change(random) for _ in range(random.choice(counts))]
     wanted = chosen
     for change in changes:
         wanted = change.applied.format(wanted)
@@ -159,7 +159,7 @@ def _any_condition(random: Random, examples: list[str]) -> Condition:
 
 def rule(name: str, random: Random) -> Draft:
     """One of two labels, or a label and otherwise the part itself, by a condition on a part."""
-    kind, chosen = pointed(name, random)
+    kind, chosen = _pointed(name, random)
     condition = _condition(random, [kind(random).parts[chosen] for _ in range(40)])
     good, bad = draw_labels(random) if random.random() < 0.5 else random.sample(vocabulary.LABELS, 2)
     copies = random.random() < 0.15  # the part itself instead of the second label
@@ -187,7 +187,7 @@ def rule(name: str, random: Random) -> Draft:
 
 def legend(name: str, random: Random) -> Draft:
     """What to answer for each of a few values of a part."""
-    kind, chosen = pointed(name, random)
+    kind, chosen = _pointed(name, random)
     values = sorted({kind(random).parts[chosen] for _ in range(60)})
     listed = random.sample(values, min(len(values), random.randint(2, 4)))
     answers = dict(zip(listed, random.sample(vocabulary.LABELS, len(listed)), strict=True))
@@ -207,7 +207,7 @@ def legend(name: str, random: Random) -> Draft:
     return Draft((f"Look at {chosen}: {pairs}{rest}.", f"Translate {chosen} by this table: {pairs}{rest}."), row)
 
 
-def pointed(name: str, random: Random) -> tuple[Callable[[Random], materials.Material], str]:
+def _pointed(name: str, random: Random) -> tuple[Callable[[Random], materials.Material], str]:
     """A kind with its drawn form, and one of its parts."""
     kind = materials.KINDS[name](random)
     return kind, random.choice(sorted(kind(Random(0)).parts))
