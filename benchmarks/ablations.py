@@ -2,7 +2,8 @@
 
 A variant is data in a TOML file: keys of the recipe, and its `stages` as changes of the recipe's first one. What all
 variants have in common stands under `all`. Every run is resumable and is kept under --runs; the result file is written
-anew after each, so that it always says what is known so far. --only names variants.
+anew after each, so that it always says what is known so far. What it says already of the same recipe is kept. --only
+names variants.
 
 python benchmarks/ablations.py --variants benchmarks/ablations.toml --out benchmarks/results/ablations.json
 python benchmarks/ablations.py --variants benchmarks/objectives.toml --out benchmarks/results/objectives.json
@@ -10,6 +11,8 @@ python benchmarks/ablations.py --variants benchmarks/objectives.toml --out bench
 
 import argparse
 import csv
+import hashlib
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,11 +53,16 @@ def main() -> None:
     asked = parser.parse_args()
     plan = read_toml(asked.variants, "a list of variants")
     original = read_recipe(Path(plan["recipe"]))
+    known = json.loads(asked.out.read_text(encoding="utf-8"))["trained"] if asked.out.exists() else {}
     result: dict[str, Any] = {}
     for name, changes in plan["variants"].items():
         folder = asked.runs / name.replace(",", "").replace(" ", "-")
         recipe = varied(original, {**plan.get("all", {}), **changes}, plan["steps"])
+        which = hashlib.sha256(json.dumps(recipe.to_dict(), sort_keys=True).encode()).hexdigest()
         finished = int(last_line(folder).get("step", 0)) == recipe.steps
+        if not finished and known.get(name, {}).get("recipe") == which:
+            result[name] = known[name]
+            continue
         if not finished and asked.only is not None and name not in asked.only:
             continue
         if finished:
@@ -66,7 +74,7 @@ def main() -> None:
             run.train()
         end = last_line(folder)
         figures = {arm: {"exact": float(end[arm]), "loss": float(end[f"{arm}_loss"])} for arm in MEASURED}
-        result[name] = {"changes": changes, **figures, "steps": recipe.steps, "seconds": float(end["seconds"])}
+        result[name] = {"recipe": which, "changes": changes, **figures, "steps": recipe.steps, "seconds": float(end["seconds"])}
         write_json(asked.out, {"recipe": plan["recipe"], "trained": result, **origin()})
 
 
