@@ -74,7 +74,13 @@ def main() -> None:
             run.train()
         end = last_line(folder)
         figures = {arm: {"exact": float(end[arm]), "loss": float(end[f"{arm}_loss"])} for arm in MEASURED}
-        result[name] = {"recipe": which, "changes": changes, **figures, "steps": recipe.steps, "seconds": float(end["seconds"])}
+        result[name] = {
+            "recipe": which,
+            "changes": changes,
+            **figures,
+            "steps": recipe.steps,
+            "seconds": float(end["seconds"]),
+        }
         write_json(asked.out, {"recipe": plan["recipe"], "trained": result, **origin()})
 
 

@@ -106,13 +106,14 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/suites"))
     parser.add_argument("--generator", type=Path, default=verbs.released_generator())
     parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--teacher-steps", type=int, default=150)
     parser.add_argument("--rows", type=int, default=200)
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
     check_new(asked.out)
     tasks = write_suites(asked.suites, asked.runs / "tasks", asked.rows)
     layout = Generator.from_pretrained(asked.generator).config.layout
-    options = replace(TeacherOptions(), base=layout.base_model, steps=150, budget=1024, bare=0.0)
+    options = replace(TeacherOptions(), base=layout.base_model, steps=asked.teacher_steps, budget=512, bare=0.0)
     verbs.collect([asked.runs / "tasks"], asked.runs / "teachers", options=options, validation=0.0)
     teachers = Teachers(asked.runs / "teachers", layout)
     made = {task.name: without(task, tasks, asked.runs, asked.steps, asked.generator) for task in tasks}
@@ -160,6 +161,7 @@ def main() -> None:
         },
         "rows": asked.rows,
         "steps": asked.steps,
+        "teacher_steps": asked.teacher_steps,
         **origin(torch.float32),
     }
     write_json(asked.out, result)

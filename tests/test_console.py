@@ -107,7 +107,12 @@ def job(service, tmp_path):
     origin = Origin(("Say the number.\n\nnote one", "Say the number.\n\nnote two"), "9" * 64, "g", "b", "8" * 64)
     version = plant.registry.add_version("parts", adapter_folder(tmp_path / "adapter", "one"), origin)
     score = {"score": 0.5, "low": 0.4, "high": 0.6}
-    scores = {"base": score, "generated": {**score, "score": 0.7, "low": 0.6, "high": 0.9}, "wrong": score}
+    scores = {
+        "base": score,
+        "generated": {**score, "score": 0.7, "low": 0.6, "high": 0.9},
+        "bare": score,
+        "wrong": score,
+    }
     rows = [dict(zip(("text", "right", "base", "generated"), row, strict=True)) for row in ROWS]
     measured = {"numbers": GOOD, "scores": {**scores, "gain": {"score": 0.2, "low": 0.1, "high": 0.3}}, "rows": rows}
     verdict = judge(GOOD, Policy())
@@ -554,6 +559,7 @@ def test_texts_that_cannot_be_tried_are_refused_and_kept(visit, job):
         {"job": "ok", "prompts": ""},
         {"job": "ok", "prompts": "one", "rows": "only one cell"},
         {"job": "ok", "prompts": "x\n" * 300},
+        {"job": "ok", "prompts": "one\ntwo", "distil": "1"},
     ],
 )
 def test_a_new_job_that_cannot_be_is_asked_again_with_all_that_was_typed(visit, service, form):

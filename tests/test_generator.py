@@ -6,7 +6,7 @@ from conftest import TINY
 from transformers import LlamaConfig
 
 from prompt2lora.errors import DamagedFile, ModelNotFound, OutputError
-from prompt2lora.generator.conditions import Encoder, pad, split
+from prompt2lora.generator.conditions import Encoder, pad
 from prompt2lora.generator.generator import Generator, GeneratorConfig
 from prompt2lora.generator.hyperconv import (
     AxisConv,
@@ -16,6 +16,7 @@ from prompt2lora.generator.hyperconv import (
     RowHead,
     published,
 )
+from prompt2lora.prompts import split
 from prompt2lora.weights.layout import LoraLayout
 from prompt2lora.weights.tokens import decode
 

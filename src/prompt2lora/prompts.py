@@ -1,6 +1,7 @@
-"""A user's prompt file -> a list of prompts: text (one a line), JSONL or CSV. Standard library only.
+"""A user's prompt file -> a list of prompts: text (one a line), JSONL or CSV; and what a prompt consists of.
 
-In: a path. Out: non-empty texts, in order. It refuses what is not text, empty, or too long to be a prompt.
+In: a path. Out: non-empty texts, in order. It refuses what is not text, empty, or too long to be a prompt. Standard
+library only.
 """
 
 from __future__ import annotations
@@ -8,10 +9,11 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from prompt2lora.errors import PromptsError
+from prompt2lora.errors import PromptsError, UsageError
 
 LONGEST = 20_000
 _COLUMNS = ("prompt", "input", "text")
@@ -50,6 +52,26 @@ def check_prompts(prompts: list[str], source: str = "prompts") -> list[str]:
                 f"{source}: a prompt may have {LONGEST:,} characters, prompt {number} has {len(prompt):,}; shorten it"
             )
     return prompts
+
+
+def split(prompt: str) -> tuple[str, str]:
+    """(opening, rest) of a prompt: before and after its first blank line, or the whole prompt twice."""
+    opening, _, rest = prompt.strip().partition("\n\n")
+    return (opening.strip(), rest.strip()) if rest.strip() else (opening, opening)
+
+
+def instruction_of(prompts: Sequence[str]) -> str:
+    """What all prompts open with, if they have one opening (and a blank line after it); else nothing."""
+    openings = {split(prompt)[0] for prompt in prompts if "\n\n" in prompt.strip()}
+    return openings.pop() if len(openings) == 1 else ""
+
+
+def instruction_to_leave_out(prompts: Sequence[str]) -> str:
+    """The same. Raises UsageError if there is none: then an adapter cannot learn to do without it."""
+    found = instruction_of(prompts)
+    if not found:
+        raise UsageError("distillation leaves the instruction out and these prompts share none; name it or do without")
+    return found
 
 
 def _text(file: Path) -> str:

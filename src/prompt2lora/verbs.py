@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from prompt2lora import bases
 from prompt2lora.adapter_folder import read_config
-from prompt2lora.errors import DamagedFile, LayoutError, OutputError, Prompt2LoraError, UsageError
+from prompt2lora.errors import DamagedFile, LayoutError, OutputError, Prompt2LoraError
 from prompt2lora.evaluation import benchmark as judging
 from prompt2lora.evaluation import distilling
 from prompt2lora.evaluation import report as reporting
@@ -27,14 +26,14 @@ from prompt2lora.evaluation.arms import Workbench
 from prompt2lora.evaluation.decoding import answers
 from prompt2lora.evaluation.kept import Kept
 from prompt2lora.files import check_new, check_writable, write_json
-from prompt2lora.generator.conditions import Encoder, cached_encoder, instruction_of, split
+from prompt2lora.generator.conditions import Encoder, cached_encoder
 from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.making import Generated, write_adapter
 from prompt2lora.generator.reading import Frozen, Reader
 from prompt2lora.home import home
 from prompt2lora.packs import ChatFormat
 from prompt2lora.progress import Report, silent
-from prompt2lora.prompts import check_prompts
+from prompt2lora.prompts import check_prompts, instruction_to_leave_out
 from prompt2lora.training import teachers as teaching
 from prompt2lora.training import train as training
 from prompt2lora.training.recipe import Recipe, read_recipe
@@ -70,7 +69,7 @@ class Workshop:
         self, prompts: Sequence[str], out: str | Path, *, distil: int = 0, report: Report = silent
     ) -> Generated:
         """Prompts -> a PEFT folder `out`. Raises PromptsError, OutputError."""
-        taught = _distillation(self.reader, prompts, distil, report) if distil else None
+        taught = distilling.on_prompts(self.reader, prompts, distil, report)
         made = write_adapter(self.reader, self.layout, prompts, Path(out), taught)
         seconds = {"load": self.load_seconds, **made.seconds}
         total = sum(seconds.values())
@@ -94,21 +93,8 @@ def generate(
     check_prompts(list(prompts))
     check_new(Path(out))
     if distil:
-        _shared_instruction(prompts)
+        instruction_to_leave_out(prompts)
     return Workshop(generator, base).generate(prompts, out, distil=distil, report=report)
-
-
-def _distillation(reader: Reader, prompts: Sequence[str], steps: int, report: Report) -> Callable[[Tensor], Tensor]:
-    instruction, inputs = _shared_instruction(prompts), [split(prompt)[1] for prompt in prompts]
-    options = replace(distilling.OPTIONS, steps=steps)
-    return lambda grid: distilling.distil(reader.base, grid, instruction, inputs, options, report)
-
-
-def _shared_instruction(prompts: Sequence[str]) -> str:
-    found = instruction_of(prompts)
-    if not found:
-        raise UsageError("distillation leaves the instruction out and these prompts share none; name it or do without")
-    return found
 
 
 def fitting_layout(generator: Generator, base: str | None) -> LoraLayout:

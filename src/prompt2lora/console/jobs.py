@@ -19,6 +19,7 @@ from prompt2lora.console.seeing import Standing, attention, heat, standing
 from prompt2lora.console.words import Told
 from prompt2lora.custody.registry import Release, Version
 from prompt2lora.errors import Prompt2LoraError, TooLate, Unavailable
+from prompt2lora.prompts import instruction_of
 from prompt2lora.serving.asks import Ask, Message
 from prompt2lora.serving.works import DONE
 
@@ -66,7 +67,7 @@ def job(visit: Visit) -> Response:
 def show_try(visit: Visit) -> Response:
     found, version = opened(visit)
     prompts = list(visit.service.plant.registry.origin(version).prompts)
-    opening = _instruction(prompts)
+    opening = instruction_of(prompts)
     example = prompts[0].removeprefix(opening).strip() if prompts else ""
     return job_page(visit, "try", found, version, example=visit.typed("text", example), opening=opening, answers=None)
 
@@ -80,7 +81,7 @@ async def try_out(visit: Visit) -> Response:
     if len(text) > _LONGEST_TRY:
         raise Told("long_text", most=_LONGEST_TRY)
     prompts = await run_in_threadpool(lambda: list(visit.service.plant.registry.origin(version).prompts))
-    opening = _instruction(prompts)
+    opening = instruction_of(prompts)
     seconds = visit.service.limits.seconds
     asked = text if not opening or text.startswith(opening) else f"{opening}\n\n{text}"
     ask = Ask(visit.job, messages=(Message("user", asked),), seconds=seconds)
@@ -106,12 +107,6 @@ async def try_out(visit: Visit) -> Response:
     return job_page(visit, "try", found, version, example=text, opening=opening, answers=answers)
 
 
-def _instruction(prompts: list[str]) -> str:
-    from prompt2lora.generator.conditions import instruction_of  # torch stays out until something is tried
-
-    return instruction_of(prompts)
-
-
 def show_why(visit: Visit) -> Response:
     found, version = opened(visit)
     kept = [work for work, name in visit.desk.explained.items() if name == version.name]
@@ -128,7 +123,7 @@ def show_why(visit: Visit) -> Response:
         found=result,
         heat=squares,
         prompts=prompts,
-        opening=_instruction(prompts),
+        opening=instruction_of(prompts),
     )
 
 

@@ -19,6 +19,7 @@ from prompt2lora.custody.access import LOOK, MAKE
 from prompt2lora.errors import UsageError
 from prompt2lora.serving.works import DONE, Work
 
+DISTILLATION = 12  # steps, as `evaluation/distilling.py` has them
 STEPS = ("advise", "make", "measure", "judge")
 _SAMPLE = Path(__file__).parent / "sample"
 
@@ -53,7 +54,8 @@ def generate(visit: Visit) -> Response:
     if not prompts:
         raise Told("no_prompts")
     labelled = _labelled(visit) if _has_rows(visit) else []
-    work = visit.service.generate(visit.name, visit.typed("job").strip(), prompts, labelled)
+    steps = DISTILLATION if visit.typed("distil") else 0
+    work = visit.service.generate(visit.name, visit.typed("job").strip(), prompts, labelled, steps)
     return visit.go(f"/works/{work.id}")
 
 

@@ -190,7 +190,7 @@ def inspection(measured: Mapping[str, Any]) -> Inspection | None:
         better=[row for row, was, now in pairs if now and not was],
         worse=[row for row, was, now in pairs if was and not now],
         both_wrong=[row for row, was, now in pairs if not was and not now],
-        arms=[{"name": name, **scores[name]} for name in ("base", "generated", "wrong") if name in scores],
+        arms=[{"name": name, **scores[name]} for name in ("base", "generated", "bare", "wrong") if name in scores],
     )
 
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from prompt2lora.errors import UsageError
 from prompt2lora.files import read_toml, refuse_unknown
 
+MAKING = ("encode", "decode", "distil", "write")  # the steps of making an adapter, as their seconds are named
 _REPLAYS = 30  # of the canary rows, one a day for a month
 _LONGEST_CURRENCY = 8
 _OTHERS = {"refine": "refining", "apply": "applying", "check": "checking"}
@@ -81,15 +82,14 @@ def costs(
 ) -> list[Cost]:
     """Every step of a job's life whose time is known, in its order.
 
-    `seconds` may hold: encode, decode, write (making the adapter), refine, apply, check, and replay (answering
-    the rows once).
+    `seconds` may hold: those of MAKING, refine, apply, check, and replay (answering the rows once).
     """
     found = [_cost(prices, "collecting", minutes=prompts * prices.minutes_per_prompt)]
     if labelled:
         found.append(_cost(prices, "labelling", minutes=labelled * prices.minutes_per_label))
     if training_hours is not None:
         found.append(_cost(prices, "training", seconds=training_hours * 3600 / prices.jobs))
-    making = [seconds[name] for name in ("encode", "decode", "write") if name in seconds]
+    making = [seconds[name] for name in MAKING if name in seconds]
     if making:
         found.append(_cost(prices, "generating", seconds=sum(making)))
     found += [_cost(prices, name, seconds=seconds[key]) for key, name in _OTHERS.items() if key in seconds]

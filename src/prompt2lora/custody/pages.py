@@ -16,13 +16,14 @@ from typing import Any
 from babel.dates import format_datetime
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from prompt2lora.custody.costs import MAKING
 from prompt2lora.custody.gate import FAIL, PASS, UNKNOWN
 from prompt2lora.custody.pilot import Pilot
 from prompt2lora.errors import UsageError
 
 _HERE = Path(__file__).parent
 _MARKS = {PASS: "pass", FAIL: "fail", UNKNOWN: "unknown"}
-_COLOURS = {"base": "#999999", "generated": "#0a6ebd", "wrong": "#d9a441"}
+_COLOURS = {"base": "#999999", "generated": "#0a6ebd", "bare": "#5aa9e6", "wrong": "#d9a441"}
 _FAR = 2.0  # distance of prompts above which it is said
 _SPREADS = 3.0  # of the band in which a spectrum usually lies
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60, 560, 30, 165  # of a plot
@@ -53,7 +54,7 @@ def _render(name: str, language: str, **values: Any) -> str:
 
 def pilot_page(pilot: Pilot, language: str) -> str:
     """A pilot for a manager."""
-    made = sum(pilot.seconds.get(name, 0.0) for name in ("encode", "decode", "write", "refine"))
+    made = sum(pilot.seconds.get(name, 0.0) for name in (*MAKING, "refine"))
     tuning = pilot.tuning
     return _render(
         "pilot.html",

@@ -24,14 +24,15 @@ from prompt2lora.custody.pilot import Inspected, Made, Measured
 from prompt2lora.custody.registry import Origin
 from prompt2lora.evaluation import inspection
 from prompt2lora.evaluation.decoding import answers
+from prompt2lora.evaluation.distilling import on_prompts
 from prompt2lora.evaluation.metrics import exact_match
 from prompt2lora.evaluation.statistics import mean_interval, paired_difference
 from prompt2lora.generator.advice import Finding, advise
-from prompt2lora.generator.conditions import instruction_of
 from prompt2lora.generator.explanation import distance
 from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.making import write_adapter
 from prompt2lora.generator.reading import Frozen, Reader
+from prompt2lora.prompts import instruction_of, split
 from prompt2lora.training.synthetic import synthetic_tasks
 from prompt2lora.training.tasks import Row, Task, full_prompt
 from prompt2lora.training.tuning import TuningOptions, fit
@@ -74,8 +75,8 @@ class PilotBench:
         remedy = "plan for a second stage on labelled rows (`prompt2lora refine`), or keep the base"
         return [Finding("far", True, (), text, remedy)]
 
-    def make(self, prompts: Sequence[str], folder: Path) -> Made:
-        made = write_adapter(self.reader, self.layout, prompts, folder)
+    def make(self, prompts: Sequence[str], folder: Path, distil: int = 0) -> Made:
+        made = write_adapter(self.reader, self.layout, prompts, folder, on_prompts(self.reader, prompts, distil))
         origin = Origin(
             prompts=prompts,
             generator=str(self.generator.provenance.get("sha256", "")),
@@ -83,7 +84,7 @@ class PilotBench:
             base=self.layout.base_model,
             base_digest=bases.weights_digest(self.layout.base_model),
         )
-        return Made(folder, origin, {name: made.seconds[name] for name in ("encode", "decode", "write")})
+        return Made(folder, origin, made.seconds)
 
     def measure(self, folder: Path, prompts: Sequence[str], labelled: Sequence[tuple[str, str]]) -> Measured:
         base = self.base
@@ -138,8 +139,8 @@ class PilotBench:
         asked = [asked_in_full(text, prompts) for text, _ in labelled]
         right = [answer for _, answer in labelled]
 
-        def ask(adapter: torch.Tensor | None) -> list[str]:
-            return answers(self.base.model, self.base.chat, asked, layout=self.layout, grid=adapter, longest=_LONGEST)
+        def ask(adapter: torch.Tensor | None, texts: Sequence[str] = asked) -> list[str]:
+            return answers(self.base.model, self.base.chat, texts, layout=self.layout, grid=adapter, longest=_LONGEST)
 
         def scores(given: Sequence[str]) -> list[float]:
             return [exact_match(*pair) for pair in zip(given, right, strict=True)]
@@ -149,7 +150,7 @@ class PilotBench:
         own = ask(grid)
         seconds = {**found.seconds, "replay": time.monotonic() - began}
         before, after = scores(plain), scores(own)
-        strangers = [scores(ask(self.reader.generate(texts))) for texts in self._strangers(len(prompts))]
+        strangers = [scores(ask(self.reader.generate(others))) for others in self._strangers(len(prompts))]
         wrong = np.mean(strangers, axis=0).tolist()
         in_format = inspection.answer_format(right)
         gain = inspection.gain(before, after)
@@ -160,6 +161,8 @@ class PilotBench:
             "format": inspection.share([in_format(answer) for answer in own]),
         }
         arms = {"base": before, "generated": after, "wrong": wrong}
+        if instruction_of(prompts):
+            arms["bare"] = scores(ask(grid, [split(text)[1] for text in asked]))
         intervals = {name: mean_interval([rows])._asdict() for name, rows in arms.items()}
         rows = [Inspected(text, answer, b, g) for (text, answer), b, g in zip(labelled, plain, own, strict=True)]
         return Measured(numbers, {**intervals, "gain": gain}, rows, seconds)

@@ -8,21 +8,33 @@ likely, to the inputs alone (Askell et al. 2021, arXiv 2112.00861; Snell et al. 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from prompt2lora.evaluation.decoding import answers
-from prompt2lora.generator.reading import Frozen
+from prompt2lora.generator.making import Distillation
+from prompt2lora.generator.reading import Frozen, Reader
 from prompt2lora.packs import UNLIMITED, stack
 from prompt2lora.progress import Report, silent
+from prompt2lora.prompts import instruction_to_leave_out, split
 from prompt2lora.training import objectives, pairs
 from prompt2lora.training.tasks import Row, Task, full_prompt
 from prompt2lora.training.tuning import TuningOptions, descend
 
 OPTIONS = TuningOptions(steps=12, budget=256)
 _KEEP = 3  # every so many steps the full form is rehearsed, so that it stays as it was
+
+
+def on_prompts(reader: Reader, prompts: Sequence[str], steps: int, report: Report = silent) -> Distillation | None:
+    """The distillation of an adapter made from these prompts; none for no steps. Raises UsageError."""
+    if not steps:
+        return None
+    instruction, inputs = instruction_to_leave_out(prompts), [split(prompt)[1] for prompt in prompts]
+    options = replace(OPTIONS, steps=steps)
+    return Distillation(steps, lambda grid: distil(reader.base, grid, instruction, inputs, options, report))
 
 
 def distil(

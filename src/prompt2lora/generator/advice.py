@@ -15,7 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from prompt2lora.generator.conditions import MAX_WORD_PIECES, split
+from prompt2lora.generator.conditions import MAX_WORD_PIECES
+from prompt2lora.prompts import split
 
 ENOUGH, LEAST = 16, 4
 _NEAR = 0.985  # cosine above which two prompts say the same

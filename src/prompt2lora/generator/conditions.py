@@ -28,6 +28,7 @@ from torch import Tensor
 
 from prompt2lora.bases import DEFAULT_ENCODER, load_encoder, weights_stamp
 from prompt2lora.home import home
+from prompt2lora.prompts import split
 
 MAX_WORD_PIECES = 256
 _PARTS = 2
@@ -141,18 +142,6 @@ class Encoder:
 def cached_encoder(name: str) -> Encoder:
     """An encoder that remembers on disk, for all commands of this user."""
     return Encoder(name, cache=home() / "conditions.sqlite")
-
-
-def split(prompt: str) -> tuple[str, str]:
-    """(opening, rest) of a prompt: before and after its first blank line, or the whole prompt twice."""
-    opening, _, rest = prompt.strip().partition("\n\n")
-    return (opening.strip(), rest.strip()) if rest.strip() else (opening, opening)
-
-
-def instruction_of(prompts: Sequence[str]) -> str:
-    """What all prompts open with, if they have one opening (and a blank line after it); else nothing."""
-    openings = {split(prompt)[0] for prompt in prompts if "\n\n" in prompt.strip()}
-    return openings.pop() if len(openings) == 1 else ""
 
 
 def pad(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -32,16 +32,23 @@ class Generated:
         return asdict(self)
 
 
+class Distillation(NamedTuple):
+    """A second step of making, which needs no labels: how many steps of training, and grid -> taught grid."""
+
+    steps: int
+    taught: Callable[[Tensor], Tensor]
+
+
 def write_adapter(
     reader: Reader,
     layout: LoraLayout,
     prompts: Sequence[str],
     out: Path,
-    distil: Callable[[Tensor], Tensor] | None = None,
+    distil: Distillation | None = None,
 ) -> Generated:
     """Prompts -> a PEFT folder, with the seconds of every step. Raises PromptsError, OutputError.
 
-    `distil`, if given, makes the grid that is written of the generated one.
+    `distil`, if given, makes the grid that is written of the generated one; the adapter's origin tells its steps.
     """
     prompts = check_prompts(list(prompts))
     check_new(out)
@@ -52,7 +59,7 @@ def write_adapter(
     marks["decode"] = time.monotonic()
     origin = {"generator_sha256": reader.generator.provenance.get("sha256", ""), "prompts": len(prompts)}
     if distil:
-        grid, origin["distilled"] = distil(grid), True
+        grid, origin["distilled"] = distil.taught(grid), distil.steps
         marks["distil"] = time.monotonic()
     digest = Adapter(layout, grid, origin).save(out)
     marks["write"] = time.monotonic()
