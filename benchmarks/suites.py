@@ -73,15 +73,18 @@ def allowed(text: str) -> list[str]:
     return _OPTION.findall(text) or ["yes", "no"]
 
 
-def scored(base: Frozen, task: Task, grid: torch.Tensor | None) -> dict[str, list[float]]:
-    prompts = [task.prompt(row.input) for row in task.test]
+def chosen(base: Frozen, task: Task, grid: torch.Tensor | None) -> list[float]:
+    """Whether the most likely of the allowed answers is the right one, row by row."""
     options = [allowed(row.input) for row in task.test]
-    picked = choices(base, prompts, options, grid)
+    picked = choices(base, [task.prompt(row.input) for row in task.test], options, grid)
+    return [float(some[i] == row.output) for some, i, row in zip(options, picked, task.test, strict=True)]
+
+
+def written(base: Frozen, task: Task, grid: torch.Tensor | None) -> list[float]:
+    """Whether what is written freely is the right answer, row by row."""
+    prompts = [task.prompt(row.input) for row in task.test]
     given = answers(base.model, base.chat, prompts, layout=base.layout, grid=grid, longest=6)
-    return {
-        "choice": [float(some[i] == row.output) for some, i, row in zip(options, picked, task.test, strict=True)],
-        "written": [exact_match(answer, row.output) for answer, row in zip(given, task.test, strict=True)],
-    }
+    return [exact_match(answer, row.output) for answer, row in zip(given, task.test, strict=True)]
 
 
 def without(task: Task, tasks: list[Task], runs: Path, steps: int, start: Path) -> Generator:
@@ -120,11 +123,11 @@ def main() -> None:
     base = Frozen.load(layout, dtype=torch.float32)
     own = {task.name: teachers.last(task.name) for task in tasks}
     crossed = {
-        (name, task.name): scored(base, task, grid) for name, grid in tqdm(own.items(), "teachers") for task in tasks
+        (name, task.name): chosen(base, task, grid) for name, grid in tqdm(own.items(), "teachers") for task in tasks
     }
 
     def average(name: str, left_out: str) -> float:
-        found = [crossed[name, task.name]["choice"] for task in tasks if task.name not in (name, left_out)]
+        found = [crossed[name, task.name] for task in tasks if task.name not in (name, left_out)]
         return sum(sum(rows) / len(rows) for rows in found) / len(found)
 
     rows: dict[str, dict[str, dict[str, list[float]]]] = {}
@@ -133,12 +136,17 @@ def main() -> None:
         inputs = [row.input for row in task.train]
         reader = Reader(made[task.name], cached_encoder(made[task.name].config.encoder), base)
         best = max(others, key=lambda name: average(name, task.name))
+        grids = {
+            "base": None,
+            "mean-teacher": torch.stack([own[name] for name in others]).mean(0),
+            "best-teacher": own[best],
+            "generated": reader.generate([task.prompt(text) for text in inputs[:PROMPTS]]),
+            "full-shot": own[task.name],
+        }
+        known = {"best-teacher": crossed[best, task.name], "full-shot": crossed[task.name, task.name]}
         rows[task.name] = {
-            "base": scored(base, task, None),
-            "mean-teacher": scored(base, task, torch.stack([own[name] for name in others]).mean(0)),
-            "best-teacher": crossed[best, task.name],
-            "generated": scored(base, task, reader.generate([task.prompt(text) for text in inputs[:PROMPTS]])),
-            "full-shot": crossed[task.name, task.name],
+            arm: {"choice": known.get(arm) or chosen(base, task, grid), "written": written(base, task, grid)}
+            for arm, grid in grids.items()
         }
     metrics = ("choice", "written")
     result: dict[str, Any] = {
