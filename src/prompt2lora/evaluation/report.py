@@ -53,6 +53,8 @@ def report(results: Path, page: Path) -> list[Path]:
         if "break_even_jobs" in result:
             parts.append(_costs(file, result))
             picture(f"{file.stem}.png", "Seconds of this machine a job, by number of jobs", _cost_curve(result))
+        if "suites" in result:
+            parts.append(_suites(file, result))
         if "own_prompts_best" in result:
             parts.append(_matrix(file, result))
             caption = "Loss of every task's adapter (rows) on every task's test rows (columns), without instruction"
@@ -156,6 +158,34 @@ def _trained(file: Path, result: dict[str, Any]) -> str:
     for name, run in result["trained"].items():
         cells = [f"{run[arm]['exact']:.3f} ({run[arm]['loss']:.3f})" for arm in ("own_full", "own_bare", "wrong_bare")]
         lines.append(f"| {name} | {' | '.join(cells)} | {run['steps']} | {run['seconds'] / 60:.1f} |")
+    return "\n".join(lines) + "\n"
+
+
+# Drag-and-Drop (arXiv 2506.16406, table 1): percent by suite, then their mean.
+_PUBLISHED = {
+    "published, Qwen2.5-0.5B: average of the training LoRAs": (37.5, 30.2, 39.5, 40.5, 22.4, 13.5, 38.8, 31.8),
+    "published, Qwen2.5-0.5B: Drag-and-Drop": (68.6, 40.8, 51.6, 87.9, 25.9, 44.9, 50.0, 52.8),
+}
+
+
+def _suites(file: Path, result: dict[str, Any]) -> str:
+    """Leave one out on the commonsense suites, beside the published table."""
+    suites, mean = result["suites"], result["mean"]
+    lines = [
+        f"## {file.stem}\n",
+        f"{result['rows']} test rows a suite; every generator was trained further for {result['steps']} steps on the "
+        f"six other suites, every teacher for {result['teacher_steps']} on its own. The share of rows whose right "
+        f"answer is the most likely one, and (in brackets) is what is written. File `{file.name}`, made by\n",
+        f"    {result['command']}\n",
+        f"| arm | {' | '.join(suites)} | mean |",
+        "|---" * (2 + len(suites)) + "|",
+    ]
+    for arm, total in mean.items():
+        cells = [f"{by_arm[arm]['choice']:.3f} ({by_arm[arm]['written']:.3f})" for by_arm in suites.values()]
+        cells.append(f"{_interval(total['choice'])} ({total['written']['score']:.3f})")
+        lines.append(f"| {arm} | {' | '.join(cells)} |")
+    for name, percent in _PUBLISHED.items():
+        lines.append(f"| {name} | {' | '.join(f'{value / 100:.3f}' for value in percent)} |")
     return "\n".join(lines) + "\n"
 
 
