@@ -363,7 +363,7 @@ def _dumbbells(result: dict[str, Any], form: str) -> bytes:
     axes.set_xlabel(f"exact match, {form} form")
     axes.set_xlim(-0.03, 1.03)
     axes.set_ylim(-1, len(order))
-    axes.legend(loc="lower right")
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4)  # above the points
     return _png(figure)
 
 
