@@ -162,6 +162,7 @@ def _trained(file: Path, result: dict[str, Any]) -> str:
 
 
 # Drag-and-Drop (arXiv 2506.16406, table 1): percent by suite, then their mean.
+_SUITES = ("arc_e", "obqa", "arc_c", "piqa", "hellaswag", "boolq", "winogrande")
 _PUBLISHED = {
     "published, Qwen2.5-0.5B: average of the training LoRAs": (37.5, 30.2, 39.5, 40.5, 22.4, 13.5, 38.8, 31.8),
     "published, Qwen2.5-0.5B: Drag-and-Drop": (68.6, 40.8, 51.6, 87.9, 25.9, 44.9, 50.0, 52.8),
@@ -177,11 +178,12 @@ def _suites(file: Path, result: dict[str, Any]) -> str:
         f"six other suites, every teacher for {result['teacher_steps']} on its own. The share of rows whose right "
         f"answer is the most likely one, and (in brackets) is what is written. File `{file.name}`, made by\n",
         f"    {result['command']}\n",
-        f"| arm | {' | '.join(suites)} | mean |",
-        "|---" * (2 + len(suites)) + "|",
+        f"| arm | {' | '.join(_SUITES)} | mean |",
+        "|---" * (2 + len(_SUITES)) + "|",
     ]
     for arm, total in mean.items():
-        cells = [f"{by_arm[arm]['choice']:.3f} ({by_arm[arm]['written']:.3f})" for by_arm in suites.values()]
+        found = [suites[name][arm] for name in _SUITES]
+        cells = [f"{scores['choice']:.3f} ({scores['written']:.3f})" for scores in found]
         cells.append(f"{_interval(total['choice'])} ({total['written']['score']:.3f})")
         lines.append(f"| {arm} | {' | '.join(cells)} |")
     for name, percent in _PUBLISHED.items():
