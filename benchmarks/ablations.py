@@ -11,12 +11,12 @@ python benchmarks/ablations.py --variants benchmarks/objectives.toml --out bench
 
 import argparse
 import csv
-import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from prompt2lora.evaluation.arms import digest
 from prompt2lora.files import claim, read_toml, write_json
 from prompt2lora.training.recipe import Recipe, read_recipe
 from prompt2lora.training.train import Run
@@ -58,7 +58,7 @@ def main() -> None:
     for name, changes in plan["variants"].items():
         folder = asked.runs / name.replace(",", "").replace(" ", "-")
         recipe = varied(original, {**plan.get("all", {}), **changes}, plan["steps"])
-        which = hashlib.sha256(json.dumps(recipe.to_dict(), sort_keys=True).encode()).hexdigest()
+        which = digest(json.dumps(recipe.to_dict(), sort_keys=True))
         finished = int(last_line(folder).get("step", 0)) == recipe.steps
         if not finished and known.get(name, {}).get("recipe") == which:
             result[name] = known[name]

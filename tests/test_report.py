@@ -81,6 +81,12 @@ def test_every_variant_of_a_recipe_is_trained_once_and_stands_on_the_page(
     assert trained["two tasks, twice"]["changes"]["most"] == 2
     kept = json.loads((tmp_path / "runs" / "two-tasks-twice" / "recipe.json").read_text())
     assert [kept["most"], kept["prompts"], [stage["bare"] for stage in kept["stages"]]] == [2, 4, [0.0, 0.5]]
+    (tmp_path / "runs").rename(tmp_path / "elsewhere")  # as on another machine, which has the result file alone
+    monkeypatch.setattr(sys, "argv", ["ablations", *map(str, words), "--only", "usual"])
+    runpy.run_path(str(BENCHMARKS / "ablations.py"), run_name="__main__")
+    assert json.loads((results / "ablations.json").read_text())["trained"] == trained
+    assert not (tmp_path / "runs").exists(), "what the file says is not trained again"
+    (tmp_path / "elsewhere").rename(tmp_path / "runs")
     assert "| two tasks, twice | " in verbs.report(results, tmp_path / "page.md")[0].read_text(encoding="utf-8")
     variants.write_text(variants.read_text().replace("prompts = 4", "prompts = 5"))
     with pytest.raises(UsageError, match="another recipe"):

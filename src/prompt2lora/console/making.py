@@ -19,7 +19,6 @@ from prompt2lora.custody.access import LOOK, MAKE
 from prompt2lora.errors import UsageError
 from prompt2lora.serving.works import DONE, Work
 
-DISTILLATION = 12  # steps, as `evaluation/distilling.py` has them
 STEPS = ("advise", "make", "measure", "judge")
 _SAMPLE = Path(__file__).parent / "sample"
 
@@ -54,7 +53,11 @@ def generate(visit: Visit) -> Response:
     if not prompts:
         raise Told("no_prompts")
     labelled = _labelled(visit) if _has_rows(visit) else []
-    steps = DISTILLATION if visit.typed("distil") else 0
+    steps = 0
+    if visit.typed("distil"):
+        from prompt2lora.evaluation.distilling import OPTIONS  # torch stays out until something is made
+
+        steps = OPTIONS.steps
     work = visit.service.generate(visit.name, visit.typed("job").strip(), prompts, labelled, steps)
     return visit.go(f"/works/{work.id}")
 
