@@ -27,7 +27,7 @@ from prompt2lora.training.tasks import read_tasks
 from prompt2lora.verbs import released_generator
 from prompt2lora.versions import origin
 
-MEASURED = ("base", "icl-1", "icl-4", "generated", "distilled", "few-shot-16", "few-shot-64", "full-shot")
+MEASURED = ("base", "icl-1", "icl-4", "generated", "few-shot-16", "few-shot-64", "full-shot")
 TRAINED = ("few-shot-16", "few-shot-64", "full-shot")
 JOBS = (1, 10, 100, 1000)
 ROWS, LONGEST = 24, 24
@@ -39,7 +39,7 @@ def one_arm(arm: str, folders: list[Path]) -> dict:
     tasks = read_tasks(folders)
     made = Generator.from_pretrained(released_generator())
     encoder = Encoder(made.config.encoder)
-    if arm in ("generated", "distilled"):
+    if arm == "generated":
         encoder.load()
     base = Frozen.load(made.config.layout, training=arm in TRAINED)
     bench = Workbench(base, encoder, made, tasks)

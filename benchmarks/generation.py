@@ -55,7 +55,7 @@ def main() -> None:
         for turn in range(options.repeats + 2):
             seconds = workshop.generate(prompts(turn), Path(folder) / str(turn)).seconds
             if turn >= 2:  # the first two warm the process up
-                warm = {name: seconds[name] for name in ("encode", "decode", "write")}
+                warm = {name: seconds[name] for name in ("encode", "decode", "align", "write")}
                 for name, value in {**warm, "total": sum(warm.values())}.items():
                     steps.setdefault(name, []).append(value)
         cold = []

@@ -12,7 +12,7 @@ from prompt2lora.custody.gate import Policy
 from prompt2lora.files import check_new, write_json
 from prompt2lora.generator.conditions import cached_encoder
 from prompt2lora.generator.generator import Generator
-from prompt2lora.generator.reading import Reader
+from prompt2lora.generator.reader import Reader
 from prompt2lora.training.pairs import Prompts
 from prompt2lora.training.tasks import read_tasks
 from prompt2lora.verbs import released_generator

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from prompt2lora.evaluation.statistics import mean_interval
 from prompt2lora.files import check_new, write_json
-from prompt2lora.generator.reading import Reader
+from prompt2lora.generator.reader import Reader
 from prompt2lora.packs import stack
 from prompt2lora.training.objectives import end_to_end
 from prompt2lora.training.pairs import Prompts, make_pack

@@ -28,7 +28,8 @@ from prompt2lora.evaluation.statistics import mean_interval
 from prompt2lora.files import check_new, write_json, write_text
 from prompt2lora.generator.conditions import cached_encoder
 from prompt2lora.generator.generator import Generator
-from prompt2lora.generator.reading import Frozen, Reader
+from prompt2lora.generator.reader import Reader
+from prompt2lora.generator.reading import Frozen
 from prompt2lora.training.recipe import Recipe, Stage
 from prompt2lora.training.tasks import Task, read_tasks
 from prompt2lora.training.teachers import TeacherOptions, Teachers

@@ -24,6 +24,7 @@ from prompt2lora import bases, cli
 from prompt2lora.custody.registry import Origin, Registry
 from prompt2lora.generator.atlas import Atlas
 from prompt2lora.generator.generator import Generator, GeneratorConfig
+from prompt2lora.generator.reading import Frozen
 from prompt2lora.packs import ChatFormat
 from prompt2lora.weights.health import Reference
 from prompt2lora.weights.layout import LoraLayout
@@ -127,6 +128,23 @@ def model(base):
 @pytest.fixture(scope="module")
 def chat(base):
     return ChatFormat(bases.load_tokenizer(base))
+
+
+@pytest.fixture
+def frozen(model, chat, layout) -> Frozen:
+    return Frozen(model, chat, layout)
+
+
+@pytest.fixture
+def asking(layout, encoder_folder) -> Generator:
+    """A generator that listens to the base, with nothing in it zero."""
+    sizes = {"width": 64, "hidden": 16, "grid": (2, 2, 16), "trunk": ((2, 112, 16),)}
+    made = Generator(GeneratorConfig.sized(layout, encoder=encoder_folder, asks_base=True, **sizes), seed=1)
+    torch.manual_seed(2)
+    with torch.no_grad():
+        made.head.weight.normal_()
+        made.start.normal_(std=0.05)
+    return made.eval().requires_grad_(False)
 
 
 @pytest.fixture

@@ -79,7 +79,7 @@ def test_generate_writes_an_adapter_and_prints_pure_json(run, prompts, generator
     assert made["prompts"] == 2
     assert made["digest"] == adapter_digest(tmp_path / "a")
     assert made["parameters"] > 0
-    assert set(made["seconds"]) == {"load", "encode", "decode", "write", "total"}
+    assert set(made["seconds"]) == {"load", "encode", "decode", "align", "write", "total"}
 
 
 def test_the_same_prompts_give_the_same_adapter(run, prompts, generator_folder, tmp_path):

@@ -559,7 +559,6 @@ def test_texts_that_cannot_be_tried_are_refused_and_kept(visit, job):
         {"job": "ok", "prompts": ""},
         {"job": "ok", "prompts": "one", "rows": "only one cell"},
         {"job": "ok", "prompts": "x\n" * 300},
-        {"job": "ok", "prompts": "one\ntwo", "distil": "1"},
     ],
 )
 def test_a_new_job_that_cannot_be_is_asked_again_with_all_that_was_typed(visit, service, form):

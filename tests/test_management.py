@@ -228,7 +228,7 @@ def test_a_pilot_over_http_ends_in_a_version_and_its_report(kept, tokens, plant_
     service = service_of(kept)
     service.plant = Plant(kept, plant_generator)
     rows = [{"input": f"word {n}", "output": "x"} for n in range(4)]
-    body = {"prompts": [f"Do it.\n\nword {n}" for n in range(6)], "rows": rows, "distil": 1}
+    body = {"prompts": [f"Do it.\n\nword {n}" for n in range(6)], "rows": rows}
 
     async def run():
         async with client_of(service, tokens["operator"]) as client:

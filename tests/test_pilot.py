@@ -36,7 +36,7 @@ class KnownBench:
         self.calls.append("advise")
         return [{"kind": "few", "grave": False, "prompts": [2], "text": "one is odd", "remedy": "look at it"}]
 
-    def make(self, prompts, folder, distil=0):
+    def make(self, prompts, folder):
         self.calls.append("make")
         adapter_folder(folder, "made")
         origin = Origin(prompts, "9" * 64, "g", "base", "8" * 64)

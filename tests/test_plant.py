@@ -51,26 +51,6 @@ def test_a_pilot_leaves_a_verdict_a_report_and_a_record(piloted, run, home):
     assert (code, json.loads(out)["sound"]) == (0, True)
 
 
-def test_a_pilot_teaches_its_adapter_to_do_without_the_instruction_and_so_does_the_next_generator(
-    piloted, run, home, plant_generator, files
-):
-    words = ("pilot", "--job", "post", "--prompts", files[0], "--generator", plant_generator, "--distil", "2", "--json")
-    code, _, error = run(*words)
-    assert code == 2 and "these prompts share none" in error
-    assert {job["job"] for job in json.loads(run("registry", "list", "--json")[1])["jobs"]} == {"mail"}
-    code, out, error = run(*words, "--instruction", "Say the number.", "--inspection", files[1])
-    assert code == 0, error
-    found = json.loads(out)
-    assert found["seconds"]["distil"] > 0
-    assert found["scores"].keys() == piloted["scores"].keys()
-    again = run("registry", "regenerate", "--job", "post", "--generator", plant_generator, "--json")[1]
-    (change,) = json.loads(again)["jobs"]
-    assert change["status"] == "same", "the generator makes the same adapter, and teaches it the same"
-    plain = run("registry", "regenerate", "--job", "mail", "--generator", plant_generator, "--json")[1]
-    assert json.loads(plain)["jobs"][0]["status"] == "same"
-    assert found["version"].split("-")[-1] != piloted["version"].split("-")[-1]
-
-
 def test_a_plant_s_prices_are_written_down_once_and_an_option_overrides_them(run, home, plant_generator, files):
     home.mkdir()
     (home / "prices.toml").write_text('currency = "JPY"\nper_hour = 4500\njobs = 7\n')

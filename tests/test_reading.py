@@ -1,32 +1,15 @@
 """Laws of how the base itself reads prompts."""
 
-import pytest
 import torch
 
 from prompt2lora.generator import reading
 from prompt2lora.generator.conditions import Encoder
-from prompt2lora.generator.generator import Generator, GeneratorConfig
-from prompt2lora.generator.reading import Frozen, Reader, states
+from prompt2lora.generator.generator import Generator
+from prompt2lora.generator.reader import Reader
+from prompt2lora.generator.reading import states
 from prompt2lora.weights.adapted import adapted
 
 PROMPTS = ["Extract the code.\n\nKX-1 came", "Extract the code.\n\nuse LM-22 now", "short", "a\n\nlonger text here"]
-
-
-@pytest.fixture
-def frozen(model, chat, layout) -> Frozen:
-    return Frozen(model, chat, layout)
-
-
-@pytest.fixture
-def asking(layout, encoder_folder) -> Generator:
-    """A generator that listens to the base, with nothing in it zero."""
-    sizes = {"width": 64, "hidden": 16, "grid": (2, 2, 16), "trunk": ((2, 112, 16),)}
-    made = Generator(GeneratorConfig.sized(layout, encoder=encoder_folder, asks_base=True, **sizes), seed=1)
-    torch.manual_seed(2)
-    with torch.no_grad():
-        made.head.weight.normal_()
-        made.start.normal_(std=0.05)
-    return made.eval().requires_grad_(False)
 
 
 def test_a_prompt_gives_the_state_of_its_last_token_in_every_layer(frozen, asking, layout):

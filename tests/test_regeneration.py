@@ -22,7 +22,7 @@ class VersionedBench:
     def advise(self, prompts):
         return []
 
-    def make(self, prompts, folder, distil=0):
+    def make(self, prompts, folder):
         if prompts[0] == "broken":
             raise DamagedFile("this job's prompts cannot be read")
         adapter_folder(folder, self.mark + prompts[0])

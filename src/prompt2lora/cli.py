@@ -33,9 +33,6 @@ MoreTasks = Annotated[list[Path] | None, typer.Argument(help="More task files or
 GeneratorOption = Annotated[
     str | None, typer.Option("--generator", help="Generator folder or hub id; default: the released one.")
 ]
-DistilOption = Annotated[
-    int, typer.Option(min=0, help="Steps (12 do) that teach it, on its own answers, to do without the instruction.")
-]
 BaseOption = Annotated[
     str | None, typer.Option("--base", help="Base model: hub id or local folder; default: the generator's.")
 ]
@@ -61,7 +58,6 @@ def generate(
     prompts: Annotated[Path, typer.Option(help="Prompts of the job: text (one a line), JSONL or CSV.")],
     out: Annotated[Path, typer.Option(help="Folder to write the adapter to; must not exist.")],
     instruction: Annotated[str, typer.Option(help="Put this instruction before every prompt.")] = "",
-    distil: DistilOption = 0,
     generator: GeneratorOption = None,
     base: BaseOption = None,
     as_json: Json = False,
@@ -71,10 +67,10 @@ def generate(
 
     texts = read_prompts(prompts, instruction)
     check_new(out)
-    with Working("making the adapter") as show:
+    with Working("making the adapter"):
         from prompt2lora import verbs
 
-        made = verbs.generate(texts, out, distil=distil, generator=generator, base=base, report=show)
+        made = verbs.generate(texts, out, generator=generator, base=base)
     if as_json:
         print_json(made.to_dict())
     else:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from prompt2lora.cli import BaseOption, DistilOption, GeneratorOption, Json, Working, app, print_json
+from prompt2lora.cli import BaseOption, GeneratorOption, Json, Working, app, print_json
 from prompt2lora.custody.gate import Check
 from prompt2lora.errors import DamagedFile, UsageError
 
@@ -45,7 +45,6 @@ def pilot(
     person_hour: Annotated[
         float | None, typer.Option(min=0, help="Price of an hour of who collects and labels.")
     ] = None,
-    distil: DistilOption = 0,
     measure_tuning: Annotated[
         bool, typer.Option("--measure-tuning", help="Fine-tune once on the labelled rows, to compare times (minutes).")
     ] = False,
@@ -81,7 +80,6 @@ def pilot(
             approve=approve,
             language=language,
             prices=prices,
-            distil=distil,
             measure_tuning=measure_tuning,
             report=show,
         )

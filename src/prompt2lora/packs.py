@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 _SENTINEL = "\u241fprompt\u241f"
-_SHARED, _PADDING = -1, -2
+SHARED, _PADDING = -1, -2
 UNLIMITED = 1 << 20  # a budget that holds all rows
 
 
@@ -80,7 +80,7 @@ def pack_rows(prompts: Sequence[list[int]], answers: Sequence[list[int]], budget
     fits = [i for i in range(len(prompts)) if len(prompts[i]) + len(answers[i]) <= budget]
     chosen = fits or [min(range(len(prompts)), key=lambda i: len(prompts[i]) + len(answers[i]))]
     shared = common_length([prompts[i] for i in chosen])
-    pack = Pack(list(prompts[chosen[0]][:shared]), list(range(shared)), [_SHARED] * shared, [], [], [], [])
+    pack = Pack(list(prompts[chosen[0]][:shared]), list(range(shared)), [SHARED] * shared, [], [], [], [])
     for row, i in enumerate(chosen):
         own = [*prompts[i][shared:], *answers[i][:-1]]
         if row and len(pack.ids) + len(own) > budget:
@@ -122,7 +122,7 @@ def stack(packs: Sequence[Pack], padding: int) -> PackBatch:
 
     rows = padded("rows", _PADDING)
     causal = torch.ones(length, length, dtype=torch.bool).tril()
-    same = (rows[:, None, :] == rows[:, :, None]) | (rows == _SHARED)[:, None, :]
+    same = (rows[:, None, :] == rows[:, :, None]) | (rows == SHARED)[:, None, :]
     place = [(index, position) for index, pack in enumerate(packs) for position in pack.predict]
     return PackBatch(
         ids=padded("ids", padding),

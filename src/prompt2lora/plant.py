@@ -32,7 +32,7 @@ from prompt2lora.errors import TaskFileError, UsageError
 from prompt2lora.files import check_new, check_writable, write_json, write_text
 from prompt2lora.home import home
 from prompt2lora.progress import Report, silent
-from prompt2lora.prompts import instruction_of, instruction_to_leave_out
+from prompt2lora.prompts import instruction_of
 from prompt2lora.training.tasks import read_records
 
 if TYPE_CHECKING:
@@ -92,21 +92,15 @@ class Plant:
         approve: bool = False,
         language: str = "en",
         prices: Prices | None = None,
-        distil: int = 0,
         measure_tuning: bool = False,
         report: Report = silent,
     ) -> dict[str, Any]:
-        """Make, measure and judge an adapter, release it if it passes and `approve` is given, and write the report.
-
-        `distil` and what it refuses: see `verbs.generate`.
-        """
+        """Make, measure and judge an adapter, release it if it passes and `approve` is given, and write the report."""
         page_texts(language)
         if measure_tuning and not labelled:
             raise UsageError("fine-tuning is measured on labelled rows and none are given; add --inspection")
         rules = read_policy(policy) if policy else Policy()
         questions = read_questions(bias) if bias else []
-        if distil:
-            instruction_to_leave_out(prompts)
         bench = self.bench(questions=questions)
         with tempfile.TemporaryDirectory(prefix="prompt2lora-") as place:
             found = run_pilot(
@@ -119,7 +113,6 @@ class Plant:
                 place=Path(place),
                 approve=approve,
                 prices=prices or self.prices,
-                distil=distil,
                 measure_tuning=measure_tuning,
                 report=report,
             )

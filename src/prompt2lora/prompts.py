@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from prompt2lora.errors import PromptsError, UsageError
+from prompt2lora.errors import PromptsError
 
 LONGEST = 20_000
 _COLUMNS = ("prompt", "input", "text")
@@ -64,14 +64,6 @@ def instruction_of(prompts: Sequence[str]) -> str:
     """What all prompts open with, if they have one opening (and a blank line after it); else nothing."""
     openings = {split(prompt)[0] for prompt in prompts if "\n\n" in prompt.strip()}
     return openings.pop() if len(openings) == 1 else ""
-
-
-def instruction_to_leave_out(prompts: Sequence[str]) -> str:
-    """The same. Raises UsageError if there is none: then an adapter cannot learn to do without it."""
-    found = instruction_of(prompts)
-    if not found:
-        raise UsageError("distillation leaves the instruction out and these prompts share none; name it or do without")
-    return found
 
 
 def _text(file: Path) -> str:

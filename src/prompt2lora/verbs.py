@@ -20,7 +20,6 @@ from prompt2lora import bases
 from prompt2lora.adapter_folder import read_config
 from prompt2lora.errors import DamagedFile, LayoutError, OutputError, Prompt2LoraError
 from prompt2lora.evaluation import benchmark as judging
-from prompt2lora.evaluation import distilling
 from prompt2lora.evaluation import report as reporting
 from prompt2lora.evaluation.arms import Workbench
 from prompt2lora.evaluation.decoding import answers
@@ -29,11 +28,12 @@ from prompt2lora.files import check_new, check_writable, write_json
 from prompt2lora.generator.conditions import Encoder, cached_encoder
 from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.making import Generated, write_adapter
-from prompt2lora.generator.reading import Frozen, Reader
+from prompt2lora.generator.reader import Reader
+from prompt2lora.generator.reading import Frozen
 from prompt2lora.home import home
 from prompt2lora.packs import ChatFormat
 from prompt2lora.progress import Report, silent
-from prompt2lora.prompts import check_prompts, instruction_to_leave_out
+from prompt2lora.prompts import check_prompts
 from prompt2lora.training import teachers as teaching
 from prompt2lora.training import train as training
 from prompt2lora.training.recipe import Recipe, read_recipe
@@ -65,12 +65,9 @@ class Workshop:
         self.reader.load()
         self.load_seconds = time.monotonic() - began
 
-    def generate(
-        self, prompts: Sequence[str], out: str | Path, *, distil: int = 0, report: Report = silent
-    ) -> Generated:
+    def generate(self, prompts: Sequence[str], out: str | Path) -> Generated:
         """Prompts -> a PEFT folder `out`. Raises PromptsError, OutputError."""
-        taught = distilling.on_prompts(self.reader, prompts, distil, report)
-        made = write_adapter(self.reader, self.layout, prompts, Path(out), taught)
+        made = write_adapter(self.reader, self.layout, prompts, Path(out))
         seconds = {"load": self.load_seconds, **made.seconds}
         total = sum(seconds.values())
         return replace(made, seconds={name: round(value, 4) for name, value in {**seconds, "total": total}.items()})
@@ -80,21 +77,17 @@ def generate(
     prompts: Sequence[str],
     out: str | Path,
     *,
-    distil: int = 0,
     generator: str | Path | None = None,
     base: str | None = None,
-    report: Report = silent,
 ) -> Generated:
     """Make an adapter from a handful of unlabelled prompts of a job.
 
-    With `distil` it is taught for so many steps, about a second each, to do without the instruction what it does with
-    it; the prompts must then share one. Raises PromptsError, OutputError, and UsageError if they share none.
+    If the prompts share an instruction (the text before their first blank line), the adapter also does without it what
+    it does with it. Raises PromptsError, OutputError.
     """
     check_prompts(list(prompts))
     check_new(Path(out))
-    if distil:
-        instruction_to_leave_out(prompts)
-    return Workshop(generator, base).generate(prompts, out, distil=distil, report=report)
+    return Workshop(generator, base).generate(prompts, out)
 
 
 def fitting_layout(generator: Generator, base: str | None) -> LoraLayout:

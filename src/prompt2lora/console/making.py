@@ -53,12 +53,7 @@ def generate(visit: Visit) -> Response:
     if not prompts:
         raise Told("no_prompts")
     labelled = _labelled(visit) if _has_rows(visit) else []
-    steps = 0
-    if visit.typed("distil"):
-        from prompt2lora.evaluation.distilling import OPTIONS  # torch stays out until something is made
-
-        steps = OPTIONS.steps
-    work = visit.service.generate(visit.name, visit.typed("job").strip(), prompts, labelled, steps)
+    work = visit.service.generate(visit.name, visit.typed("job").strip(), prompts, labelled)
     return visit.go(f"/works/{work.id}")
 
 

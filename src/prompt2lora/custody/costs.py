@@ -13,7 +13,7 @@ from typing import NamedTuple
 from prompt2lora.errors import UsageError
 from prompt2lora.files import read_toml, refuse_unknown
 
-MAKING = ("encode", "decode", "distil", "write")  # the steps of making an adapter, as their seconds are named
+MAKING = ("encode", "decode", "align", "write")  # the steps of making an adapter, as their seconds are named
 _REPLAYS = 30  # of the canary rows, one a day for a month
 _LONGEST_CURRENCY = 8
 _OTHERS = {"refine": "refining", "apply": "applying", "check": "checking"}

@@ -64,7 +64,7 @@ class Bench(Protocol):
 
     def advise(self, prompts: Sequence[str]) -> list[dict[str, Any]]: ...
 
-    def make(self, prompts: Sequence[str], folder: Path, distil: int = 0) -> Made: ...
+    def make(self, prompts: Sequence[str], folder: Path) -> Made: ...
 
     def measure(self, folder: Path, prompts: Sequence[str], labelled: Sequence[tuple[str, str]]) -> Measured: ...
 
@@ -145,13 +145,11 @@ def run(
     place: Path,
     approve: bool,
     prices: Prices = _ROUND_PRICES,
-    distil: int = 0,
     measure_tuning: bool = False,
     report: Report = silent,
 ) -> Pilot:
     """Run a pilot; adapters are made below `place` and kept in the registry's store.
 
-    With `distil` the adapter is taught for so many steps to do without the instruction that the prompts share.
     `measure_tuning` fine-tunes a LoRA on the labelled rows, only to know how long that takes; it is thrown away.
 
     Nothing answers the job but what answered before, unless the verdict is *pass* and `approve` is given.
@@ -161,7 +159,7 @@ def run(
     report({"step": "advise", "done": 0, "of": _STEPS})
     advice = bench.advise(prompts)
     report({"step": "make", "done": 1, "of": _STEPS})
-    made = bench.make(prompts, place / "adapter", distil)
+    made = bench.make(prompts, place / "adapter")
     version = registry.add_version(job, made.folder, made.origin)
     report({"step": "measure", "done": 2, "of": _STEPS})
     measured = evaluated(registry, bench, version, prompts, labelled)

@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from prompt2lora import adapter_folder
 from prompt2lora.custody.gate import Policy, judge
 from prompt2lora.custody.pilot import Bench, evaluated, stored_rows
 from prompt2lora.custody.registry import Registry, Version
@@ -76,8 +75,7 @@ def _change(registry: Registry, bench: ComparingBench, policy: Policy, place: Pa
     if source is None:
         return Change(job, EMPTY)
     origin = registry.origin(source)
-    taught = adapter_folder.read(registry.store.path(source.adapter)).provenance.get("distilled")
-    made = bench.make(origin.prompts, place, taught if type(taught) is int else 0)
+    made = bench.make(origin.prompts, place)
     digest = registry.store.put(made.folder)
     generators = (origin.generator, made.origin.generator)
     if digest == source.adapter:

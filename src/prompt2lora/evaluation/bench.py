@@ -24,14 +24,14 @@ from prompt2lora.custody.pilot import Inspected, Made, Measured
 from prompt2lora.custody.registry import Origin
 from prompt2lora.evaluation import inspection
 from prompt2lora.evaluation.decoding import answers
-from prompt2lora.evaluation.distilling import on_prompts
 from prompt2lora.evaluation.metrics import exact_match
 from prompt2lora.evaluation.statistics import mean_interval, paired_difference
 from prompt2lora.generator.advice import Finding, advise
 from prompt2lora.generator.explanation import distance
 from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.making import write_adapter
-from prompt2lora.generator.reading import Frozen, Reader
+from prompt2lora.generator.reader import Reader
+from prompt2lora.generator.reading import Frozen
 from prompt2lora.prompts import instruction_of, split
 from prompt2lora.training.synthetic import synthetic_tasks
 from prompt2lora.training.tasks import Row, Task, full_prompt
@@ -75,8 +75,8 @@ class PilotBench:
         remedy = "plan for a second stage on labelled rows (`prompt2lora refine`), or keep the base"
         return [Finding("far", True, (), text, remedy)]
 
-    def make(self, prompts: Sequence[str], folder: Path, distil: int = 0) -> Made:
-        made = write_adapter(self.reader, self.layout, prompts, folder, on_prompts(self.reader, prompts, distil))
+    def make(self, prompts: Sequence[str], folder: Path) -> Made:
+        made = write_adapter(self.reader, self.layout, prompts, folder)
         origin = Origin(
             prompts=prompts,
             generator=str(self.generator.provenance.get("sha256", "")),

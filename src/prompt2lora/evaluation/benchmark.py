@@ -32,7 +32,7 @@ from prompt2lora.versions import versions
 
 FORMS = ("full", "bare")
 DEFAULT_ARMS = ("base", "generated", "wrong-prompt")
-OWN = ("generated", "distilled")  # arms whose differences to all others are told
+OWN = "generated"  # the arm whose differences to all others are told
 _SLACK = 8  # tokens an answer may be longer than the longest reference; a longer one is wrong in any case
 
 
@@ -165,14 +165,13 @@ def _means(cells: Sequence[dict[str, Any]], arms: Sequence[str]) -> dict[str, An
 
 
 def _differences(cells: Sequence[dict[str, Any]], arms: Sequence[str]) -> dict[str, Any]:
-    """The arms that this product stands for minus every other one, paired row by row."""
+    """The arm that this product stands for minus every other one, paired row by row."""
     return {
-        f"{own} - {arm}": _summary(
-            [paired_difference(_rows(cells, own, metric), _rows(cells, arm, metric)) for metric in METRICS]
+        f"{OWN} - {arm}": _summary(
+            [paired_difference(_rows(cells, OWN, metric), _rows(cells, arm, metric)) for metric in METRICS]
         )
-        for own in OWN
         for arm in arms
-        if own in arms and arm != own
+        if OWN in arms and arm != OWN
     }
 
 

@@ -18,7 +18,7 @@ from prompt2lora.files import write_bytes, write_text
 _SHOWN = {
     "base": ("0.45", "o"),
     "generated": ("#0a6ebd", "D"),
-    "distilled": ("#d9822b", "s"),
+    "decoded": ("#d9822b", "s"),
     "full-shot": ("#3a7d44", "^"),
 }
 _MOST_BARS = 60

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
-
-from torch import Tensor
+from typing import Any
 
 from prompt2lora.files import check_new
-from prompt2lora.generator.reading import Reader
+from prompt2lora.generator.reader import Reader
 from prompt2lora.prompts import check_prompts
 from prompt2lora.weights.adapter import Adapter
 from prompt2lora.weights.layout import LoraLayout
@@ -32,24 +30,8 @@ class Generated:
         return asdict(self)
 
 
-class Distillation(NamedTuple):
-    """A second step of making, which needs no labels: how many steps of training, and grid -> taught grid."""
-
-    steps: int
-    taught: Callable[[Tensor], Tensor]
-
-
-def write_adapter(
-    reader: Reader,
-    layout: LoraLayout,
-    prompts: Sequence[str],
-    out: Path,
-    distil: Distillation | None = None,
-) -> Generated:
-    """Prompts -> a PEFT folder, with the seconds of every step. Raises PromptsError, OutputError.
-
-    `distil`, if given, makes the grid that is written of the generated one; the adapter's origin tells its steps.
-    """
+def write_adapter(reader: Reader, layout: LoraLayout, prompts: Sequence[str], out: Path) -> Generated:
+    """Prompts -> a PEFT folder, with the seconds of every step. Raises PromptsError, OutputError."""
     prompts = check_prompts(list(prompts))
     check_new(out)
     marks = {"begin": time.monotonic()}
@@ -57,10 +39,9 @@ def write_adapter(
     marks["encode"] = time.monotonic()
     grid = reader.generator.generate(conditions)
     marks["decode"] = time.monotonic()
+    grid = reader.aligned(grid, prompts)
+    marks["align"] = time.monotonic()
     origin = {"generator_sha256": reader.generator.provenance.get("sha256", ""), "prompts": len(prompts)}
-    if distil:
-        grid, origin["distilled"] = distil.taught(grid), distil.steps
-        marks["distil"] = time.monotonic()
     digest = Adapter(layout, grid, origin).save(out)
     marks["write"] = time.monotonic()
     seconds = {name: end - begin for (_, begin), (name, end) in pairwise(marks.items())}

@@ -9,7 +9,6 @@ arXiv 2310.15916; Todd et al. 2024, arXiv 2310.15213).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -17,8 +16,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from prompt2lora import bases
-from prompt2lora.generator.conditions import Encoder
-from prompt2lora.generator.generator import Generator
 from prompt2lora.packs import ChatFormat, Pack, pack_rows, stack
 from prompt2lora.weights.adapted import adapted
 from prompt2lora.weights.layout import LoraLayout
@@ -39,34 +36,6 @@ class Frozen(NamedTuple):
         """The base that the layout names; see `bases.load_base`."""
         model, tokenizer = bases.load_base(layout.base_model, dtype=dtype, training=training)
         return cls(model, ChatFormat(tokenizer), layout)
-
-
-class Reader:
-    """A generator with all that reads prompts for it. The base is loaded at first use, if the generator needs it."""
-
-    def __init__(self, generator: Generator, encoder: Encoder, base: Frozen | LoraLayout) -> None:
-        """`base` is a loaded one, or the layout of adapters for the base to be loaded."""
-        self.generator, self.encoder, self._base = generator, encoder, base
-
-    @cached_property
-    def base(self) -> Frozen:
-        return self._base if isinstance(self._base, Frozen) else Frozen.load(self._base)
-
-    def load(self) -> None:
-        """Load now what would be loaded at first use."""
-        self.encoder.load()
-        if self.generator.config.states:
-            _ = self.base
-
-    def conditions(self, prompts: Sequence[str]) -> Float[Tensor, "prompts width"]:
-        text = self.encoder.conditions(prompts)
-        if not self.generator.config.states:
-            return text
-        return torch.cat([text, states(self.base, self.generator.start.detach(), prompts).cpu()], 1)
-
-    def generate(self, prompts: Sequence[str]) -> Float[Tensor, "layers rows cols"]:
-        """The weight grid for one job's prompts."""
-        return self.generator.generate(self.conditions(prompts))
 
 
 def states(

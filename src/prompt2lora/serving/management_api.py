@@ -20,7 +20,7 @@ from prompt2lora.errors import DamagedFile, UsageError
 from prompt2lora.prompts import LONGEST, check_prompts
 from prompt2lora.serving.guard import Gate, Refused
 from prompt2lora.serving.refusals import ERRORS
-from prompt2lora.serving.service import MOST_DISTILLATION, MOST_PROMPTS, MOST_ROWS, Service, work_record
+from prompt2lora.serving.service import MOST_PROMPTS, MOST_ROWS, Service, work_record
 
 Job = Annotated[str, Path(max_length=200)]
 VersionName = Annotated[str, Path(max_length=300)]
@@ -49,7 +49,6 @@ class NewJob(_Model):
 class Making(_Model):
     prompts: Prompts
     rows: Rows = []
-    distil: Annotated[int, Field(ge=0, le=MOST_DISTILLATION)] = 0
 
 
 class Inspecting(_Model):
@@ -153,7 +152,7 @@ def router(service: Service, gate: Gate) -> APIRouter:
     @made.post("/jobs/{job}/generate", status_code=202)
     def generate(job: Job, asked: Making, key: Key = maker) -> dict[str, Any]:
         """A pilot: an adapter from prompts, measured and judged; a job that is not known yet is made."""
-        return work_record(service.generate(key.name, job, asked.prompts, _pairs(asked.rows), asked.distil))
+        return work_record(service.generate(key.name, job, asked.prompts, _pairs(asked.rows)))
 
     @made.post("/jobs/{job}/versions/{version}/evaluate", status_code=202)
     def evaluate(job: Job, version: VersionName, asked: Inspecting, key: Key = maker) -> dict[str, Any]:

@@ -17,11 +17,11 @@ from prompt2lora.custody.registry import Release, Version
 from prompt2lora.errors import UsageError
 from prompt2lora.plant import Plant
 from prompt2lora.progress import Report
-from prompt2lora.prompts import check_prompts, instruction_to_leave_out
+from prompt2lora.prompts import check_prompts
 from prompt2lora.serving.asks import Ask, Engine
 from prompt2lora.serving.works import Work, Works
 
-MOST_PROMPTS, MOST_ROWS, MOST_DISTILLATION = 256, 5000, 100
+MOST_PROMPTS, MOST_ROWS = 256, 5000
 
 
 @dataclass(frozen=True)
@@ -100,27 +100,15 @@ class Service:
 
     # Long work, in somebody's name
 
-    def generate(
-        self,
-        actor: str,
-        job: str,
-        prompts: Sequence[str],
-        labelled: Sequence[tuple[str, str]] = (),
-        distil: int = 0,
-    ) -> Work:
-        """A pilot: an adapter from prompts, measured (on labelled rows, if there are any) and judged; not released.
-
-        With `distil` it is taught for so many steps to do without the instruction.
-        """
+    def generate(self, actor: str, job: str, prompts: Sequence[str], labelled: Sequence[tuple[str, str]] = ()) -> Work:
+        """A pilot: an adapter from prompts, measured (on labelled rows, if there are any) and judged; not released."""
         given = check_prompts(list(prompts))
         _at_most(given, MOST_PROMPTS, "prompts")
         _at_most(labelled, MOST_ROWS, "rows")
-        if distil:
-            instruction_to_leave_out(given)
         self.plant.as_actor(actor).registry.add_job(job)
 
         def run(plant: Plant, report: Report) -> dict[str, Any]:
-            return plant.pilot(job, given, labelled=labelled, policy=self.policy, distil=distil, report=report)
+            return plant.pilot(job, given, labelled=labelled, policy=self.policy, report=report)
 
         return self._begin("generate", job, actor, run)
 

@@ -32,7 +32,8 @@ from prompt2lora.files import claim, write_bytes, write_text
 from prompt2lora.generator.atlas import Atlas
 from prompt2lora.generator.conditions import cached_encoder, pad
 from prompt2lora.generator.generator import Generator, GeneratorConfig
-from prompt2lora.generator.reading import Frozen, Reader, prompt_ids, read_packs, reading_pack
+from prompt2lora.generator.reader import Reader
+from prompt2lora.generator.reading import Frozen, prompt_ids, read_packs, reading_pack
 from prompt2lora.packs import UNLIMITED, Pack, PackBatch, stack
 from prompt2lora.progress import Report, silent
 from prompt2lora.training import objectives, pairs, synthetic, twists

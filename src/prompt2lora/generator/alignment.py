@@ -1,0 +1,181 @@
+"""What an instruction does, put into the weights: no labels, no gradient, one least-squares problem a layer.
+
+In: a base, an adapter, prompts with one instruction. Out: the adapter with other output projections of the attention,
+by which the base does to the inputs alone what it does to the whole prompts. Tokens hear of an instruction through
+attention and nothing else, so what it adds to a token is a change of the attention's output: layer after layer, a ridge
+regression finds the update with which the output without the instruction is that with it, and with the instruction
+stays as it was. The goal is that of context distillation (Askell et al. 2021, arXiv 2112.00861; Snell et al. 2022,
+arXiv 2209.15189), the means those of editing by least squares (MEMIT, Meng et al. 2023, arXiv 2210.07229).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from prompt2lora.generator.reading import Frozen, prompt_ids
+from prompt2lora.packs import SHARED, UNLIMITED, Pack, pack_rows, stack
+from prompt2lora.prompts import instruction_of, split
+from prompt2lora.weights.adapted import adapted
+from prompt2lora.weights.layout import LoraLayout, Target
+from prompt2lora.weights.tokens import factors
+
+_OUTPUT = "o_proj"
+
+
+@dataclass(frozen=True)
+class AlignmentOptions:
+    """budget      tokens of whole prompts that are read
+    answers     weight of the places where an answer begins and goes on; other places have 1
+    ridge       penalty, as a share of the mean square of what the projections get
+    """
+
+    budget: int = 128
+    answers: float = 4.0
+    ridge: float = 0.1
+
+
+def alignable(layout: LoraLayout, prompts: Sequence[str]) -> bool:
+    """Whether there is an instruction to be put into the weights, and a place for it."""
+    return bool(instruction_of(prompts)) and any(target.name == _OUTPUT for target in layout.targets)
+
+
+@torch.no_grad()
+def aligned(
+    base: Frozen,
+    grid: Float[Tensor, "layers rows cols"],
+    prompts: Sequence[str],
+    options: AlignmentOptions = AlignmentOptions(),
+) -> Float[Tensor, "layers rows cols"]:
+    """A new grid; the given one is left alone. The order of the prompts changes nothing."""
+    model, chat, layout = base
+    prompts = sorted(prompts, key=lambda text: hashlib.sha256(text.encode()).digest())
+    told, untold = prompt_ids(chat, prompts), prompt_ids(chat, [split(prompt)[1] for prompt in prompts])
+    first = pack_rows(told, [[0]] * len(told), options.budget)
+    made = grid.to(model.device).clone()
+    with adapted(model, made[None], layout):
+        # How an answer begins shows in its first token; the place of that token tells what follows.
+        begun = [[token] * 2 for token in _predicted(model, first, chat.padding)]
+        whole, inner = (pack_rows([ids[i] for i in first.used], begun, UNLIMITED) for ids in (told, untold))
+        _align(base, made, whole, inner, options)
+    return made.cpu()
+
+
+def _predicted(model: Any, pack: Pack, padding: int) -> list[int]:
+    """The token that the base takes to follow at every place of the pack that asks for one."""
+    hidden = _states(model, [pack], padding)[0, pack.predict]
+    found: list[int] = model.get_output_embeddings()(hidden).argmax(-1).tolist()
+    return found
+
+
+def _states(model: Any, packs: Sequence[Pack], padding: int) -> Float[Tensor, "packs length hidden"]:
+    batch = stack(packs, padding).to(model.device)
+    mask = batch.additive_mask(next(model.parameters()).dtype)
+    found: Tensor = model.get_decoder()(
+        input_ids=batch.ids, position_ids=batch.positions, attention_mask=mask, use_cache=False
+    ).last_hidden_state
+    return found
+
+
+def _align(
+    base: Frozen, grid: Float[Tensor, "layers rows cols"], whole: Pack, inner: Pack, options: AlignmentOptions
+) -> None:
+    """Write new output projections into the grid, each found with those before it in place.
+
+    One pass over three packs: the prompts as they were, which show what to reach; the same prompts, where the updates
+    must change nothing; the inputs alone.
+    """
+    model, chat, layout = base
+    there, here = _same_places(whole, inner)
+    length = len(whole.ids)
+    begins = torch.isin(here, torch.tensor(inner.predict))
+    weight = torch.cat([torch.ones(length), torch.where(begins, options.answers, 1.0)])
+    root = weight.sqrt()[:, None].to(model.device)
+    old = factors(grid[None].clone(), layout)
+
+    def correct(layer: int, target: Target, path: str) -> Any:
+        before = Update(old[path].a[0].T.float(), old[path].b[0].float() * layout.scale)
+
+        def hook(_module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            given, reached = inputs[0].float(), output.float()
+            goal, kept, moved = reached
+            x = torch.cat([given[1, :length], given[2, here]]) * root
+            missing = torch.cat([(goal - kept)[:length], goal[there] - moved[here]]) * root
+            after = _corrected(before, x, missing, options.ridge)
+            for block in layout.blocks:
+                if block.target == target:
+                    side = after.down.T if block.side == "A" else after.up / layout.scale
+                    grid[layer, block.start : block.stop] = side.reshape(-1, layout.cols)
+            change = after(given[1:]) - before(given[1:])
+            return torch.cat([output[:1], output[1:] + change.to(output.dtype)])
+
+        return hook
+
+    handles = [
+        model.get_submodule(path).register_forward_hook(correct(layer, target, path))
+        for layer, target, path in layout.module_paths()
+        if target.name == _OUTPUT
+    ]
+    try:
+        _states(model, [whole, whole, inner], chat.padding)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class Update(NamedTuple):
+    """What a LoRA adds to a linear map, scale included: x -> x @ down @ up."""
+
+    down: Float[Tensor, "in rank"]
+    up: Float[Tensor, "rank out"]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x @ self.down @ self.up
+
+
+def _corrected(
+    before: Update, x: Float[Tensor, "places in"], missing: Float[Tensor, "places out"], penalty: float
+) -> Update:
+    """The update that adds to x what is missing besides what it added before, of the same rank and evenly factored.
+
+    Ridge regression of what is missing, with `penalty` times the mean square of a row of x for a large correction; then
+    the update of the rank that comes nearest to the sum on x (reduced-rank regression, Izenman 1975). Both in terms of
+    the places, which are fewer than the numbers of a matrix.
+    """
+    products = x @ x.T
+    penalty *= float(products.diagonal().mean())
+    products.diagonal().add_(penalty)
+    dual = torch.cholesky_solve(missing, torch.linalg.cholesky(products))
+    fitted = before(x) + missing - penalty * dual  # x @ (before + x.T @ dual)
+    rank = len(before.up)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        _, _, axes = torch.svd_lowrank(fitted, q=2 * rank, niter=3)
+    axes = axes[:, :rank]
+    left, values, right = torch.linalg.svd(before.down @ (before.up @ axes) + x.T @ (dual @ axes), full_matrices=False)
+    size = values.sqrt()
+    return Update(left * size, size[:, None] * (right @ axes.T))
+
+
+def _same_places(whole: Pack, inner: Pack) -> tuple[Int[Tensor, " pairs"], Int[Tensor, " pairs"]]:
+    """Places of the same token in both packs: what every row's two versions end with alike."""
+    pairs: dict[tuple[int, int], None] = {}
+    for row in range(len(whole.used)):
+        ends = (_row(pack, row)[::-1] for pack in (whole, inner))
+        for there, here in zip(*ends, strict=False):
+            if whole.ids[there] != inner.ids[here]:
+                break
+            pairs[there, here] = None
+    there, here = torch.tensor(list(pairs)).T
+    return there, here
+
+
+def _row(pack: Pack, row: int) -> list[int]:
+    """Places of a row's tokens, those included that all rows share."""
+    return [at for at, owner in enumerate(pack.rows) if owner in (row, SHARED)]

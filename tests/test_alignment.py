@@ -1,0 +1,105 @@
+"""Alignment: what an adapter does with the instruction it then does without it, by least squares, without labels."""
+
+from functools import partial
+
+import pytest
+import torch
+
+from prompt2lora.evaluation.arms import ARMS, Workbench
+from prompt2lora.generator.alignment import aligned
+from prompt2lora.generator.conditions import Encoder
+from prompt2lora.generator.making import write_adapter
+from prompt2lora.generator.reader import Reader
+from prompt2lora.packs import UNLIMITED, stack
+from prompt2lora.training import objectives
+from prompt2lora.training.pairs import make_pack
+from prompt2lora.training.tasks import Row, Task, read_tasks
+from prompt2lora.weights.adapter import Adapter
+from prompt2lora.weights.tokens import factors
+
+INSTRUCTION, INPUTS = "Say it again.", [f"note {number} of {number * 7}" for number in range(8)]
+ALIGNED = {"generated": "decoded", "multi-task-aligned": "multi-task"}
+PROMPTS = [f"{INSTRUCTION}\n\n{text}" for text in INPUTS]
+
+
+@pytest.fixture
+def grid(layout):
+    torch.manual_seed(0)
+    return torch.randn(layout.shape) * 0.05
+
+
+@pytest.fixture
+def divergence(frozen, grid):
+    """How far an adapter's answers in a form are from those of `grid` in the full form."""
+    task = Task("told", INSTRUCTION, "", "", tuple(Row(text, "") for text in INPUTS), ())
+    packs = {
+        form: stack([make_pack(task, task.train, frozen.chat, bare=form == "bare", budget=UNLIMITED)], 0)
+        for form in ("full", "bare")
+    }
+    ask = partial(objectives.answer_logits, frozen.model, frozen.layout)
+
+    @torch.no_grad()
+    def of(other, form):
+        goal = ask(grid[None], packs["full"])
+        return objectives.distillation(ask(other[None], packs[form]), goal, packs[form]).item()
+
+    return of
+
+
+def test_without_the_instruction_it_answers_more_like_the_one_that_is_told(frozen, grid, divergence):
+    assert divergence(aligned(frozen, grid, PROMPTS), "bare") < 0.5 * divergence(grid, "bare")
+
+
+def test_with_the_instruction_it_answers_nearly_as_before(frozen, grid, divergence):
+    assert divergence(aligned(frozen, grid, PROMPTS), "full") < 0.2 * divergence(grid, "bare")
+
+
+def test_only_the_attention_s_output_projections_change_and_the_given_grid_stays(frozen, grid, layout):
+    given = grid.clone()
+    before, after = factors(given[None], layout), factors(aligned(frozen, grid, PROMPTS)[None], layout)
+    assert torch.equal(grid, given)
+    for path in before:
+        assert torch.equal(before[path].a, after[path].a) is not path.endswith("o_proj")
+
+
+def test_the_same_comes_out_twice_and_whatever_the_order_of_the_prompts(frozen, grid):
+    found = aligned(frozen, grid, PROMPTS)
+    assert torch.equal(found, aligned(frozen, grid, PROMPTS))
+    assert torch.equal(found, aligned(frozen, grid, PROMPTS[::-1]))
+
+
+@pytest.mark.parametrize("prompts", [PROMPTS[:1], PROMPTS[:1] * 3, [f"{INSTRUCTION}\n\n{'x' * 900}", PROMPTS[0]]])
+def test_one_prompt_is_enough_and_repeated_or_long_ones_do_no_harm(frozen, grid, prompts):
+    found = aligned(frozen, grid, prompts)
+    assert torch.isfinite(found).all()
+    assert not torch.equal(found, grid)
+
+
+@pytest.mark.parametrize("prompts", [PROMPTS, INPUTS, [PROMPTS[0], "Do else.\n\nthis"]])
+@pytest.mark.parametrize("name", ["asking", "generator"])
+def test_it_is_done_where_the_base_is_asked_and_the_prompts_share_an_instruction(
+    frozen, grid, encoder_folder, prompts, name, request
+):
+    reader = Reader(request.getfixturevalue(name), Encoder(encoder_folder), frozen)
+    changed = not torch.equal(reader.aligned(grid, prompts), grid)
+    assert changed is (name == "asking" and prompts is PROMPTS)
+
+
+def test_the_arms_are_the_decoder_s_and_the_one_for_all_tasks_each_with_and_without(
+    frozen, grid, asking, encoder_folder, layout, tasks_folder
+):
+    tasks = read_tasks([tasks_folder])
+    bench = Workbench(frozen, Encoder(encoder_folder), asking, tasks, multi_task=Adapter(layout, grid, {}))
+    found = {name: ARMS[name](bench, tasks[0], 0) for name in (*ALIGNED, *ALIGNED.values())}
+    for name, before in ALIGNED.items():
+        assert torch.equal(found[name].grid(), aligned(frozen, found[before].grid(), bench.prompts(tasks[0], 0)))
+    assert len({attempt.depends for attempt in found.values()}) == 4
+
+
+def test_generate_says_how_long_it_took_and_writes_what_was_aligned(frozen, asking, layout, encoder_folder, tmp_path):
+    reader = Reader(asking, Encoder(encoder_folder), frozen)
+    made = write_adapter(reader, layout, PROMPTS, tmp_path / "made")
+    assert made.seconds["align"] > 0
+    assert torch.allclose(
+        Adapter.load(tmp_path / "made", frozen.model.config).grid, reader.generate(PROMPTS), atol=1e-3
+    )
