@@ -17,8 +17,8 @@ import sys
 import time
 from pathlib import Path
 
+from prompt2lora.decoding import answers
 from prompt2lora.evaluation.arms import ARMS, Workbench
-from prompt2lora.evaluation.decoding import answers
 from prompt2lora.files import write_json
 from prompt2lora.generator.conditions import Encoder
 from prompt2lora.generator.generator import Generator

@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from prompt2lora.decoding import answers
 from prompt2lora.evaluation.arms import Workbench
-from prompt2lora.evaluation.decoding import answers
 from prompt2lora.evaluation.kept import Kept
 from prompt2lora.evaluation.metrics import exact_match
 from prompt2lora.evaluation.statistics import mean_interval

@@ -21,7 +21,7 @@ import torch
 from tqdm import tqdm
 
 from prompt2lora import verbs
-from prompt2lora.evaluation.decoding import answers
+from prompt2lora.decoding import answers
 from prompt2lora.evaluation.likelihood import choices
 from prompt2lora.evaluation.metrics import exact_match
 from prompt2lora.evaluation.statistics import mean_interval

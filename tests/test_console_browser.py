@@ -23,7 +23,7 @@ from playwright.sync_api import sync_playwright
 from prompt2lora.console.pages import router
 from prompt2lora.console.words import LANGUAGES, texts
 from prompt2lora.custody.registry import Registry
-from prompt2lora.evaluation.decoding import answers
+from prompt2lora.decoding import answers
 from prompt2lora.generator.atlas import Atlas
 from prompt2lora.generator.generator import Generator
 from prompt2lora.plant import Plant

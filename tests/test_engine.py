@@ -10,8 +10,8 @@ from peft import PeftModel
 
 from prompt2lora import bases
 from prompt2lora.custody.registry import Version
+from prompt2lora.decoding import answers
 from prompt2lora.errors import Busy, TooLate, Unavailable, Unfit, UsageError
-from prompt2lora.evaluation.decoding import answers
 from prompt2lora.generator.reading import Frozen
 from prompt2lora.packs import ChatFormat
 from prompt2lora.serving.asks import Ask, Message, Sampling

@@ -5,8 +5,8 @@ import torch
 from conftest import write_task
 
 from prompt2lora import verbs
+from prompt2lora.decoding import answers, greedy
 from prompt2lora.errors import OutputError, UsageError
-from prompt2lora.evaluation.decoding import answers, greedy
 from prompt2lora.evaluation.metrics import exact_match, token_f1
 from prompt2lora.evaluation.statistics import mean_interval, paired_difference
 

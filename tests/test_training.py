@@ -8,8 +8,8 @@ import torch
 from conftest import SIZES, write_task
 
 from prompt2lora import bases
+from prompt2lora.decoding import greedy
 from prompt2lora.errors import TaskFileError, UsageError
-from prompt2lora.evaluation.decoding import greedy
 from prompt2lora.generator.generator import Generator
 from prompt2lora.packs import common_length, pack_rows, stack
 from prompt2lora.training import objectives, pairs, teachers

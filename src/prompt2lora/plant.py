@@ -308,9 +308,9 @@ class Plant:
             return alarm
         watching.replaying(job)
         from prompt2lora import bases
+        from prompt2lora.decoding import answers
         from prompt2lora.evaluation import inspection
         from prompt2lora.evaluation.bench import asked_in_full
-        from prompt2lora.evaluation.decoding import answers
         from prompt2lora.evaluation.metrics import exact_match
         from prompt2lora.generator.reading import Frozen
         from prompt2lora.weights.adapter import Adapter

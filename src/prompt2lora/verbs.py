@@ -18,11 +18,11 @@ import torch
 
 from prompt2lora import bases
 from prompt2lora.adapter_folder import read_config
+from prompt2lora.decoding import answers
 from prompt2lora.errors import DamagedFile, LayoutError, OutputError, Prompt2LoraError
 from prompt2lora.evaluation import benchmark as judging
 from prompt2lora.evaluation import report as reporting
 from prompt2lora.evaluation.arms import Workbench
-from prompt2lora.evaluation.decoding import answers
 from prompt2lora.evaluation.kept import Kept
 from prompt2lora.files import check_new, check_writable, write_json
 from prompt2lora.generator.conditions import Encoder, cached_encoder

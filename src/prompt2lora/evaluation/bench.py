@@ -22,8 +22,8 @@ from prompt2lora.custody.costs import Tuning
 from prompt2lora.custody.gate import Policy
 from prompt2lora.custody.pilot import Inspected, Made, Measured
 from prompt2lora.custody.registry import Origin
+from prompt2lora.decoding import answers
 from prompt2lora.evaluation import inspection
-from prompt2lora.evaluation.decoding import answers
 from prompt2lora.evaluation.metrics import exact_match
 from prompt2lora.evaluation.statistics import mean_interval, paired_difference
 from prompt2lora.generator.advice import Finding, advise

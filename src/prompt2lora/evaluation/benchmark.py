@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from prompt2lora.decoding import answers
 from prompt2lora.errors import UsageError
 from prompt2lora.evaluation.arms import ARMS, Attempt, Workbench, digest
-from prompt2lora.evaluation.decoding import answers
 from prompt2lora.evaluation.kept import Kept
 from prompt2lora.evaluation.metrics import METRICS
 from prompt2lora.evaluation.statistics import Interval, mean_interval, paired_difference

@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from prompt2lora.decoding import answers
 from prompt2lora.evaluation.bench import PilotBench, asked_in_full
-from prompt2lora.evaluation.decoding import answers
 from prompt2lora.generator.explanation import changes, influences
 from prompt2lora.progress import Report, silent
 from prompt2lora.weights.health import FEATURES, Reference, shares
@@ -31,7 +31,7 @@ def explain(bench: PilotBench, prompts: Sequence[str], texts: Sequence[str], rep
     generator, layout = bench.generator, bench.layout
     conditions = bench.reader.conditions(prompts)
     condition = bench.reader.encoder.conditions(prompts).mean(0)
-    grid = generator.generate(conditions)
+    grid = bench.reader.aligned(generator.generate(conditions), prompts)
     moved = changes(grid, generator.start.detach(), layout)
     names = [target.name for target in layout.targets]
     influential = influences(generator, conditions)
@@ -41,7 +41,7 @@ def explain(bench: PilotBench, prompts: Sequence[str], texts: Sequence[str], rep
     left_out = influential[:_LEFT_OUT] if rows else []
     for done, one in enumerate(left_out):
         report({"done": done, "of": len(left_out)})
-        without[one.prompt] = _changed(bench, conditions, one.prompt, asked, rows)
+        without[one.prompt] = _changed(bench, conditions, prompts, one.prompt, asked, rows)
     return {
         "generator": str(generator.provenance.get("sha256", "")),
         "neighbours": [neighbour._asdict() for neighbour in generator.atlas.neighbours(condition)],
@@ -64,15 +64,17 @@ def _rows(bench: PilotBench, texts: Sequence[str], asked: Sequence[str], grid: T
 def _changed(
     bench: PilotBench,
     conditions: Float[Tensor, "prompts width"],
-    prompt: int,
+    prompts: Sequence[str],
+    left_out: int,
     asked: Sequence[str],
     rows: Sequence[dict[str, str]],
 ) -> float | None:
     """Share of the answers that are others if one prompt is left out; None for the only prompt."""
     if len(conditions) == 1:
         return None
-    rest = torch.cat([conditions[:prompt], conditions[prompt + 1 :]])
-    given = _answers(bench, asked, bench.generator.generate(rest))
+    rest = torch.cat([conditions[:left_out], conditions[left_out + 1 :]])
+    others = [*prompts[:left_out], *prompts[left_out + 1 :]]
+    given = _answers(bench, asked, bench.reader.aligned(bench.generator.generate(rest), others))
     return sum(answer != row["generated"] for answer, row in zip(given, rows, strict=True)) / len(rows)
 
 

@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from prompt2lora.decoding import greedy
 from prompt2lora.generator.reading import Frozen, prompt_ids
 from prompt2lora.packs import SHARED, UNLIMITED, Pack, pack_rows, stack
 from prompt2lora.prompts import instruction_of, split
@@ -27,16 +28,19 @@ from prompt2lora.weights.layout import LoraLayout, Target
 from prompt2lora.weights.tokens import factors
 
 _OUTPUT = "o_proj"
+_END = 0  # stands for what follows an answer; nobody looks at it
 
 
 @dataclass(frozen=True)
 class AlignmentOptions:
     """budget      tokens of whole prompts that are read
-    answers     weight of the places where an answer begins and goes on; other places have 1
+    longest     tokens of its own answers to them that are read, too
+    answers     weight of the places of an answer; other places have 1
     ridge       penalty, as a share of the mean square of what the projections get
     """
 
-    budget: int = 128
+    budget: int = 512
+    longest: int = 16
     answers: float = 4.0
     ridge: float = 0.1
 
@@ -57,21 +61,14 @@ def aligned(
     model, chat, layout = base
     prompts = sorted(prompts, key=lambda text: hashlib.sha256(text.encode()).digest())
     told, untold = prompt_ids(chat, prompts), prompt_ids(chat, [split(prompt)[1] for prompt in prompts])
-    first = pack_rows(told, [[0]] * len(told), options.budget)
+    used = pack_rows(told, [[0]] * len(told), options.budget).used
+    told, untold = [told[i] for i in used], [untold[i] for i in used]
     made = grid.to(model.device).clone()
     with adapted(model, made[None], layout):
-        # How an answer begins shows in its first token; the place of that token tells what follows.
-        begun = [[token] * 2 for token in _predicted(model, first, chat.padding)]
-        whole, inner = (pack_rows([ids[i] for i in first.used], begun, UNLIMITED) for ids in (told, untold))
+        own = greedy(model, told, chat, options.longest)
+        whole, inner = (pack_rows(ids, [[*answer, _END] for answer in own], UNLIMITED) for ids in (told, untold))
         _align(base, made, whole, inner, options)
     return made.cpu()
-
-
-def _predicted(model: Any, pack: Pack, padding: int) -> list[int]:
-    """The token that the base takes to follow at every place of the pack that asks for one."""
-    hidden = _states(model, [pack], padding)[0, pack.predict]
-    found: list[int] = model.get_output_embeddings()(hidden).argmax(-1).tolist()
-    return found
 
 
 def _states(model: Any, packs: Sequence[Pack], padding: int) -> Float[Tensor, "packs length hidden"]:
