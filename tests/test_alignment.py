@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from prompt2lora.evaluation.arms import ARMS, Workbench
-from prompt2lora.generator.alignment import aligned
+from prompt2lora.generator.alignment import AlignmentOptions, aligned
 from prompt2lora.generator.conditions import Encoder
 from prompt2lora.generator.making import write_adapter
 from prompt2lora.generator.reader import Reader
@@ -18,6 +18,7 @@ from prompt2lora.weights.adapter import Adapter
 from prompt2lora.weights.tokens import factors
 
 INSTRUCTION, INPUTS = "Say it again.", [f"note {number} of {number * 7}" for number in range(8)]
+BEGINNINGS = AlignmentOptions(longest=1)  # a base of random numbers never ends an answer
 ALIGNED = {"generated": "decoded", "multi-task-aligned": "multi-task"}
 PROMPTS = [f"{INSTRUCTION}\n\n{text}" for text in INPUTS]
 
@@ -47,11 +48,11 @@ def divergence(frozen, grid):
 
 
 def test_without_the_instruction_it_answers_more_like_the_one_that_is_told(frozen, grid, divergence):
-    assert divergence(aligned(frozen, grid, PROMPTS), "bare") < 0.5 * divergence(grid, "bare")
+    assert divergence(aligned(frozen, grid, PROMPTS, BEGINNINGS), "bare") < 0.5 * divergence(grid, "bare")
 
 
 def test_with_the_instruction_it_answers_nearly_as_before(frozen, grid, divergence):
-    assert divergence(aligned(frozen, grid, PROMPTS), "full") < 0.2 * divergence(grid, "bare")
+    assert divergence(aligned(frozen, grid, PROMPTS, BEGINNINGS), "full") < 0.2 * divergence(grid, "bare")
 
 
 def test_only_the_attention_s_output_projections_change_and_the_given_grid_stays(frozen, grid, layout):

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import pickle
 import time
 from collections.abc import Sequence
@@ -45,7 +46,7 @@ from prompt2lora.weights.adapter import Adapter
 from prompt2lora.weights.health import Reference
 from prompt2lora.weights.layout import LoraLayout
 
-_FEWEST_ADAPTERS, _MOST_ADAPTERS = 16, 250  # that tell what an adapter of this generator usually looks like
+_FEWEST_ADAPTERS, _MOST_ADAPTERS = 16, 140  # that tell what an adapter of this generator usually looks like
 _VALIDATION_ROWS = 24
 _VALIDATION_PROMPTS = 16
 _KNOWN_CONDITIONS = 400  # tasks that tell what conditions look like
@@ -390,7 +391,9 @@ class Run:
             for i in range(_FEWEST_ADAPTERS - len(usual))
         ]
         reader = Reader(generator, self.encoder, self.base if generator.config.states else self.layout)
-        grids = torch.stack([reader.generate(group) for group in (usual + drawn)[:_MOST_ADAPTERS]])
+        groups = usual + drawn
+        every = math.ceil(len(groups) / _MOST_ADAPTERS)  # so that all families are among them
+        grids = torch.stack([reader.generate(group) for group in groups[::every]])
         health = Reference.of(grids, generator.start.detach(), self.layout)
         names, instructions = zip(*((task.name, task.instruction) for task in tasks), strict=True)
         return Atlas(names, instructions, means, health)

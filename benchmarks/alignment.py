@@ -1,0 +1,95 @@
+"""What alignment gives, and what it takes: how much it reads, and of whom the adapter is.
+
+The tasks are held-out training tasks of the generator's own recipe (BLiMP apart, whose answers are a letter), never the
+dev tasks; every answer is decoded greedily, in both forms. Seconds are processor seconds of making the adapter.
+
+python benchmarks/alignment.py --tasks ../shared/data/tasks --out benchmarks/results/alignment.json
+"""
+
+import argparse
+import time
+from dataclasses import asdict
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from torch import Tensor
+from tqdm import tqdm
+
+from prompt2lora.decoding import answers
+from prompt2lora.evaluation.metrics import exact_match
+from prompt2lora.evaluation.statistics import mean_interval
+from prompt2lora.files import check_new, write_json
+from prompt2lora.generator.alignment import AlignmentOptions, aligned
+from prompt2lora.generator.reading import Frozen
+from prompt2lora.training.pairs import Prompts
+from prompt2lora.training.tasks import Task, full_prompt, read_tasks
+from prompt2lora.verbs import Workshop
+from prompt2lora.versions import origin
+
+PROMPTS, ROWS, LONGEST = 16, 16, 24
+VARIANTS = {
+    "usual": AlignmentOptions(),
+    "no own answers": AlignmentOptions(longest=0),
+    "one token of own answers": AlignmentOptions(longest=1),
+    "128 tokens of prompts": AlignmentOptions(budget=128),
+    "ridge 0.01": AlignmentOptions(ridge=0.01),
+    "ridge 1": AlignmentOptions(ridge=1.0),
+}
+
+
+def right(base: Frozen, task: Task, grid: Tensor, *, bare: bool) -> list[float]:
+    """Which of the first test rows the adapter answers right."""
+    rows = task.test[:ROWS]
+    asked = [full_prompt("" if bare else task.instruction, row.input) for row in rows]
+    given = answers(base.model, base.chat, asked, layout=base.layout, grid=grid, longest=LONGEST)
+    return [exact_match(answer, row.output) for answer, row in zip(given, rows, strict=True)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tasks", type=Path, required=True)
+    parser.add_argument("--generator", type=Path)
+    parser.add_argument("--most", type=int, default=24, help="tasks, drawn at random")
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    check_new(options.out)
+    reader = Workshop(options.generator).reader
+    generator, base = reader.generator, reader.base
+    held_out = set(generator.provenance["validation_tasks"])
+    known = [task for task in read_tasks([options.tasks], split="train") if task.name in held_out]
+    tasks = sorted((task for task in known if not task.name.startswith("blimp")), key=lambda task: task.name)
+    tasks = Random(0).sample(tasks, min(options.most, len(tasks)))
+    drawn = Prompts(tasks, most=PROMPTS, known=PROMPTS, seed=0)
+    cells: dict[str, list[dict[str, Any]]] = {}
+    for task in tqdm(tasks):
+        prompts = drawn.usual(task, PROMPTS)
+        shared, decoded = generator.start.detach(), generator.generate(reader.conditions(prompts))
+        makers = {"decoded": lambda grid=decoded: grid, "shared adapter": lambda grid=shared: grid}
+        for name, how in VARIANTS.items():
+            makers[name] = lambda how=how, grid=decoded, prompts=prompts: aligned(base, grid, prompts, how)
+        makers["shared adapter, aligned"] = lambda grid=shared, prompts=prompts: aligned(base, grid, prompts)
+        for name, make in makers.items():
+            began = time.process_time()
+            grid = make()
+            seconds = time.process_time() - began
+            rows = {form: right(base, task, grid, bare=form == "bare") for form in ("full", "bare")}
+            cells.setdefault(name, []).append({"seconds": seconds, **rows})
+    result = {
+        name: {
+            "seconds": round(sum(cell["seconds"] for cell in found) / len(found), 2),
+            **{form: mean_interval([[cell[form] for cell in found]])._asdict() for form in ("full", "bare")},
+        }
+        for name, found in cells.items()
+    }
+    usual = {name: asdict(how) for name, how in VARIANTS.items()}
+    write_json(
+        options.out,
+        {"tasks": [task.name for task in tasks], "rows": ROWS, "options": usual, "variants": result, **origin()},
+    )
+    for name, found in result.items():
+        print(f"{name:<28}", *(f"{form} {found[form]['score']:.3f}" for form in ("full", "bare")), found["seconds"])
+
+
+if __name__ == "__main__":
+    main()
