@@ -14,8 +14,7 @@ from transformers import (
     Qwen2Config,
 )
 
-from prompt2lora import bases
-from prompt2lora.evaluation import decoding
+from prompt2lora import bases, decoding
 from prompt2lora.packs import ChatFormat
 from prompt2lora.weights.adapter import Adapter
 
