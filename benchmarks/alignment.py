@@ -78,14 +78,14 @@ def main() -> None:
     result = {
         name: {
             "seconds": round(sum(cell["seconds"] for cell in found) / len(found), 2),
-            **{form: mean_interval([[cell[form] for cell in found]])._asdict() for form in ("full", "bare")},
+            **{form: mean_interval([cell[form] for cell in found])._asdict() for form in ("full", "bare")},
         }
         for name, found in cells.items()
     }
     usual = {name: asdict(how) for name, how in VARIANTS.items()}
     write_json(
         options.out,
-        {"tasks": [task.name for task in tasks], "rows": ROWS, "options": usual, "variants": result, **origin()},
+        {"tasks": [task.name for task in tasks], "rows": ROWS, "options": usual, "alignments": result, **origin()},
     )
     for name, found in result.items():
         print(f"{name:<28}", *(f"{form} {found[form]['score']:.3f}" for form in ("full", "bare")), found["seconds"])

@@ -35,7 +35,7 @@ def test_the_page_shows_what_the_file_says_and_names_it(results, tmp_path):
         assert (tmp_path / "docs" / link).exists()
 
 
-@pytest.mark.parametrize("script", ["conditioning", "reading"])
+@pytest.mark.parametrize("script", ["alignment", "conditioning", "reading"])
 def test_what_the_other_benchmarks_measured_stands_on_the_page(
     results, script, generator, tasks_folder, tmp_path, monkeypatch
 ):
@@ -49,10 +49,14 @@ def test_what_the_other_benchmarks_measured_stands_on_the_page(
     page = verbs.report(results, tmp_path / "page.md")[0].read_text(encoding="utf-8")
     result = json.loads((results / f"{script}.json").read_text())
     assert f"`{script}.json`" in page
-    assert (tmp_path / "images" / f"{script}.png").read_bytes().startswith(b"\x89PNG")
+    if script != "alignment":
+        assert (tmp_path / "images" / f"{script}.png").read_bytes().startswith(b"\x89PNG")
     if script == "conditioning":
         assert len(result["exact"]) == len(result["names"]) == len(tasks)
         assert f"| the task's own | {result['own']['exact']:.3f} | {result['own']['loss']:.3f} |" in page
+    elif script == "alignment":
+        assert {found["seconds"] > 0 for found in result["alignments"].values()} == {True, False}, "not all are made"
+        assert "| no own answers | " in page
     else:
         few, alone = (result["variants"][name]["bare"]["loss"] for name in ("1 prompts", "the shared adapter alone"))
         assert few != alone

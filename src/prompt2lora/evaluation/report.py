@@ -48,6 +48,8 @@ def report(results: Path, page: Path) -> list[Path]:
         if "variants" in result:
             parts.append(_variants(file, result))
             picture(f"{file.stem}.png", "Exact match against the number of prompts", _prompt_curve(result))
+        if "alignments" in result:
+            parts.append(_alignments(file, result))
         if "trained" in result:
             parts.append(_trained(file, result))
         if "break_even_jobs" in result:
@@ -96,17 +98,15 @@ def _section(file: Path, result: dict[str, Any]) -> str:
 
 def _scores(result: dict[str, Any], form: str, arms: Sequence[str]) -> str:
     cells = [task[form] for task in result["tasks"].values() if form in task]
-    own = [arm for arm in OWN if arm in arms]
-    heads = ["arm", "exact match", "token F1", *(f"{arm} minus this arm" for arm in own)]
+    heads = ["arm", "exact match", "token F1", f"{OWN} minus this arm"]
     heads += ["prompt tokens", "seconds to adapt", "to answer"]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for arm in arms:
         mean = result["mean"][form][arm]
-        differences = [result["difference"][form].get(f"{one} - {arm}") for one in own]
-        margins = [_interval(difference) if difference else "" for difference in differences]
+        difference = result["difference"][form].get(f"{OWN} - {arm}")
         adapt, answer = (_mean(cell[arm]["seconds"][step] for cell in cells) for step in ("adapt", "answer"))
         tokens = _mean(cell[arm]["prompt_tokens"] for cell in cells)
-        fields = [arm, _interval(mean), f"{mean['f1']['score']:.3f}", *margins]
+        fields = [arm, _interval(mean), f"{mean['f1']['score']:.3f}", _interval(difference) if difference else ""]
         lines.append(f"| {' | '.join(fields)} | {tokens:.0f} | {adapt:.2f} | {answer:.1f} |")
     return "\n".join(lines) + "\n"
 
@@ -124,6 +124,21 @@ def _variants(file: Path, result: dict[str, Any]) -> str:
     for name, forms in result["variants"].items():
         cells = [f"{_interval(forms[form]['exact'])} | {forms[form]['loss']:.3f}" for form in ("full", "bare")]
         lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _alignments(file: Path, result: dict[str, Any]) -> str:
+    """What alignment reads, and of whose adapter, on held-out training tasks."""
+    lines = [
+        f"## {file.stem}\n",
+        f"{len(result['tasks'])} held-out training tasks, {result['rows']} test rows each, greedy decoding. "
+        f"File `{file.name}`, made by\n",
+        f"    {result['command']}\n",
+        "| adapter | full: exact match | bare: exact match | seconds |",
+        "|---|---|---|---|",
+    ]
+    for name, found in result["alignments"].items():
+        lines.append(f"| {name} | {_interval(found['full'])} | {_interval(found['bare'])} | {found['seconds']:.1f} |")
     return "\n".join(lines) + "\n"
 
 
