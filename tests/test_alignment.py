@@ -4,17 +4,21 @@ from functools import partial
 
 import pytest
 import torch
+from conftest import TINY
+from transformers import AutoModelForCausalLM, Gemma3TextConfig, MistralConfig, Qwen2Config
 
 from prompt2lora.evaluation.arms import ARMS, Workbench
 from prompt2lora.generator.alignment import AlignmentOptions, aligned
 from prompt2lora.generator.conditions import Encoder
 from prompt2lora.generator.making import write_adapter
 from prompt2lora.generator.reader import Reader
+from prompt2lora.generator.reading import Frozen
 from prompt2lora.packs import UNLIMITED, stack
 from prompt2lora.training import objectives
 from prompt2lora.training.pairs import make_pack
 from prompt2lora.training.tasks import Row, Task, read_tasks
 from prompt2lora.weights.adapter import Adapter
+from prompt2lora.weights.layout import LoraLayout
 from prompt2lora.weights.tokens import factors
 
 INSTRUCTION, INPUTS = "Say it again.", [f"note {number} of {number * 7}" for number in range(8)]
@@ -29,30 +33,35 @@ def grid(layout):
     return torch.randn(layout.shape) * 0.05
 
 
-@pytest.fixture
-def divergence(frozen, grid):
-    """How far an adapter's answers in a form are from those of `grid` in the full form."""
+def divergence(frozen, grid, other, form):
+    """How far an adapter's first token in a form is from that of `grid` in the full form, whose own answer it is."""
     task = Task("told", INSTRUCTION, "", "", tuple(Row(text, "") for text in INPUTS), ())
     packs = {
         form: stack([make_pack(task, task.train, frozen.chat, bare=form == "bare", budget=UNLIMITED)], 0)
         for form in ("full", "bare")
     }
     ask = partial(objectives.answer_logits, frozen.model, frozen.layout)
-
-    @torch.no_grad()
-    def of(other, form):
+    with torch.no_grad():
         goal = ask(grid[None], packs["full"])
         return objectives.distillation(ask(other[None], packs[form]), goal, packs[form]).item()
 
-    return of
+
+def test_without_the_instruction_it_answers_more_like_the_one_that_is_told_and_with_it_nearly_as_before(frozen, grid):
+    after = aligned(frozen, grid, PROMPTS, BEGINNINGS)
+    gap = divergence(frozen, grid, grid, "bare")
+    assert divergence(frozen, grid, after, "bare") < 0.5 * gap
+    assert divergence(frozen, grid, after, "full") < 0.2 * gap
 
 
-def test_without_the_instruction_it_answers_more_like_the_one_that_is_told(frozen, grid, divergence):
-    assert divergence(aligned(frozen, grid, PROMPTS, BEGINNINGS), "bare") < 0.5 * divergence(grid, "bare")
-
-
-def test_with_the_instruction_it_answers_nearly_as_before(frozen, grid, divergence):
-    assert divergence(aligned(frozen, grid, PROMPTS, BEGINNINGS), "full") < 0.2 * divergence(grid, "bare")
+@pytest.mark.parametrize("kind", [Gemma3TextConfig, MistralConfig, Qwen2Config])
+def test_so_it_is_in_every_family_of_bases(kind, chat):
+    torch.manual_seed(0)
+    config = kind(**TINY, head_dim=16, sliding_window=64, initializer_range=0.2)
+    layout = LoraLayout.from_config(config, base_model="tiny")
+    model = AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
+    base, grid = Frozen(model, chat, layout), torch.randn(layout.shape) * 0.05
+    after = aligned(base, grid, PROMPTS, BEGINNINGS)
+    assert divergence(base, grid, after, "bare") < 0.7 * divergence(base, grid, grid, "bare")
 
 
 def test_only_the_attention_s_output_projections_change_and_the_given_grid_stays(frozen, grid, layout):
