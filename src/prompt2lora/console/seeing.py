@@ -16,6 +16,7 @@ from sqlalchemy import select
 from prompt2lora.custody import schema
 from prompt2lora.custody.access import MAKE, RELEASE
 from prompt2lora.custody.gate import FAIL, PASS, UNKNOWN
+from prompt2lora.custody.pages import BARS
 from prompt2lora.custody.registry import Registry, Release, Version
 from prompt2lora.errors import UsageError
 from prompt2lora.serving.service import Service
@@ -190,7 +191,7 @@ def inspection(measured: Mapping[str, Any]) -> Inspection | None:
         better=[row for row, was, now in pairs if now and not was],
         worse=[row for row, was, now in pairs if was and not now],
         both_wrong=[row for row, was, now in pairs if not was and not now],
-        arms=[{"name": name, **scores[name]} for name in ("base", "generated", "bare", "wrong") if name in scores],
+        arms=[{"name": name, **scores[name]} for name in BARS if name in scores],
     )
 
 

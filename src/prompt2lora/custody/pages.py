@@ -23,7 +23,7 @@ from prompt2lora.errors import UsageError
 
 _HERE = Path(__file__).parent
 _MARKS = {PASS: "pass", FAIL: "fail", UNKNOWN: "unknown"}
-_COLOURS = {"base": "#999999", "generated": "#0a6ebd", "bare": "#5aa9e6", "wrong": "#d9a441"}
+BARS = {"base": "#999999", "generated": "#0a6ebd", "bare": "#5aa9e6", "wrong": "#d9a441"}
 _FAR = 2.0  # distance of prompts above which it is said
 _SPREADS = 3.0  # of the band in which a spectrum usually lies
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60, 560, 30, 165  # of a plot
@@ -63,7 +63,9 @@ def pilot_page(pilot: Pilot, language: str) -> str:
         mark=_MARKS[pilot.verdict.result],
         gain=_gain(pilot),
         bars=[
-            {"name": name, "colour": _COLOURS[name], **pilot.scores[name]} for name in _COLOURS if name in pilot.scores
+            {"name": name, "colour": colour, **pilot.scores[name]}
+            for name, colour in BARS.items()
+            if name in pilot.scores
         ],
         versus={
             **tuning._asdict(),
