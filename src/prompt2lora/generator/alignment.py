@@ -28,6 +28,7 @@ from prompt2lora.weights.layout import LoraLayout, Target
 from prompt2lora.weights.tokens import factors
 
 _OUTPUT = "o_proj"
+_TINY = 1e-12
 _END = 0  # stands for what follows an answer; nobody looks at it
 
 
@@ -71,15 +72,6 @@ def aligned(
     return made.cpu()
 
 
-def _states(model: Any, packs: Sequence[Pack], padding: int) -> Float[Tensor, "packs length hidden"]:
-    batch = stack(packs, padding).to(model.device)
-    mask = batch.additive_mask(next(model.parameters()).dtype)
-    found: Tensor = model.get_decoder()(
-        input_ids=batch.ids, position_ids=batch.positions, attention_mask=mask, use_cache=False
-    ).last_hidden_state
-    return found
-
-
 def _align(
     base: Frozen, grid: Float[Tensor, "layers rows cols"], whole: Pack, inner: Pack, options: AlignmentOptions
 ) -> None:
@@ -89,10 +81,11 @@ def _align(
     must change nothing; the inputs alone.
     """
     model, chat, layout = base
+    batch = stack([whole, whole, inner], chat.padding).to(model.device)
     there, here = _same_places(whole, inner)
     length = len(whole.ids)
-    begins = torch.isin(here, torch.tensor(inner.predict))
-    weight = torch.cat([torch.ones(length), torch.where(begins, options.answers, 1.0)])
+    answering = torch.isin(here, torch.tensor(inner.predict))
+    weight = torch.cat([torch.ones(length), torch.where(answering, options.answers, 1.0)])
     root = weight.sqrt()[:, None].to(model.device)
     old = factors(grid[None].clone(), layout)
 
@@ -120,7 +113,12 @@ def _align(
         if target.name == _OUTPUT
     ]
     try:
-        _states(model, [whole, whole, inner], chat.padding)
+        model.get_decoder()(
+            input_ids=batch.ids,
+            position_ids=batch.positions,
+            attention_mask=batch.additive_mask(next(model.parameters()).dtype),
+            use_cache=False,
+        )
     finally:
         for handle in handles:
             handle.remove()
@@ -146,7 +144,7 @@ def _corrected(
     the places, which are fewer than the numbers of a matrix.
     """
     products = x @ x.T
-    penalty *= float(products.diagonal().mean())
+    penalty *= float(products.diagonal().mean().clamp_min(_TINY))
     products.diagonal().add_(penalty)
     dual = torch.cholesky_solve(missing, torch.linalg.cholesky(products))
     fitted = before(x) + missing - penalty * dual  # x @ (before + x.T @ dual)
