@@ -42,7 +42,7 @@ class Policy:
 
     least_gain: float = 0.0
     most_p_value: float = 0.05
-    most_canary_kl: float = 1.7  # 95 % of the released generator's adapters, as for the perplexity
+    most_canary_kl: float = 1.7  # 56 of 60 of the released generator's adapters, as for the perplexity
     most_canary_perplexity: float = 3.0  # benchmarks/results/canaries.json
     least_format_share: float = 0.8  # 44 of 48 rows; 0.9 asks for all 48
     least_own_over_wrong: float = 0.0
