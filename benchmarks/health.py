@@ -20,7 +20,7 @@ from prompt2lora.versions import origin
 from prompt2lora.weights.health import Reference
 from prompt2lora.weights.layout import LoraLayout
 
-REFERENCE, CLEAN = 100, 50  # adapters that the reference is made of, and others that must look healthy
+REFERENCE, CLEAN = 200, 100  # adapters that the reference is made of, and others that must look healthy
 STRENGTHS = (1.2, 1.5, 2.0, 4.0)
 
 
