@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from prompt2lora import bases
-from prompt2lora.evaluation.decoding import answers
+from prompt2lora.decoding import answers
 from prompt2lora.evaluation.metrics import exact_match
 from prompt2lora.training.tasks import Task, read_tasks
 from prompt2lora.verbs import Workshop
