@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from prompt2lora.custody.costs import MAKING
 from prompt2lora.files import write_json
 from prompt2lora.training.tasks import read_tasks
 from prompt2lora.verbs import Workshop
@@ -55,7 +56,7 @@ def main() -> None:
         for turn in range(options.repeats + 2):
             seconds = workshop.generate(prompts(turn), Path(folder) / str(turn)).seconds
             if turn >= 2:  # the first two warm the process up
-                warm = {name: seconds[name] for name in ("encode", "decode", "align", "write")}
+                warm = {name: seconds[name] for name in MAKING}
                 for name, value in {**warm, "total": sum(warm.values())}.items():
                     steps.setdefault(name, []).append(value)
         cold = []

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from prompt2lora import bases
+from prompt2lora.custody.costs import MAKING
 from prompt2lora.decoding import answers
 from prompt2lora.evaluation.metrics import exact_match
 from prompt2lora.training.tasks import Task, read_tasks
@@ -49,7 +50,7 @@ def main(folder: Path) -> None:
         bare, bare_seconds = ask(adapter=True, bare=True)
         steps = made.seconds
         console.print(f"[bold]{task.name}[/]: {task.instruction}")
-        spent = ", ".join(f"{name} {steps[name]:.2f} s" for name in ("encode", "decode", "write"))
+        spent = ", ".join(f"{name} {steps[name]:.2f} s" for name in MAKING)
         console.print(f"  {made.prompts} prompts -> {made.adapter}: {spent}")
         console.print(
             f"  {len(task.test)} answers each: base {base_seconds:.1f} s, generated {full_seconds:.1f} s, "
@@ -67,7 +68,7 @@ def main(folder: Path) -> None:
             task.name,
             str(len(task.test)),
             *(f"{share(given, task):.2f}" for given in (base, full, bare)),
-            f"{steps['encode'] + steps['decode'] + steps['write']:.2f} s",
+            f"{sum(steps[name] for name in MAKING):.2f} s",
         )
     console.print(table)
 
