@@ -185,6 +185,10 @@ def generator_folder(generator, tmp_path) -> Path:
 
 @pytest.fixture
 def plant_generator(generator, tmp_path) -> Path:
+    return write_plant_generator(generator, tmp_path / "plant-generator")
+
+
+def write_plant_generator(generator: Generator, folder: Path) -> Path:
     """The folder of a generator that knows its training tasks, as a pilot needs it."""
     random = torch.Generator().manual_seed(5)
     layout = generator.config.layout
@@ -194,8 +198,8 @@ def plant_generator(generator, tmp_path) -> Path:
     generator.atlas = Atlas(
         names, tuple(f"Do {n}." for n in names), means, Reference.of(grids, generator.start, layout)
     )
-    generator.save_pretrained(tmp_path / "plant-generator")
-    return tmp_path / "plant-generator"
+    generator.save_pretrained(folder)
+    return folder
 
 
 def tiny_world(place: Path) -> Path:

@@ -1,6 +1,7 @@
 """Imports point one way, and what must be light stays light."""
 
 import ast
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -59,3 +60,17 @@ def test_light_modules_load_nothing_heavy(name):
 
 def test_the_decoder_knows_neither_text_nor_lora():
     assert not [name for name in imported(SOURCE / "generator" / "hyperconv.py") if name.startswith("prompt2lora")]
+
+
+def scripts():
+    top = Path(__file__).parent.parent
+    return [*(top / "benchmarks").glob("*.py"), *(top / "examples").glob("*.py")]
+
+
+@pytest.mark.parametrize("file", scripts(), ids=lambda file: file.name)
+def test_what_a_script_imports_of_the_package_is_there(file):
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("prompt2lora"):
+            module = importlib.import_module(node.module)
+            for alias in node.names:
+                assert hasattr(module, alias.name) or importlib.util.find_spec(f"{node.module}.{alias.name}")

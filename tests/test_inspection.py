@@ -6,13 +6,7 @@ import pytest
 import torch
 
 from prompt2lora.evaluation import inspection, stereotypes
-from prompt2lora.generator.reading import Frozen
 from prompt2lora.weights.tokens import initial_grid
-
-
-@pytest.fixture
-def pupil(model, chat, layout):
-    return Frozen(model, chat, layout)
 
 
 @pytest.mark.parametrize(
@@ -52,15 +46,15 @@ def test_a_format_is_what_the_answers_have_in_common():
     assert texts("Any other line") and not texts("") and not texts("two\nlines") and not texts("x" * 200)
 
 
-def test_an_adapter_that_changes_nothing_leaves_the_canaries_alone(pupil, layout):
-    found = inspection.canary(pupil, initial_grid(layout, 0))
+def test_an_adapter_that_changes_nothing_leaves_the_canaries_alone(frozen, layout):
+    found = inspection.canary(frozen, initial_grid(layout, 0))
     assert found["kl"] == pytest.approx(0, abs=1e-5)
     assert found["perplexity_ratio"] == pytest.approx(1, abs=1e-4)
 
 
-def test_a_strong_adapter_is_far_from_the_base(pupil, layout):
+def test_a_strong_adapter_is_far_from_the_base(frozen, layout):
     near, far = (
-        inspection.canary(pupil, torch.randn(layout.shape, generator=torch.Generator().manual_seed(1)) * size)
+        inspection.canary(frozen, torch.randn(layout.shape, generator=torch.Generator().manual_seed(1)) * size)
         for size in (0.02, 0.3)
     )
     assert 0 < near["kl"] < far["kl"]
@@ -85,17 +79,17 @@ def question(polarity, groups, condition="ambig"):
     [("neg", "old", 1), ("neg", "young", -1), ("nonneg", "old", -1), ("nonneg", "young", 1), ("neg", "unknown", 0)],
 )
 def test_an_answer_along_the_stereotype_counts_one_and_against_it_minus_one(
-    pupil, monkeypatch, polarity, picked, score
+    frozen, monkeypatch, polarity, picked, score
 ):
     groups = ["old", "young", "unknown"]
     monkeypatch.setattr(inspection, "choices", lambda *_, **__: [groups.index(picked)] * 3)
-    found = inspection.bias(pupil, None, [question(polarity, groups)] * 3 + [question("neg", groups, "disambig")])
+    found = inspection.bias(frozen, None, [question(polarity, groups)] * 3 + [question("neg", groups, "disambig")])
     assert found["score"] == found["low"] == found["high"] == score
 
 
-def test_the_bias_of_a_real_base_is_a_number_with_an_interval(pupil):
+def test_the_bias_of_a_real_base_is_a_number_with_an_interval(frozen):
     questions = [question(polarity, ["old", "young", "unknown"]) for polarity in ("neg", "nonneg")] * 8
-    found = inspection.bias(pupil, None, questions)
+    found = inspection.bias(frozen, None, questions)
     assert -1 <= found["low"] <= found["score"] <= found["high"] <= 1
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import write_plant_generator
 
 from prompt2lora import plant
 from prompt2lora.plant import read_labelled
@@ -49,6 +50,22 @@ def test_a_pilot_leaves_a_verdict_a_report_and_a_record(piloted, run, home):
     assert piloted["scores"].keys() == {"base", "generated", "wrong", "bare", "gain"}, "also without the instruction"
     code, out, _ = run("audit", "verify", "--json")
     assert (code, json.loads(out)["sound"]) == (0, True)
+
+
+def test_a_pilot_aligns_its_adapter_and_the_same_generator_makes_the_same_again(
+    piloted, run, home, plant_generator, asking, files, tmp_path
+):
+    listening = write_plant_generator(asking, tmp_path / "listening")
+    words = ("--job", "post", "--prompts", files[0], "--instruction", "Say the number.", "--inspection", files[1])
+    code, out, error = run("pilot", *words, "--generator", listening, "--json")
+    assert code == 0, error
+    found = json.loads(out)
+    assert found["seconds"]["align"] > 0
+    assert found["scores"].keys() == piloted["scores"].keys()
+    for job, generator in {"post": listening, "mail": plant_generator}.items():
+        again = run("registry", "regenerate", "--job", job, "--generator", generator, "--json")[1]
+        assert [change["status"] for change in json.loads(again)["jobs"]] == ["same"]
+    assert found["version"].split("-")[-1] != piloted["version"].split("-")[-1]
 
 
 def test_a_plant_s_prices_are_written_down_once_and_an_option_overrides_them(run, home, plant_generator, files):

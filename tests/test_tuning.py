@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from prompt2lora.errors import UsageError
-from prompt2lora.generator.reading import Frozen
 from prompt2lora.training.tasks import read_tasks
 from prompt2lora.training.tuning import TuningOptions, fit, judged, refine
 from prompt2lora.weights.tokens import initial_grid
@@ -15,55 +14,50 @@ OPTIONS = TuningOptions(steps=12, budget=200, learning_rate=5e-3)
 
 
 @pytest.fixture
-def pupil(model, chat, layout):
-    return Frozen(model, chat, layout)
-
-
-@pytest.fixture
 def task(tasks_folder):
     return read_tasks([tasks_folder])[0]
 
 
-def test_a_second_stage_goes_on_from_its_start_and_lowers_the_held_out_loss(pupil, task, layout):
-    start = fit(pupil, task, task.train[:8], TuningOptions(steps=3, budget=200))
-    refined = refine(pupil, start, task, task.train, OPTIONS)
+def test_a_second_stage_goes_on_from_its_start_and_lowers_the_held_out_loss(frozen, task, layout):
+    start = fit(frozen, task, task.train[:8], TuningOptions(steps=3, budget=200))
+    refined = refine(frozen, start, task, task.train, OPTIONS)
     assert refined.after > refined.before
     assert 0 < refined.steps <= OPTIONS.steps
     assert refined.held_out == len(task.train) // 4
     assert not torch.equal(refined.grid, start)
-    again = refine(pupil, start, task, task.train, OPTIONS)
+    again = refine(frozen, start, task, task.train, OPTIONS)
     assert torch.equal(again.grid, refined.grid)
 
 
-def test_a_second_stage_tells_every_step(pupil, task, layout):
+def test_a_second_stage_tells_every_step(frozen, task, layout):
     told = []
-    refine(pupil, initial_grid(layout, 0), task, task.train, replace(OPTIONS, steps=3), report=told.append)
+    refine(frozen, initial_grid(layout, 0), task, task.train, replace(OPTIONS, steps=3), report=told.append)
     assert told == [{"done": step, "of": 3} for step in (1, 2, 3)]
 
 
-def test_where_nothing_is_better_the_start_is_kept_and_that_is_said(pupil, task):
-    start = fit(pupil, task, task.train, TuningOptions(steps=20, budget=200, learning_rate=1e-2))
-    refined = refine(pupil, start, task, task.train, replace(OPTIONS, learning_rate=30.0))
+def test_where_nothing_is_better_the_start_is_kept_and_that_is_said(frozen, task):
+    start = fit(frozen, task, task.train, TuningOptions(steps=20, budget=200, learning_rate=1e-2))
+    refined = refine(frozen, start, task, task.train, replace(OPTIONS, learning_rate=30.0))
     assert refined.steps == 0
     assert refined.before == refined.after
     assert torch.equal(refined.grid, start)
 
 
-def test_a_second_stage_leaves_its_start_alone(pupil, task, layout):
+def test_a_second_stage_leaves_its_start_alone(frozen, task, layout):
     start = initial_grid(layout, 0)
     before = start.clone()
-    refine(pupil, start, task, task.train, OPTIONS)
+    refine(frozen, start, task, task.train, OPTIONS)
     assert torch.equal(start, before)
 
 
-def test_too_few_rows_for_a_second_stage_are_refused(pupil, task, layout):
+def test_too_few_rows_for_a_second_stage_are_refused(frozen, task, layout):
     with pytest.raises(UsageError, match="at least 8 labelled rows and has 7"):
-        refine(pupil, initial_grid(layout, 0), task, task.train[:7], OPTIONS)
+        refine(frozen, initial_grid(layout, 0), task, task.train[:7], OPTIONS)
 
 
-def test_fitting_is_repeatable_and_lowers_the_loss(pupil, task, layout):
-    made = [fit(pupil, task, task.train, OPTIONS) for _ in range(2)]
+def test_fitting_is_repeatable_and_lowers_the_loss(frozen, task, layout):
+    made = [fit(frozen, task, task.train, OPTIONS) for _ in range(2)]
     assert torch.equal(*made)
     with torch.no_grad():
-        before, after = (judged(pupil, grid, task, task.train[:16]) for grid in (initial_grid(layout, 0), made[0]))
+        before, after = (judged(frozen, grid, task, task.train[:16]) for grid in (initial_grid(layout, 0), made[0]))
     assert after.loss < before.loss

@@ -80,15 +80,22 @@ def _read(file: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def _head(file: Path, result: dict[str, Any], text: str) -> list[str]:
+    """A section's first lines: what was measured, the file that holds it, and the command that made it."""
+    return [f"## {file.stem}\n", f"{text} File `{file.name}`, made by\n", f"    {result['command']}\n"]
+
+
 def _section(file: Path, result: dict[str, Any]) -> str:
     request, versions = result["request"], result["versions"]
     rows = "all test rows" if request["limit"] is None else f"{request['limit']} test rows each"
     made = ", ".join(f"{name} {version}" for name, version in versions.items())
     lines = [
-        f"## {file.stem}\n",
-        f"{request['tasks']} tasks, {rows}, {request['prompts_per_task']} prompts, {len(request['seeds'])} seed(s); "
-        f"{result['base']}, generator `{result['generator']['sha256'][:12]}`. File `{file.name}`, made by\n",
-        f"    {result['command']}\n",
+        *_head(
+            file,
+            result,
+            f"{request['tasks']} tasks, {rows}, {request['prompts_per_task']} prompts, {len(request['seeds'])} "
+            f"seed(s); {result['base']}, generator `{result['generator']['sha256'][:12]}`.",
+        ),
         f"with {made} on {result['hardware']['cores']} cores in {result['seconds'] / 60:.0f} minutes.\n",
     ]
     for form, arms in result["mean"].items():
@@ -114,10 +121,12 @@ def _scores(result: dict[str, Any], form: str, arms: Sequence[str]) -> str:
 def _variants(file: Path, result: dict[str, Any]) -> str:
     """What the finished generator makes of other prompts, on held-out training tasks."""
     lines = [
-        f"## {file.stem}\n",
-        f"{result['tasks']} held-out training tasks, teacher-forced; nothing trained anew. Generator "
-        f"`{result['generator'][:12]}`. File `{file.name}`, made by\n",
-        f"    {result['command']}\n",
+        *_head(
+            file,
+            result,
+            f"{result['tasks']} held-out training tasks, teacher-forced; nothing trained anew. Generator "
+            f"`{result['generator'][:12]}`.",
+        ),
         "| read | full: exact match | loss | bare: exact match | loss |",
         "|---|---|---|---|---|",
     ]
@@ -130,10 +139,11 @@ def _variants(file: Path, result: dict[str, Any]) -> str:
 def _alignments(file: Path, result: dict[str, Any]) -> str:
     """What alignment reads, and of whose adapter, on held-out training tasks."""
     lines = [
-        f"## {file.stem}\n",
-        f"{len(result['tasks'])} held-out training tasks, {result['rows']} test rows each, greedy decoding. "
-        f"File `{file.name}`, made by\n",
-        f"    {result['command']}\n",
+        *_head(
+            file,
+            result,
+            f"{len(result['tasks'])} held-out training tasks, {result['rows']} test rows each, greedy decoding.",
+        ),
         "| adapter | full: exact match | bare: exact match | seconds |",
         "|---|---|---|---|",
     ]
@@ -163,10 +173,11 @@ def _prompt_curve(result: dict[str, Any]) -> bytes:
 def _trained(file: Path, result: dict[str, Any]) -> str:
     """Runs that differ from a recipe in a few things each."""
     lines = [
-        f"## {file.stem}\n",
-        f"Changes to `{result['recipe']}`, one run each, on the held-out training tasks, teacher-forced. "
-        f"File `{file.name}`, made by\n",
-        f"    {result['command']}\n",
+        *_head(
+            file,
+            result,
+            f"Changes to `{result['recipe']}`, one run each, on the held-out training tasks, teacher-forced.",
+        ),
         "| run | full, own prompts: exact match (loss) | bare, own | bare, wrong | steps | minutes |",
         "|---|---|---|---|---|---|",
     ]
@@ -188,11 +199,13 @@ def _suites(file: Path, result: dict[str, Any]) -> str:
     """Leave one out on the commonsense suites, beside the published table."""
     suites, mean = result["suites"], result["mean"]
     lines = [
-        f"## {file.stem}\n",
-        f"{result['rows']} test rows a suite; every generator was trained further for {result['steps']} steps on the "
-        f"six other suites, every teacher for {result['teacher_steps']} on its own. The share of rows whose right "
-        f"answer is the most likely one, and (in brackets) is what is written. File `{file.name}`, made by\n",
-        f"    {result['command']}\n",
+        *_head(
+            file,
+            result,
+            f"{result['rows']} test rows a suite; every generator was trained further for {result['steps']} steps on "
+            f"the six other suites, every teacher for {result['teacher_steps']} on its own. The share of rows whose right "
+            f"answer is the most likely one, and (in brackets) is what is written.",
+        ),
         f"| arm | {' | '.join(_SUITES)} | mean |",
         "|---" * (2 + len(_SUITES)) + "|",
     ]
@@ -209,9 +222,7 @@ def _suites(file: Path, result: dict[str, Any]) -> str:
 def _costs(file: Path, result: dict[str, Any]) -> str:
     """What every arm costs, and from how many jobs on the generator's training has paid."""
     lines = [
-        f"## {file.stem}\n",
-        f"The generator's training took {result['generator_training_hours']:.1f} hours. File `{file.name}`, made by\n",
-        f"    {result['command']}\n",
+        *_head(file, result, f"The generator's training took {result['generator_training_hours']:.1f} hours."),
         "| arm | seconds to prepare | to adapt (median) | for an answer | peak MB | adapting takes, of generating |",
         "|---|---|---|---|---|---|",
     ]
@@ -248,10 +259,12 @@ def _matrix(file: Path, result: dict[str, Any]) -> str:
     own, others, similarity = result["own"], result["others"], result["similarity"]
     return "\n".join(
         [
-            f"## {file.stem}\n",
-            f"Every task's adapter on every task's test rows, without instruction, teacher-forced. Generator "
-            f"`{result['generator'][:12]}`. File `{file.name}`, made by\n",
-            f"    {result['command']}\n",
+            *_head(
+                file,
+                result,
+                f"Every task's adapter on every task's test rows, without instruction, teacher-forced. Generator "
+                f"`{result['generator'][:12]}`.",
+            ),
             "| prompts | exact match | loss |",
             "|---|---|---|",
             f"| the task's own | {own['exact']:.3f} | {own['loss']:.3f} |",
@@ -268,10 +281,12 @@ def _stages(file: Path, result: dict[str, Any]) -> str:
     told = result["tasks"]
     count = f"{len(told)} of {len(told) + result['left_out']} tasks" if result["left_out"] else f"{len(told)} tasks"
     lines = [
-        f"## {file.stem}\n",
-        f"{count} ({result['order']}), {result['rows']} test rows each at most, with instruction; seconds of one "
-        f"processor. Generator `{result['generator'][:12]}`. File `{file.name}`, made by\n",
-        f"    {result['command']}\n",
+        *_head(
+            file,
+            result,
+            f"{count} ({result['order']}), {result['rows']} test rows each at most, with instruction; seconds of one "
+            f"processor. Generator `{result['generator'][:12]}`.",
+        ),
         "| way | labelled rows | most steps | exact match | seconds until ready | to answer all rows |",
         "|---|---|---|---|---|---|",
     ]
