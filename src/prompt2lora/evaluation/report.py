@@ -203,8 +203,8 @@ def _suites(file: Path, result: dict[str, Any]) -> str:
             file,
             result,
             f"{result['rows']} test rows a suite; every generator was trained further for {result['steps']} steps on "
-            f"the six other suites, every teacher for {result['teacher_steps']} on its own. The share of rows whose right "
-            f"answer is the most likely one, and (in brackets) is what is written.",
+            f"the six other suites, every teacher for {result['teacher_steps']} on its own. The share of rows whose "
+            f"right answer is the most likely one, and (in brackets) is what is written.",
         ),
         f"| arm | {' | '.join(_SUITES)} | mean |",
         "|---" * (2 + len(_SUITES)) + "|",
