@@ -92,6 +92,20 @@ def test_the_same_prompts_give_the_same_adapter(run, prompts, generator_folder, 
     assert digests[0] == digests[1]
 
 
+def test_generate_says_which_instruction_went_into_the_weights(run, prompts, asking, generator_folder, tmp_path):
+    asking.save_pretrained(tmp_path / "g")
+
+    def told(generator, *words) -> str:
+        out = tmp_path / f"{len(list(tmp_path.iterdir()))}"
+        return run("generate", "--prompts", prompts, "--out", out, "--generator", generator, *words)[1]
+
+    asked = ("--instruction", "Name the letter.")
+    assert "leave it out when you ask: Name the letter." in told(tmp_path / "g", *asked)
+    assert json.loads(told(tmp_path / "g", *asked, "--json"))["instruction"] == "Name the letter."
+    for nothing in (told(tmp_path / "g"), told(generator_folder, *asked)):
+        assert "No instruction is in the weights" in nothing
+
+
 def test_generating_does_not_need_the_base_model(run, prompts, generator, base, tmp_path):
     moved = replace(generator.config.layout, base_model="owner/elsewhere")
     generator.config = replace(generator.config, layout=moved)

@@ -10,6 +10,7 @@ import signal
 import sys
 from importlib import import_module
 from pathlib import Path
+from textwrap import shorten
 from typing import Annotated, Any
 
 import typer
@@ -76,6 +77,10 @@ def generate(
     else:
         steps = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in made.seconds.items())
         print(f"{made.adapter}: {made.parameters:,} parameters from {made.prompts} prompts ({steps})")
+        if made.instruction:
+            print(f"In the weights, so leave it out when you ask: {shorten(made.instruction, 80)}")
+        else:
+            print("No instruction is in the weights, so ask with whole prompts, as they stand in the file")
         print(f'Try it: prompt2lora ask --adapter {made.adapter} "your text"')
 
 

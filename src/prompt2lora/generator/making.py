@@ -11,19 +11,23 @@ from typing import Any
 
 from prompt2lora.files import check_new
 from prompt2lora.generator.reader import Reader
-from prompt2lora.prompts import check_prompts
+from prompt2lora.prompts import check_prompts, instruction_of
 from prompt2lora.weights.adapter import Adapter
 from prompt2lora.weights.layout import LoraLayout
 
 
 @dataclass(frozen=True)
 class Generated:
-    """What `generate` wrote: the folder, its digest, and the seconds of every step."""
+    """What `generate` wrote: the folder, its digest, the instruction that is in the weights, and the seconds of every step.
+
+    `instruction` is empty if the prompts share none, or the generator cannot put it there.
+    """
 
     adapter: str
     digest: str
     prompts: int
     parameters: int
+    instruction: str
     seconds: dict[str, float]
 
     def to_dict(self) -> dict[str, Any]:
@@ -45,4 +49,5 @@ def write_adapter(reader: Reader, layout: LoraLayout, prompts: Sequence[str], ou
     digest = Adapter(layout, grid, origin).save(out)
     marks["write"] = time.monotonic()
     seconds = {name: end - begin for (_, begin), (name, end) in pairwise(marks.items())}
-    return Generated(str(out), digest, len(prompts), layout.parameters, seconds)
+    instruction = instruction_of(prompts) if reader.aligns(prompts) else ""
+    return Generated(str(out), digest, len(prompts), layout.parameters, instruction, seconds)
