@@ -18,7 +18,7 @@ from prompt2lora.weights.layout import LoraLayout
 
 @dataclass(frozen=True)
 class Generated:
-    """What `generate` wrote: the folder, its digest, the instruction that is in the weights, and the seconds of every step.
+    """What `generate` wrote: the folder, its digest, the instruction in the weights, the seconds of every step.
 
     `instruction` is empty if the prompts share none, or the generator cannot put it there.
     """
