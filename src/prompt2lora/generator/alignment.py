@@ -40,7 +40,7 @@ class AlignmentOptions:
     ridge       penalty, as a share of the mean square of what the projections get
     """
 
-    budget: int = 512
+    budget: int = 128
     longest: int = 16
     answers: float = 4.0
     ridge: float = 0.1
@@ -77,11 +77,11 @@ def _align(
 ) -> None:
     """Write new output projections into the grid, each found with those before it in place.
 
-    One pass over three packs: the prompts as they were, which show what to reach; the same prompts, where the updates
-    must change nothing; the inputs alone.
+    One pass over two packs: the whole prompts, which show what to reach and are left as they were; the inputs alone,
+    which every update moves on. What a projection gets of whole prompts it must also answer as before.
     """
     model, chat, layout = base
-    batch = stack([whole, whole, inner], chat.padding).to(model.device)
+    batch = stack([whole, inner], chat.padding).to(model.device)
     there, here = _same_places(whole, inner)
     length = len(whole.ids)
     answering = torch.isin(here, torch.tensor(inner.predict))
@@ -94,9 +94,9 @@ def _align(
 
         def hook(_module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
             given, reached = inputs[0].float(), output.float()
-            goal, kept, moved = reached
-            x = torch.cat([given[1, :length], given[2, here]]) * root
-            missing = torch.cat([(goal - kept)[:length], goal[there] - moved[here]]) * root
+            goal, moved = reached
+            x = torch.cat([given[0, :length], given[1, here]]) * root
+            missing = torch.cat([torch.zeros_like(goal[:length]), goal[there] - moved[here]]) * root
             after = _corrected(before, x, missing, options.ridge)
             for block in layout.blocks:
                 if block.target == target:
