@@ -32,10 +32,9 @@ VARIANTS = {
     "usual": AlignmentOptions(),
     "no own answers": AlignmentOptions(longest=0),
     "one token of own answers": AlignmentOptions(longest=1),
-    "eight tokens of own answers": AlignmentOptions(longest=8),
-    "64 tokens of prompts": AlignmentOptions(budget=64),
-    "256 tokens of prompts": AlignmentOptions(budget=256),
-    "512 tokens of prompts": AlignmentOptions(budget=512),
+    "four prompts": AlignmentOptions(prompts=4),
+    "128 tokens of prompts": AlignmentOptions(budget=128),
+    "sixteen prompts, 512 tokens": AlignmentOptions(prompts=16, budget=512),
     "ridge 0.01": AlignmentOptions(ridge=0.01),
     "ridge 1": AlignmentOptions(ridge=1.0),
 }

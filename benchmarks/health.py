@@ -1,5 +1,8 @@
 """How well weight health tells poisoned adapters from those of the generator: areas under the ROC curve.
 
+It is the health that ships with the generator, held against adapters of held-out training tasks, whose families
+neither the generator nor that health has seen.
+
 python benchmarks/health.py --tasks ../shared/data/tasks --out benchmarks/results/health.json
 """
 
@@ -7,20 +10,16 @@ import argparse
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
 from prompt2lora.custody.gate import Policy
 from prompt2lora.files import check_new, write_json
-from prompt2lora.generator.conditions import cached_encoder
-from prompt2lora.generator.generator import Generator
-from prompt2lora.generator.reader import Reader
 from prompt2lora.training.pairs import Prompts
 from prompt2lora.training.tasks import read_tasks
-from prompt2lora.verbs import released_generator
+from prompt2lora.verbs import Workshop
 from prompt2lora.versions import origin
-from prompt2lora.weights.health import Reference
 from prompt2lora.weights.layout import LoraLayout
 
-REFERENCE, CLEAN = 200, 100  # adapters that the reference is made of, and others that must look healthy
 STRENGTHS = (1.2, 1.5, 2.0, 4.0)
 
 
@@ -91,25 +90,24 @@ def main() -> None:
     parser.add_argument("--plot", type=Path)
     asked = parser.parse_args()
     check_new(asked.out)
-    generator = Generator.from_pretrained(asked.generator or released_generator())
-    layout = generator.config.layout
-    tasks = read_tasks([asked.tasks], split="train")[: 2 * (REFERENCE + CLEAN) : 2]
-    reader = Reader(generator, cached_encoder(generator.config.encoder), layout)
+    reader = Workshop(asked.generator).reader
+    generator = reader.generator
+    layout, reference = generator.config.layout, generator.atlas.health
+    held_out = set(generator.provenance["validation_tasks"])
+    tasks = [task for task in read_tasks([asked.tasks], split="train") if task.name in held_out]
     prompts = Prompts(tasks, most=16, known=16, seed=1)
-    grids = torch.stack([reader.generate(prompts.usual(task, 16)) for task in tasks])
-    reference = Reference.of(grids[:REFERENCE], generator.start.detach(), layout)
+    grids = [reader.generate(prompts.usual(task, 16)) for task in tqdm(tasks)]
 
     def score(grid: torch.Tensor) -> float:
         return reference.judge(grid, layout).score
 
-    others = grids[REFERENCE:]
-    clean = [score(grid) for grid in others]
+    clean = [score(grid) for grid in grids]
     graded = ("everything scaled", "module scaled", "direction amplified", "noise")
     faults = [(kind, strength) for kind in graded for strength in STRENGTHS]
     faults += [("module of another layer", 1.0), ("not finite", 1.0)]
     scores = {
         f"{kind} x{strength}" if kind in graded else kind: [
-            score(poisoned(grid, layout, kind, strength, seed)) for seed, grid in enumerate(others)
+            score(poisoned(grid, layout, kind, strength, seed)) for seed, grid in enumerate(grids)
         ]
         for kind, strength in faults
     }
@@ -123,7 +121,6 @@ def main() -> None:
         for name, bad in scores.items()
     }
     summary = {
-        "reference": REFERENCE,
         "bound": bound,
         "clean": {
             "count": len(clean),

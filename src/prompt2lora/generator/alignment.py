@@ -34,13 +34,15 @@ _END = 0  # stands for what follows an answer; nobody looks at it
 
 @dataclass(frozen=True)
 class AlignmentOptions:
-    """budget      tokens of whole prompts that are read
+    """prompts     how many of the prompts are read
+    budget      tokens that they may have together
     longest     tokens of its own answers to them that are read, too
     answers     weight of the places of an answer; other places have 1
     ridge       penalty, as a share of the mean square of what the projections get
     """
 
-    budget: int = 128
+    prompts: int = 8
+    budget: int = 256
     longest: int = 16
     answers: float = 4.0
     ridge: float = 0.1
@@ -60,7 +62,7 @@ def aligned(
 ) -> Float[Tensor, "layers rows cols"]:
     """A new grid; the given one is left alone. The order of the prompts changes nothing."""
     model, chat, layout = base
-    prompts = sorted(prompts, key=lambda text: hashlib.sha256(text.encode()).digest())
+    prompts = sorted(prompts, key=lambda text: hashlib.sha256(text.encode()).digest())[: options.prompts]
     told, untold = prompt_ids(chat, prompts), prompt_ids(chat, [split(prompt)[1] for prompt in prompts])
     used = pack_rows(told, [[0]] * len(told), options.budget).used
     told, untold = [told[i] for i in used], [untold[i] for i in used]
