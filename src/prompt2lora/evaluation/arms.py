@@ -28,7 +28,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from prompt2lora import bases
 from prompt2lora.errors import UsageError
 from prompt2lora.generator.alignment import AlignmentOptions, alignable, aligned
 from prompt2lora.generator.conditions import Encoder
@@ -113,9 +112,8 @@ class Workbench:
     def trained(self, task: Task, seed: int, count: int | None, steps: int) -> Attempt:
         rows = self.labelled(task, seed, count)
         options = TuningOptions(steps=steps, seed=seed)
-        numbers = bases.default_dtype(self.base.model.device.type)
         shown = digest(*(f"{row.input}\0{row.output}" for row in rows))
-        return Attempt(("trained", str(numbers), repr(options), shown), lambda: fit(self.training, task, rows, options))
+        return Attempt(("trained", repr(options), shown), lambda: fit(self.training, task, rows, options))
 
     @cached_property
     def training(self) -> Frozen:
