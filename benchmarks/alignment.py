@@ -23,7 +23,7 @@ from prompt2lora.files import check_new, write_json
 from prompt2lora.generator.alignment import AlignmentOptions, aligned
 from prompt2lora.generator.reading import Frozen
 from prompt2lora.training.pairs import Prompts
-from prompt2lora.training.tasks import Task, full_prompt, read_tasks
+from prompt2lora.training.tasks import Task, full_prompt
 from prompt2lora.verbs import Workshop
 from prompt2lora.versions import origin
 
@@ -56,11 +56,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     check_new(options.out)
-    reader = Workshop(options.generator).reader
-    generator, base = reader.generator, reader.base
-    held_out = set(generator.provenance["validation_tasks"])
-    known = [task for task in read_tasks([options.tasks], split="train") if task.name in held_out]
-    tasks = sorted((task for task in known if not task.name.startswith("blimp")), key=lambda task: task.name)
+    workshop = Workshop(options.generator)
+    reader, generator, base = workshop.reader, workshop.reader.generator, workshop.reader.base
+    tasks = [task for task in workshop.held_out([options.tasks]) if not task.name.startswith("blimp")]
     tasks = Random(0).sample(tasks, min(options.most, len(tasks)))
     drawn = Prompts(tasks, most=PROMPTS, known=PROMPTS, seed=0)
     cells: dict[str, list[dict[str, Any]]] = {}

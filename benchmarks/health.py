@@ -15,7 +15,6 @@ from tqdm import tqdm
 from prompt2lora.custody.gate import Policy
 from prompt2lora.files import check_new, write_json
 from prompt2lora.training.pairs import Prompts
-from prompt2lora.training.tasks import read_tasks
 from prompt2lora.verbs import Workshop
 from prompt2lora.versions import origin
 from prompt2lora.weights.layout import LoraLayout
@@ -90,11 +89,10 @@ def main() -> None:
     parser.add_argument("--plot", type=Path)
     asked = parser.parse_args()
     check_new(asked.out)
-    reader = Workshop(asked.generator).reader
-    generator = reader.generator
+    workshop = Workshop(asked.generator)
+    reader, generator = workshop.reader, workshop.reader.generator
     layout, reference = generator.config.layout, generator.atlas.health
-    held_out = set(generator.provenance["validation_tasks"])
-    tasks = [task for task in read_tasks([asked.tasks], split="train") if task.name in held_out]
+    tasks = workshop.held_out([asked.tasks])
     prompts = Prompts(tasks, most=16, known=16, seed=1)
     grids = [reader.generate(prompts.usual(task, 16)) for task in tqdm(tasks)]
 

@@ -20,7 +20,7 @@ from prompt2lora.generator.reader import Reader
 from prompt2lora.packs import stack
 from prompt2lora.training.objectives import end_to_end
 from prompt2lora.training.pairs import Prompts, make_pack
-from prompt2lora.training.tasks import Row, Task, read_tasks
+from prompt2lora.training.tasks import Row, Task
 from prompt2lora.verbs import Workshop
 from prompt2lora.versions import origin
 
@@ -76,8 +76,7 @@ def main() -> None:
     check_new(options.out)
     workshop = Workshop(options.generator)
     reader, generator = workshop.reader, workshop.reader.generator
-    held_out = set(generator.provenance["validation_tasks"])
-    tasks = [task for task in read_tasks([options.tasks], split="train") if task.name in held_out]
+    tasks = workshop.held_out([options.tasks])
     given = {f"{count} prompts": (USUAL_FORM, count, "") for count in (1, 2, 4, 8, USUAL, 64, MOST)}
     given |= {form: (form, USUAL, "") for form in FORMS if form != USUAL_FORM}
     if generator.config.states:

@@ -16,6 +16,7 @@ from prompt2lora.training import objectives, pairs, teachers
 from prompt2lora.training.recipe import Recipe, Stage, read_recipe
 from prompt2lora.training.tasks import read_task, read_tasks, split_families
 from prompt2lora.training.train import train
+from prompt2lora.verbs import Workshop
 from prompt2lora.weights.adapted import adapted
 from prompt2lora.weights.adapter import Adapter
 from prompt2lora.weights.tokens import initial_grid
@@ -222,6 +223,8 @@ def test_a_finished_run_leaves_a_generator_with_its_provenance_and_a_picture(
     assert made.provenance["recipe"]["base"] == base
     assert made.provenance["base_weights_sha256"] == bases.weights_digest(base)
     assert made.provenance["fit_tasks"] + len(made.provenance["validation_tasks"]) == 6
+    held_out = Workshop(tmp_path / "run" / "generator").held_out([tasks_folder])
+    assert [task.name for task in held_out] == sorted(made.provenance["validation_tasks"]) != []
     assert (tmp_path / "run" / "curves.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(UsageError, match="another recipe"):
         train(recipe(base, encoder_folder, tasks_folder, (Stage(steps=4),)), tmp_path / "run")

@@ -37,7 +37,7 @@ from prompt2lora.prompts import check_prompts
 from prompt2lora.training import teachers as teaching
 from prompt2lora.training import train as training
 from prompt2lora.training.recipe import Recipe, read_recipe
-from prompt2lora.training.tasks import diverse, read_tasks, split_families
+from prompt2lora.training.tasks import Task, diverse, read_tasks, split_families
 from prompt2lora.versions import origin, versions
 from prompt2lora.weights.adapter import Adapter
 from prompt2lora.weights.layout import LoraLayout
@@ -64,6 +64,11 @@ class Workshop:
         self.reader = Reader(made, cached_encoder(made.config.encoder), self.layout)
         self.reader.load()
         self.load_seconds = time.monotonic() - began
+
+    def held_out(self, tasks: Sequence[str | Path]) -> list[Task]:
+        """The training tasks of these files that the generator was not trained on, but validated."""
+        names = set(self.reader.generator.provenance.get("validation_tasks", ()))
+        return [task for task in read_tasks([Path(task) for task in tasks], split="train") if task.name in names]
 
     def generate(self, prompts: Sequence[str], out: str | Path) -> Generated:
         """Prompts -> a PEFT folder `out`. Raises PromptsError, OutputError."""
