@@ -58,7 +58,7 @@ def byte_tokenizer(specials: list[str]) -> Tokenizer:
 def home(tmp_path_factory):
     place = tmp_path_factory.mktemp("home")
     os.environ["PROMPT2LORA_HOME"] = str(place)
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     return place
 
 

@@ -143,7 +143,7 @@ def test_every_arm_runs_on_a_real_base(tasks_folder, generator, generator_folder
     Adapter(layout, torch.randn(layout.shape) * 0.05).save(tmp_path / "multi-task")
     file = tasks_folder / "task5.jsonl"
     result = verbs.benchmark(
-        [tasks_folder],
+        [file, tasks_folder / "task0.jsonl"],
         arms=list(ARMS),
         forms=["bare"],
         limit=2,

@@ -15,7 +15,12 @@ from prompt2lora.serving.cluster import Cluster
 from prompt2lora.weights.adapter import Adapter
 
 COUNT = 4
-TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a" * 64, "RAY_USAGE_STATS_ENABLED": "0"}
+RAY = {
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": "a" * 64,
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",  # as urgent as the tests beside them, which would leave them nothing
+}
 
 
 @pytest.fixture(scope="module")
@@ -27,9 +32,7 @@ def found(layout, tmp_path_factory):
         torch.manual_seed(number)
         Adapter(layout, torch.randn(layout.shape) * 0.3).save(place / f"{number:064d}")
     words = [sys.executable, Path(__file__).with_name("ray_cluster.py"), layout.base_model, place, COUNT]
-    ran = subprocess.run(
-        list(map(str, words)), env={**os.environ, **TOKEN}, capture_output=True, text=True, timeout=300
-    )
+    ran = subprocess.run(list(map(str, words)), env={**os.environ, **RAY}, capture_output=True, text=True, timeout=300)
     assert ran.returncode == 0, ran.stderr[-2000:]
     return json.loads(ran.stdout.splitlines()[-1])
 
