@@ -54,16 +54,16 @@ def main() -> None:
     plan = read_toml(asked.variants, "a list of variants")
     original = read_recipe(Path(plan["recipe"]))
     known = json.loads(asked.out.read_text(encoding="utf-8"))["trained"] if asked.out.exists() else {}
-    result: dict[str, Any] = {}
-    for name, changes in plan["variants"].items():
+    recipes = {
+        name: varied(original, {**plan.get("all", {}), **changes}, plan["steps"])
+        for name, changes in plan["variants"].items()
+    }
+    which = {name: digest(json.dumps(recipe.to_dict(), sort_keys=True)) for name, recipe in recipes.items()}
+    result = {name: run for name, run in known.items() if run["recipe"] == which.get(name)}
+    for name, recipe in recipes.items():
         folder = asked.runs / name.replace(",", "").replace(" ", "-")
-        recipe = varied(original, {**plan.get("all", {}), **changes}, plan["steps"])
-        which = digest(json.dumps(recipe.to_dict(), sort_keys=True))
         finished = int(last_line(folder).get("step", 0)) == recipe.steps
-        if not finished and known.get(name, {}).get("recipe") == which:
-            result[name] = known[name]
-            continue
-        if not finished and asked.only is not None and name not in asked.only:
+        if not finished and (name in result or (asked.only is not None and name not in asked.only)):
             continue
         if finished:
             claim(folder / "recipe.json", recipe.to_dict(), f"{folder} is of another recipe; remove it")
@@ -75,13 +75,14 @@ def main() -> None:
         end = last_line(folder)
         figures = {arm: {"exact": float(end[arm]), "loss": float(end[f"{arm}_loss"])} for arm in MEASURED}
         result[name] = {
-            "recipe": which,
-            "changes": changes,
+            "recipe": which[name],
+            "changes": plan["variants"][name],
             **figures,
             "steps": recipe.steps,
             "seconds": float(end["seconds"]),
         }
-        write_json(asked.out, {"recipe": plan["recipe"], "trained": result, **origin()})
+        trained = {name: result[name] for name in recipes if name in result}
+        write_json(asked.out, {"recipe": plan["recipe"], "trained": trained, **origin()})
 
 
 if __name__ == "__main__":

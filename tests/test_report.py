@@ -92,6 +92,7 @@ def test_every_variant_of_a_recipe_is_trained_once_and_stands_on_the_page(
     assert not (tmp_path / "runs").exists(), "what the file says is not trained again"
     (tmp_path / "elsewhere").rename(tmp_path / "runs")
     assert "| two tasks, twice | " in verbs.report(results, tmp_path / "page.md")[0].read_text(encoding="utf-8")
+    assert (tmp_path / "images" / "ablations.png").read_bytes().startswith(b"\x89PNG")
     variants.write_text(variants.read_text().replace("prompts = 4", "prompts = 5"))
     with pytest.raises(UsageError, match="another recipe"):
         runpy.run_path(str(BENCHMARKS / "ablations.py"), run_name="__main__")

@@ -52,6 +52,8 @@ def report(results: Path, page: Path) -> list[Path]:
             parts.append(_alignments(file, result))
         if "trained" in result:
             parts.append(_trained(file, result))
+            caption = "Loss without instruction, with the adapter of the task's own prompts and of another's"
+            picture(f"{file.stem}.png", caption, _losses(result))
         if "break_even_jobs" in result:
             parts.append(_costs(file, result))
             picture(f"{file.stem}.png", "Seconds of this machine a job, by number of jobs", _cost_curve(result))
@@ -185,6 +187,23 @@ def _trained(file: Path, result: dict[str, Any]) -> str:
         cells = [f"{run[arm]['exact']:.3f} ({run[arm]['loss']:.3f})" for arm in ("own_full", "own_bare", "wrong_bare")]
         lines.append(f"| {name} | {' | '.join(cells)} | {run['steps']} | {run['seconds'] / 60:.1f} |")
     return "\n".join(lines) + "\n"
+
+
+def _losses(result: dict[str, Any]) -> bytes:
+    """One line a run, from own prompts to wrong ones: the longer, the more the prompts matter."""
+    runs = dict(reversed(result["trained"].items()))
+    figure = _figure((8.0, 1.2 + 0.25 * len(runs)))
+    if figure is None:
+        return b""
+    axes = figure.subplots()
+    own, wrong = ([run[arm]["loss"] for run in runs.values()] for arm in ("own_bare", "wrong_bare"))
+    axes.hlines(range(len(runs)), own, wrong, color="0.8")
+    axes.plot(own, range(len(runs)), "D", label="own prompts")
+    axes.plot(wrong, range(len(runs)), "o", label="wrong prompts")
+    axes.set_yticks(range(len(runs)), list(runs), fontsize=8)
+    axes.set_xlabel("loss per answer token, bare form")
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)  # above the points
+    return _png(figure)
 
 
 # Drag-and-Drop (arXiv 2506.16406, table 1): percent by suite, then their mean.
