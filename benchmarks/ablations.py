@@ -16,11 +16,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from prompt2lora.base.versions import origin
 from prompt2lora.evaluation.arms import digest
-from prompt2lora.files import claim, read_toml, write_json
+from prompt2lora.ground.files import claim, read_toml, write_json
 from prompt2lora.training.recipe import Recipe, read_recipe
-from prompt2lora.training.train import Run
-from prompt2lora.versions import origin
+from prompt2lora.training.run import Run
 
 MEASURED = ("alone_full", "own_full", "own_bare", "wrong_bare")
 

@@ -8,9 +8,9 @@ import statistics
 from pathlib import Path
 from random import Random
 
+from prompt2lora.base.versions import origin
 from prompt2lora.custody.eprocess import EProcess
-from prompt2lora.files import check_new, write_json
-from prompt2lora.versions import origin
+from prompt2lora.ground.files import check_new, write_json
 
 PROMISED, ALPHA = 0.1, 0.01
 STREAMS, LENGTH = 10_000, 500

@@ -16,16 +16,17 @@ from typing import Any
 from torch import Tensor
 from tqdm import tqdm
 
-from prompt2lora.decoding import answers
+from prompt2lora.base.decoding import answers
+from prompt2lora.base.frozen import Frozen
+from prompt2lora.base.versions import origin
 from prompt2lora.evaluation.metrics import exact_match
 from prompt2lora.evaluation.statistics import mean_interval
-from prompt2lora.files import check_new, write_json
 from prompt2lora.generator.alignment import AlignmentOptions, aligned
-from prompt2lora.generator.reading import Frozen
-from prompt2lora.training.pairs import Prompts
-from prompt2lora.training.tasks import Task, full_prompt
-from prompt2lora.verbs import Workshop
-from prompt2lora.versions import origin
+from prompt2lora.generator.pipeline import Pipeline
+from prompt2lora.ground.files import check_new, write_json
+from prompt2lora.ground.prompts import full_prompt
+from prompt2lora.training.sampling import Prompts
+from prompt2lora.training.tasks import Task, held_out
 
 PROMPTS, ROWS, LONGEST = 16, 16, 24
 VARIANTS = {
@@ -56,15 +57,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     check_new(options.out)
-    workshop = Workshop(options.generator)
-    reader, generator, base = workshop.reader, workshop.reader.generator, workshop.reader.base
-    tasks = [task for task in workshop.held_out([options.tasks]) if not task.name.startswith("blimp")]
+    pipeline = Pipeline.load(options.generator)
+    pipeline, generator, base = pipeline, pipeline.generator, pipeline.base
+    tasks = [task for task in held_out([options.tasks], generator.provenance) if not task.name.startswith("blimp")]
     tasks = Random(0).sample(tasks, min(options.most, len(tasks)))
     drawn = Prompts(tasks, most=PROMPTS, known=PROMPTS, seed=0)
     cells: dict[str, list[dict[str, Any]]] = {}
     for task in tqdm(tasks):
         prompts = drawn.usual(task, PROMPTS)
-        shared, decoded = generator.start.detach(), generator.generate(reader.conditions(prompts))
+        shared, decoded = generator.start.detach(), generator.generate(pipeline.conditions(prompts))
         makers = {"decoded": lambda grid=decoded: grid, "shared adapter": lambda grid=shared: grid}
         for name, how in VARIANTS.items():
             makers[name] = lambda how=how, grid=decoded, prompts=prompts: aligned(base, grid, prompts, how)

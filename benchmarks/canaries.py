@@ -12,12 +12,12 @@ from random import Random
 import numpy as np
 from tqdm import tqdm
 
+from prompt2lora.base.versions import origin
 from prompt2lora.custody.gate import Policy
-from prompt2lora.evaluation.inspection import canary
-from prompt2lora.files import check_new, write_json
+from prompt2lora.generator.pipeline import Pipeline
+from prompt2lora.ground.files import check_new, write_json
+from prompt2lora.plant.inspection import canary
 from prompt2lora.training.tasks import read_tasks
-from prompt2lora.verbs import Workshop
-from prompt2lora.versions import origin
 
 PROMPTS = 16
 STRONGER = (1.2, 1.5, 2.0)  # factors on the whole update B A
@@ -32,15 +32,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
     check_new(asked.out)
-    reader = Workshop(asked.generator).reader
+    pipeline = Pipeline.load(asked.generator).pipeline
     tasks = Random(0).sample(read_tasks([asked.tasks], split="train"), asked.count)
     found: dict[float, list[dict[str, float]]] = {factor: [] for factor in (1.0, *STRONGER)}
     for task in tqdm(tasks):
         inputs = sorted({row.input for row in task.train})
         chosen = Random(1).sample(inputs, min(PROMPTS, len(inputs)))
-        grid = reader.generate([task.prompt(text) for text in chosen])
+        grid = pipeline.make([task.prompt(text) for text in chosen])
         for factor in found:  # A and B both grow by the root
-            found[factor].append(canary(reader.base, grid * factor**0.5))
+            found[factor].append(canary(pipeline.base, grid * factor**0.5))
     bounds = {"kl": Policy().most_canary_kl, "perplexity_ratio": Policy().most_canary_perplexity}
     result = {
         f"update times {factor}": {
@@ -55,8 +55,8 @@ def main() -> None:
         }
         for factor, many in found.items()
     }
-    alone = canary(reader.base, reader.generator.start.detach())
-    provenance = {"generator": reader.generator.provenance.get("sha256", ""), **origin()}
+    alone = canary(pipeline.base, pipeline.generator.start.detach())
+    provenance = {"generator": pipeline.generator.provenance.get("sha256", ""), **origin()}
     write_json(asked.out, {"adapters": result, "shared adapter alone": alone, "of": asked.count, **provenance})
 
 

@@ -15,15 +15,15 @@ import torch
 from torch.nn.functional import normalize
 from tqdm import tqdm
 
-from prompt2lora.files import check_new, write_json
-from prompt2lora.packs import stack
+from prompt2lora.adapter.grid import Factors, factors, inner
+from prompt2lora.adapter.layout import LoraLayout
+from prompt2lora.base.packing import stack
+from prompt2lora.base.versions import origin
+from prompt2lora.generator.pipeline import Pipeline
+from prompt2lora.ground.files import check_new, write_json
 from prompt2lora.training.objectives import end_to_end
-from prompt2lora.training.pairs import make_pack
+from prompt2lora.training.sampling import make_pack
 from prompt2lora.training.tasks import Task, read_tasks
-from prompt2lora.verbs import Workshop
-from prompt2lora.versions import origin
-from prompt2lora.weights.layout import LoraLayout
-from prompt2lora.weights.tokens import Factors, factors, inner
 
 PROMPTS, AT_ONCE = 16, 16
 
@@ -65,15 +65,15 @@ def main() -> None:
     asked = parser.parse_args()
     check_new(asked.out)
     tasks = [task for task in read_tasks([asked.tasks], split=asked.split) if task.instruction]
-    workshop = Workshop(asked.generator)
-    reader, layout = workshop.reader, workshop.layout
-    model, chat, _ = reader.base
+    pipeline = Pipeline.load(asked.generator)
+    pipeline, layout = pipeline, pipeline.layout
+    model, chat, _ = pipeline.base
     groups = [prompts_of(task, asked.seed) for task in tasks]
-    grids = torch.stack([reader.generate(group) for group in groups])
-    places = torch.stack([reader.encoder.conditions(group).mean(0) for group in groups])
+    grids = torch.stack([pipeline.make(group).grid for group in groups])
+    places = torch.stack([pipeline.encoder.conditions(group).mean(0) for group in groups])
     places = normalize(places - places.mean(0), dim=-1)
     size = len(tasks)
-    products = gram(torch.cat([grids, reader.generator.start[None]]), layout)
+    products = gram(torch.cat([grids, pipeline.generator.start[None]]), layout)
     moved = products[:-1, :-1] - products[:-1, -1:] - products[-1:, :-1] + products[-1, -1]
     norms = moved.diagonal().sqrt()
     alike = moved / norms[:, None] / norms
@@ -98,7 +98,7 @@ def main() -> None:
             "adapters": [[round(float(x), 3) for x in row] for row in alike],
             "rank_correlation": round(spearman((places @ places.T)[away], alike[away]), 4),
         },
-        "generator": reader.generator.provenance.get("sha256", ""),
+        "generator": pipeline.generator.provenance.get("sha256", ""),
         **origin(),
     }
     write_json(asked.out, summary)

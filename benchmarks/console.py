@@ -22,7 +22,7 @@ from typing import Any
 
 from PIL import Image
 
-from prompt2lora.files import write_json
+from prompt2lora.ground.files import write_json
 
 CHROMIUM = "/usr/bin/chromium"
 LANGUAGES = ("en", "ja")
@@ -176,7 +176,7 @@ def main() -> None:
     options = parser.parse_args()
     from playwright.sync_api import sync_playwright
 
-    from prompt2lora.versions import origin
+    from prompt2lora.base.versions import origin
 
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as place:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])

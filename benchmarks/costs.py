@@ -17,15 +17,15 @@ import sys
 import time
 from pathlib import Path
 
-from prompt2lora.decoding import answers
+from prompt2lora.api import released_generator
+from prompt2lora.base.decoding import answers
+from prompt2lora.base.frozen import Frozen
+from prompt2lora.base.versions import origin
 from prompt2lora.evaluation.arms import ARMS, Workbench
-from prompt2lora.files import write_json
-from prompt2lora.generator.conditions import Encoder
 from prompt2lora.generator.generator import Generator
-from prompt2lora.generator.reading import Frozen
+from prompt2lora.generator.text_encoder import Encoder
+from prompt2lora.ground.files import write_json
 from prompt2lora.training.tasks import read_tasks
-from prompt2lora.verbs import released_generator
-from prompt2lora.versions import origin
 
 MEASURED = ("base", "icl-1", "icl-4", "generated", "few-shot-16", "few-shot-64", "full-shot")
 TRAINED = ("few-shot-16", "few-shot-64", "full-shot")

@@ -2,7 +2,7 @@
 
     python benchmarks/decoder.py --out benchmarks/results/decoder.json
 
-Both are the same code (`prompt2lora.generator.hyperconv`) with other numbers. The published shape is that of the
+Both are the same code (`prompt2lora.generator.decoder`) with other numbers. The published shape is that of the
 0.5B commonsense configuration (nine stages, kernel 9, weight tokens of 10 x 130), its last stage as long as
 this layout needs; its conditions are 128 prompts of 384 word pieces. Weights are random: only size and time count.
 """
@@ -15,12 +15,12 @@ from pathlib import Path
 
 import torch
 
-from prompt2lora import bases
-from prompt2lora.files import write_json
+from prompt2lora.adapter.layout import LoraLayout
+from prompt2lora.base import models
+from prompt2lora.base.versions import origin
+from prompt2lora.generator.decoder import HyperConvDecoder, published
 from prompt2lora.generator.generator import Generator, GeneratorConfig
-from prompt2lora.generator.hyperconv import HyperConvDecoder, published
-from prompt2lora.versions import origin
-from prompt2lora.weights.layout import LoraLayout
+from prompt2lora.ground.files import write_json
 
 
 @torch.inference_mode()
@@ -43,13 +43,13 @@ def entry(parameters: int, times: list[float]) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--base", default=bases.DEFAULT_BASE)
+    parser.add_argument("--base", default=models.DEFAULT_BASE)
     parser.add_argument("--repeats", type=int, default=30)
     parser.add_argument("--reference-repeats", type=int, default=2)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     torch.manual_seed(0)
-    layout = LoraLayout.from_config(bases.load_config(options.base), base_model=options.base)
+    layout = LoraLayout.from_config(models.load_config(options.base), base_model=options.base)
 
     ours = Generator(GeneratorConfig.sized(layout)).eval()
     conditions, mask = torch.randn(1, 16, ours.config.width), torch.ones(1, 16, dtype=torch.bool)

@@ -32,14 +32,17 @@ import transformers
 from safetensors.torch import save_file
 from sqlalchemy import text
 
-from prompt2lora import bases, plant, verbs
-from prompt2lora.adapter_folder import CONFIG, WEIGHTS
+from prompt2lora import api
+from prompt2lora.adapter.folder import CONFIG, WEIGHTS
+from prompt2lora.adapter.peft import Adapter
+from prompt2lora.base import models
+from prompt2lora.base.versions import origin
 from prompt2lora.custody import database
 from prompt2lora.custody.registry import Origin, Registry
 from prompt2lora.errors import Conflict, DamagedFile, OutputError, Prompt2LoraError, UsageError
-from prompt2lora.files import check_new, write_json
-from prompt2lora.versions import origin
-from prompt2lora.weights.adapter import Adapter
+from prompt2lora.generator.pipeline import Pipeline
+from prompt2lora.ground.files import check_new, write_json
+from prompt2lora.plant import plant
 
 JOB = "job"
 FROM = Origin(("one", "two"), "0" * 64, "g", "b", "0" * 64)
@@ -128,11 +131,11 @@ def registering(world: World, seed: int, begun: Any) -> None:
 
 
 def generating(world: World, seed: int, begun: Any) -> None:
-    workshop, registry = verbs.Workshop(world.generator), world.registry()
+    pipeline, registry = Pipeline.load(world.generator), world.registry()
     begun.set()
     for number in range(1_000_000):
         folder = world.place / f"adapter-{seed}-{number}"
-        workshop.generate([f"note {seed} {number}"], folder)
+        pipeline.write([f"note {seed} {number}"], folder)
         registry.add_version(JOB, folder, FROM)
 
 
@@ -146,7 +149,7 @@ def refining(world: World, seed: int, begun: Any) -> None:
 def processes_of_their_own() -> Any:
     """Each begins as a fork of a process that has imported everything and done nothing."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["prompt2lora.evaluation.bench", "transformers.models.llama.modeling_llama"])
+    context.set_forkserver_preload(["prompt2lora.plant.measurement", "transformers.models.llama.modeling_llama"])
     return context
 
 
@@ -156,7 +159,7 @@ def killed(work: Callable[[World, int, Any], None], world: World, count: int) ->
     with opened(world) as registry:
         registry.add_job(JOB)
         if work is refining and not registry.versions(JOB):
-            verbs.generate(["one"], world.place / "start", generator=world.generator)
+            api.generate(["one"], world.place / "start", generator=world.generator)
             base = json.loads((world.place / "start" / CONFIG).read_text())["base_model_name_or_path"]
             registry.add_version(JOB, world.place / "start", replace(FROM, base=base))
     for kill in range(count):
@@ -176,7 +179,7 @@ def half_written(world: World, seed: int) -> str:
     for folder in world.place.glob(f"adapter-{seed}-*"):
         try:
             Adapter.load(
-                folder, bases.load_config(json.loads((folder / CONFIG).read_text())["base_model_name_or_path"])
+                folder, models.load_config(json.loads((folder / CONFIG).read_text())["base_model_name_or_path"])
             )
         except (Prompt2LoraError, OSError) as error:
             return f"{folder.name}: {error}"

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import torch
 
+from prompt2lora.base.versions import origin
 from prompt2lora.custody.costs import MAKING
-from prompt2lora.files import write_json
+from prompt2lora.generator.pipeline import Pipeline
+from prompt2lora.ground.files import write_json
 from prompt2lora.training.tasks import read_tasks
-from prompt2lora.verbs import Workshop
-from prompt2lora.versions import origin
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -49,12 +49,12 @@ def main() -> None:
         inputs = [row.input for row in (*task.train, *task.test)][: options.prompts]
         return [task.prompt(f"{turn}: {text}") for text in inputs]
 
-    workshop = Workshop()
-    workshop.reader.encoder.cache = None
+    pipeline = Pipeline.load()
+    pipeline.encoder.cache = None
     steps: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for turn in range(options.repeats + 2):
-            seconds = workshop.generate(prompts(turn), Path(folder) / str(turn)).seconds
+            seconds = pipeline.write(prompts(turn), Path(folder) / str(turn)).seconds
             if turn >= 2:  # the first two warm the process up
                 warm = {name: seconds[name] for name in MAKING}
                 for name, value in {**warm, "total": sum(warm.values())}.items():
@@ -63,7 +63,7 @@ def main() -> None:
         for turn in range(options.cold):
             file = Path(folder) / f"prompts-{turn}.jsonl"
             file.write_text("".join(json.dumps(text) + "\n" for text in prompts(1000 + turn)), encoding="utf-8")
-            words = [sys.executable, "-m", "prompt2lora.cli", "generate", "--prompts", str(file)]
+            words = [sys.executable, "-m", "prompt2lora.cli.main", "generate", "--prompts", str(file)]
             began = time.perf_counter()
             subprocess.run(
                 [*words, "--out", str(Path(folder) / f"cold-{turn}"), "--json"],

@@ -12,12 +12,13 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from prompt2lora.adapter.layout import LoraLayout
+from prompt2lora.base.versions import origin
 from prompt2lora.custody.gate import Policy
-from prompt2lora.files import check_new, write_json
-from prompt2lora.training.pairs import Prompts
-from prompt2lora.verbs import Workshop
-from prompt2lora.versions import origin
-from prompt2lora.weights.layout import LoraLayout
+from prompt2lora.generator.pipeline import Pipeline
+from prompt2lora.ground.files import check_new, write_json
+from prompt2lora.training.sampling import Prompts
+from prompt2lora.training.tasks import held_out
 
 STRENGTHS = (1.2, 1.5, 2.0, 4.0)
 
@@ -89,12 +90,12 @@ def main() -> None:
     parser.add_argument("--plot", type=Path)
     asked = parser.parse_args()
     check_new(asked.out)
-    workshop = Workshop(asked.generator)
-    reader, generator = workshop.reader, workshop.reader.generator
+    pipeline = Pipeline.load(asked.generator)
+    pipeline, generator = pipeline, pipeline.generator
     layout, reference = generator.config.layout, generator.atlas.health
-    tasks = workshop.held_out([asked.tasks])
+    tasks = held_out([asked.tasks], generator.provenance)
     prompts = Prompts(tasks, most=16, known=16, seed=1)
-    grids = [reader.generate(prompts.usual(task, 16)) for task in tqdm(tasks)]
+    grids = [pipeline.make(prompts.usual(task, 16)) for task in tqdm(tasks)]
 
     def score(grid: torch.Tensor) -> float:
         return reference.judge(grid, layout).score

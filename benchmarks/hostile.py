@@ -26,8 +26,8 @@ from typing import Any
 import httpx
 from soak import Plant, Server
 
-from prompt2lora.files import write_json
-from prompt2lora.versions import versions
+from prompt2lora.base.versions import versions
+from prompt2lora.ground.files import write_json
 
 TEXTS = (
     "' OR 1=1 --",

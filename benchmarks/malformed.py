@@ -22,15 +22,15 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 from transformers import LlamaConfig
 
-from prompt2lora.adapter_folder import CONFIG, OURS, PROFILE, WEIGHTS
+from prompt2lora.adapter.folder import CONFIG, OURS, PROFILE, WEIGHTS
+from prompt2lora.adapter.peft import Adapter
+from prompt2lora.base.versions import origin
 from prompt2lora.custody.gate import Policy, read_policy
-from prompt2lora.custody.keys import Signer
+from prompt2lora.custody.signing import Signer
 from prompt2lora.custody.store import Store
 from prompt2lora.errors import Prompt2LoraError
-from prompt2lora.files import check_new, write_json
-from prompt2lora.versions import origin
-from prompt2lora.weights.adapter import Adapter
-from prompt2lora.weights.layout import RANKS, TARGETS
+from prompt2lora.ground.files import check_new, write_json
+from prompt2lora.ground.profile import RANKS, TARGETS
 
 EXAMPLES = 1000
 BASE = LlamaConfig(

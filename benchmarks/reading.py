@@ -14,15 +14,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from prompt2lora.base.packing import stack
+from prompt2lora.base.versions import origin
 from prompt2lora.evaluation.statistics import mean_interval
-from prompt2lora.files import check_new, write_json
-from prompt2lora.generator.reader import Reader
-from prompt2lora.packs import stack
+from prompt2lora.generator.pipeline import Pipeline
+from prompt2lora.ground.files import check_new, write_json
 from prompt2lora.training.objectives import end_to_end
-from prompt2lora.training.pairs import Prompts, make_pack
-from prompt2lora.training.tasks import Row, Task
-from prompt2lora.verbs import Workshop
-from prompt2lora.versions import origin
+from prompt2lora.training.sampling import Prompts, make_pack
+from prompt2lora.training.tasks import Row, Task, held_out
 
 ROWS, USUAL, MOST, AT_ONCE = 24, 16, 128, 8
 USUAL_FORM = "instruction and input"
@@ -43,9 +42,9 @@ def asked(task: Task, form: str) -> list[str]:
     return [FORMS[form](task, known[text]) for text in inputs]
 
 
-def deaf(reader: Reader, which: str, conditions: Tensor) -> Tensor:
+def deaf(pipeline: Pipeline, which: str, conditions: Tensor) -> Tensor:
     """The conditions with what one source says replaced by its mean over the training tasks; no source: unchanged."""
-    config, centre = reader.generator.config, reader.generator.pooling.center
+    config, centre = pipeline.generator.config, pipeline.generator.pooling.center
     changed = conditions.clone()
     if which == "text":
         changed[:, : config.width] = centre[: config.width]
@@ -55,8 +54,8 @@ def deaf(reader: Reader, which: str, conditions: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def measured(reader: Reader, tasks: list[Task], grids: list[Tensor], *, bare: bool) -> dict[str, object]:
-    model, chat, layout = reader.base
+def measured(pipeline: Pipeline, tasks: list[Task], grids: list[Tensor], *, bare: bool) -> dict[str, object]:
+    model, chat, layout = pipeline.base
     loss, exact = [], []
     for at in range(0, len(tasks), AT_ONCE):
         packs = [make_pack(task, task.test[:ROWS], chat, bare=bare, budget=256) for task in tasks[at : at + AT_ONCE]]
@@ -74,26 +73,26 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     check_new(options.out)
-    workshop = Workshop(options.generator)
-    reader, generator = workshop.reader, workshop.reader.generator
-    tasks = workshop.held_out([options.tasks])
+    pipeline = Pipeline.load(options.generator)
+    pipeline, generator = pipeline, pipeline.generator
+    tasks = held_out([options.tasks], generator.provenance)
     given = {f"{count} prompts": (USUAL_FORM, count, "") for count in (1, 2, 4, 8, USUAL, 64, MOST)}
     given |= {form: (form, USUAL, "") for form in FORMS if form != USUAL_FORM}
     if generator.config.states:
         given |= {f"without {which}": (USUAL_FORM, USUAL, which) for which in SOURCES}
-    read = {form: [reader.conditions(asked(task, form)) for task in tqdm(tasks, form)] for form in FORMS}
+    read = {form: [pipeline.conditions(asked(task, form)) for task in tqdm(tasks, form)] for form in FORMS}
     result: dict[str, dict[str, object]] = {}
     for name, (form, count, which) in tqdm(given.items()):
-        some = [deaf(reader, which, found[:count]) for found in read[form]]
+        some = [deaf(pipeline, which, found[:count]) for found in read[form]]
         grids = [generator.generate(conditions) for conditions in some]
-        result[name] = {form: measured(reader, tasks, grids, bare=form == "bare") for form in ("full", "bare")}
+        result[name] = {form: measured(pipeline, tasks, grids, bare=form == "bare") for form in ("full", "bare")}
     nothing = {
         "the shared adapter alone": generator.start.detach(),
         "the mean condition": generator.generate(generator.pooling.center[None]),
     }
     for name, grid in nothing.items():
         grids = [grid] * len(tasks)
-        result[name] = {form: measured(reader, tasks, grids, bare=form == "bare") for form in ("full", "bare")}
+        result[name] = {form: measured(pipeline, tasks, grids, bare=form == "bare") for form in ("full", "bare")}
     write_json(
         options.out,
         {"tasks": len(tasks), "variants": result, "generator": generator.provenance.get("sha256", ""), **origin()},

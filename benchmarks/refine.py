@@ -20,21 +20,21 @@ from typing import Any, NamedTuple
 
 import torch
 
-from prompt2lora.decoding import answers
+from prompt2lora.adapter.grid import initial_grid
+from prompt2lora.api import released_generator
+from prompt2lora.base.decoding import answers
+from prompt2lora.base.frozen import Frozen
+from prompt2lora.base.versions import origin
 from prompt2lora.evaluation.arms import Workbench
-from prompt2lora.evaluation.kept import Kept
 from prompt2lora.evaluation.metrics import exact_match
+from prompt2lora.evaluation.score_cache import Kept
 from prompt2lora.evaluation.statistics import mean_interval
-from prompt2lora.files import check_new, write_json
-from prompt2lora.generator.conditions import cached_encoder
 from prompt2lora.generator.generator import Generator
-from prompt2lora.generator.reader import Reader
-from prompt2lora.generator.reading import Frozen
+from prompt2lora.generator.pipeline import Pipeline
+from prompt2lora.generator.text_encoder import cached_encoder
+from prompt2lora.ground.files import check_new, write_json
 from prompt2lora.training.tasks import Row, Task, read_tasks
 from prompt2lora.training.tuning import TuningOptions, refine
-from prompt2lora.verbs import released_generator
-from prompt2lora.versions import origin
-from prompt2lora.weights.tokens import initial_grid
 
 LEAST = 8  # labelled rows that a second stage needs
 MOST_EXAMPLES = 16  # in a context
@@ -82,7 +82,7 @@ class Bench:
         if point.way == "from scratch":
             start = initial_grid(layout, seed)
         else:
-            start = Reader(self.work.generator, self.work.encoder, self.work.base).generate(
+            start = Pipeline(self.work.generator, self.work.encoder, self.work.base).generate(
                 self.work.prompts(task, seed)
             )
         if point.way == "generated":

@@ -23,22 +23,22 @@ from typing import Any
 
 import torch
 
-from prompt2lora import bases
+from prompt2lora.adapter.layout import LoraLayout
+from prompt2lora.adapter.peft import Adapter
+from prompt2lora.base import models
+from prompt2lora.base.versions import origin
 from prompt2lora.custody.registry import Version
-from prompt2lora.files import write_json
-from prompt2lora.serving.asks import Ask, Message, Sampling
-from prompt2lora.serving.engine import Embedded
+from prompt2lora.ground.files import write_json
+from prompt2lora.serving.embedded import Embedded
+from prompt2lora.serving.protocol import Ask, Message, Sampling
 from prompt2lora.training.synthetic import synthetic_tasks
-from prompt2lora.versions import origin
-from prompt2lora.weights.adapter import Adapter
-from prompt2lora.weights.layout import LoraLayout
 
 FOLDERS = 64
 ANSWER = 24
 
 
 def layout_of(base: str) -> LoraLayout:
-    return LoraLayout.from_config(bases.load_config(base), base_model=base)
+    return LoraLayout.from_config(models.load_config(base), base_model=base)
 
 
 def write_adapters(place: Path, layout: LoraLayout, count: int) -> list[Path]:
@@ -139,7 +139,7 @@ def peft(base: str, folders: list[Path], args: argparse.Namespace) -> list[dict[
     from peft import PeftModel
 
     found = []
-    model, tokenizer = bases.load_base(base)
+    model, tokenizer = models.load_base(base)
     wrapped = PeftModel.from_pretrained(model, folders[0], adapter_name="0")
     tokenizer.padding_side = "left"
     random = Random(1)
@@ -276,7 +276,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--plot", type=Path)
-    parser.add_argument("--base", default=bases.DEFAULT_BASE)
+    parser.add_argument("--base", default=models.DEFAULT_BASE)
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--adapters", type=int, nargs="+", default=[1, 8, 64, 256])
     parser.add_argument("--requests", type=int, default=96)

@@ -32,16 +32,16 @@ from typing import Any
 import httpx
 import torch
 
-from prompt2lora import bases
+from prompt2lora.adapter.peft import Adapter
+from prompt2lora.base import models
+from prompt2lora.base.versions import versions
 from prompt2lora.custody.access import Access
 from prompt2lora.custody.gate import PASS, Policy, Verdict
 from prompt2lora.custody.registry import Origin, Registry, Version
-from prompt2lora.files import write_json
 from prompt2lora.generator.generator import Generator
-from prompt2lora.serving.asks import Ask, Message, Sampling
-from prompt2lora.serving.engine import Embedded
-from prompt2lora.versions import versions
-from prompt2lora.weights.adapter import Adapter
+from prompt2lora.ground.files import write_json
+from prompt2lora.serving.embedded import Embedded
+from prompt2lora.serving.protocol import Ask, Message, Sampling
 
 TEXTS = ("hello", "part KX-4825", "a longer note about pump 3 and its seal")
 LONGEST = 10
@@ -293,7 +293,7 @@ def main() -> None:
         "end_seconds": round(ended, 2),
         "tracebacks_in_the_log": log.count("Traceback"),
         "keys_in_the_log": log.count("p2l_"),
-        "device": bases.default_device(),
+        "device": models.default_device(),
         "versions_of": versions(),
     }
     write_json(args.out, result)

@@ -20,20 +20,20 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from prompt2lora import verbs
-from prompt2lora.decoding import answers
+from prompt2lora import api
+from prompt2lora.base.decoding import answers
+from prompt2lora.base.frozen import Frozen
+from prompt2lora.base.versions import origin
 from prompt2lora.evaluation.likelihood import choices
 from prompt2lora.evaluation.metrics import exact_match
 from prompt2lora.evaluation.statistics import mean_interval
-from prompt2lora.files import check_new, write_json, write_text
-from prompt2lora.generator.conditions import cached_encoder
 from prompt2lora.generator.generator import Generator
-from prompt2lora.generator.reader import Reader
-from prompt2lora.generator.reading import Frozen
+from prompt2lora.generator.pipeline import Pipeline
+from prompt2lora.generator.text_encoder import cached_encoder
+from prompt2lora.ground.files import check_new, write_json, write_text
 from prompt2lora.training.recipe import Recipe, Stage
 from prompt2lora.training.tasks import Task, read_tasks
 from prompt2lora.training.teachers import TeacherOptions, Teachers
-from prompt2lora.versions import origin
 
 # suite -> files of its training rows and of its test rows; where they are the same, half of it is each
 SUITES = {
@@ -100,7 +100,7 @@ def without(task: Task, tasks: list[Task], runs: Path, steps: int, start: Path) 
             steps=steps, tasks=4, budget=384, bare=0.3, alone=0.3, twisted=0.0, learning_rate=2e-4, shared=1.0
         )
         recipe = Recipe((stage,), tasks=str(folder / "tasks"), start=str(start), validation=0.0, validate_every=steps)
-        verbs.train(recipe, folder / "run", report=lambda record: print(*record.items(), flush=True))
+        api.train(recipe, folder / "run", report=lambda record: print(*record.items(), flush=True))
     return Generator.from_pretrained(folder / "run" / "generator")
 
 
@@ -108,7 +108,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--suites", type=Path, required=True)
     parser.add_argument("--runs", type=Path, default=Path("runs/suites"))
-    parser.add_argument("--generator", type=Path, default=verbs.released_generator())
+    parser.add_argument("--generator", type=Path, default=api.released_generator())
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--teacher-steps", type=int, default=150)
     parser.add_argument("--rows", type=int, default=200)
@@ -118,7 +118,7 @@ def main() -> None:
     tasks = write_suites(asked.suites, asked.runs / "tasks", asked.rows)
     layout = Generator.from_pretrained(asked.generator).config.layout
     options = replace(TeacherOptions(), base=layout.base_model, steps=asked.teacher_steps, budget=512, bare=0.0)
-    verbs.collect([asked.runs / "tasks"], asked.runs / "teachers", options=options, validation=0.0)
+    api.collect([asked.runs / "tasks"], asked.runs / "teachers", options=options, validation=0.0)
     teachers = Teachers(asked.runs / "teachers", layout)
     made = {task.name: without(task, tasks, asked.runs, asked.steps, asked.generator) for task in tasks}
     base = Frozen.load(layout, dtype=torch.float32)
@@ -135,13 +135,13 @@ def main() -> None:
     for task in tqdm(tasks, "suites"):
         others = [name for name in own if name != task.name]
         inputs = [row.input for row in task.train]
-        reader = Reader(made[task.name], cached_encoder(made[task.name].config.encoder), base)
+        pipeline = Pipeline(made[task.name], cached_encoder(made[task.name].config.encoder), base)
         best = max(others, key=lambda name: average(name, task.name))
         grids = {
             "base": None,
             "mean-teacher": torch.stack([own[name] for name in others]).mean(0),
             "best-teacher": own[best],
-            "generated": reader.generate([task.prompt(text) for text in inputs[:PROMPTS]]),
+            "generated": pipeline.make([task.prompt(text) for text in inputs[:PROMPTS]]),
             "full-shot": own[task.name],
         }
         known = {"best-teacher": crossed[best, task.name], "full-shot": crossed[task.name, task.name]}

@@ -22,9 +22,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from faults import add
 from serving import client_of, keys_of, service_of
 
+from prompt2lora.base.versions import origin
 from prompt2lora.custody.registry import Registry
-from prompt2lora.files import check_new, write_json
-from prompt2lora.versions import origin
+from prompt2lora.ground.files import check_new, write_json
 
 JOB, CLIENTS, AFTER = "job", 8, 5  # questions of every client after the alarm
 PROMISED, BAD = 0.1, 0.6  # rates of bad outcomes

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from transformers import AutoModel, AutoTokenizer
 
-from prompt2lora.bases import DEFAULT_ENCODER, locate
-from prompt2lora.files import check_new
+from prompt2lora.base.models import DEFAULT_ENCODER, locate
+from prompt2lora.ground.files import check_new
 
 
 def main() -> None:

@@ -11,13 +11,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from prompt2lora import bases
+from prompt2lora.adapter.peft import Adapter
+from prompt2lora.base import models
+from prompt2lora.base.decoding import answers
 from prompt2lora.custody.costs import MAKING
-from prompt2lora.decoding import answers
 from prompt2lora.evaluation.metrics import exact_match
+from prompt2lora.generator.pipeline import Pipeline
 from prompt2lora.training.tasks import Task, read_tasks
-from prompt2lora.verbs import Workshop
-from prompt2lora.weights.adapter import Adapter
 
 EXAMPLES = Path(__file__).parent
 PROMPTS = 16
@@ -27,8 +27,8 @@ def main(folder: Path) -> None:
     console = Console()
     shutil.rmtree(folder, ignore_errors=True)
     began = time.monotonic()
-    workshop = Workshop()
-    model, chat, layout = workshop.reader.base
+    pipeline = Pipeline.load()
+    model, chat, layout = pipeline.base
     console.print(f"generator, encoder and base model {layout.base_model} loaded in {time.monotonic() - began:.1f} s\n")
     table = Table(title="exact match on rows that nobody trained on")
     for column in ("job", "rows", "base", "generated", "generated, without instruction", "adapter made in"):
@@ -36,8 +36,8 @@ def main(folder: Path) -> None:
 
     for task in read_tasks([EXAMPLES]):
         prompts = [task.prompt(row.input) for row in task.train[:PROMPTS]]
-        made = workshop.generate(prompts, folder / task.name)
-        grid = Adapter.load(Path(made.adapter), bases.load_config(layout.base_model)).grid
+        made = pipeline.write(prompts, folder / task.name)
+        grid = Adapter.load(Path(made.adapter), models.load_config(layout.base_model)).grid
 
         def ask(adapter: bool, bare: bool, task: Task = task, grid: object = grid) -> tuple[list[str], float]:
             began = time.monotonic()

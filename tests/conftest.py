@@ -17,17 +17,19 @@ from sqlalchemy.schema import CreateSchema, DropSchema
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from tokenizers import Tokenizer, decoders, pre_tokenizers, processors
+from tokenizers.models import BPE
 from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from prompt2lora import bases, cli
+from prompt2lora.adapter.health import Reference
+from prompt2lora.adapter.layout import LoraLayout
+from prompt2lora.base import models
+from prompt2lora.base.chat import ChatFormat
+from prompt2lora.base.frozen import Frozen
+from prompt2lora.cli.main import main
 from prompt2lora.custody.registry import Origin, Registry
 from prompt2lora.generator.atlas import Atlas
 from prompt2lora.generator.generator import Generator, GeneratorConfig
-from prompt2lora.generator.reading import Frozen
-from prompt2lora.packs import ChatFormat
-from prompt2lora.weights.health import Reference
-from prompt2lora.weights.layout import LoraLayout
 
 TEMPLATE = (
     "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}</s>{% endfor %}"
@@ -47,7 +49,7 @@ TINY = {
 def byte_tokenizer(specials: list[str]) -> Tokenizer:
     """Every byte is a token, so that any text has ids and comes back unchanged."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE(vocab={letter: i for i, letter in enumerate(alphabet)}, merges=[]))
+    tokenizer = Tokenizer(BPE(vocab={letter: i for i, letter in enumerate(alphabet)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(specials)
@@ -122,12 +124,12 @@ def tiny_generator_config(layout, encoder_folder) -> GeneratorConfig:
 
 @pytest.fixture(scope="module")
 def model(base):
-    return bases.load_base(base, dtype=torch.float32, device="cpu")[0]
+    return models.load_base(base, dtype=torch.float32, device="cpu")[0]
 
 
 @pytest.fixture(scope="module")
 def chat(base):
-    return ChatFormat(bases.load_tokenizer(base))
+    return ChatFormat(models.load_tokenizer(base))
 
 
 @pytest.fixture
@@ -154,7 +156,7 @@ def run(monkeypatch, capsys):
     def command(*words):
         monkeypatch.setattr(sys, "argv", ["prompt2lora", *map(str, words)])
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            main()
         captured = capsys.readouterr()
         return ended.value.code or 0, captured.out, captured.err
 

@@ -12,10 +12,10 @@ from ray import serve
 
 from prompt2lora.custody.registry import Version
 from prompt2lora.errors import Prompt2LoraError
-from prompt2lora.serving import cluster as serving
-from prompt2lora.serving.asks import Ask, Message, Sampling
-from prompt2lora.serving.cluster import Cluster, Replica
-from prompt2lora.serving.engine import Embedded
+from prompt2lora.serving import ray as serving
+from prompt2lora.serving.embedded import Embedded
+from prompt2lora.serving.protocol import Ask, Message, Sampling
+from prompt2lora.serving.ray import Cluster, Replica
 
 
 class Noting(Replica):

@@ -10,11 +10,11 @@ import uvicorn
 
 from prompt2lora.custody.access import ROLES, Access
 from prompt2lora.custody.gate import Policy, judge
-from prompt2lora.plant import Plant
-from prompt2lora.serving.app import create_app
-from prompt2lora.serving.asks import Piece
+from prompt2lora.plant.plant import Plant
+from prompt2lora.serving.job_queue import Works
+from prompt2lora.serving.protocol import Piece
 from prompt2lora.serving.service import Limits, Service
-from prompt2lora.serving.works import Works
+from prompt2lora.web import create_app
 
 
 class GivesItselfAway:

@@ -10,13 +10,15 @@ from test_layout import FAMILIES
 from test_weights import random_grid
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from prompt2lora import bases, verbs
+from prompt2lora import api
+from prompt2lora.adapter.grid import decode
+from prompt2lora.adapter.hooks import adapted
+from prompt2lora.adapter.layout import LoraLayout
+from prompt2lora.adapter.peft import Adapter
+from prompt2lora.base import models
 from prompt2lora.errors import DamagedFile
-from prompt2lora.files import read_safetensors
-from prompt2lora.weights.adapted import adapted
-from prompt2lora.weights.adapter import Adapter
-from prompt2lora.weights.layout import RANKS, LoraLayout
-from prompt2lora.weights.tokens import decode
+from prompt2lora.ground.files import read_safetensors
+from prompt2lora.ground.profile import RANKS
 
 IDS = torch.tensor([[5, 17, 42, 9]])
 
@@ -46,7 +48,7 @@ def test_real_peft_loads_every_rank_in_every_family(family, rank, tmp_path):
 def test_where_an_adapter_comes_from_stands_in_the_folder(layout, base, tmp_path):
     origin = {"generator_sha256": "ab" * 32, "prompts": 16, "note": "Größe"}
     Adapter(layout, random_grid(layout), origin).save(tmp_path / "a")
-    assert Adapter.load(tmp_path / "a", bases.load_config(base)).provenance == origin
+    assert Adapter.load(tmp_path / "a", models.load_config(base)).provenance == origin
 
 
 def test_an_adapter_of_another_base_is_refused_not_ignored(layout, tmp_path):
@@ -71,7 +73,7 @@ def test_a_configuration_that_is_no_object_or_says_too_little_is_refused(layout,
     Adapter(layout, random_grid(layout)).save(tmp_path / "a")
     (tmp_path / "a" / "adapter_config.json").write_text(text)
     with pytest.raises(DamagedFile, match=r"adapter_config\.json"):
-        Adapter.load(tmp_path / "a", bases.load_config(base))
+        Adapter.load(tmp_path / "a", models.load_config(base))
 
 
 @pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])
@@ -79,20 +81,20 @@ def test_a_folder_with_a_file_missing_is_refused_by_name(layout, base, tmp_path,
     Adapter(layout, random_grid(layout)).save(tmp_path / "a")
     (tmp_path / "a" / name).unlink()
     with pytest.raises(DamagedFile, match=name):
-        Adapter.load(tmp_path / "a", bases.load_config(base))
+        Adapter.load(tmp_path / "a", models.load_config(base))
 
 
 def test_asking_through_an_adapter_that_does_not_fit_is_refused_and_never_answered_by_the_base(
     base, generator_folder, tmp_path
 ):
-    verbs.generate(["one"], tmp_path / "a", generator=generator_folder)
+    api.generate(["one"], tmp_path / "a", generator=generator_folder)
     shutil.copytree(base, tmp_path / "other")
     file = tmp_path / "other" / "config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "hidden_size": 32}))
     with pytest.raises(DamagedFile):
-        verbs.ask(tmp_path / "a", "hello", base=str(tmp_path / "other"))
+        api.ask(tmp_path / "a", "hello", base=str(tmp_path / "other"))
     with pytest.raises(DamagedFile):
-        verbs.ask(tmp_path / "nowhere", "hello", base=base)
+        api.ask(tmp_path / "nowhere", "hello", base=base)
 
 
 def test_the_written_numbers_are_the_grid_s_in_half_precision_with_the_scale_of_the_configuration(layout, tmp_path):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from prompt2lora.generator.advice import advise
+from prompt2lora.generator.prompt_checks import advise
 
 GOOD = [f"Write the part number.\n\nNote {i}: the {part} is worn" for i, part in enumerate("abcdefghijklmnopqr")]
 

@@ -7,19 +7,18 @@ import torch
 from conftest import TINY
 from transformers import AutoModelForCausalLM, Gemma3TextConfig, MistralConfig, Qwen2Config
 
+from prompt2lora.adapter.grid import factors
+from prompt2lora.adapter.layout import LoraLayout
+from prompt2lora.adapter.peft import Adapter
+from prompt2lora.base.frozen import Frozen
+from prompt2lora.base.packing import UNLIMITED, stack
 from prompt2lora.evaluation.arms import ARMS, Workbench
 from prompt2lora.generator.alignment import AlignmentOptions, aligned
-from prompt2lora.generator.conditions import Encoder
-from prompt2lora.generator.making import write_adapter
-from prompt2lora.generator.reader import Reader
-from prompt2lora.generator.reading import Frozen
-from prompt2lora.packs import UNLIMITED, stack
+from prompt2lora.generator.pipeline import Pipeline
+from prompt2lora.generator.text_encoder import Encoder
 from prompt2lora.training import objectives
-from prompt2lora.training.pairs import make_pack
+from prompt2lora.training.sampling import make_pack
 from prompt2lora.training.tasks import Row, Task, read_tasks
-from prompt2lora.weights.adapter import Adapter
-from prompt2lora.weights.layout import LoraLayout
-from prompt2lora.weights.tokens import factors
 
 INSTRUCTION, INPUTS = "Say it again.", [f"note {number} of {number * 7}" for number in range(8)]
 BEGINNINGS = AlignmentOptions(longest=1)  # a base of random numbers never ends an answer
@@ -90,9 +89,12 @@ def test_one_prompt_is_enough_and_repeated_or_long_ones_do_no_harm(frozen, grid,
 def test_it_is_done_where_the_base_is_asked_and_the_prompts_share_an_instruction(
     frozen, grid, encoder_folder, prompts, name, request
 ):
-    reader = Reader(request.getfixturevalue(name), Encoder(encoder_folder), frozen)
-    changed = not torch.equal(reader.aligned(grid, prompts), grid)
-    assert changed is (name == "asking" and prompts is PROMPTS)
+    pipeline = Pipeline(request.getfixturevalue(name), Encoder(encoder_folder), frozen)
+    decoded = pipeline.generator.generate(pipeline.conditions(prompts))
+    made = pipeline.make(prompts)
+    aligns = name == "asking" and prompts is PROMPTS
+    assert torch.equal(made.grid, decoded) is not aligns
+    assert made.instruction == (INSTRUCTION if aligns else "")
 
 
 def test_the_arms_are_the_decoder_s_and_the_one_for_all_tasks_each_with_and_without(
@@ -107,9 +109,9 @@ def test_the_arms_are_the_decoder_s_and_the_one_for_all_tasks_each_with_and_with
 
 
 def test_generate_says_how_long_it_took_and_writes_what_was_aligned(frozen, asking, layout, encoder_folder, tmp_path):
-    reader = Reader(asking, Encoder(encoder_folder), frozen)
-    made = write_adapter(reader, layout, PROMPTS, tmp_path / "made")
+    pipeline = Pipeline(asking, Encoder(encoder_folder), frozen)
+    made = pipeline.write(PROMPTS, tmp_path / "made")
     assert made.seconds["align"] > 0
     assert torch.allclose(
-        Adapter.load(tmp_path / "made", frozen.model.config).grid, reader.generate(PROMPTS), atol=1e-3
+        Adapter.load(tmp_path / "made", frozen.model.config).grid, pipeline.make(PROMPTS).grid, atol=1e-3
     )

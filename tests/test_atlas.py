@@ -1,10 +1,10 @@
 import pytest
 import torch
 
+from prompt2lora.adapter.health import Reference
 from prompt2lora.errors import DamagedFile
 from prompt2lora.generator.atlas import FILE, Atlas
 from prompt2lora.generator.generator import Generator
-from prompt2lora.weights.health import Reference
 
 
 @pytest.fixture

@@ -10,19 +10,19 @@ import pytest
 import torch
 import word_vectors
 
-from prompt2lora import bases
+from prompt2lora.base import models
 from prompt2lora.errors import ModelNotFound
-from prompt2lora.generator.conditions import Encoder
+from prompt2lora.generator.text_encoder import Encoder
 
-MINILM = importlib.util.find_spec(bases.PACKAGED[bases.DEFAULT_ENCODER].module)
+MINILM = importlib.util.find_spec(models.PACKAGED[models.DEFAULT_ENCODER].module)
 
 
 @pytest.mark.parametrize(("seconds", "dtype"), [(0.5, torch.bfloat16), (1.0, torch.float32), (2.0, torch.float32)])
 def test_a_base_comes_frozen_in_the_numbers_that_the_processor_is_fast_with(base, monkeypatch, seconds, dtype):
-    monkeypatch.setattr(bases, "product_seconds", {torch.float32: 1.0, torch.bfloat16: seconds}.get)
-    monkeypatch.setattr(bases, "default_dtype", bases.default_dtype.__wrapped__)  # not what was measured before
-    monkeypatch.setattr(bases, "default_device", lambda: "cpu")
-    model, tokenizer = bases.load_base(base)
+    monkeypatch.setattr(models, "product_seconds", {torch.float32: 1.0, torch.bfloat16: seconds}.get)
+    monkeypatch.setattr(models, "default_dtype", models.default_dtype.__wrapped__)  # not what was measured before
+    monkeypatch.setattr(models, "default_device", lambda: "cpu")
+    model, tokenizer = models.load_base(base)
     assert not model.training
     assert not any(parameter.requires_grad for parameter in model.parameters())
     assert {parameter.dtype for parameter in model.parameters()} == {dtype}
@@ -30,10 +30,10 @@ def test_a_base_comes_frozen_in_the_numbers_that_the_processor_is_fast_with(base
 
 
 def test_the_choice_of_numbers_is_measured_on_this_processor():
-    assert all(0 < bases.product_seconds(dtype) < 1 for dtype in (torch.float32, torch.bfloat16))
+    assert all(0 < models.product_seconds(dtype) < 1 for dtype in (torch.float32, torch.bfloat16))
 
 
-@pytest.mark.parametrize("load", [bases.load_config, bases.load_base, bases.load_encoder, bases.load_tokenizer])
+@pytest.mark.parametrize("load", [models.load_config, models.load_base, models.load_encoder, models.load_tokenizer])
 def test_a_model_that_is_nowhere_is_told_in_one_line_with_the_next_step(load):
     with pytest.raises(ModelNotFound, match=r"'owner/unknown'.*connect to the hub") as told:
         load("owner/unknown")
@@ -41,41 +41,41 @@ def test_a_model_that_is_nowhere_is_told_in_one_line_with_the_next_step(load):
 
 
 def test_a_packaged_model_that_is_not_installed_tells_how_to_install_it(monkeypatch):
-    package = bases.Package("no_such_package", "pip install no-such-package", "model")
-    monkeypatch.setitem(bases.PACKAGED, "owner/shipped", package)
+    package = models.Package("no_such_package", "pip install no-such-package", "model")
+    monkeypatch.setitem(models.PACKAGED, "owner/shipped", package)
     with pytest.raises(ModelNotFound, match="pip install no-such-package"):
-        bases.load_config("owner/shipped")
+        models.load_config("owner/shipped")
 
 
 def test_a_packaged_model_is_found_inside_its_package(base, tmp_path, monkeypatch):
     shutil.copytree(base, tmp_path / "shipped_model" / "inside")
     (tmp_path / "shipped_model" / "__init__.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(bases.PACKAGED, "owner/shipped", bases.Package("shipped_model", "pip", "inside"))
-    assert bases.locate("owner/shipped") == str(tmp_path / "shipped_model" / "inside")
-    assert bases.load_config("owner/shipped").hidden_size == 64
+    monkeypatch.setitem(models.PACKAGED, "owner/shipped", models.Package("shipped_model", "pip", "inside"))
+    assert models.locate("owner/shipped") == str(tmp_path / "shipped_model" / "inside")
+    assert models.load_config("owner/shipped").hidden_size == 64
     sys.modules.pop("shipped_model", None)
 
 
 def test_a_folder_without_a_model_or_with_a_broken_configuration_is_refused(base, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ModelNotFound, match=r"must hold config\.json"):
-        bases.locate(str(tmp_path / "empty"))
+        models.locate(str(tmp_path / "empty"))
     shutil.copytree(base, tmp_path / "broken")
     (tmp_path / "broken" / "config.json").write_text("{")
     with pytest.raises(ModelNotFound):
-        bases.load_config(str(tmp_path / "broken"))
+        models.load_config(str(tmp_path / "broken"))
 
 
 def test_the_digest_of_the_weights_notices_one_bit(base, tmp_path):
     shutil.copytree(base, tmp_path / "copy")
-    assert bases.weights_digest(str(tmp_path / "copy")) == bases.weights_digest(base) != ""
+    assert models.weights_digest(str(tmp_path / "copy")) == models.weights_digest(base) != ""
     file = next((tmp_path / "copy").glob("*.safetensors"))
     data = bytearray(file.read_bytes())
     data[-1] ^= 1
     file.write_bytes(data)
-    assert bases.weights_digest(str(tmp_path / "copy")) != bases.weights_digest(base)
-    assert bases.weights_digest("owner/unknown") == ""
+    assert models.weights_digest(str(tmp_path / "copy")) != models.weights_digest(base)
+    assert models.weights_digest("owner/unknown") == ""
 
 
 @pytest.mark.skipif(MINILM is None, reason="the packaged encoder is not installed")
@@ -112,7 +112,7 @@ def test_every_public_name_is_there_and_no_other(monkeypatch):
 
 @pytest.mark.skipif(not (Path(__file__).parent.parent / "examples").is_dir(), reason="not a checkout")
 def test_every_shipped_example_is_a_task_with_prompts_and_forty_scored_rows():
-    from prompt2lora.prompts import read_prompts
+    from prompt2lora.ground.prompts import read_prompts
     from prompt2lora.training.tasks import read_task
 
     files = sorted((Path(__file__).parent.parent / "examples").glob("*.jsonl"))

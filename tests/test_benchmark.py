@@ -6,25 +6,26 @@ import pytest
 import torch
 from conftest import write_task
 
-from prompt2lora import bases, verbs
+from prompt2lora import api
+from prompt2lora.adapter.layout import LoraLayout
+from prompt2lora.adapter.peft import Adapter
+from prompt2lora.base import models
+from prompt2lora.base.chat import ChatFormat
+from prompt2lora.base.frozen import Frozen
 from prompt2lora.errors import LayoutError, UsageError
 from prompt2lora.evaluation import benchmark
 from prompt2lora.evaluation.arms import ARMS, Workbench
 from prompt2lora.evaluation.benchmark import Judge, Request
-from prompt2lora.evaluation.kept import Kept
+from prompt2lora.evaluation.score_cache import Kept
 from prompt2lora.evaluation.statistics import paired_difference
-from prompt2lora.generator.conditions import Encoder
-from prompt2lora.generator.reading import Frozen
-from prompt2lora.packs import ChatFormat
+from prompt2lora.generator.text_encoder import Encoder
 from prompt2lora.training import teachers as teaching
 from prompt2lora.training.tasks import diverse, read_tasks
-from prompt2lora.weights.adapter import Adapter
-from prompt2lora.weights.layout import LoraLayout
 
 
 def workbench(generator, tasks, **changes):
     layout = generator.config.layout
-    chat = ChatFormat(bases.load_tokenizer(layout.base_model))
+    chat = ChatFormat(models.load_tokenizer(layout.base_model))
     settings = {"prompts_per_task": 5, **changes}
     return Workbench(Frozen(None, chat, layout), Encoder(generator.config.encoder), generator, tasks, **settings)
 
@@ -124,7 +125,7 @@ def test_teachers_are_averaged_ranked_and_found_by_their_prompts(generator, coll
         assert torch.equal(ARMS["nearest-teacher"](bench, task, 0).grid(), teachers.last(task.name))
     with pytest.raises(UsageError, match="never compared"):
         ARMS["best-teacher"](bench, tasks[5], 0)
-    best = verbs.compare(collected, [tasks_folder], validation=0.45)
+    best = api.compare(collected, [tasks_folder], validation=0.45)
     ranking = json.loads((collected / "best.json").read_text())["exact"]
     assert ranking.keys() == teachers.names
     assert ranking[best] == max(ranking.values())
@@ -134,15 +135,15 @@ def test_teachers_are_averaged_ranked_and_found_by_their_prompts(generator, coll
 @pytest.mark.parametrize("arm", ["multi-task", "mean-teacher", "best-teacher", "nearest-teacher", "reference-decoder"])
 def test_an_arm_that_stands_on_something_missing_says_what(tasks_folder, generator_folder, arm):
     with pytest.raises(UsageError, match=f"the arm {arm} .* by --"):
-        verbs.benchmark([tasks_folder], arms=[arm], generator=generator_folder, limit=1)
+        api.benchmark([tasks_folder], arms=[arm], generator=generator_folder, limit=1)
 
 
 def test_every_arm_runs_on_a_real_base(tasks_folder, generator, generator_folder, collected, base, layout, tmp_path):
-    verbs.compare(collected, [tasks_folder], validation=0.45)
+    api.compare(collected, [tasks_folder], validation=0.45)
     torch.manual_seed(3)
     Adapter(layout, torch.randn(layout.shape) * 0.05).save(tmp_path / "multi-task")
     file = tasks_folder / "task5.jsonl"
-    result = verbs.benchmark(
+    result = api.benchmark(
         [file, tasks_folder / "task0.jsonl"],
         arms=list(ARMS),
         forms=["bare"],
@@ -161,10 +162,10 @@ def test_every_arm_runs_on_a_real_base(tasks_folder, generator, generator_folder
 
 
 def test_a_rival_adapter_of_another_rank_is_refused(tasks_folder, generator_folder, base, tmp_path):
-    other = LoraLayout.from_config(bases.load_config(base), base_model=base, rank=16)
+    other = LoraLayout.from_config(models.load_config(base), base_model=base, rank=16)
     Adapter(other, torch.zeros(other.shape)).save(tmp_path / "multi-task")
     with pytest.raises(LayoutError, match="another rank"):
-        verbs.benchmark(
+        api.benchmark(
             [tasks_folder], arms=["multi-task"], generator=generator_folder, multi_task=tmp_path / "multi-task"
         )
 
@@ -248,7 +249,7 @@ def test_the_same_request_gives_the_same_scores(tasks_folder, generator_folder, 
     results = []
     for turn in range(2):
         monkeypatch.setenv("PROMPT2LORA_HOME", str(tmp_path / f"home{turn}"))
-        results.append(verbs.benchmark(files, forms=["bare"], generator=generator_folder, limit=1, prompts_per_task=3))
+        results.append(api.benchmark(files, forms=["bare"], generator=generator_folder, limit=1, prompts_per_task=3))
     for part in ("mean", "difference"):
         assert results[0][part] == results[1][part]
 

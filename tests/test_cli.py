@@ -13,7 +13,7 @@ import pytest
 from conftest import SIZES
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from prompt2lora.weights.adapter import adapter_digest
+from prompt2lora.adapter.peft import adapter_digest
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def one_line(told: str) -> bool:
 def test_help_loads_no_torch_and_answers_at_once():
     code = (
         "import sys; sys.argv = ['prompt2lora', '--help']\n"
-        "from prompt2lora.cli import main\n"
+        "from prompt2lora.cli.main import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
         "assert not {'torch', 'transformers', 'numpy'} & set(sys.modules)"
@@ -248,10 +248,10 @@ def test_a_wrong_option_is_a_usage_error(run):
     ("verb", "inside"),
     [
         ("generate", "prompt2lora.generator.generator.Generator.generate"),
-        ("generate", "prompt2lora.weights.adapter.write_json"),
+        ("generate", "prompt2lora.adapter.peft.write_json"),
         ("benchmark", "prompt2lora.evaluation.benchmark.run"),
-        ("collect", "prompt2lora.files.write_json"),
-        ("ask", "prompt2lora.verbs.answers"),
+        ("collect", "prompt2lora.ground.files.write_json"),
+        ("ask", "prompt2lora.api.answers"),
     ],
 )
 def test_an_interrupt_in_the_middle_leaves_nothing_half_written(
@@ -288,7 +288,7 @@ def test_training_that_is_interrupted_ends_with_code_1_and_goes_on_later(
         recipe.write_text("\n".join([*lines, "[[stage]]", f"steps = {steps}", "tasks = 2", "budget = 80"]))
         words = ["train", "--recipe", str(recipe), "--out", str(tmp_path / "run")]
         return subprocess.Popen(
-            [sys.executable, "-m", "prompt2lora.cli", *words],
+            [sys.executable, "-m", "prompt2lora.cli.main", *words],
             stderr=subprocess.PIPE,
             text=True,
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a test run may itself ignore it

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from prompt2lora.adapter.peft import Adapter
 from prompt2lora.errors import UsageError
-from prompt2lora.serving.cluster import Cluster
-from prompt2lora.weights.adapter import Adapter
+from prompt2lora.serving.ray import Cluster
 
 COUNT = 4
 RAY = {

@@ -17,21 +17,21 @@ from conftest import AT, GOOD, adapter_folder
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from prompt2lora.console import paper, uploads
-from prompt2lora.console.advice import Adviser, at_once
-from prompt2lora.console.desk import KEY_COOKIE
-from prompt2lora.console.pages import PAGES, router
-from prompt2lora.console.words import LANGUAGES, Told, Words, choose, known, texts
+from prompt2lora.console import pdf, uploads
+from prompt2lora.console.i18n import LANGUAGES, Told, Words, choose, known, texts
+from prompt2lora.console.routing import PAGES, router
+from prompt2lora.console.typing_checks import Adviser, at_once
+from prompt2lora.console.visits import KEY_COOKIE
 from prompt2lora.custody import gate
 from prompt2lora.custody.access import ROLES
 from prompt2lora.custody.gate import Policy, judge
-from prompt2lora.custody.pages import texts as report_texts
 from prompt2lora.custody.registry import Origin, Registry
+from prompt2lora.custody.reports import texts as report_texts
 from prompt2lora.errors import Busy, Conflict, DamagedFile, Prompt2LoraError, TooLate, UsageError
-from prompt2lora.plant import Plant
-from prompt2lora.serving.asks import Piece
+from prompt2lora.plant.plant import Plant
+from prompt2lora.serving.job_queue import Works
+from prompt2lora.serving.protocol import Piece
 from prompt2lora.serving.service import Limits, Service
-from prompt2lora.serving.works import Works
 
 EVIL = "<script>alert('x')</script>"
 
@@ -614,7 +614,7 @@ def test_htmx_is_told_to_go_on_and_a_browser_without_it_is_redirected(visit, ser
 def test_the_sample_is_filled_in_and_large_enough_to_pass(visit):
     page = visit("operator").get("/console/new?sample=1").text
     assert 'value="sample"' in page
-    from prompt2lora.console.making import sample
+    from prompt2lora.console.new_jobs import sample
 
     rows = uploads.pasted_labelled(sample()["rows"])
     assert len(uploads.pasted_prompts(sample()["prompts"])) == 16
@@ -645,7 +645,7 @@ def test_a_version_that_was_never_judged_has_no_report(visit, service, job, tmp_
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_the_report_is_a_pdf_in_either_language(visit, job, language):
-    if not paper.can_write():
+    if not pdf.can_write():
         pytest.skip("Pango is not installed; the page offers printing alone")
     browser = visit("viewer", language=language)
     assert "/report/pdf" in browser.get("/console/jobs/parts/report").text
@@ -655,16 +655,16 @@ def test_the_report_is_a_pdf_in_either_language(visit, job, language):
 
 
 def test_a_pdf_fetches_nothing(tmp_path):
-    if not paper.can_write():
+    if not pdf.can_write():
         pytest.skip("Pango is not installed")
     (tmp_path / "secret.png").write_bytes(b"a secret")
     image = f'<img src="file://{tmp_path}/secret.png"><img src="http://127.0.0.1:9/">'
-    made = paper.pdf(f"<h1>試行の報告書</h1>{image}")
+    made = pdf.pdf(f"<h1>試行の報告書</h1>{image}")
     assert made.startswith(b"%PDF") and b"a secret" not in made
 
 
 def test_where_no_pdf_can_be_made_printing_is_offered_alone(visit, job, monkeypatch):
-    monkeypatch.setattr(paper, "can_write", lambda: False)
+    monkeypatch.setattr(pdf, "can_write", lambda: False)
     browser = visit("viewer")
     assert "/report/pdf" not in browser.get("/console/jobs/parts/report").text
     assert texts("en")["error.no_pdf"] in browser.get("/console/jobs/parts/report/pdf").text

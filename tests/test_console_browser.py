@@ -20,18 +20,18 @@ from conftest import tiny_world
 from fastapi import FastAPI
 from playwright.sync_api import sync_playwright
 
-from prompt2lora.console.pages import router
-from prompt2lora.console.words import LANGUAGES, texts
+from prompt2lora.adapter.health import Reference
+from prompt2lora.adapter.peft import Adapter
+from prompt2lora.base.decoding import answers
+from prompt2lora.console.i18n import LANGUAGES, texts
+from prompt2lora.console.routing import router
 from prompt2lora.custody.registry import Registry
-from prompt2lora.decoding import answers
 from prompt2lora.generator.atlas import Atlas
 from prompt2lora.generator.generator import Generator
-from prompt2lora.plant import Plant
-from prompt2lora.serving.asks import Piece
+from prompt2lora.plant.plant import Plant
+from prompt2lora.serving.job_queue import Works
+from prompt2lora.serving.protocol import Piece
 from prompt2lora.serving.service import Service
-from prompt2lora.serving.works import Works
-from prompt2lora.weights.adapter import Adapter
-from prompt2lora.weights.health import Reference
 
 CHROMIUM = Path("/usr/bin/chromium")
 LAX = """

@@ -14,9 +14,9 @@ from transformers import (
     Qwen2Config,
 )
 
-from prompt2lora import bases, decoding
-from prompt2lora.packs import ChatFormat
-from prompt2lora.weights.adapter import Adapter
+from prompt2lora.adapter.peft import Adapter
+from prompt2lora.base import decoding, models
+from prompt2lora.base.chat import ChatFormat
 
 SMALL = {
     "hidden_size": 64,
@@ -70,7 +70,7 @@ def test_in_every_family_batched_answers_are_those_of_the_library(kind, prompts)
 
 
 def test_answers_come_in_the_order_of_the_prompts_whatever_the_batches(base, monkeypatch):
-    model, tokenizer = bases.load_base(base, dtype=torch.float32, device="cpu")
+    model, tokenizer = models.load_base(base, dtype=torch.float32, device="cpu")
     chat = ChatFormat(tokenizer)
     asked = ["bb", "a", "dddd", "ccc", "a", "f" * 9, "e"]
     whole = decoding.answers(model, chat, asked, longest=6)
@@ -81,7 +81,7 @@ def test_answers_come_in_the_order_of_the_prompts_whatever_the_batches(base, mon
 
 
 def test_answers_through_an_adapter_are_those_of_real_peft(base, layout, tmp_path):
-    model, tokenizer = bases.load_base(base, dtype=torch.float32, device="cpu")
+    model, tokenizer = models.load_base(base, dtype=torch.float32, device="cpu")
     chat = ChatFormat(tokenizer)
     Adapter(layout, random_grid(layout, 4)).save(tmp_path / "a")
     loaded = Adapter.load(tmp_path / "a", model.config)

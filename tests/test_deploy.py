@@ -2,13 +2,12 @@
 
 import re
 import shlex
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 import typer
 
-from prompt2lora.cli import app
+from prompt2lora.cli.main import app
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 
@@ -26,14 +25,13 @@ def container_words():
 @pytest.mark.parametrize("words", [unit_words, container_words])
 def test_the_command_that_is_started_is_one_of_ours(words):
     verb, *options = words()
-    import_module("prompt2lora.cli_serve")  # its commands join the app
     command = typer.main.get_command(app).commands[verb]
     context = command.make_context(verb, options)
     assert context.params["port"] == 8000
 
 
 def test_the_unit_waits_longer_than_the_service_takes_to_end():
-    from prompt2lora.serving.app import GRACE
+    from prompt2lora.web import GRACE
 
     patience = int(re.search(r"^TimeoutStopSec=(\d+)$", (DEPLOY / "prompt2lora.service").read_text(), re.M)[1])
     assert patience >= GRACE

@@ -8,16 +8,16 @@ import torch
 from conftest import write_base
 from peft import PeftModel
 
-from prompt2lora import bases
+from prompt2lora.adapter.layout import LoraLayout
+from prompt2lora.adapter.peft import Adapter
+from prompt2lora.base import models
+from prompt2lora.base.chat import ChatFormat
+from prompt2lora.base.decoding import answers
+from prompt2lora.base.frozen import Frozen
 from prompt2lora.custody.registry import Version
-from prompt2lora.decoding import answers
 from prompt2lora.errors import Busy, TooLate, Unavailable, Unfit, UsageError
-from prompt2lora.generator.reading import Frozen
-from prompt2lora.packs import ChatFormat
-from prompt2lora.serving.asks import Ask, Message, Sampling
-from prompt2lora.serving.engine import Embedded, Words
-from prompt2lora.weights.adapter import Adapter
-from prompt2lora.weights.layout import LoraLayout
+from prompt2lora.serving.embedded import Embedded, Words
+from prompt2lora.serving.protocol import Ask, Message, Sampling
 
 COUNT = 5
 
@@ -26,7 +26,7 @@ COUNT = 5
 def adapters(layout, tmp_path_factory):
     """Folders of adapters that change answers a lot, of different ranks, alphas and targets."""
     place, made = tmp_path_factory.mktemp("adapters"), []
-    config = bases.load_config(layout.base_model)
+    config = models.load_config(layout.base_model)
     for number in range(COUNT):
         torch.manual_seed(number)
         other = {"rank": 8, "alpha": 8 * (1 + number % 2)}
@@ -40,7 +40,7 @@ def adapters(layout, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def frozen(layout):
-    model, tokenizer = bases.load_base(layout.base_model, dtype=torch.float32, device="cpu")
+    model, tokenizer = models.load_base(layout.base_model, dtype=torch.float32, device="cpu")
     return Frozen(model, ChatFormat(tokenizer), layout)
 
 
@@ -49,7 +49,7 @@ def engine(frozen, adapters):
     begun = []
 
     def made(**sizes):
-        model, tokenizer = bases.load_base(frozen.layout.base_model, dtype=torch.float32, device="cpu")
+        model, tokenizer = models.load_base(frozen.layout.base_model, dtype=torch.float32, device="cpu")
         base = Frozen(model, ChatFormat(tokenizer), frozen.layout)
         begun.append(Embedded(base, lambda version: adapters[version.number], **sizes).start())
         return begun[-1]
@@ -116,7 +116,7 @@ def test_memory_that_nobody_has_written_yet_changes_no_answer(engine, frozen, ad
 def test_an_answer_is_that_of_peft(engine, frozen, adapters, layout):
     serving = engine()
     for number in range(COUNT):
-        plain, _ = bases.load_base(layout.base_model, dtype=torch.float32, device="cpu")
+        plain, _ = models.load_base(layout.base_model, dtype=torch.float32, device="cpu")
         peft = PeftModel.from_pretrained(plain, adapters[number])
         ids = torch.tensor(frozen.chat.prompt_ids(["hello"]))
         settings = {
@@ -241,7 +241,7 @@ def test_what_cannot_be_served_says_why(engine, layout, adapters, tmp_path):
     other = version(layout, 0)._replace(base="another")
     with pytest.raises(Unfit, match="another"):
         asyncio.run(said(serving, other, asked("a")))
-    config = bases.load_config(layout.base_model)
+    config = models.load_config(layout.base_model)
     wide = LoraLayout.from_config(config, base_model=layout.base_model, rank=16)
     nothing = torch.zeros(layout.shape)
     Adapter(wide, torch.ones(wide.shape)).save(tmp_path / "wide")
@@ -299,7 +299,7 @@ def test_a_failure_in_the_model_ends_its_questions_and_no_others(engine, monkeyp
     "text", ["plain words and more of them, more than eight", "日本語の部品番号は ①②③ です", "a\nb  c\té"]
 )
 def test_words_tell_every_text_in_whole_characters(base, text):
-    tokenizer = bases.load_tokenizer(base)
+    tokenizer = models.load_tokenizer(base)
     words = Words(tokenizer, ())
     pieces = [words.add(token) for token in tokenizer(text, add_special_tokens=False)["input_ids"]]
     assert "".join(pieces) + words.rest() == text
@@ -318,7 +318,7 @@ def test_a_base_with_a_sliding_window_answers_in_a_crowd_as_alone(tmp_path):
         layer_types=["sliding_attention", "full_attention"],
     )  # fmt: skip
     Gemma3ForCausalLM(config).save_pretrained(folder)
-    model, tokenizer = bases.load_base(str(folder), dtype=torch.float32, device="cpu")
+    model, tokenizer = models.load_base(str(folder), dtype=torch.float32, device="cpu")
     layout = LoraLayout.from_config(config, base_model=str(folder))
     chat = ChatFormat(tokenizer)
     right = [answers(model, chat, [text], longest=12)[0] for text in TEXTS]

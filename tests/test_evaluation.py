@@ -4,8 +4,8 @@ import pytest
 import torch
 from conftest import write_task
 
-from prompt2lora import verbs
-from prompt2lora.decoding import answers, greedy
+from prompt2lora import api
+from prompt2lora.base.decoding import answers, greedy
 from prompt2lora.errors import OutputError, UsageError
 from prompt2lora.evaluation.metrics import exact_match, token_f1
 from prompt2lora.evaluation.statistics import mean_interval, paired_difference
@@ -83,7 +83,7 @@ def test_an_arm_compared_with_itself_differs_by_zero():
 def test_a_benchmark_says_what_the_documentation_promises(tasks_folder, generator_folder, tmp_path):
     write_task(tasks_folder, "plain", "", lambda text: text[0])
     out = tmp_path / "result.json"
-    result = verbs.benchmark([tasks_folder], out=out, generator=generator_folder, limit=3, prompts_per_task=4)
+    result = api.benchmark([tasks_folder], out=out, generator=generator_folder, limit=3, prompts_per_task=4)
     assert json.loads(out.read_text()) == result
     assert set(result["tasks"]) == {*(f"task{i}" for i in range(6)), "plain"}
     assert set(result["tasks"]["task0"]) == {"full", "bare"}
@@ -99,16 +99,17 @@ def test_a_benchmark_says_what_the_documentation_promises(tasks_folder, generato
                 assert interval["low"] <= interval["score"] <= interval["high"]
     assert {"torch", "prompt2lora"} <= result["versions"].keys()
     assert result["request"]["seeds"] == [0]
-    assert verbs.benchmark([tasks_folder], seed=3, seeds=2, limit=1, generator=generator_folder)["request"][
-        "seeds"
-    ] == [3, 4]
+    assert api.benchmark([tasks_folder], seed=3, seeds=2, limit=1, generator=generator_folder)["request"]["seeds"] == [
+        3,
+        4,
+    ]
     with pytest.raises(OutputError, match="must not exist"):
-        verbs.benchmark([tasks_folder], out=out, generator=generator_folder)
+        api.benchmark([tasks_folder], out=out, generator=generator_folder)
 
 
 def test_the_base_does_not_depend_on_the_generator_s_prompts(tasks_folder, generator_folder):
     scores = [
-        verbs.benchmark([tasks_folder], arms=["base"], generator=generator_folder, prompts_per_task=k)["mean"]
+        api.benchmark([tasks_folder], arms=["base"], generator=generator_folder, prompts_per_task=k)["mean"]
         for k in (1, 8)
     ]
     assert scores[0] == scores[1]
@@ -120,16 +121,16 @@ def test_the_base_does_not_depend_on_the_generator_s_prompts(tasks_folder, gener
 )
 def test_an_unknown_arm_or_form_is_refused(tasks_folder, generator_folder, arms, forms, told):
     with pytest.raises(UsageError, match=told):
-        verbs.benchmark([tasks_folder], arms=arms, forms=forms, generator=generator_folder)
+        api.benchmark([tasks_folder], arms=arms, forms=forms, generator=generator_folder)
 
 
 def test_wrong_prompts_need_a_second_task(tasks_folder, generator_folder):
     with pytest.raises(UsageError, match="at least two tasks"):
-        verbs.benchmark([tasks_folder / "task0.jsonl"], generator=generator_folder)
+        api.benchmark([tasks_folder / "task0.jsonl"], generator=generator_folder)
 
 
 def test_a_task_without_training_rows_is_refused_by_name(tasks_folder, generator_folder):
     file = tasks_folder / "task0.jsonl"
     file.write_text(file.read_text().replace('"train"}', '"test"}'))
     with pytest.raises(UsageError, match='task0 has no rows of part "train"'):
-        verbs.benchmark([tasks_folder], generator=generator_folder)
+        api.benchmark([tasks_folder], generator=generator_folder)

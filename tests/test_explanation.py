@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from prompt2lora.generator.explanation import changes, distance, influences
-from prompt2lora.weights.tokens import factors
+from prompt2lora.adapter.grid import factors
+from prompt2lora.generator.attribution import changes, distance, influences
 
 
 def updates(grid, layout):

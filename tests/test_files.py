@@ -4,9 +4,9 @@ import os
 import pytest
 import torch
 
-from prompt2lora import files
 from prompt2lora.errors import DamagedFile, OutputError, PromptsError
-from prompt2lora.prompts import LONGEST, read_prompts
+from prompt2lora.ground import files
+from prompt2lora.ground.prompts import LONGEST, read_prompts
 
 
 def full_disk(*_):

@@ -11,9 +11,9 @@ from serving import bearer, client_of, keys_of, passes, running, service_of
 
 from prompt2lora.custody.registry import Origin, Registry
 from prompt2lora.errors import Busy, TooLate, Unavailable, Unfit
-from prompt2lora.serving.app import create_app
 from prompt2lora.serving.guard import Refused, Visitors
 from prompt2lora.serving.meters import MOST_LABELS, OTHER, Meters, Note
+from prompt2lora.web import create_app
 
 ASK = {"model": "mail", "messages": [{"role": "user", "content": "hello"}]}
 FROM = Origin(("one", "two"), "9" * 64, "g", "b", "8" * 64)

@@ -5,10 +5,10 @@ import torch
 from conftest import TINY
 from transformers import LlamaConfig
 
+from prompt2lora.adapter.grid import decode
+from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.errors import DamagedFile, ModelNotFound, OutputError
-from prompt2lora.generator.conditions import Encoder, pad
-from prompt2lora.generator.generator import Generator, GeneratorConfig
-from prompt2lora.generator.hyperconv import (
+from prompt2lora.generator.decoder import (
     AxisConv,
     DecoderConfig,
     HyperConvBlock,
@@ -16,9 +16,9 @@ from prompt2lora.generator.hyperconv import (
     RowHead,
     published,
 )
-from prompt2lora.prompts import split
-from prompt2lora.weights.layout import LoraLayout
-from prompt2lora.weights.tokens import decode
+from prompt2lora.generator.generator import Generator, GeneratorConfig
+from prompt2lora.generator.text_encoder import Encoder, pad
+from prompt2lora.ground.prompts import split
 
 PROMPTS = ["Extract the code.\n\nKX-1 came", "Extract the code.\n\nuse LM-22 now", "short", "a\n\nlonger text here"]
 

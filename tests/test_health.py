@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from prompt2lora.weights.health import FEATURES, Reference, feature_names, features, shares, spectra
-from prompt2lora.weights.intruders import intruders
-from prompt2lora.weights.tokens import factors
+from prompt2lora.adapter.grid import factors
+from prompt2lora.adapter.health import FEATURES, Reference, feature_names, features, shares, spectra
+from prompt2lora.adapter.intruders import intruders
 
 
 def usual(layout, count=20, seed=0):

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from prompt2lora.evaluation import inspection, stereotypes
-from prompt2lora.weights.tokens import initial_grid
+from prompt2lora.adapter.grid import initial_grid
+from prompt2lora.plant import inspection, stereotypes
 
 
 @pytest.mark.parametrize(

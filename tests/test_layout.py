@@ -1,8 +1,9 @@
 import pytest
 from transformers import Gemma3TextConfig, LlamaConfig, MistralConfig, Qwen2Config
 
+from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.errors import LayoutError
-from prompt2lora.weights.layout import TARGETS, LoraLayout
+from prompt2lora.ground.profile import TARGETS
 
 SMALL = {"hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 3, "vocab_size": 99}
 HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2}

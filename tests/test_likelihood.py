@@ -1,8 +1,8 @@
 import torch
 
+from prompt2lora.adapter.hooks import adapted
+from prompt2lora.base.frozen import Frozen
 from prompt2lora.evaluation.likelihood import choices, option_scores
-from prompt2lora.generator.reading import Frozen
-from prompt2lora.weights.adapted import adapted
 
 PROMPTS = ["Is it red?", "A longer question of more words?"] * 9
 OPTIONS = [["yes", "no"], ["always", "never", "at times"]] * 9

@@ -6,11 +6,11 @@ import pytest
 from malformed import BASE, CONFIG, SETTINGS, SOUND, WEIGHTS, run
 from peft import LoraConfig
 
-from prompt2lora.adapter_folder import read, read_config
-from prompt2lora.custody.keys import Signer
+from prompt2lora.adapter.folder import read, read_config
+from prompt2lora.adapter.peft import Adapter
+from prompt2lora.custody.signing import Signer
 from prompt2lora.custody.store import Store
 from prompt2lora.errors import DamagedFile, Prompt2LoraError
-from prompt2lora.weights.adapter import Adapter
 
 
 def test_malformed_folders_and_configurations_are_refused_in_one_line_and_leave_nothing():

@@ -12,9 +12,9 @@ from serving import bearer, client_of, keys_of, passes, service_of
 from test_gateway import FROM, kept  # noqa: F401
 
 from prompt2lora.custody.access import GOVERN, LOOK, MAKE, RELEASE, RETURN, ROLES
-from prompt2lora.plant import Plant
-from prompt2lora.serving.app import create_app
-from prompt2lora.serving.works import DONE, FAILED, Works
+from prompt2lora.plant.plant import Plant
+from prompt2lora.serving.job_queue import DONE, FAILED, Works
+from prompt2lora.web import create_app
 
 ROUTES = {
     ("GET", "/admin/jobs"): LOOK,

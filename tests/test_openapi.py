@@ -9,9 +9,9 @@ from serving import bearer, keys_of, service_of
 from test_gateway import FROM
 
 from prompt2lora.custody.registry import Registry
-from prompt2lora.plant import Plant
-from prompt2lora.serving.app import create_app
-from prompt2lora.serving.works import DONE, Works
+from prompt2lora.plant.plant import Plant
+from prompt2lora.serving.job_queue import DONE, Works
+from prompt2lora.web import create_app
 
 
 class Begun(Works):

@@ -9,13 +9,14 @@ from test_layout import FAMILIES
 from test_weights import random_grid
 from transformers import AutoModelForCausalLM
 
-from prompt2lora import bases
-from prompt2lora.packs import ChatFormat, pack_rows, stack
+from prompt2lora.adapter.hooks import adapted
+from prompt2lora.adapter.layout import LoraLayout
+from prompt2lora.base import models
+from prompt2lora.base.chat import ChatFormat
+from prompt2lora.base.packing import pack_rows, stack
 from prompt2lora.training.objectives import end_to_end
-from prompt2lora.training.pairs import draw_rows, make_pack
+from prompt2lora.training.sampling import draw_rows, make_pack
 from prompt2lora.training.tasks import read_task
-from prompt2lora.weights.adapted import adapted
-from prompt2lora.weights.layout import LoraLayout
 
 
 def drawn(seed: int) -> tuple[list[list[int]], list[list[int]]]:
@@ -88,7 +89,7 @@ def test_the_company_of_longer_packs_changes_no_loss(base):
 
 @pytest.fixture
 def chat(base):
-    return ChatFormat(bases.load_tokenizer(base))
+    return ChatFormat(models.load_tokenizer(base))
 
 
 def test_an_answer_ends_with_the_end_token_so_that_stopping_is_learned(chat):

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from conftest import GOOD, adapter_folder
 
-from prompt2lora.custody import pages, pilot
+from prompt2lora.custody import pilot, reports
 from prompt2lora.custody.costs import RECORDED, Prices, Tuning
 from prompt2lora.custody.gate import Policy, judge
 from prompt2lora.custody.registry import Origin
 from prompt2lora.errors import UsageError
-from prompt2lora.evaluation import bench as mathematics
-from prompt2lora.generator import advice
+from prompt2lora.generator import prompt_checks
+from prompt2lora.plant import measurement as mathematics
 
 PROMPTS = [f"Do it.\n\n{i}" for i in range(16)]
 LABELLED = [(str(i), str(i)) for i in range(40)]
@@ -119,11 +119,11 @@ def test_fine_tuning_is_measured_only_if_asked_for_and_else_the_recorded_figure_
     recorded = run_pilot(bench)
     assert recorded.tuning == RECORDED
     assert "tune" not in bench.calls
-    assert RECORDED.source in pages.pilot_page(recorded, "en")
+    assert RECORDED.source in reports.pilot_page(recorded, "en")
     measured = run_pilot(bench, measure_tuning=True)
     assert measured.tuning.seconds == 80
-    for language in pages.languages():
-        page = pages.pilot_page(measured, language)
+    for language in reports.languages():
+        page = reports.pilot_page(measured, language)
         assert RECORDED.source not in page
         assert "800" in page, "80 seconds against 0.1"
     instead = measured.to_dict()["tuning"]["cost"]
@@ -136,17 +136,17 @@ def test_the_user_s_prices_are_what_is_reckoned_with(run_pilot):
     costs = {cost.step: cost for cost in found.costs}
     assert costs["collecting"].money == pytest.approx(16 * 0.5 / 60 * 2500)
     assert costs["training"].money == pytest.approx(10 / 100 * 0.2 * 31)
-    page = pages.pilot_page(found, "ja")
+    page = reports.pilot_page(found, "ja")
     assert "JPY" in page
     assert "200 W" in page
 
 
 def test_every_check_and_every_advice_has_its_words_in_every_language():
-    source = "".join(Path(module.__file__).read_text(encoding="utf-8") for module in (advice, mathematics))
+    source = "".join(Path(module.__file__).read_text(encoding="utf-8") for module in (prompt_checks, mathematics))
     kinds = re.findall(r'Finding\(\s*"(\w+)"', source)
     assert len(set(kinds)) > 5
-    for language in pages.languages():
-        said = pages.texts(language)
+    for language in reports.languages():
+        said = reports.texts(language)
         assert {f"metric {check.metric}" for check in judge({}, Policy(most_intruders=0.0)).checks} <= said.keys()
         assert {f"advice {kind}" for kind in kinds} <= said.keys()
 
@@ -171,10 +171,10 @@ EXPLAINED = {
 }
 
 
-@pytest.mark.parametrize("language", pages.languages())
+@pytest.mark.parametrize("language", reports.languages())
 @pytest.mark.parametrize("changes", [{}, {"rows": []}, {"distance": 3.0}])
 def test_the_explanation_is_a_well_formed_page_of_its_own(language, changes):
-    page = pages.explanation_page({**EXPLAINED, **changes}, ["first", "<b>second</b>"], language)
+    page = reports.explanation_page({**EXPLAINED, **changes}, ["first", "<b>second</b>"], language)
     reader = Balanced()
     reader.feed(page)
     assert reader.open == []
@@ -185,14 +185,14 @@ def test_the_explanation_is_a_well_formed_page_of_its_own(language, changes):
 
 
 def test_both_languages_say_the_same_things():
-    english, japanese = (pages.texts(language) for language in ("en", "ja"))
+    english, japanese = (reports.texts(language) for language in ("en", "ja"))
     assert english.keys() == japanese.keys()
     for key in english:
         fields = [sorted(re.findall(r"\{(\w+)", text[key])) for text in (english, japanese)]
         assert fields[0] == fields[1], key
         assert english[key] != japanese[key]
     with pytest.raises(UsageError, match="not in 'fr'"):
-        pages.texts("fr")
+        reports.texts("fr")
 
 
 class Balanced(HTMLParser):
@@ -213,18 +213,18 @@ class Balanced(HTMLParser):
         self.texts.append(data)
 
 
-@pytest.mark.parametrize("language", pages.languages())
+@pytest.mark.parametrize("language", reports.languages())
 @pytest.mark.parametrize("labelled", [LABELLED, []])
 def test_the_page_is_well_formed_and_says_what_was_found(run_pilot, language, labelled):
     bench = KnownBench(GOOD if labelled else {key: GOOD[key] for key in ("health", "probe")})
     found = run_pilot(bench, labelled=labelled)
-    page = pages.pilot_page(found, language)
+    page = reports.pilot_page(found, language)
     reader = Balanced()
     reader.feed(page)
     assert reader.open == []
     shown = " ".join(reader.texts)
     assert found.version in shown
-    said = pages.texts(language)
+    said = reports.texts(language)
     assert said[f"verdict {found.verdict.result}"] in shown
     assert (said["no labels"] in shown) == (not labelled)
     if labelled:
@@ -233,6 +233,6 @@ def test_the_page_is_well_formed_and_says_what_was_found(run_pilot, language, la
 
 def test_what_users_write_stays_text(run_pilot):
     evil = '<script>alert("x")</script>'
-    page = pages.pilot_page(run_pilot(KnownBench(row=evil)), "en")
+    page = reports.pilot_page(run_pilot(KnownBench(row=evil)), "en")
     assert evil not in page
     assert "&lt;script&gt;" in page

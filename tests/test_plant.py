@@ -8,8 +8,7 @@ import pytest
 import torch
 from conftest import write_plant_generator
 
-from prompt2lora import plant
-from prompt2lora.plant import read_labelled
+from prompt2lora.plant import plant, read_labelled
 
 
 @pytest.fixture

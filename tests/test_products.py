@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from prompt2lora.adapter.grid import balanced, factors, inner
 from prompt2lora.training import objectives
-from prompt2lora.weights.tokens import balanced, factors, inner
 
 
 def random_grids(layout, count=2, seed=0):
@@ -63,7 +63,7 @@ def test_the_product_loss_sees_updates_and_not_factors(layout):
 
 @pytest.mark.parametrize("scale", [0.0, 1.0])
 def test_distillation_is_zero_for_the_teacher_s_own_answers_and_never_below(scale):
-    from prompt2lora.packs import pack_rows, stack
+    from prompt2lora.base.packing import pack_rows, stack
 
     packs = stack([pack_rows([[1, 2], [1, 3]], [[4, 5], [6]], 50), pack_rows([[1, 2]], [[7]], 50)], padding=0)
     torch.manual_seed(0)

@@ -11,8 +11,8 @@ import pytest
 
 from prompt2lora.custody.registry import Version
 from prompt2lora.errors import Busy, TooLate, Unavailable, Unfit, UsageError
-from prompt2lora.serving.asks import Ask, Message, Sampling
-from prompt2lora.serving.rack import Rack
+from prompt2lora.serving.protocol import Ask, Message, Sampling
+from prompt2lora.serving.vllm import Rack
 
 BASE = "some/base"
 ASK = Ask("parts", (Message("user", "hello"),), seconds=5)

@@ -2,12 +2,12 @@
 
 import torch
 
-from prompt2lora.generator import reading
-from prompt2lora.generator.conditions import Encoder
+from prompt2lora.adapter.hooks import adapted
+from prompt2lora.generator import hidden_states
 from prompt2lora.generator.generator import Generator
-from prompt2lora.generator.reader import Reader
-from prompt2lora.generator.reading import states
-from prompt2lora.weights.adapted import adapted
+from prompt2lora.generator.hidden_states import states
+from prompt2lora.generator.pipeline import Pipeline
+from prompt2lora.generator.text_encoder import Encoder
 
 PROMPTS = ["Extract the code.\n\nKX-1 came", "Extract the code.\n\nuse LM-22 now", "short", "a\n\nlonger text here"]
 
@@ -25,24 +25,24 @@ def test_a_prompt_gives_the_state_of_its_last_token_in_every_layer(frozen, askin
 def test_what_is_read_together_with_a_prompt_changes_nothing(frozen, asking, monkeypatch):
     together = states(frozen, asking.start, PROMPTS)
     for budget in (1, 90):  # one prompt at a time, and two
-        monkeypatch.setattr(reading, "_BUDGET", budget)
+        monkeypatch.setattr(hidden_states, "_BUDGET", budget)
         assert torch.allclose(states(frozen, asking.start, PROMPTS), together, atol=1e-5)
     backwards = states(frozen, asking.start, PROMPTS[::-1])
     assert torch.allclose(backwards, together.flip(0), atol=1e-5)
 
 
 def test_of_a_long_prompt_the_beginning_and_the_end_are_read(frozen, asking, monkeypatch):
-    monkeypatch.setattr(reading, "_LONGEST", 60)
+    monkeypatch.setattr(hidden_states, "_LONGEST", 60)
     long = states(frozen, asking.start, ["begin " + "x" * 500 + " end", "begin " + "x" * 700 + " end"])
     assert torch.equal(long[0], long[1])
     assert not torch.allclose(long[0], states(frozen, asking.start, ["begin " + "x" * 500 + " end!"])[0])
 
 
 def test_a_generator_that_listens_to_the_base_is_moved_by_both_readers(frozen, asking, encoder_folder):
-    reader = Reader(asking, Encoder(encoder_folder), frozen)
-    conditions = reader.conditions(PROMPTS)
+    pipeline = Pipeline(asking, Encoder(encoder_folder), frozen)
+    conditions = pipeline.conditions(PROMPTS)
     whole = asking.generate(conditions)
-    assert torch.equal(reader.generate(PROMPTS), whole)
+    assert torch.equal(pipeline.make(PROMPTS).grid, whole)
     for part in (slice(0, asking.config.width), slice(asking.config.width, None)):
         moved = conditions.clone()
         moved[:, part] += 1
@@ -50,10 +50,10 @@ def test_a_generator_that_listens_to_the_base_is_moved_by_both_readers(frozen, a
 
 
 def test_a_generator_that_reads_text_alone_never_loads_the_base(generator, encoder_folder, layout):
-    reader = Reader(generator, Encoder(encoder_folder), layout)
-    reader.load()
-    reader.generate(PROMPTS)
-    assert "base" not in vars(reader)
+    pipeline = Pipeline(generator, Encoder(encoder_folder), layout)
+    pipeline.load_models()
+    pipeline.make(PROMPTS)
+    assert "base" not in vars(pipeline)
 
 
 def test_a_generator_that_listens_to_the_base_is_the_same_after_saving(asking, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 import refine
 from refine import Measured, Point, break_even, points, shuffled, summary
 
-from prompt2lora import verbs
+from prompt2lora import api
 from prompt2lora.errors import OutputError
 from prompt2lora.generator.generator import Generator
 
@@ -88,7 +88,7 @@ def test_what_was_measured_stands_on_the_page(tmp_path):
     told = {"tasks": ["t"], "left_out": 3, "order": "any", "rows": 4, "generator": "9" * 64, "command": "python"}
     found = {"points": rows, "break_even": break_even(rows), **told}
     (tmp_path / "refine.json").write_text(json.dumps(found))
-    written = verbs.report(tmp_path, tmp_path / "page.md")
+    written = api.report(tmp_path, tmp_path / "page.md")
     page = written[0].read_text()
     assert "1 of 4 tasks" in page
     assert "| refined | 8 | 16 | 0.750 (0.750 to 0.750) | 9.0 | 1.0 |" in page

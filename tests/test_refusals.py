@@ -13,18 +13,21 @@ import transformers
 from conftest import SIZES, write_task
 from safetensors.torch import load_file, save_file
 
-from prompt2lora import bases, cli, files, verbs
+from prompt2lora import api
+from prompt2lora.adapter.peft import Adapter
+from prompt2lora.base import models
+from prompt2lora.cli.main import app
 from prompt2lora.errors import DamagedFile, ModelNotFound, OutputError, Prompt2LoraError, PromptsError, UsageError
 from prompt2lora.evaluation import benchmark
 from prompt2lora.evaluation.benchmark import Request
-from prompt2lora.generator.conditions import Encoder
 from prompt2lora.generator.generator import Generator
-from prompt2lora.prompts import read_prompts
+from prompt2lora.generator.text_encoder import Encoder
+from prompt2lora.ground import files
+from prompt2lora.ground.prompts import read_prompts
 from prompt2lora.training import teachers
 from prompt2lora.training.recipe import Recipe, Stage, read_recipe
+from prompt2lora.training.run import Run, train
 from prompt2lora.training.tasks import read_task, read_tasks
-from prompt2lora.training.train import Run, train
-from prompt2lora.weights.adapter import Adapter
 
 ROW = '{"input": "a", "output": "b"}\n'
 
@@ -92,7 +95,7 @@ def test_an_adapter_whose_scale_is_nothing_is_refused(layout, base, tmp_path):
     file = tmp_path / "a" / "adapter_config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "lora_alpha": 0}))
     with pytest.raises(DamagedFile, match="lora_alpha"):
-        Adapter.load(tmp_path / "a", bases.load_config(base))
+        Adapter.load(tmp_path / "a", models.load_config(base))
 
 
 def test_an_adapter_whose_origin_is_not_readable_is_refused(layout, base, tmp_path):
@@ -100,7 +103,7 @@ def test_an_adapter_whose_origin_is_not_readable_is_refused(layout, base, tmp_pa
     file = tmp_path / "a" / "adapter_model.safetensors"
     save_file(load_file(file), file, metadata={"prompt2lora": "{oops"})
     with pytest.raises(DamagedFile):
-        Adapter.load(tmp_path / "a", bases.load_config(base))
+        Adapter.load(tmp_path / "a", models.load_config(base))
 
 
 def altered(folder, *path, value):
@@ -163,7 +166,7 @@ def test_the_cache_of_conditions_notices_another_encoder_under_the_same_name(enc
 def test_a_base_that_is_no_model_of_our_kind_is_refused(generator_folder, tmp_path, kind):
     getattr(transformers, kind)().save_pretrained(tmp_path / "odd")
     with pytest.raises(Prompt2LoraError) as told:
-        verbs.generate(["a"], tmp_path / "out", generator=generator_folder, base=str(tmp_path / "odd"))
+        api.generate(["a"], tmp_path / "out", generator=generator_folder, base=str(tmp_path / "odd"))
     assert "\n" not in str(told.value)
     assert not (tmp_path / "out").exists()
 
@@ -173,7 +176,7 @@ def test_a_base_with_truncated_weights_is_told(base, tmp_path):
     file = tmp_path / "b" / "model.safetensors"
     file.write_bytes(file.read_bytes()[:2000])
     with pytest.raises(DamagedFile):
-        bases.load_base(str(tmp_path / "b"))
+        models.load_base(str(tmp_path / "b"))
 
 
 def test_a_result_that_could_not_be_written_is_told_before_the_judging(
@@ -185,7 +188,7 @@ def test_a_result_that_could_not_be_written_is_told_before_the_judging(
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(benchmark, "run", judged)
     with pytest.raises(OutputError):
-        verbs.benchmark([tasks_folder], generator=generator_folder, out=tmp_path / "file" / "result.json")
+        api.benchmark([tasks_folder], generator=generator_folder, out=tmp_path / "file" / "result.json")
 
 
 @pytest.mark.parametrize(("arms", "forms"), [([], ["full"]), (["base"], [])])
@@ -316,16 +319,16 @@ def test_a_question_from_standard_input_that_is_no_text_is_told(base, monkeypatc
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xff\xfe"), encoding="utf-8"))
     monkeypatch.setattr(sys, "argv", ["prompt2lora", "ask", "-", "--base", base])
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        app.main()
     assert ended.value.code == 2
     assert capsys.readouterr().err.startswith("error: ")
 
 
 def test_a_model_that_is_nowhere_is_refused_by_every_verb(tasks_folder, generator_folder, tmp_path):
     with pytest.raises(ModelNotFound, match="nowhere"):
-        verbs.ask(None, "hello", base="./nowhere")
+        api.ask(None, "hello", base="./nowhere")
     with pytest.raises(ModelNotFound, match="nowhere"):
-        verbs.benchmark([tasks_folder], generator=generator_folder, base="./nowhere", out=tmp_path / "r.json")
+        api.benchmark([tasks_folder], generator=generator_folder, base="./nowhere", out=tmp_path / "r.json")
     assert not (tmp_path / "r.json").exists()
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from prompt2lora import verbs
+from prompt2lora import api
 from prompt2lora.errors import DamagedFile, UsageError
 from prompt2lora.training.tasks import read_tasks
 
@@ -16,12 +16,12 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 @pytest.fixture
 def results(tasks_folder, generator_folder, tmp_path):
     folder = tmp_path / "results"
-    verbs.benchmark([tasks_folder], out=folder / "small.json", generator=generator_folder, limit=2, prompts_per_task=3)
+    api.benchmark([tasks_folder], out=folder / "small.json", generator=generator_folder, limit=2, prompts_per_task=3)
     return folder
 
 
 def test_the_page_shows_what_the_file_says_and_names_it(results, tmp_path):
-    written = verbs.report(results, tmp_path / "docs" / "benchmark.md")
+    written = api.report(results, tmp_path / "docs" / "benchmark.md")
     page = written[0].read_text(encoding="utf-8")
     result = json.loads((results / "small.json").read_text())
     assert "`small.json`" in page
@@ -46,7 +46,7 @@ def test_what_the_other_benchmarks_measured_stands_on_the_page(
     words += ["--split", "train"] if script == "conditioning" else []
     monkeypatch.setattr(sys, "argv", [script, *map(str, words)])
     runpy.run_path(str(BENCHMARKS / f"{script}.py"), run_name="__main__")
-    page = verbs.report(results, tmp_path / "page.md")[0].read_text(encoding="utf-8")
+    page = api.report(results, tmp_path / "page.md")[0].read_text(encoding="utf-8")
     result = json.loads((results / f"{script}.json").read_text())
     assert f"`{script}.json`" in page
     if script != "alignment":
@@ -91,7 +91,7 @@ def test_every_variant_of_a_recipe_is_trained_once_and_stands_on_the_page(
     assert json.loads((results / "ablations.json").read_text())["trained"] == trained
     assert not (tmp_path / "runs").exists(), "what the file says is not trained again"
     (tmp_path / "elsewhere").rename(tmp_path / "runs")
-    assert "| two tasks, twice | " in verbs.report(results, tmp_path / "page.md")[0].read_text(encoding="utf-8")
+    assert "| two tasks, twice | " in api.report(results, tmp_path / "page.md")[0].read_text(encoding="utf-8")
     assert (tmp_path / "images" / "ablations.png").read_bytes().startswith(b"\x89PNG")
     variants.write_text(variants.read_text().replace("prompts = 4", "prompts = 5"))
     with pytest.raises(UsageError, match="another recipe"):
@@ -108,7 +108,7 @@ def test_the_suites_stand_beside_the_published_table(results, tmp_path):
         "command": "made",
     }
     (results / "suites.json").write_text(json.dumps({**found, "rows": 8, "steps": 2, "teacher_steps": 3}))
-    page = verbs.report(results, tmp_path / "page.md")[0].read_text(encoding="utf-8")
+    page = api.report(results, tmp_path / "page.md")[0].read_text(encoding="utf-8")
     lines = [line for line in page.splitlines() if line.startswith(("| base | 0.000 (0.125)", "| published, "))]
     assert [line.count("|") for line in lines] == [10, 10, 10], "every row has a cell of every suite, and the mean"
     assert lines[0].endswith("| 0.625 (0.125) | 0.750 (0.125) | 0.250 (0.200 to 0.300) (0.125) |"), "in one order"
@@ -130,21 +130,21 @@ def test_the_page_says_from_how_many_jobs_on_the_training_has_paid(results, tmp_
         "command": "python benchmarks/costs.py",
     }
     (results / "costs.json").write_text(json.dumps(found))
-    page = verbs.report(results, tmp_path / "page.md")[0].read_text(encoding="utf-8")
+    page = api.report(results, tmp_path / "page.md")[0].read_text(encoding="utf-8")
     assert "101 jobs against full-shot" in page
     assert "| full-shot | 2.0 | 36.50 | 36.500 | 900 | 73 times |" in page
     assert (tmp_path / "images" / "costs.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_same_results_give_the_same_page(results, tmp_path):
-    pages = [verbs.report(results, tmp_path / name / "page.md") for name in ("a", "b")]
+    pages = [api.report(results, tmp_path / name / "page.md") for name in ("a", "b")]
     for left, right in zip(*pages, strict=True):
         assert left.read_bytes() == right.read_bytes()
 
 
 def test_a_folder_without_results_and_a_broken_file_are_refused(tmp_path):
     with pytest.raises(UsageError, match="no result"):
-        verbs.report(tmp_path, tmp_path / "page.md")
+        api.report(tmp_path, tmp_path / "page.md")
     (tmp_path / "broken.json").write_text("{")
     with pytest.raises(DamagedFile, match="broken"):
-        verbs.report(tmp_path, tmp_path / "page.md")
+        api.report(tmp_path, tmp_path / "page.md")

@@ -16,9 +16,9 @@ import torch
 from conftest import tiny_world
 from offline import until_ready
 
+from prompt2lora.adapter.peft import Adapter
 from prompt2lora.custody.registry import Origin, Registry
 from prompt2lora.generator.generator import Generator
-from prompt2lora.weights.adapter import Adapter
 
 PROGRAM = str(Path(sys.executable).with_name("prompt2lora"))
 

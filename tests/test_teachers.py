@@ -5,11 +5,11 @@ import json
 import pytest
 import torch
 
+from prompt2lora.adapter.grid import encode, initial_grid
 from prompt2lora.errors import DamagedFile, UsageError
-from prompt2lora.files import read_safetensors
+from prompt2lora.ground.files import read_safetensors
 from prompt2lora.training import objectives, teachers
 from prompt2lora.training.tasks import read_tasks
-from prompt2lora.weights.tokens import encode, initial_grid
 
 STEPS = 4
 

@@ -7,19 +7,19 @@ import pytest
 import torch
 from conftest import SIZES, write_task
 
-from prompt2lora import bases
-from prompt2lora.decoding import greedy
+from prompt2lora.adapter.grid import initial_grid
+from prompt2lora.adapter.hooks import adapted
+from prompt2lora.adapter.peft import Adapter
+from prompt2lora.base import models
+from prompt2lora.base.decoding import greedy
+from prompt2lora.base.packing import common_length, pack_rows, stack
 from prompt2lora.errors import TaskFileError, UsageError
 from prompt2lora.generator.generator import Generator
-from prompt2lora.packs import common_length, pack_rows, stack
-from prompt2lora.training import objectives, pairs, teachers
+from prompt2lora.generator.pipeline import Pipeline
+from prompt2lora.training import objectives, sampling, teachers
 from prompt2lora.training.recipe import Recipe, Stage, read_recipe
+from prompt2lora.training.run import train
 from prompt2lora.training.tasks import read_task, read_tasks, split_families
-from prompt2lora.training.train import train
-from prompt2lora.verbs import Workshop
-from prompt2lora.weights.adapted import adapted
-from prompt2lora.weights.adapter import Adapter
-from prompt2lora.weights.tokens import initial_grid
 
 PREFIX = [5, 6, 7, 8]
 ROWS = [PREFIX + tail for tail in ([10, 11], [12, 13, 14], [10, 20])]
@@ -124,8 +124,8 @@ def test_drawn_tasks_differ_within_a_step_and_large_families_do_not_drown_small_
     for number in range(16):
         write_task(tasks_folder, f"big{number}", "Do.", str.upper, family="big")
     tasks = read_tasks([tasks_folder])
-    weights = pairs.task_weights(tasks)
-    drawn = [pairs.draw_tasks(tasks, weights, 4, Random(step)) for step in range(300)]
+    weights = sampling.task_weights(tasks)
+    drawn = [sampling.draw_tasks(tasks, weights, 4, Random(step)) for step in range(300)]
     assert all(len({task.name for task in group}) == 4 for group in drawn)
     share = sum(task.family == "big" for group in drawn for task in group) / 1200
     assert 0.3 < share < 0.5  # 16 tasks of one family weigh 4, six others 6
@@ -221,9 +221,9 @@ def test_a_finished_run_leaves_a_generator_with_its_provenance_and_a_picture(
     train(wanted, tmp_path / "run")
     made = Generator.from_pretrained(tmp_path / "run" / "generator")
     assert made.provenance["recipe"]["base"] == base
-    assert made.provenance["base_weights_sha256"] == bases.weights_digest(base)
+    assert made.provenance["base_weights_sha256"] == models.weights_digest(base)
     assert made.provenance["fit_tasks"] + len(made.provenance["validation_tasks"]) == 6
-    held_out = Workshop(tmp_path / "run" / "generator").held_out([tasks_folder])
+    held_out = Pipeline.load(tmp_path / "run" / "generator").held_out([tasks_folder])
     assert [task.name for task in held_out] == sorted(made.provenance["validation_tasks"]) != []
     assert (tmp_path / "run" / "curves.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(UsageError, match="another recipe"):
@@ -248,7 +248,7 @@ def test_with_the_shared_adapter_alone_the_prompts_change_nothing(base, encoder_
     one, other = (made.generate(torch.randn(4, made.config.width)) for _ in range(2))
     assert torch.equal(one, other)
     assert not torch.equal(one, initial_grid(made.config.layout, 0)), "the shared adapter was trained"
-    multi_task = Adapter.load(tmp_path / "run" / "shared-adapter", bases.load_config(base))
+    multi_task = Adapter.load(tmp_path / "run" / "shared-adapter", models.load_config(base))
     assert torch.allclose(multi_task.grid, one, atol=1e-3), "and stands beside the generator, in float16"
 
 

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from prompt2lora.adapter.grid import initial_grid
 from prompt2lora.errors import UsageError
 from prompt2lora.training.tasks import read_tasks
 from prompt2lora.training.tuning import TuningOptions, fit, judged, refine
-from prompt2lora.weights.tokens import initial_grid
 
 OPTIONS = TuningOptions(steps=12, budget=200, learning_rate=5e-3)
 

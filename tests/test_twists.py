@@ -3,7 +3,7 @@ from random import Random
 
 import pytest
 
-from prompt2lora.training import twists
+from prompt2lora.training import augmentation
 from prompt2lora.training.tasks import Row, Task
 
 TASK = Task(
@@ -20,28 +20,28 @@ OPEN = Task("part", "Find the part.", "part", "train", tuple(Row(f"bin {i}", f"P
 @pytest.mark.parametrize("task", [TASK, OPEN], ids=["labels", "open"])
 @pytest.mark.parametrize("seed", range(40))
 def test_a_twisted_task_has_the_same_inputs_and_one_sentence_more(task, seed):
-    twisted = twists.draw(task, Random(seed))
+    twisted = augmentation.draw(task, Random(seed))
     assert [row.input for row in twisted.train] == [row.input for row in task.train]
     assert twisted.instruction.startswith(f"{task.instruction} ")
     assert (twisted.name, twisted.family, twisted.test) == (task.name, task.family, task.test)
-    assert twisted == twists.draw(task, Random(seed))
+    assert twisted == augmentation.draw(task, Random(seed))
 
 
 def test_new_labels_are_told_in_the_instruction_and_kept_apart():
-    twisted = twists.relabelled(TASK, {"early": "A", "late": "B", "night": "C"})
+    twisted = augmentation.relabelled(TASK, {"early": "A", "late": "B", "night": "C"})
     assert twisted.instruction.endswith("Write A for early, B for late and C for night.")
     assert [row.output for row in twisted.train[:4]] == ["A", "B", "C", "A"]
 
 
 def test_only_tasks_of_few_labels_get_new_ones():
-    instructions = [twists.draw(OPEN, Random(seed)).instruction for seed in range(60)]
+    instructions = [augmentation.draw(OPEN, Random(seed)).instruction for seed in range(60)]
     assert not any(" for " in instruction for instruction in instructions)
-    assert any(" for early" in twists.draw(TASK, Random(seed)).instruction for seed in range(60))
+    assert any(" for early" in augmentation.draw(TASK, Random(seed)).instruction for seed in range(60))
 
 
 def test_no_two_formats_give_the_same_answer_or_are_asked_for_alike():
-    answers = [form.apply('P-7 "x"') for form in twists.FORMATS]
-    wordings = [wording for form in twists.FORMATS for wording in form.wordings]
+    answers = [form.apply('P-7 "x"') for form in augmentation.FORMATS]
+    wordings = [wording for form in augmentation.FORMATS for wording in form.wordings]
     assert len(set(answers)) == len(answers)
     assert len(set(wordings)) == len(wordings)
     assert 'P-7 "x"' in [json.loads(answer)["answer"] for answer in answers if answer.startswith('{"answer"')]

@@ -7,13 +7,14 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from test_layout import FAMILIES
 from transformers import AutoModelForCausalLM
 
-from prompt2lora import bases
-from prompt2lora.adapter_folder import read_config
+from prompt2lora.adapter.folder import read_config
+from prompt2lora.adapter.grid import decode, encode, factors, weight_name
+from prompt2lora.adapter.hooks import adapted, probe
+from prompt2lora.adapter.layout import LoraLayout
+from prompt2lora.adapter.peft import Adapter, adapter_digest
+from prompt2lora.base import models
 from prompt2lora.errors import DamagedFile, LayoutError, OutputError
-from prompt2lora.weights.adapted import adapted, probe
-from prompt2lora.weights.adapter import Adapter, adapter_digest
-from prompt2lora.weights.layout import TARGETS, LoraLayout
-from prompt2lora.weights.tokens import decode, encode, factors, weight_name
+from prompt2lora.ground.profile import TARGETS
 
 IDS = torch.tensor([[5, 17, 42, 9], [3, 3, 8, 1]])
 
@@ -24,7 +25,7 @@ def random_grid(layout, seed=0):
 
 @pytest.fixture
 def model(base):
-    return bases.load_base(base, dtype=torch.float32, device="cpu")[0]
+    return models.load_base(base, dtype=torch.float32, device="cpu")[0]
 
 
 @pytest.fixture
@@ -106,7 +107,7 @@ def test_an_adapter_that_peft_wrote_can_be_read(base, tmp_path):
     peft = get_peft_model(model, wanted).eval()
     peft.save_pretrained(tmp_path / "theirs")
     adapter = Adapter.load(tmp_path / "theirs", model.config)
-    fresh = bases.load_base(base, dtype=torch.float32, device="cpu")[0]
+    fresh = models.load_base(base, dtype=torch.float32, device="cpu")[0]
     with adapted(fresh, adapter.grid[None], adapter.layout):
         assert torch.allclose(fresh(IDS).logits, peft(IDS).logits, atol=1e-4)
 

@@ -10,13 +10,13 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "Generator": "prompt2lora.generator.generator",
-    "LoraLayout": "prompt2lora.weights.layout",
-    "Adapter": "prompt2lora.weights.adapter",
-    "generate": "prompt2lora.verbs",
-    "benchmark": "prompt2lora.verbs",
-    "collect": "prompt2lora.verbs",
-    "train": "prompt2lora.verbs",
-    "ask": "prompt2lora.verbs",
+    "LoraLayout": "prompt2lora.adapter.layout",
+    "Adapter": "prompt2lora.adapter.peft",
+    "generate": "prompt2lora.api",
+    "benchmark": "prompt2lora.api",
+    "collect": "prompt2lora.api",
+    "train": "prompt2lora.api",
+    "ask": "prompt2lora.api",
 }
 __all__ = ["__version__", *_PUBLIC]
 

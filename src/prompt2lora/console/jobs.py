@@ -13,15 +13,15 @@ from typing import Any
 from fastapi.responses import HTMLResponse, Response
 from starlette.concurrency import run_in_threadpool
 
-from prompt2lora.console import paper
-from prompt2lora.console.desk import Gone, Page, Visit, remember
-from prompt2lora.console.seeing import Standing, attention, heat, standing
-from prompt2lora.console.words import Told
+from prompt2lora.console import pdf
+from prompt2lora.console.i18n import Told
+from prompt2lora.console.views import Standing, attention, heat, standing
+from prompt2lora.console.visits import Gone, Page, Visit, remember
 from prompt2lora.custody.registry import Release, Version
 from prompt2lora.errors import Prompt2LoraError, TooLate, Unavailable
-from prompt2lora.prompts import instruction_of
-from prompt2lora.serving.asks import Ask, Message
-from prompt2lora.serving.works import DONE
+from prompt2lora.ground.prompts import instruction_of
+from prompt2lora.serving.job_queue import DONE
+from prompt2lora.serving.protocol import Ask, Message
 
 _LONGEST_TRY = 4000
 _PAPER = {
@@ -146,7 +146,7 @@ def explanation(visit: Visit) -> Response:
 def show_report(visit: Visit) -> Response:
     found, version = opened(visit)
     there = visit.service.plant.registry.judgement(version) is not None
-    return job_page(visit, "report", found, version, there=there, pdf=paper.can_write())
+    return job_page(visit, "report", found, version, there=there, pdf=pdf.can_write())
 
 
 def report_page(visit: Visit) -> Response:
@@ -155,11 +155,11 @@ def report_page(visit: Visit) -> Response:
 
 def report_pdf(visit: Visit) -> Response:
     text = _report_text(visit)
-    if not paper.can_write():
+    if not pdf.can_write():
         raise Gone("no_pdf")
     name = f"report-{visit.job}-{visit.words.language}.pdf"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-    return Response(paper.pdf(text), media_type="application/pdf", headers=headers)
+    return Response(pdf.pdf(text), media_type="application/pdf", headers=headers)
 
 
 def _report_text(visit: Visit) -> str:

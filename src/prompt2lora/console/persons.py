@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 from fastapi.responses import Response
 
-from prompt2lora.console.desk import KEY_COOKIE, ROOT, Gone, Invitation, Page, Visit
-from prompt2lora.console.words import Told
+from prompt2lora.console.i18n import Told
+from prompt2lora.console.visits import KEY_COOKIE, ROOT, Gone, Invitation, Page, Visit
 from prompt2lora.custody.access import GOVERN, ROLES, Access
 from prompt2lora.errors import Conflict
 

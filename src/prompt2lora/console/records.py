@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi.responses import Response
 from sqlalchemy import func, select
 
-from prompt2lora.console.desk import Page, Visit
+from prompt2lora.console.visits import Page, Visit
 from prompt2lora.custody import schema
 
 _A_PAGE = 50

@@ -16,7 +16,7 @@ from typing import Any
 
 from openpyxl import load_workbook  # type: ignore[import-untyped]
 
-from prompt2lora.console.words import Told
+from prompt2lora.console.i18n import Told
 
 TAKEN = ".txt,.csv,.tsv,.xlsx,.jsonl"
 _INPUT = ("input", "prompt", "text", "入力", "入力例", "内容", "文")

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from fastapi.responses import Response
 
-from prompt2lora.console.desk import Page, Visit
+from prompt2lora.console.i18n import Told
 from prompt2lora.console.jobs import job_page, opened
-from prompt2lora.console.seeing import nearness, promises
-from prompt2lora.console.words import Told
+from prompt2lora.console.views import nearness, promises
+from prompt2lora.console.visits import Page, Visit
 from prompt2lora.custody.access import MAKE, RELEASE, RETURN
 from prompt2lora.custody.gate import Policy, read_policy
 from prompt2lora.custody.pilot import stored_rows

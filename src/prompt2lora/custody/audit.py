@@ -15,10 +15,10 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
-from prompt2lora.custody.keys import Signer
 from prompt2lora.custody.schema import audit
+from prompt2lora.custody.signing import Signer
 from prompt2lora.errors import DamagedFile
-from prompt2lora.files import write_text
+from prompt2lora.ground.files import write_text
 
 _START = "0" * 64
 

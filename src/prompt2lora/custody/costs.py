@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from prompt2lora.errors import UsageError
-from prompt2lora.files import read_toml, refuse_unknown
+from prompt2lora.ground.files import read_toml, refuse_unknown
 
 MAKING = ("encode", "decode", "align", "write")  # the steps of making an adapter, as their seconds are named
 _REPLAYS = 30  # of the canary rows, one a day for a month

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from prompt2lora.errors import UsageError
-from prompt2lora.files import read_toml, refuse_unknown
+from prompt2lora.ground.files import read_toml, refuse_unknown
 
 _MOST = 1e300  # of a bound
 PASS, FAIL, UNKNOWN = "pass", "fail", "not enough evidence"

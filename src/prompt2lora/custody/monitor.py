@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from prompt2lora.custody.eprocess import EProcess
 from prompt2lora.custody.registry import Registry, Release
 from prompt2lora.errors import Conflict, DamagedFile, UsageError
-from prompt2lora.files import alone, write_json
+from prompt2lora.ground.files import alone, write_json
 
 SOURCES = ("canary", "format", "correction")
 HARD = ("not finite", "not applied", "altered files", "wrong version answered")

@@ -13,11 +13,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
-from prompt2lora import adapter_folder
+from prompt2lora.adapter import folder as adapter_folder
 from prompt2lora.custody.costs import RECORDED, Cost, Prices, Tuning, costs, tuning_cost
 from prompt2lora.custody.gate import PASS, UNKNOWN, Check, Policy, Verdict, judge
 from prompt2lora.custody.registry import Origin, Registry, Version
-from prompt2lora.progress import Report, silent
+from prompt2lora.ground.progress import Report, silent
 
 _STEPS = 4
 LEARNED = "learned"  # in the origin of a refined adapter: the digests of its rows

@@ -24,7 +24,7 @@ from sqlalchemy.exc import DataError, OperationalError
 from prompt2lora.custody import audit, schema
 from prompt2lora.custody.database import open_database, writing
 from prompt2lora.custody.gate import Policy, Verdict
-from prompt2lora.custody.keys import Signer
+from prompt2lora.custody.signing import Signer
 from prompt2lora.custody.store import Store
 from prompt2lora.errors import Conflict, DamagedFile, OutputError, UsageError
 

@@ -19,10 +19,10 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from prompt2lora import adapter_folder
-from prompt2lora.custody.keys import Signer
+from prompt2lora.adapter import folder as adapter_folder
+from prompt2lora.custody.signing import Signer
 from prompt2lora.errors import DamagedFile, UsageError
-from prompt2lora.files import file_digest, new_folder
+from prompt2lora.ground.files import file_digest, new_folder
 
 FILES = (adapter_folder.CONFIG, adapter_folder.WEIGHTS)
 _MANIFEST, _SIGNATURE = "manifest.json", "manifest.sig"

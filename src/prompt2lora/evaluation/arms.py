@@ -28,16 +28,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from prompt2lora.adapter.peft import Adapter
+from prompt2lora.base.frozen import Frozen
 from prompt2lora.errors import UsageError
-from prompt2lora.generator.alignment import AlignmentOptions, alignable, aligned
-from prompt2lora.generator.conditions import Encoder
+from prompt2lora.generator.alignment import AlignmentOptions, aligned, instruction_to_align
 from prompt2lora.generator.generator import Generator
-from prompt2lora.generator.reader import Reader
-from prompt2lora.generator.reading import Frozen
+from prompt2lora.generator.pipeline import Pipeline
+from prompt2lora.generator.text_encoder import Encoder
 from prompt2lora.training.tasks import Row, Task
 from prompt2lora.training.teachers import Teachers
 from prompt2lora.training.tuning import TuningOptions, fit, random_order
-from prompt2lora.weights.adapter import Adapter
 
 T = TypeVar("T")
 _WORDS_PER_RANDOM_TEXT = 16
@@ -95,18 +95,18 @@ class Workbench:
         known = sorted({word for task in self.tasks for row in task.train for word in row.input.split()})
         return [" ".join(random.choices(known, k=_WORDS_PER_RANDOM_TEXT)) for _ in range(self.prompts_per_task)]
 
-    def reader(self, generator: Generator) -> Reader:
-        return Reader(generator, self.encoder, self.base)
+    def pipeline(self, generator: Generator) -> Pipeline:
+        return Pipeline(generator, self.encoder, self.base)
 
     def generated(self, generator: Generator, prompts: Sequence[str]) -> Attempt:
-        reader, decoded = self.reader(generator), self.decoded(generator, prompts)
-        depends = (*decoded.depends, *_alignment()) if reader.aligns(prompts) else decoded.depends
-        return Attempt(depends, lambda: reader.generate(prompts))
+        pipeline, decoded = self.pipeline(generator), self.decoded(generator, prompts)
+        depends = (*decoded.depends, *_alignment()) if pipeline.instruction(prompts) else decoded.depends
+        return Attempt(depends, lambda: pipeline.make(prompts).grid)
 
     def decoded(self, generator: Generator, prompts: Sequence[str]) -> Attempt:
         return Attempt(
             ("generated", _sha(generator), digest(*prompts)),
-            lambda: generator.generate(self.reader(generator).conditions(prompts)),
+            lambda: generator.generate(self.pipeline(generator).conditions(prompts)),
         )
 
     def trained(self, task: Task, seed: int, count: int | None, steps: int) -> Attempt:
@@ -137,7 +137,7 @@ class Workbench:
         return names[int(torch.nn.functional.cosine_similarity(places, self._place(prompts)[None]).argmax())]
 
     def _place(self, prompts: Sequence[str]) -> Float[Tensor, " width"]:
-        return self.generator.pooling.standard(self.reader(self.generator).conditions(prompts).mean(0))
+        return self.generator.pooling.standard(self.pipeline(self.generator).conditions(prompts).mean(0))
 
 
 def digest(*texts: str) -> str:
@@ -197,7 +197,7 @@ def _multi_task_aligned(bench: Workbench, task: Task, seed: int) -> Attempt:
     plain, prompts = _multi_task(bench, task, seed), bench.prompts(task, seed)
     grid = plain.grid()
     assert grid is not None
-    if not alignable(bench.base.layout, prompts):
+    if not instruction_to_align(bench.base.layout, prompts):
         return plain
     return Attempt((*plain.depends, *_alignment(), digest(*prompts)), lambda: aligned(bench.base, grid, prompts))
 

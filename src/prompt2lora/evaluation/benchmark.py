@@ -20,15 +20,15 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from prompt2lora.decoding import answers
+from prompt2lora.base.decoding import answers
+from prompt2lora.base.versions import versions
 from prompt2lora.errors import UsageError
 from prompt2lora.evaluation.arms import ARMS, Attempt, Workbench, digest
-from prompt2lora.evaluation.kept import Kept
 from prompt2lora.evaluation.metrics import METRICS
+from prompt2lora.evaluation.score_cache import Kept
 from prompt2lora.evaluation.statistics import Interval, mean_interval, paired_difference
-from prompt2lora.progress import Report, silent
+from prompt2lora.ground.progress import Report, silent
 from prompt2lora.training.tasks import Task
-from prompt2lora.versions import versions
 
 FORMS = ("full", "bare")
 DEFAULT_ARMS = ("base", "generated", "wrong-prompt")

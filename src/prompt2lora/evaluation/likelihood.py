@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from prompt2lora.generator.reading import Frozen
-from prompt2lora.packs import UNLIMITED, pack_rows, stack
+from prompt2lora.base.frozen import Frozen
+from prompt2lora.base.packing import UNLIMITED, pack_rows, stack
 from prompt2lora.training.objectives import answer_logits
 
 _BATCH = 16

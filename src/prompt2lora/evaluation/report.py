@@ -12,7 +12,7 @@ from typing import Any
 
 from prompt2lora.errors import DamagedFile, UsageError
 from prompt2lora.evaluation.benchmark import OWN
-from prompt2lora.files import write_bytes, write_text
+from prompt2lora.ground.files import write_bytes, write_text
 
 # The arms of the dumbbell plot, if they are there, with colour and mark.
 _SHOWN = {

@@ -19,13 +19,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from prompt2lora.decoding import greedy
-from prompt2lora.generator.reading import Frozen, prompt_ids
-from prompt2lora.packs import SHARED, UNLIMITED, Pack, pack_rows, stack
-from prompt2lora.prompts import instruction_of, split
-from prompt2lora.weights.adapted import adapted
-from prompt2lora.weights.layout import LoraLayout, Target
-from prompt2lora.weights.tokens import factors
+from prompt2lora.adapter.grid import factors
+from prompt2lora.adapter.hooks import adapted
+from prompt2lora.adapter.layout import LoraLayout, Target
+from prompt2lora.base.decoding import greedy
+from prompt2lora.base.frozen import Frozen
+from prompt2lora.base.packing import SHARED, UNLIMITED, Pack, pack_rows, stack
+from prompt2lora.generator.hidden_states import prompt_ids
+from prompt2lora.ground.prompts import instruction_of, split
 
 _OUTPUT = "o_proj"
 _TINY = 1e-12
@@ -48,9 +49,9 @@ class AlignmentOptions:
     ridge: float = 0.1
 
 
-def alignable(layout: LoraLayout, prompts: Sequence[str]) -> bool:
-    """Whether there is an instruction to be put into the weights, and a place for it."""
-    return bool(instruction_of(prompts)) and any(target.name == _OUTPUT for target in layout.targets)
+def instruction_to_align(layout: LoraLayout, prompts: Sequence[str]) -> str:
+    """The instruction that can be put into the weights; empty if the prompts share none or the layout has no place."""
+    return instruction_of(prompts) if any(target.name == _OUTPUT for target in layout.targets) else ""
 
 
 @torch.no_grad()

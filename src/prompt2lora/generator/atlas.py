@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from prompt2lora.adapter.health import Reference
 from prompt2lora.errors import DamagedFile
-from prompt2lora.files import read_metadata, read_safetensors, write_safetensors
-from prompt2lora.weights.health import Reference
+from prompt2lora.ground.files import read_metadata, read_safetensors, write_safetensors
 
 FILE = "training_tasks.safetensors"
 _DIRECTIONS = 64  # of the conditions, in which distances are measured

@@ -1,6 +1,6 @@
 """The generator: conditions of a job's prompts -> the weight grid of an adapter. Composition, saving, loading.
 
-    prompts -> Reader -> (prompts, width) -> SetPooling -> condition grid -> HyperConvDecoder -> weight grid
+    prompts -> Pipeline -> (prompts, width) -> SetPooling -> condition grid -> HyperConvDecoder -> weight grid
 
 The grid that leaves is  start + step * decoder(condition).  `start` is a learned adapter that every job
 shares (A random, B zero at first), and `step` keeps the effective learning rate of a head with a large fan-in
@@ -20,17 +20,18 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from prompt2lora.bases import DEFAULT_ENCODER
+from prompt2lora.adapter.grid import initial_grid
+from prompt2lora.adapter.layout import LoraLayout
+from prompt2lora.base.models import DEFAULT_ENCODER
 from prompt2lora.errors import DamagedFile, ModelNotFound
-from prompt2lora.files import file_digest, new_folder, read_safetensors, write_json, write_safetensors
 from prompt2lora.generator.atlas import FILE as ATLAS
 from prompt2lora.generator.atlas import Atlas
-from prompt2lora.generator.hyperconv import Activation, AxisConv, DecoderConfig, HyperConvDecoder, Shape
-from prompt2lora.weights.layout import LoraLayout
-from prompt2lora.weights.tokens import initial_grid
+from prompt2lora.generator.decoder import Activation, AxisConv, DecoderConfig, HyperConvDecoder, Shape
+from prompt2lora.ground.files import file_digest, new_folder, read_safetensors, write_json, write_safetensors
 
 CONFIG, WEIGHTS = "generator_config.json", "generator.safetensors"
 _FORMAT = 2
+_RELEASED = "smollm2-135m-instruct"
 _TEXT_LAYERS = 4  # patterns over the layers that the text may take where the base gives every layer its own
 
 
@@ -263,6 +264,15 @@ class Generator(nn.Module):
 
 def _digest(description: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
+
+
+def released_generator() -> Path:
+    """The folder of the generator that comes with prompt2lora (in the package, or beside a checkout)."""
+    here = Path(__file__).resolve()
+    for place in (here.parents[1] / "generators" / _RELEASED, here.parents[3] / "generators" / _RELEASED):
+        if place.is_dir():
+            return place
+    raise DamagedFile(f"the released generator {_RELEASED} is missing from this installation; install prompt2lora anew")
 
 
 def _folder(name: str) -> Path:

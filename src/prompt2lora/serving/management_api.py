@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from prompt2lora.custody.access import GOVERN, LOOK, MAKE, RELEASE, RETURN, Key
 from prompt2lora.custody.registry import Registry, Release, Version
 from prompt2lora.errors import DamagedFile, UsageError
-from prompt2lora.prompts import LONGEST, check_prompts
+from prompt2lora.ground.prompts import LONGEST, check_prompts
 from prompt2lora.serving.guard import Gate, Refused
 from prompt2lora.serving.refusals import ERRORS
 from prompt2lora.serving.service import MOST_PROMPTS, MOST_ROWS, Service, work_record

@@ -23,8 +23,8 @@ from starlette.requests import ClientDisconnect
 
 from prompt2lora.custody.registry import Release
 from prompt2lora.errors import Busy, Prompt2LoraError, Unfit, UsageError
-from prompt2lora.serving.asks import Ask, Message, Piece, Sampling
 from prompt2lora.serving.guard import Gate, Refused, failure, note_of
+from prompt2lora.serving.protocol import Ask, Message, Piece, Sampling
 from prompt2lora.serving.refusals import ERRORS, told
 from prompt2lora.serving.service import Service
 

@@ -15,11 +15,11 @@ from prompt2lora.custody.access import Access
 from prompt2lora.custody.pilot import stored_rows
 from prompt2lora.custody.registry import Release, Version
 from prompt2lora.errors import UsageError
-from prompt2lora.plant import Plant
-from prompt2lora.progress import Report
-from prompt2lora.prompts import check_prompts
-from prompt2lora.serving.asks import Ask, Engine
-from prompt2lora.serving.works import Work, Works
+from prompt2lora.ground.progress import Report
+from prompt2lora.ground.prompts import check_prompts
+from prompt2lora.plant.plant import Plant
+from prompt2lora.serving.job_queue import Work, Works
+from prompt2lora.serving.protocol import Ask, Engine
 
 MOST_PROMPTS, MOST_ROWS = 256, 5000
 

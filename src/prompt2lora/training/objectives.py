@@ -15,10 +15,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from prompt2lora.packs import PackBatch
-from prompt2lora.weights.adapted import adapted
-from prompt2lora.weights.layout import LoraLayout
-from prompt2lora.weights.tokens import factors, inner
+from prompt2lora.adapter.grid import factors, inner
+from prompt2lora.adapter.hooks import adapted
+from prompt2lora.adapter.layout import LoraLayout
+from prompt2lora.base.packing import PackBatch
 
 
 class Answers(NamedTuple):

@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from prompt2lora.bases import DEFAULT_BASE, DEFAULT_ENCODER
+from prompt2lora.base.models import DEFAULT_BASE, DEFAULT_ENCODER
 from prompt2lora.errors import UsageError
-from prompt2lora.files import read_toml, refuse_unknown
-from prompt2lora.weights.layout import RANKS, TARGETS
+from prompt2lora.ground.files import read_toml, refuse_unknown
+from prompt2lora.ground.profile import RANKS, TARGETS
 
 OBJECTIVES = ("end-to-end", "reconstruction", "product")
 

@@ -9,12 +9,13 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from prompt2lora.errors import TaskFileError
+from prompt2lora.ground.prompts import full_prompt
 
 _NAME = re.compile(r"\w[\w.+-]*")  # it becomes the name of a folder
 
@@ -42,10 +43,6 @@ class Task:
     def digest(self) -> str:
         """SHA-256 of all that the task says."""
         return hashlib.sha256(repr(self).encode()).hexdigest()
-
-
-def full_prompt(instruction: str, text: str) -> str:
-    return f"{instruction}\n\n{text}" if instruction else text
 
 
 def read_task(file: Path) -> Task:
@@ -104,6 +101,12 @@ def split_families(tasks: Sequence[Task], share: float) -> tuple[list[Task], lis
         return int(hashlib.sha256(task.family.encode()).hexdigest()[:8], 16) < share * 16**8
 
     return [task for task in tasks if not held_out(task)], [task for task in tasks if held_out(task)]
+
+
+def held_out(places: Iterable[Path], provenance: Mapping[str, Any]) -> list[Task]:
+    """The training tasks among these files on which a generator of this provenance was validated, but not trained."""
+    names = set(provenance.get("validation_tasks", ()))
+    return [task for task in read_tasks(places, split="train") if task.name in names]
 
 
 def diverse(tasks: Sequence[Task], most: int) -> list[Task]:

@@ -21,18 +21,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from prompt2lora import bases
-from prompt2lora.adapter_folder import WEIGHTS
+from prompt2lora.adapter.folder import WEIGHTS
+from prompt2lora.adapter.grid import balanced, encode, initial_grid
+from prompt2lora.adapter.layout import LoraLayout
+from prompt2lora.adapter.peft import Adapter, adapter_digest
+from prompt2lora.base import models
+from prompt2lora.base.frozen import Frozen
+from prompt2lora.base.versions import origin
 from prompt2lora.errors import DamagedFile, UsageError
-from prompt2lora.files import claim, new_folder, read_safetensors, write_json
-from prompt2lora.generator.reading import Frozen
-from prompt2lora.progress import Report, silent
+from prompt2lora.ground.files import claim, new_folder, read_safetensors, write_json
+from prompt2lora.ground.profile import RANKS, TARGETS
+from prompt2lora.ground.progress import Report, silent
 from prompt2lora.training.tasks import Task
 from prompt2lora.training.tuning import TuningOptions, judged, random_order, steps
-from prompt2lora.versions import origin
-from prompt2lora.weights.adapter import Adapter, adapter_digest
-from prompt2lora.weights.layout import RANKS, TARGETS, LoraLayout
-from prompt2lora.weights.tokens import balanced, encode, initial_grid
 
 MANIFEST, BEST = "manifest.json", "best.json"
 _HELD_OUT = 24  # training rows kept for the validation score; test rows are never touched
@@ -44,7 +45,7 @@ class TeacherOptions(TuningOptions):
     least_gain  gain in validation exact match below which a teacher has not learned
     """
 
-    base: str = bases.DEFAULT_BASE
+    base: str = models.DEFAULT_BASE
     rank: int = 8
     targets: tuple[str, ...] = TARGETS
     snapshots: int = 1
@@ -53,7 +54,7 @@ class TeacherOptions(TuningOptions):
 
     def layout(self) -> LoraLayout:
         """Of the teachers' adapters. Raises ModelNotFound for an unknown base, LayoutError for targets it lacks."""
-        config = bases.load_config(self.base)
+        config = models.load_config(self.base)
         return LoraLayout.from_config(config, base_model=self.base, rank=self.rank, targets=self.targets)
 
 

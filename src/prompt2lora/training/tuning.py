@@ -14,13 +14,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from prompt2lora.adapter.grid import initial_grid
+from prompt2lora.base.frozen import Frozen
+from prompt2lora.base.packing import stack
 from prompt2lora.errors import UsageError
-from prompt2lora.generator.reading import Frozen
-from prompt2lora.packs import stack
-from prompt2lora.progress import Report, silent
-from prompt2lora.training import objectives, pairs
+from prompt2lora.ground.progress import Report, silent
+from prompt2lora.training import objectives, sampling
 from prompt2lora.training.tasks import Row, Task
-from prompt2lora.weights.tokens import initial_grid
 
 _LEAST_TO_REFINE = 8
 _OFFERED = 48  # rows offered to a step; more than fit
@@ -156,6 +156,6 @@ def judged(
     budget: int = 2048,
 ) -> objectives.Answers:
     """Loss and teacher-forced exact match of one adapter on as many of the rows as the budget holds."""
-    pack = pairs.make_pack(task, rows, base.chat, bare=bare, budget=budget)
+    pack = sampling.make_pack(task, rows, base.chat, bare=bare, budget=budget)
     batch = stack([pack], base.chat.padding).to(base.model.device)
     return objectives.end_to_end(base.model, base.layout, grid[None].to(base.model.device), batch)

@@ -1,0 +1,215 @@
+"""An adapter folder, judged without loading it: the hinge between the mathematics and custody.
+
+In: a folder that anybody may have written. Out: its settings and where it says it comes from; or DamagedFile in one
+line, before any library has parsed it. Let through is the profile that every engine loads: strict JSON, known keys,
+one rank, explicit targets, finite numbers, and nothing beside the two files.
+It knows neither torch nor the base model; whether the shapes fit a base is the loader's question.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import stat
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from prompt2lora.errors import DamagedFile
+from prompt2lora.ground.files import strict_json
+from prompt2lora.ground.profile import RANKS, TARGETS
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+PROFILE: dict[str, Any] = {
+    "peft_type": "LORA",
+    "task_type": "CAUSAL_LM",
+    "bias": "none",
+    "use_rslora": False,
+    "use_dora": False,
+    "fan_in_fan_out": False,
+    "modules_to_save": None,
+    "rank_pattern": {},
+    "alpha_pattern": {},
+    "layers_to_transform": None,
+}
+OURS = ("base_model_name_or_path", "r", "lora_alpha", "target_modules")
+# Of training, not of the weights: key -> the types that it may have.
+_HARMLESS: dict[str, tuple[type, ...]] = {
+    "inference_mode": (bool,),
+    "lora_dropout": (int, float),
+    "init_lora_weights": (bool, str),
+    "peft_version": (str,),
+}
+# What PEFT writes beside: it must be off, or be what PEFT itself writes there.
+_DEFAULTS: dict[str, Any] = {"megatron_core": "megatron.core", "qalora_group_size": 16}
+_OFF = frozenset(
+    "alora_invocation_tokens arrow_config auto_mapping corda_config ensure_weight_tying eva_config exclude_modules "
+    "kasa_config layer_replication layers_pattern loftq_config lora_bias lora_ga_config megatron_config "
+    "monteclora_config revision target_parameters trainable_token_indices use_bdlora use_qalora velora_config".split()
+)
+_MOST_ALPHA = 1 << 16
+_MOST_CONFIG = 1 << 18  # bytes
+_MOST_HEADER = 1 << 24
+_NAME = re.compile(r"base_model\.model\.((?:\w+\.)+(\w+))\.lora_([AB])\.weight", re.ASCII)
+_KINDS = {"F16": (2, 0x7C00), "BF16": (2, 0x7F80), "F32": (4, 0x7F800000)}  # bytes, and the bits of no finite number
+
+
+class Contents(NamedTuple):
+    """What a sound folder says: its settings, and where it comes from."""
+
+    settings: dict[str, Any]
+    provenance: dict[str, Any]
+
+
+def check(folder: Path) -> Contents:
+    """Judge a folder that must hold the two files and nothing else. Raises DamagedFile."""
+    check_files(folder, (CONFIG, WEIGHTS))
+    return read(folder)
+
+
+def check_files(folder: Path, names: Collection[str]) -> None:
+    """The folder holds exactly these names, and each is a plain file: no link, no pipe, no device."""
+    try:
+        found = {place.name: place.lstat().st_mode for place in folder.iterdir()}
+    except OSError as error:
+        raise DamagedFile(f"{folder} cannot be read as an adapter ({error}); name the folder of one") from error
+    wrong = found.keys() ^ set(names)
+    if wrong:
+        raise DamagedFile(f"{folder} must hold {' and '.join(names)} only; {min(wrong)!r} is missing or too many")
+    for name, mode in found.items():
+        if not stat.S_ISREG(mode):
+            raise DamagedFile(f"{folder / name} is a link or no plain file; copy the file itself")
+
+
+def read(folder: Path) -> Contents:
+    """Judge the two files of a folder, whatever lies beside them (PEFT writes a README). Raises DamagedFile."""
+    settings = read_config(folder)
+    return Contents(settings, _read_weights(folder / WEIGHTS, settings))
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """`adapter_config.json`, refused (DamagedFile) unless every key and value is within the profile."""
+    file = folder / CONFIG
+    try:
+        if file.stat().st_size > _MOST_CONFIG:
+            raise ValueError(f"{file.stat().st_size} bytes, and {_MOST_CONFIG} are enough for any")
+        settings = strict_json(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise DamagedFile(f"{file} cannot be read ({error}); name the folder of an adapter") from error
+    if not isinstance(settings, dict):
+        raise DamagedFile(f"{file} must hold one JSON object; make the adapter anew")
+    for key, value in settings.items():
+        if key not in OURS and not _allowed(key, value):
+            raise DamagedFile(f"{file}: {_short(key)} = {_short(value)} is outside the adapter profile; not loaded")
+    if settings.get("peft_type") != "LORA":
+        raise DamagedFile(f"{file}: peft_type must be LORA; make the adapter anew")
+    rules = {
+        "base_model_name_or_path": _is_base,
+        "r": lambda value: type(value) is int and value in RANKS,
+        "lora_alpha": lambda value: type(value) is int and 1 <= value <= _MOST_ALPHA,
+        "target_modules": _are_targets,
+    }
+    for key, holds in rules.items():
+        if not holds(settings.get(key)):
+            raise DamagedFile(f"{file}: {key} must not be {_short(settings.get(key))}; make the adapter anew")
+    return settings
+
+
+def _allowed(key: str, value: Any) -> bool:
+    if key in _HARMLESS:
+        return value is None or isinstance(value, _HARMLESS[key])
+    if key in PROFILE:
+        return bool(value == PROFILE[key]) or (not value and not PROFILE[key])
+    return (key in _OFF and not value) or (key in _DEFAULTS and (not value or value == _DEFAULTS[key]))
+
+
+def _is_base(value: Any) -> bool:
+    """A hub id or a folder, printable and no address."""
+    if not isinstance(value, str) or not 0 < len(value) <= 1000 or not value.isprintable():
+        return False
+    return "://" not in value and value[0] not in "~-"
+
+
+def _are_targets(value: Any) -> bool:
+    return (
+        isinstance(value, list) and 0 < len(value) == len({*map(str, value)}) and all(name in TARGETS for name in value)
+    )
+
+
+def _read_weights(file: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Judge the safetensors file by its own header; returns where the adapter says it comes from."""
+    try:
+        data = file.read_bytes()
+        start = 8 + int.from_bytes(data[:8], "little")
+        if not 8 < start <= min(len(data), _MOST_HEADER):
+            raise ValueError(f"a header of {start - 8} bytes in a file of {len(data)}")
+        header = strict_json(data[8:start])
+        if not isinstance(header, dict):
+            raise ValueError("the header is no JSON object")
+        provenance = _provenance(header.pop("__metadata__", {}))
+        _check_tensors(header, memoryview(data)[start:])
+        _check_names(header, settings)
+    except (OSError, ValueError) as error:
+        raise DamagedFile(f"{file} is no sound adapter ({error}); use the base or another version") from error
+    return provenance
+
+
+def _provenance(metadata: Any) -> dict[str, Any]:
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise ValueError("its metadata must be texts")
+    told = strict_json(metadata.get("prompt2lora", "{}").encode())
+    if not isinstance(told, dict):
+        raise ValueError("its origin must be a JSON object")
+    return told
+
+
+def _check_tensors(header: Mapping[str, Any], data: memoryview) -> None:
+    """Every tensor is a finite matrix of a known kind, and together they fill the file without a gap."""
+    import numpy as np
+
+    for name, entry in header.items():
+        if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
+            raise ValueError(f"{_short(name)} needs dtype, shape and data_offsets and nothing else")
+        if not isinstance(entry["dtype"], str) or entry["dtype"] not in _KINDS:
+            raise ValueError(f"{_short(name)} has the kind {_short(entry['dtype'])}, not {', '.join(_KINDS)}")
+        for key, least in (("shape", 1), ("data_offsets", 0)):
+            pair = entry[key]
+            if not isinstance(pair, list) or [type(n) for n in pair] != [int, int] or min(pair) < least:
+                raise ValueError(f"{_short(name)}: {key} must be two numbers, not {_short(pair)}")
+    end = 0
+    for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+        size, no_number = _KINDS[entry["dtype"]]
+        begin, stop = entry["data_offsets"]
+        if begin != end or stop - begin != size * math.prod(entry["shape"]) or stop > len(data):
+            raise ValueError(f"{_short(name)} does not lie where its shape says")
+        bits = np.frombuffer(data[begin:stop], dtype=f"<u{size}")
+        if ((bits & no_number) == no_number).any():
+            raise ValueError(f"{_short(name)} holds numbers that are not finite")
+        end = stop
+    if end != len(data):
+        raise ValueError(f"{len(data) - end} bytes belong to no tensor")
+
+
+def _check_names(header: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """Every adapted module has its pair, A (rank, in) and B (out, rank), and the modules are the targets."""
+    sides: dict[str, set[str]] = {}
+    targets = set()
+    for name, entry in header.items():
+        match = _NAME.fullmatch(name)
+        if match is None:
+            raise ValueError(f"{_short(name)} is no name of a LoRA matrix")
+        path, target, side = match.groups()
+        if entry["shape"]["AB".index(side)] != settings["r"]:
+            raise ValueError(f"{_short(name)} has the shape {entry['shape']} and not the rank {settings['r']}")
+        sides.setdefault(path, set()).add(side)
+        targets.add(target)
+    for path, found in sides.items():
+        if found != {"A", "B"}:
+            raise ValueError(f"{_short(path)} has only one of its two matrices")
+    if targets != set(settings["target_modules"]):
+        raise ValueError(f"it adapts {_short(sorted(targets))} and its configuration says otherwise")
+
+
+def _short(value: Any) -> str:
+    return json.dumps(value)[:80]

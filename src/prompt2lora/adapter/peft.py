@@ -1,0 +1,93 @@
+"""An adapter as an immutable PEFT folder: `adapter_config.json` and `adapter_model.safetensors`, nothing else.
+
+In: a weight grid and its layout. Out: a folder that PEFT, vLLM, SGLang, LoRAX and the GGUF converter load.
+It knows neither prompts nor models. Where the adapter comes from stands in the safetensors metadata.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from prompt2lora.adapter import folder as adapter_folder
+from prompt2lora.adapter.folder import CONFIG, OURS, PROFILE, WEIGHTS
+from prompt2lora.adapter.grid import decode, encode
+from prompt2lora.adapter.layout import LoraLayout
+from prompt2lora.errors import DamagedFile, LayoutError
+from prompt2lora.ground.files import new_folder, read_safetensors, write_json, write_safetensors
+from prompt2lora.ground.profile import RANKS
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A weight grid (layers rows cols) with its layout and where it comes from."""
+
+    layout: LoraLayout
+    grid: Float[Tensor, "layers rows cols"]
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def save(self, folder: Path) -> str:
+        """Write the folder as a whole; returns its digest.
+
+        Raises LayoutError for a rank that engines refuse, OutputError if the folder exists or cannot be
+        written, DamagedFile if a weight is not finite.
+        """
+        layout = self.layout
+        if layout.rank not in RANKS:
+            raise LayoutError(f"engines load the ranks {RANKS}, not {layout.rank}; choose one of them")
+        if not torch.isfinite(self.grid.half()).all():
+            raise DamagedFile("an adapter must be finite and this one is not; it was not written")
+        with new_folder(folder) as aside:
+            state = {name: tensor.half() for name, tensor in decode(self.grid, layout).items()}
+            write_safetensors(
+                aside / WEIGHTS, state, {"format": "pt", "prompt2lora": json.dumps(self.provenance, sort_keys=True)}
+            )
+            write_json(aside / CONFIG, self._config())
+        return adapter_digest(folder)
+
+    def _config(self) -> dict[str, Any]:
+        own = (
+            self.layout.base_model,
+            self.layout.rank,
+            self.layout.alpha,
+            [target.name for target in self.layout.targets],
+        )
+        return {**PROFILE, **dict(zip(OURS, own, strict=True)), "lora_dropout": 0.0, "inference_mode": True}
+
+    @classmethod
+    def load(cls, folder: Path, model_config: Any) -> Adapter:
+        """Read a folder for the base whose `transformers` configuration is given.
+
+        Raises DamagedFile if a file is missing or altered beyond the profile, or does not fit that base.
+        """
+        settings, provenance = adapter_folder.read(folder)
+        try:
+            layout = LoraLayout.from_config(
+                model_config,
+                base_model=settings["base_model_name_or_path"],
+                rank=settings["r"],
+                alpha=settings["lora_alpha"],
+                targets=settings["target_modules"],
+            )
+        except LayoutError as error:
+            raise DamagedFile(
+                f"{folder} does not fit the base {settings['base_model_name_or_path']}: {error}"
+            ) from error
+        state, _ = read_safetensors(folder / WEIGHTS)
+        grid = encode(state, layout).float()
+        return cls(layout, grid, provenance)
+
+
+def adapter_digest(folder: Path) -> str:
+    """SHA-256 over both files of an adapter folder."""
+    digest = hashlib.sha256()
+    for name in (CONFIG, WEIGHTS):
+        digest.update(hashlib.sha256((folder / name).read_bytes()).digest())
+    return digest.hexdigest()

@@ -1,0 +1,252 @@
+"""The verbs as Python functions: generate, benchmark, report, collect, compare, train, ask; and doctor.
+
+The only place, beside the command line, where real parts are joined. Every function checks all of its
+request before it writes anything.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from prompt2lora.adapter.folder import read_config
+from prompt2lora.adapter.layout import LoraLayout
+from prompt2lora.adapter.peft import Adapter
+from prompt2lora.base import models
+from prompt2lora.base.chat import ChatFormat
+from prompt2lora.base.decoding import answers
+from prompt2lora.base.frozen import Frozen
+from prompt2lora.base.versions import origin, versions
+from prompt2lora.errors import LayoutError, OutputError, Prompt2LoraError
+from prompt2lora.evaluation import benchmark as judging
+from prompt2lora.evaluation import report as reporting
+from prompt2lora.evaluation.arms import Workbench
+from prompt2lora.evaluation.score_cache import Kept
+from prompt2lora.generator.generator import Generator, released_generator
+from prompt2lora.generator.pipeline import Generated, Pipeline, fitting_layout
+from prompt2lora.generator.text_encoder import Encoder, cached_encoder
+from prompt2lora.ground.files import check_new, check_writable, write_json
+from prompt2lora.ground.home import home
+from prompt2lora.ground.progress import Report, silent
+from prompt2lora.ground.prompts import check_prompts
+from prompt2lora.training import run as training
+from prompt2lora.training import teachers as teaching
+from prompt2lora.training.recipe import Recipe, read_recipe
+from prompt2lora.training.tasks import diverse, read_tasks, split_families
+
+
+def generate(
+    prompts: Sequence[str],
+    out: str | Path,
+    *,
+    generator: str | Path | None = None,
+    base: str | None = None,
+) -> Generated:
+    """Make an adapter from a handful of unlabelled prompts of a job.
+
+    If the prompts share an instruction (the text before their first blank line), the adapter also does without it what
+    it does with it. Raises PromptsError, OutputError.
+    """
+    check_prompts(list(prompts))
+    check_new(Path(out))
+    return Pipeline.load(generator, base).write(prompts, out)
+
+
+def benchmark(
+    tasks: Sequence[str | Path],
+    *,
+    arms: Sequence[str] = judging.DEFAULT_ARMS,
+    forms: Sequence[str] = judging.FORMS,
+    seed: int = 0,
+    seeds: int = 1,
+    limit: int | None = None,
+    out: str | Path | None = None,
+    generator: str | Path | None = None,
+    base: str | None = None,
+    multi_task: str | Path | None = None,
+    teachers: str | Path | None = None,
+    reference: str | Path | None = None,
+    prompts_per_task: int = 16,
+    split: str | None = None,
+    kept: str | Path | None = None,
+    report: Report = silent,
+) -> dict[str, Any]:
+    """Score arms on task files; see `prompt2lora.evaluation.benchmark` for what comes out.
+
+    The arms multi-task, *-teacher and reference-decoder need the adapter folder `multi_task`, the collection
+    `teachers` and the generator folder `reference`; nearest-teacher finds the teachers' tasks among `tasks`.
+    `kept` is the file that keeps every row's scores, so that a second call asks nothing again.
+    """
+    request = judging.Request(tuple(arms), tuple(forms), tuple(range(seed, seed + seeds)), limit)
+    places = [Path(task) for task in tasks]
+    chosen = read_tasks(places, split=split)
+    request.check(chosen)
+    if out is not None and Path(out).exists() and Path(out).stat().st_size:
+        raise OutputError(f"the result file must not exist yet; {out} does: name another one or remove it")
+    if out is not None:
+        check_writable(Path(out))
+    made = Generator.from_pretrained(generator or released_generator())
+    layout = fitting_layout(made, base)
+    shared = _rival_adapter(multi_task, layout) if multi_task else None
+    taught = teaching.Teachers(Path(teachers), layout) if teachers else None
+    loaded = Frozen.load(layout, dtype=torch.float32)  # so that figures and kept scores are of no machine
+    bench = Workbench(
+        base=loaded,
+        encoder=cached_encoder(made.config.encoder),
+        generator=made,
+        tasks=chosen,
+        prompts_per_task=prompts_per_task,
+        multi_task=shared,
+        reference=Generator.from_pretrained(reference) if reference else None,
+        teachers=taught,
+        teacher_tasks=read_tasks(places, split="train") if "nearest-teacher" in request.arms else (),
+    )
+    remembered = Kept(Path(kept or home() / "scores.jsonl"))
+    judge = judging.Judge(bench, request, remembered, models.weights_digest(layout.base_model))
+    result = judging.run(judge, report)
+    result |= {
+        "base": layout.base_model,
+        "generator": {"sha256": made.provenance.get("sha256", ""), "steps": made.provenance.get("steps")},
+        **origin(loaded.model.dtype),
+    }
+    if out is not None:
+        write_json(Path(out), result)
+    return result
+
+
+def _rival_adapter(folder: str | Path, layout: LoraLayout) -> Adapter:
+    adapter = Adapter.load(Path(folder), models.load_config(layout.base_model))
+    if adapter.layout.digest != layout.digest:
+        raise LayoutError(
+            f"{folder} has another rank, alpha or targets than the generator's adapters; name another one"
+        )
+    return adapter
+
+
+def ask(adapter: str | Path | None, text: str, *, base: str | None = None, longest: int = 128) -> str:
+    """The answer of the base, with an adapter folder or (None) without."""
+    settings = read_config(Path(adapter)) if adapter else {}
+    name = base or settings.get("base_model_name_or_path") or models.DEFAULT_BASE
+    loaded = Adapter.load(Path(adapter), models.load_config(name)) if adapter else None
+    model, tokenizer = models.load_base(name)
+    given = answers(
+        model,
+        ChatFormat(tokenizer),
+        check_prompts([text]),
+        layout=loaded.layout if loaded else None,
+        grid=loaded.grid if loaded else None,
+        longest=longest,
+    )
+    return given[0]
+
+
+def collect(
+    tasks: Sequence[str | Path],
+    out: str | Path,
+    *,
+    options: teaching.TeacherOptions | None = None,
+    validation: float = 0.0,
+    most: int | None = None,
+    report: Report = silent,
+) -> list[dict[str, Any]]:
+    """Train a teacher LoRA for every training task; returns the manifest.
+
+    `validation` leaves out the share of families that a recipe with the same number holds out; `most` takes
+    only so many tasks, of as many families as possible.
+    """
+    fit, _ = split_families(read_tasks([Path(task) for task in tasks], split="train"), validation)
+    chosen = diverse(fit, most) if most else fit
+    return teaching.collect(chosen, Path(out), options or teaching.TeacherOptions(), report)
+
+
+def compare(
+    teachers: str | Path, tasks: Sequence[str | Path], *, validation: float = 0.1, report: Report = silent
+) -> str:
+    """Rank collected teachers on the held-out training tasks (the share `validation`); returns the best one's name."""
+    folder = Path(teachers)
+    layout = teaching.read_options(folder).layout()
+    collected = teaching.Teachers(folder, layout)
+    _, held_out = split_families(read_tasks([Path(task) for task in tasks], split="train"), validation)
+    return teaching.compare(Frozen.load(layout), collected, held_out, report)
+
+
+def train(recipe: str | Path | Recipe, out: str | Path, *, report: Report = silent) -> Generator:
+    """Train a generator by a recipe, or go on with the run in `out`."""
+    loaded = recipe if isinstance(recipe, Recipe) else read_recipe(Path(recipe))
+    return training.train(loaded, Path(out), report)
+
+
+def report(results: str | Path = "benchmarks/results", out: str | Path = "docs/benchmark.md") -> list[Path]:
+    """Result files -> one page with tables and plots; returns what was written."""
+    check_writable(Path(out))
+    return reporting.report(Path(results), Path(out))
+
+
+def doctor(generator: str | Path | None = None) -> list[dict[str, str]]:
+    """Checks of this machine: name, state (good, bad) and what was found or what to do."""
+
+    @cache
+    def load() -> Generator:
+        return Generator.from_pretrained(generator or released_generator())
+
+    def versions_line() -> str:
+        return ", ".join(f"{name} {version}" for name, version in versions().items())
+
+    def generator_line() -> str:
+        made = load()
+        layout, size = made.config.layout, made.trained_parameters / 1e6
+        return f"{size:.1f} million parameters for {layout.base_model}, rank {layout.rank}"
+
+    def base_line() -> str:
+        made = load()
+        fitting_layout(made, models.locate(made.config.layout.base_model))
+        return f"{made.config.layout.base_model} fits the generator"
+
+    def encoder_line() -> str:
+        encoder = Encoder()
+        return f"{encoder.name} gives {encoder.conditions(['test']).shape[1]} numbers a prompt"
+
+    def memory_line() -> str:
+        free = _free_gigabytes()
+        if free is not None and free < 2:
+            raise Prompt2LoraError(f"2 GB of free memory are needed, {free:.1f} GB are free: close other programs")
+        return "unknown" if free is None else f"{free:.1f} GB free"
+
+    def home_line() -> str:
+        place = home()
+        place.mkdir(parents=True, exist_ok=True)
+        probe = place / ".doctor"
+        probe.write_text("x", encoding="utf-8")
+        probe.unlink()
+        return str(place)
+
+    checks: dict[str, Callable[[], str]] = {
+        "versions": versions_line,
+        "device": models.default_device,
+        "memory": memory_line,
+        "home": home_line,
+        "encoder": encoder_line,
+        "generator": generator_line,
+        "base": base_line,
+    }
+    found = []
+    for name, check in checks.items():
+        try:
+            found.append({"check": name, "state": "good", "found": check()})
+        except (Prompt2LoraError, OSError) as error:
+            found.append({"check": name, "state": "bad", "found": str(error)})
+    return found
+
+
+def _free_gigabytes() -> float | None:
+    if sys.platform != "linux":
+        return None
+    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) / 1e6
+    return None

@@ -1,0 +1,48 @@
+"""Prompts and answers -> token ids, as the base model was taught to read them.
+
+In: texts, and labelled examples as earlier turns. Out: lists of token ids. It knows no tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+_SENTINEL = "\u241fprompt\u241f"
+
+
+@dataclass
+class ChatFormat:
+    """How a prompt is put to the base: its own chat template, or plain text if it has none."""
+
+    tokenizer: Any
+
+    def _frame(self, examples: Sequence[tuple[str, str]]) -> tuple[str, str]:
+        """What stands before and after a prompt; examples are earlier turns of the same conversation."""
+        if not self.tokenizer.chat_template:
+            return "".join(f"{prompt}\n{answer}\n\n" for prompt, answer in examples), "\n"
+        messages = [
+            {"role": role, "content": text}
+            for turn in examples
+            for role, text in zip(("user", "assistant"), turn, strict=True)
+        ]
+        messages.append({"role": "user", "content": _SENTINEL})
+        text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        before, _, after = text.partition(_SENTINEL)
+        return before, after
+
+    @property
+    def padding(self) -> int:
+        return self.tokenizer.pad_token_id or 0
+
+    def prompt_ids(self, prompts: Sequence[str], examples: Sequence[tuple[str, str]] = ()) -> list[list[int]]:
+        """Token ids of every prompt, after the (prompt, answer) examples if there are any."""
+        before, after = self._frame(examples)
+        texts = [f"{before}{prompt}{after}" for prompt in prompts]
+        ids: list[list[int]] = self.tokenizer(texts, add_special_tokens=not self.tokenizer.chat_template)["input_ids"]
+        return ids
+
+    def answer_ids(self, answers: Sequence[str]) -> list[list[int]]:
+        ids: list[list[int]] = self.tokenizer(list(answers), add_special_tokens=False)["input_ids"]
+        return [[*answer, self.tokenizer.eos_token_id] for answer in ids]

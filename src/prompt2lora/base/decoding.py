@@ -1,0 +1,94 @@
+"""Prompts -> answers by batched greedy decoding, with or without an adapter.
+
+In: a base model, prompts, optionally one adapter. Out: one text per prompt. What all prompts of a batch
+begin with (system text, instruction) is computed once; finished rows leave the batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from prompt2lora.adapter.hooks import adapted
+from prompt2lora.adapter.layout import LoraLayout
+from prompt2lora.base.chat import ChatFormat
+from prompt2lora.base.packing import common_length
+from prompt2lora.ground.progress import Report, silent
+
+BATCH = 64
+
+
+@torch.inference_mode()
+def answers(
+    model: Any,
+    chat: ChatFormat,
+    prompts: Sequence[str],
+    *,
+    examples: Sequence[tuple[str, str]] = (),
+    layout: LoraLayout | None = None,
+    grid: Tensor | None = None,
+    longest: int = 64,
+    report: Report = silent,
+) -> list[str]:
+    """Greedy answers of at most `longest` tokens; with `grid` (layers rows cols) through that adapter.
+
+    `examples` are (prompt, answer) turns that stand before every prompt.
+    """
+    ids = chat.prompt_ids(prompts, examples)
+    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+    found: dict[int, list[int]] = {}
+    context = adapted(model, grid[None], layout) if grid is not None and layout is not None else nullcontext()
+    with context:
+        for at in range(0, len(order), BATCH):
+            report({"done": at, "of": len(order)})
+            chosen = order[at : at + BATCH]
+            found.update(zip(chosen, greedy(model, [ids[i] for i in chosen], chat, longest), strict=True))
+    return [chat.tokenizer.decode(found[i], skip_special_tokens=True).strip() for i in range(len(ids))]
+
+
+def greedy(model: Any, ids: list[list[int]], chat: ChatFormat, longest: int) -> list[list[int]]:
+    """The answers' token ids, without the end token."""
+    from transformers import DynamicCache
+
+    device, end = model.device, chat.tokenizer.eos_token_id
+    # Padding stands between the shared beginning and the rest, and a sliding window counts it: what does not fit
+    # into the window of such a base is computed whole, with the padding before everything.
+    window = getattr(model.config, "sliding_window", None) or math.inf
+    shared = common_length(ids) if max(map(len, ids)) + longest <= window else 0
+    cache = DynamicCache(config=model.config)
+    if shared:
+        model(input_ids=torch.tensor([ids[0][:shared]], device=device), past_key_values=cache, logits_to_keep=1)
+        cache.batch_repeat_interleave(len(ids))
+    tails = [row[shared:] for row in ids]
+    width = max(map(len, tails))
+    tokens = torch.tensor([[end] * (width - len(tail)) + tail for tail in tails], device=device)
+    mask = torch.ones(len(ids), shared + width, dtype=torch.long, device=device)
+    for row, tail in enumerate(tails):
+        mask[row, shared : shared + width - len(tail)] = 0
+    positions = (mask.cumsum(-1) - 1).clamp_min(0)[:, shared:]
+    written: list[list[int]] = [[] for _ in ids]
+    active = list(range(len(ids)))
+    for _ in range(longest):
+        logits = model(
+            input_ids=tokens, attention_mask=mask, position_ids=positions, past_key_values=cache, logits_to_keep=1
+        ).logits[:, -1]
+        picked = logits.argmax(-1)
+        for row, token in zip(active, picked.tolist(), strict=True):
+            if token != end:
+                written[row].append(token)
+        keep = (picked != end).nonzero().flatten()
+        if not len(keep):
+            break
+        if len(keep) < len(active):
+            active = [active[i] for i in keep.tolist()]
+            cache.batch_select_indices(keep)
+            picked, mask, positions = picked[keep], mask[keep], positions[keep]
+        tokens = picked[:, None]
+        mask = torch.cat([mask, mask.new_ones(len(active), 1)], dim=1)
+        positions = positions[:, -1:] + 1
+    return written

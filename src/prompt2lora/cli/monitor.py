@@ -1,0 +1,102 @@
+"""Watching what answers a job: start, outcome, replay, status. Thin, like all of the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from prompt2lora.cli.app import Job, Json, Working, app, print_json, print_release, release_record
+from prompt2lora.errors import UsageError
+
+monitor_app = typer.Typer(help="Watch what answers a job; on alarm its release is taken back.")
+app.add_typer(monitor_app, name="monitor")
+
+
+@monitor_app.command("start")
+def start_watch(
+    job: Job,
+    promised: Annotated[str, typer.Option(help="Acceptable rates of bad outcomes: canary=0.2,format=0.05,...")],
+    alpha: Annotated[float, typer.Option(help="Chance of ever taking back a release that keeps its promises.")] = 0.01,
+    as_json: Json = False,
+) -> None:
+    """Watch what answers a job from now on."""
+    from prompt2lora.plant.plant import Plant
+
+    watch = Plant.open().watch(job, _rates(promised), alpha)
+    if as_json:
+        print_json({"job": job, "release": watch.release, "promised": watch.promised})
+    else:
+        print(f"{job}: release {watch.release} is watched for {', '.join(watch.promised)}")
+
+
+@monitor_app.command("outcome")
+def tell_outcome(
+    job: Job,
+    source: Annotated[str, typer.Option(help="canary, format or correction.")],
+    bad: Annotated[float, typer.Option(min=0, max=1, help="0 good, 1 bad.")],
+    as_json: Json = False,
+) -> None:
+    """Tell one outcome of what answers the job now."""
+    from prompt2lora.plant.plant import Plant
+
+    monitor = Plant.open().monitor()
+    _tell_alarm(monitor.outcome(job, monitor.read(job).release, source, bad), as_json)
+
+
+@monitor_app.command("replay")
+def replay(
+    job: Job,
+    rows: Annotated[Path, typer.Option(help="Labelled rows (JSONL: input, output) to ask again.")],
+    as_json: Json = False,
+) -> None:
+    """Ask the current release the canary rows again, and take it back if it fails too many."""
+    from prompt2lora.plant.plant import Plant, read_labelled
+
+    labelled = read_labelled(rows)
+    with Working("replaying") as show:
+        alarm = Plant.open().replay(job, labelled, show)
+    _tell_alarm(alarm, as_json)
+
+
+@monitor_app.command("status")
+def watch_status(job: Job, as_json: Json = False) -> None:
+    """The evidence against the promises of what is watched."""
+    from prompt2lora.plant.plant import Plant
+
+    watch = Plant.open().monitor().read(job)
+    found = {
+        source: {
+            "promised": process.promised,
+            "outcomes": process.count,
+            "bad": process.bad,
+            "evidence": process.evidence,
+        }
+        for source, process in watch.processes.items()
+    }
+    if as_json:
+        print_json({"job": job, "release": watch.release, "sources": found})
+    else:
+        for source, state in found.items():
+            limit = len(found) / watch.alpha
+            seen = f"{state['outcomes']:>6} outcomes, {state['bad']:g} bad"
+            print(f"{source:<12} {seen}, evidence {state['evidence']:.2f} of {limit:.0f}")
+
+
+def _tell_alarm(alarm: Any, as_json: bool) -> None:
+    if as_json:
+        print_json({"alarm": {**alarm._asdict(), "release": release_record(alarm.release)} if alarm else None})
+    elif alarm:
+        print(f"ALARM {alarm.job}: {alarm.reason}")
+        print_release(alarm.release, as_json)
+    else:
+        print("no alarm")
+
+
+def _rates(text: str) -> dict[str, float]:
+    try:
+        pairs = [part.split("=") for part in text.split(",") if part.strip()]
+        return {source.strip(): float(rate) for source, rate in pairs}
+    except ValueError as error:
+        raise UsageError(f"rates are written like canary=0.2,format=0.05, not {text!r}") from error

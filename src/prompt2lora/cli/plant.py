@@ -1,0 +1,196 @@
+"""The plant's commands: pilot, gate, prompts, explain, refine. Thin, like all of the command line."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from prompt2lora.cli.app import BaseOption, GeneratorOption, Job, Json, Working, app, print_json
+from prompt2lora.custody.gate import Check
+
+prompts_app = typer.Typer(help="Look at prompts before an adapter is made of them.")
+app.add_typer(prompts_app, name="prompts")
+
+Prompts = Annotated[Path, typer.Option("--prompts", help="Prompts of the job: text (one a line), JSONL or CSV.")]
+Instruction = Annotated[str, typer.Option("--instruction", help="Put this instruction before every prompt.")]
+
+
+@app.command()
+def pilot(
+    job: Job,
+    prompts: Prompts,
+    instruction: Instruction = "",
+    inspection: Annotated[Path | None, typer.Option(help="Labelled rows (JSONL: input, output).")] = None,
+    bias: Annotated[Path | None, typer.Option(help="Questions of a bias check (JSONL, BBQ's form).")] = None,
+    policy: Annotated[Path | None, typer.Option(help="Bounds of the gate (TOML).")] = None,
+    approve: Annotated[bool, typer.Option("--approve", help="Release the adapter if every check passes.")] = False,
+    language: Annotated[str, typer.Option(help="Language of the report: en or ja.")] = "en",
+    currency: Annotated[str | None, typer.Option(help="Currency of the report's costs.")] = None,
+    kilowatt_hour: Annotated[float | None, typer.Option(min=0, help="Price of a kilowatt hour.")] = None,
+    watts: Annotated[float | None, typer.Option(min=0, help="Power that this machine draws.")] = None,
+    minutes_per_prompt: Annotated[float | None, typer.Option(min=0, help="To collect a prompt.")] = None,
+    minutes_per_label: Annotated[float | None, typer.Option(min=0, help="To label a row.")] = None,
+    sharing_jobs: Annotated[int | None, typer.Option(min=1, help="Jobs that share the generator's training.")] = None,
+    person_hour: Annotated[
+        float | None, typer.Option(min=0, help="Price of an hour of who collects and labels.")
+    ] = None,
+    measure_tuning: Annotated[
+        bool, typer.Option("--measure-tuning", help="Fine-tune once on the labelled rows, to compare times (minutes).")
+    ] = False,
+    generator: GeneratorOption = None,
+    base: BaseOption = None,
+    as_json: Json = False,
+) -> None:
+    """Make an adapter, measure it against the base, judge it, and write a report for a manager."""
+    from prompt2lora.custody.reports import texts
+    from prompt2lora.ground.prompts import read_prompts
+    from prompt2lora.plant.plant import Plant, read_labelled
+
+    given = read_prompts(prompts, instruction)
+    labelled = read_labelled(inspection) if inspection else ()
+    opened = Plant.open(generator, base)
+    given_prices: dict[str, Any] = {
+        "currency": currency,
+        "watts": watts,
+        "per_kilowatt_hour": kilowatt_hour,
+        "per_hour": person_hour,
+        "minutes_per_prompt": minutes_per_prompt,
+        "minutes_per_label": minutes_per_label,
+        "jobs": sharing_jobs,
+    }
+    prices = replace(opened.prices, **{name: price for name, price in given_prices.items() if price is not None})
+    with Working("pilot") as show:
+        found = opened.pilot(
+            job,
+            given,
+            labelled=labelled,
+            bias=bias,
+            policy=policy,
+            approve=approve,
+            language=language,
+            prices=prices,
+            measure_tuning=measure_tuning,
+            report=show,
+        )
+    if as_json:
+        print_json(found)
+        return
+    _print_checks(found["checks"])
+    print(f"{found['version']}: {found['verdict']}; released: {found['release'] or 'no'}")
+    print(texts(language)[f"recommend {found['recommendation']}"])
+    print(f"Report: {found['report']}")
+
+
+@app.command()
+def gate(
+    job: Job,
+    version: Annotated[str, typer.Option(help="A version's name.")],
+    policy: Annotated[Path | None, typer.Option(help="Bounds of the gate (TOML).")] = None,
+    inspection: Annotated[Path | None, typer.Option(help="Labelled rows to measure it on now (JSONL).")] = None,
+    bias: Annotated[Path | None, typer.Option(help="Questions of a bias check (JSONL, BBQ's form).")] = None,
+    generator: GeneratorOption = None,
+    as_json: Json = False,
+) -> None:
+    """Judge a version anew, perhaps by another policy; one that was never measured is measured first."""
+    from prompt2lora.plant.plant import Plant, read_labelled
+
+    labelled = read_labelled(inspection) if inspection else ()
+    with Working("judging") as show:
+        found = Plant.open(generator).gate(job, version, policy, labelled=labelled, bias=bias, report=show)
+    if as_json:
+        print_json(found)
+    else:
+        _print_checks(found["checks"])
+        print(f"{version}: {found['verdict']}")
+
+
+@prompts_app.command("check")
+def check_prompts(
+    prompts: Prompts, instruction: Instruction = "", generator: GeneratorOption = None, as_json: Json = False
+) -> None:
+    """Too few, repeated, odd, mixed, too long, in another script, personal: what to do about it."""
+    from prompt2lora.ground.prompts import read_prompts
+    from prompt2lora.plant.plant import Plant
+
+    given = read_prompts(prompts, instruction)
+    with Working("reading"):
+        found = Plant.open(generator).check_prompts(given)
+    if as_json:
+        print_json({"prompts": len(given), "findings": found})
+        return
+    for finding in found:
+        which = ", ".join(str(i + 1) for i in finding["prompts"][:8])
+        where = f"prompts {which}: " if which else ""
+        print(f"{'!!' if finding['grave'] else ' -'} {where}{finding['text']}; {finding['remedy']}")
+    if not found:
+        print(f"{len(given)} prompts, nothing looks wrong")
+
+
+@app.command()
+def explain(
+    prompts: Prompts,
+    instruction: Instruction = "",
+    rows: Annotated[Path | None, typer.Option(help="Rows of your own to answer before and after (JSONL).")] = None,
+    out: Annotated[Path | None, typer.Option(help="Page to write (HTML); must not exist.")] = None,
+    language: Annotated[str, typer.Option(help="Language of the page: en or ja.")] = "en",
+    generator: GeneratorOption = None,
+    base: BaseOption = None,
+    as_json: Json = False,
+) -> None:
+    """Say why an adapter of these prompts is what it is; with --out as a page with plots."""
+    from prompt2lora.ground.prompts import read_prompts
+    from prompt2lora.plant.plant import Plant, read_labelled
+
+    given = read_prompts(prompts, instruction)
+    texts = [text for text, _ in read_labelled(rows)] if rows else []
+    with Working("explaining") as show:
+        found = Plant.open(generator, base).explain(given, texts=texts, out=out, language=language, report=show)
+    if as_json:
+        print_json(found)
+        return
+    print(f"Distance from the training tasks: {found['distance']:.2f} (1 is usual, above 2 is far)")
+    print("Nearest training tasks:")
+    for neighbour in found["neighbours"]:
+        print(f"  {neighbour['similarity']:.2f}  {neighbour['task']}: {neighbour['instruction']}")
+    print("Prompts with the most influence:")
+    for influence in found["influences"][:5]:
+        print(f"  {influence['share']:.1%}  {given[influence['prompt']][:90]!r}")
+    print("Modules, by how far they differ from what every job gets:")
+    for name, size in sorted(found["modules"].items(), key=lambda item: -item[1]):
+        print(f"  {size:.3f}  {name}")
+    for row in found["rows"]:
+        print(f"{row['text'][:70]!r}: {row['base'][:60]!r} -> {row['generated'][:60]!r}")
+    if out:
+        print(f"Page: {out}")
+
+
+@app.command()
+def refine(
+    job: Job,
+    rows: Annotated[Path, typer.Option(help="Labelled rows (JSONL: input, output), at least eight.")],
+    version: Annotated[str, typer.Option(help="Version to begin from; default: the job's newest.")] = "",
+    steps: Annotated[int, typer.Option(min=1, help="Most optimiser steps.")] = 48,
+    bare: Annotated[float, typer.Option(min=0, max=1, help="Share of steps without the instruction.")] = 0.5,
+    as_json: Json = False,
+) -> None:
+    """Second stage: fine-tune an adapter on a few labelled rows; it is never worse than its start on held-out ones."""
+    from prompt2lora.plant.plant import Plant, read_labelled
+
+    labelled = read_labelled(rows)
+    with Working("refining") as show:
+        found = Plant.open().refine(job, labelled, version=version, steps=steps, bare=bare, report=show)
+    if as_json:
+        print_json(found)
+    elif found["improved"]:
+        print(f"{found['version']}: from {found['start']} in {found['seconds']:.0f} s, {found['steps']} steps")
+        print(f"exact match on {found['held_out']} held-out rows: {found['before']:.2f} -> {found['after']:.2f}")
+    else:
+        print(f"nothing was better than {found['start']} on {found['held_out']} held-out rows; it stays as it is")
+
+
+def _print_checks(checks: list[dict[str, Any]]) -> None:
+    for check in checks:
+        print(Check(**check))

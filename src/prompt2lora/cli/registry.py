@@ -1,0 +1,220 @@
+"""The registry and its record: versions, releases, audit. Thin, like all of the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from prompt2lora.cli.app import (
+    BaseOption,
+    GeneratorOption,
+    Job,
+    Json,
+    Working,
+    app,
+    print_json,
+    print_release,
+    release_record,
+)
+from prompt2lora.errors import DamagedFile, UsageError
+
+registry_app = typer.Typer(help="Which version of a job answers, and how it came to that.")
+audit_app = typer.Typer(help="The record of every change.")
+app.add_typer(registry_app, name="registry")
+app.add_typer(audit_app, name="audit")
+
+
+@registry_app.command("list")
+def list_jobs(as_json: Json = False) -> None:
+    """All jobs and what answers them, and the generators that made their versions."""
+    from prompt2lora.plant import plant
+
+    registry = plant.registry()
+    found = []
+    for job in registry.jobs():
+        current = registry.current(job)
+        answers = current.version.name if current and current.version else "base"
+        found.append({"job": job, "answers": answers, "versions": len(registry.versions(job))})
+    generators = registry.generators()
+    if as_json:
+        print_json({"jobs": found, "generators": generators})
+    else:
+        for row in found:
+            print(f"{row['job']:<30} {row['answers']:<40} {row['versions']} versions")
+        if not found:
+            print("no job yet; `prompt2lora pilot` begins one")
+        for made in generators:
+            print(f"generator {made['digest'][:12]} since {made['at'][:10]}: {made['versions']} versions")
+
+
+@registry_app.command("show")
+def show_job(job: Job, as_json: Json = False) -> None:
+    """A job's versions, their verdicts and what they come from."""
+    from prompt2lora.plant import plant
+
+    registry = plant.registry()
+    current = registry.current(job)
+    found = [
+        {
+            **version._asdict(),
+            **registry.provenance(version),
+            "name": version.name,
+            "verdict": registry.verdict(version),
+        }
+        for version in registry.versions(job)
+    ]
+    answers = current.version.name if current and current.version else "base"
+    if as_json:
+        print_json({"job": job, "answers": answers, "versions": found})
+    else:
+        for row in found:
+            mark, verdict = "*" if row["name"] == answers else " ", row["verdict"] or "not judged"
+            print(f"{mark} {row['name']:<40} {row['kind']:<10} {verdict}")
+            came = f"prompts {row['prompts'][:12]}, generator {row['generator'][:12]}, base {row['base_digest'][:12]}"
+            print(f"    {came}, seed {row['seed']}, from {row['parent'] or 'no other version'}")
+
+
+@registry_app.command("report")
+def write_report(
+    job: Job,
+    version: Annotated[str, typer.Option(help="A version's name.")],
+    out: Annotated[Path, typer.Option(help="Page to write (HTML); must not exist.")],
+    language: Annotated[str, typer.Option(help="Language of the report: en or ja.")] = "en",
+    as_json: Json = False,
+) -> None:
+    """Write the report of any version that was judged, by its latest measurement."""
+    from prompt2lora.ground.files import check_new, write_text
+    from prompt2lora.plant.plant import Plant
+
+    check_new(out)
+    opened = Plant.open()
+    page = opened.report_page(opened.registry.version(job, version), language)
+    if page is None:
+        raise UsageError(f"{version} was never judged; run `prompt2lora gate --job {job} --version {version}` first")
+    write_text(out, page)
+    if as_json:
+        print_json({"report": str(out)})
+    else:
+        print(f"Report: {out}")
+
+
+@registry_app.command("history")
+def show_history(job: Job, as_json: Json = False) -> None:
+    """All releases of a job, oldest first."""
+    from prompt2lora.plant import plant
+
+    found = [release_record(release) for release in plant.registry().history(job)]
+    if as_json:
+        print_json({"job": job, "releases": found})
+    else:
+        for row in found:
+            print(f"{row['at']}  {row['action']:<9} {row['version'] or 'base':<40} {row['actor']}: {row['reason']}")
+
+
+@registry_app.command("promote")
+def promote(
+    job: Job,
+    version: Annotated[str, typer.Option(help="A version's name, or `base`.")],
+    reason: Annotated[str, typer.Option(help="Why; it stands in the history.")],
+    as_json: Json = False,
+) -> None:
+    """Let a version answer the job from now on; only what passed its gate."""
+    from prompt2lora.plant.plant import Plant
+
+    print_release(Plant.open().promote(job, version, reason), as_json)
+
+
+@registry_app.command("rollback")
+def rollback(
+    job: Job, reason: Annotated[str, typer.Option(help="Why; it stands in the history.")], as_json: Json = False
+) -> None:
+    """Let what answered before answer again; in the end that is the base."""
+    from prompt2lora.plant import plant
+
+    print_release(plant.registry().rollback(job, reason), as_json)
+
+
+@registry_app.command("verify")
+def verify(as_json: Json = False) -> None:
+    """Check the files of all versions against what was signed."""
+    from prompt2lora.plant import plant
+
+    registry = plant.registry()
+    damaged = []
+    for job in registry.jobs():
+        for version in registry.versions(job):
+            try:
+                registry.store.verify(version.adapter)
+            except DamagedFile as error:
+                damaged.append({"version": version.name, "fault": str(error)})
+    count = sum(len(registry.versions(job)) for job in registry.jobs())
+    if as_json:
+        print_json({"versions": count, "damaged": damaged})
+    else:
+        for row in damaged:
+            print(f"BAD  {row['version']}: {row['fault']}")
+        print(f"{count} versions, {len(damaged)} damaged")
+    if damaged:
+        raise typer.Exit(1)
+
+
+@registry_app.command("regenerate")
+def regenerate(
+    job: Annotated[list[str] | None, typer.Option("--job", help="Only this job; may be given again.")] = None,
+    policy: Annotated[Path | None, typer.Option(help="Bounds of the gate (TOML).")] = None,
+    generator: GeneratorOption = None,
+    base: BaseOption = None,
+    as_json: Json = False,
+) -> None:
+    """Make a candidate of the (new) generator for every job and show what it would change; releases stay."""
+    from prompt2lora.plant.plant import Plant
+
+    with Working("regenerating") as show:
+        changes = Plant.open(generator, base).regenerate(job or (), policy=policy, report=show)
+    if as_json:
+        print_json({"jobs": [change._asdict() for change in changes]})
+        return
+    for change in changes:
+        print(f"{change.job}: {change.status}{f' ({change.trouble})' if change.trouble else ''}")
+        if change.status != "new":
+            continue
+        moved = "another base" if change.distance is None else f"{change.distance:.0%} of the weights' size"
+        print(f"  {change.source} -> {change.candidate}: {moved}; {change.verdict}")
+        for check in change.checks:
+            before, after = (f"{n:.4g}" if n is not None else "-" for n in (check["before"], check["after"]))
+            print(f"  {check['metric']:<26} {before:>10} -> {after:<10} {check['result']}")
+        if change.answers:
+            print(f"  {change.answers[0]} of {change.answers[1]} inspected answers differ")
+
+
+@audit_app.command("verify")
+def verify_audit(as_json: Json = False) -> None:
+    """Check that no line of the record was altered, removed or moved."""
+    from prompt2lora.plant import plant
+
+    count = plant.registry().verify_audit()
+    if as_json:
+        print_json({"lines": count, "sound": True})
+    else:
+        print(f"{count} lines, all as they were written")
+
+
+@audit_app.command("export")
+def export_audit(out: Annotated[Path, typer.Option(help="File to write (JSONL).")], as_json: Json = False) -> None:
+    """Write the record to a file, a line a change, with the public key that signs its end."""
+    import json
+    from dataclasses import asdict
+
+    from prompt2lora.ground.files import check_new, write_text
+    from prompt2lora.plant import plant
+
+    check_new(out)
+    registry = plant.registry()
+    lines = [json.dumps(asdict(line), ensure_ascii=False) for line in registry.audit_lines()]
+    write_text(out, "".join(f"{line}\n" for line in lines))
+    if as_json:
+        print_json({"lines": len(lines), "public_key": registry.store.signer.public})
+    else:
+        print(f"{out}: {len(lines)} lines; public key {registry.store.signer.public}")

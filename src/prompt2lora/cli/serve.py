@@ -1,0 +1,198 @@
+"""The service's commands: serve, keys. Thin, like all of the command line."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from prompt2lora.cli.app import BaseOption, GeneratorOption, Json, Working, app, print_json
+from prompt2lora.errors import UsageError
+
+if TYPE_CHECKING:
+    from prompt2lora.plant.plant import Plant
+    from prompt2lora.serving.protocol import Engine
+
+keys_app = typer.Typer(help="Who may ask, and who may manage.")
+app.add_typer(keys_app, name="keys")
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8000,
+    allow_host: Annotated[
+        list[str] | None, typer.Option("--allow-host", help="A name by which clients may call this service.")
+    ] = None,
+    rows: Annotated[int, typer.Option(min=1, max=256, help="Questions answered at once.")] = 16,
+    residents: Annotated[int, typer.Option(min=1, help="Most adapters in memory.")] = 128,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Compute in float32: an answer never depends on its company; slower.")
+    ] = False,
+    per_job: Annotated[int, typer.Option(min=1, help="Most questions of one job at once.")] = 32,
+    per_minute: Annotated[int, typer.Option(min=1, help="Most requests of one key in a minute.")] = 600,
+    policy: Annotated[Path | None, typer.Option(help="Bounds of the gate (TOML).")] = None,
+    replay_hours: Annotated[
+        float, typer.Option(min=0, help="Ask the canaries of watched jobs again every so many hours; 0: never.")
+    ] = 24.0,
+    engine_url: Annotated[
+        list[str] | None, typer.Option("--engine-url", help="A vLLM server that answers instead; may be given again.")
+    ] = None,
+    ray_replicas: Annotated[int, typer.Option(min=0, help="Answer by so many replicas on a Ray cluster.")] = 0,
+    generator: GeneratorOption = None,
+    base: BaseOption = None,
+) -> None:
+    """Answer every job of the registry over HTTP (OpenAI's interface), with the console for people."""
+    from prompt2lora.plant.plant import Plant
+    from prompt2lora.serving.job_queue import Works
+    from prompt2lora.serving.service import Limits, Service
+
+    plant = Plant.open(generator, base)
+    limits = Limits(per_job=per_job, per_minute=per_minute)
+    if policy:
+        from prompt2lora.custody.gate import read_policy
+
+        read_policy(policy)  # a broken one is told now
+    if host not in _LOOPBACK and not any(key.revoked is None for key in _access(plant).all()):
+        raise UsageError(f"{host} is open to others and there is no key yet; start once on 127.0.0.1 and make one")
+    with Working("loading"):
+        engine = _engine(plant, engine_url or [], ray_replicas, rows, residents, exact)
+    service = Service(plant, engine, Works(plant.registry.clock), limits, policy=policy, replay_hours=replay_hours)
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    if not service.access.has_admin():
+        service.first_code = secrets.token_urlsafe(24)
+        print(f"First start. Open this link once to make the admin's key:\n  {address}/console/first?code=", end="")
+        print(service.first_code)
+    print(f"Console {address}/console  Tools {address}/v1  (Ctrl+C ends)", flush=True)
+    _run(service, host, port, allow_host or [])
+
+
+def _engine(plant: Plant, urls: list[str], replicas: int, rows: int, residents: int, exact: bool) -> Engine:
+    """Where answers come from: other servers, a cluster, or this process."""
+    base = plant.bench().layout.base_model
+    store = plant.registry.store
+    if urls:
+        import httpx
+
+        from prompt2lora.serving.vllm import Rack
+
+        clients = [(url, httpx.AsyncClient(base_url=url)) for url in urls]
+        return Rack(clients, base, lambda version: store.path(version.adapter))
+    if replicas:
+        from prompt2lora.serving.ray import Cluster
+
+        return Cluster.start(base, store.root, replicas=replicas, rows=rows)
+    from prompt2lora.serving.embedded import Embedded
+
+    def folder(version: Any) -> Path:
+        store.verify(version.adapter)  # a flipped byte is noticed before it answers anybody
+        return store.path(version.adapter)
+
+    return Embedded.load(base, folder, exact=exact, rows=rows, residents=residents)
+
+
+def _run(service: Any, host: str, port: int, hosts: list[str]) -> None:
+    """Serve until a signal comes. An embedded engine works in the main thread, where it is twice as fast."""
+    import uvicorn
+
+    from prompt2lora.serving.embedded import Embedded
+    from prompt2lora.web import create_app
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    names = [] if host in (*_LOOPBACK, "0.0.0.0", "::") else [host]
+    config = uvicorn.Config(
+        create_app(service, hosts=[*hosts, *names]),
+        host=host,
+        port=port,
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+        timeout_graceful_shutdown=30,
+    )
+    server = uvicorn.Server(config)
+    engine = service.engine
+    if not isinstance(engine, Embedded):
+        server.run()
+        return
+
+    def http() -> None:
+        try:
+            server.run()
+        finally:
+            engine.stop()
+
+    def end(*_: Any) -> None:
+        server.should_exit = True
+
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, end)
+    thread = threading.Thread(target=http, name="http")
+    thread.start()
+    try:
+        engine.run()
+    finally:
+        server.should_exit = True
+        thread.join()
+    if not server.started:
+        raise UsageError(f"{host}:{port} cannot be listened on; name another --port")
+
+
+@keys_app.command("add")
+def add_key(
+    name: Annotated[str, typer.Argument(help="A person or a program; stands in the record.")],
+    role: Annotated[str | None, typer.Option(help="viewer, operator, approver or admin.")] = None,
+    inference: Annotated[bool, typer.Option("--inference", help="It may ask jobs.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Make a key; its token is shown once."""
+    from prompt2lora.plant.plant import registry
+
+    key, token = _access_of(registry()).add(name, role=role, infer=inference)
+    if as_json:
+        print_json({**key._asdict(), "token": token})
+    else:
+        print(f"{key.name}: {token}\nKeep it now; it is not shown again.")
+
+
+@keys_app.command("list")
+def list_keys(as_json: Json = False) -> None:
+    """All keys, without their tokens."""
+    from prompt2lora.plant.plant import registry
+
+    found = _access_of(registry()).all()
+    if as_json:
+        print_json({"keys": [key._asdict() for key in found]})
+    else:
+        for key in found:
+            does = ", ".join([*([key.role] if key.role else []), *(["inference"] if key.infer else [])])
+            print(f"{key.name:<30} {does:<24} {f'revoked {key.revoked}' if key.revoked else 'in use'}")
+
+
+@keys_app.command("revoke")
+def revoke_key(name: Annotated[str, typer.Argument(help="The key's name.")], as_json: Json = False) -> None:
+    """Let a key do nothing any more."""
+    from prompt2lora.plant.plant import registry
+
+    _access_of(registry()).revoke(name)
+    if as_json:
+        print_json({"revoked": name})
+    else:
+        print(f"{name} may do nothing any more")
+
+
+def _access(plant: Plant) -> Any:
+    return _access_of(plant.registry)
+
+
+def _access_of(registry: Any) -> Any:
+    from prompt2lora.custody.access import Access
+
+    return Access(registry)

@@ -1,0 +1,82 @@
+"""Training: teachers, their ranking, generators. Thin, like all of the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from prompt2lora.cli.app import Json, MoreTasks, Tasks, Working, app, print_json
+
+
+@app.command()
+def collect(
+    tasks: Tasks,
+    out: Annotated[Path, typer.Option(help="Folder of the teachers; an unfinished one is gone on with.")],
+    more: MoreTasks = None,
+    base: Annotated[str | None, typer.Option(help="Base model: hub id or local folder.")] = None,
+    rank: Annotated[int, typer.Option(help="Rank of the LoRAs: 8, 16, 32 or 64.")] = 8,
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps per teacher.")] = 48,
+    budget: Annotated[int, typer.Option(min=64, help="Tokens per step.")] = 512,
+    snapshots: Annotated[int, typer.Option(min=1, help="Checkpoints kept per teacher.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the shared start and of the rows.")] = 0,
+    validation: Annotated[float, typer.Option(min=0, max=0.9, help="Share of task families to leave out.")] = 0.0,
+    most: Annotated[int | None, typer.Option(min=1, help="Most tasks, of as many families as possible.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Train a teacher LoRA for every task of split train (resumable)."""
+    with Working("training teachers") as show:
+        from prompt2lora import api
+        from prompt2lora.base.models import DEFAULT_BASE
+        from prompt2lora.training.teachers import TeacherOptions
+
+        options = TeacherOptions(
+            base=base or DEFAULT_BASE, rank=rank, steps=steps, budget=budget, snapshots=snapshots, seed=seed
+        )
+        places = [*tasks, *(more or [])]
+        manifest = api.collect(places, out, options=options, validation=validation, most=most, report=show)
+    learned = sum(record["learned"] for record in manifest)
+    if as_json:
+        print_json({"teachers": manifest, "learned": learned})
+    else:
+        print(f"{out}: {len(manifest)} teachers, {learned} learned")
+
+
+@app.command()
+def compare(
+    teachers: Annotated[Path, typer.Option(help="Collection to rank.")],
+    tasks: Tasks,
+    more: MoreTasks = None,
+    validation: Annotated[float, typer.Option(min=0.01, max=0.9, help="Share of families held out for this.")] = 0.1,
+    as_json: Json = False,
+) -> None:
+    """Rank collected teachers on held-out training tasks, for the arm best-teacher (resumable)."""
+    with Working("comparing teachers") as show:
+        from prompt2lora import api
+
+        best = api.compare(teachers, [*tasks, *(more or [])], validation=validation, report=show)
+    if as_json:
+        print_json({"best": best})
+    else:
+        print(f"{teachers}: {best} is the best")
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Option(help="The run as a TOML file; see recipes/.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run; an unfinished one is gone on with.")],
+    as_json: Json = False,
+) -> None:
+    """Train a generator by a recipe (resumable)."""
+    from prompt2lora.training.recipe import read_recipe
+
+    wanted = read_recipe(recipe)
+    with Working("training") as show:
+        from prompt2lora import api
+
+        made = api.train(wanted, out, report=show)
+    if as_json:
+        print_json({"generator": str(out / "generator"), "provenance": made.provenance})
+    else:
+        print(f"{out / 'generator'}: {made.trained_parameters:,} parameters, {made.provenance['steps']} steps")

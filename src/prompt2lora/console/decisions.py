@@ -1,0 +1,87 @@
+"""Deciding: a second person approves or refuses a version, and anybody entitled returns a job to the base.
+
+In: forms that say which release their reader saw. Out: releases. A form sent twice decides once; a form that was
+overtaken by somebody else's decision is a Conflict.
+"""
+
+from __future__ import annotations
+
+from fastapi.responses import Response
+
+from prompt2lora.console.i18n import Told
+from prompt2lora.console.jobs import job_page, opened
+from prompt2lora.console.views import checks, inspection, refusal, refuse, standing
+from prompt2lora.console.visits import Page, Visit
+from prompt2lora.custody.access import LOOK, RELEASE, RETURN
+from prompt2lora.errors import Conflict
+
+_LONGEST_REASON = 500
+
+
+def show_decision(visit: Visit) -> Response:
+    found, version = opened(visit)
+    kept = visit.service.plant.registry
+    verdict, lines = kept.judgement(version) or (None, [])
+    return job_page(
+        visit,
+        "decision",
+        found,
+        version,
+        verdict=verdict,
+        checks=checks(lines),
+        inspected=inspection(kept.measured(version)),
+        refusal=refusal(kept, version),
+        own=version.actor == visit.name,
+        report=verdict is not None,
+    )
+
+
+def decide(visit: Visit) -> Response:
+    found, version = opened(visit)
+    reason = _reason(visit)
+    if visit.typed("decision") == "refuse":
+        refuse(visit.plant.registry, version, reason)
+        return visit.go(f"/jobs/{visit.job}/decision", version=version.name, done="refused")
+    if found.answering and found.answering.id == version.id:
+        return visit.go(f"/jobs/{visit.job}/watch", done="approved")
+    _unchanged(visit, found.release.id if found.release else None)
+    visit.plant.promote(visit.job, version.name, reason, second=True)
+    return visit.go(f"/jobs/{visit.job}/watch", done="approved")
+
+
+def show_return(visit: Visit) -> Response:
+    found, version = opened(visit)
+    return job_page(visit, "return", found, version)
+
+
+def give_back(visit: Visit) -> Response:
+    """The base answers again; that holds whatever was measured, watched or decided before."""
+    found = standing(visit.service, visit.job)
+    if found.answering is not None:
+        expected = found.release.id if found.release else None
+        _unchanged(visit, expected)
+        reason = _reason(visit, visit.words.say("return.reason"))
+        visit.plant.registry.promote(visit.job, None, reason, expected=expected)
+    return visit.go(f"/jobs/{visit.job}/watch", done="returned")
+
+
+def _unchanged(visit: Visit, current: int | None) -> None:
+    if visit.typed("seen") != str(current or ""):
+        raise Conflict(f"the job {visit.job} got another release meanwhile; look at it and decide again")
+
+
+def _reason(visit: Visit, default: str = "") -> str:
+    reason = " ".join(visit.typed("reason", default).split())
+    if not reason:
+        raise Told("no_reason")
+    if len(reason) > _LONGEST_REASON:
+        raise Told("long_reason", most=_LONGEST_REASON)
+    return reason
+
+
+PAGES = (
+    Page("GET", "/jobs/{job}/decision", show_decision, (LOOK,)),
+    Page("POST", "/jobs/{job}/decision", decide, (RELEASE,), show_decision),
+    Page("GET", "/jobs/{job}/return", show_return, (RETURN,)),
+    Page("POST", "/jobs/{job}/return", give_back, (RETURN,), show_return),
+)

@@ -1,0 +1,64 @@
+"""The console: all its pages as one router. In: a service. Out: routes below /console, and its few static files."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from prompt2lora.console import decisions, jobs, new_jobs, persons, records, watching
+from prompt2lora.console.visits import ROOT, Desk, Page, mount
+from prompt2lora.serving.service import Service
+
+PAGES: tuple[Page, ...] = (
+    *jobs.PAGES,
+    *new_jobs.PAGES,
+    *decisions.PAGES,
+    *watching.PAGES,
+    *records.PAGES,
+    *persons.PAGES,
+)
+_KINDS = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+
+
+def router(service: Service, metrics: Callable[[], bytes]) -> APIRouter:
+    """Everything below /console; `metrics` tells what /metrics tells."""
+    desk, made = Desk(service, metrics), APIRouter(prefix=ROOT, include_in_schema=False)
+    made.add_api_route("/static/{name}", _static, methods=["GET"])
+    for page in (*PAGES, jobs.ANYWHERE_ELSE):
+        mount(made, desk, page)
+    return made
+
+
+async def _static(request: Request) -> Response:
+    """A file of this package; names are looked up and never joined to a path."""
+    found = _files().get(request.path_params["name"])
+    if found is None:
+        return Response(status_code=404)
+    data, kind, tag = found
+    if request.headers.get("if-none-match") == tag:
+        return Response(status_code=304, headers={"ETag": tag})
+    return Response(data, media_type=kind, headers={"ETag": tag, "Cache-Control": "no-cache"})
+
+
+def _htmx() -> Path:
+    """htmx, of the package that ships it; nothing else of that package is used, and Django is never imported."""
+    spec = find_spec("django_htmx")
+    if spec is None or not spec.submodule_search_locations:
+        raise FileNotFoundError("the package django-htmx is missing; install prompt2lora anew")
+    return Path(spec.submodule_search_locations[0]) / "static" / "django_htmx" / "htmx-2.min.js"
+
+
+@cache
+def _files() -> dict[str, tuple[bytes, str, str]]:
+    found = {}
+    files = {file.name: file for file in (Path(__file__).parent / "static").iterdir()} | {"htmx.js": _htmx()}
+    for name, file in files.items():
+        data = file.read_bytes()
+        found[name] = (data, _KINDS[file.suffix], f'"{hashlib.sha256(data).hexdigest()[:16]}"')
+    return found

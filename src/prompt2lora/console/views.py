@@ -1,0 +1,219 @@
+"""What the registry and the watch hold -> what a foreman, a manager and an engineer look at.
+
+In: a service and a job. Out: plain values for the pages: a light and why it is on, the next step, an inspection in
+numbers and rows. It writes nothing and says nothing: every text is a key with its values.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from sqlalchemy import select
+
+from prompt2lora.custody import schema
+from prompt2lora.custody.access import MAKE, RELEASE
+from prompt2lora.custody.gate import FAIL, PASS, UNKNOWN
+from prompt2lora.custody.registry import Registry, Release, Version
+from prompt2lora.custody.reports import BARS
+from prompt2lora.errors import UsageError
+from prompt2lora.serving.service import Service
+
+ENOUGH_ROWS = 40  # labelled rows below which the interval is so wide that hardly anything passes
+GOOD, WATCH, BACK, NEW = "good", "watch", "back", "new"
+_RISING = 0.5  # of the way (in orders of magnitude) from no evidence to the limit
+
+
+class Light(NamedTuple):
+    """`kind` is its shape, colour and word; `why` the key of one sentence."""
+
+    kind: str
+    why: str
+    values: dict[str, Any]
+
+
+class Step(NamedTuple):
+    """What to do next, where, and which verb it takes."""
+
+    what: str
+    place: str
+    verb: str | None = None
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A job as it stands now."""
+
+    job: str
+    versions: list[Version]
+    release: Release | None
+    history: list[Release]
+    watched: dict[str, Any] | None
+    verdict: str | None  # of the version that answers
+    newest: str | None  # the verdict of the newest version
+    inspected: bool  # the newest version was, on labelled rows
+    refused: bool  # the newest version was, by a person
+
+    @property
+    def answering(self) -> Version | None:
+        return self.release.version if self.release else None
+
+    @property
+    def under_watch(self) -> bool:
+        """What answers now is what the watch watches."""
+        return bool(self.release and self.watched and self.watched["release"] == self.release.id)
+
+    @property
+    def level(self) -> float:
+        """How far the evidence that something got worse has come to its limit: 0 none, 1 taken back."""
+        return max((nearness(one) for one in self.watched["sources"].values()), default=0.0) if self.watched else 0.0
+
+    @property
+    def light(self) -> Light:
+        last = self.release
+        if last is None:
+            return Light(NEW, "new" if self.versions else "empty", {})
+        if last.version is None:
+            earlier = any(release.version for release in self.history)
+            return Light(BACK if earlier else NEW, "back" if earlier else "base", {"release": last})
+        values = {"release": last, "number": last.version.number}
+        if self.verdict != PASS:
+            return Light(WATCH, "doubted", values)
+        if not self.under_watch:
+            return Light(WATCH, "unwatched", values)
+        if self.level >= _RISING:
+            return Light(WATCH, "rising", values)
+        return Light(WATCH, "rolled", values) if last.action == "rollback" else Light(GOOD, "good", values)
+
+    @property
+    def step(self) -> Step:
+        newest = self.versions[-1] if self.versions else None
+        if newest is None:
+            return Step("make", "/new", MAKE)
+        if self.answering is None or self.answering.id != newest.id:
+            tried = any(release.version and release.version.id == newest.id for release in self.history)
+            if tried or self.refused:
+                return Step("mend", "refine", MAKE)
+            if not self.inspected:
+                return Step("inspect", "inspection", MAKE)
+            if self.newest == PASS:
+                return Step("decide", "decision", RELEASE)
+            return Step("mend", "refine", MAKE) if self.newest == FAIL else Step("unsure", "decision")
+        if not self.under_watch:
+            return Step("watch", "watch", MAKE)
+        return Step("alarming", "watch") if self.level >= _RISING else Step("nothing", "watch")
+
+
+def standing(service: Service, job: str) -> Standing:
+    kept = service.plant.registry
+    versions, release = kept.versions(job), kept.current(job)
+    newest = versions[-1] if versions else None
+    answering = release.version if release else None
+    return Standing(
+        job=job,
+        versions=versions,
+        release=release,
+        history=kept.history(job),
+        watched=service.watched(job),
+        verdict=kept.verdict(answering) if answering else None,
+        newest=kept.verdict(newest) if newest else None,
+        inspected=bool(newest and kept.measured(newest).get("rows")),
+        refused=bool(newest and refusal(kept, newest)),
+    )
+
+
+def attention(one: Standing) -> tuple[int, str]:
+    """By what the jobs of the overview are sorted: what needs a look comes first."""
+    return (WATCH, BACK, NEW, GOOD).index(one.light.kind), one.job
+
+
+def nearness(source: Mapping[str, Any]) -> float:
+    """Evidence as a share of the way to its limit, in orders of magnitude."""
+    return min(1.0, max(0.0, math.log(max(source["evidence"], 1.0)) / math.log(source["limit"])))
+
+
+def refusal(registry: Registry, version: Version) -> Any:
+    """The line of the record by which a person refused a version; None if nobody did."""
+    table = schema.audit
+    found = select(table).where(table.c.action == "refuse", table.c.subject == version.name)
+    with registry.reading() as connection:
+        return connection.execute(found.order_by(table.c.number.desc()).limit(1)).first()
+
+
+def refuse(registry: Registry, version: Version, reason: str) -> None:
+    """Put on record that a version was looked at and is not wanted. It changes no release."""
+    if version.actor == registry.actor:
+        raise UsageError(f"{version.name} was made by {version.actor}; it takes a second person to decide on it")
+    with registry.writing() as connection:
+        registry.tell(connection, "refuse", version.name, {"reason": reason})
+
+
+class Row(NamedTuple):
+    text: str
+    right: str
+    base: str
+    generated: str
+
+
+class Inspection(NamedTuple):
+    """What was measured on labelled rows, as a person reads it; points of `low` and `high` are percent."""
+
+    rows: int
+    right_before: int
+    right_after: int
+    low: float
+    high: float
+    meaning: str
+    better: list[Row]
+    worse: list[Row]
+    both_wrong: list[Row]
+    arms: list[dict[str, Any]]
+
+
+def inspection(measured: Mapping[str, Any]) -> Inspection | None:
+    """None for a version that was never measured on labelled rows."""
+    scores = measured.get("scores") or {}
+    rows = [Row(*(str(row[name]) for name in Row._fields)) for row in measured.get("rows") or ()]
+    if not rows or "gain" not in scores:
+        return None
+    gain = scores["gain"]
+    before, after = [_right(row.base, row) for row in rows], [_right(row.generated, row) for row in rows]
+    pairs = list(zip(rows, before, after, strict=True))
+    return Inspection(
+        rows=len(rows),
+        right_before=sum(before),
+        right_after=sum(after),
+        low=100 * gain["low"],
+        high=100 * gain["high"],
+        meaning="better" if gain["low"] > 0 else "worse" if gain["high"] < 0 else "unclear",
+        better=[row for row, was, now in pairs if now and not was],
+        worse=[row for row, was, now in pairs if was and not now],
+        both_wrong=[row for row, was, now in pairs if not was and not now],
+        arms=[{"name": name, **scores[name]} for name in BARS if name in scores],
+    )
+
+
+def _right(answer: str, row: Row) -> bool:
+    return answer.strip().lower() == row.right.strip().lower()
+
+
+def checks(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The checks of a verdict, what needs a look first."""
+    order = {FAIL: 0, UNKNOWN: 1, PASS: 2}
+    return sorted((dict(check) for check in found), key=lambda check: order[check["result"]])
+
+
+def promises(measured: Mapping[str, Any]) -> dict[str, float]:
+    """Percent of bad outcomes that a watch may be promised: what the inspection leaves open, rounded up to fives."""
+    scores = measured.get("scores") or {}
+    wrong = 100 * (1 - scores["generated"]["low"]) if "generated" in scores else 20.0
+    return {"canary": float(min(50, max(5, 5 * math.ceil(wrong / 5)))), "correction": 5.0}
+
+
+def heat(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What changed, as squares: modules down, layers across, each from 0 to 1."""
+    rows = [list(values) for values in zip(*found["changes"], strict=True)]
+    most = max(map(max, rows)) or 1.0
+    return {"modules": list(found["modules"]), "rows": [[value / most for value in row] for row in rows]}

@@ -1,0 +1,68 @@
+"""How a generator reads prompts: by the text encoder, and by the base model itself with the adapter that jobs share.
+
+In: prompts. Out: conditions, one row of numbers a prompt. A text encoder knows what an instruction is about; the
+base knows what it is about to do. For every layer, a prompt gives the state of its last token, where the answer
+begins. The mean over prompts of one job of such states is known to carry the job ("task vectors", Hendel et al. 2023,
+arXiv 2310.15916; Todd et al. 2024, arXiv 2310.15213).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from prompt2lora.adapter.hooks import adapted
+from prompt2lora.base.chat import ChatFormat
+from prompt2lora.base.frozen import Frozen
+from prompt2lora.base.packing import Pack, pack_rows, stack
+
+_LONGEST = 512  # tokens of a prompt that are read: its beginning and its end
+_BUDGET = 1024  # tokens read at once
+
+
+def states(
+    base: Frozen, shared: Float[Tensor, "layers rows cols"], prompts: Sequence[str]
+) -> Float[Tensor, "prompts states"]:
+    """All prompts as the base reads them: layers x hidden numbers each."""
+    ids = prompt_ids(base.chat, prompts)
+    found: dict[int, Tensor] = {}
+    while len(found) < len(ids):
+        rest = [i for i in range(len(ids)) if i not in found]
+        pack = reading_pack([ids[i] for i in rest], _BUDGET)
+        read = read_packs(base, shared, [pack])[0]
+        found.update((rest[i], row) for i, row in zip(pack.used, read, strict=True))
+    return torch.stack([found[i] for i in range(len(ids))])
+
+
+def prompt_ids(chat: ChatFormat, prompts: Sequence[str]) -> list[list[int]]:
+    """Token ids as the base sees the prompts; of a long one the beginning and the end."""
+    half = _LONGEST // 2
+    return [ids if len(ids) <= _LONGEST else ids[:half] + ids[-half:] for ids in chat.prompt_ids(prompts)]
+
+
+def reading_pack(ids: Sequence[list[int]], budget: int) -> Pack:
+    """As many prompts as the budget holds; the only place of each where a prediction is asked is its last token."""
+    return pack_rows(ids, [[0]] * len(ids), budget)
+
+
+@torch.no_grad()
+def read_packs(
+    base: Frozen, shared: Float[Tensor, "layers rows cols"], packs: Sequence[Pack]
+) -> list[Float[Tensor, "prompts states"]]:
+    """The states of every pack's prompts."""
+    batch = stack(packs, base.chat.padding).to(base.model.device)
+    dtype = next(base.model.parameters()).dtype
+    with adapted(base.model, shared[None], base.layout):
+        hidden = base.model.get_decoder()(
+            input_ids=batch.ids,
+            position_ids=batch.positions,
+            attention_mask=batch.additive_mask(dtype),
+            use_cache=False,
+            output_hidden_states=True,
+        ).hidden_states[1:]
+    last = batch.place.unbind(1)
+    read = torch.stack([layer[last] for layer in hidden], 1).float().flatten(1)  # prompts of all packs, states
+    return list(torch.split(read, [len(pack.predict) for pack in packs]))

@@ -1,0 +1,149 @@
+"""From prompts to an adapter: they are read, the decoder turns what was read into weights, alignment finishes them.
+
+In: prompts of one job. Out: a weight grid with the instruction that is in it, or a PEFT folder. Text encoder and base
+are loaded at first use and kept, so that a second adapter costs seconds. It knows neither labels nor tasks.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from prompt2lora.adapter.layout import LoraLayout
+from prompt2lora.adapter.peft import Adapter
+from prompt2lora.base import models
+from prompt2lora.base.frozen import Frozen
+from prompt2lora.errors import LayoutError
+from prompt2lora.generator.alignment import aligned, instruction_to_align
+from prompt2lora.generator.generator import Generator, released_generator
+from prompt2lora.generator.hidden_states import states
+from prompt2lora.generator.text_encoder import Encoder, cached_encoder
+from prompt2lora.ground.files import check_new
+from prompt2lora.ground.prompts import check_prompts
+
+
+class Made(NamedTuple):
+    """A weight grid, the instruction that alignment put into it (empty: none), and the seconds of every step."""
+
+    grid: Float[Tensor, "layers rows cols"]
+    instruction: str
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What was written: the folder, its digest, the instruction in the weights, the seconds of every step.
+
+    `instruction` is empty if the prompts share none, or the generator cannot put it there.
+    """
+
+    adapter: str
+    digest: str
+    prompts: int
+    parameters: int
+    instruction: str
+    seconds: dict[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Pipeline:
+    """A generator with all that it needs to make adapters of prompts, loaded once and used for any number of jobs."""
+
+    def __init__(self, generator: Generator, encoder: Encoder, base: Frozen | LoraLayout) -> None:
+        """`base` is a loaded one, or the layout of adapters for the base to be loaded."""
+        self.generator, self.encoder, self._base = generator, encoder, base
+        self.load_seconds = 0.0
+
+    @classmethod
+    def load(cls, generator: str | Path | None = None, base: str | None = None) -> Pipeline:
+        """A generator folder or hub id (default: the released one), for `base` (default: its own), ready to be used.
+
+        Raises ModelNotFound, DamagedFile, LayoutError.
+        """
+        began = time.monotonic()
+        loaded = Generator.from_pretrained(generator or released_generator())
+        pipeline = cls(loaded, cached_encoder(loaded.config.encoder), fitting_layout(loaded, base))
+        pipeline.load_models()
+        pipeline.load_seconds = time.monotonic() - began
+        return pipeline
+
+    def load_models(self) -> None:
+        """Load now what would be loaded at first use: the encoder, and the base if the generator asks it."""
+        self.encoder.load()
+        if self.generator.config.states:
+            _ = self.base
+
+    @cached_property
+    def base(self) -> Frozen:
+        return self._base if isinstance(self._base, Frozen) else Frozen.load(self._base)
+
+    @property
+    def layout(self) -> LoraLayout:
+        return self._base.layout if isinstance(self._base, Frozen) else self._base
+
+    def conditions(self, prompts: Sequence[str]) -> Float[Tensor, "prompts width"]:
+        """What the encoder, and the base where the generator asks it, make of every prompt."""
+        text = self.encoder.conditions(prompts)
+        if not self.generator.config.states:
+            return text
+        return torch.cat([text, states(self.base, self.generator.start.detach(), prompts).cpu()], 1)
+
+    def instruction(self, prompts: Sequence[str]) -> str:
+        """The instruction that goes into the weights; empty if the prompts share none or the generator has no base."""
+        return instruction_to_align(self.layout, prompts) if self.generator.config.states else ""
+
+    def make(self, prompts: Sequence[str], conditions: Float[Tensor, "prompts width"] | None = None) -> Made:
+        """The adapter of one job's prompts; `conditions` if they are known already."""
+        marks = {"begin": time.monotonic()}
+        read = self.conditions(prompts) if conditions is None else conditions
+        marks["encode"] = time.monotonic()
+        grid = self.generator.generate(read)
+        marks["decode"] = time.monotonic()
+        instruction = self.instruction(prompts)
+        if instruction:
+            grid = aligned(self.base, grid, prompts)
+        marks["align"] = time.monotonic()
+        return Made(grid, instruction, {name: end - begin for (_, begin), (name, end) in pairwise(marks.items())})
+
+    def write(self, prompts: Sequence[str], out: str | Path) -> Generated:
+        """The adapter of one job's prompts as a PEFT folder `out`. Raises PromptsError, OutputError."""
+        prompts, folder = check_prompts(list(prompts)), Path(out)
+        check_new(folder)
+        made = self.make(prompts)
+        began = time.monotonic()
+        origin = {"generator_sha256": self.generator.provenance.get("sha256", ""), "prompts": len(prompts)}
+        digest = Adapter(self.layout, made.grid, origin).save(folder)
+        seconds = {"load": self.load_seconds, **made.seconds, "write": time.monotonic() - began}
+        seconds["total"] = sum(seconds.values())
+        rounded = {name: round(value, 4) for name, value in seconds.items()}
+        return Generated(str(out), digest, len(prompts), self.layout.parameters, made.instruction, rounded)
+
+
+def fitting_layout(generator: Generator, base: str | None) -> LoraLayout:
+    """The generator's layout under the name of `base`. Raises LayoutError if that base has other shapes."""
+    layout = generator.config.layout
+    if base is None or base == layout.base_model:
+        return layout
+    targets = [target.name for target in layout.targets]
+    config = models.load_config(base)
+    try:
+        other = LoraLayout.from_config(config, base_model=base, rank=layout.rank, alpha=layout.alpha, targets=targets)
+    except LayoutError as error:
+        raise LayoutError(f"the base {base} does not fit this generator ({error}); name {layout.base_model}") from error
+    if other.digest != layout.digest:
+        raise LayoutError(
+            f"this generator makes adapters for {layout.base_model} {layout.shape}, and {base} needs {other.shape}; "
+            f"name a generator trained for that base"
+        )
+    return other

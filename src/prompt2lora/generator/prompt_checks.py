@@ -1,0 +1,199 @@
+"""Advice on prompts before an adapter is made of them: what looks wrong, which prompts, what to do.
+
+In: prompts and their conditions. Out: findings, the gravest first. Nothing is changed or refused here.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from prompt2lora.generator.text_encoder import MAX_WORD_PIECES
+from prompt2lora.ground.prompts import split
+
+ENOUGH, LEAST = 16, 4
+_NEAR = 0.985  # cosine above which two prompts say the same
+_APART = 0.35  # mean silhouette above which two groups are two jobs (Rousseeuw 1987)
+_FAR = 3.5  # robust deviations from the median distance
+_FOREIGN = 0.3  # share of letters of another script
+
+_PERSONAL = {
+    "an e-mail address": r"[\w.+-]+@[\w-]+\.[\w.]+",
+    "a telephone number": (
+        r"(?<![\w.-])(?<!\d )(?:\+\d{1,3}[ -]?)?(?:\(?\d{2,5}\)?[ -])\d{2,4}[ -]\d{3,4}(?![\w.-])(?! \d)"
+    ),
+    "a bank account": r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){3,7}\b",
+    "a card number": r"\b(?:\d[ -]?){13,19}\b",
+}
+
+
+class Finding(NamedTuple):
+    """kind and grave are for machines; `prompts` are the indices it is about; `text` and `remedy` for people."""
+
+    kind: str
+    grave: bool
+    prompts: tuple[int, ...]
+    text: str
+    remedy: str
+
+
+def advise(
+    prompts: Sequence[str], conditions: Float[Tensor, "prompts width"], count: Callable[[str], int] = len
+) -> list[Finding]:
+    """All findings on a job's prompts. `count` tells how many word pieces a text has."""
+    found = [
+        *_number(prompts),
+        *_repeated(prompts, conditions),
+        *_outliers(conditions),
+        *_mixed(prompts, conditions),
+        *_long(prompts, count),
+        *_foreign(prompts),
+        *_personal(prompts),
+    ]
+    return sorted(found, key=lambda finding: not finding.grave)
+
+
+def _number(prompts: Sequence[str]) -> list[Finding]:
+    n = len(prompts)
+    if n >= ENOUGH:
+        return []
+    return [
+        Finding(
+            "few",
+            n < LEAST,
+            (),
+            f"{n} prompt{'s' if n > 1 else ''}; {ENOUGH} tell the job better",
+            "add more inputs of the same job, as different from each other as they come",
+        )
+    ]
+
+
+def _repeated(prompts: Sequence[str], conditions: Tensor) -> list[Finding]:
+    unit = torch.nn.functional.normalize(conditions, dim=-1)
+    same = (unit @ unit.T > _NEAR).tril(-1)
+    texts = [" ".join(prompt.lower().split()) for prompt in prompts]
+    twice = {i for i, text in enumerate(texts) if text in texts[:i]}
+    near = {i for i in range(len(prompts)) if bool(same[i].any())} - twice
+    found = []
+    if twice:
+        found.append(
+            Finding("duplicate", False, tuple(sorted(twice)), "the same prompt again", "replace it by another input")
+        )
+    if len(near) > len(prompts) // 2:
+        remedy = "choose inputs that differ: short and long, usual and unusual"
+        found.append(Finding("alike", False, tuple(sorted(near)), "most prompts hardly differ", remedy))
+    return found
+
+
+def _outliers(conditions: Tensor) -> list[Finding]:
+    if len(conditions) < 6:
+        return []
+    distance = (conditions - conditions.median(0).values).norm(dim=-1)
+    middle = distance.median()
+    spread = 1.4826 * (distance - middle).abs().median() + 1e-6
+    far = ((distance - middle) / spread > _FAR) & (distance > 1.3 * middle)
+    indices = tuple(far.nonzero().flatten().tolist())
+    if not indices:
+        return []
+    return [
+        Finding("outlier", False, indices, "unlike the others", "check that it belongs to this job, or leave it out")
+    ]
+
+
+def _mixed(prompts: Sequence[str], conditions: Tensor) -> list[Finding]:
+    """Two groups of instructions that lie apart, neither of them a single prompt."""
+    openings = [split(prompt)[0] for prompt in prompts]
+    if len(set(openings)) == 1 or len(prompts) < 6:
+        return []
+    labels = _two_groups(conditions)
+    sizes = torch.bincount(labels, minlength=2)
+    if int(sizes.min()) < 2 or _silhouette(conditions, labels) < _APART:
+        return []
+    smaller = int(sizes.argmin())
+    return [
+        Finding(
+            "mixed",
+            True,
+            tuple((labels == smaller).nonzero().flatten().tolist()),
+            "these seem to belong to another job than the rest",
+            "make one adapter for every job, each from its own prompts",
+        )
+    ]
+
+
+def _two_groups(points: Tensor) -> Tensor:
+    """Two means, begun at the two points that are farthest apart (Lloyd 1982)."""
+    distance = torch.cdist(points, points)
+    first, second = divmod(int(distance.argmax()), len(points))
+    centers = points[[first, second]]
+    for _ in range(20):
+        labels = torch.cdist(points, centers).argmin(1)
+        centers = torch.stack([points[labels == k].mean(0) for k in range(2)])
+    return labels
+
+
+def _silhouette(points: Tensor, labels: Tensor) -> float:
+    distance = torch.cdist(points, points)
+    scores = []
+    for i in range(len(points)):
+        mine = labels == labels[i]
+        own = distance[i][mine].sum() / max(1, int(mine.sum()) - 1)
+        other = distance[i][~mine].mean()
+        scores.append(float((other - own) / torch.maximum(own, other).clamp_min(1e-9)))
+    return sum(scores) / len(scores)
+
+
+def _long(prompts: Sequence[str], count: Callable[[str], int]) -> list[Finding]:
+    long = tuple(i for i, prompt in enumerate(prompts) if max(map(count, split(prompt))) > MAX_WORD_PIECES)
+    if not long:
+        return []
+    text = f"longer than the {MAX_WORD_PIECES} word pieces that are read; the rest is not seen"
+    return [Finding("long", False, long, text, "put what says the job at the beginning, or shorten the prompt")]
+
+
+def _foreign(prompts: Sequence[str]) -> list[Finding]:
+    foreign = tuple(i for i, prompt in enumerate(prompts) if _foreign_share(prompt) > _FOREIGN)
+    if not foreign:
+        return []
+    text = "not in Latin letters; the released base and encoder read little else"
+    return [
+        Finding(
+            "language",
+            len(foreign) > len(prompts) // 2,
+            foreign,
+            text,
+            "use a base and an encoder that know the language",
+        )
+    ]
+
+
+def _foreign_share(text: str) -> float:
+    letters = [letter for letter in text if letter.isalpha()]
+    return sum(not unicodedata.name(letter, "").startswith("LATIN") for letter in letters) / max(1, len(letters))
+
+
+def _personal(prompts: Sequence[str]) -> list[Finding]:
+    places: dict[str, list[int]] = defaultdict(list)
+    for i, prompt in enumerate(prompts):
+        for what, pattern in _PERSONAL.items():
+            matches = [match.group() for match in re.finditer(pattern, prompt)]
+            if what == "a card number":
+                matches = [match for match in matches if _luhn(match)]
+            if matches:
+                places[what].append(i)
+    remedy = "replace it by an invented one: prompts are kept with the adapter"
+    return [Finding("personal", True, tuple(where), f"holds {what}", remedy) for what, where in places.items()]
+
+
+def _luhn(text: str) -> bool:
+    """The check digit of card numbers (Luhn 1960)."""
+    digits = [int(digit) for digit in text if digit.isdigit()]
+    doubled = [sum(divmod(2 * digit, 10)) for digit in digits[-2::-2]]
+    return len(digits) >= 13 and (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0

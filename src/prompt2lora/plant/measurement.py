@@ -1,0 +1,196 @@
+"""The mathematics that a pilot needs, behind the protocol of `custody/pilot.py`.
+
+In: prompts, labelled rows. Out: an adapter folder and numbers. The base's weights are loaded when first asked for, so
+that making an adapter stays quick.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import torch
+
+from prompt2lora.adapter.folder import read_config
+from prompt2lora.adapter.health import shares
+from prompt2lora.adapter.hooks import probe
+from prompt2lora.adapter.intruders import intruders
+from prompt2lora.adapter.layout import LoraLayout
+from prompt2lora.adapter.peft import Adapter
+from prompt2lora.base import models
+from prompt2lora.base.decoding import answers
+from prompt2lora.base.frozen import Frozen
+from prompt2lora.custody.costs import Tuning
+from prompt2lora.custody.gate import Policy
+from prompt2lora.custody.pilot import Inspected, Made, Measured
+from prompt2lora.custody.registry import Origin
+from prompt2lora.evaluation.metrics import exact_match
+from prompt2lora.evaluation.statistics import mean_interval, paired_difference
+from prompt2lora.generator.attribution import distance
+from prompt2lora.generator.generator import Generator
+from prompt2lora.generator.pipeline import Pipeline
+from prompt2lora.generator.prompt_checks import Finding, advise
+from prompt2lora.ground.prompts import full_prompt, instruction_of, split
+from prompt2lora.plant import inspection
+from prompt2lora.training.synthetic import synthetic_tasks
+from prompt2lora.training.tasks import Row, Task
+from prompt2lora.training.tuning import TuningOptions, fit
+
+_BASE = "base_model_name_or_path"
+_STRANGERS = 3  # other jobs whose prompts make the adapters that the job's own has to beat
+_MOST_ROWS = 400
+_LONGEST = 96
+_PROBE = "Please answer in one word."
+
+
+@dataclass
+class PilotBench:
+    """`questions` are those of a bias file, if there is one."""
+
+    pipeline: Pipeline
+    questions: Sequence[inspection.Question] = ()
+
+    def advise(self, prompts: Sequence[str]) -> list[dict[str, Any]]:
+        _, tokenizer = self.pipeline.encoder.parts
+        conditions = self.pipeline.encoder.conditions(prompts)
+        found = [
+            *self._far(conditions),
+            *advise(prompts, conditions, lambda text: len(tokenizer(text, add_special_tokens=True)["input_ids"])),
+        ]
+        return [{**finding._asdict(), "prompts": list(finding.prompts)} for finding in found]
+
+    def _far(self, conditions: torch.Tensor) -> list[Finding]:
+        """What the gate will say of the prompts' distance, before anything is made of them."""
+        distance, bound = self.generator.atlas.distance(conditions.mean(0)), Policy().most_prompt_distance
+        if distance <= bound:
+            return []
+        text = f"together {distance:.1f} times as far from the training tasks as these usually are; {bound:g} is far"
+        remedy = "plan for a second stage on labelled rows (`prompt2lora refine`), or keep the base"
+        return [Finding("far", True, (), text, remedy)]
+
+    def make(self, prompts: Sequence[str], folder: Path) -> Made:
+        made = self.pipeline.write(prompts, folder)
+        origin = Origin(
+            prompts=prompts,
+            generator=str(self.generator.provenance.get("sha256", "")),
+            generator_name=str(self.generator.provenance.get("name", "generator")),
+            base=self.layout.base_model,
+            base_digest=models.weights_digest(self.layout.base_model),
+        )
+        return Made(folder, origin, made.seconds)
+
+    def measure(self, folder: Path, prompts: Sequence[str], labelled: Sequence[tuple[str, str]]) -> Measured:
+        base = self.base
+        began = time.monotonic()
+        grid = Adapter.load(folder, models.load_config(self.layout.base_model)).grid
+        applied = time.monotonic()
+        ids = torch.tensor(base.chat.prompt_ids([_PROBE]), device=base.model.device)
+        condition = self.pipeline.encoder.conditions(prompts).mean(0)
+        atlas = self.generator.atlas
+        numbers: dict[str, Any] = {
+            "probe": {"change": probe(base.model, grid, self.layout, ids)},
+            "canary": inspection.canary(base, grid),
+            "health": {
+                "score": atlas.health.judge(grid, self.layout).score,
+                "share": max(shares(self.weights, grid, self.layout).values()),
+                "intruders": len(intruders(self.weights, grid, self.layout).found),
+            },
+            "prompts": {"distance": atlas.distance(condition)},
+        }
+        if self.questions:
+            numbers["bias"] = inspection.bias(base, grid, self.questions)
+        seconds = {"apply": applied - began}
+        found = Measured(numbers, {}, (), seconds)
+        if labelled:
+            found = self._with_labels(found, grid, prompts, labelled[:_MOST_ROWS])
+        return found._replace(seconds={**found.seconds, "check": time.monotonic() - applied})
+
+    def tune(self, prompts: Sequence[str], labelled: Sequence[tuple[str, str]]) -> Tuning:
+        """Fine-tune a LoRA as one would without a generator, to know how long that takes; nothing of it is kept."""
+        options = TuningOptions()
+        rows = tuple(Row(*pair) for pair in labelled[:_MOST_ROWS])
+        base = Frozen.load(self.layout, training=True)
+        began = time.monotonic()
+        fit(base, Task("tuning", instruction_of(prompts), "", "", rows, ()), rows, options)
+        return Tuning(time.monotonic() - began, options.steps, len(rows), True, "measured by this pilot")
+
+    def distance(self, one: Path, other: Path) -> float | None:
+        """Distance of two adapters' updates as a share of the first one's size; None if they fit different bases."""
+        first, second = (
+            Adapter.load(folder, models.load_config(read_config(folder)[_BASE])) for folder in (one, other)
+        )
+        if first.layout != second.layout:
+            return None
+        nothing = torch.zeros_like(first.grid)
+        return distance(first.grid, second.grid, first.layout) / distance(first.grid, nothing, first.layout)
+
+    def _with_labels(
+        self,
+        found: Measured,
+        grid: torch.Tensor,
+        prompts: Sequence[str],
+        labelled: Sequence[tuple[str, str]],
+    ) -> Measured:
+        asked = [asked_in_full(text, prompts) for text, _ in labelled]
+        right = [answer for _, answer in labelled]
+
+        def ask(adapter: torch.Tensor | None, texts: Sequence[str] = asked) -> list[str]:
+            return answers(self.base.model, self.base.chat, texts, layout=self.layout, grid=adapter, longest=_LONGEST)
+
+        def scores(given: Sequence[str]) -> list[float]:
+            return [exact_match(*pair) for pair in zip(given, right, strict=True)]
+
+        plain = ask(None)
+        began = time.monotonic()
+        own = ask(grid)
+        seconds = {**found.seconds, "replay": time.monotonic() - began}
+        before, after = scores(plain), scores(own)
+        strangers = [scores(ask(self.pipeline.make(others).grid)) for others in self._strangers(len(prompts))]
+        wrong = np.mean(strangers, axis=0).tolist()
+        in_format = inspection.answer_format(right)
+        gain = inspection.gain(before, after)
+        numbers = {
+            **found.numbers,
+            "gain": gain,
+            "conditioning": paired_difference([after], [wrong])._asdict(),
+            "format": inspection.share([in_format(answer) for answer in own]),
+        }
+        arms = {"base": before, "generated": after, "wrong": wrong}
+        if instruction_of(prompts):
+            arms["bare"] = scores(ask(grid, [split(text)[1] for text in asked]))
+        intervals = {name: mean_interval([rows])._asdict() for name, rows in arms.items()}
+        rows = [Inspected(text, answer, b, g) for (text, answer), b, g in zip(labelled, plain, own, strict=True)]
+        return Measured(numbers, {**intervals, "gain": gain}, rows, seconds)
+
+    def _strangers(self, count: int) -> list[list[str]]:
+        """Prompts of other jobs: synthetic ones, always the same."""
+        tasks = Random(0).sample(synthetic_tasks(40, seed=77), _STRANGERS)
+        return [[task.prompt(row.input) for row in task.train[:count]] for task in tasks]
+
+    @property
+    def layout(self) -> LoraLayout:
+        return self.pipeline.layout
+
+    @property
+    def generator(self) -> Generator:
+        return self.pipeline.generator
+
+    @property
+    def base(self) -> Frozen:
+        return self.pipeline.base
+
+    @property
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The base's adapted matrices by module path."""
+        return {path: self.base.model.get_submodule(path).weight for _, _, path in self.layout.module_paths()}
+
+
+def asked_in_full(text: str, prompts: Sequence[str]) -> str:
+    """A row's input under the instruction that all prompts open with, unless it stands there already."""
+    instruction = instruction_of(prompts)
+    return text if text.startswith(instruction) and instruction else full_prompt(instruction, text)

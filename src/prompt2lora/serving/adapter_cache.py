@@ -1,0 +1,90 @@
+"""Adapters at hand: a bounded number of weight grids in memory, the longest unused one goes first.
+
+In: versions. Out: their grids, ready for the rows of `slots.Slots`. Loading the thousandth takes as long as the first:
+nothing is hooked into the model and nothing is kept of what has gone. It knows neither requests nor the base's weights.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from prompt2lora.adapter.grid import decode, encode, factors, inner
+from prompt2lora.adapter.layout import LoraLayout
+from prompt2lora.adapter.peft import Adapter
+from prompt2lora.custody.registry import Version
+from prompt2lora.errors import Prompt2LoraError, Unfit
+
+
+class Residents:
+    """`folder` tells where a version's adapter lies; at most `most` are held, in the base's dtype and on its device."""
+
+    def __init__(
+        self,
+        layout: LoraLayout,
+        config: Any,
+        folder: Callable[[Version], Path],
+        *,
+        most: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        self.layout, self.config, self.folder, self.most = layout, config, folder, most
+        self.dtype, self.device = dtype, device
+        self.loads = self.evictions = 0
+        self._held: OrderedDict[str, Tensor] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def get(self, version: Version) -> Tensor:
+        """A version's grid (layers rows cols). Raises Unfit if it does not fit what is served here."""
+        with self._lock:
+            if version.name in self._held:
+                self._held.move_to_end(version.name)
+                return self._held[version.name]
+        try:
+            adapter = Adapter.load(self.folder(version), self.config)
+        except Prompt2LoraError as error:
+            raise Unfit(f"{version.name} cannot be served: {error}") from error
+        grid = fitted(adapter, self.layout, version.name).to(self.device, self.dtype)
+        with self._lock:
+            self.loads += 1
+            self._held[version.name] = grid
+            while len(self._held) > self.most:
+                self._held.popitem(last=False)
+                self.evictions += 1
+        return grid
+
+
+def fitted(adapter: Adapter, layout: LoraLayout, name: str) -> Tensor:
+    """An adapter's grid in the form of another layout, its scale folded into B: W x + B A x is all that is left to do.
+
+    A lower rank and missing targets are filled with zeros, which change nothing. Raises Unfit for more than fits.
+    """
+    own = adapter.layout
+    if not (inner(factors(adapter.grid[None], own), factors(adapter.grid[None], own)) > 0).any():
+        raise Unfit(f"{name} answers as the base: its updates are all zero; make it anew")
+    if own.rank > layout.rank or not set(own.targets) <= set(layout.targets) or own.layers != layout.layers:
+        raise Unfit(
+            f"{name} has rank {own.rank} and this engine serves up to {layout.rank}; start it with a higher one"
+        )
+    if (own.rank, own.targets) == (layout.rank, layout.targets):
+        scaled = adapter.grid.clone()
+        for block in own.blocks[1::2]:
+            scaled[:, block.start : block.stop] *= own.scale
+        return scaled
+    state = {path: torch.zeros_like(tensor) for path, tensor in decode(torch.zeros(layout.shape), layout).items()}
+    for path, tensor in decode(adapter.grid, own).items():
+        if ".lora_A." in path:
+            state[path][: own.rank] = tensor
+        else:
+            state[path][:, : own.rank] = tensor * own.scale
+    return encode(state, layout)

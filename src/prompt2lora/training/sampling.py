@@ -1,0 +1,91 @@
+"""Draws for training: a task's prompts for the generator, and its rows for the base model.
+
+In: tasks, an encoder, a random generator seeded by the step (so that a resumed run draws the same).
+Out: condition groups and packs. It knows nothing of weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+
+from prompt2lora.base.chat import ChatFormat
+from prompt2lora.base.packing import Pack, pack_rows
+from prompt2lora.ground.prompts import full_prompt
+from prompt2lora.training.tasks import Row, Task
+
+_JOINED, _SWAPPED = 0.08, 0.04  # shares of prompt groups in other forms than the usual one
+_CANDIDATES = 24  # rows offered to a pack; more than fit
+_WHOLE = 8  # inputs per task that are also encoded in one piece with their instruction
+
+
+class Prompts:
+    """Prompt groups of tasks, drawn in many wordings and sizes, so that the generator relies on none."""
+
+    def __init__(self, tasks: Sequence[Task], *, most: int, known: int, seed: int) -> None:
+        self.most, self.known = most, known
+        self.inputs: dict[str, list[str]] = {}
+        for task in tasks:
+            inputs = sorted({row.input for row in task.train})
+            Random(f"{seed} {task.name}").shuffle(inputs)
+            self.inputs[task.name] = inputs[:known]
+
+    def texts(self, tasks: Sequence[Task]) -> set[str]:
+        """Every text that `draw` may need, to be encoded beforehand."""
+        texts: set[str] = set()
+        for task in tasks:
+            inputs = self.inputs[task.name]
+            texts.update(wordings(task.instruction), (text.strip() for text in inputs))
+            texts.update(f"{task.instruction} {text}".strip() for text in inputs[:_WHOLE])
+        return texts
+
+    def usual(self, task: Task, count: int) -> list[str]:
+        """The first `count` prompts in the usual form: what a user would give."""
+        return [task.prompt(text) for text in self.inputs[task.name][:count]]
+
+    def draw(self, task: Task, random: Random) -> list[str]:
+        """A group of 1 to `most` prompts (log-uniform), all in the same form."""
+        inputs = self.inputs.get(task.name) or [row.input for row in task.train[: self.known]]
+        count = min(len(inputs), int(2 ** random.uniform(0, self.most.bit_length() - 0.01)), self.most)
+        form = random.random()
+        if form < _JOINED:
+            chosen = random.sample(inputs[:_WHOLE], min(count, len(inputs[:_WHOLE])))
+            return [f"{task.instruction} {text}" for text in chosen]
+        chosen = random.sample(inputs, count)
+        if form < _JOINED + _SWAPPED:
+            return [full_prompt(text.strip(), task.instruction) for text in chosen]
+        instruction = random.choice(wordings(task.instruction))
+        return [full_prompt(instruction, text) for text in chosen]
+
+
+def wordings(instruction: str) -> list[str]:
+    """The instruction and slight variations of it, as different people would type it."""
+    plain = instruction.rstrip(".")
+    lowered = instruction[:1].lower() + instruction[1:]
+    return [instruction, instruction, plain, f"Task: {instruction}", f"Please {lowered}", instruction.lower()]
+
+
+def draw_rows(task: Task, random: Random) -> list[Row]:
+    """Rows of the task's training part, more than a pack holds."""
+    return random.sample(task.train, min(_CANDIDATES, len(task.train)))
+
+
+def make_pack(task: Task, rows: Sequence[Row], chat: ChatFormat, *, bare: bool, budget: int) -> Pack:
+    """As many of the rows as the budget holds as one pack, with the instruction or (bare) without."""
+    prompts = chat.prompt_ids([row.input if bare else task.prompt(row.input) for row in rows])
+    return pack_rows(prompts, chat.answer_ids([row.output for row in rows]), budget)
+
+
+def task_weights(tasks: Sequence[Task]) -> list[float]:
+    """A family of n tasks is drawn as often as the root of n: large families lead, but do not drown the small."""
+    sizes: dict[str, int] = {}
+    for task in tasks:
+        sizes[task.family] = sizes.get(task.family, 0) + 1
+    return [sizes[task.family] ** -0.5 for task in tasks]
+
+
+def draw_tasks(tasks: Sequence[Task], weights: Sequence[float], count: int, random: Random) -> list[Task]:
+    """`count` different tasks (with repeats only if there are fewer)."""
+    keys = [random.random() ** (1 / weight) for weight in weights]  # Efraimidis and Spirakis 2006
+    order = sorted(range(len(tasks)), key=lambda i: -keys[i])
+    return [tasks[order[i % len(order)]] for i in range(count)]

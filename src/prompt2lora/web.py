@@ -1,0 +1,140 @@
+"""The service over HTTP: one application out of the interface for tools, management, and what operators look at.
+
+In: a service. Out: an ASGI application. It owns the service's end: when it shuts down, what runs is finished, and what
+cannot be finished is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from fastapi import Depends, FastAPI
+from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+
+from prompt2lora import __version__
+from prompt2lora.console import routing
+from prompt2lora.custody.access import LOOK
+from prompt2lora.errors import Prompt2LoraError
+from prompt2lora.serving import management_api, openai_api
+from prompt2lora.serving.guard import Door, Gate
+from prompt2lora.serving.meters import Meters
+from prompt2lora.serving.refusals import ERRORS, add_handlers
+from prompt2lora.serving.service import Service
+
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+GRACE = 30.0  # seconds for what runs when the service ends
+_ROUND = 30.0  # seconds between two looks at the engine and at the files of what answers
+_log = logging.getLogger(__name__)
+
+
+def create_app(service: Service, *, hosts: Sequence[str] = (), round_seconds: float = _ROUND) -> FastAPI:
+    """`hosts` are names, beside loopback, under which the service may be asked."""
+    meters, gate = Meters(service.engine.figures), Gate(service)
+
+    @asynccontextmanager
+    async def living(_: FastAPI) -> AsyncGenerator[None]:
+        rounds = asyncio.create_task(_rounds(service, round_seconds))
+        try:
+            yield
+        finally:
+            rounds.cancel()
+            with suppress(asyncio.CancelledError):
+                await rounds
+            await service.engine.close(GRACE)
+            await asyncio.to_thread(service.works.close)
+
+    app = FastAPI(
+        title="prompt2lora",
+        version=__version__,
+        description="Jobs answered by generated adapters on one base model.",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=living,
+    )
+    app.add_middleware(Door, body=service.limits.body, hosts=[*LOOPBACK, *hosts], meters=meters)
+    add_handlers(app)
+    app.include_router(openai_api.router(service, gate))
+    app.include_router(management_api.router(service, gate))
+    app.include_router(routing.router(service, meters.text))
+    _operations(app, service, meters, gate)
+    _tell_the_truth(app)
+    return app
+
+
+def _operations(app: FastAPI, service: Service, meters: Meters, gate: Gate) -> None:
+    @app.get("/healthz", tags=["operations"], responses={421: ERRORS[421]})
+    async def healthz() -> dict[str, str]:
+        """The process lives."""
+        return {"status": "alive"}
+
+    @app.get("/readyz", tags=["operations"], responses={421: ERRORS[421], 503: {"description": "not ready"}})
+    async def readyz() -> JSONResponse:
+        """The engine answers and the registry can be read."""
+        engine = await service.engine.ready()
+        try:
+            await asyncio.to_thread(service.plant.registry.jobs)
+            registry = True
+        except Prompt2LoraError:
+            registry = False
+        ready = engine and registry
+        return JSONResponse({"ready": ready, "engine": engine, "registry": registry}, 200 if ready else 503)
+
+    @app.get(
+        "/metrics",
+        tags=["operations"],
+        dependencies=[Depends(gate.managing(LOOK))],
+        response_class=PlainTextResponse,
+        responses={status: ERRORS[status] for status in (401, 403, 421, 429)},
+    )
+    def metrics() -> Response:
+        """Prometheus' text; with the key of a viewer."""
+        return Response(meters.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @app.get("/", include_in_schema=False)
+    async def front() -> RedirectResponse:
+        return RedirectResponse("/console")
+
+
+async def _rounds(service: Service, seconds: float) -> None:
+    """Again and again: every replica holds what is released, which lies in the store as it was signed; canaries that
+    are due are asked again."""
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            released = await asyncio.to_thread(service.released)
+            reconcile = getattr(service.engine, "reconcile", None)
+            if reconcile:
+                await reconcile(released)
+            await asyncio.to_thread(service.check_files)
+            await asyncio.to_thread(service.replay_due)
+        except Prompt2LoraError as error:
+            _log.error("%s", error)
+
+
+def _tell_the_truth(app: FastAPI) -> None:
+    """The document says 400 for a wrong request, which is what comes, and names the key that is wanted."""
+    original = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema:
+            return app.openapi_schema
+        found = original()
+        components = found.setdefault("components", {})
+        components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        for path, operations in found["paths"].items():
+            for operation in operations.values():
+                operation["responses"].pop("422", None)
+                for status, response in operation["responses"].items():
+                    if status >= "400" and "content" in response:  # whatever else the route gives, errors are JSON
+                        response["content"] = {"application/json": next(iter(response["content"].values()))}
+                if path not in ("/healthz", "/readyz"):
+                    operation["security"] = [{"key": []}]
+        for name in ("HTTPValidationError", "ValidationError"):
+            components.get("schemas", {}).pop(name, None)
+        return found
+
+    app.openapi = openapi  # type: ignore[method-assign]
