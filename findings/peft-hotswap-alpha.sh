@@ -1,11 +1,10 @@
 #!/usr/bin/env bash
-# Expected: after hotswap_adapter the model holds the second adapter, and saving it writes the second adapter. The page
-#   "Hotswapping adapters" speaks of adapters with other ranks and alphas, and names no caveat about saving.
-# Seen, peft 0.21.2: the answers are those of the second adapter, yet peft_config keeps the lora_alpha of the first, and
-#   save_pretrained writes it beside the second one's weights. Loaded again, the adapter has another strength, unwarned.
-# Why it matters: a server that swaps adapters in place cannot be asked for a copy of what it serves.
-# Sources: huggingface.co/docs/peft/package_reference/hotswap; github.com/huggingface/peft/issues/3581 (open; its third
-#   part is about other ranks, where loading fails loudly; with the same rank, here, nothing is said).
+# Expected: what is saved after hotswap_adapter is the second adapter: its page has no caveat about saving.
+# Seen, peft 0.21.2: the answers are the second adapter's, but peft_config keeps the first one's lora_alpha, which is
+#   saved beside the second one's weights. Loaded again, the adapter has another strength, without a warning.
+# It matters because a server that swaps adapters in place cannot be asked for a copy of what it serves.
+# Sources: huggingface.co/docs/peft/package_reference/hotswap; github.com/huggingface/peft/issues/3581, open, is about
+#   other ranks, where loading fails loudly. With the same rank, as here, nothing fails.
 set -euo pipefail
 
 work=$(mktemp -d)

@@ -1,12 +1,10 @@
 #!/usr/bin/env bash
-# Expected: an adapter that PEFT saves and loads again is the same adapter. The docstring of PeftModel.save_pretrained
-#   says that the folder can be reloaded; that of LoraConfig says that alpha_pattern and rank_pattern map layer names or
-#   regular expressions to values, and not which of two matching keys wins.
-# Seen, peft 0.21.2: the first matching key wins, and saving sorts the keys. Where a general key sorts before its
-#   exception, the exception is lost: same weights, another strength, no warning. rank_pattern is decided the same way.
-# Why it matters: a folder written again (a copy, a conversion, one more epoch) can answer differently from the first.
-# Sources: LoraConfig and PeftModel in the PEFT reference (huggingface.co/docs/peft), source `get_pattern_key`; patterns
-#   in general: github.com/huggingface/peft/pull/2419. We found no thread about the order.
+# Expected: an adapter that PEFT saves and loads again is the same adapter (docstring of PeftModel.save_pretrained).
+# Seen, peft 0.21.2: the first matching key in alpha_pattern wins, and saving sorts the keys. An exception that sorts
+#   behind the general key is lost: same weights, another strength, no warning. rank_pattern is decided likewise.
+# It matters because a folder that is only copied by loading and saving can answer differently from the first.
+# Sources: LoraConfig in huggingface.co/docs/peft/package_reference/lora has nothing on the order; the keys are explained
+#   in github.com/huggingface/peft/pull/2419. We found no thread about the order.
 set -euo pipefail
 
 work=$(mktemp -d)

@@ -1,13 +1,10 @@
 #!/usr/bin/env bash
-# Expected: a model loaded from a GGUF file can be saved like any other. The GGUF page of transformers 4 loads one, saves
-#   it with save_pretrained, and names no option for it.
-# Seen, transformers 5.23.0: the same two calls no longer work. Every weight is a plain float32 tensor, even if the file
-#   never held a quantised one, yet the model stays marked as quantised and save_pretrained refuses, also after a LoRA is
-#   merged into it; model.dequantize() is not implemented for GGUF. Loaded with GgufConfig(dequantize=True), which gives
-#   the same weights, it is saved and loads again.
-# Why it matters: bases often come as GGUF; whoever merges an adapter into one learns at the end that it cannot be kept.
-# Sources: huggingface.co/docs/transformers/v4.49.0/en/gguf; huggingface.co/docs/transformers/main/quantization/gguf, which
-#   has the option, and not that saving needs it. We found no thread about it.
+# Expected: a model loaded from GGUF can be saved: the GGUF page of transformers 4 loads one and calls save_pretrained.
+# Seen, transformers 5.23.0: all weights are plain float32, even of a file without a quantised one, yet save_pretrained
+#   refuses, also after a LoRA is merged, and dequantize() does not exist for GGUF. With GgufConfig(dequantize=True) the
+#   same weights are loaded, and saved. It matters to whoever merges an adapter and is refused at the very end.
+# Sources: docs/source/en/gguf.md in github.com/huggingface/transformers at 03b6862, and quantization/gguf.md there now,
+#   which has the option, and not that saving needs it. We found no thread about it.
 set -euo pipefail
 
 work=$(mktemp -d)
