@@ -28,11 +28,11 @@ from prompt2lora.ground.prompts import full_prompt
 from prompt2lora.training.sampling import Prompts
 from prompt2lora.training.tasks import Task, held_out
 
-PROMPTS, ROWS, LONGEST = 16, 16, 24
+PROMPTS, ROWS, MAX_NEW_TOKENS = 16, 16, 24
 VARIANTS = {
     "usual": AlignmentOptions(),
-    "no own answers": AlignmentOptions(longest=0),
-    "one token of own answers": AlignmentOptions(longest=1),
+    "no own answers": AlignmentOptions(max_new_tokens=0),
+    "one token of own answers": AlignmentOptions(max_new_tokens=1),
     "four prompts": AlignmentOptions(prompts=4),
     "128 tokens of prompts": AlignmentOptions(budget=128),
     "sixteen prompts, 512 tokens": AlignmentOptions(prompts=16, budget=512),
@@ -45,7 +45,7 @@ def right(base: Frozen, task: Task, grid: Tensor, *, bare: bool) -> list[float]:
     """Which of the first test rows the adapter answers right."""
     rows = task.test[:ROWS]
     asked = [full_prompt("" if bare else task.instruction, row.input) for row in rows]
-    given = answers(base.model, base.chat, asked, layout=base.layout, grid=grid, longest=LONGEST)
+    given = answers(base.model, base.chat, asked, layout=base.layout, grid=grid, max_new_tokens=MAX_NEW_TOKENS)
     return [exact_match(answer, row.output) for answer, row in zip(given, rows, strict=True)]
 
 

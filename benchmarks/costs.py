@@ -30,7 +30,7 @@ from prompt2lora.training.tasks import read_tasks
 MEASURED = ("base", "icl-1", "icl-4", "generated", "few-shot-16", "few-shot-64", "full-shot")
 TRAINED = ("few-shot-16", "few-shot-64", "full-shot")
 JOBS = (1, 10, 100, 1000)
-ROWS, LONGEST = 24, 24
+ROWS, MAX_NEW_TOKENS = 24, 24
 
 
 def one_arm(arm: str, folders: list[Path]) -> dict:
@@ -56,7 +56,7 @@ def one_arm(arm: str, folders: list[Path]) -> dict:
         began = time.process_time()
         answers(
             base.model, base.chat, [task.prompt(row.input) for row in rows], examples=shots, layout=base.layout,
-            grid=grid, longest=LONGEST,
+            grid=grid, max_new_tokens=MAX_NEW_TOKENS,
         )  # fmt: skip
         answer.append((time.process_time() - began) / len(rows))
     return {

@@ -21,12 +21,12 @@ from prompt2lora.generator.pipeline import Pipeline
 from prompt2lora.ground.files import check_new, write_json
 from prompt2lora.training.objectives import end_to_end
 from prompt2lora.training.sampling import Prompts, make_pack
-from prompt2lora.training.tasks import Row, Task, held_out
+from prompt2lora.training.tasks import Example, Task, held_out
 
 ROWS, USUAL, MOST, AT_ONCE = 24, 16, 128, 8
 USUAL_FORM = "instruction and input"
 SOURCES = ("text", "base")
-FORMS: dict[str, Callable[[Task, Row], str]] = {
+FORMS: dict[str, Callable[[Task, Example], str]] = {
     USUAL_FORM: lambda task, row: task.prompt(row.input),
     "instruction alone": lambda task, row: task.instruction,
     "input alone": lambda task, row: row.input,

@@ -33,7 +33,7 @@ from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.pipeline import Pipeline
 from prompt2lora.generator.text_encoder import cached_encoder
 from prompt2lora.ground.files import check_new, write_json
-from prompt2lora.training.tasks import Row, Task, read_tasks
+from prompt2lora.training.tasks import Example, Task, read_tasks
 from prompt2lora.training.tuning import TuningOptions, refine
 
 LEAST = 8  # labelled rows that a second stage needs
@@ -75,7 +75,7 @@ class Bench:
         scores = [float(exact_match(answer, row.output)) for answer, row in zip(given, rows, strict=True)]
         return Measured(ready - began, time.process_time() - ready, scores)
 
-    def _grid(self, task: Task, seed: int, point: Point, labelled: Sequence[Row]) -> torch.Tensor | None:
+    def _grid(self, task: Task, seed: int, point: Point, labelled: Sequence[Example]) -> torch.Tensor | None:
         if point.way in ("base", "in context"):
             return None
         layout = self.work.base.layout

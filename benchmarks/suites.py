@@ -84,7 +84,7 @@ def chosen(base: Frozen, task: Task, grid: torch.Tensor | None) -> list[float]:
 def written(base: Frozen, task: Task, grid: torch.Tensor | None) -> list[float]:
     """Whether what is written freely is the right answer, row by row."""
     prompts = [task.prompt(row.input) for row in task.test]
-    given = answers(base.model, base.chat, prompts, layout=base.layout, grid=grid, longest=6)
+    given = answers(base.model, base.chat, prompts, layout=base.layout, grid=grid, max_new_tokens=6)
     return [exact_match(answer, row.output) for answer, row in zip(given, task.test, strict=True)]
 
 

@@ -42,7 +42,7 @@ def main(folder: Path) -> None:
         def ask(adapter: bool, bare: bool, task: Task = task, grid: object = grid) -> tuple[list[str], float]:
             began = time.monotonic()
             asked = [row.input if bare else task.prompt(row.input) for row in task.test]
-            given = answers(model, chat, asked, layout=layout, grid=grid if adapter else None, longest=32)
+            given = answers(model, chat, asked, layout=layout, grid=grid if adapter else None, max_new_tokens=32)
             return given, time.monotonic() - began
 
         base, base_seconds = ask(adapter=False, bare=False)

@@ -18,10 +18,10 @@ from prompt2lora.generator.pipeline import Pipeline
 from prompt2lora.generator.text_encoder import Encoder
 from prompt2lora.training import objectives
 from prompt2lora.training.sampling import make_pack
-from prompt2lora.training.tasks import Row, Task, read_tasks
+from prompt2lora.training.tasks import Example, Task, read_tasks
 
 INSTRUCTION, INPUTS = "Say it again.", [f"note {number} of {number * 7}" for number in range(8)]
-BEGINNINGS = AlignmentOptions(longest=1)  # a base of random numbers never ends an answer
+BEGINNINGS = AlignmentOptions(max_new_tokens=1)  # a base of random numbers never ends an answer
 ALIGNED = {"generated": "decoded", "multi-task-aligned": "multi-task"}
 PROMPTS = [f"{INSTRUCTION}\n\n{text}" for text in INPUTS]
 
@@ -34,7 +34,7 @@ def grid(layout):
 
 def divergence(frozen, grid, other, form):
     """How far an adapter's first token in a form is from that of `grid` in the full form, whose own answer it is."""
-    task = Task("told", INSTRUCTION, "", "", tuple(Row(text, "") for text in INPUTS), ())
+    task = Task("told", INSTRUCTION, "", "", tuple(Example(text, "") for text in INPUTS), ())
     packs = {
         form: stack([make_pack(task, task.train, frozen.chat, bare=form == "bare", budget=UNLIMITED)], 0)
         for form in ("full", "bare")

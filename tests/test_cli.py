@@ -53,7 +53,7 @@ def test_every_verb_has_help_and_json(run, verb):
         (("generate", "--prompt", "a.txt"), "--prompt"),
         (("generate",), "--prompts"),
         (("produce",), "produce"),
-        (("ask", "hello", "--longest", "0"), "--longest"),
+        (("ask", "hello", "--max-new-tokens", "0"), "--max-new-tokens"),
         (("benchmark", "--tasks", "t", "--out", "o", "--seeds", "many"), "--seeds"),
     ],
 )
@@ -121,7 +121,7 @@ def test_ask_answers_with_an_adapter_and_without(run, prompts, generator_folder,
     run("generate", "--prompts", prompts, "--out", tmp_path / "a", "--generator", generator_folder)
     answers = []
     for words in ((), ("--adapter", tmp_path / "a")):
-        code, out, _ = run("ask", "hello", "--base", base, "--longest", "5", "--json", *words)
+        code, out, _ = run("ask", "hello", "--base", base, "--max-new-tokens", "5", "--json", *words)
         assert code == 0
         answers.append(json.loads(out)["answer"])
     assert answers[0] != answers[1]

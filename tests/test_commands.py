@@ -37,7 +37,7 @@ def test_teachers_are_collected_and_a_generator_is_trained_on_them_and_makes_an_
     code, out, _ = run("generate", *words)
     assert code == 0
     assert json.loads(out)["prompts"] == 1
-    code, out, _ = run("ask", "hello", "--adapter", tmp_path / "a", "--base", base, "--longest", "2", "--json")
+    code, out, _ = run("ask", "hello", "--adapter", tmp_path / "a", "--base", base, "--max-new-tokens", "2", "--json")
     assert code == 0
     assert set(json.loads(out)) == {"answer", "adapter"}
 

@@ -71,7 +71,7 @@ class TinyEngine:
             if version:
                 folder = self.plant.registry.store.path(version.adapter)
                 grid = Adapter.load(folder, base.model.config).grid
-            return answers(base.model, base.chat, [text], layout=base.layout, grid=grid, longest=8)[0]
+            return answers(base.model, base.chat, [text], layout=base.layout, grid=grid, max_new_tokens=8)[0]
 
     async def ready(self):
         return True

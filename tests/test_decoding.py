@@ -42,11 +42,16 @@ SHARED = [5, 6, 7, 8, 9, 10, 11, 12, 13, 14]
 PROMPTS = [[*SHARED, 20], [*SHARED, 21, 22, 23, 24], [*SHARED, 30, 31], [*SHARED, *range(32, 50)]]
 
 
-def by_library(model, row, end, longest):
+def by_library(model, row, end, max_new_tokens):
     ids = torch.tensor([row])
     mask = torch.ones_like(ids)
     made = model.generate(
-        input_ids=ids, attention_mask=mask, max_new_tokens=longest, do_sample=False, eos_token_id=end, pad_token_id=0
+        input_ids=ids,
+        attention_mask=mask,
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        eos_token_id=end,
+        pad_token_id=0,
     )[0, len(row) :].tolist()
     return made[: made.index(end)] if end in made else made
 
@@ -73,11 +78,11 @@ def test_answers_come_in_the_order_of_the_prompts_whatever_the_batches(base, mon
     model, tokenizer = models.load_base(base, dtype=torch.float32, device="cpu")
     chat = ChatFormat(tokenizer)
     asked = ["bb", "a", "dddd", "ccc", "a", "f" * 9, "e"]
-    whole = decoding.answers(model, chat, asked, longest=6)
+    whole = decoding.answers(model, chat, asked, max_new_tokens=6)
     monkeypatch.setattr(decoding, "BATCH", 3)
-    assert decoding.answers(model, chat, asked, longest=6) == whole
+    assert decoding.answers(model, chat, asked, max_new_tokens=6) == whole
     assert whole[1] == whole[4]
-    assert whole == [decoding.answers(model, chat, [text], longest=6)[0] for text in asked]
+    assert whole == [decoding.answers(model, chat, [text], max_new_tokens=6)[0] for text in asked]
 
 
 def test_answers_through_an_adapter_are_those_of_real_peft(base, layout, tmp_path):
@@ -86,8 +91,8 @@ def test_answers_through_an_adapter_are_those_of_real_peft(base, layout, tmp_pat
     Adapter(layout, random_grid(layout, 4)).save(tmp_path / "a")
     loaded = Adapter.load(tmp_path / "a", model.config)
     asked = ["one", "another"]
-    given = decoding.answers(model, chat, asked, layout=loaded.layout, grid=loaded.grid, longest=8)
-    assert given != decoding.answers(model, chat, asked, longest=8)
+    given = decoding.answers(model, chat, asked, layout=loaded.layout, grid=loaded.grid, max_new_tokens=8)
+    assert given != decoding.answers(model, chat, asked, max_new_tokens=8)
     peft = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), tmp_path / "a").eval()
     for text, row in zip(given, chat.prompt_ids(asked), strict=True):
         made = by_library(peft, row, tokenizer.eos_token_id, 8)

@@ -81,7 +81,9 @@ TEXTS = ["ab", "a longer question than the others", "c", "dd ee ff", "ghi jkl"]
 def expected(frozen, adapters, number, text):
     grid = Adapter.load(adapters[number], frozen.model.config) if number is not None else None
     layout = grid.layout if grid else None
-    found = answers(frozen.model, frozen.chat, [text], layout=layout, grid=grid.grid if grid else None, longest=12)
+    found = answers(
+        frozen.model, frozen.chat, [text], layout=layout, grid=grid.grid if grid else None, max_new_tokens=12
+    )
     return found[0]
 
 
@@ -321,7 +323,7 @@ def test_a_base_with_a_sliding_window_answers_in_a_crowd_as_alone(tmp_path):
     model, tokenizer = models.load_base(str(folder), dtype=torch.float32, device="cpu")
     layout = LoraLayout.from_config(config, base_model=str(folder))
     chat = ChatFormat(tokenizer)
-    right = [answers(model, chat, [text], longest=12)[0] for text in TEXTS]
+    right = [answers(model, chat, [text], max_new_tokens=12)[0] for text in TEXTS]
     serving = Embedded(Frozen(model, chat, layout), lambda version: tmp_path).start()
 
     async def crowd():

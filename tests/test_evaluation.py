@@ -30,7 +30,7 @@ def test_token_f1_counts_common_words(answer, reference, score):
 def test_batched_greedy_answers_are_those_of_the_library_one_by_one(model, chat):
     prompts = ["a", "some longer text", "something", "b" * 40]
     ids = chat.prompt_ids(prompts)
-    together = greedy(model, ids, chat, longest=10)
+    together = greedy(model, ids, chat, max_new_tokens=10)
     for row, found in zip(ids, together, strict=True):
         alone = model.generate(
             input_ids=torch.tensor([row]),
@@ -46,14 +46,14 @@ def test_batched_greedy_answers_are_those_of_the_library_one_by_one(model, chat)
 def test_finished_rows_leave_the_batch_without_disturbing_the_others(model, chat):
     prompts = [f"{letter}{number}" for letter in "abcdefgh" for number in range(4)]
     ids = chat.prompt_ids(prompts)
-    short = greedy(model, ids, chat, longest=1)
+    short = greedy(model, ids, chat, max_new_tokens=1)
     first = [row[0] for row in short if row]
     end = max(first, key=first.count)  # let the commonest first token be the end
     before = chat.tokenizer.eos_token_id
     try:
         chat.tokenizer.eos_token_id = end
-        together = greedy(model, ids, chat, longest=5)
-        alone = [greedy(model, [row], chat, longest=5)[0] for row in ids]
+        together = greedy(model, ids, chat, max_new_tokens=5)
+        alone = [greedy(model, [row], chat, max_new_tokens=5)[0] for row in ids]
     finally:
         chat.tokenizer.eos_token_id = before
     assert [] in together
@@ -62,8 +62,8 @@ def test_finished_rows_leave_the_batch_without_disturbing_the_others(model, chat
 
 def test_an_adapter_of_zeros_answers_like_the_base(model, chat, layout):
     asked = ["one", "two"]
-    zero = answers(model, chat, asked, layout=layout, grid=torch.zeros(layout.shape), longest=5)
-    assert zero == answers(model, chat, asked, longest=5)
+    zero = answers(model, chat, asked, layout=layout, grid=torch.zeros(layout.shape), max_new_tokens=5)
+    assert zero == answers(model, chat, asked, max_new_tokens=5)
 
 
 def test_an_interval_holds_its_mean_and_narrows_with_more_tasks():

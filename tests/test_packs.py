@@ -13,9 +13,9 @@ from prompt2lora.adapter.hooks import adapted
 from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.base import models
 from prompt2lora.base.chat import ChatFormat
-from prompt2lora.base.packing import pack_rows, stack
+from prompt2lora.base.packing import pack_examples, stack
 from prompt2lora.training.objectives import end_to_end
-from prompt2lora.training.sampling import draw_rows, make_pack
+from prompt2lora.training.sampling import draw_examples, make_pack
 from prompt2lora.training.tasks import read_task
 
 
@@ -36,7 +36,7 @@ def test_in_every_family_a_pack_gives_the_loss_of_separate_sequences(family):
     layout = LoraLayout.from_config(config, base_model=family)
     grid = random_grid(layout)[None]
     prompts, answers = [[1, 2, 3, 4], [1, 2, 5], [1, 2, 3, 9, 9, 9]], [[7, 8], [9], [10, 11, 12]]
-    found = end_to_end(model, layout, grid, stack([pack_rows(prompts, answers, 100)], padding=0)).loss
+    found = end_to_end(model, layout, grid, stack([pack_examples(prompts, answers, 100)], padding=0)).loss
     losses = []
     with adapted(model, grid, layout):
         for prompt, answer in zip(prompts, answers, strict=True):
@@ -46,32 +46,32 @@ def test_in_every_family_a_pack_gives_the_loss_of_separate_sequences(family):
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_every_row_of_a_pack_reads_as_the_sequence_it_came_from(seed):
+def test_every_example_of_a_pack_reads_as_the_sequence_it_came_from(seed):
     prompts, answers = drawn(seed)
     budget = Random(seed).randrange(4, 60)
-    pack = pack_rows(prompts, answers, budget)
+    pack = pack_examples(prompts, answers, budget)
     sequences = [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
     visible = stack([pack], padding=0).visible[0, 0]
     told: dict[int, list[int]] = {}
-    for place, label, row in zip(pack.predict, pack.labels, pack.answer, strict=True):
+    for place, label, example in zip(pack.predict, pack.labels, pack.label_example, strict=True):
         seen = [i for i in range(len(pack.ids)) if visible[place, i]]
         assert [pack.positions[i] for i in seen] == list(range(len(seen)))
         read = [pack.ids[i] for i in seen] + [label]
         assert any(sequence[: len(read)] == read for sequence in sequences)
-        told[row] = read
+        told[example] = read
     assert all(read in sequences for read in told.values()), "the last answer token closes the whole sequence"
     assert len(pack.ids) <= budget or len(told) == 1
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_the_mask_shows_a_token_its_own_row_and_what_all_share_and_nothing_later(seed):
-    packs = [pack_rows(*drawn(seed), 80), pack_rows(*drawn(seed + 100), 80)]
+def test_the_mask_shows_a_token_its_own_example_and_what_all_share_and_nothing_later(seed):
+    packs = [pack_examples(*drawn(seed), 80), pack_examples(*drawn(seed + 100), 80)]
     batch = stack(packs, padding=0)
     for pack, visible in zip(packs, batch.visible[:, 0], strict=True):
         for i in range(len(pack.ids)):
             for j in range(visible.shape[1]):
                 real = j < len(pack.ids)
-                expected = j <= i and real and pack.rows[j] in (pack.rows[i], -1)
+                expected = j <= i and real and pack.token_example[j] in (pack.token_example[i], -1)
                 assert bool(visible[i, j]) == expected
 
 
@@ -79,7 +79,7 @@ def test_the_company_of_longer_packs_changes_no_loss(base):
     model = AutoModelForCausalLM.from_pretrained(base).eval().requires_grad_(False)
     layout = LoraLayout.from_config(model.config, base_model=base)
     grids = torch.stack([random_grid(layout, seed) for seed in range(3)])
-    packs = [pack_rows(*drawn(seed), 80) for seed in (1, 2, 3)]
+    packs = [pack_examples(*drawn(seed), 80) for seed in (1, 2, 3)]
     together = end_to_end(model, layout, grids, stack(packs, padding=9))
     for index, pack in enumerate(packs):
         alone = end_to_end(model, layout, grids[index : index + 1], stack([pack], padding=0))
@@ -109,7 +109,9 @@ def test_a_bare_pack_holds_the_input_without_the_instruction_and_a_full_one_both
     for bare in (True, False):
         pack = make_pack(task, task.train[:3], chat, bare=bare, budget=200)
         text = chat.tokenizer.decode(pack.ids)
-        assert all(row.input in text for row in task.train[:3])
+        assert all(example.input in text for example in task.train[:3])
         assert ("First letter." in text) == (not bare)
-        drawn_text = chat.tokenizer.decode(make_pack(task, draw_rows(task, Random(0)), chat, bare=bare, budget=200).ids)
+        drawn_text = chat.tokenizer.decode(
+            make_pack(task, draw_examples(task, Random(0)), chat, bare=bare, budget=200).ids
+        )
         assert ("First letter." in drawn_text) == (not bare)

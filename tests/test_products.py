@@ -63,9 +63,9 @@ def test_the_product_loss_sees_updates_and_not_factors(layout):
 
 @pytest.mark.parametrize("scale", [0.0, 1.0])
 def test_distillation_is_zero_for_the_teacher_s_own_answers_and_never_below(scale):
-    from prompt2lora.base.packing import pack_rows, stack
+    from prompt2lora.base.packing import pack_examples, stack
 
-    packs = stack([pack_rows([[1, 2], [1, 3]], [[4, 5], [6]], 50), pack_rows([[1, 2]], [[7]], 50)], padding=0)
+    packs = stack([pack_examples([[1, 2], [1, 3]], [[4, 5], [6]], 50), pack_examples([[1, 2]], [[7]], 50)], padding=0)
     torch.manual_seed(0)
     teacher = torch.randn(4, 11)
     logits = teacher + scale * torch.randn(4, 11)

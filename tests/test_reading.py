@@ -32,7 +32,7 @@ def test_what_is_read_together_with_a_prompt_changes_nothing(frozen, asking, mon
 
 
 def test_of_a_long_prompt_the_beginning_and_the_end_are_read(frozen, asking, monkeypatch):
-    monkeypatch.setattr(hidden_states, "_LONGEST", 60)
+    monkeypatch.setattr(hidden_states, "_MAX_TOKENS", 60)
     long = states(frozen, asking.start, ["begin " + "x" * 500 + " end", "begin " + "x" * 700 + " end"])
     assert torch.equal(long[0], long[1])
     assert not torch.allclose(long[0], states(frozen, asking.start, ["begin " + "x" * 500 + " end!"])[0])

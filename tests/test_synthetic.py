@@ -12,17 +12,17 @@ TASKS = synthetic_tasks(4 * len(FAMILIES), seed=3)
 BY_FAMILY = {name: [task for task in TASKS if task.family == f"synthetic_{name}"] for name in FAMILIES}
 
 
-def rows(family):
-    return [(task, row) for task in BY_FAMILY[family] for row in (*task.train, *task.test)]
+def examples(family):
+    return [(task, example) for task in BY_FAMILY[family] for example in (*task.train, *task.test)]
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_family_makes_learnable_tasks(name):
     assert BY_FAMILY[name]
     for task in BY_FAMILY[name]:
-        inputs = [row.input for row in (*task.train, *task.test)]
-        assert len(set(inputs)) == len(inputs), "no test row was seen in training"
-        assert all(row.output and row.input for row in (*task.train, *task.test))
+        inputs = [example.input for example in (*task.train, *task.test)]
+        assert len(set(inputs)) == len(inputs), "no test example was seen in training"
+        assert all(example.output and example.input for example in (*task.train, *task.test))
         assert len(task.train) >= 16
         assert task.instruction.strip() == task.instruction != ""
 
@@ -40,28 +40,28 @@ def test_no_two_tasks_are_asked_for_alike():
 @pytest.mark.parametrize("name", ["contains_letter", "is_above", "is_topic", "names_field", "is_of_category"])
 def test_questions_have_both_answers_often_enough_to_learn_them(name):
     for task in BY_FAMILY[name]:
-        counts = Counter(row.output for row in task.train)
+        counts = Counter(example.output for example in task.train)
         assert len(counts) == 2
         assert min(counts.values()) > 0.1 * len(task.train)
         assert all(label in task.instruction for label in counts)
 
 
 def test_answers_do_what_the_instructions_say():
-    for task, row in rows("add"):
+    for task, example in examples("add"):
         (n,) = re.findall(r"\d+", task.instruction)
-        assert int(row.output) == int(row.input) + int(n)
-    for task, row in rows("contains_letter"):
+        assert int(example.output) == int(example.input) + int(n)
+    for task, example in examples("contains_letter"):
         letter = re.search(r"letter (\w)", task.instruction)[1]
         good = re.search(r"(?:Answer|Write|Say) (\S+)", task.instruction)[1]
-        assert (row.output == good) == (letter in row.input)
-    for _, row in rows("field_of_note"):
-        assert row.output in row.input
-    for task, row in rows("always"):
-        assert row.output in task.instruction
-    for _, row in rows("fields_as_json"):
-        assert all(value in row.input for value in json.loads(row.output).values())
-    for _, row in rows("shortest_item"):
-        assert len(row.output) <= min(map(len, re.split(r"[^a-z]+", row.input)))
+        assert (example.output == good) == (letter in example.input)
+    for _, example in examples("field_of_note"):
+        assert example.output in example.input
+    for task, example in examples("always"):
+        assert example.output in task.instruction
+    for _, example in examples("fields_as_json"):
+        assert all(value in example.input for value in json.loads(example.output).values())
+    for _, example in examples("shortest_item"):
+        assert len(example.output) <= min(map(len, re.split(r"[^a-z]+", example.input)))
 
 
 @pytest.mark.parametrize("name", materials.KINDS)
@@ -83,19 +83,21 @@ def test_a_composed_task_changes_the_part_that_it_names():
 @pytest.mark.parametrize("name", [name for name in FAMILIES if name.startswith("rule_on_")])
 def test_a_rule_is_told_with_its_labels_and_both_sides_of_it_occur(name):
     for task in BY_FAMILY[name]:
-        common, count = Counter(row.output for row in task.train).most_common(1)[0]
+        common, count = Counter(example.output for example in task.train).most_common(1)[0]
         assert count < 0.95 * len(task.train)
-        assert common in task.instruction or all(row.output in row.input for row in task.train if row.output == common)
+        assert common in task.instruction or all(
+            example.output in example.input for example in task.train if example.output == common
+        )
 
 
 @pytest.mark.parametrize("name", [name for name in FAMILIES if name.startswith("legend_on_")])
 def test_every_answer_of_a_legend_stands_in_its_instruction(name):
-    assert all(row.output in task.instruction for task, row in rows(name))
+    assert all(example.output in task.instruction for task, example in examples(name))
 
 
 def test_programs_do_what_they_say():
-    for task, row in rows("one_step"):
-        before, after = (re.findall(r"\d+", text) for text in (row.input, row.output))
+    for task, example in examples("one_step"):
+        before, after = (re.findall(r"\d+", text) for text in (example.input, example.output))
         if "reverse" in task.instruction.lower():
             assert after == before[::-1]
         if "drop the first number" in task.instruction.lower():
@@ -103,7 +105,7 @@ def test_programs_do_what_they_say():
 
 
 def test_one_kind_of_input_is_asked_different_things():
-    asked = {task.instruction for task, row in rows("nth_letter") + rows("spell") + rows("put_after")}
+    asked = {task.instruction for task, example in examples("nth_letter") + examples("spell") + examples("put_after")}
     assert len(asked) >= 8
 
 

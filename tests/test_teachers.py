@@ -74,7 +74,7 @@ def test_a_teacher_that_is_interrupted_leaves_no_folder_and_the_next_run_makes_t
         assert (tmp_path / "cut" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
 
 
-def test_test_rows_teach_nothing(tasks_folder, options, tmp_path):
+def test_test_examples_teach_nothing(tasks_folder, options, tmp_path):
     tasks = read_tasks([tasks_folder])[:1]
     teachers.collect(tasks, tmp_path / "one", options)
     file = tasks_folder / "task0.jsonl"

@@ -12,17 +12,16 @@ from prompt2lora.adapter.hooks import adapted
 from prompt2lora.adapter.peft import Adapter
 from prompt2lora.base import models
 from prompt2lora.base.decoding import greedy
-from prompt2lora.base.packing import common_length, pack_rows, stack
+from prompt2lora.base.packing import common_length, pack_examples, stack
 from prompt2lora.errors import TaskFileError, UsageError
 from prompt2lora.generator.generator import Generator
-from prompt2lora.generator.pipeline import Pipeline
 from prompt2lora.training import objectives, sampling, teachers
 from prompt2lora.training.recipe import Recipe, Stage, read_recipe
 from prompt2lora.training.run import train
-from prompt2lora.training.tasks import read_task, read_tasks, split_families
+from prompt2lora.training.tasks import held_out, read_task, read_tasks, split_families
 
 PREFIX = [5, 6, 7, 8]
-ROWS = [PREFIX + tail for tail in ([10, 11], [12, 13, 14], [10, 20])]
+PROMPTS = [PREFIX + tail for tail in ([10, 11], [12, 13, 14], [10, 20])]
 ANSWERS = [[30, 2], [31, 32, 2], [33, 2]]
 RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.toml"))
 
@@ -33,16 +32,16 @@ def random_grid(layout, seed=0):
 
 @pytest.mark.parametrize("shared", [True, False])
 def test_a_pack_gives_the_loss_of_separate_sequences(model, layout, shared):
-    rows = ROWS if shared else [[40, *ROWS[0]], ROWS[1], [41, 42]]
+    prompts = PROMPTS if shared else [[40, *PROMPTS[0]], PROMPTS[1], [41, 42]]
     grids = torch.stack([random_grid(layout, 1), random_grid(layout, 2)])
-    packs = stack([pack_rows(rows, ANSWERS, 100), pack_rows(rows[1:2], ANSWERS[1:2], 100)], padding=0)
+    packs = stack([pack_examples(prompts, ANSWERS, 100), pack_examples(prompts[1:2], ANSWERS[1:2], 100)], padding=0)
     found = objectives.end_to_end(model, layout, grids, packs).loss
 
     def alone(grid, chosen):
         losses = []
         with adapted(model, grid[None], layout):
             for i in chosen:
-                logits = model(torch.tensor([rows[i] + ANSWERS[i]])).logits[0, len(rows[i]) - 1 : -1]
+                logits = model(torch.tensor([prompts[i] + ANSWERS[i]])).logits[0, len(prompts[i]) - 1 : -1]
                 losses.append(torch.nn.functional.cross_entropy(logits, torch.tensor(ANSWERS[i]), reduction="none"))
         return torch.cat(losses).mean()
 
@@ -51,22 +50,24 @@ def test_a_pack_gives_the_loss_of_separate_sequences(model, layout, shared):
 
 
 def test_a_pack_shares_the_beginning_and_keeps_to_its_budget():
-    pack = pack_rows(ROWS, ANSWERS, budget=100)
+    pack = pack_examples(PROMPTS, ANSWERS, budget=100)
     assert pack.ids[:4] == PREFIX
-    assert len(pack.ids) == 4 + sum(len(row) - 4 + len(answer) - 1 for row, answer in zip(ROWS, ANSWERS, strict=True))
-    small = pack_rows(ROWS, ANSWERS, budget=9)
+    assert len(pack.ids) == 4 + sum(
+        len(prompt) - 4 + len(answer) - 1 for prompt, answer in zip(PROMPTS, ANSWERS, strict=True)
+    )
+    small = pack_examples(PROMPTS, ANSWERS, budget=9)
     assert len(small.ids) <= 9
-    assert small.labels == [*ANSWERS[0], *ANSWERS[2]], "the second row is too long, the third fits"
-    only = pack_rows(ROWS, ANSWERS, budget=1)
-    assert only.labels == ANSWERS[0], "if no row fits, the shortest is taken"
+    assert small.labels == [*ANSWERS[0], *ANSWERS[2]], "the second example is too long, the third fits"
+    only = pack_examples(PROMPTS, ANSWERS, budget=1)
+    assert only.labels == ANSWERS[0], "if no example fits, the shortest is taken"
 
 
 @pytest.mark.parametrize(
-    ("rows", "length"),
+    ("prompts", "length"),
     [([[1, 2, 3]], 2), ([[1, 2], [1, 2]], 1), ([[1, 2], [1, 2, 3]], 1), ([[9], [9, 1]], 0), ([[1, 2], [3, 2]], 0)],
 )
-def test_every_row_keeps_a_token_of_its_own(rows, length):
-    assert common_length(rows) == length
+def test_every_prompt_keeps_a_token_of_its_own(prompts, length):
+    assert common_length(prompts) == length
 
 
 def test_what_teacher_forcing_calls_exact_is_what_greedy_decoding_gets_right(model, layout, chat):
@@ -74,9 +75,9 @@ def test_what_teacher_forcing_calls_exact_is_what_greedy_decoding_gets_right(mod
     asked = ["a", "bc", "def"]
     prompts = chat.prompt_ids(asked)
     with torch.no_grad(), adapted(model, grid[None], layout):
-        given = greedy(model, prompts, chat, longest=6)
+        given = greedy(model, prompts, chat, max_new_tokens=6)
     other = [*given[1][:-1], (given[1][-1] + 1) % 256]
-    pack = pack_rows(prompts, [given[0], other, given[2]], 500)
+    pack = pack_examples(prompts, [given[0], other, given[2]], 500)
     with torch.no_grad():
         exact = objectives.end_to_end(model, layout, grid[None], stack([pack], 0)).exact
     assert all(given)
@@ -223,8 +224,8 @@ def test_a_finished_run_leaves_a_generator_with_its_provenance_and_a_picture(
     assert made.provenance["recipe"]["base"] == base
     assert made.provenance["base_weights_sha256"] == models.weights_digest(base)
     assert made.provenance["fit_tasks"] + len(made.provenance["validation_tasks"]) == 6
-    held_out = Pipeline.load(tmp_path / "run" / "generator").held_out([tasks_folder])
-    assert [task.name for task in held_out] == sorted(made.provenance["validation_tasks"]) != []
+    kept_back = held_out([tasks_folder], made.provenance)
+    assert [task.name for task in kept_back] == sorted(made.provenance["validation_tasks"]) != []
     assert (tmp_path / "run" / "curves.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(UsageError, match="another recipe"):
         train(recipe(base, encoder_folder, tasks_folder, (Stage(steps=4),)), tmp_path / "run")

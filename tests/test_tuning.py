@@ -50,8 +50,8 @@ def test_a_second_stage_leaves_its_start_alone(frozen, task, layout):
     assert torch.equal(start, before)
 
 
-def test_too_few_rows_for_a_second_stage_are_refused(frozen, task, layout):
-    with pytest.raises(UsageError, match="at least 8 labelled rows and has 7"):
+def test_too_few_examples_for_a_second_stage_are_refused(frozen, task, layout):
+    with pytest.raises(UsageError, match="at least 8 labelled examples and has 7"):
         refine(frozen, initial_grid(layout, 0), task, task.train[:7], OPTIONS)
 
 

@@ -4,24 +4,24 @@ from random import Random
 import pytest
 
 from prompt2lora.training import augmentation
-from prompt2lora.training.tasks import Row, Task
+from prompt2lora.training.tasks import Example, Task
 
 TASK = Task(
     name="shift",
     instruction="Say which shift wrote the note.",
     family="shift",
     split="train",
-    train=tuple(Row(f"Note {i}", ("early", "late", "night")[i % 3]) for i in range(9)),
-    test=(Row("Note 9", "early"),),
+    train=tuple(Example(f"Note {i}", ("early", "late", "night")[i % 3]) for i in range(9)),
+    test=(Example("Note 9", "early"),),
 )
-OPEN = Task("part", "Find the part.", "part", "train", tuple(Row(f"bin {i}", f"P-{i}") for i in range(9)), ())
+OPEN = Task("part", "Find the part.", "part", "train", tuple(Example(f"bin {i}", f"P-{i}") for i in range(9)), ())
 
 
 @pytest.mark.parametrize("task", [TASK, OPEN], ids=["labels", "open"])
 @pytest.mark.parametrize("seed", range(40))
 def test_a_twisted_task_has_the_same_inputs_and_one_sentence_more(task, seed):
     twisted = augmentation.draw(task, Random(seed))
-    assert [row.input for row in twisted.train] == [row.input for row in task.train]
+    assert [example.input for example in twisted.train] == [example.input for example in task.train]
     assert twisted.instruction.startswith(f"{task.instruction} ")
     assert (twisted.name, twisted.family, twisted.test) == (task.name, task.family, task.test)
     assert twisted == augmentation.draw(task, Random(seed))
@@ -30,7 +30,7 @@ def test_a_twisted_task_has_the_same_inputs_and_one_sentence_more(task, seed):
 def test_new_labels_are_told_in_the_instruction_and_kept_apart():
     twisted = augmentation.relabelled(TASK, {"early": "A", "late": "B", "night": "C"})
     assert twisted.instruction.endswith("Write A for early, B for late and C for night.")
-    assert [row.output for row in twisted.train[:4]] == ["A", "B", "C", "A"]
+    assert [example.output for example in twisted.train[:4]] == ["A", "B", "C", "A"]
 
 
 def test_only_tasks_of_few_labels_get_new_ones():

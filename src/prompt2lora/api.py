@@ -128,7 +128,7 @@ def _rival_adapter(folder: str | Path, layout: LoraLayout) -> Adapter:
     return adapter
 
 
-def ask(adapter: str | Path | None, text: str, *, base: str | None = None, longest: int = 128) -> str:
+def ask(adapter: str | Path | None, text: str, *, base: str | None = None, max_new_tokens: int = 128) -> str:
     """The answer of the base, with an adapter folder or (None) without."""
     settings = read_config(Path(adapter)) if adapter else {}
     name = base or settings.get("base_model_name_or_path") or models.DEFAULT_BASE
@@ -140,7 +140,7 @@ def ask(adapter: str | Path | None, text: str, *, base: str | None = None, longe
         check_prompts([text]),
         layout=loaded.layout if loaded else None,
         grid=loaded.grid if loaded else None,
-        longest=longest,
+        max_new_tokens=max_new_tokens,
     )
     return given[0]
 

@@ -63,7 +63,9 @@ def balanced(
     return found
 
 
-def _matrix(grid: Tensor, block: Block, layout: LoraLayout) -> Tensor:
+def _matrix(
+    grid: Float[Tensor, "batch layers rows cols"], block: Block, layout: LoraLayout
+) -> Float[Tensor, "batch layers rank width"]:
     return grid[:, :, block.start : block.stop].reshape(*grid.shape[:2], layout.rank, block.width)
 
 

@@ -1,7 +1,7 @@
 """Prompts -> answers by batched greedy decoding, with or without an adapter.
 
 In: a base model, prompts, optionally one adapter. Out: one text per prompt. What all prompts of a batch
-begin with (system text, instruction) is computed once; finished rows leave the batch.
+begin with (system text, instruction) is computed once; finished sequences leave the batch.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from prompt2lora.adapter.hooks import adapted
@@ -31,11 +32,11 @@ def answers(
     *,
     examples: Sequence[tuple[str, str]] = (),
     layout: LoraLayout | None = None,
-    grid: Tensor | None = None,
-    longest: int = 64,
+    grid: Float[Tensor, "layers rows cols"] | None = None,
+    max_new_tokens: int = 64,
     report: Report = silent,
 ) -> list[str]:
-    """Greedy answers of at most `longest` tokens; with `grid` (layers rows cols) through that adapter.
+    """Greedy answers of at most `max_new_tokens` tokens; with `grid` through that adapter.
 
     `examples` are (prompt, answer) turns that stand before every prompt.
     """
@@ -47,11 +48,11 @@ def answers(
         for at in range(0, len(order), BATCH):
             report({"done": at, "of": len(order)})
             chosen = order[at : at + BATCH]
-            found.update(zip(chosen, greedy(model, [ids[i] for i in chosen], chat, longest), strict=True))
+            found.update(zip(chosen, greedy(model, [ids[i] for i in chosen], chat, max_new_tokens), strict=True))
     return [chat.tokenizer.decode(found[i], skip_special_tokens=True).strip() for i in range(len(ids))]
 
 
-def greedy(model: Any, ids: list[list[int]], chat: ChatFormat, longest: int) -> list[list[int]]:
+def greedy(model: Any, ids: list[list[int]], chat: ChatFormat, max_new_tokens: int) -> list[list[int]]:
     """The answers' token ids, without the end token."""
     from transformers import DynamicCache
 
@@ -59,28 +60,23 @@ def greedy(model: Any, ids: list[list[int]], chat: ChatFormat, longest: int) -> 
     # Padding stands between the shared beginning and the rest, and a sliding window counts it: what does not fit
     # into the window of such a base is computed whole, with the padding before everything.
     window = getattr(model.config, "sliding_window", None) or math.inf
-    shared = common_length(ids) if max(map(len, ids)) + longest <= window else 0
+    shared = common_length(ids) if max(map(len, ids)) + max_new_tokens <= window else 0
     cache = DynamicCache(config=model.config)
     if shared:
         model(input_ids=torch.tensor([ids[0][:shared]], device=device), past_key_values=cache, logits_to_keep=1)
         cache.batch_repeat_interleave(len(ids))
-    tails = [row[shared:] for row in ids]
-    width = max(map(len, tails))
-    tokens = torch.tensor([[end] * (width - len(tail)) + tail for tail in tails], device=device)
-    mask = torch.ones(len(ids), shared + width, dtype=torch.long, device=device)
-    for row, tail in enumerate(tails):
-        mask[row, shared : shared + width - len(tail)] = 0
+    tokens, mask = (tensor.to(device) for tensor in _padded_tails(ids, shared, end))
     positions = (mask.cumsum(-1) - 1).clamp_min(0)[:, shared:]
     written: list[list[int]] = [[] for _ in ids]
     active = list(range(len(ids)))
-    for _ in range(longest):
+    for _ in range(max_new_tokens):
         logits = model(
             input_ids=tokens, attention_mask=mask, position_ids=positions, past_key_values=cache, logits_to_keep=1
         ).logits[:, -1]
         picked = logits.argmax(-1)
-        for row, token in zip(active, picked.tolist(), strict=True):
+        for sequence, token in zip(active, picked.tolist(), strict=True):
             if token != end:
-                written[row].append(token)
+                written[sequence].append(token)
         keep = (picked != end).nonzero().flatten()
         if not len(keep):
             break
@@ -92,3 +88,16 @@ def greedy(model: Any, ids: list[list[int]], chat: ChatFormat, longest: int) -> 
         mask = torch.cat([mask, mask.new_ones(len(active), 1)], dim=1)
         positions = positions[:, -1:] + 1
     return written
+
+
+def _padded_tails(
+    ids: Sequence[list[int]], shared: int, padding: int
+) -> tuple[Int[Tensor, "batch width"], Int[Tensor, "batch {shared}+width"]]:
+    """What follows the shared beginning, padded on the left; and which tokens of beginning and tail are real."""
+    tails = [sequence[shared:] for sequence in ids]
+    width = max(map(len, tails))
+    tokens = torch.tensor([[padding] * (width - len(tail)) + tail for tail in tails])
+    mask = torch.ones(len(ids), shared + width, dtype=torch.long)
+    for number, tail in enumerate(tails):
+        mask[number, shared : shared + width - len(tail)] = 0
+    return tokens, mask

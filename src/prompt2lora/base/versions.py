@@ -37,7 +37,7 @@ def origin(dtype: Any = None) -> dict[str, Any]:
 
 
 def hardware(dtype: Any = None) -> dict[str, str | int]:
-    """Processor, usable cores, system and the numbers computed with, without names of this machine."""
+    """Processor, usable cores, system and the dtype computed with, without names of this machine."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    numbers = str(dtype or models.default_dtype(models.default_device())).removeprefix("torch.")
-    return {"machine": platform.machine(), "system": platform.system(), "cores": cores, "numbers": numbers}
+    used = str(dtype or models.default_dtype(models.default_device())).removeprefix("torch.")
+    return {"machine": platform.machine(), "system": platform.system(), "cores": cores, "dtype": used}

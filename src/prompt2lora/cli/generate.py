@@ -49,7 +49,7 @@ def ask(
     text: Annotated[str, typer.Argument(help="What to ask; - reads it from standard input.")],
     adapter: Annotated[Path | None, typer.Option(help="Adapter folder; without it the base answers.")] = None,
     base: BaseOption = None,
-    longest: Annotated[int, typer.Option(min=1, max=4096, help="Most tokens of the answer.")] = 128,
+    max_new_tokens: Annotated[int, typer.Option(min=1, max=4096, help="Most tokens of the answer.")] = 128,
     as_json: Json = False,
 ) -> None:
     """Ask the base model, through an adapter or without."""
@@ -61,7 +61,7 @@ def ask(
     with Working("answering"):
         from prompt2lora import api
 
-        answer = api.ask(adapter, text, base=base, longest=longest)
+        answer = api.ask(adapter, text, base=base, max_new_tokens=max_new_tokens)
     if as_json:
         print_json({"answer": answer, "adapter": str(adapter) if adapter else None})
     else:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from prompt2lora.custody.eprocess import EProcess
 from prompt2lora.custody.registry import Registry, Release
 from prompt2lora.errors import Conflict, DamagedFile, UsageError
-from prompt2lora.ground.files import alone, write_json
+from prompt2lora.ground.files import exclusive_lock, write_json
 
 SOURCES = ("canary", "format", "correction")
 HARD = ("not finite", "not applied", "altered files", "wrong version answered")
@@ -88,13 +88,13 @@ class Monitor:
         if current is None or current.version is None:
             raise UsageError(f"the job {job} is answered by the base, which needs no watch; promote a version first")
         begun = Watch(job, current.id, dict(promised), alpha)
-        with alone(self.folder / f".{job}.lock"):
+        with exclusive_lock(self.folder / f".{job}.lock"):
             self._keep(begun)
         return begun
 
     def outcome(self, job: str, release: int, source: str, bad: float) -> Alarm | None:
         """One outcome of a release; outcomes of a release that answers no more are passed over."""
-        with alone(self.folder / f".{job}.lock"):
+        with exclusive_lock(self.folder / f".{job}.lock"):
             watch = self.read(job)
             current = self.registry.current(job)
             if current is None or current.id != watch.release or release != watch.release:
@@ -122,7 +122,7 @@ class Monitor:
 
     def replaying(self, job: str) -> None:
         """The canaries of what is watched are asked again now."""
-        with alone(self.folder / f".{job}.lock"):
+        with exclusive_lock(self.folder / f".{job}.lock"):
             watch = self.read(job)
             watch.replayed = self.registry.at()
             self._keep(watch)

@@ -35,7 +35,7 @@ from prompt2lora.generator.alignment import AlignmentOptions, aligned, instructi
 from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.pipeline import Pipeline
 from prompt2lora.generator.text_encoder import Encoder
-from prompt2lora.training.tasks import Row, Task
+from prompt2lora.training.tasks import Example, Task
 from prompt2lora.training.teachers import Teachers
 from prompt2lora.training.tuning import TuningOptions, fit, random_order
 
@@ -54,7 +54,7 @@ class Attempt(NamedTuple):
 
     depends: tuple[Any, ...]
     grid: Callable[[], Tensor | None]
-    examples: tuple[Row, ...] = ()
+    examples: tuple[Example, ...] = ()
 
 
 @dataclass
@@ -80,7 +80,7 @@ class Workbench:
         known = sorted({row.input for row in task.train})
         return Random(f"{seed} {task.name}").sample(known, min(count or self.prompts_per_task, len(known)))
 
-    def labelled(self, task: Task, seed: int, count: int | None = None) -> tuple[Row, ...]:
+    def labelled(self, task: Task, seed: int, count: int | None = None) -> tuple[Example, ...]:
         """Rows of the training part, in an order drawn by the seed."""
         return tuple(random_order(task.train, f"{seed} {task.name} labelled")[:count])
 

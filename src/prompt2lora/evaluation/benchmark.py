@@ -93,8 +93,8 @@ class Judge:
         """{"rows": {metric: scores}, "seconds": {"adapt", "answer"}, "prompt_tokens": mean per row}, kept or new."""
         rows = task.test[: self.request.limit]
         model, chat, layout = self.bench.base
-        longest = max(map(len, chat.answer_ids([row.output for row in rows]))) + _SLACK
-        asked = [form, task.instruction, [[row.input, row.output] for row in rows], longest]
+        max_new_tokens = max(map(len, chat.answer_ids([row.output for row in rows]))) + _SLACK
+        asked = [form, task.instruction, [[row.input, row.output] for row in rows], max_new_tokens]
         key = digest(json.dumps([versions(), self.base_digest, asked, attempt.depends], sort_keys=True))
         if known := self.kept.get(key):
             return known
@@ -103,7 +103,9 @@ class Judge:
         examples = [(put(shot.input), shot.output) for shot in attempt.examples]
         grid, adapting = self.made(attempt)
         began = time.monotonic()
-        given = answers(model, chat, prompts, examples=examples, layout=layout, grid=grid, longest=longest)
+        given = answers(
+            model, chat, prompts, examples=examples, layout=layout, grid=grid, max_new_tokens=max_new_tokens
+        )
         result = {
             "rows": {
                 metric: [round(score(answer, row.output), 4) for answer, row in zip(given, rows, strict=True)]

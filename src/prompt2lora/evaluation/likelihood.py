@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from prompt2lora.base.frozen import Frozen
-from prompt2lora.base.packing import UNLIMITED, pack_rows, stack
+from prompt2lora.base.packing import UNLIMITED, pack_examples, stack
 from prompt2lora.training.objectives import answer_logits
 
 _BATCH = 16
@@ -30,16 +30,16 @@ def option_scores(
     found: list[Tensor] = []
     for at in range(0, len(prompts), _BATCH):
         asked = list(zip(base.chat.prompt_ids(prompts[at : at + _BATCH]), options[at : at + _BATCH], strict=True))
-        packs = [pack_rows([ids] * len(texts), base.chat.answer_ids(texts), UNLIMITED) for ids, texts in asked]
+        packs = [pack_examples([ids] * len(texts), base.chat.answer_ids(texts), UNLIMITED) for ids, texts in asked]
         batch = stack(packs, base.chat.padding).to(base.model.device)
         adapters = None if grid is None else grid[None].to(base.model.device)
         logits = answer_logits(base.model, base.layout, adapters, batch)
         tokens = logits.log_softmax(-1).gather(1, batch.labels[:, None]).squeeze(1).cpu()
-        row = batch.answer.cpu()
+        option = batch.label_example.cpu()
         for index, pack in enumerate(packs):
             own = batch.place[:, 0].cpu() == index
-            count = torch.bincount(row[own], minlength=len(pack.used))
-            total = torch.zeros(len(pack.used)).index_add(0, row[own], tokens[own])
+            count = torch.bincount(option[own], minlength=len(pack.used))
+            total = torch.zeros(len(pack.used)).index_add(0, option[own], tokens[own])
             found.append(torch.stack([total, total / count], dim=1))
     return found
 

@@ -24,7 +24,7 @@ from prompt2lora.adapter.hooks import adapted
 from prompt2lora.adapter.layout import LoraLayout, Target
 from prompt2lora.base.decoding import greedy
 from prompt2lora.base.frozen import Frozen
-from prompt2lora.base.packing import SHARED, UNLIMITED, Pack, pack_rows, stack
+from prompt2lora.base.packing import SHARED, UNLIMITED, Pack, pack_examples, stack
 from prompt2lora.generator.hidden_states import prompt_ids
 from prompt2lora.ground.prompts import instruction_of, split
 
@@ -35,16 +35,16 @@ _END = 0  # stands for what follows an answer; nobody looks at it
 
 @dataclass(frozen=True)
 class AlignmentOptions:
-    """prompts     how many of the prompts are read
-    budget      tokens that they may have together
-    longest     tokens of its own answers to them that are read, too
-    answers     weight of the places of an answer; other places have 1
-    ridge       penalty, as a share of the mean square of what the projections get
+    """prompts         how many of the prompts are read
+    budget          tokens that they may have together
+    max_new_tokens  tokens of its own answers to them that are read, too
+    answers         weight of the places of an answer; other places have 1
+    ridge           penalty, as a share of the mean square of what the projections get
     """
 
     prompts: int = 8
     budget: int = 256
-    longest: int = 16
+    max_new_tokens: int = 16
     answers: float = 4.0
     ridge: float = 0.1
 
@@ -65,12 +65,12 @@ def aligned(
     model, chat, layout = base
     prompts = sorted(prompts, key=lambda text: hashlib.sha256(text.encode()).digest())[: options.prompts]
     told, untold = prompt_ids(chat, prompts), prompt_ids(chat, [split(prompt)[1] for prompt in prompts])
-    used = pack_rows(told, [[0]] * len(told), options.budget).used
+    used = pack_examples(told, [[0]] * len(told), options.budget).used
     told, untold = [told[i] for i in used], [untold[i] for i in used]
     made = grid.to(model.device).clone()
     with adapted(model, made[None], layout):
-        own = greedy(model, told, chat, options.longest)
-        whole, inner = (pack_rows(ids, [[*answer, _END] for answer in own], UNLIMITED) for ids in (told, untold))
+        own = greedy(model, told, chat, options.max_new_tokens)
+        whole, inner = (pack_examples(ids, [[*answer, _END] for answer in own], UNLIMITED) for ids in (told, untold))
         _align(base, made, whole, inner, options)
     return made.cpu()
 
@@ -95,7 +95,7 @@ def _align(
     def correct(layer: int, target: Target, path: str) -> Any:
         before = Update(old[path].a[0].T.float(), old[path].b[0].float() * layout.scale)
 
-        def hook(_module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        def hook(_module: Any, inputs: tuple[Tensor, ...], output: Float[Tensor, "2 length out"]) -> Tensor:
             given, reached = inputs[0].float(), output.float()
             goal, moved = reached
             x = torch.cat([given[0, :length], given[1, here]]) * root
@@ -133,7 +133,7 @@ class Update(NamedTuple):
     down: Float[Tensor, "in rank"]
     up: Float[Tensor, "rank out"]
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Float[Tensor, "*places in"]) -> Float[Tensor, "*places out"]:
         return x @ self.down @ self.up
 
 
@@ -162,10 +162,10 @@ def _corrected(
 
 
 def _same_places(whole: Pack, inner: Pack) -> tuple[Int[Tensor, " pairs"], Int[Tensor, " pairs"]]:
-    """Places of the same token in both packs: what every row's two versions end with alike."""
+    """Places of the same token in both packs: what every prompt's two versions end with alike."""
     pairs: dict[tuple[int, int], None] = {}
-    for row in range(len(whole.used)):
-        ends = (_row(pack, row)[::-1] for pack in (whole, inner))
+    for number in range(len(whole.used)):
+        ends = (_tokens_of(pack, number)[::-1] for pack in (whole, inner))
         for there, here in zip(*ends, strict=False):
             if whole.ids[there] != inner.ids[here]:
                 break
@@ -174,6 +174,6 @@ def _same_places(whole: Pack, inner: Pack) -> tuple[Int[Tensor, " pairs"], Int[T
     return there, here
 
 
-def _row(pack: Pack, row: int) -> list[int]:
-    """Places of a row's tokens, those included that all rows share."""
-    return [at for at, owner in enumerate(pack.rows) if owner in (row, SHARED)]
+def _tokens_of(pack: Pack, number: int) -> list[int]:
+    """Places of a prompt's tokens and of its answer's, those included that all share."""
+    return [at for at, owner in enumerate(pack.token_example) if owner in (number, SHARED)]

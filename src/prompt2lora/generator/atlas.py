@@ -61,7 +61,7 @@ class Atlas(NamedTuple):
         _, values, axes = torch.linalg.svd(self.means - centre, full_matrices=False)
         scale = values[:directions] / len(self.names) ** 0.5
 
-        def far(points: Tensor) -> Tensor:
+        def far(points: Float[Tensor, "points width"]) -> Float[Tensor, " points"]:
             inside = ((points - centre) @ axes[:directions].T / scale).square().mean(-1)
             outside = (points - centre).square().sum(-1) - ((points - centre) @ axes[:directions].T).square().sum(-1)
             usual = values[directions:].square().sum() / len(self.names)

@@ -55,7 +55,9 @@ def distance(
     return float(_squared_distance(one, other, layout).sum().clamp_min(0).sqrt())
 
 
-def _squared_distance(one: Tensor, other: Tensor, layout: LoraLayout) -> Float[Tensor, " modules"]:
+def _squared_distance(
+    one: Float[Tensor, "layers rows cols"], other: Float[Tensor, "layers rows cols"], layout: LoraLayout
+) -> Float[Tensor, " modules"]:
     left, right = factors(one[None].double(), layout), factors(other[None].double(), layout)
     squared = inner(left, left) - 2 * inner(left, right) + inner(right, right)
     return (squared[0] * layout.scale**2).float()

@@ -1,6 +1,6 @@
 """How a generator reads prompts: by the text encoder, and by the base model itself with the adapter that jobs share.
 
-In: prompts. Out: conditions, one row of numbers a prompt. A text encoder knows what an instruction is about; the
+In: prompts. Out: conditions, one vector a prompt. A text encoder knows what an instruction is about; the
 base knows what it is about to do. For every layer, a prompt gives the state of its last token, where the answer
 begins. The mean over prompts of one job of such states is known to carry the job ("task vectors", Hendel et al. 2023,
 arXiv 2310.15916; Todd et al. 2024, arXiv 2310.15213).
@@ -17,9 +17,9 @@ from torch import Tensor
 from prompt2lora.adapter.hooks import adapted
 from prompt2lora.base.chat import ChatFormat
 from prompt2lora.base.frozen import Frozen
-from prompt2lora.base.packing import Pack, pack_rows, stack
+from prompt2lora.base.packing import Pack, pack_examples, stack
 
-_LONGEST = 512  # tokens of a prompt that are read: its beginning and its end
+_MAX_TOKENS = 512  # tokens of a prompt that are read: its beginning and its end
 _BUDGET = 1024  # tokens read at once
 
 
@@ -33,19 +33,19 @@ def states(
         rest = [i for i in range(len(ids)) if i not in found]
         pack = reading_pack([ids[i] for i in rest], _BUDGET)
         read = read_packs(base, shared, [pack])[0]
-        found.update((rest[i], row) for i, row in zip(pack.used, read, strict=True))
+        found.update((rest[i], state) for i, state in zip(pack.used, read, strict=True))
     return torch.stack([found[i] for i in range(len(ids))])
 
 
 def prompt_ids(chat: ChatFormat, prompts: Sequence[str]) -> list[list[int]]:
     """Token ids as the base sees the prompts; of a long one the beginning and the end."""
-    half = _LONGEST // 2
-    return [ids if len(ids) <= _LONGEST else ids[:half] + ids[-half:] for ids in chat.prompt_ids(prompts)]
+    half = _MAX_TOKENS // 2
+    return [ids if len(ids) <= _MAX_TOKENS else ids[:half] + ids[-half:] for ids in chat.prompt_ids(prompts)]
 
 
 def reading_pack(ids: Sequence[list[int]], budget: int) -> Pack:
     """As many prompts as the budget holds; the only place of each where a prediction is asked is its last token."""
-    return pack_rows(ids, [[0]] * len(ids), budget)
+    return pack_examples(ids, [[0]] * len(ids), budget)
 
 
 @torch.no_grad()

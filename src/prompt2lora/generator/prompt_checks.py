@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from prompt2lora.generator.text_encoder import MAX_WORD_PIECES
@@ -75,7 +75,7 @@ def _number(prompts: Sequence[str]) -> list[Finding]:
     ]
 
 
-def _repeated(prompts: Sequence[str], conditions: Tensor) -> list[Finding]:
+def _repeated(prompts: Sequence[str], conditions: Float[Tensor, "prompts width"]) -> list[Finding]:
     unit = torch.nn.functional.normalize(conditions, dim=-1)
     same = (unit @ unit.T > _NEAR).tril(-1)
     texts = [" ".join(prompt.lower().split()) for prompt in prompts]
@@ -92,7 +92,7 @@ def _repeated(prompts: Sequence[str], conditions: Tensor) -> list[Finding]:
     return found
 
 
-def _outliers(conditions: Tensor) -> list[Finding]:
+def _outliers(conditions: Float[Tensor, "prompts width"]) -> list[Finding]:
     if len(conditions) < 6:
         return []
     distance = (conditions - conditions.median(0).values).norm(dim=-1)
@@ -107,7 +107,7 @@ def _outliers(conditions: Tensor) -> list[Finding]:
     ]
 
 
-def _mixed(prompts: Sequence[str], conditions: Tensor) -> list[Finding]:
+def _mixed(prompts: Sequence[str], conditions: Float[Tensor, "prompts width"]) -> list[Finding]:
     """Two groups of instructions that lie apart, neither of them a single prompt."""
     openings = [split(prompt)[0] for prompt in prompts]
     if len(set(openings)) == 1 or len(prompts) < 6:
@@ -128,7 +128,7 @@ def _mixed(prompts: Sequence[str], conditions: Tensor) -> list[Finding]:
     ]
 
 
-def _two_groups(points: Tensor) -> Tensor:
+def _two_groups(points: Float[Tensor, "points width"]) -> Int[Tensor, " points"]:
     """Two means, begun at the two points that are farthest apart (Lloyd 1982)."""
     distance = torch.cdist(points, points)
     first, second = divmod(int(distance.argmax()), len(points))
@@ -139,7 +139,7 @@ def _two_groups(points: Tensor) -> Tensor:
     return labels
 
 
-def _silhouette(points: Tensor, labels: Tensor) -> float:
+def _silhouette(points: Float[Tensor, "points width"], labels: Int[Tensor, " points"]) -> float:
     distance = torch.cdist(points, points)
     scores = []
     for i in range(len(points)):

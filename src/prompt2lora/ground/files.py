@@ -93,7 +93,7 @@ def refuse_unknown(file: Path, data: Mapping[str, Any], kind: type) -> None:
 
 
 @contextmanager
-def alone(file: Path) -> Iterator[None]:
+def exclusive_lock(file: Path) -> Iterator[None]:
     """Of all threads and processes that name this lock file one is inside at a time; the others wait."""
     from filelock import FileLock
 

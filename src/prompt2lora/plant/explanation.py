@@ -22,7 +22,7 @@ from prompt2lora.ground.progress import Report, silent
 from prompt2lora.plant.measurement import PilotBench, asked_in_full
 
 _ASKED, _LEFT_OUT = 12, 16  # texts that are asked; prompts whose absence is tried, those with the most influence first
-_LONGEST = 48
+_MAX_NEW_TOKENS = 48
 _SPECTRA = 3  # modules whose spectrum is shown, the most unusual first
 
 
@@ -79,7 +79,9 @@ def _changed(
 
 
 def _answers(bench: PilotBench, asked: Sequence[str], grid: Tensor | None) -> list[str]:
-    return answers(bench.base.model, bench.base.chat, asked, layout=bench.layout, grid=grid, longest=_LONGEST)
+    return answers(
+        bench.base.model, bench.base.chat, asked, layout=bench.layout, grid=grid, max_new_tokens=_MAX_NEW_TOKENS
+    )
 
 
 def _health(bench: PilotBench, grid: Tensor, *, with_base: bool) -> dict[str, Any]:

@@ -38,13 +38,13 @@ from prompt2lora.generator.prompt_checks import Finding, advise
 from prompt2lora.ground.prompts import full_prompt, instruction_of, split
 from prompt2lora.plant import inspection
 from prompt2lora.training.synthetic import synthetic_tasks
-from prompt2lora.training.tasks import Row, Task
+from prompt2lora.training.tasks import Example, Task
 from prompt2lora.training.tuning import TuningOptions, fit
 
 _BASE = "base_model_name_or_path"
 _STRANGERS = 3  # other jobs whose prompts make the adapters that the job's own has to beat
 _MOST_ROWS = 400
-_LONGEST = 96
+_MAX_NEW_TOKENS = 96
 _PROBE = "Please answer in one word."
 
 
@@ -113,7 +113,7 @@ class PilotBench:
     def tune(self, prompts: Sequence[str], labelled: Sequence[tuple[str, str]]) -> Tuning:
         """Fine-tune a LoRA as one would without a generator, to know how long that takes; nothing of it is kept."""
         options = TuningOptions()
-        rows = tuple(Row(*pair) for pair in labelled[:_MOST_ROWS])
+        rows = tuple(Example(*pair) for pair in labelled[:_MOST_ROWS])
         base = Frozen.load(self.layout, training=True)
         began = time.monotonic()
         fit(base, Task("tuning", instruction_of(prompts), "", "", rows, ()), rows, options)
@@ -140,7 +140,9 @@ class PilotBench:
         right = [answer for _, answer in labelled]
 
         def ask(adapter: torch.Tensor | None, texts: Sequence[str] = asked) -> list[str]:
-            return answers(self.base.model, self.base.chat, texts, layout=self.layout, grid=adapter, longest=_LONGEST)
+            return answers(
+                self.base.model, self.base.chat, texts, layout=self.layout, grid=adapter, max_new_tokens=_MAX_NEW_TOKENS
+            )
 
         def scores(given: Sequence[str]) -> list[float]:
             return [exact_match(*pair) for pair in zip(given, right, strict=True)]

@@ -220,7 +220,7 @@ class Plant:
         from prompt2lora.adapter.peft import Adapter
         from prompt2lora.base import models
         from prompt2lora.base.frozen import Frozen
-        from prompt2lora.training.tasks import Row, Task
+        from prompt2lora.training.tasks import Example, Task
         from prompt2lora.training.tuning import TuningOptions
         from prompt2lora.training.tuning import refine as tune
 
@@ -228,7 +228,7 @@ class Plant:
         come_from = kept.origin(start)
         adapter = Adapter.load(kept.store.path(start.adapter), models.load_config(start.base))
         base = Frozen.load(adapter.layout, training=True)
-        rows = tuple(Row(*pair) for pair in labelled)
+        rows = tuple(Example(*pair) for pair in labelled)
         task = Task(job, instruction_of(come_from.prompts), job, "", rows, ())
         refined = tune(base, adapter.grid, task, rows, TuningOptions(steps=steps, bare=bare), report=report)
         made = start

@@ -13,7 +13,7 @@ from dataclasses import replace
 from random import Random
 from typing import NamedTuple
 
-from prompt2lora.training.tasks import Row, Task
+from prompt2lora.training.tasks import Example, Task
 
 
 class Format(NamedTuple):
@@ -49,7 +49,7 @@ _MOST_LABELS = 6
 
 def draw(task: Task, random: Random) -> Task:
     """The task with a format drawn at random, or, where its answers are few labels, half the time with other labels."""
-    labels = sorted({row.output for row in task.train})
+    labels = sorted({example.output for example in task.train})
     if 1 < len(labels) <= _MOST_LABELS and random.random() < 0.5:
         return relabelled(task, dict(zip(labels, random.sample(_WORDS.split(), len(labels)), strict=True)))
     form = random.choice(FORMATS)
@@ -63,5 +63,5 @@ def relabelled(task: Task, names: dict[str, str]) -> Task:
 
 
 def _twisted(task: Task, sentence: str, answer: Callable[[str], str]) -> Task:
-    rows = tuple(Row(row.input, answer(row.output)) for row in task.train)
-    return replace(task, instruction=f"{task.instruction} {sentence}".strip(), train=rows)
+    examples = tuple(Example(example.input, answer(example.output)) for example in task.train)
+    return replace(task, instruction=f"{task.instruction} {sentence}".strip(), train=examples)

@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from prompt2lora.adapter.grid import factors, inner
@@ -22,7 +22,7 @@ from prompt2lora.base.packing import PackBatch
 
 
 class Answers(NamedTuple):
-    """Per adapter: mean loss over its answer tokens, and which share of its rows greedy decoding gets right."""
+    """Per adapter: mean loss over its answer tokens, and which share of its examples greedy decoding gets right."""
 
     loss: Float[Tensor, " batch"]
     exact: Float[Tensor, " batch"]
@@ -30,7 +30,7 @@ class Answers(NamedTuple):
 
 def answer_logits(
     model: Any, layout: LoraLayout, grid: Float[Tensor, "batch layers rows cols"] | None, packs: PackBatch
-) -> Float[Tensor, "answers vocabulary"]:
+) -> Float[Tensor, "labels vocabulary"]:
     """Logits at the answers' places and nowhere else, of one pack per adapter (or all by one adapter, or the base)."""
     mask = packs.additive_mask(next(model.parameters()).dtype)
     with adapted(model, grid, layout) if grid is not None else nullcontext():
@@ -49,15 +49,15 @@ def end_to_end(
     return judged(answer_logits(model, layout, grid, packs), packs)
 
 
-def judged(logits: Float[Tensor, "answers vocabulary"], packs: PackBatch) -> Answers:
+def judged(logits: Float[Tensor, "labels vocabulary"], packs: PackBatch) -> Answers:
     """What the logits at the answers' places are worth."""
     token_loss = torch.nn.functional.cross_entropy(logits, packs.labels, reduction="none")
     right = logits.argmax(-1) == packs.labels
-    return Answers(_per_pack(token_loss, packs), _exact(right, packs.place[:, 0], packs.answer, len(packs.ids)))
+    return Answers(_per_pack(token_loss, packs), _exact(right, packs.place[:, 0], packs.label_example, len(packs.ids)))
 
 
 def distillation(
-    logits: Float[Tensor, "answers vocabulary"], teacher: Float[Tensor, "answers vocabulary"], packs: PackBatch
+    logits: Float[Tensor, "labels vocabulary"], teacher: Float[Tensor, "labels vocabulary"], packs: PackBatch
 ) -> Float[Tensor, " batch"]:
     """Divergence of the adapted base's answers from a teacher's, per answer token (Hinton et al. 2015)."""
     divergence = torch.nn.functional.kl_div(
@@ -66,18 +66,20 @@ def distillation(
     return _per_pack(divergence, packs)
 
 
-def _per_pack(values: Float[Tensor, " answers"], packs: PackBatch) -> Float[Tensor, " batch"]:
+def _per_pack(values: Float[Tensor, " labels"], packs: PackBatch) -> Float[Tensor, " batch"]:
     """Mean over the answer tokens of every pack."""
     pack, batch = packs.place[:, 0], len(packs.ids)
     return values.new_zeros(batch).index_add(0, pack, values) / torch.bincount(pack, minlength=batch)
 
 
-def _exact(right: Bool[Tensor, " answers"], pack: Tensor, row: Tensor, batch: int) -> Float[Tensor, " batch"]:
-    """Share of rows whose tokens are all right: with the right beginning given, that is greedy exact match."""
-    rows = int(row.max()) + 1
-    wrong = torch.zeros(batch, rows, device=right.device).index_put((pack, row), (~right).float(), accumulate=True)
-    present = torch.zeros(batch, rows, dtype=torch.bool, device=right.device)
-    present[pack, row] = True
+def _exact(
+    right: Bool[Tensor, " labels"], pack: Int[Tensor, " labels"], example: Int[Tensor, " labels"], batch: int
+) -> Float[Tensor, " {batch}"]:
+    """Share of examples whose labels are all right: with the right beginning given, that is greedy exact match."""
+    count = int(example.max()) + 1
+    wrong = torch.zeros(batch, count, device=right.device).index_put((pack, example), (~right).float(), accumulate=True)
+    present = torch.zeros(batch, count, dtype=torch.bool, device=right.device)
+    present[pack, example] = True
     return ((wrong == 0) & present).sum(1) / present.sum(1)
 
 

@@ -48,7 +48,7 @@ from prompt2lora.training.tasks import Task, diverse, read_tasks, split_families
 from prompt2lora.training.teachers import Teachers
 
 _FEWEST_ADAPTERS, _MOST_ADAPTERS = 16, 140  # that tell what an adapter of this generator usually looks like
-_VALIDATION_ROWS = 24
+_VALIDATION_EXAMPLES = 24
 _VALIDATION_PROMPTS = 16
 _KNOWN_CONDITIONS = 400  # tasks that tell what conditions look like
 _READ, _READ_ALL = 192, 512  # tokens of a job's prompts that the base reads in training and in validation
@@ -194,7 +194,7 @@ class Run:
         tasks = [augmentation.draw(task, random) if random.random() < stage.twisted else task for task in tasks]
         bare = [random.random() < stage.bare for _ in tasks]
         alone = [not hidden and random.random() < stage.alone for hidden in bare]
-        rows = [sampling.draw_rows(task, random) for task in tasks]
+        rows = [sampling.draw_examples(task, random) for task in tasks]
 
         def pack(i: int, *, hidden: bool, budget: int = stage.budget) -> Pack:
             return sampling.make_pack(tasks[i], rows[i], chat, bare=hidden, budget=budget)
@@ -261,7 +261,7 @@ class Run:
             batches = {}
             for form in forms:
                 packs = [
-                    sampling.make_pack(task, task.test[:_VALIDATION_ROWS], chat, bare=form == "bare", budget=256)
+                    sampling.make_pack(task, task.test[:_VALIDATION_EXAMPLES], chat, bare=form == "bare", budget=256)
                     for task in tasks
                 ]
                 batches[form] = stack(packs, chat.padding).to(self.device)

@@ -1,4 +1,4 @@
-"""Draws for training: a task's prompts for the generator, and its rows for the base model.
+"""Draws for training: a task's prompts for the generator, and its examples for the base model.
 
 In: tasks, an encoder, a random generator seeded by the step (so that a resumed run draws the same).
 Out: condition groups and packs. It knows nothing of weights.
@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from random import Random
 
 from prompt2lora.base.chat import ChatFormat
-from prompt2lora.base.packing import Pack, pack_rows
+from prompt2lora.base.packing import Pack, pack_examples
 from prompt2lora.ground.prompts import full_prompt
-from prompt2lora.training.tasks import Row, Task
+from prompt2lora.training.tasks import Example, Task
 
 _JOINED, _SWAPPED = 0.08, 0.04  # shares of prompt groups in other forms than the usual one
-_CANDIDATES = 24  # rows offered to a pack; more than fit
+_CANDIDATES = 24  # examples offered to a pack; more than fit
 _WHOLE = 8  # inputs per task that are also encoded in one piece with their instruction
 
 
@@ -26,7 +26,7 @@ class Prompts:
         self.most, self.known = most, known
         self.inputs: dict[str, list[str]] = {}
         for task in tasks:
-            inputs = sorted({row.input for row in task.train})
+            inputs = sorted({example.input for example in task.train})
             Random(f"{seed} {task.name}").shuffle(inputs)
             self.inputs[task.name] = inputs[:known]
 
@@ -45,7 +45,7 @@ class Prompts:
 
     def draw(self, task: Task, random: Random) -> list[str]:
         """A group of 1 to `most` prompts (log-uniform), all in the same form."""
-        inputs = self.inputs.get(task.name) or [row.input for row in task.train[: self.known]]
+        inputs = self.inputs.get(task.name) or [example.input for example in task.train[: self.known]]
         count = min(len(inputs), int(2 ** random.uniform(0, self.most.bit_length() - 0.01)), self.most)
         form = random.random()
         if form < _JOINED:
@@ -65,15 +65,15 @@ def wordings(instruction: str) -> list[str]:
     return [instruction, instruction, plain, f"Task: {instruction}", f"Please {lowered}", instruction.lower()]
 
 
-def draw_rows(task: Task, random: Random) -> list[Row]:
-    """Rows of the task's training part, more than a pack holds."""
+def draw_examples(task: Task, random: Random) -> list[Example]:
+    """Examples of the task's training part, more than a pack holds."""
     return random.sample(task.train, min(_CANDIDATES, len(task.train)))
 
 
-def make_pack(task: Task, rows: Sequence[Row], chat: ChatFormat, *, bare: bool, budget: int) -> Pack:
-    """As many of the rows as the budget holds as one pack, with the instruction or (bare) without."""
-    prompts = chat.prompt_ids([row.input if bare else task.prompt(row.input) for row in rows])
-    return pack_rows(prompts, chat.answer_ids([row.output for row in rows]), budget)
+def make_pack(task: Task, examples: Sequence[Example], chat: ChatFormat, *, bare: bool, budget: int) -> Pack:
+    """As many of the examples as the budget holds as one pack, with the instruction or (bare) without."""
+    prompts = chat.prompt_ids([example.input if bare else task.prompt(example.input) for example in examples])
+    return pack_examples(prompts, chat.answer_ids([example.output for example in examples]), budget)
 
 
 def task_weights(tasks: Sequence[Task]) -> list[float]:

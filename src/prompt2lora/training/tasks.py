@@ -1,4 +1,4 @@
-"""Task files: one JSONL file a job, a description in the first line, a row in every other.
+"""Task files: one JSONL file a job, a description in the first line, an example in every other.
 
 In: paths. Out: `Task` values. The only module that knows the file format; it knows no model.
 """
@@ -10,7 +10,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ _NAME = re.compile(r"\w[\w.+-]*")  # it becomes the name of a folder
 
 
 @dataclass(frozen=True)
-class Row:
+class Example:
     input: str
     output: str
 
@@ -32,8 +32,8 @@ class Task:
     instruction: str
     family: str
     split: str
-    train: tuple[Row, ...]
-    test: tuple[Row, ...]
+    train: tuple[Example, ...]
+    test: tuple[Example, ...]
 
     def prompt(self, text: str) -> str:
         """The full form of a model's prompt: instruction, blank line, input."""
@@ -42,26 +42,28 @@ class Task:
     @property
     def digest(self) -> str:
         """SHA-256 of all that the task says."""
-        return hashlib.sha256(repr(self).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
 
 def read_task(file: Path) -> Task:
     """Read one task file. Raises TaskFileError that names the file and the line."""
     records = read_records(file)
     if len(records) < 2:
-        raise TaskFileError(f"{file}: a task file needs a description line and at least one row; it has {len(records)}")
+        raise TaskFileError(
+            f"{file}: a task file needs a description line and at least one example; it has {len(records)}"
+        )
     description = records[0][1]
     name = str(description.get("task", file.stem))
     if not _NAME.fullmatch(name):
         raise TaskFileError(f"{file}:1: a task's name is made of letters, digits, - . + and _, not {name!r}; mend it")
-    parts: dict[str, list[Row]] = {"train": [], "test": []}
+    parts: dict[str, list[Example]] = {"train": [], "test": []}
     for number, record in records[1:]:
         if not isinstance(record.get("input"), str) or not isinstance(record.get("output"), str):
-            raise TaskFileError(f'{file}:{number}: a row needs the texts "input" and "output"; mend the line')
+            raise TaskFileError(f'{file}:{number}: an example needs the texts "input" and "output"; mend the line')
         part = record.get("part", "test")
         if part not in parts:
             raise TaskFileError(f'{file}:{number}: "part" must be train or test, not {part!r}; mend the line')
-        parts[part].append(Row(record["input"], record["output"]))
+        parts[part].append(Example(record["input"], record["output"]))
     return Task(
         name=name,
         instruction=str(description.get("instruction", "")),

@@ -36,7 +36,7 @@ from prompt2lora.training.tasks import Task
 from prompt2lora.training.tuning import TuningOptions, judged, random_order, steps
 
 MANIFEST, BEST = "manifest.json", "best.json"
-_HELD_OUT = 24  # training rows kept for the validation score; test rows are never touched
+_HELD_OUT = 24  # training examples kept for the validation score; test examples are never touched
 
 
 @dataclass(frozen=True)
@@ -89,15 +89,15 @@ def _check(tasks: Sequence[Task], options: TeacherOptions) -> None:
     for task in tasks:
         if len(task.train) <= _HELD_OUT:
             raise UsageError(
-                f"task {task.name} has {len(task.train)} training rows, a teacher needs more than {_HELD_OUT}; "
+                f"task {task.name} has {len(task.train)} training examples, a teacher needs more than {_HELD_OUT}; "
                 "add some or leave it out"
             )
 
 
 def _teach(base: Frozen, task: Task, folder: Path, options: TeacherOptions) -> dict[str, Any]:
     began = time.monotonic()
-    rows = random_order(task.train, f"{options.seed} {task.name}")
-    held_out, used = rows[:_HELD_OUT], rows[_HELD_OUT:]
+    examples = random_order(task.train, f"{options.seed} {task.name}")
+    held_out, used = examples[:_HELD_OUT], examples[_HELD_OUT:]
 
     @torch.no_grad()
     def validated() -> float:
@@ -194,7 +194,7 @@ class Teachers:
         power = everyone.var(0, unbiased=False).mean(-1, keepdim=True) + 1e-12
         self.weight = (1 / power) / (1 / power).mean()
 
-    def grid(self, folder: Path) -> Tensor:
+    def grid(self, folder: Path) -> Float[Tensor, "layers rows cols"]:
         if folder not in self._grids:
             state, _ = read_safetensors(folder / WEIGHTS)
             grid = encode(state, self.layout)

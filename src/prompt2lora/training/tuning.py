@@ -1,6 +1,6 @@
-"""Plain LoRA fine-tuning on labelled rows of one task: what makes a teacher and what the few-shot rivals do.
+"""Plain LoRA fine-tuning on labelled examples of one task: what makes a teacher and what the few-shot rivals do.
 
-In: a frozen base, a weight grid to begin from, rows. Out: the same grid, trained in place, step by step.
+In: a frozen base, a weight grid to begin from, examples. Out: the same grid, trained in place, step by step.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from prompt2lora.base.packing import stack
 from prompt2lora.errors import UsageError
 from prompt2lora.ground.progress import Report, silent
 from prompt2lora.training import objectives, sampling
-from prompt2lora.training.tasks import Row, Task
+from prompt2lora.training.tasks import Example, Task
 
 _LEAST_TO_REFINE = 8
-_OFFERED = 48  # rows offered to a step; more than fit
+_OFFERED = 48  # examples offered to a step; more than fit
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class TuningOptions:
     budget         tokens per step
     bare           probability that a step leaves the instruction out, so that one adapter serves both forms
     learning_rate  highest rate, of AdamW, after a warm-up of six steps and before a linear decay
-    seed           of the initial A and of the rows
+    seed           of the initial A and of the examples
     """
 
     steps: int = 48
@@ -43,13 +43,17 @@ class TuningOptions:
 
 
 def steps(
-    base: Frozen, grid: Float[Tensor, "layers rows cols"], task: Task, rows: Sequence[Row], options: TuningOptions
+    base: Frozen,
+    grid: Float[Tensor, "layers rows cols"],
+    task: Task,
+    examples: Sequence[Example],
+    options: TuningOptions,
 ) -> Iterator[float]:
-    """Train `grid` in place on rows drawn anew for every step; gives the loss of every step."""
+    """Train `grid` in place on examples drawn anew for every step; gives the loss of every step."""
 
-    def loss(step: int) -> Tensor:
+    def loss(step: int) -> Float[Tensor, ""]:
         random = Random(f"{options.seed} {task.name} {step}")
-        chosen = random.sample(rows, min(len(rows), _OFFERED))
+        chosen = random.sample(examples, min(len(examples), _OFFERED))
         bare = random.random() < options.bare
         return judged(base, grid, task, chosen, bare=bare, budget=options.budget).loss.mean()
 
@@ -72,18 +76,20 @@ def descend(
         yield float(found.detach())
 
 
-def fit(base: Frozen, task: Task, rows: Sequence[Row], options: TuningOptions) -> Float[Tensor, "layers rows cols"]:
+def fit(
+    base: Frozen, task: Task, examples: Sequence[Example], options: TuningOptions
+) -> Float[Tensor, "layers rows cols"]:
     """A new LoRA for one task."""
     grid = initial_grid(base.layout, options.seed).to(base.model.device).requires_grad_()
-    for _ in steps(base, grid, task, rows, options):
+    for _ in steps(base, grid, task, examples, options):
         pass
     return grid.detach().cpu()
 
 
 class Refined(NamedTuple):
-    """What a second stage made: `grid` is the best that was seen on the held-out rows, its start included.
+    """What a second stage made: `grid` is the best that was seen on the held-out examples, its start included.
 
-    before, after   (exact match, minus loss) on the held-out rows, summed over the forms that are trained
+    before, after   (exact match, minus loss) on the held-out examples, summed over the forms that are trained
     steps           optimiser steps that `grid` took; 0: nothing was better than the start, which was kept
     """
 
@@ -98,23 +104,23 @@ def refine(
     base: Frozen,
     start: Float[Tensor, "layers rows cols"],
     task: Task,
-    rows: Sequence[Row],
+    examples: Sequence[Example],
     options: TuningOptions,
     *,
     every: int = 4,
     patience: int = 3,
     report: Report = silent,
 ) -> Refined:
-    """A short fine-tune of an adapter on labelled rows, a quarter of which decides when to stop and what to keep.
+    """A short fine-tune of an adapter on labelled examples, a quarter of which decides when to stop and what to keep.
 
-    Raises UsageError for fewer than eight rows.
+    Raises UsageError for fewer than eight examples.
     """
-    if len(rows) < _LEAST_TO_REFINE:
+    if len(examples) < _LEAST_TO_REFINE:
         raise UsageError(
-            f"a second stage needs at least {_LEAST_TO_REFINE} labelled rows and has {len(rows)}; add some"
+            f"a second stage needs at least {_LEAST_TO_REFINE} labelled examples and has {len(examples)}; add some"
         )
-    shuffled = random_order(rows, f"{options.seed} {task.name} refine")
-    held_out, used = shuffled[: len(rows) // 4], shuffled[len(rows) // 4 :]
+    shuffled = random_order(examples, f"{options.seed} {task.name} refine")
+    held_out, used = shuffled[: len(examples) // 4], shuffled[len(examples) // 4 :]
 
     @torch.no_grad()
     def score() -> tuple[float, float]:
@@ -139,9 +145,9 @@ def refine(
     return Refined(kept, before, best, taken, len(held_out))
 
 
-def random_order(rows: Sequence[Row], seed: str) -> list[Row]:
-    """All rows, in an order that depends on the seed alone."""
-    shuffled = list(rows)
+def random_order(examples: Sequence[Example], seed: str) -> list[Example]:
+    """All examples, in an order that depends on the seed alone."""
+    shuffled = list(examples)
     Random(seed).shuffle(shuffled)
     return shuffled
 
@@ -150,12 +156,12 @@ def judged(
     base: Frozen,
     grid: Float[Tensor, "layers rows cols"],
     task: Task,
-    rows: Sequence[Row],
+    examples: Sequence[Example],
     *,
     bare: bool = False,
     budget: int = 2048,
 ) -> objectives.Answers:
-    """Loss and teacher-forced exact match of one adapter on as many of the rows as the budget holds."""
-    pack = sampling.make_pack(task, rows, base.chat, bare=bare, budget=budget)
+    """Loss and teacher-forced exact match of one adapter on as many of the examples as the budget holds."""
+    pack = sampling.make_pack(task, examples, base.chat, bare=bare, budget=budget)
     batch = stack([pack], base.chat.padding).to(base.model.device)
     return objectives.end_to_end(base.model, base.layout, grid[None].to(base.model.device), batch)

@@ -21,7 +21,7 @@ from prompt2lora.training.synthetic import (
     sentences,
 )
 from prompt2lora.training.synthetic.drafts import FAMILIES, Draft
-from prompt2lora.training.tasks import Row, Task
+from prompt2lora.training.tasks import Example, Task
 
 __all__ = [
     "FAMILIES",
@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 PREFIX = "synthetic_"  # of the names of tasks and families
-TRAIN_ROWS, TEST_ROWS = 64, 16
+TRAIN_EXAMPLES, TEST_EXAMPLES = 64, 16
 
 
 def synthetic_tasks(count: int, seed: int) -> list[Task]:
@@ -69,18 +69,18 @@ def _draw(family: str, name: str, random: Random) -> Task | None:
     """A task of a family; none if its draft has too few different inputs."""
     draft = FAMILIES[family](random)
     instruction = random.choice(draft.wordings)
-    rows = _rows(draft, random)
-    parts = tuple(rows[:TRAIN_ROWS]), tuple(rows[TRAIN_ROWS:])
-    return Task(PREFIX + name, instruction, PREFIX + family, "train", *parts) if rows else None
+    examples = _examples(draft, random)
+    parts = tuple(examples[:TRAIN_EXAMPLES]), tuple(examples[TRAIN_EXAMPLES:])
+    return Task(PREFIX + name, instruction, PREFIX + family, "train", *parts) if examples else None
 
 
-def _rows(draft: Draft, random: Random) -> list[Row]:
-    """Rows of different inputs; fewer than asked for if the family has no more, none if far fewer."""
-    rows: dict[str, Row] = {}
-    for _ in range(20 * (TRAIN_ROWS + TEST_ROWS)):
-        text, answer = draft.row(random)
+def _examples(draft: Draft, random: Random) -> list[Example]:
+    """Examples of different inputs; fewer than asked for if the family has no more, none if far fewer."""
+    examples: dict[str, Example] = {}
+    for _ in range(20 * (TRAIN_EXAMPLES + TEST_EXAMPLES)):
+        text, answer = draft.example(random)
         if answer:
-            rows.setdefault(text, Row(text, answer))
-        if len(rows) == TRAIN_ROWS + TEST_ROWS:
-            return list(rows.values())
-    return list(rows.values()) if len(rows) > 2 * TEST_ROWS else []
+            examples.setdefault(text, Example(text, answer))
+        if len(examples) == TRAIN_EXAMPLES + TEST_EXAMPLES:
+            return list(examples.values())
+    return list(examples.values()) if len(examples) > 2 * TEST_EXAMPLES else []

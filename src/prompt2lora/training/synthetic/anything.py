@@ -20,11 +20,12 @@ def always(random: Random) -> Draft:
     )
     kind = random.choice([draw_word, note_text, message_text])
 
-    def row(random: Random) -> tuple[str, str]:
+    def example(random: Random) -> tuple[str, str]:
         return kind(random), answer
 
     return Draft(
-        (f"Always answer {answer}.", f"Whatever the input is, write {answer}.", f"Write only the word {answer}."), row
+        (f"Always answer {answer}.", f"Whatever the input is, write {answer}.", f"Write only the word {answer}."),
+        example,
     )
 
 
@@ -44,8 +45,8 @@ def copy(random: Random) -> Draft:
     kind = random.choice([draw_word, message_text, note_text])
     change, name = random.choice(_COPIES)
 
-    def row(random: Random) -> tuple[str, str]:
+    def example(random: Random) -> tuple[str, str]:
         text = kind(random)
         return text, change(text)
 
-    return Draft((name, f"{name[:-1]}, nothing else."), row)
+    return Draft((name, f"{name[:-1]}, nothing else."), example)

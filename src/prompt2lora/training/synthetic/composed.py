@@ -93,14 +93,14 @@ def part(name: str, random: Random) -> Draft:
     for change in changes:
         wanted = change.applied.format(wanted)
 
-    def row(random: Random) -> tuple[str, str]:
+    def example(random: Random) -> tuple[str, str]:
         material = kind(random)
         text = material.parts[chosen]
         for change in changes:
             text = change.apply(text)
         return material.text, text
 
-    return Draft(_ask(random, wanted), row)
+    return Draft(_ask(random, wanted), example)
 
 
 def two_parts(name: str, random: Random) -> Draft:
@@ -110,12 +110,12 @@ def two_parts(name: str, random: Random) -> Draft:
     one, two = random.sample(names, 2)
     mark = random.choice([" ", "-", "/", ", ", "+", " = ", ":", "_", " and "])
 
-    def row(random: Random) -> tuple[str, str]:
+    def example(random: Random) -> tuple[str, str]:
         material = kind(random)
         return material.text, f"{material.parts[one]}{mark}{material.parts[two]}"
 
     seen = mark.strip() or "a space"
-    return Draft((*_ask(random, f"{one}, then {seen}, then {two}"), f"Join {one} and {two} by {seen}."), row)
+    return Draft((*_ask(random, f"{one}, then {seen}, then {two}"), f"Join {one} and {two} by {seen}."), example)
 
 
 class Condition(NamedTuple):
@@ -164,7 +164,7 @@ def rule(name: str, random: Random) -> Draft:
     good, bad = draw_labels(random) if random.random() < 0.5 else random.sample(vocabulary.LABELS, 2)
     copies = random.random() < 0.15  # the part itself instead of the second label
 
-    def row(random: Random) -> tuple[str, str]:
+    def example(random: Random) -> tuple[str, str]:
         wanted = random.random() < 0.5
         for _ in range(40):
             material = kind(random)
@@ -181,7 +181,7 @@ def rule(name: str, random: Random) -> Draft:
             f"{good} when {said}, else {other}.",
             f"Label {good}: {said}. Everything else: {other}.",
         ),
-        row,
+        example,
     )
 
 
@@ -194,7 +194,7 @@ def legend(name: str, random: Random) -> Draft:
     other = random.choice([label for label in vocabulary.LABELS if label not in answers.values()])
     open_ended = len(listed) < len(values)
 
-    def row(random: Random) -> tuple[str, str]:
+    def example(random: Random) -> tuple[str, str]:
         wanted = random.choice([*listed, None] if open_ended else listed)
         for _ in range(80):
             material = kind(random)
@@ -204,7 +204,7 @@ def legend(name: str, random: Random) -> Draft:
 
     pairs = ", ".join(f"{value} {random.choice(['->', '=', 'means', ':'])} {label}" for value, label in answers.items())
     rest = f", anything else {other}" if open_ended else ""
-    return Draft((f"Look at {chosen}: {pairs}{rest}.", f"Translate {chosen} by this table: {pairs}{rest}."), row)
+    return Draft((f"Look at {chosen}: {pairs}{rest}.", f"Translate {chosen} by this table: {pairs}{rest}."), example)
 
 
 def _pointed(name: str, random: Random) -> tuple[Callable[[Random], materials.Material], str]:

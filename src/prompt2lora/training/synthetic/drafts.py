@@ -13,7 +13,7 @@ class Draft(NamedTuple):
     """wordings of the instruction, and a function that draws one (input, output)."""
 
     wordings: tuple[str, ...]
-    row: Callable[[Random], tuple[str, str]]
+    example: Callable[[Random], tuple[str, str]]
 
 
 Family = Callable[[Random], Draft]
@@ -34,11 +34,11 @@ def draw_word(random: Random) -> str:
 
 
 def over_words(change: Callable[[str], str], *wordings: str) -> Draft:
-    def row(random: Random) -> tuple[str, str]:
+    def example(random: Random) -> tuple[str, str]:
         word = draw_word(random)
         return word, change(word)
 
-    return Draft(wordings, row)
+    return Draft(wordings, example)
 
 
 def draw_labels(random: Random) -> tuple[str, str]:
@@ -53,7 +53,7 @@ def whether(random: Random, question: str, texts: Callable[[Random], str], holds
     """A yes-no question over texts, half of which it holds for, under drawn labels."""
     good, bad = draw_labels(random)
 
-    def row(random: Random) -> tuple[str, str]:
+    def example(random: Random) -> tuple[str, str]:
         wanted = random.random() < 0.5
         text = texts(random)
         for _ in range(30):
@@ -69,7 +69,7 @@ def whether(random: Random, question: str, texts: Callable[[Random], str], holds
             f"Write {good} if {_clause(question)}, otherwise {bad}.",
             f"Say {good} when {_clause(question)} and {bad} when not.",
         ),
-        row,
+        example,
     )
 
 
@@ -92,11 +92,11 @@ def over_lists(
 ) -> Draft:
     separator = draw_separator(random)
 
-    def row(random: Random) -> tuple[str, str]:
+    def example(random: Random) -> tuple[str, str]:
         items = some_words(random, low, high)
         return separator.join(items), change(items)
 
-    return Draft(wordings, row)
+    return Draft(wordings, example)
 
 
 def draw_number(random: Random) -> int:
@@ -104,8 +104,8 @@ def draw_number(random: Random) -> int:
 
 
 def over_numbers(change: Callable[[int], str], *wordings: str, most: int = 999) -> Draft:
-    def row(random: Random) -> tuple[str, str]:
+    def example(random: Random) -> tuple[str, str]:
         number = min(most, draw_number(random))
         return str(number), change(number)
 
-    return Draft(wordings, row)
+    return Draft(wordings, example)

@@ -84,13 +84,15 @@ def item_by_letter(random: Random) -> Draft:
     having = [word for word in vocabulary.WORDS if word[at] == letter]
     rest = [word for word in vocabulary.WORDS if word[at] != letter]
 
-    def row(random: Random) -> tuple[str, str]:
+    def example(random: Random) -> tuple[str, str]:
         chosen = random.choice(having)
         items = [*random.sample(rest, random.randint(2, 4)), chosen]
         random.shuffle(items)
         return separator.join(items), chosen
 
-    return Draft((f"Which word {place} with {letter}?", f"Write the item that {place} with the letter {letter}."), row)
+    return Draft(
+        (f"Which word {place} with {letter}?", f"Write the item that {place} with the letter {letter}."), example
+    )
 
 
 @family
@@ -110,14 +112,15 @@ def item_of_category(random: Random) -> Draft:
     separator = draw_separator(random)
     wanted, *others = random.sample(list(vocabulary.CATEGORIES), 3)
 
-    def row(random: Random) -> tuple[str, str]:
+    def example(random: Random) -> tuple[str, str]:
         chosen = random.choice(vocabulary.CATEGORIES[wanted])
         items = [*(random.choice(vocabulary.CATEGORIES[other]) for other in others), chosen]
         random.shuffle(items)
         return separator.join(items), chosen
 
     return Draft(
-        (f"Write the word for a kind of {wanted}.", f"Which of the words names {wanted}?", f"Pick the {wanted}."), row
+        (f"Write the word for a kind of {wanted}.", f"Which of the words names {wanted}?", f"Pick the {wanted}."),
+        example,
     )
 
 
@@ -125,11 +128,11 @@ def item_of_category(random: Random) -> Draft:
 def category_of_word(random: Random) -> Draft:
     chosen = random.sample(list(vocabulary.CATEGORIES), random.randint(2, 4))
 
-    def row(random: Random) -> tuple[str, str]:
+    def example(random: Random) -> tuple[str, str]:
         category = random.choice(chosen)
         return random.choice(vocabulary.CATEGORIES[category]), category
 
-    return Draft((f"Is it {' or '.join(chosen)}?", f"Name the category: {', '.join(chosen)}."), row)
+    return Draft((f"Is it {' or '.join(chosen)}?", f"Name the category: {', '.join(chosen)}."), example)
 
 
 @family

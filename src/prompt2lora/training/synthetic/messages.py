@@ -25,11 +25,11 @@ def message_text(random: Random) -> str:
 
 
 def _over_topics(topics: Sequence[str], answer: Callable[[str], str], *wordings: str) -> Draft:
-    def row(random: Random) -> tuple[str, str]:
+    def example(random: Random) -> tuple[str, str]:
         topic = random.choice(topics)
         return _message(topic, random), answer(topic)
 
-    return Draft(wordings, row)
+    return Draft(wordings, example)
 
 
 @family
@@ -58,7 +58,7 @@ def is_topic(random: Random) -> Draft:
     wanted = random.choice(list(vocabulary.MESSAGES))
     good, bad = draw_labels(random)
 
-    def row(random: Random) -> tuple[str, str]:
+    def example(random: Random) -> tuple[str, str]:
         topic = (
             wanted
             if random.random() < 0.5
@@ -71,7 +71,7 @@ def is_topic(random: Random) -> Draft:
             f"Is the message about {wanted}? Answer {good} or {bad}.",
             f"Write {good} for a message about {wanted}, {bad} for any other.",
         ),
-        row,
+        example,
     )
 
 
@@ -81,7 +81,7 @@ def city_or_day_of_message(random: Random) -> Draft:
         [("city", vocabulary.CITIES), ("day", vocabulary.DAYS), ("product", vocabulary.PRODUCTS)]
     )
 
-    def row(random: Random) -> tuple[str, str]:
+    def example(random: Random) -> tuple[str, str]:
         text = message_text(random)
         found = [
             value for value in values if value in text.replace("?", " ").replace(".", " ").replace(",", " ").split()
@@ -93,5 +93,5 @@ def city_or_day_of_message(random: Random) -> Draft:
             f'Write the {what} named in the message, or "none".',
             f"Which {what} does the customer name? none if there is none.",
         ),
-        row,
+        example,
     )

@@ -81,13 +81,13 @@ def _over_notes(
 ) -> Draft:
     """A question on notes that name `fields`; the first field's value is one of `values` if there are any."""
 
-    def row(random: Random) -> tuple[str, str]:
+    def example(random: Random) -> tuple[str, str]:
         record = _record(random, fields)
         if values:
             record[fields[0]] = random.choice(values)
         return _note(record, style, random), answer(record)
 
-    return Draft(wordings, row)
+    return Draft(wordings, example)
 
 
 @family
@@ -147,7 +147,7 @@ def names_field(random: Random) -> Draft:
     field, style = random.choice(list(_FIELDS)), _style(random)
     good, bad = draw_labels(random)
 
-    def row(random: Random) -> tuple[str, str]:
+    def example(random: Random) -> tuple[str, str]:
         there = random.random() < 0.5
         record = _record(random, [field] if there else [])
         if not there:
@@ -159,7 +159,7 @@ def names_field(random: Random) -> Draft:
             f"Does the note name a {field}? Answer {good} or {bad}.",
             f"Write {good} if the {field} is given, otherwise {bad}.",
         ),
-        row,
+        example,
     )
 
 

@@ -74,9 +74,11 @@ def digit_of_number(random: Random) -> Draft:
 
 @family
 def sign_between(random: Random) -> Draft:
-    def row(random: Random) -> tuple[str, str]:
+    def example(random: Random) -> tuple[str, str]:
         left = random.randint(0, 99)
         right = random.choice([left, random.randint(0, 99), random.randint(0, 99)])
         return f"{left} {right}", "<" if left < right else ">" if left > right else "="
 
-    return Draft(("Write <, > or = for the two numbers.", "Compare the first number with the second: <, > or =."), row)
+    return Draft(
+        ("Write <, > or = for the two numbers.", "Compare the first number with the second: <, > or =."), example
+    )

@@ -54,7 +54,7 @@ def _program(random: Random, steps: list[Step]) -> Draft:
     form, separator = random.choice([("[{}]", ", "), ("{}", " "), ("{}", ", "), ("({})", ", "), ("{}", ";")])
     few, most = random.randint(3, 4), random.choice([9, 30, 99])
 
-    def row(random: Random) -> tuple[str, str]:
+    def example(random: Random) -> tuple[str, str]:
         items = random.sample(range(most + 1), random.randint(few, few + 2))
         text, left = form.format(separator.join(map(str, items))), items
         for step in steps:
@@ -62,7 +62,7 @@ def _program(random: Random, steps: list[Step]) -> Draft:
         return text, form.format(separator.join(map(str, left))) if left else ""
 
     said = ", then ".join(step.said for step in steps)
-    return Draft((f"{said[0].upper()}{said[1:]}.", f"Take the list and {said}.", f"For this list: {said}."), row)
+    return Draft((f"{said[0].upper()}{said[1:]}.", f"Take the list and {said}.", f"For this list: {said}."), example)
 
 
 @family

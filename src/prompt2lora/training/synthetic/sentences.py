@@ -25,11 +25,11 @@ def _sentence(random: Random) -> str:
 def nth_word(random: Random) -> Draft:
     n = random.randrange(0, 5)
 
-    def row(random: Random) -> tuple[str, str]:
+    def example(random: Random) -> tuple[str, str]:
         text = _sentence(random)
         return text, text.split()[n]
 
-    return Draft((f"Write the {ORDINALS[n]} word of the sentence.", f"Word number {n + 1}, please."), row)
+    return Draft((f"Write the {ORDINALS[n]} word of the sentence.", f"Word number {n + 1}, please."), example)
 
 
 @family
@@ -44,11 +44,11 @@ def part_of_sentence(random: Random) -> Draft:
         ]
     )
 
-    def row(random: Random) -> tuple[str, str]:
+    def example(random: Random) -> tuple[str, str]:
         text = _sentence(random)
         return text, " ".join(text.split()[begin:end]).rstrip(".")
 
-    return Draft((f"Write {name} of the sentence.", f"Extract {name}.", f"Which words give {name}?"), row)
+    return Draft((f"Write {name} of the sentence.", f"Extract {name}.", f"Which words give {name}?"), example)
 
 
 @family
@@ -56,11 +56,11 @@ def replace_word(random: Random) -> Draft:
     new = random.choice([*vocabulary.NAMES, *vocabulary.MACHINES, *vocabulary.WORDS[:20]])
     at, name = random.choice([(0, "the first word"), (4, "the thing"), (3, "the colour")])
 
-    def row(random: Random) -> tuple[str, str]:
+    def example(random: Random) -> tuple[str, str]:
         parts = _sentence(random).split()
         return " ".join(parts), " ".join([*parts[:at], new, *parts[at + 1 :]])
 
-    return Draft((f'Replace {name} by "{new}".', f"Write the sentence with {new} instead of {name}."), row)
+    return Draft((f'Replace {name} by "{new}".', f"Write the sentence with {new} instead of {name}."), example)
 
 
 @family
