@@ -3,7 +3,7 @@
 # Seen, peft 0.21.2: the first matching key in alpha_pattern wins, and saving sorts the keys. An exception that sorts
 #   behind the general key is lost: same weights, another strength, no warning. rank_pattern is decided likewise.
 # It matters because a folder that is only copied by loading and saving can answer differently from the first.
-# Sources: LoraConfig in huggingface.co/docs/peft/package_reference/lora has nothing on the order; the keys are explained
+# Sources: LoraConfig, huggingface.co/docs/peft/package_reference/lora has nothing on the order; the keys are explained
 #   in github.com/huggingface/peft/pull/2419. We found no thread about the order.
 set -euo pipefail
 
