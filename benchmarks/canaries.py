@@ -38,7 +38,7 @@ def main() -> None:
     for task in tqdm(tasks):
         inputs = sorted({row.input for row in task.train})
         chosen = Random(1).sample(inputs, min(PROMPTS, len(inputs)))
-        grid = pipeline.make([task.prompt(text) for text in chosen])
+        grid = pipeline.make([task.prompt(text) for text in chosen]).grid
         for factor in found:  # A and B both grow by the root
             found[factor].append(canary(pipeline.base, grid * factor**0.5))
     bounds = {"kl": Policy().most_canary_kl, "perplexity_ratio": Policy().most_canary_perplexity}

@@ -30,7 +30,6 @@ from prompt2lora.evaluation.metrics import exact_match
 from prompt2lora.evaluation.score_cache import Kept
 from prompt2lora.evaluation.statistics import mean_interval
 from prompt2lora.generator.generator import Generator
-from prompt2lora.generator.pipeline import Pipeline
 from prompt2lora.generator.text_encoder import cached_encoder
 from prompt2lora.ground.files import check_new, write_json
 from prompt2lora.training.tasks import Example, Task, read_tasks
@@ -82,9 +81,7 @@ class Bench:
         if point.way == "from scratch":
             start = initial_grid(layout, seed)
         else:
-            start = Pipeline(self.work.generator, self.work.encoder, self.work.base).generate(
-                self.work.prompts(task, seed)
-            )
+            start = self.work.pipeline(self.work.generator).make(self.work.prompts(task, seed)).grid
         if point.way == "generated":
             return start
         options = TuningOptions(steps=point.steps, seed=seed, bare=0.0)

@@ -141,7 +141,7 @@ def main() -> None:
             "base": None,
             "mean-teacher": torch.stack([own[name] for name in others]).mean(0),
             "best-teacher": own[best],
-            "generated": pipeline.make([task.prompt(text) for text in inputs[:PROMPTS]]),
+            "generated": pipeline.make([task.prompt(text) for text in inputs[:PROMPTS]]).grid,
             "full-shot": own[task.name],
         }
         known = {"best-teacher": crossed[best, task.name], "full-shot": crossed[task.name, task.name]}

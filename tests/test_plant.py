@@ -8,7 +8,8 @@ import pytest
 import torch
 from conftest import write_plant_generator
 
-from prompt2lora.plant import plant, read_labelled
+from prompt2lora.plant import plant
+from prompt2lora.plant.plant import read_labelled
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from prompt2lora import api
 from prompt2lora.adapter.peft import Adapter
 from prompt2lora.base import models
-from prompt2lora.cli.main import app
+from prompt2lora.cli.main import main
 from prompt2lora.errors import DamagedFile, ModelNotFound, OutputError, Prompt2LoraError, PromptsError, UsageError
 from prompt2lora.evaluation import benchmark
 from prompt2lora.evaluation.benchmark import Request
@@ -319,7 +319,7 @@ def test_a_question_from_standard_input_that_is_no_text_is_told(base, monkeypatc
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xff\xfe"), encoding="utf-8"))
     monkeypatch.setattr(sys, "argv", ["prompt2lora", "ask", "-", "--base", base])
     with pytest.raises(SystemExit) as ended:
-        app.main()
+        main()
     assert ended.value.code == 2
     assert capsys.readouterr().err.startswith("error: ")
 
