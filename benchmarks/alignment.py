@@ -28,7 +28,7 @@ from prompt2lora.ground.prompts import full_prompt
 from prompt2lora.training.sampling import Prompts
 from prompt2lora.training.tasks import Task, held_out
 
-PROMPTS, ROWS, MAX_NEW_TOKENS = 16, 16, 24
+PROMPTS, EXAMPLES, MAX_NEW_TOKENS = 16, 16, 24
 VARIANTS = {
     "usual": AlignmentOptions(),
     "no own answers": AlignmentOptions(max_new_tokens=0),
@@ -42,11 +42,11 @@ VARIANTS = {
 
 
 def right(base: Frozen, task: Task, grid: Tensor, *, bare: bool) -> list[float]:
-    """Which of the first test rows the adapter answers right."""
-    rows = task.test[:ROWS]
-    asked = [full_prompt("" if bare else task.instruction, row.input) for row in rows]
+    """Which of the first test examples the adapter answers right."""
+    examples = task.test[:EXAMPLES]
+    asked = [full_prompt("" if bare else task.instruction, example.input) for example in examples]
     given = answers(base.model, base.chat, asked, layout=base.layout, grid=grid, max_new_tokens=MAX_NEW_TOKENS)
-    return [exact_match(answer, row.output) for answer, row in zip(given, rows, strict=True)]
+    return [exact_match(answer, example.output) for answer, example in zip(given, examples, strict=True)]
 
 
 def main() -> None:
@@ -58,7 +58,7 @@ def main() -> None:
     options = parser.parse_args()
     check_new(options.out)
     pipeline = Pipeline.load(options.generator)
-    pipeline, generator, base = pipeline, pipeline.generator, pipeline.base
+    generator, base = pipeline.generator, pipeline.base
     tasks = [task for task in held_out([options.tasks], generator.provenance) if not task.name.startswith("blimp")]
     tasks = Random(0).sample(tasks, min(options.most, len(tasks)))
     drawn = Prompts(tasks, most=PROMPTS, known=PROMPTS, seed=0)
@@ -74,8 +74,8 @@ def main() -> None:
             began = time.process_time()
             grid = make()
             seconds = time.process_time() - began
-            rows = {form: right(base, task, grid, bare=form == "bare") for form in ("full", "bare")}
-            cells.setdefault(name, []).append({"seconds": seconds, **rows})
+            scores = {form: right(base, task, grid, bare=form == "bare") for form in ("full", "bare")}
+            cells.setdefault(name, []).append({"seconds": seconds, **scores})
     result = {
         name: {
             "seconds": round(sum(cell["seconds"] for cell in found) / len(found), 2),
@@ -86,7 +86,13 @@ def main() -> None:
     usual = {name: asdict(how) for name, how in VARIANTS.items()}
     write_json(
         options.out,
-        {"tasks": [task.name for task in tasks], "rows": ROWS, "options": usual, "alignments": result, **origin()},
+        {
+            "tasks": [task.name for task in tasks],
+            "examples": EXAMPLES,
+            "options": usual,
+            "alignments": result,
+            **origin(),
+        },
     )
     for name, found in result.items():
         print(f"{name:<28}", *(f"{form} {found[form]['score']:.3f}" for form in ("full", "bare")), found["seconds"])

@@ -32,11 +32,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
     check_new(asked.out)
-    pipeline = Pipeline.load(asked.generator).pipeline
+    pipeline = Pipeline.load(asked.generator)
     tasks = Random(0).sample(read_tasks([asked.tasks], split="train"), asked.count)
     found: dict[float, list[dict[str, float]]] = {factor: [] for factor in (1.0, *STRONGER)}
     for task in tqdm(tasks):
-        inputs = sorted({row.input for row in task.train})
+        inputs = sorted({example.input for example in task.train})
         chosen = Random(1).sample(inputs, min(PROMPTS, len(inputs)))
         grid = pipeline.make([task.prompt(text) for text in chosen]).grid
         for factor in found:  # A and B both grow by the root

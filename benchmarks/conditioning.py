@@ -1,4 +1,4 @@
-"""Do the prompts matter? Every task's adapter on every task's test rows, without instruction.
+"""Do the prompts matter? Every task's adapter on every task's test examples, without instruction.
 
 A generator that reads its prompts is good on the diagonal and nowhere else. Two more matrices say how near tasks lie
 by their prompts and how near their adapters lie by their weights. Answers are judged by their loss and by
@@ -29,22 +29,22 @@ PROMPTS, AT_ONCE = 16, 16
 
 
 def prompts_of(task: Task, seed: int) -> list[str]:
-    inputs = sorted({row.input for row in task.train})
+    inputs = sorted({example.input for example in task.train})
     return [task.prompt(text) for text in Random(f"{seed} {task.name}").sample(inputs, min(PROMPTS, len(inputs)))]
 
 
 def gram(grids: torch.Tensor, layout: LoraLayout) -> torch.Tensor:
     """Frobenius inner products of the updates of all pairs of adapters."""
-    rows = []
+    products = []
     for grid in grids:
         one = factors(grid[None], layout)
-        rows.append(
+        products.append(
             inner(
                 {path: Factors(*(part.expand(len(grids), -1, -1) for part in f)) for path, f in one.items()},
                 factors(grids, layout),
             ).sum(1)
         )
-    return torch.stack(rows)
+    return torch.stack(products)
 
 
 def spearman(one: torch.Tensor, other: torch.Tensor) -> float:
@@ -58,7 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tasks", type=Path, required=True)
     parser.add_argument("--split", default="dev")
-    parser.add_argument("--rows", type=int, default=12)
+    parser.add_argument("--examples", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--generator", type=Path)
     parser.add_argument("--out", type=Path, required=True)
@@ -66,7 +66,7 @@ def main() -> None:
     check_new(asked.out)
     tasks = [task for task in read_tasks([asked.tasks], split=asked.split) if task.instruction]
     pipeline = Pipeline.load(asked.generator)
-    pipeline, layout = pipeline, pipeline.layout
+    layout = pipeline.layout
     model, chat, _ = pipeline.base
     groups = [prompts_of(task, asked.seed) for task in tasks]
     grids = torch.stack([pipeline.make(group).grid for group in groups])
@@ -79,7 +79,7 @@ def main() -> None:
     alike = moved / norms[:, None] / norms
     loss, exact = torch.zeros(size, size), torch.zeros(size, size)
     for column, task in enumerate(tqdm(tasks)):
-        pack = make_pack(task, task.test[: asked.rows], chat, bare=True, budget=512)
+        pack = make_pack(task, task.test[: asked.examples], chat, bare=True, budget=512)
         for at in range(0, size, AT_ONCE):
             some = grids[at : at + AT_ONCE]
             found = end_to_end(model, layout, some, stack([pack] * len(some), chat.padding))

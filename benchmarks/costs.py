@@ -17,12 +17,12 @@ import sys
 import time
 from pathlib import Path
 
-from prompt2lora.api import released_generator
 from prompt2lora.base.decoding import answers
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.versions import origin
-from prompt2lora.evaluation.arms import ARMS, Workbench
-from prompt2lora.generator.generator import Generator
+from prompt2lora.evaluation.arms import ARMS
+from prompt2lora.evaluation.resources import Resources
+from prompt2lora.generator.generator import Generator, released_generator
 from prompt2lora.generator.text_encoder import Encoder
 from prompt2lora.ground.files import write_json
 from prompt2lora.training.tasks import read_tasks
@@ -30,7 +30,7 @@ from prompt2lora.training.tasks import read_tasks
 MEASURED = ("base", "icl-1", "icl-4", "generated", "few-shot-16", "few-shot-64", "full-shot")
 TRAINED = ("few-shot-16", "few-shot-64", "full-shot")
 JOBS = (1, 10, 100, 1000)
-ROWS, MAX_NEW_TOKENS = 24, 24
+EXAMPLES, MAX_NEW_TOKENS = 24, 24
 
 
 def one_arm(arm: str, folders: list[Path]) -> dict:
@@ -42,23 +42,23 @@ def one_arm(arm: str, folders: list[Path]) -> dict:
     if arm == "generated":
         encoder.load()
     base = Frozen.load(made.config.layout, training=arm in TRAINED)
-    bench = Workbench(base, encoder, made, tasks)
-    bench.training = base
+    resources = Resources(base, encoder, made, tasks)
+    resources.training = base
     marks.append(time.process_time())
     adapt, answer = [], []
     for task in tasks:
         began = time.process_time()
-        attempt = ARMS[arm](bench, task, 0)
+        attempt = ARMS[arm].attempt(resources, task, 0)
         grid = attempt.grid()
         adapt.append(time.process_time() - began)
-        rows = task.test[:ROWS]
+        asked = task.test[:EXAMPLES]
         shots = [(task.prompt(shot.input), shot.output) for shot in attempt.examples]
         began = time.process_time()
         answers(
-            base.model, base.chat, [task.prompt(row.input) for row in rows], examples=shots, layout=base.layout,
+            base.model, base.chat, [task.prompt(example.input) for example in asked], examples=shots, layout=base.layout,
             grid=grid, max_new_tokens=MAX_NEW_TOKENS,
         )  # fmt: skip
-        answer.append((time.process_time() - began) / len(rows))
+        answer.append((time.process_time() - began) / len(asked))
     return {
         "prepare": marks[1] - marks[0],
         "adapt": adapt,

@@ -91,11 +91,11 @@ def main() -> None:
     asked = parser.parse_args()
     check_new(asked.out)
     pipeline = Pipeline.load(asked.generator)
-    pipeline, generator = pipeline, pipeline.generator
+    generator = pipeline.generator
     layout, reference = generator.config.layout, generator.atlas.health
     tasks = held_out([asked.tasks], generator.provenance)
     prompts = Prompts(tasks, most=16, known=16, seed=1)
-    grids = [pipeline.make(prompts.usual(task, 16)) for task in tqdm(tasks)]
+    grids = [pipeline.make(prompts.usual(task, 16)).grid for task in tqdm(tasks)]
 
     def score(grid: torch.Tensor) -> float:
         return reference.judge(grid, layout).score

@@ -23,21 +23,21 @@ from prompt2lora.training.objectives import end_to_end
 from prompt2lora.training.sampling import Prompts, make_pack
 from prompt2lora.training.tasks import Example, Task, held_out
 
-ROWS, USUAL, MOST, AT_ONCE = 24, 16, 128, 8
+EXAMPLES, USUAL, MOST, AT_ONCE = 24, 16, 128, 8
 USUAL_FORM = "instruction and input"
 SOURCES = ("text", "base")
 FORMS: dict[str, Callable[[Task, Example], str]] = {
-    USUAL_FORM: lambda task, row: task.prompt(row.input),
-    "instruction alone": lambda task, row: task.instruction,
-    "input alone": lambda task, row: row.input,
-    "with the answer": lambda task, row: f"{task.prompt(row.input)}\n{row.output}",
+    USUAL_FORM: lambda task, example: task.prompt(example.input),
+    "instruction alone": lambda task, example: task.instruction,
+    "input alone": lambda task, example: example.input,
+    "with the answer": lambda task, example: f"{task.prompt(example.input)}\n{example.output}",
 }
 
 
 def asked(task: Task, form: str) -> list[str]:
     """As many prompts as any variant of the form reads; those that read fewer read the first of them."""
     most = MOST if form == USUAL_FORM else USUAL
-    known = {row.input: row for row in task.train}
+    known = {example.input: example for example in task.train}
     inputs = Prompts([task], most=most, known=most, seed=0).inputs[task.name]
     return [FORMS[form](task, known[text]) for text in inputs]
 
@@ -58,7 +58,9 @@ def measured(pipeline: Pipeline, tasks: list[Task], grids: list[Tensor], *, bare
     model, chat, layout = pipeline.base
     loss, exact = [], []
     for at in range(0, len(tasks), AT_ONCE):
-        packs = [make_pack(task, task.test[:ROWS], chat, bare=bare, budget=256) for task in tasks[at : at + AT_ONCE]]
+        packs = [
+            make_pack(task, task.test[:EXAMPLES], chat, bare=bare, budget=256) for task in tasks[at : at + AT_ONCE]
+        ]
         found = end_to_end(model, layout, torch.stack(grids[at : at + AT_ONCE]), stack(packs, chat.padding))
         loss += found.loss.tolist()
         exact += found.exact.tolist()
@@ -74,7 +76,7 @@ def main() -> None:
     options = parser.parse_args()
     check_new(options.out)
     pipeline = Pipeline.load(options.generator)
-    pipeline, generator = pipeline, pipeline.generator
+    generator = pipeline.generator
     tasks = held_out([options.tasks], generator.provenance)
     given = {f"{count} prompts": (USUAL_FORM, count, "") for count in (1, 2, 4, 8, USUAL, 64, MOST)}
     given |= {form: (form, USUAL, "") for form in FORMS if form != USUAL_FORM}

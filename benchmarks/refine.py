@@ -2,7 +2,7 @@
 
 python benchmarks/refine.py --tasks ../shared/data/tasks --split dev --out benchmarks/results/refine.json
 
-Refining and training from scratch are the same procedure with the same rows; only the start differs. Every measurement
+Refining and training from scratch are the same procedure with the same examples; only the start differs. Every measurement
 is a line of a file beside the result, named by the generator, so that an interrupted run goes on where it was and never
 with the numbers of another generator. Tasks come in a fixed shuffle; those that `--minutes` leave no time for are left
 out whole. Seconds are processor seconds, which another process cannot stretch: with OMP_NUM_THREADS=1 those of one
@@ -21,26 +21,25 @@ from typing import Any, NamedTuple
 import torch
 
 from prompt2lora.adapter.grid import initial_grid
-from prompt2lora.api import released_generator
 from prompt2lora.base.decoding import answers
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.versions import origin
-from prompt2lora.evaluation.arms import Workbench
 from prompt2lora.evaluation.metrics import exact_match
-from prompt2lora.evaluation.score_cache import Kept
+from prompt2lora.evaluation.resources import Resources
+from prompt2lora.evaluation.score_cache import ScoreCache
 from prompt2lora.evaluation.statistics import mean_interval
-from prompt2lora.generator.generator import Generator
+from prompt2lora.generator.generator import Generator, released_generator
 from prompt2lora.generator.text_encoder import cached_encoder
 from prompt2lora.ground.files import check_new, write_json
 from prompt2lora.training.tasks import Example, Task, read_tasks
 from prompt2lora.training.tuning import TuningOptions, refine
 
-LEAST = 8  # labelled rows that a second stage needs
+LEAST = 8  # labelled examples that a second stage needs
 MOST_EXAMPLES = 16  # in a context
 
 
 class Point(NamedTuple):
-    """One way to answer, with so many labelled rows and at most so many optimiser steps."""
+    """One way to answer, with so many labelled examples and at most so many optimiser steps."""
 
     way: str  # base, generated, in context, refined, from scratch
     labels: int
@@ -48,7 +47,7 @@ class Point(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """`ready` seconds until the first answer can be given, `asking` seconds for all test rows, and a score a row."""
+    """`ready` seconds until the first answer can be given, `asking` seconds for all test examples, and a score for each."""
 
     ready: float
     asking: float
@@ -57,21 +56,23 @@ class Measured(NamedTuple):
 
 @dataclass
 class Bench:
-    """`rows` test rows of every task, in the form that has the instruction."""
+    """`examples` test examples of every task, in the form that has the instruction."""
 
-    work: Workbench
-    rows: int
+    work: Resources
+    examples: int
 
     def measure(self, task: Task, seed: int, point: Point) -> Measured:
         labelled = self.work.labelled(task, seed, point.labels)
         began = time.process_time()
         grid = self._grid(task, seed, point, labelled)
         ready = time.process_time()
-        examples = [(task.prompt(row.input), row.output) for row in labelled] if point.way == "in context" else []
-        rows, base = task.test[: self.rows], self.work.base
-        asked = [task.prompt(row.input) for row in rows]
-        given = answers(base.model, base.chat, asked, examples=examples, layout=base.layout, grid=grid)
-        scores = [float(exact_match(answer, row.output)) for answer, row in zip(given, rows, strict=True)]
+        examples = (
+            [(task.prompt(example.input), example.output) for example in labelled] if point.way == "in context" else []
+        )
+        asked, base = task.test[: self.examples], self.work.base
+        prompts = [task.prompt(example.input) for example in asked]
+        given = answers(base.model, base.chat, prompts, examples=examples, layout=base.layout, grid=grid)
+        scores = [float(exact_match(answer, example.output)) for answer, example in zip(given, asked, strict=True)]
         return Measured(ready - began, time.process_time() - ready, scores)
 
     def _grid(self, task: Task, seed: int, point: Point, labelled: Sequence[Example]) -> torch.Tensor | None:
@@ -104,7 +105,7 @@ def points(labels: Sequence[int], steps: Sequence[int]) -> Iterator[Point]:
 
 
 def summary(found: dict[Point, list[Measured]], tasks: int) -> list[dict[str, Any]]:
-    """Per point: the mean score with its interval over tasks and rows, and the mean seconds."""
+    """Per point: the mean score with its interval over tasks and examples, and the mean seconds."""
     return [
         {
             **point._asdict(),
@@ -117,18 +118,18 @@ def summary(found: dict[Point, list[Measured]], tasks: int) -> list[dict[str, An
     ]
 
 
-def break_even(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def break_even(measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Where the others reach the generated adapter, which needs neither labels nor training.
 
     None: nowhere measured, or the generated one answers nothing, which everything reaches.
     """
-    made = next(row for row in rows if row["way"] == "generated")
+    made = next(point for point in measured if point["way"] == "generated")
     found: dict[str, Any] = {"generated": {key: made[key] for key in ("score", "ready")}}
     for way in ("from scratch", "in context", "refined"):
-        reached = [row for row in rows if row["way"] == way and row["score"] >= made["score"] > 0]
+        reached = [point for point in measured if point["way"] == way and point["score"] >= made["score"] > 0]
         found[way] = {
-            "labels": min((row["labels"] for row in reached), default=None),
-            "seconds": min((row["ready"] for row in reached), default=None),
+            "labels": min((point["labels"] for point in reached), default=None),
+            "seconds": min((point["ready"] for point in reached), default=None),
         }
     return found
 
@@ -140,7 +141,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=float("inf"), help="no task is begun after so many")
     parser.add_argument("--labels", type=int, nargs="+", default=[1, 4, 8, 16, 32, 64])
     parser.add_argument("--steps", type=int, nargs="+", default=[16, 48])
-    parser.add_argument("--rows", type=int, default=40, help="test rows of every task")
+    parser.add_argument("--examples", type=int, default=40, help="test examples of every task")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--generator")
     parser.add_argument("--out", type=Path, required=True)
@@ -150,35 +151,35 @@ def main() -> None:
     generator = Generator.from_pretrained(asked.generator or released_generator())
     layout = generator.config.layout
     base = Frozen.load(layout, dtype=torch.float32)
-    work = Workbench(base, cached_encoder(generator.config.encoder), generator, tasks)
+    work = Resources(base, cached_encoder(generator.config.encoder), generator, tasks)
     work.training = Frozen.load(layout, dtype=torch.float32, training=True)
-    bench = Bench(work, asked.rows)
+    bench = Bench(work, asked.examples)
     sha = str(generator.provenance["sha256"])
-    kept = Kept(asked.out.with_suffix(f".{sha[:12]}-{asked.rows}.lines.jsonl"))
+    cache = ScoreCache(asked.out.with_suffix(f".{sha[:12]}-{asked.examples}.lines.jsonl"))
     tried = [(point, seed) for point in points(asked.labels, asked.steps) for seed in range(asked.seeds)]
     found: dict[Point, list[Measured]] = {}
     complete: list[str] = []
     began = time.monotonic()
     for task in tasks:
         keys = [json.dumps([task.name, seed, *point]) for point, seed in tried]
-        if time.monotonic() - began > 60 * asked.minutes and not all(map(kept.get, keys)):
+        if time.monotonic() - began > 60 * asked.minutes and not all(map(cache.get, keys)):
             continue
         for (point, seed), key in zip(tried, keys, strict=True):
-            known = kept.get(key)
+            known = cache.get(key)
             one = Measured(**known) if known else bench.measure(task, seed, point)
             if not known:
-                kept.add(key, one._asdict())
+                cache.add(key, one._asdict())
                 score = sum(one.scores) / len(one.scores)
                 print(f"{task.name} {seed} {tuple(point)}: {score:.2f} after {one.ready:.1f} s", flush=True)
             found.setdefault(point, []).append(one)
         complete.append(task.name)
     if not complete:
         raise SystemExit("no task is complete; give it more --minutes")
-    rows = summary(found, len(complete))
+    measured = summary(found, len(complete))
     result = {
-        "points": rows,
-        "break_even": break_even(rows),
-        "rows": asked.rows,
+        "points": measured,
+        "break_even": break_even(measured),
+        "examples": asked.examples,
         "tasks": complete,
         "left_out": len(tasks) - len(complete),
         "order": "tasks in the order of the SHA-256 of their names",
@@ -186,7 +187,7 @@ def main() -> None:
         **origin(torch.float32),
     }
     write_json(asked.out, result)
-    print(json.dumps(break_even(rows), indent=2))
+    print(json.dumps(break_even(measured), indent=2))
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ from prompt2lora.training.recipe import Recipe, Stage
 from prompt2lora.training.tasks import Task, read_tasks
 from prompt2lora.training.teachers import TeacherOptions, Teachers
 
-# suite -> files of its training rows and of its test rows; where they are the same, half of it is each
+# suite -> files of its training examples and of its test examples; where they are the same, half of it is each
 SUITES = {
     "arc_e": ("arc_e_train", "arc_e_test"),
     "obqa": ("obqa_train", "obqa_test"),
@@ -45,25 +45,25 @@ SUITES = {
     "boolq": ("boolq_train_noctx", "boolq_validation_noctx"),
     "winogrande": ("winogrande_validation", "winogrande_validation"),
 }
-TRAIN_ROWS, PROMPTS = 600, 16
+TRAIN_EXAMPLES, PROMPTS = 600, 16
 _OPTION = re.compile(r"^([A-H])\. ", re.MULTILINE)
 
 
-def write_suites(source: Path, folder: Path, test_rows: int) -> list[Task]:
-    """Every suite as a task file, rows drawn by a fixed seed."""
+def write_suites(source: Path, folder: Path, test_examples: int) -> list[Task]:
+    """Every suite as a task file, examples drawn by a fixed seed."""
     for name, (train, test) in SUITES.items():
-        rows = {file: [json.loads(line) for line in (source / f"{file}.jsonl").open()] for file in {train, test}}
-        for file, some in rows.items():
+        examples = {file: [json.loads(line) for line in (source / f"{file}.jsonl").open()] for file in {train, test}}
+        for file, some in examples.items():
             Random(file).shuffle(some)
-        parts = {"train": rows[train], "test": rows[test]}
+        parts = {"train": examples[train], "test": examples[test]}
         if train == test:
-            half = len(rows[train]) // 2
-            parts = {"train": rows[train][:half], "test": rows[train][half:]}
+            half = len(examples[train]) // 2
+            parts = {"train": examples[train][:half], "test": examples[train][half:]}
         head = {"task": name, "family": name, "split": "train", "instruction": parts["train"][0]["instruction"]}
         lines = [head] + [
-            {"input": row["input"], "output": row["output"], "part": part}
+            {"input": example["input"], "output": example["output"], "part": part}
             for part, some in parts.items()
-            for row in some[: TRAIN_ROWS if part == "train" else test_rows]
+            for example in some[: TRAIN_EXAMPLES if part == "train" else test_examples]
         ]
         write_text(folder / f"{name}.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     return read_tasks([folder])
@@ -75,17 +75,17 @@ def allowed(text: str) -> list[str]:
 
 
 def chosen(base: Frozen, task: Task, grid: torch.Tensor | None) -> list[float]:
-    """Whether the most likely of the allowed answers is the right one, row by row."""
-    options = [allowed(row.input) for row in task.test]
-    picked = choices(base, [task.prompt(row.input) for row in task.test], options, grid)
-    return [float(some[i] == row.output) for some, i, row in zip(options, picked, task.test, strict=True)]
+    """Whether the most likely of the allowed answers is the right one, example by example."""
+    options = [allowed(example.input) for example in task.test]
+    picked = choices(base, [task.prompt(example.input) for example in task.test], options, grid)
+    return [float(some[i] == example.output) for some, i, example in zip(options, picked, task.test, strict=True)]
 
 
 def written(base: Frozen, task: Task, grid: torch.Tensor | None) -> list[float]:
-    """Whether what is written freely is the right answer, row by row."""
-    prompts = [task.prompt(row.input) for row in task.test]
+    """Whether what is written freely is the right answer, example by example."""
+    prompts = [task.prompt(example.input) for example in task.test]
     given = answers(base.model, base.chat, prompts, layout=base.layout, grid=grid, max_new_tokens=6)
-    return [exact_match(answer, row.output) for answer, row in zip(given, task.test, strict=True)]
+    return [exact_match(answer, example.output) for answer, example in zip(given, task.test, strict=True)]
 
 
 def without(task: Task, tasks: list[Task], runs: Path, steps: int, start: Path) -> Generator:
@@ -111,11 +111,11 @@ def main() -> None:
     parser.add_argument("--generator", type=Path, default=api.released_generator())
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--teacher-steps", type=int, default=150)
-    parser.add_argument("--rows", type=int, default=200)
+    parser.add_argument("--examples", type=int, default=200)
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
     check_new(asked.out)
-    tasks = write_suites(asked.suites, asked.runs / "tasks", asked.rows)
+    tasks = write_suites(asked.suites, asked.runs / "tasks", asked.examples)
     layout = Generator.from_pretrained(asked.generator).config.layout
     options = replace(TeacherOptions(), base=layout.base_model, steps=asked.teacher_steps, budget=512, bare=0.0)
     api.collect([asked.runs / "tasks"], asked.runs / "teachers", options=options, validation=0.0)
@@ -129,12 +129,12 @@ def main() -> None:
 
     def average(name: str, left_out: str) -> float:
         found = [crossed[name, task.name] for task in tasks if task.name not in (name, left_out)]
-        return sum(sum(rows) / len(rows) for rows in found) / len(found)
+        return sum(sum(scores) / len(scores) for scores in found) / len(found)
 
-    rows: dict[str, dict[str, dict[str, list[float]]]] = {}
+    scores: dict[str, dict[str, dict[str, list[float]]]] = {}
     for task in tqdm(tasks, "suites"):
         others = [name for name in own if name != task.name]
-        inputs = [row.input for row in task.train]
+        inputs = [example.input for example in task.train]
         pipeline = Pipeline(made[task.name], cached_encoder(made[task.name].config.encoder), base)
         best = max(others, key=lambda name: average(name, task.name))
         grids = {
@@ -145,7 +145,7 @@ def main() -> None:
             "full-shot": own[task.name],
         }
         known = {"best-teacher": crossed[best, task.name], "full-shot": crossed[task.name, task.name]}
-        rows[task.name] = {
+        scores[task.name] = {
             arm: {"choice": known.get(arm) or chosen(base, task, grid), "written": written(base, task, grid)}
             for arm, grid in grids.items()
         }
@@ -156,19 +156,19 @@ def main() -> None:
                 arm: {metric: round(sum(some[metric]) / len(some[metric]), 4) for metric in metrics}
                 for arm, some in by_arm.items()
             }
-            for name, by_arm in rows.items()
+            for name, by_arm in scores.items()
         },
         "mean": {
             arm: {
                 metric: {
                     key: round(value, 4)
-                    for key, value in mean_interval([by[arm][metric] for by in rows.values()])._asdict().items()
+                    for key, value in mean_interval([by[arm][metric] for by in scores.values()])._asdict().items()
                 }
                 for metric in metrics
             }
-            for arm in rows["arc_e"]
+            for arm in scores["arc_e"]
         },
-        "rows": asked.rows,
+        "examples": asked.examples,
         "steps": asked.steps,
         "teacher_steps": asked.teacher_steps,
         **origin(torch.float32),

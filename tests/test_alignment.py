@@ -12,7 +12,8 @@ from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.adapter.peft import Adapter
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.packing import UNLIMITED, stack
-from prompt2lora.evaluation.arms import ARMS, Workbench
+from prompt2lora.evaluation.arms import ARMS
+from prompt2lora.evaluation.resources import Resources
 from prompt2lora.generator.alignment import AlignmentOptions, aligned
 from prompt2lora.generator.pipeline import Pipeline
 from prompt2lora.generator.text_encoder import Encoder
@@ -101,8 +102,8 @@ def test_the_arms_are_the_decoder_s_and_the_one_for_all_tasks_each_with_and_with
     frozen, grid, asking, encoder_folder, layout, tasks_folder
 ):
     tasks = read_tasks([tasks_folder])
-    bench = Workbench(frozen, Encoder(encoder_folder), asking, tasks, multi_task=Adapter(layout, grid, {}))
-    found = {name: ARMS[name](bench, tasks[0], 0) for name in (*ALIGNED, *ALIGNED.values())}
+    bench = Resources(frozen, Encoder(encoder_folder), asking, tasks, multi_task=Adapter(layout, grid, {}))
+    found = {name: ARMS[name].attempt(bench, tasks[0], 0) for name in (*ALIGNED, *ALIGNED.values())}
     for name, before in ALIGNED.items():
         assert torch.equal(found[name].grid(), aligned(frozen, found[before].grid(), bench.prompts(tasks[0], 0)))
     assert len({attempt.depends for attempt in found.values()}) == 4

@@ -11,6 +11,7 @@ import torch
 import word_vectors
 
 from prompt2lora.base import models
+from prompt2lora.base.weights import weights_digest
 from prompt2lora.errors import ModelNotFound
 from prompt2lora.generator.text_encoder import Encoder
 
@@ -69,13 +70,12 @@ def test_a_folder_without_a_model_or_with_a_broken_configuration_is_refused(base
 
 def test_the_digest_of_the_weights_notices_one_bit(base, tmp_path):
     shutil.copytree(base, tmp_path / "copy")
-    assert models.weights_digest(str(tmp_path / "copy")) == models.weights_digest(base) != ""
+    assert weights_digest(str(tmp_path / "copy")) == weights_digest(base) != ""
     file = next((tmp_path / "copy").glob("*.safetensors"))
     data = bytearray(file.read_bytes())
     data[-1] ^= 1
     file.write_bytes(data)
-    assert models.weights_digest(str(tmp_path / "copy")) != models.weights_digest(base)
-    assert models.weights_digest("owner/unknown") == ""
+    assert weights_digest(str(tmp_path / "copy")) != weights_digest(base)
 
 
 @pytest.mark.skipif(MINILM is None, reason="the packaged encoder is not installed")

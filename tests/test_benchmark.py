@@ -14,27 +14,28 @@ from prompt2lora.base.chat import ChatFormat
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.errors import LayoutError, UsageError
 from prompt2lora.evaluation import benchmark
-from prompt2lora.evaluation.arms import ARMS, Workbench
-from prompt2lora.evaluation.benchmark import Judge, Request
-from prompt2lora.evaluation.score_cache import Kept
+from prompt2lora.evaluation.arms import ARMS
+from prompt2lora.evaluation.benchmark import BenchmarkRequest, Judge
+from prompt2lora.evaluation.resources import Resources
+from prompt2lora.evaluation.score_cache import ScoreCache
 from prompt2lora.evaluation.statistics import paired_difference
 from prompt2lora.generator.text_encoder import Encoder
 from prompt2lora.training import teachers as teaching
 from prompt2lora.training.tasks import diverse, read_tasks
 
 
-def workbench(generator, tasks, **changes):
+def resources(generator, tasks, **changes):
     layout = generator.config.layout
     chat = ChatFormat(models.load_tokenizer(layout.base_model))
     settings = {"prompts_per_task": 5, **changes}
-    return Workbench(Frozen(None, chat, layout), Encoder(generator.config.encoder), generator, tasks, **settings)
+    return Resources(Frozen(None, chat, layout), Encoder(generator.config.encoder), generator, tasks, **settings)
 
 
 @pytest.fixture
-def kept(tmp_path, monkeypatch):
+def cache(tmp_path, monkeypatch):
     """A home of its own, so that no answer of another test is found there."""
     monkeypatch.setenv("PROMPT2LORA_HOME", str(tmp_path / "home"))
-    return Kept(tmp_path / "home" / "scores.jsonl")
+    return ScoreCache(tmp_path / "home" / "scores.jsonl")
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def collected(base, tasks_folder, tmp_path):
 @pytest.mark.parametrize("seed", range(5))
 def test_wrong_prompts_are_another_task_s_and_every_task_lends_its_own_once(generator, tasks_folder, seed):
     tasks = read_tasks([tasks_folder])
-    bench = workbench(generator, tasks)
+    bench = resources(generator, tasks)
     lenders = [bench.other(task, seed).name for task in tasks]
     assert all(lender != task.name for lender, task in zip(lenders, tasks, strict=True))
     assert sorted(lenders) == sorted(task.name for task in tasks)
@@ -55,7 +56,7 @@ def test_wrong_prompts_are_another_task_s_and_every_task_lends_its_own_once(gene
 
 def test_prompts_are_inputs_of_the_training_part_and_depend_on_no_answer(generator, tasks_folder):
     (before, *_) = read_tasks([tasks_folder])
-    chosen = workbench(generator, [before]).prompts(before, 0)
+    chosen = resources(generator, [before]).prompts(before, 0)
     inputs = {f"{before.instruction}\n\n{row.input}" for row in before.train}
     assert len(set(chosen)) == 5
     assert set(chosen) <= inputs
@@ -64,37 +65,37 @@ def test_prompts_are_inputs_of_the_training_part_and_depend_on_no_answer(generat
     lines = [{**line, "output": "?"} if "output" in line else line for line in lines if line.get("part") != "test"]
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
     (after, *_) = read_tasks([tasks_folder])
-    assert workbench(generator, [after]).prompts(after, 0) == chosen
-    assert workbench(generator, [before]).prompts(before, 1) != chosen
+    assert resources(generator, [after]).prompts(after, 0) == chosen
+    assert resources(generator, [before]).prompts(before, 1) != chosen
 
 
 def test_the_generated_adapter_of_a_task_is_made_of_its_prompts_alone(generator, tasks_folder):
     tasks = read_tasks([tasks_folder])
-    bench = workbench(generator, tasks)
+    bench = resources(generator, tasks)
     own = generator.generate(bench.encoder.conditions(bench.prompts(tasks[0], 0)))
-    grid = {arm: ARMS[arm](bench, tasks[0], 0).grid() for arm in ("generated", "wrong-prompt", "random-text")}
+    grid = {arm: ARMS[arm].attempt(bench, tasks[0], 0).grid() for arm in ("generated", "wrong-prompt", "random-text")}
     assert torch.equal(grid["generated"], own)
     lender = bench.other(tasks[0], 0)
-    assert torch.equal(grid["wrong-prompt"], ARMS["generated"](bench, lender, 0).grid())
+    assert torch.equal(grid["wrong-prompt"], ARMS["generated"].attempt(bench, lender, 0).grid())
     assert not torch.equal(grid["wrong-prompt"], own)
     assert not torch.equal(grid["random-text"], own)
 
 
 def test_the_mean_condition_knows_no_task(generator, tasks_folder):
     tasks = read_tasks([tasks_folder])
-    bench = workbench(generator, tasks)
-    attempts = [ARMS["mean-condition"](bench, task, 0) for task in tasks]
+    bench = resources(generator, tasks)
+    attempts = [ARMS["mean-condition"].attempt(bench, task, 0) for task in tasks]
     assert len({attempt.depends for attempt in attempts}) == 1
     seen = (generator.pooling.center - generator.pooling.center) / generator.pooling.spread
     change = generator.decoder(generator.pooling.perceptron(seen[None]).reshape(1, *generator.config.grid))
     assert torch.allclose(attempts[0].grid(), generator.start + generator.config.step * change[0], atol=1e-6)
 
 
-def test_examples_in_context_are_labelled_rows_of_the_training_part(generator, tasks_folder):
+def test_examples_in_context_are_labelled_examples_of_the_training_part(generator, tasks_folder):
     (task, *_) = read_tasks([tasks_folder])
-    bench = workbench(generator, [task])
+    bench = resources(generator, [task])
     for shots in (1, 4):
-        examples = ARMS[f"icl-{shots}"](bench, task, 0).examples
+        examples = ARMS[f"icl-{shots}"].attempt(bench, task, 0).examples
         assert len(examples) == shots
         assert set(examples) <= set(task.train)
     ids = bench.base.chat.prompt_ids(["c"], [("a", "b")])[0]
@@ -102,15 +103,15 @@ def test_examples_in_context_are_labelled_rows_of_the_training_part(generator, t
 
 
 @pytest.mark.parametrize(("arm", "count"), [("few-shot-16", 16), ("full-shot", None)])
-def test_a_trained_rival_sees_as_many_rows_as_its_name_says_and_no_test_row(
+def test_a_trained_rival_sees_as_many_examples_as_its_name_says_and_no_test_example(
     generator, model, tasks_folder, arm, count, monkeypatch
 ):
     (task, *_) = read_tasks([tasks_folder])
-    bench = workbench(generator, [task])
+    bench = resources(generator, [task])
     bench.base = bench.base._replace(model=model)
     seen = []
     monkeypatch.setattr("prompt2lora.evaluation.arms.fit", lambda base, task, rows, options: seen.append(rows))
-    ARMS[arm](bench, task, 0).grid()
+    ARMS[arm].attempt(bench, task, 0).grid()
     assert len(seen[0]) == min(count or len(task.train), len(task.train))
     assert set(seen[0]) <= set(task.train)
 
@@ -118,18 +119,18 @@ def test_a_trained_rival_sees_as_many_rows_as_its_name_says_and_no_test_row(
 def test_teachers_are_averaged_ranked_and_found_by_their_prompts(generator, collected, tasks_folder, layout):
     tasks = read_tasks([tasks_folder])
     teachers = teaching.Teachers(collected, layout)
-    bench = workbench(generator, tasks, teachers=teachers, teacher_tasks=tasks)
+    bench = resources(generator, tasks, teachers=teachers, teacher_tasks=tasks)
     mean = sum(teachers.last(name) for name in teachers.names) / 3
-    assert torch.allclose(ARMS["mean-teacher"](bench, tasks[5], 0).grid(), mean, atol=1e-6)
+    assert torch.allclose(ARMS["mean-teacher"].attempt(bench, tasks[5], 0).grid(), mean, atol=1e-6)
     for task in tasks[:3]:
-        assert torch.equal(ARMS["nearest-teacher"](bench, task, 0).grid(), teachers.last(task.name))
+        assert torch.equal(ARMS["nearest-teacher"].attempt(bench, task, 0).grid(), teachers.last(task.name))
     with pytest.raises(UsageError, match="never compared"):
-        ARMS["best-teacher"](bench, tasks[5], 0)
+        ARMS["best-teacher"].attempt(bench, tasks[5], 0)
     best = api.compare(collected, [tasks_folder], validation=0.45)
     ranking = json.loads((collected / "best.json").read_text())["exact"]
     assert ranking.keys() == teachers.names
     assert ranking[best] == max(ranking.values())
-    assert torch.equal(ARMS["best-teacher"](bench, tasks[5], 0).grid(), teachers.last(best))
+    assert torch.equal(ARMS["best-teacher"].attempt(bench, tasks[5], 0).grid(), teachers.last(best))
 
 
 @pytest.mark.parametrize("arm", ["multi-task", "mean-teacher", "best-teacher", "nearest-teacher", "reference-decoder"])
@@ -154,11 +155,11 @@ def test_every_arm_runs_on_a_real_base(tasks_folder, generator, generator_folder
         reference=generator_folder,
         prompts_per_task=3,
     )
-    assert result["mean"]["bare"].keys() == ARMS.keys()
-    cells = result["tasks"][file.stem]["bare"]
-    assert cells["reference-decoder"]["score"] == cells["generated"]["score"], "it is the same generator here"
-    assert cells["full-shot"]["seconds"]["adapt"] > cells["generated"]["seconds"]["adapt"]
-    assert cells["icl-4"]["prompt_tokens"] > cells["icl-1"]["prompt_tokens"] > cells["base"]["prompt_tokens"]
+    assert result.mean["bare"].keys() == ARMS.keys()
+    cells = result.tasks[file.stem]["bare"]
+    assert cells["reference-decoder"].score == cells["generated"].score, "it is the same generator here"
+    assert cells["full-shot"].seconds.adapt > cells["generated"].seconds.adapt
+    assert cells["icl-4"].prompt_tokens > cells["icl-1"].prompt_tokens > cells["base"].prompt_tokens
 
 
 def test_a_rival_adapter_of_another_rank_is_refused(tasks_folder, generator_folder, base, tmp_path):
@@ -170,7 +171,7 @@ def test_a_rival_adapter_of_another_rank_is_refused(tasks_folder, generator_fold
         )
 
 
-def test_the_full_form_asks_with_the_instruction_and_the_bare_form_without(generator, tasks_folder, kept, monkeypatch):
+def test_the_full_form_asks_with_the_instruction_and_the_bare_form_without(generator, tasks_folder, cache, monkeypatch):
     tasks = read_tasks([tasks_folder])
     asked = []
 
@@ -179,22 +180,20 @@ def test_the_full_form_asks_with_the_instruction_and_the_bare_form_without(gener
         return [prompt.split("\n\n")[-1][0].upper() + " " for prompt in prompts]
 
     monkeypatch.setattr(benchmark, "answers", answers)
-    judge = Judge(workbench(generator, tasks[:2]), Request(("base",), limit=3), kept, "")
+    judge = Judge(resources(generator, tasks[:2]), BenchmarkRequest(("base",), limit=3), cache, "")
     result = benchmark.run(judge)
     inputs = [row.input for row in tasks[0].test[:3]]
     assert asked[0] == [f"First letter.\n\n{text}" for text in inputs]
     assert asked[1] == inputs
-    cells = [result["tasks"][name]["full"]["base"] for name in ("task0", "task1")]
-    assert [(cell["score"], cell["n"]) for cell in cells] == [(1, 3), (0, 3)]
-    assert result["mean"]["full"]["base"]["score"] == 0.5
-    assert (
-        result["tasks"]["task0"]["full"]["base"]["prompt_tokens"]
-        > result["tasks"]["task0"]["bare"]["base"]["prompt_tokens"]
-    )
+    cells = [result.tasks[name]["full"]["base"] for name in ("task0", "task1")]
+    assert [(cell.score, cell.n) for cell in cells] == [(1, 3), (0, 3)]
+    assert result.mean["full"]["base"].score == 0.5
+    asked_in = result.tasks["task0"]
+    assert asked_in["full"]["base"].prompt_tokens > asked_in["bare"]["base"].prompt_tokens
 
 
 def test_what_was_answered_once_is_not_asked_again_until_something_it_depends_on_changes(
-    generator, tasks_folder, kept, monkeypatch
+    generator, tasks_folder, cache, monkeypatch
 ):
     tasks = read_tasks([tasks_folder])[:2]
     asked = []
@@ -202,9 +201,9 @@ def test_what_was_answered_once_is_not_asked_again_until_something_it_depends_on
 
     def ask(base="one base", seeds=(0,), count=5):
         asked.clear()
-        request = Request(("base", "generated"), ("full",), seeds, limit=2)
-        result = benchmark.run(Judge(workbench(generator, tasks, prompts_per_task=count), request, kept, base))
-        return len(asked), result["mean"]
+        request = BenchmarkRequest(("base", "generated"), ("full",), seeds, limit=2)
+        result = benchmark.run(Judge(resources(generator, tasks, prompts_per_task=count), request, cache, base))
+        return len(asked), result.mean
 
     first, mean = ask()
     assert first == 4, "two tasks, two arms"
@@ -219,29 +218,29 @@ def test_what_was_answered_once_is_not_asked_again_until_something_it_depends_on
 
 def test_what_is_kept_outlives_a_crash_in_the_middle_of_a_line_and_two_writers(tmp_path):
     file = tmp_path / "answers.jsonl"
-    one, other = Kept(file), Kept(file)
+    one, other = ScoreCache(file), ScoreCache(file)
     one.add("a", {"task": "ä\nb"})
-    other.add("b", {"rows": []})
+    other.add("b", {"scores": []})
     with file.open("a") as stream:
         stream.write('{"key": "c", "row')
-    after = Kept(file)
-    after.add("d", {"rows": [1.0]})
-    found = Kept(file)
+    after = ScoreCache(file)
+    after.add("d", {"scores": [1.0]})
+    found = ScoreCache(file)
     assert [found.get(key) for key in "abcd"] == [
         {"task": "ä\nb"},
-        {"rows": []},
+        {"scores": []},
         None,
-        {"rows": [1.0]},
+        {"scores": [1.0]},
     ]
 
 
-def test_scores_are_means_over_the_seeds(generator, tasks_folder, kept, monkeypatch):
+def test_scores_are_means_over_the_seeds(generator, tasks_folder, cache, monkeypatch):
     tasks = read_tasks([tasks_folder])[:1]
     outputs = [row.output for row in tasks[0].test[:2]]
     turns = iter([outputs, ["wrong", outputs[1]]])
     monkeypatch.setattr(benchmark, "answers", lambda *_, **__: next(turns))
-    judge = Judge(workbench(generator, tasks), Request(("generated",), ("full",), (0, 1), limit=2), kept, "")
-    assert judge.scored(tasks[0], "full", "generated")["rows"]["score"] == [0.5, 1.0]
+    judge = Judge(resources(generator, tasks), BenchmarkRequest(("generated",), ("full",), (0, 1), limit=2), cache, "")
+    assert judge.scored(tasks[0], "full", "generated").scores["score"] == [0.5, 1.0]
 
 
 def test_the_same_request_gives_the_same_scores(tasks_folder, generator_folder, tmp_path, monkeypatch):
@@ -250,8 +249,8 @@ def test_the_same_request_gives_the_same_scores(tasks_folder, generator_folder, 
     for turn in range(2):
         monkeypatch.setenv("PROMPT2LORA_HOME", str(tmp_path / f"home{turn}"))
         results.append(api.benchmark(files, forms=["bare"], generator=generator_folder, limit=1, prompts_per_task=3))
-    for part in ("mean", "difference"):
-        assert results[0][part] == results[1][part]
+    assert results[0].mean == results[1].mean
+    assert results[0].difference == results[1].difference
 
 
 def test_tasks_are_taken_from_as_many_families_as_possible(tasks_folder):

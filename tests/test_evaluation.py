@@ -84,32 +84,30 @@ def test_a_benchmark_says_what_the_documentation_promises(tasks_folder, generato
     write_task(tasks_folder, "plain", "", lambda text: text[0])
     out = tmp_path / "result.json"
     result = api.benchmark([tasks_folder], out=out, generator=generator_folder, limit=3, prompts_per_task=4)
-    assert json.loads(out.read_text()) == result
-    assert set(result["tasks"]) == {*(f"task{i}" for i in range(6)), "plain"}
-    assert set(result["tasks"]["task0"]) == {"full", "bare"}
-    assert set(result["tasks"]["plain"]) == {"full"}, "a task without instruction has no bare form"
+    assert json.loads(out.read_text()) == result.to_dict()
+    assert set(result.tasks) == {*(f"task{i}" for i in range(6)), "plain"}
+    assert set(result.tasks["task0"]) == {"full", "bare"}
+    assert set(result.tasks["plain"]) == {"full"}, "a task without instruction has no bare form"
     for form in ("full", "bare"):
         for arm in ("base", "generated", "wrong-prompt"):
-            cell = result["tasks"]["task0"][form][arm]
-            assert cell["n"] == 3
-            assert 0 <= cell["score"] <= 1
-            assert 0 <= cell["f1"] <= 1
-            mean = result["mean"][form][arm]
-            for interval in (mean, mean["f1"]):
-                assert interval["low"] <= interval["score"] <= interval["high"]
-    assert {"torch", "prompt2lora"} <= result["versions"].keys()
-    assert result["request"]["seeds"] == [0]
-    assert api.benchmark([tasks_folder], seed=3, seeds=2, limit=1, generator=generator_folder)["request"]["seeds"] == [
-        3,
-        4,
-    ]
+            cell = result.tasks["task0"][form][arm]
+            assert cell.n == 3
+            assert 0 <= cell.score <= 1
+            assert 0 <= cell.f1 <= 1
+            mean = result.mean[form][arm]
+            for interval in (mean, mean.f1):
+                assert interval.low <= interval.score <= interval.high
+    assert {"torch", "prompt2lora"} <= result.versions.keys()
+    assert result.request.seeds == (0,)
+    later = api.benchmark([tasks_folder], seed=3, seeds=2, limit=1, generator=generator_folder)
+    assert later.request.seeds == (3, 4)
     with pytest.raises(OutputError, match="must not exist"):
         api.benchmark([tasks_folder], out=out, generator=generator_folder)
 
 
 def test_the_base_does_not_depend_on_the_generator_s_prompts(tasks_folder, generator_folder):
     scores = [
-        api.benchmark([tasks_folder], arms=["base"], generator=generator_folder, prompts_per_task=k)["mean"]
+        api.benchmark([tasks_folder], arms=["base"], generator=generator_folder, prompts_per_task=k).mean
         for k in (1, 8)
     ]
     assert scores[0] == scores[1]
@@ -129,8 +127,8 @@ def test_wrong_prompts_need_a_second_task(tasks_folder, generator_folder):
         api.benchmark([tasks_folder / "task0.jsonl"], generator=generator_folder)
 
 
-def test_a_task_without_training_rows_is_refused_by_name(tasks_folder, generator_folder):
+def test_a_task_without_training_examples_is_refused_by_name(tasks_folder, generator_folder):
     file = tasks_folder / "task0.jsonl"
     file.write_text(file.read_text().replace('"train"}', '"test"}'))
-    with pytest.raises(UsageError, match='task0 has no rows of part "train"'):
+    with pytest.raises(UsageError, match='task0 has no examples of part "train"'):
         api.benchmark([tasks_folder], generator=generator_folder)

@@ -60,7 +60,7 @@ def test_a_run_goes_on_where_it_was_with_the_same_generator_and_begins_anew_with
     tasks_folder, generator_folder, tmp_path, monkeypatch, capsys
 ):
     def run(*more, generator=generator_folder, out="refine.json"):
-        words = ["--tasks", tasks_folder, "--split", "train", "--labels", "1", "8", "--steps", "2", "--rows", "3"]
+        words = ["--tasks", tasks_folder, "--split", "train", "--labels", "1", "8", "--steps", "2", "--examples", "3"]
         words += ["--generator", generator, "--out", tmp_path / out, *more]
         monkeypatch.setattr(sys, "argv", ["refine.py", *map(str, words)])
         refine.main()
@@ -85,7 +85,7 @@ def test_a_run_goes_on_where_it_was_with_the_same_generator_and_begins_anew_with
 def test_what_was_measured_stands_on_the_page(tmp_path):
     found = measured("base", 0, 0.0, 0.0) | measured("generated", 0, 0.5, 0.1) | measured("refined", 8, 0.75, 9)
     rows = summary(found, 1)
-    told = {"tasks": ["t"], "left_out": 3, "order": "any", "rows": 4, "generator": "9" * 64, "command": "python"}
+    told = {"tasks": ["t"], "left_out": 3, "order": "any", "examples": 4, "generator": "9" * 64, "command": "python"}
     found = {"points": rows, "break_even": break_even(rows), **told}
     (tmp_path / "refine.json").write_text(json.dumps(found))
     written = api.report(tmp_path, tmp_path / "page.md")

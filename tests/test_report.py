@@ -107,7 +107,7 @@ def test_the_suites_stand_beside_the_published_table(results, tmp_path):
         "mean": {"base": mean},
         "command": "made",
     }
-    (results / "suites.json").write_text(json.dumps({**found, "rows": 8, "steps": 2, "teacher_steps": 3}))
+    (results / "suites.json").write_text(json.dumps({**found, "examples": 8, "steps": 2, "teacher_steps": 3}))
     page = api.report(results, tmp_path / "page.md")[0].read_text(encoding="utf-8")
     lines = [line for line in page.splitlines() if line.startswith(("| base | 0.000 (0.125)", "| published, "))]
     assert [line.count("|") for line in lines] == [10, 10, 10], "every row has a cell of every suite, and the mean"

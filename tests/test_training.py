@@ -13,6 +13,7 @@ from prompt2lora.adapter.peft import Adapter
 from prompt2lora.base import models
 from prompt2lora.base.decoding import greedy
 from prompt2lora.base.packing import common_length, pack_examples, stack
+from prompt2lora.base.weights import weights_digest
 from prompt2lora.errors import TaskFileError, UsageError
 from prompt2lora.generator.generator import Generator
 from prompt2lora.training import objectives, sampling, teachers
@@ -222,7 +223,7 @@ def test_a_finished_run_leaves_a_generator_with_its_provenance_and_a_picture(
     train(wanted, tmp_path / "run")
     made = Generator.from_pretrained(tmp_path / "run" / "generator")
     assert made.provenance["recipe"]["base"] == base
-    assert made.provenance["base_weights_sha256"] == models.weights_digest(base)
+    assert made.provenance["base_weights_sha256"] == weights_digest(base)
     assert made.provenance["fit_tasks"] + len(made.provenance["validation_tasks"]) == 6
     kept_back = held_out([tasks_folder], made.provenance)
     assert [task.name for task in kept_back] == sorted(made.provenance["validation_tasks"]) != []

@@ -22,11 +22,13 @@ from prompt2lora.base.chat import ChatFormat
 from prompt2lora.base.decoding import answers
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.versions import origin, versions
+from prompt2lora.base.weights import weights_digest
 from prompt2lora.errors import LayoutError, OutputError, Prompt2LoraError
 from prompt2lora.evaluation import benchmark as judging
 from prompt2lora.evaluation import report as reporting
-from prompt2lora.evaluation.arms import Workbench
-from prompt2lora.evaluation.score_cache import Kept
+from prompt2lora.evaluation.resources import Resources
+from prompt2lora.evaluation.results import BenchmarkResult, GeneratorStamp
+from prompt2lora.evaluation.score_cache import ScoreCache
 from prompt2lora.generator.generator import Generator, released_generator
 from prompt2lora.generator.pipeline import Generated, Pipeline, fitting_layout
 from prompt2lora.generator.text_encoder import Encoder, cached_encoder
@@ -73,16 +75,16 @@ def benchmark(
     reference: str | Path | None = None,
     prompts_per_task: int = 16,
     split: str | None = None,
-    kept: str | Path | None = None,
+    scores: str | Path | None = None,
     report: Report = silent,
-) -> dict[str, Any]:
+) -> BenchmarkResult:
     """Score arms on task files; see `prompt2lora.evaluation.benchmark` for what comes out.
 
     The arms multi-task, *-teacher and reference-decoder need the adapter folder `multi_task`, the collection
     `teachers` and the generator folder `reference`; nearest-teacher finds the teachers' tasks among `tasks`.
-    `kept` is the file that keeps every row's scores, so that a second call asks nothing again.
+    `scores` is the file that keeps the scores of every example, so that a second call asks nothing again.
     """
-    request = judging.Request(tuple(arms), tuple(forms), tuple(range(seed, seed + seeds)), limit)
+    request = judging.BenchmarkRequest(tuple(arms), tuple(forms), tuple(range(seed, seed + seeds)), limit)
     places = [Path(task) for task in tasks]
     chosen = read_tasks(places, split=split)
     request.check(chosen)
@@ -95,7 +97,7 @@ def benchmark(
     shared = _rival_adapter(multi_task, layout) if multi_task else None
     taught = teaching.Teachers(Path(teachers), layout) if teachers else None
     loaded = Frozen.load(layout, dtype=torch.float32)  # so that figures and kept scores are of no machine
-    bench = Workbench(
+    resources = Resources(
         base=loaded,
         encoder=cached_encoder(made.config.encoder),
         generator=made,
@@ -106,16 +108,16 @@ def benchmark(
         teachers=taught,
         teacher_tasks=read_tasks(places, split="train") if "nearest-teacher" in request.arms else (),
     )
-    remembered = Kept(Path(kept or home() / "scores.jsonl"))
-    judge = judging.Judge(bench, request, remembered, models.weights_digest(layout.base_model))
-    result = judging.run(judge, report)
-    result |= {
-        "base": layout.base_model,
-        "generator": {"sha256": made.provenance.get("sha256", ""), "steps": made.provenance.get("steps")},
+    cache = ScoreCache(Path(scores or home() / "scores.jsonl"))
+    judge = judging.Judge(resources, request, cache, weights_digest(layout.base_model))
+    result = BenchmarkResult(
+        **dict(judging.run(judge, report)),
+        base=layout.base_model,
+        generator=GeneratorStamp(sha256=made.provenance.get("sha256", ""), steps=made.provenance.get("steps")),
         **origin(loaded.model.dtype),
-    }
+    )
     if out is not None:
-        write_json(Path(out), result)
+        write_json(Path(out), result.to_dict())
     return result
 
 

@@ -138,25 +138,6 @@ def product_seconds(dtype: Any) -> float:
     return min(found)
 
 
-def weights_stamp(name: str) -> str:
-    """Tells one state of a model from another without reading its weights: name, sizes and times of the files."""
-    folder = Path(locate(name))
-    files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
-    return " ".join([name, *(f"{file.name}:{file.stat().st_size}:{file.stat().st_mtime_ns}" for file in files)])
-
-
-def weights_digest(name: str) -> str:
-    """SHA-256 over the safetensors files of a base that is on this disk; empty for one that is not."""
-    folder = Path(locate(name))
-    digest = hashlib.sha256()
-    files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
-    for file in files:
-        with file.open("rb") as stream:
-            while chunk := stream.read(1 << 22):
-                digest.update(chunk)
-    return digest.hexdigest() if files else ""
-
-
 def _load(factory: Any, name: str, **options: Any) -> Any:
     from safetensors import SafetensorError
     from transformers.utils import logging

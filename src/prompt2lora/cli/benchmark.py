@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from prompt2lora.cli.app import BaseOption, GeneratorOption, Json, MoreTasks, Tasks, Working, app, print_json
+
+if TYPE_CHECKING:
+    from prompt2lora.evaluation.results import BenchmarkResult
 
 
 @app.command()
@@ -19,9 +22,9 @@ def benchmark(
         str, typer.Option(help="Which arms, with commas; an unknown one lists them all.")
     ] = "base,generated,wrong-prompt",
     forms: Annotated[str, typer.Option(help="Which forms, with commas: full, bare.")] = "full,bare",
-    limit: Annotated[int | None, typer.Option(min=1, help="Most test rows per task.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Most test examples per task.")] = None,
     prompts_per_task: Annotated[int, typer.Option(min=1, help="Prompts that make an adapter.")] = 16,
-    seed: Annotated[int, typer.Option(help="Seed of the choice of prompts and rows.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the choice of prompts and examples.")] = 0,
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds, from --seed on, to take the mean of.")] = 1,
     split: Annotated[str | None, typer.Option(help="Only tasks of this split.")] = None,
     generator: GeneratorOption = None,
@@ -31,9 +34,9 @@ def benchmark(
         Path | None, typer.Option(help="Collection for the arms mean-, best-, nearest-teacher.")
     ] = None,
     reference: Annotated[str | None, typer.Option(help="Generator folder of the arm reference-decoder.")] = None,
-    kept: Annotated[
+    scores: Annotated[
         Path | None,
-        typer.Option(help="File that keeps every row's scores, to go on after a cut; default: below the home."),
+        typer.Option(help="File that keeps the scores of every example, to go on after a cut; default: in the home."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -60,11 +63,11 @@ def benchmark(
             reference=reference,
             prompts_per_task=prompts_per_task,
             split=split,
-            kept=kept,
+            scores=scores,
             report=show,
         )
     if as_json:
-        print_json(result)
+        print_json(result.to_dict())
     else:
         _print_scores(result)
 
@@ -92,14 +95,14 @@ def _listed(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def _print_scores(result: dict[str, Any]) -> None:
+def _print_scores(result: BenchmarkResult) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    for form, arms in result["mean"].items():
-        table = Table(title=f"exact match, {form} form, {len(result['tasks'])} tasks")
+    for form, arms in result.mean.items():
+        table = Table(title=f"exact match, {form} form, {len(result.tasks)} tasks")
         for column in ("arm", "mean", "95 % interval"):
             table.add_column(column)
-        for arm, cell in {**arms, **result["difference"][form]}.items():
-            table.add_row(arm, f"{cell['score']:.3f}", f"{cell['low']:.3f} to {cell['high']:.3f}")
+        for arm, cell in {**arms, **result.difference[form]}.items():
+            table.add_row(arm, f"{cell.score:.3f}", f"{cell.low:.3f} to {cell.high:.3f}")
         Console().print(table)

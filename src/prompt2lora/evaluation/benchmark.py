@@ -1,12 +1,13 @@
 """Tasks and arms -> a table of scores with intervals: the only place where answers are judged.
 
-In: tasks, arms and what they draw on. Out: a JSON-ready dictionary that says how it was made. Prompts come
-from the inputs of a task's `train` rows (their answers are never read), scores from its `test` rows.
+In: tasks, arms and what they draw on. Out: a table that says how it was made. Prompts come from the inputs of a task's
+training part (their answers are never read), scores from its test part.
 
-Forms: full, the model is asked with instruction and input; bare, with the input alone, the instruction
-having gone only into the prompts that made the adapter.
+Forms: full, the model is asked with instruction and input; bare, with the input alone, the instruction having gone
+only into the prompts that made the adapter.
 
-Row scores are kept in a file under the digest of all they depend on, so that hours of work go on after any cut.
+The scores of every example are kept in a file under the digest of all they depend on: data, versions, and the revisions
+of the code. So hours of work go on after any cut, and no score is taken for that of other code.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,12 @@ from torch import Tensor
 from prompt2lora.base.decoding import answers
 from prompt2lora.base.versions import versions
 from prompt2lora.errors import UsageError
-from prompt2lora.evaluation.arms import ARMS, Attempt, Workbench, digest
+from prompt2lora.evaluation.arms import ARMS, Attempt, digest
 from prompt2lora.evaluation.metrics import METRICS
-from prompt2lora.evaluation.score_cache import Kept
+from prompt2lora.evaluation.resources import Resources
+from prompt2lora.evaluation.results import Asked, Cell, Estimate, Scored, ScoreTable, Seconds, Summary
+from prompt2lora.evaluation.revisions import revisions
+from prompt2lora.evaluation.score_cache import ScoreCache
 from prompt2lora.evaluation.statistics import Interval, mean_interval, paired_difference
 from prompt2lora.ground.progress import Report, silent
 from prompt2lora.training.tasks import Task
@@ -34,46 +38,48 @@ FORMS = ("full", "bare")
 DEFAULT_ARMS = ("base", "generated", "wrong-prompt")
 OWN = "generated"  # the arm whose differences to all others are told
 _SLACK = 8  # tokens an answer may be longer than the longest reference; a longer one is wrong in any case
+_ANSWERING = ("answers", "prompts")  # components of the code that every score depends on
+_Cells = dict[str, Scored]
 
 
 @dataclass(frozen=True)
-class Request:
-    """What is to be scored. Arms that draw prompts or rows do so anew for every seed; scores are means over seeds."""
+class BenchmarkRequest:
+    """What is to be scored. Prompts and examples are drawn anew for every seed; scores are means over the seeds."""
 
     arms: tuple[str, ...] = DEFAULT_ARMS
     forms: tuple[str, ...] = FORMS
     seeds: tuple[int, ...] = (0,)
     limit: int | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
-
     def check(self, tasks: Sequence[Task]) -> None:
-        """Raises UsageError for an unknown arm or form, a task without prompts or rows, or too few tasks for an arm."""
+        """Raises UsageError for an unknown arm or form, a task without examples, or too few tasks for an arm."""
         for kind, asked, known in (("arm", self.arms, tuple(ARMS)), ("form", self.forms, FORMS)):
             if not asked:
                 raise UsageError(f"at least one {kind} is needed; there are {', '.join(known)}")
             for name in asked:
                 if name not in known:
                     raise UsageError(f"unknown {kind} {name!r}; there are {', '.join(known)}")
-        for arm in self.arms:
-            if arm.startswith("wrong-prompt") and len(tasks) < 2:
-                raise UsageError(f"the arm {arm} needs at least two tasks and there is one; add a task or leave it out")
+        if "wrong-prompt" in self.arms and len(tasks) < 2:
+            raise UsageError(
+                "the arm wrong-prompt needs at least two tasks and there is one; add a task or leave it out"
+            )
         if self.forms == ("bare",) and not any(task.instruction for task in tasks):
             raise UsageError("the bare form leaves the instruction out and no task has one; ask for the form full")
         for task in tasks:
-            for part, rows in (("train", task.train), ("test", task.test)):
-                if not rows:
-                    raise UsageError(f'task {task.name} has no rows of part "{part}"; add some or leave the task out')
+            for part, examples in (("train", task.train), ("test", task.test)):
+                if not examples:
+                    raise UsageError(
+                        f'task {task.name} has no examples of part "{part}"; add some or leave the task out'
+                    )
 
 
 @dataclass
 class Judge:
-    """Answers and scores; `kept` holds scores of before, `base_digest` stands for the base's weights."""
+    """Answers and scores; `cache` holds scores of before, `base_digest` stands for the base's weights."""
 
-    bench: Workbench
-    request: Request
-    kept: Kept
+    resources: Resources
+    request: BenchmarkRequest
+    cache: ScoreCache
     base_digest: str
     _made: dict[str, tuple[Tensor | None, float]] = field(default_factory=dict)
 
@@ -89,49 +95,67 @@ class Judge:
             self._made[key] = attempt.grid(), time.monotonic() - began
         return self._made[key]
 
-    def judged(self, task: Task, form: str, attempt: Attempt) -> dict[str, Any]:
-        """{"rows": {metric: scores}, "seconds": {"adapt", "answer"}, "prompt_tokens": mean per row}, kept or new."""
-        rows = task.test[: self.request.limit]
-        model, chat, layout = self.bench.base
-        max_new_tokens = max(map(len, chat.answer_ids([row.output for row in rows]))) + _SLACK
-        asked = [form, task.instruction, [[row.input, row.output] for row in rows], max_new_tokens]
-        key = digest(json.dumps([versions(), self.base_digest, asked, attempt.depends], sort_keys=True))
-        if known := self.kept.get(key):
-            return known
+    def key(self, task: Task, form: str, attempt: Attempt) -> str:
+        """The digest of all that the scores of an attempt depend on."""
+        asked = [[example.input, example.output] for example in task.test[: self.request.limit]]
+        code = revisions(*_ANSWERING, *attempt.code)
+        depends = [form, task.instruction, asked, self._max_new_tokens(task), attempt.depends]
+        return digest([versions(), self.base_digest, code, depends])
+
+    def judged(self, task: Task, form: str, attempt: Attempt) -> Scored:
+        """The scores of an attempt, kept or new."""
+        key = self.key(task, form, attempt)
+        if known := self.cache.get(key):
+            return Scored.model_validate(known)
+        examples = task.test[: self.request.limit]
+        model, chat, layout = self.resources.base
         put = str if form == "bare" else task.prompt
-        prompts = [put(row.input) for row in rows]
-        examples = [(put(shot.input), shot.output) for shot in attempt.examples]
+        prompts = [put(example.input) for example in examples]
+        shown = [(put(shot.input), shot.output) for shot in attempt.examples]
         grid, adapting = self.made(attempt)
         began = time.monotonic()
         given = answers(
-            model, chat, prompts, examples=examples, layout=layout, grid=grid, max_new_tokens=max_new_tokens
+            model,
+            chat,
+            prompts,
+            examples=shown,
+            layout=layout,
+            grid=grid,
+            max_new_tokens=self._max_new_tokens(task),
         )
-        result = {
-            "rows": {
-                metric: [round(score(answer, row.output), 4) for answer, row in zip(given, rows, strict=True)]
+        answering = time.monotonic() - began
+        result = Scored(
+            scores={
+                metric: [round(score(answer, one.output), 4) for answer, one in zip(given, examples, strict=True)]
                 for metric, score in METRICS.items()
             },
-            "seconds": {"adapt": round(adapting, 3), "answer": round(time.monotonic() - began, 3)},
-            "prompt_tokens": round(sum(map(len, chat.prompt_ids(prompts, examples))) / len(prompts), 1),
-        }
-        self.kept.add(key, result)
+            seconds=Seconds(adapt=round(adapting, 3), answer=round(answering, 3)),
+            prompt_tokens=round(sum(map(len, chat.prompt_ids(prompts, shown))) / len(prompts), 1),
+        )
+        self.cache.add(key, result.to_dict())
         return result
 
-    def scored(self, task: Task, form: str, arm: str) -> dict[str, Any]:
-        """Row scores by metric, means over the seeds; and the costs."""
-        found = [self.judged(task, form, ARMS[arm](self.bench, task, seed)) for seed in self.request.seeds]
-        rows = {metric: np.mean([one["rows"][metric] for one in found], axis=0).tolist() for metric in METRICS}
-        costs = {step: sum(one["seconds"][step] for one in found) / len(found) for step in ("adapt", "answer")}
-        return {"rows": rows, "seconds": costs, "prompt_tokens": found[0]["prompt_tokens"]}
+    def scored(self, task: Task, form: str, arm: str) -> Scored:
+        """Scores and costs of an arm, means over the seeds."""
+        found = [self.judged(task, form, ARMS[arm].attempt(self.resources, task, seed)) for seed in self.request.seeds]
+        return Scored(
+            scores={metric: np.mean([one.scores[metric] for one in found], axis=0).tolist() for metric in METRICS},
+            seconds=Seconds(
+                adapt=sum(one.seconds.adapt for one in found) / len(found),
+                answer=sum(one.seconds.answer for one in found) / len(found),
+            ),
+            prompt_tokens=found[0].prompt_tokens,
+        )
+
+    def _max_new_tokens(self, task: Task) -> int:
+        outputs = [example.output for example in task.test[: self.request.limit]]
+        return max(map(len, self.resources.base.chat.answer_ids(outputs))) + _SLACK
 
 
-def run(judge: Judge, report: Report = silent) -> dict[str, Any]:
-    """Score every arm in every form on every task; see the module's head for what comes out.
-
-    `seconds` is what adapting and answering took when it was done, one seed counted, kept answers included.
-    """
-    request, tasks = judge.request, judge.bench.tasks
-    scores: dict[str, dict[str, dict[str, Any]]] = {}
+def run(judge: Judge, report: Report = silent) -> ScoreTable:
+    """Score every arm in every form on every task."""
+    request, tasks = judge.request, judge.resources.tasks
+    scores: dict[str, dict[str, _Cells]] = {}
     for done, task in enumerate(tasks, 1):
         scores[task.name] = {}
         judge.begin()
@@ -140,48 +164,47 @@ def run(judge: Judge, report: Report = silent) -> dict[str, Any]:
                 continue
             scored = {arm: judge.scored(task, form, arm) for arm in request.arms}
             scores[task.name][form] = scored
-            means = {arm: round(float(np.mean(cell["rows"]["score"])), 3) for arm, cell in scored.items()}
+            means = {arm: round(float(np.mean(one.scores["score"])), 3) for arm, one in scored.items()}
             report({"done": done, "of": len(tasks), "task": task.name, "form": form, **means})
-    cells = [cell for by_form in scores.values() for by_arm in by_form.values() for cell in by_arm.values()]
+    every = [one for by_form in scores.values() for by_arm in by_form.values() for one in by_arm.values()]
     having = {form: [by[form] for by in scores.values() if form in by] for form in request.forms}
-    return {
-        "tasks": {
-            name: {form: {arm: _cell(cell) for arm, cell in by_arm.items()} for form, by_arm in by_form.items()}
+    return ScoreTable(
+        tasks={
+            name: {form: {arm: _cell(one) for arm, one in by_arm.items()} for form, by_arm in by_form.items()}
             for name, by_form in scores.items()
         },
-        "mean": {form: _means(asked, request.arms) for form, asked in having.items() if asked},
-        "difference": {form: _differences(asked, request.arms) for form, asked in having.items() if asked},
-        "request": {**request.to_dict(), "tasks": len(tasks), "prompts_per_task": judge.bench.prompts_per_task},
-        "seconds": round(sum(sum(cell["seconds"].values()) for cell in cells), 1),
-    }
+        mean={form: _means(found, request.arms) for form, found in having.items() if found},
+        difference={form: _differences(found, request.arms) for form, found in having.items() if found},
+        request=Asked(**asdict(request), tasks=len(tasks), prompts_per_task=judge.resources.prompts_per_task),
+        seconds=round(sum(one.seconds.adapt + one.seconds.answer for one in every), 1),
+    )
 
 
-def _cell(cell: dict[str, Any]) -> dict[str, Any]:
-    means = {metric: round(float(np.mean(rows)), 4) for metric, rows in cell["rows"].items()}
-    seconds = {step: round(value, 3) for step, value in cell["seconds"].items()}
-    return {**means, "n": len(cell["rows"]["score"]), "seconds": seconds, "prompt_tokens": cell["prompt_tokens"]}
+def _cell(one: Scored) -> Cell:
+    means: dict[str, Any] = {metric: round(float(np.mean(scores)), 4) for metric, scores in one.scores.items()}
+    seconds = Seconds(adapt=round(one.seconds.adapt, 3), answer=round(one.seconds.answer, 3))
+    return Cell(**means, n=len(one.scores["score"]), seconds=seconds, prompt_tokens=one.prompt_tokens)
 
 
-def _means(cells: Sequence[dict[str, Any]], arms: Sequence[str]) -> dict[str, Any]:
-    return {arm: _summary([mean_interval(_rows(cells, arm, metric)) for metric in METRICS]) for arm in arms}
+def _means(cells: Sequence[_Cells], arms: Sequence[str]) -> dict[str, Summary]:
+    return {arm: _summary([mean_interval(_scores(cells, arm, metric)) for metric in METRICS]) for arm in arms}
 
 
-def _differences(cells: Sequence[dict[str, Any]], arms: Sequence[str]) -> dict[str, Any]:
-    """The arm that this product stands for minus every other one, paired row by row."""
+def _differences(cells: Sequence[_Cells], arms: Sequence[str]) -> dict[str, Summary]:
+    """The arm that this product stands for minus every other one, paired example by example."""
     return {
         f"{OWN} - {arm}": _summary(
-            [paired_difference(_rows(cells, OWN, metric), _rows(cells, arm, metric)) for metric in METRICS]
+            [paired_difference(_scores(cells, OWN, metric), _scores(cells, arm, metric)) for metric in METRICS]
         )
         for arm in arms
         if OWN in arms and arm != OWN
     }
 
 
-def _rows(cells: Sequence[dict[str, Any]], arm: str, metric: str) -> list[list[float]]:
-    return [by[arm]["rows"][metric] for by in cells]
+def _scores(cells: Sequence[_Cells], arm: str, metric: str) -> list[list[float]]:
+    return [by[arm].scores[metric] for by in cells]
 
 
-def _summary(intervals: Sequence[Interval]) -> dict[str, Any]:
-    """{"score", "low", "high"} of exact match, and the same of token F1 under "f1"."""
-    exact, f1 = ({key: round(value, 4) for key, value in interval._asdict().items()} for interval in intervals)
-    return {**exact, "f1": f1}
+def _summary(intervals: Sequence[Interval]) -> Summary:
+    exact, f1 = map(Estimate.of, intervals)
+    return Summary(score=exact.score, low=exact.low, high=exact.high, f1=f1)

@@ -144,7 +144,7 @@ def _alignments(file: Path, result: dict[str, Any]) -> str:
         *_head(
             file,
             result,
-            f"{len(result['tasks'])} held-out training tasks, {result['rows']} test rows each, greedy decoding.",
+            f"{len(result['tasks'])} held-out training tasks, {result['examples']} test examples each, greedy decoding.",
         ),
         "| adapter | full: exact match | bare: exact match | seconds |",
         "|---|---|---|---|",
@@ -221,7 +221,7 @@ def _suites(file: Path, result: dict[str, Any]) -> str:
         *_head(
             file,
             result,
-            f"{result['rows']} test rows a suite; every generator was trained further for {result['steps']} steps on "
+            f"{result['examples']} test examples a suite; every generator was trained further for {result['steps']} steps on "
             f"the six other suites, every teacher for {result['teacher_steps']} on its own. The share of rows whose "
             f"right answer is the most likely one, and (in brackets) is what is written.",
         ),
@@ -303,7 +303,7 @@ def _stages(file: Path, result: dict[str, Any]) -> str:
         *_head(
             file,
             result,
-            f"{count} ({result['order']}), {result['rows']} test rows each at most, with instruction; seconds of one "
+            f"{count} ({result['order']}), {result['examples']} test examples each at most, with instruction; seconds of one "
             f"processor. Generator `{result['generator'][:12]}`.",
         ),
         "| way | labelled rows | most steps | exact match | seconds until ready | to answer all rows |",

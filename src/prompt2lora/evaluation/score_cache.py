@@ -1,4 +1,4 @@
-"""What was measured before, in one file, by the digest of all that it depends on.
+"""What was scored before, in one file, by the digest of all that it depends on.
 
 In: a key and what is to be kept. Out: the same, after any cut and on any machine: the file is a line of JSON an entry,
 is only ever added to (by several processes at once, too), and can be committed beside the figures that it stands for.
@@ -14,7 +14,7 @@ from typing import Any
 from prompt2lora.errors import OutputError
 
 
-class Kept:
+class ScoreCache:
     def __init__(self, file: Path) -> None:
         """Read what is there; a line that a crash cut off counts as never written."""
         self.file = file

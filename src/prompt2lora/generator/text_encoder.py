@@ -26,7 +26,8 @@ from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from prompt2lora.base.models import DEFAULT_ENCODER, load_encoder, weights_stamp
+from prompt2lora.base.models import DEFAULT_ENCODER, load_encoder
+from prompt2lora.base.weights import weights_digest
 from prompt2lora.ground.home import home
 from prompt2lora.ground.prompts import split
 
@@ -52,7 +53,7 @@ class Encoder:
 
     @cached_property
     def _stamp(self) -> str:
-        return weights_stamp(self.name)
+        return f"{self.name} {weights_digest(self.name)}"
 
     @property
     def parts(self) -> tuple[Any, Any]:

@@ -25,6 +25,7 @@ from prompt2lora.adapter.peft import Adapter
 from prompt2lora.base import models
 from prompt2lora.base.decoding import answers
 from prompt2lora.base.frozen import Frozen
+from prompt2lora.base.weights import weights_digest
 from prompt2lora.custody.costs import Tuning
 from prompt2lora.custody.gate import Policy
 from prompt2lora.custody.pilot import Inspected, Made, Measured
@@ -80,7 +81,7 @@ class PilotBench:
             generator=str(self.generator.provenance.get("sha256", "")),
             generator_name=str(self.generator.provenance.get("name", "generator")),
             base=self.layout.base_model,
-            base_digest=models.weights_digest(self.layout.base_model),
+            base_digest=weights_digest(self.layout.base_model),
         )
         return Made(folder, origin, made.seconds)
 

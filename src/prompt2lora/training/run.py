@@ -34,6 +34,7 @@ from prompt2lora.base import models
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.packing import UNLIMITED, Pack, PackBatch, stack
 from prompt2lora.base.versions import versions
+from prompt2lora.base.weights import weights_digest
 from prompt2lora.errors import DamagedFile, UsageError
 from prompt2lora.generator.atlas import Atlas
 from prompt2lora.generator.generator import Generator, GeneratorConfig
@@ -364,7 +365,7 @@ class Run:
         earlier = generator.provenance
         generator.provenance = {
             "recipe": self.recipe.to_dict(),
-            "base_weights_sha256": models.weights_digest(self.recipe.base),
+            "base_weights_sha256": weights_digest(self.recipe.base),
             "fit_tasks": len(self.fit),
             "validation_tasks": [task.name for task in self.validation],
             "steps": self.step,
