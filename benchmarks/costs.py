@@ -53,11 +53,9 @@ def one_arm(arm: str, folders: list[Path]) -> dict:
         adapt.append(time.process_time() - began)
         asked = task.test[:EXAMPLES]
         shots = [(task.prompt(shot.input), shot.output) for shot in attempt.examples]
+        prompts, settings = [task.prompt(example.input) for example in asked], {"max_new_tokens": MAX_NEW_TOKENS}
         began = time.process_time()
-        answers(
-            base.model, base.chat, [task.prompt(example.input) for example in asked], examples=shots, layout=base.layout,
-            grid=grid, max_new_tokens=MAX_NEW_TOKENS,
-        )  # fmt: skip
+        answers(base.model, base.chat, prompts, examples=shots, layout=base.layout, grid=grid, **settings)
         answer.append((time.process_time() - began) / len(asked))
     return {
         "prepare": marks[1] - marks[0],

@@ -2,11 +2,11 @@
 
 python benchmarks/refine.py --tasks ../shared/data/tasks --split dev --out benchmarks/results/refine.json
 
-Refining and training from scratch are the same procedure with the same examples; only the start differs. Every measurement
-is a line of a file beside the result, named by the generator, so that an interrupted run goes on where it was and never
-with the numbers of another generator. Tasks come in a fixed shuffle; those that `--minutes` leave no time for are left
-out whole. Seconds are processor seconds, which another process cannot stretch: with OMP_NUM_THREADS=1 those of one
-idle core.
+Refining and training from scratch are the same procedure with the same examples; only the start differs. Every
+measurement is a line of a file beside the result, named by the generator, so that an interrupted run goes on where it
+was and never with the numbers of another generator. Tasks come in a fixed shuffle; those that `--minutes` leave no
+time for are left out whole. Seconds are processor seconds, which another process cannot stretch: with
+OMP_NUM_THREADS=1 those of one idle core.
 """
 
 import argparse
@@ -47,7 +47,7 @@ class Point(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """`ready` seconds until the first answer can be given, `asking` seconds for all test examples, and a score for each."""
+    """`ready` seconds until the first answer can be given, `asking` for all test examples, and a score for each."""
 
     ready: float
     asking: float

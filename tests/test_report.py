@@ -8,6 +8,7 @@ import pytest
 
 from prompt2lora import api
 from prompt2lora.errors import DamagedFile, UsageError
+from prompt2lora.evaluation.arms import ARMS
 from prompt2lora.training.tasks import read_tasks
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -27,7 +28,14 @@ def test_the_page_shows_what_the_file_says_and_names_it(results, tmp_path):
     assert "`small.json`" in page
     for form in ("full", "bare"):
         for arm, cell in result["mean"][form].items():
-            assert f"| {arm} | {cell['score']:.3f} ({cell['low']:.3f} to {cell['high']:.3f}) |" in page
+            shown = f"{cell['score']:.3f} ({cell['low']:.3f} to {cell['high']:.3f})"
+            assert f"| {arm} | {shown} |" in page
+            (headline,) = [
+                line
+                for line in page.splitlines()
+                if line.startswith((f"| {arm} | {ARMS[arm].says} |", f"| **{arm}** | "))
+            ]
+            assert shown in headline
         picture = tmp_path / "docs" / "images" / f"small-{form}.png"
         assert picture in written
         assert picture.read_bytes().startswith(b"\x89PNG")
@@ -140,6 +148,14 @@ def test_the_same_results_give_the_same_page(results, tmp_path):
     pages = [api.report(results, tmp_path / name / "page.md") for name in ("a", "b")]
     for left, right in zip(*pages, strict=True):
         assert left.read_bytes() == right.read_bytes()
+
+
+@pytest.mark.parametrize("change", [{"mean": 3}, {"kept": 1}])
+def test_a_result_that_is_not_what_a_benchmark_writes_is_refused_by_its_field(results, tmp_path, change):
+    file = results / "small.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+    with pytest.raises(DamagedFile, match=rf"small.json is no result of a benchmark \({next(iter(change))}"):
+        api.report(results, tmp_path / "page.md")
 
 
 def test_a_folder_without_results_and_a_broken_file_are_refused(tmp_path):

@@ -1,0 +1,68 @@
+"""The opening of the page: what is measured, the headline table, and what forms and arms are, for a newcomer.
+
+In: the results of `prompt2lora benchmark`. Out: Markdown. The headline is the result with the most arms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from prompt2lora.evaluation.arms import ARMS
+from prompt2lora.evaluation.benchmark import OWN
+from prompt2lora.evaluation.report.tables import counted, interval, table
+from prompt2lora.evaluation.results import BenchmarkResult
+
+_OPENING = """\
+# Benchmark
+
+How well does a small language model do a job it was not made for, with an adapter that was generated from a few
+unlabelled prompts of that job? And how does that compare with the other ways to get there?
+"""
+_TERMS = """\
+Every task has an instruction ("Extract the part number.") and examples, each an input with its right answer. Adapters
+are made from inputs of a task's training part; scores are of its test part, which nothing else ever reads. Tasks of the
+split *dev* belong to families that neither the generator nor the LoRA for all tasks was trained on.
+
+* **Full form**: the model is asked with the instruction and the input.
+* **Bare form**: the model is asked with the input alone. What to do is then known to the adapter only.
+* **Exact match**: the share of answers that are the right one, letter for letter but for case and outer spaces.
+  **Token F1** gives credit for right words. Both run from 0 to 1.
+* **Intervals** in brackets are 95 % bootstrap intervals over tasks and examples: how far a figure
+  might move with other tasks and examples.
+* An **arm** is one way to answer: this product, a rival, or a control.
+"""
+_REST = """\
+The rest of this page shows the result files in `benchmarks/results/`, one section each. It is made by
+`prompt2lora report`, which computes nothing: every figure stands in the file that its section names. Commands are those
+of their day; scripts, recipes and options may have been renamed since (`--kept` is now `--scores`, `--rows` is
+`--examples`), and arms that are gone are left out of the tables.
+"""
+
+
+def opening(results: Mapping[Path, BenchmarkResult]) -> str:
+    """The page up to its first section."""
+    if not results:
+        return f"{_OPENING}\n{_REST}"
+    file, result = max(results.items(), key=lambda item: len(item[1].request.arms))
+    forms = list(result.mean)
+    arms = list(dict.fromkeys(arm for form in forms for arm in result.mean[form]))
+    base = result.base.rpartition("/")[2]
+    lines = [
+        [
+            f"**{arm}**" if arm == OWN else arm,
+            ARMS[arm].says if arm in ARMS else "",
+            *(interval(result.mean[form][arm].to_dict()) for form in forms),
+        ]
+        for arm in arms
+    ]
+    return "\n".join(
+        [
+            _OPENING,
+            f"Exact match of {base} on {counted(result.request.tasks, 'task')} (`{file.name}`):\n",
+            table(["arm", "what it is", *(f"{form} form" for form in forms)], lines),
+            "\n## What the words mean\n",
+            _TERMS,
+            _REST,
+        ]
+    )

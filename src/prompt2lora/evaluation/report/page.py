@@ -1,0 +1,99 @@
+"""Result files of the benchmarks -> one page with tables and plots. In: JSON files. Out: Markdown and pictures.
+
+It computes nothing: every figure on the page stands in the file that it names.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from prompt2lora.errors import DamagedFile, UsageError
+from prompt2lora.evaluation.report import plots, sections
+from prompt2lora.evaluation.report.headline import opening
+from prompt2lora.evaluation.results import benchmark_result
+from prompt2lora.ground.files import write_bytes, write_text
+
+
+class Picture(NamedTuple):
+    """What is drawn, under which caption; `suffix` is added to the file's name."""
+
+    draw: Callable[[dict[str, Any]], bytes]
+    caption: str
+    suffix: str = ""
+
+
+class Kind(NamedTuple):
+    """A kind of result, known by a key that no other has: its section, and its pictures."""
+
+    key: str
+    section: Callable[[Path, dict[str, Any]], str]
+    pictures: tuple[Picture, ...] = ()
+
+
+_KINDS = (
+    Kind("alignments", sections.alignments),
+    Kind("variants", sections.reading, (Picture(plots.by_prompts, "Exact match against the number of prompts"),)),
+    Kind(
+        "own_prompts_best",
+        sections.matrix,
+        (
+            Picture(plots.loss_matrix, "Loss of every task's adapter on every task's test examples, bare form"),
+            Picture(plots.similarity, "Similarity of adapters against similarity of their prompts", "-similarity"),
+        ),
+    ),
+    Kind(
+        "break_even",
+        sections.refined,
+        (Picture(plots.labels_and_seconds, "Score against labels, and against seconds until ready"),),
+    ),
+    Kind("break_even_jobs", sections.costs, (Picture(plots.seconds_a_job, "Seconds per job, by the number of jobs"),)),
+    Kind(
+        "trained",
+        sections.trained,
+        (Picture(plots.own_and_wrong_losses, "Loss in the bare form, with own prompts and with another task's"),),
+    ),
+    Kind("suites", sections.suites),
+)
+
+
+def report(results: Path, page: Path) -> list[Path]:
+    """Write the page and, into a folder `images` beside it, the pictures; returns what was written.
+
+    Raises UsageError if the folder holds no result that it shows, DamagedFile for one that is broken.
+    """
+    found = {file: _read(file) for file in sorted(results.glob("*.json"))}
+    tables = {file: benchmark_result(file, result) for file, result in found.items() if "difference" in result}
+    written: list[Path] = []
+    parts: list[str] = [opening(tables)]
+
+    def picture(name: str, caption: str, drawn: bytes) -> None:
+        if drawn:
+            written.append(page.parent / "images" / name)
+            write_bytes(written[-1], drawn)
+            parts.append(f"![{caption}](images/{name})\n")
+
+    for file, result in sorted(tables.items(), key=lambda item: -len(item[1].request.arms)):
+        parts.append(sections.benchmark(file, result))
+        for form in result.mean:
+            picture(f"{file.stem}-{form}.png", f"Every task of {file.stem}, {form} form", plots.by_task(result, form))
+    for kind in _KINDS:
+        for file, other in found.items():
+            if kind.key in other:
+                parts.append(kind.section(file, other))
+                for shown in kind.pictures:
+                    picture(f"{file.stem}{shown.suffix}.png", shown.caption, shown.draw(other))
+    if len(parts) == 1:
+        raise UsageError(f"{results} holds no result of a benchmark; make one or name another folder")
+    write_text(page, "\n".join(parts))
+    return [page, *written]
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DamagedFile(f"{file} is no readable result ({error}); make it anew or remove it") from error
+    return found if isinstance(found, dict) else {}

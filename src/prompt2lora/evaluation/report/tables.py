@@ -1,0 +1,20 @@
+"""Markdown tables. In: cells as text or numbers. Out: lines of a page. It knows no result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    body = [f"| {' | '.join(cells)} |" for cells in (heads, *rows)]
+    return "\n".join([body[0], "|---" * len(heads) + "|", *body[1:]])
+
+
+def interval(cell: Mapping[str, Any]) -> str:
+    """A mean with the bounds of its 95 % interval."""
+    return f"{cell['score']:.3f} ({cell['low']:.3f} to {cell['high']:.3f})"
+
+
+def counted(count: int, what: str) -> str:
+    return f"{count} {what}" + ("" if count == 1 else "s")
