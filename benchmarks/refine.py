@@ -26,6 +26,7 @@ from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.versions import origin
 from prompt2lora.evaluation.metrics import exact_match
 from prompt2lora.evaluation.resources import Resources
+from prompt2lora.evaluation.revisions import components, revisions
 from prompt2lora.evaluation.score_cache import ScoreCache
 from prompt2lora.evaluation.statistics import mean_interval
 from prompt2lora.generator.generator import Generator, released_generator
@@ -156,12 +157,13 @@ def main() -> None:
     bench = Bench(work, asked.examples)
     sha = str(generator.provenance["sha256"])
     cache = ScoreCache(asked.out.with_suffix(f".{sha[:12]}-{asked.examples}.lines.jsonl"))
+    code = revisions(*components())
     tried = [(point, seed) for point in points(asked.labels, asked.steps) for seed in range(asked.seeds)]
     found: dict[Point, list[Measured]] = {}
     complete: list[str] = []
     began = time.monotonic()
     for task in tasks:
-        keys = [json.dumps([task.name, seed, *point]) for point, seed in tried]
+        keys = [json.dumps([task.name, task.digest, code, seed, *point]) for point, seed in tried]
         if time.monotonic() - began > 60 * asked.minutes and not all(map(cache.get, keys)):
             continue
         for (point, seed), key in zip(tried, keys, strict=True):

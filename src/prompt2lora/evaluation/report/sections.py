@@ -46,22 +46,23 @@ def benchmark(file: Path, result: BenchmarkResult) -> str:
 
 def _scores(result: BenchmarkResult, form: str) -> str:
     cells = [task[form] for task in result.tasks.values() if form in task]
-    lines = []
+    lines, differences = [], result.difference[form]
+    compared = f"{OWN} minus this arm" if any(key.startswith(f"{OWN} - ") for key in differences) else ""
     for arm, mean in result.mean[form].items():
-        difference = result.difference[form].get(f"{OWN} - {arm}")
+        difference = differences.get(f"{OWN} - {arm}")
         seconds = [cell[arm].seconds for cell in cells]
         lines.append(
             [
                 arm,
                 interval(mean.to_dict()),
                 f"{mean.f1.score:.3f}",
-                interval(difference.to_dict()) if difference else "",
+                *([interval(difference.to_dict()) if difference else ""] if compared else []),
                 f"{_mean(cell[arm].prompt_tokens for cell in cells):.0f}",
                 f"{_mean(one.adapt for one in seconds):.2f}",
                 f"{_mean(one.answer for one in seconds):.1f}",
             ]
         )
-    heads = ["arm", "exact match", "token F1", f"{OWN} minus this arm", "tokens in a prompt"]
+    heads = ["arm", "exact match", "token F1", *filter(None, [compared]), "tokens in a prompt"]
     return table([*heads, "seconds to adapt", "seconds to answer a task"], lines)
 
 
@@ -133,9 +134,9 @@ def suites(file: Path, result: dict[str, Any]) -> str:
         file,
         result["command"],
         f"Commonsense questions with answers to choose from, {result['examples']} test examples a suite. For each "
-        f"suite the generator was trained further on the six others ({result['steps']} steps), and one teacher on it "
-        f"({result['teacher_steps']} steps). Share of questions whose right answer is the most likely one; in brackets, "
-        f"whose right answer is written freely.",
+        f"suite the generator was trained further on the six others ({result['steps']} steps), and one teacher on "
+        f"it ({result['teacher_steps']} steps). Share of questions whose right answer is the most likely one; in "
+        f"brackets, whose right answer is written freely.",
         table(["arm", *_SUITES, "mean"], lines),
     )
 
