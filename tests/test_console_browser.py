@@ -94,10 +94,10 @@ def tiny_service(place: Path) -> Service:
     said = tuple(f"Do {name}." for name in names)
     generator.atlas = Atlas(names, said, means, Reference.of(grids, generator.start, layout))
     generator.save_pretrained(place / "with-atlas")
-    (place / "policy.toml").write_text(LAX)
     plant = Plant(Registry.open(place / "home", actor="service"), place / "with-atlas")
+    (place / "home" / "policy.toml").write_text(LAX)
     engine = TinyEngine(Plant(plant.registry, place / "with-atlas"))
-    return Service(plant, engine, Works(plant.registry.clock), first_code="sesame", policy=place / "policy.toml")
+    return Service(plant, engine, Works(plant.registry.clock), first_code="sesame")
 
 
 class Served:

@@ -26,6 +26,8 @@ ROUTES = {
     ("POST", "/admin/jobs/mail/generate"): MAKE,
     ("POST", "/admin/jobs/mail/versions/v/evaluate"): MAKE,
     ("POST", "/admin/jobs/mail/versions/v/refine"): MAKE,
+    ("POST", "/admin/jobs/mail/versions/v/refuse"): RELEASE,
+    ("POST", "/admin/jobs/mail/versions/v/withdraw"): RELEASE,
     ("POST", "/admin/jobs/mail/versions/v/explain"): MAKE,
     ("GET", "/admin/jobs/mail/versions/v/report"): LOOK,
     ("POST", "/admin/jobs/mail/replay"): MAKE,

@@ -123,16 +123,21 @@ def test_what_did_not_pass_is_not_promoted(piloted, run):
     assert run("registry", "rollback", "--job", "mail", "--reason", "x")[0] == 2
 
 
-def test_another_policy_gives_another_verdict_on_the_same_measurements(piloted, run, tmp_path):
-    policy = tmp_path / "policy.toml"
+def test_another_policy_gives_another_verdict_on_the_same_measurements(piloted, run, home):
+    """A policy for one call judges and releases nothing; in force it does both."""
+    policy = home / "other.toml"
     bounds = "most_bias = nan, least_gain = -2.0, most_p_value = 1.0, most_canary_kl = 1e9, least_format_share = 0.0"
     bounds += ", most_canary_perplexity = 1e9, least_own_over_wrong = -2.0, most_health_score = 1e9"
     policy.write_text("\n".join(f"{bound.strip()}" for bound in f"{bounds}, most_prompt_distance = 1e9".split(",")))
     words = ("--job", "mail", "--version", piloted["version"])
     code, out, _ = run("gate", *words, "--policy", policy, "--json")
     assert (code, json.loads(out)["verdict"]) == (0, "pass")
-    promoted = json.loads(run("registry", "promote", *words, "--reason", "a lax policy", "--json")[1])
-    assert promoted["version"] == piloted["version"]
+    promote = ("registry", "promote", *words, "--reason", "a lax policy", "--json")
+    code, _, error = run(*promote)
+    assert (code, "judged by another policy" in error) == (2, True)
+    policy.rename(home / "policy.toml")
+    assert json.loads(run(*promote)[1])["version"] == piloted["version"]
+    (home / "policy.toml").unlink()
     assert json.loads(run("gate", *words, "--json")[1])["verdict"] == piloted["verdict"]
 
 
@@ -183,8 +188,8 @@ def test_a_refined_version_is_measured_by_the_gate_and_never_on_rows_that_it_lea
     registry.engine.dispose()
 
 
-def test_a_watched_release_that_fails_its_canaries_goes_back_to_the_base(piloted, run, files, home, tmp_path):
-    test_another_policy_gives_another_verdict_on_the_same_measurements(piloted, run, tmp_path)
+def test_a_watched_release_that_fails_its_canaries_goes_back_to_the_base(piloted, run, files, home):
+    test_another_policy_gives_another_verdict_on_the_same_measurements(piloted, run, home)
     _, rows = files
     rows.write_text("".join(json.dumps({"input": f"note {i}", "output": "never this"}) + "\n" for i in range(40)))
     assert run("monitor", "status", "--job", "mail")[0] == 2, "not watched yet"

@@ -4,7 +4,8 @@
     ├── UsageError          the request itself is wrong (exit code 2)
     │   ├── PromptsError        no prompts, not text, too long
     │   ├── TaskFileError       a task file with a broken line
-    │   └── OutputError         the output folder exists or cannot be written
+    │   ├── OutputError         the output folder exists or cannot be written
+    │   └── NotAllowed          it takes another person, or another role
     ├── Conflict            somebody else changed the same thing meanwhile
     ├── LayoutError         a base, a rank or a target that no LoRA layout fits
     ├── ModelNotFound       a base or an encoder that is neither here nor on a reachable hub
@@ -41,6 +42,10 @@ class TaskFileError(UsageError):
 
 
 class OutputError(UsageError):
+    pass
+
+
+class NotAllowed(UsageError):
     pass
 
 

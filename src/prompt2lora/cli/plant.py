@@ -25,7 +25,7 @@ def pilot(
     instruction: Instruction = "",
     inspection: Annotated[Path | None, typer.Option(help="Labelled rows (JSONL: input, output).")] = None,
     bias: Annotated[Path | None, typer.Option(help="Questions of a bias check (JSONL, BBQ's form).")] = None,
-    policy: Annotated[Path | None, typer.Option(help="Bounds of the gate (TOML).")] = None,
+    policy: Annotated[Path | None, typer.Option(help="Other bounds of the gate for this call (TOML).")] = None,
     approve: Annotated[bool, typer.Option("--approve", help="Release the adapter if every check passes.")] = False,
     language: Annotated[str, typer.Option(help="Language of the report: en or ja.")] = "en",
     currency: Annotated[str | None, typer.Option(help="Currency of the report's costs.")] = None,
@@ -80,6 +80,8 @@ def pilot(
         return
     _print_checks(found["checks"])
     print(f"{found['version']}: {found['verdict']}; released: {found['release'] or 'no'}")
+    if found["held"]:
+        print(found["held"])
     print(texts(language)[f"recommend {found['recommendation']}"])
     print(f"Report: {found['report']}")
 
@@ -88,7 +90,7 @@ def pilot(
 def gate(
     job: Job,
     version: Annotated[str, typer.Option(help="A version's name.")],
-    policy: Annotated[Path | None, typer.Option(help="Bounds of the gate (TOML).")] = None,
+    policy: Annotated[Path | None, typer.Option(help="Other bounds of the gate for this call (TOML).")] = None,
     inspection: Annotated[Path | None, typer.Option(help="Labelled rows to measure it on now (JSONL).")] = None,
     bias: Annotated[Path | None, typer.Option(help="Questions of a bias check (JSONL, BBQ's form).")] = None,
     generator: GeneratorOption = None,

@@ -26,6 +26,10 @@ app.add_typer(registry_app, name="registry")
 app.add_typer(audit_app, name="audit")
 
 
+VersionName = Annotated[str, typer.Option("--version", help="A version's name.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why; it stands in the history.")]
+
+
 @registry_app.command("list")
 def list_jobs(as_json: Json = False) -> None:
     """All jobs and what answers them, and the generators that made their versions."""
@@ -62,6 +66,7 @@ def show_job(job: Job, as_json: Json = False) -> None:
             **registry.provenance(version),
             "name": version.name,
             "verdict": registry.verdict(version),
+            "refused": refusal._asdict() if (refusal := registry.refusal(version)) else None,
         }
         for version in registry.versions(job)
     ]
@@ -71,6 +76,7 @@ def show_job(job: Job, as_json: Json = False) -> None:
     else:
         for row in found:
             mark, verdict = "*" if row["name"] == answers else " ", row["verdict"] or "not judged"
+            verdict += f", refused by {row['refused']['actor']}" if row["refused"] else ""
             print(f"{mark} {row['name']:<40} {row['kind']:<10} {verdict}")
             came = f"prompts {row['prompts'][:12]}, generator {row['generator'][:12]}, base {row['base_digest'][:12]}"
             print(f"    {came}, seed {row['seed']}, from {row['parent'] or 'no other version'}")
@@ -117,19 +123,51 @@ def show_history(job: Job, as_json: Json = False) -> None:
 def promote(
     job: Job,
     version: Annotated[str, typer.Option(help="A version's name, or `base`.")],
-    reason: Annotated[str, typer.Option(help="Why; it stands in the history.")],
+    reason: Reason,
+    override: Annotated[
+        str | None,
+        typer.Option(help="Why to release it although it was refused, never judged, or judged by another policy."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Let a version answer the job from now on; only what passed its gate."""
-    from prompt2lora.plant.plant import Plant
+    """Let a version answer the job from now on; only what passed its gate by the policy in force."""
+    from prompt2lora.plant.plant import Plant, owns_home
 
-    print_release(Plant.open().promote(job, version, reason), as_json)
+    opened = Plant.open()
+    print_release(opened.promote(job, version, reason, override=override, admin=owns_home()), as_json)
+
+
+@registry_app.command("refuse")
+def refuse(job: Job, version: VersionName, reason: Reason, as_json: Json = False) -> None:
+    """Say no to a version: nobody releases it until that is withdrawn."""
+    from prompt2lora.custody import decisions
+    from prompt2lora.plant import plant
+
+    kept = plant.registry()
+    decisions.refuse(kept, kept.version(job, version), reason)
+    _print_decision("refused", version, reason, as_json)
+
+
+@registry_app.command("withdraw")
+def withdraw(job: Job, version: VersionName, reason: Reason, as_json: Json = False) -> None:
+    """Take a refusal back: whoever refused, or the owner of the home."""
+    from prompt2lora.custody import decisions
+    from prompt2lora.plant import plant
+
+    kept = plant.registry()
+    decisions.withdraw(kept, kept.version(job, version), reason, admin=plant.owns_home())
+    _print_decision("refusal withdrawn", version, reason, as_json)
+
+
+def _print_decision(what: str, version: str, reason: str, as_json: bool) -> None:
+    if as_json:
+        print_json({"version": version, "decision": what, "reason": reason})
+    else:
+        print(f"{version}: {what}; {reason}")
 
 
 @registry_app.command("rollback")
-def rollback(
-    job: Job, reason: Annotated[str, typer.Option(help="Why; it stands in the history.")], as_json: Json = False
-) -> None:
+def rollback(job: Job, reason: Reason, as_json: Json = False) -> None:
     """Let what answered before answer again; in the end that is the base."""
     from prompt2lora.plant import plant
 
@@ -163,7 +201,7 @@ def verify(as_json: Json = False) -> None:
 @registry_app.command("regenerate")
 def regenerate(
     job: Annotated[list[str] | None, typer.Option("--job", help="Only this job; may be given again.")] = None,
-    policy: Annotated[Path | None, typer.Option(help="Bounds of the gate (TOML).")] = None,
+    policy: Annotated[Path | None, typer.Option(help="Other bounds of the gate for this call (TOML).")] = None,
     generator: GeneratorOption = None,
     base: BaseOption = None,
     as_json: Json = False,

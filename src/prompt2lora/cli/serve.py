@@ -38,7 +38,6 @@ def serve(
     ] = False,
     per_job: Annotated[int, typer.Option(min=1, help="Most questions of one job at once.")] = 32,
     per_minute: Annotated[int, typer.Option(min=1, help="Most requests of one key in a minute.")] = 600,
-    policy: Annotated[Path | None, typer.Option(help="Bounds of the gate (TOML).")] = None,
     replay_hours: Annotated[
         float, typer.Option(min=0, help="Ask the canaries of watched jobs again every so many hours; 0: never.")
     ] = 24.0,
@@ -56,15 +55,12 @@ def serve(
 
     plant = Plant.open(generator, base)
     limits = Limits(per_job=per_job, per_minute=per_minute)
-    if policy:
-        from prompt2lora.custody.gate import read_policy
-
-        read_policy(policy)  # a broken one is told now
+    _ = plant.policy  # a broken one is told now
     if host not in _LOOPBACK and not any(key.revoked is None for key in _access(plant).all()):
         raise UsageError(f"{host} is open to others and there is no key yet; start once on 127.0.0.1 and make one")
     with Working("loading"):
         engine = _engine(plant, engine_url or [], ray_replicas, rows, residents, exact)
-    service = Service(plant, engine, Works(plant.registry.clock), limits, policy=policy, replay_hours=replay_hours)
+    service = Service(plant, engine, Works(plant.registry.clock), limits, replay_hours=replay_hours)
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     if not service.access.has_admin():
         service.first_code = secrets.token_urlsafe(24)

@@ -1,7 +1,8 @@
 """Deciding: a second person approves or refuses a version, and anybody entitled returns a job to the base.
 
-In: forms that say which release their reader saw. Out: releases. A form sent twice decides once; a form that was
-overtaken by somebody else's decision is a Conflict.
+In: forms that say which release their reader saw. Out: releases, and lines of the record; the rules are those of
+`custody/decisions.py`. A form sent twice decides once; a form that was overtaken by somebody else's decision is a
+Conflict.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from fastapi.responses import Response
 
 from prompt2lora.console.i18n import Told
 from prompt2lora.console.jobs import job_page, opened
-from prompt2lora.console.views import checks, inspection, refusal, refuse, standing
+from prompt2lora.console.views import checks, inspection, standing
 from prompt2lora.console.visits import Page, Visit
-from prompt2lora.custody.access import LOOK, RELEASE, RETURN
+from prompt2lora.custody import decisions
+from prompt2lora.custody.access import GOVERN, LOOK, RELEASE, RETURN
 from prompt2lora.errors import Conflict
 
 _LONGEST_REASON = 500
@@ -21,31 +23,41 @@ _LONGEST_REASON = 500
 def show_decision(visit: Visit) -> Response:
     found, version = opened(visit)
     kept = visit.service.plant.registry
-    verdict, lines = kept.judgement(version) or (None, [])
+    judged, refusal = kept.judgement(version), kept.refusal(version)
+    against = decisions.objections(kept, version, visit.service.plant.policy)
     return job_page(
         visit,
         "decision",
         found,
         version,
-        verdict=verdict,
-        checks=checks(lines),
+        verdict=judged.verdict.result if judged else None,
+        checks=checks(judged),
+        against=[one.kind for one in against],
+        may_override=visit.may(GOVERN) and bool(against) and all(one.overridable for one in against),
+        may_withdraw=refusal is not None
+        and visit.key is not None
+        and (refusal.actor == visit.name or visit.may(GOVERN)),
         inspected=inspection(kept.measured(version)),
-        refusal=refusal(kept, version),
+        refusal=refusal,
         own=version.actor == visit.name,
-        report=verdict is not None,
+        report=judged is not None,
     )
 
 
 def decide(visit: Visit) -> Response:
     found, version = opened(visit)
-    reason = _reason(visit)
-    if visit.typed("decision") == "refuse":
-        refuse(visit.plant.registry, version, reason)
+    reason, decision = _reason(visit), visit.typed("decision")
+    if decision == "refuse":
+        decisions.refuse(visit.plant.registry, version, reason, second=True)
         return visit.go(f"/jobs/{visit.job}/decision", version=version.name, done="refused")
+    if decision == "withdraw":
+        decisions.withdraw(visit.plant.registry, version, reason, admin=visit.may(GOVERN), second=True)
+        return visit.go(f"/jobs/{visit.job}/decision", version=version.name, done="withdrawn")
     if found.answering and found.answering.id == version.id:
         return visit.go(f"/jobs/{visit.job}/watch", done="approved")
     _unchanged(visit, found.release.id if found.release else None)
-    visit.plant.promote(visit.job, version.name, reason, second=True)
+    override = reason if decision == "override" else None
+    visit.plant.promote(visit.job, version.name, reason, second=True, override=override, admin=visit.may(GOVERN))
     return visit.go(f"/jobs/{visit.job}/watch", done="approved")
 
 

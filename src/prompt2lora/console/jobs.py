@@ -179,7 +179,7 @@ def engineer(visit: Visit) -> Response:
         "watch": found.watched,
         "versions": [{"name": one.name, **one._asdict(), "verdict": kept.verdict(one)} for one in found.versions],
         "origin": asdict(kept.origin(version)),
-        "checks": (kept.judgement(version) or ("", []))[1],
+        "checks": judged.verdict.reasons if (judged := kept.judgement(version)) else [],
         "measured": {name: value for name, value in kept.measured(version).items() if name != "rows"},
         "history": [_told(release) for release in found.history],
         "engine": {"base": visit.service.engine.base, **_figures(visit)},

@@ -113,14 +113,14 @@ def _onward(visit: Visit, work: Work) -> Response:
 def show_inspection(visit: Visit) -> Response:
     found, version = opened(visit)
     kept = visit.service.plant.registry
-    verdict, lines = kept.judgement(version) or (None, [])
+    judged = kept.judgement(version)
     return job_page(
         visit,
         "inspection",
         found,
         version,
-        verdict=verdict,
-        checks=checks(lines),
+        verdict=judged.verdict.result if judged else None,
+        checks=checks(judged),
         inspected=inspection(kept.measured(version)),
         taken=uploads.TAKEN,
         enough=ENOUGH_ROWS,
@@ -129,8 +129,10 @@ def show_inspection(visit: Visit) -> Response:
 
 
 def inspect(visit: Visit) -> Response:
+    """Measure on rows, or (`anew`) judge what was measured before by the policy in force."""
     _, version = opened(visit)
-    work = visit.service.inspect(visit.name, visit.job, version.name, _labelled(visit))
+    labelled = [] if visit.typed("anew") else _labelled(visit)
+    work = visit.service.inspect(visit.name, visit.job, version.name, labelled)
     return visit.go(f"/works/{work.id}")
 
 

@@ -7,18 +7,15 @@ numbers and rows. It writes nothing and says nothing: every text is a key with i
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import select
-
-from prompt2lora.custody import schema
+from prompt2lora.custody import decisions
 from prompt2lora.custody.access import MAKE, RELEASE
 from prompt2lora.custody.gate import FAIL, PASS, UNKNOWN
-from prompt2lora.custody.registry import Registry, Release, Version
+from prompt2lora.custody.registry import Judgement, Release, Version
 from prompt2lora.custody.reports import BARS
-from prompt2lora.errors import UsageError
 from prompt2lora.serving.service import Service
 
 ENOUGH_ROWS = 40  # labelled rows below which the interval is so wide that hardly anything passes
@@ -55,6 +52,7 @@ class Standing:
     newest: str | None  # the verdict of the newest version
     inspected: bool  # the newest version was, on labelled rows
     refused: bool  # the newest version was, by a person
+    outdated: bool  # the newest version was judged by another policy than the one in force
 
     @property
     def answering(self) -> Version | None:
@@ -98,6 +96,8 @@ class Standing:
                 return Step("mend", "refine", MAKE)
             if not self.inspected:
                 return Step("inspect", "inspection", MAKE)
+            if self.outdated:
+                return Step("judge", "decision", MAKE)
             if self.newest == PASS:
                 return Step("decide", "decision", RELEASE)
             return Step("mend", "refine", MAKE) if self.newest == FAIL else Step("unsure", "decision")
@@ -111,6 +111,8 @@ def standing(service: Service, job: str) -> Standing:
     versions, release = kept.versions(job), kept.current(job)
     newest = versions[-1] if versions else None
     answering = release.version if release else None
+    against = decisions.objections(kept, newest, service.plant.policy) if newest else []
+    kinds = {one.kind for one in against}
     return Standing(
         job=job,
         versions=versions,
@@ -120,7 +122,8 @@ def standing(service: Service, job: str) -> Standing:
         verdict=kept.verdict(answering) if answering else None,
         newest=kept.verdict(newest) if newest else None,
         inspected=bool(newest and kept.measured(newest).get("rows")),
-        refused=bool(newest and refusal(kept, newest)),
+        refused=decisions.REFUSED in kinds,
+        outdated=decisions.OTHER_POLICY in kinds,
     )
 
 
@@ -132,22 +135,6 @@ def attention(one: Standing) -> tuple[int, str]:
 def nearness(source: Mapping[str, Any]) -> float:
     """Evidence as a share of the way to its limit, in orders of magnitude."""
     return min(1.0, max(0.0, math.log(max(source["evidence"], 1.0)) / math.log(source["limit"])))
-
-
-def refusal(registry: Registry, version: Version) -> Any:
-    """The line of the record by which a person refused a version; None if nobody did."""
-    table = schema.audit
-    found = select(table).where(table.c.action == "refuse", table.c.subject == version.name)
-    with registry.reading() as connection:
-        return connection.execute(found.order_by(table.c.number.desc()).limit(1)).first()
-
-
-def refuse(registry: Registry, version: Version, reason: str) -> None:
-    """Put on record that a version was looked at and is not wanted. It changes no release."""
-    if version.actor == registry.actor:
-        raise UsageError(f"{version.name} was made by {version.actor}; it takes a second person to decide on it")
-    with registry.writing() as connection:
-        registry.tell(connection, "refuse", version.name, {"reason": reason})
 
 
 class Row(NamedTuple):
@@ -199,10 +186,10 @@ def _right(answer: str, row: Row) -> bool:
     return answer.strip().lower() == row.right.strip().lower()
 
 
-def checks(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def checks(judged: Judgement | None) -> list[dict[str, Any]]:
     """The checks of a verdict, what needs a look first."""
     order = {FAIL: 0, UNKNOWN: 1, PASS: 2}
-    return sorted((dict(check) for check in found), key=lambda check: order[check["result"]])
+    return sorted(judged.verdict.reasons if judged else [], key=lambda check: order[check["result"]])
 
 
 def promises(measured: Mapping[str, Any]) -> dict[str, float]:

@@ -30,7 +30,7 @@ from starlette.exceptions import HTTPException
 from prompt2lora.console.i18n import LANGUAGES, Told, Words, choose
 from prompt2lora.console.typing_checks import Adviser
 from prompt2lora.custody.access import LOOK, Key
-from prompt2lora.errors import Busy, Conflict, Prompt2LoraError, TooLate, Unavailable, UsageError
+from prompt2lora.errors import Busy, Conflict, NotAllowed, Prompt2LoraError, TooLate, Unavailable, UsageError
 from prompt2lora.plant.plant import Plant
 from prompt2lora.serving.service import Service
 
@@ -260,6 +260,7 @@ def signed_out(visit: Visit) -> Response:
 def status_of(error: Prompt2LoraError) -> int:
     kinds: list[tuple[type[Prompt2LoraError], int]] = [
         (Forbidden, 403),
+        (NotAllowed, 403),
         (Gone, 404),
         (Conflict, 409),
         (Busy, 503),

@@ -12,7 +12,6 @@ from prompt2lora.console.jobs import job_page, opened
 from prompt2lora.console.views import nearness, promises
 from prompt2lora.console.visits import Page, Visit
 from prompt2lora.custody.access import MAKE, RELEASE, RETURN
-from prompt2lora.custody.gate import Policy, read_policy
 from prompt2lora.custody.pilot import stored_rows
 
 _MOST_CHECKED = 1000
@@ -23,7 +22,6 @@ def show_watch(visit: Visit) -> Response:
     kept = visit.service.plant.registry
     answering = found.answering or version
     measured = kept.measured(answering)
-    policy = read_policy(visit.service.policy) if visit.service.policy else Policy()
     sources = found.watched["sources"] if found.watched and found.under_watch else {}
     return job_page(
         visit,
@@ -33,7 +31,7 @@ def show_watch(visit: Visit) -> Response:
         sources={name: {**source, "nearness": nearness(source)} for name, source in sources.items()},
         promises=promises(measured),
         health=(measured.get("numbers") or {}).get("health", {}).get("score"),
-        most_health=policy.most_health_score,
+        most_health=visit.service.plant.policy.most_health_score,
         sound=kept.store.is_sound(answering.adapter),
         rows=len(stored_rows(kept, visit.job)),
         most=_MOST_CHECKED,

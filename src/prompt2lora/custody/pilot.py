@@ -14,9 +14,11 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from prompt2lora.adapter import folder as adapter_folder
+from prompt2lora.custody import decisions
 from prompt2lora.custody.costs import RECORDED, Cost, Prices, Tuning, costs, tuning_cost
-from prompt2lora.custody.gate import PASS, UNKNOWN, Check, Policy, Verdict, judge
+from prompt2lora.custody.gate import PASS, UNKNOWN, Policy, Verdict, judge
 from prompt2lora.custody.registry import Origin, Registry, Version
+from prompt2lora.errors import UsageError
 from prompt2lora.ground.progress import Report, silent
 
 _STEPS = 4
@@ -76,7 +78,11 @@ _ROUND_PRICES = Prices()
 
 @dataclass
 class Pilot:
-    """Everything that a report says; JSON-ready by `to_dict`. `learned` counts the rows of a second stage."""
+    """Everything that a report says; JSON-ready by `to_dict`.
+
+    held      why a version that passed and was approved is not released all the same; empty: nothing held it
+    learned   how many examples a second stage took
+    """
 
     job: str
     verdict: Verdict
@@ -93,6 +99,7 @@ class Pilot:
     tuning: Tuning = RECORDED
     training_hours: float | None = None
     learned: int = 0
+    held: str = ""
 
     @property
     def unknown(self) -> list[str]:
@@ -144,6 +151,7 @@ def run(
     policy: Policy,
     place: Path,
     approve: bool,
+    in_force: Policy | None = None,
     prices: Prices = _ROUND_PRICES,
     measure_tuning: bool = False,
     report: Report = silent,
@@ -152,8 +160,12 @@ def run(
 
     `measure_tuning` fine-tunes a LoRA on the labelled rows, only to know how long that takes; it is thrown away.
 
-    Nothing answers the job but what answered before, unless the verdict is *pass* and `approve` is given.
+    Nothing answers the job but what answered before, unless the verdict is *pass*, `approve` is given and nothing
+    else stands against it (see `decisions`). `in_force` is the policy in force, if `policy` is another one.
     """
+    in_force = in_force or policy
+    if approve:
+        decisions.check_unattended(registry, policy, in_force)
     registry.add_job(job)
     seen = registry.current(job)
     report({"step": "advise", "done": 0, "of": _STEPS})
@@ -165,10 +177,14 @@ def run(
     measured = evaluated(registry, bench, version, prompts, labelled)
     report({"step": "judge", "done": 3, "of": _STEPS})
     verdict = judge(measured.numbers, policy)
-    registry.add_verdict(version, measured.evaluation, verdict, policy)
-    released = None
+    registry.add_verdict(version, measured.evaluation, verdict, policy, in_force=policy.digest == in_force.digest)
+    released, held = None, ""
     if approve and verdict.result == PASS:
-        released = registry.promote(job, version, "pilot passed", expected=seen.id if seen else None).version
+        expected = seen.id if seen else None
+        try:
+            released = decisions.approve(registry, version, "pilot passed", policy=in_force, expected=expected).version
+        except UsageError as error:  # the same adapter was refused before; the report is written all the same
+            held = str(error)
     return Pilot(
         job=job,
         verdict=verdict,
@@ -183,6 +199,7 @@ def run(
         seconds={**made.seconds, **measured.seconds},
         prices=prices,
         tuning=bench.tune(prompts, labelled) if measure_tuning else RECORDED,
+        held=held,
     )
 
 
@@ -194,14 +211,13 @@ def recorded(registry: Registry, version: Version, told: Mapping[str, Any]) -> P
     measured, judgement = registry.measured(version), registry.judgement(version)
     if not measured or judgement is None:
         return None
-    result, checks = judgement
     current = registry.current(version.job)
     answers = bool(current and current.version and current.version.id == version.id)
     provenance = adapter_folder.read(registry.store.path(version.adapter)).provenance
     tuning = {key: value for key, value in told.get("tuning", {}).items() if key in Tuning._fields}
     return Pilot(
         job=version.job,
-        verdict=Verdict(result, tuple(Check(**check) for check in checks)),
+        verdict=judgement.verdict,
         version=version.name,
         release=version.name if answers else None,
         approved=answers,

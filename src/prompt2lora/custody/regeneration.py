@@ -57,20 +57,25 @@ def regenerate(
     place: Path,
     jobs: Sequence[str] = (),
     report: Callable[[dict[str, Any]], None] = lambda record: None,
+    *,
+    in_force: bool = True,
 ) -> list[Change]:
-    """A candidate for each of `jobs` (none given: all); if one cannot be made, the others still are."""
+    """A candidate for each of `jobs` (none given: all); if one cannot be made, the others still are.
+
+    `in_force` says whether the policy is the one in force.
+    """
     chosen = list(jobs) or registry.jobs()
     found = []
     for number, job in enumerate(chosen):
         try:
-            found.append(_change(registry, bench, policy, place / str(number), job))
+            found.append(_change(registry, bench, policy, place / str(number), job, in_force))
         except Prompt2LoraError as error:
             found.append(Change(job, FAILED, trouble=str(error)))
         report({"done": number + 1, "of": len(chosen)})
     return found
 
 
-def _change(registry: Registry, bench: ComparingBench, policy: Policy, place: Path, job: str) -> Change:
+def _change(registry: Registry, bench: ComparingBench, policy: Policy, place: Path, job: str, in_force: bool) -> Change:
     source = _source(registry, job)
     if source is None:
         return Change(job, EMPTY)
@@ -87,7 +92,7 @@ def _change(registry: Registry, bench: ComparingBench, policy: Policy, place: Pa
     rows = [(row["text"], row["right"]) for row in before.get("rows", ())] or stored_rows(registry, job)
     measured = evaluated(registry, bench, candidate, origin.prompts, rows)
     verdict = judge(measured.numbers, policy)
-    registry.add_verdict(candidate, measured.evaluation, verdict, policy)
+    registry.add_verdict(candidate, measured.evaluation, verdict, policy, in_force=in_force)
     old = {check.metric: check.value for check in judge(before.get("numbers", {}), policy).checks}
     scores = (before.get("scores", {}).get("generated"), measured.scores.get("generated"))
     answers = {row["text"]: row["generated"] for row in before.get("rows", ())}

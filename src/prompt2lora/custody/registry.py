@@ -11,11 +11,12 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Engine, Table, func, insert, select, update
@@ -23,7 +24,7 @@ from sqlalchemy.exc import DataError, OperationalError
 
 from prompt2lora.custody import audit, schema
 from prompt2lora.custody.database import open_database, writing
-from prompt2lora.custody.gate import Policy, Verdict
+from prompt2lora.custody.gate import Check, Policy, Verdict
 from prompt2lora.custody.signing import Signer
 from prompt2lora.custody.store import Store
 from prompt2lora.errors import Conflict, DamagedFile, OutputError, UsageError
@@ -31,6 +32,7 @@ from prompt2lora.errors import Conflict, DamagedFile, OutputError, UsageError
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,79}")
 _LONGEST_REASON = 500
 PROMOTE, ROLLBACK = "promote", "rollback"
+REFUSE, WITHDRAW = "refuse", "withdraw"  # lines of the record: the newest on an adapter holds
 
 
 class Version(NamedTuple):
@@ -62,6 +64,21 @@ class Release(NamedTuple):
     reason: str
     actor: str
     at: str
+
+
+class Judgement(NamedTuple):
+    """A verdict on a version, and the digest of the policy that it was judged by."""
+
+    verdict: Verdict
+    policy: str
+
+
+class Refusal(NamedTuple):
+    """Who said no to a version, when and why."""
+
+    actor: str
+    at: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -185,17 +202,28 @@ class Registry:
     def verdict(self, version: Version) -> str | None:
         """The latest verdict on a version, if there is one."""
         latest = self.judgement(version)
-        return latest[0] if latest else None
+        return latest.verdict.result if latest else None
 
-    def judgement(self, version: Version) -> tuple[str, list[dict[str, Any]]] | None:
-        """(verdict, its checks) of the latest judgement of a version; None if it was never judged."""
+    def judgement(self, version: Version) -> Judgement | None:
+        """The latest judgement of a version; None if it was never judged."""
         table = schema.verdicts
-        found = (
-            select(table.c.verdict, table.c.reasons).where(table.c.version == version.id).order_by(table.c.id.desc())
-        )
+        found = select(table).where(table.c.version == version.id).order_by(table.c.id.desc())
         with self.reading() as connection:
             row = connection.execute(found.limit(1)).first()
-        return (row.verdict, row.reasons) if row else None
+        if row is None:
+            return None
+        return Judgement(Verdict(row.verdict, tuple(Check(**check) for check in row.reasons)), row.policy_digest)
+
+    def refusal(self, version: Version) -> Refusal | None:
+        """The refusal that holds for a version, or for the same adapter under another number; None if none does."""
+        same = select(schema.versions.c.number).join(schema.jobs)
+        same = same.where(schema.jobs.c.name == version.job, schema.versions.c.adapter == version.adapter)
+        table = schema.audit
+        found = select(table).where(table.c.action.in_((REFUSE, WITHDRAW))).order_by(table.c.number.desc()).limit(1)
+        with self.reading() as connection:
+            names = [version._replace(number=number).name for number in connection.scalars(same)]
+            row = connection.execute(found.where(table.c.subject.in_(names))).first()
+        return Refusal(row.actor, row.at, row.detail["reason"]) if row and row.action == REFUSE else None
 
     # Writing
 
@@ -247,7 +275,11 @@ class Registry:
             self.tell(connection, "evaluate", version.name, {"evaluation": number})
         return int(number)
 
-    def add_verdict(self, version: Version, evaluation: int, verdict: Verdict, policy: Policy) -> None:
+    def add_verdict(
+        self, version: Version, evaluation: int, verdict: Verdict, policy: Policy, *, in_force: bool = True
+    ) -> None:
+        """Keep a verdict with its policy; the record says so if that was not the one `in_force`."""
+        told = {"verdict": verdict.result, "policy": policy.digest, **({} if in_force else {"in force": False})}
         with self.writing() as connection:
             connection.execute(
                 insert(schema.verdicts).values(
@@ -260,24 +292,35 @@ class Registry:
                     at=self.at(),
                 )
             )
-            self.tell(connection, "judge", version.name, {"verdict": verdict.result, "policy": policy.digest})
+            self.tell(connection, "judge", version.name, told)
 
-    def promote(self, job: str, version: Version | None, reason: str, *, expected: int | None) -> Release:
-        """Let a version (None: the base) answer the job from now on.
+    def promote(
+        self,
+        job: str,
+        version: Version | None,
+        reason: str,
+        *,
+        expected: int | None,
+        rule: Callable[[Connection], dict[str, Any]] | None = None,
+    ) -> Release:
+        """Let a version (None: the base) answer the job from now on; the step itself. `decisions.approve` decides.
 
-        `expected` is the id of the release that the caller saw as current (None: none). Raises Conflict if it is not
-        current any more, UsageError for a version that is not the job's, DamagedFile if the stored adapter was altered.
+        `rule` is asked inside the transaction: it raises, or says what else stands in the record. `expected` is the id
+        of the release that the caller saw as current (None: none). Raises Conflict if it is not current any more,
+        UsageError for a version that is not the job's, DamagedFile if the stored adapter was altered.
         """
         if version is not None:
             self.store.verify(version.adapter)
         with self.writing() as connection:
-            return self._promote(connection, job, version, reason, expected, PROMOTE)
+            told = rule(connection) if rule else {}
+            return self._promote(connection, job, version, reason, expected, PROMOTE, told)
 
     def rollback(self, job: str, reason: str, *, expected: int | None = None) -> Release:
         """Let what answered before the current release answer again; before the first one that is the base itself.
 
-        What was rolled back from does not come back by a second rollback, and versions whose files are not sound any
-        more are passed over. `expected` is the id of the release that is to be taken back (None: whatever answers).
+        What was rolled back from does not come back by a second rollback, and versions that were refused, or whose
+        files are not sound any more, are passed over. `expected` is the id of the release that is to be taken back
+        (None: whatever answers).
         Raises UsageError if the base answers already, Conflict if not the expected release does.
         """
         with self.writing() as connection:
@@ -287,7 +330,7 @@ class Registry:
             if current is None or current.version is None:
                 raise UsageError(f"the job {job} is answered by the base already; there is nothing to roll back")
             stack = self._stack(connection, job)[:-1]
-            earlier = [version for version in stack if version is None or self.store.is_sound(version.adapter)]
+            earlier = [version for version in stack if version is None or self._may_return(version)]
             return self._promote(connection, job, earlier[-1], reason, current.id, ROLLBACK)
 
     def verify(self, job: str | None = None) -> int:
@@ -307,14 +350,21 @@ class Registry:
 
     # Inside a transaction
 
+    def _may_return(self, version: Version) -> bool:
+        return self.refusal(version) is None and self.store.is_sound(version.adapter)
+
     def _promote(
-        self, connection: Connection, job: str, version: Version | None, reason: str, expected: int | None, action: str
+        self,
+        connection: Connection,
+        job: str,
+        version: Version | None,
+        reason: str,
+        expected: int | None,
+        action: str,
+        told: Mapping[str, Any] = MappingProxyType({}),
     ) -> Release:
         owner = self._job(connection, job)
-        if len(reason) > _LONGEST_REASON or not reason.isprintable():
-            raise UsageError(
-                f"a reason is one line of at most {_LONGEST_REASON} characters; shorten {reason[:40]!r}..."
-            )
+        check_reason(reason)
         if version is not None and version.job != job:
             raise UsageError(f"{version.name} is a version of the job {version.job}, not of {job}; name one of its own")
         values = {
@@ -333,7 +383,7 @@ class Registry:
         if connection.execute(swap.values(release=row.id)).rowcount != 1:
             raise _changed(job)
         subject = version.name if version else f"{job}@base"
-        self.tell(connection, action, subject, {"release": row.id, "previous": expected, "reason": reason})
+        self.tell(connection, action, subject, {"release": row.id, "previous": expected, "reason": reason, **told})
         return self._release(connection, job, row)
 
     def _stack(self, connection: Connection, job: str) -> list[Version | None]:
@@ -395,6 +445,12 @@ class Registry:
             line = connection.info.pop("last audit line", None)
         if line:
             self.seal.set(line)
+
+
+def check_reason(reason: str) -> None:
+    """Raises UsageError for what is no short line."""
+    if len(reason) > _LONGEST_REASON or not reason.isprintable():
+        raise UsageError(f"a reason is one line of at most {_LONGEST_REASON} characters; shorten {reason[:40]!r}...")
 
 
 def _changed(job: str) -> Conflict:

@@ -18,8 +18,9 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prompt2lora.custody import decisions
 from prompt2lora.custody.costs import Prices, read_prices
-from prompt2lora.custody.gate import PASS, Policy, judge, read_policy
+from prompt2lora.custody.gate import Policy, judge, read_policy
 from prompt2lora.custody.monitor import Alarm, Monitor, Watch
 from prompt2lora.custody.pilot import LEARNED, evaluated, recorded, row_digest, stored_rows
 from prompt2lora.custody.pilot import run as run_pilot
@@ -54,7 +55,7 @@ def registry() -> Registry:
 
     Its database is SQLite below the home, or the one whose URL PROMPT2LORA_DATABASE holds.
     """
-    return Registry.open(home(), url=os.environ.get("PROMPT2LORA_DATABASE", ""), actor=getpass.getuser())
+    return Registry.open(home(), url=os.environ.get("PROMPT2LORA_DATABASE", ""), actor=_user())
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,12 @@ class Plant:
         """What is in `prices.toml` below the home; round figures if there is none."""
         file = home() / "prices.toml"
         return read_prices(file) if file.exists() else Prices()
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force: `policy.toml` below the home, else the bounds that come with prompt2lora."""
+        file = home() / "policy.toml"
+        return read_policy(file) if file.exists() else Policy()
 
     def as_actor(self, name: str) -> Plant:
         """The same plant, used in somebody's name."""
@@ -99,7 +106,9 @@ class Plant:
         page_texts(language)
         if measure_tuning and not labelled:
             raise UsageError("fine-tuning is measured on labelled rows and none are given; add --inspection")
-        rules = read_policy(policy) if policy else Policy()
+        rules, in_force = self._rules(policy)
+        if approve:
+            decisions.check_unattended(self.registry, rules, in_force)
         questions = read_questions(bias) if bias else []
         bench = self.bench(questions=questions)
         with tempfile.TemporaryDirectory(prefix="prompt2lora-") as place:
@@ -110,6 +119,7 @@ class Plant:
                 bench=bench,
                 registry=self.registry,
                 policy=rules,
+                in_force=in_force,
                 place=Path(place),
                 approve=approve,
                 prices=prices or self.prices,
@@ -160,11 +170,12 @@ class Plant:
         report: Report = silent,
     ) -> list[Change]:
         """Candidates of a generator for all jobs (or those named), beside what answers them; releases stay."""
-        rules = read_policy(policy) if policy else Policy()
+        rules, in_force = self._rules(policy)
+        usual = rules.digest == in_force.digest
         for job in jobs:
             self.registry.versions(job)  # a job that is not there is told before anything heavy is loaded
         with tempfile.TemporaryDirectory(prefix="prompt2lora-") as place:
-            return run_regeneration(self.registry, self.bench(), rules, Path(place), jobs, report)
+            return run_regeneration(self.registry, self.bench(), rules, Path(place), jobs, report, in_force=usual)
 
     def gate(
         self,
@@ -184,7 +195,7 @@ class Plant:
         """
         kept = self.registry
         chosen = kept.version(job, version)
-        rules = read_policy(policy) if policy else Policy()
+        rules, in_force = self._rules(policy)
         known = kept.evaluation(chosen)
         if known and not labelled and not bias:
             number, numbers = known[0], known[1]["numbers"]
@@ -198,7 +209,7 @@ class Plant:
             number, numbers = found.evaluation, found.numbers
         report({"step": "judge", "done": 2, "of": 3})
         verdict = judge(numbers, rules)
-        kept.add_verdict(chosen, number, verdict, rules)
+        kept.add_verdict(chosen, number, verdict, rules, in_force=rules.digest == in_force.digest)
         return {"version": version, "verdict": verdict.result, "policy": rules.digest, "checks": verdict.reasons}
 
     def refine(
@@ -255,23 +266,36 @@ class Plant:
             write_json(_pilot_folder(made.name) / _REFINED, found)
         return found
 
-    def promote(self, job: str, version: str, reason: str, *, second: bool = False) -> Release:
-        """Let a version that passed its gate (or `base`) answer the job.
-
-        With `second`, whoever made the version may not be the one who releases it. Raises UsageError, Conflict.
-        """
+    def promote(
+        self,
+        job: str,
+        version: str,
+        reason: str,
+        *,
+        second: bool | None = None,
+        override: str | None = None,
+        admin: bool = False,
+    ) -> Release:
+        """Let a version (by the rules and options of `decisions.approve`) or `base` answer the job."""
         current = self.registry.current(job)
-        chosen = None
-        if version != "base":
-            chosen = self.registry.version(job, version)
-            verdict = self.registry.verdict(chosen)
-            if verdict != PASS:
-                raise UsageError(
-                    f"{version} did not pass its gate ({verdict or 'not judged'}); measure it on inspection rows first"
-                )
-            if second and chosen.actor == self.registry.actor:
-                raise UsageError(f"{version} was made by {chosen.actor}; it takes a second person to release it")
-        return self.registry.promote(job, chosen, reason, expected=current.id if current else None)
+        expected = current.id if current else None
+        if version == "base":
+            return self.registry.promote(job, None, reason, expected=expected)
+        return decisions.approve(
+            self.registry,
+            self.registry.version(job, version),
+            reason,
+            policy=self.policy,
+            expected=expected,
+            second=second,
+            override=override,
+            admin=admin,
+        )
+
+    def _rules(self, file: Path | None) -> tuple[Policy, Policy]:
+        """The policy of a file, for this call (None: the one in force), and the policy in force."""
+        in_force = self.policy
+        return (read_policy(file) if file else in_force), in_force
 
     def monitor(self) -> Monitor:
         """The monitor of this installation: alarms go to `alarms.jsonl`, and to the webhook PROMPT2LORA_WEBHOOK."""
@@ -359,6 +383,21 @@ class Plant:
             write_text(out, explanation_page(found, prompts, language))
             found["page"] = str(out)
         return found
+
+
+def owns_home() -> bool:
+    """Whether the user of the operating system owns the home: on the command line that is who an admin is."""
+    return home().stat().st_uid == os.geteuid()
+
+
+def _user() -> str:
+    """Who is logged in, by the system's own list: a variable of the environment makes no second person."""
+    try:
+        import pwd
+
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except (ImportError, KeyError):  # not a Unix, or a container's user without a name
+        return getpass.getuser()
 
 
 def _pilot_folder(version: str) -> Path:

@@ -14,6 +14,7 @@ from fastapi import APIRouter, Depends, Path, Query
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from prompt2lora.custody import decisions
 from prompt2lora.custody.access import GOVERN, LOOK, MAKE, RELEASE, RETURN, Key
 from prompt2lora.custody.registry import Registry, Release, Version
 from prompt2lora.errors import DamagedFile, UsageError
@@ -71,9 +72,14 @@ class Regenerating(_Model):
 class Promoting(_Model):
     version: Annotated[str, Field(max_length=300)]
     reason: Reason
+    override: Reason | None = None
 
 
 class Returning(_Model):
+    reason: Reason
+
+
+class Deciding(_Model):
     reason: Reason
 
 
@@ -137,9 +143,29 @@ def router(service: Service, gate: Gate) -> APIRouter:
 
     @made.post("/jobs/{job}/promote")
     def promote(job: Job, asked: Promoting, key: Key = releaser) -> dict[str, Any]:
-        """Let a version that passed (or `base`) answer; not one that the same person made."""
+        """Let a version that passed by the policy in force (or `base`) answer; not one that the same person made.
+
+        An admin may override a refusal, a missing verdict and another policy, with a reason.
+        """
         known(job)
-        return _release(service.plant.as_actor(key.name).promote(job, asked.version, asked.reason, second=True))
+        plant = service.plant.as_actor(key.name)
+        admin = key.may(GOVERN)
+        release = plant.promote(job, asked.version, asked.reason, second=True, override=asked.override, admin=admin)
+        return _release(release)
+
+    @made.post("/jobs/{job}/versions/{version}/refuse")
+    def refuse(job: Job, version: VersionName, asked: Deciding, key: Key = releaser) -> dict[str, Any]:
+        """Say no to a version: nobody releases it until that is withdrawn."""
+        chosen = _chosen(registry, job, version)
+        decisions.refuse(service.plant.as_actor(key.name).registry, chosen, asked.reason, second=True)
+        return _version(registry, chosen)
+
+    @made.post("/jobs/{job}/versions/{version}/withdraw")
+    def withdraw(job: Job, version: VersionName, asked: Deciding, key: Key = releaser) -> dict[str, Any]:
+        """Take a refusal back: whoever refused, or an admin."""
+        chosen, kept = _chosen(registry, job, version), service.plant.as_actor(key.name).registry
+        decisions.withdraw(kept, chosen, asked.reason, admin=key.may(GOVERN), second=True)
+        return _version(registry, chosen)
 
     @made.post("/jobs/{job}/rollback")
     def rollback(job: Job, asked: Returning, key: Key = returner) -> dict[str, Any]:
@@ -309,11 +335,12 @@ def _job(registry: Registry, job: str) -> dict[str, Any]:
 
 
 def _version(registry: Registry, version: Version) -> dict[str, Any]:
-    measured = registry.measured(version)
+    measured, refusal = registry.measured(version), registry.refusal(version)
     return {
         **version._asdict(),
         "name": version.name,
         "verdict": registry.verdict(version),
+        "refused": refusal._asdict() if refusal else None,
         "scores": measured.get("scores", {}),
         "numbers": measured.get("numbers", {}),
     }

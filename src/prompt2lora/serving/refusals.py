@@ -12,11 +12,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
-from prompt2lora.errors import Busy, Conflict, Prompt2LoraError, TooLate, Unavailable, Unfit, UsageError
+from prompt2lora.errors import Busy, Conflict, NotAllowed, Prompt2LoraError, TooLate, Unavailable, Unfit, UsageError
 from prompt2lora.serving.guard import Refused
 
 _log = logging.getLogger(__name__)
 _STATUS: tuple[tuple[type[Prompt2LoraError], int, str], ...] = (
+    (NotAllowed, 403, "forbidden"),
     (UsageError, 400, "invalid_request"),
     (Conflict, 409, "conflict"),
     (Busy, 429, "busy"),

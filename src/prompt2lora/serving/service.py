@@ -42,15 +42,14 @@ class Limits:
 
 @dataclass
 class Service:
-    """`first_code` opens the page of the first key; `policy` (a file; default: `Policy()`) is what judges here;
-    `replay_hours` lie between two replays of a watched job's canaries (0: none but those that are asked for)."""
+    """`first_code` opens the page of the first key; `replay_hours` lie between two replays of a watched job's canaries
+    (0: none but those that are asked for)."""
 
     plant: Plant
     engine: Engine
     works: Works
     limits: Limits = field(default_factory=Limits)
     first_code: str | None = None
-    policy: Path | None = None
     replay_hours: float = 24.0
 
     @property
@@ -108,7 +107,7 @@ class Service:
         self.plant.as_actor(actor).registry.add_job(job)
 
         def run(plant: Plant, report: Report) -> dict[str, Any]:
-            return plant.pilot(job, given, labelled=labelled, policy=self.policy, report=report)
+            return plant.pilot(job, given, labelled=labelled, report=report)
 
         return self._begin("generate", job, actor, run)
 
@@ -118,7 +117,7 @@ class Service:
         self.plant.registry.version(job, version)
 
         def run(plant: Plant, report: Report) -> dict[str, Any]:
-            return plant.gate(job, version, self.policy, labelled=labelled, report=report)
+            return plant.gate(job, version, labelled=labelled, report=report)
 
         return self._begin("inspect", job, actor, run)
 
@@ -130,7 +129,7 @@ class Service:
         def run(plant: Plant, report: Report) -> dict[str, Any]:
             found = plant.refine(job, labelled, version=version, steps=steps, report=report)
             if found["improved"]:
-                found["verdict"] = plant.gate(job, found["version"], self.policy)["verdict"]
+                found["verdict"] = plant.gate(job, found["version"])["verdict"]
             return found
 
         return self._begin("refine", job, actor, run)
@@ -155,7 +154,7 @@ class Service:
             self.plant.registry.versions(job)
 
         def run(plant: Plant, report: Report) -> dict[str, Any]:
-            changes = plant.regenerate(jobs, policy=self.policy, report=report)
+            changes = plant.regenerate(jobs, report=report)
             return {"jobs": [change._asdict() for change in changes]}
 
         return self._begin("regenerate", ", ".join(jobs), actor, run)
