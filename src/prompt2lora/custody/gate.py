@@ -11,9 +11,12 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import AfterValidator, ConfigDict, ValidationError
+from pydantic.dataclasses import dataclass
 
 from prompt2lora.errors import UsageError
 from prompt2lora.ground.files import read_toml, refuse_unknown
@@ -22,7 +25,16 @@ _MOST = 1e300  # of a bound
 PASS, FAIL, UNKNOWN = "pass", "fail", "not enough evidence"
 
 
-@dataclass(frozen=True)
+def _bounded(value: float) -> float:
+    if abs(value) > _MOST:
+        raise ValueError("too large")
+    return value
+
+
+Bound = Annotated[float, AfterValidator(_bounded)]
+
+
+@dataclass(frozen=True, config=ConfigDict(strict=True, extra="forbid"))
 class Policy:
     """Bounds of the checks; a check whose bound is not given (nan) is left out.
 
@@ -40,17 +52,17 @@ class Policy:
     signed                the stored files must be what was signed
     """
 
-    least_gain: float = 0.0
-    most_p_value: float = 0.05
-    most_canary_kl: float = 1.7  # 56 of 60 of the released generator's adapters, as for the perplexity
-    most_canary_perplexity: float = 3.0  # benchmarks/results/canaries.json
-    least_format_share: float = 0.8  # 44 of 48 rows; 0.9 asks for all 48
-    least_own_over_wrong: float = 0.0
-    most_bias: float = 0.2
-    most_health_score: float = 1.5
-    most_intruders: float = math.nan
-    most_prompt_distance: float = 3.0
-    least_logit_change: float = 1e-3
+    least_gain: Bound = 0.0
+    most_p_value: Bound = 0.05
+    most_canary_kl: Bound = 1.7  # 56 of 60 of the released generator's adapters, as for the perplexity
+    most_canary_perplexity: Bound = 3.0  # benchmarks/results/canaries.json
+    least_format_share: Bound = 0.8  # 44 of 48 rows; 0.9 asks for all 48
+    least_own_over_wrong: Bound = 0.0
+    most_bias: Bound = 0.2
+    most_health_score: Bound = 1.5
+    most_intruders: Bound = math.nan
+    most_prompt_distance: Bound = 3.0
+    least_logit_change: Bound = 1e-3
     signed: bool = True
 
     @property
@@ -135,10 +147,13 @@ def read_policy(file: Path) -> Policy:
     """Read a policy. Raises UsageError that names the file and the unknown or wrong key."""
     data = read_toml(file, "a policy")
     refuse_unknown(file, data, Policy)
-    for key, value in data.items():
+    try:
+        return Policy(**data)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        key, value = wrong["loc"][0], wrong["input"]
         if key == "signed":
-            if not isinstance(value, bool):
-                raise UsageError(f"{file}: signed must be true or false, not {value!r}; mend it")
-        elif type(value) not in (int, float) or abs(value) > _MOST:
-            raise UsageError(f"{file}: {key} must be a number, not {value!r}; mend it (nan leaves the check out)")
-    return Policy(**data)
+            raise UsageError(f"{file}: signed must be true or false, not {value!r}; mend it") from error
+        raise UsageError(
+            f"{file}: {key} must be a number, not {value!r}; mend it (nan leaves the check out)"
+        ) from error
