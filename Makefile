@@ -6,10 +6,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Large tensors come from the heap instead of fresh pages: training is a quarter faster with glibc.
 TRAINING := MALLOC_MMAP_THRESHOLD_=8589934592 MALLOC_TRIM_THRESHOLD_=17179869184 MALLOC_TOP_PAD_=268435456
-RECIPE ?= recipes/release.toml
+RECIPE ?= recipes/synthetic.toml
 RUN ?= runs/$(notdir $(basename $(RECIPE)))
+RELEASE ?= runs/release
 
-.PHONY: demo test install train clean
+.PHONY: demo test install train release clean
 
 demo: install
 	$(BIN)/prompt2lora doctor
@@ -32,7 +33,11 @@ install: .venv/installed
 	touch $@
 
 train: install
-	$(TRAINING) $(BIN)/prompt2lora train --recipe $(RECIPE) --out $(RUN)
+	$(TRAINING) $(BIN)/prompt2lora train --recipe $(RECIPE) --out $(RUN) $(if $(TASKS),--tasks $(TASKS))
+
+release: install
+	@test -n "$(TASKS)" || { echo "error: TASKS must name the folder of the task files: make release TASKS=DIR" >&2; exit 2; }
+	$(TRAINING) $(BIN)/prompt2lora release --tasks $(TASKS) --out $(RELEASE)
 
 clean:
 	rm -rf .venv demo-adapters .pytest_cache .ruff_cache .mypy_cache

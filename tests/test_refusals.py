@@ -25,8 +25,9 @@ from prompt2lora.generator.text_encoder import Encoder
 from prompt2lora.ground import files
 from prompt2lora.ground.prompts import read_prompts
 from prompt2lora.training import teachers
+from prompt2lora.training.finish import train
 from prompt2lora.training.recipe import Recipe, Stage, read_recipe
-from prompt2lora.training.run import Run, train
+from prompt2lora.training.run import Run
 from prompt2lora.training.tasks import read_task, read_tasks
 
 ROW = '{"input": "a", "output": "b"}\n'

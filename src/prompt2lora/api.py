@@ -1,4 +1,4 @@
-"""The verbs as Python functions: generate, benchmark, report, collect, compare, train, ask; and doctor.
+"""The verbs as Python functions: generate, benchmark, report, collect, compare, train, release, ask; and doctor.
 
 The only place, beside the command line, where real parts are joined. Every function checks all of its
 request before it writes anything.
@@ -36,7 +36,8 @@ from prompt2lora.ground.files import check_new, check_writable, write_json
 from prompt2lora.ground.home import home
 from prompt2lora.ground.progress import Report, silent
 from prompt2lora.ground.prompts import check_prompts
-from prompt2lora.training import run as training
+from prompt2lora.training import finish as training
+from prompt2lora.training import release as releasing
 from prompt2lora.training import teachers as teaching
 from prompt2lora.training.recipe import Recipe, read_recipe
 from prompt2lora.training.tasks import diverse, read_tasks, split_families
@@ -177,10 +178,17 @@ def compare(
     return teaching.compare(Frozen.load(layout), collected, held_out, report)
 
 
-def train(recipe: str | Path | Recipe, out: str | Path, *, report: Report = silent) -> Generator:
-    """Train a generator by a recipe, or go on with the run in `out`."""
+def train(
+    recipe: str | Path | Recipe, out: str | Path, *, tasks: str | Path | None = None, report: Report = silent
+) -> Generator:
+    """Train a generator by a recipe, or go on with the run in `out`; `tasks` is the folder of the task files."""
     loaded = recipe if isinstance(recipe, Recipe) else read_recipe(Path(recipe))
-    return training.train(loaded, Path(out), report)
+    return training.train(loaded.changed(tasks=str(tasks)) if tasks else loaded, Path(out), report)
+
+
+def release(plan: str | Path, tasks: str | Path, out: str | Path, *, report: Report = silent) -> Generator:
+    """From task files to a finished generator, `out`/generator, by a plan of runs; goes on where it was."""
+    return releasing.release(Path(plan), Path(tasks), Path(out), report)
 
 
 def report(results: str | Path = "benchmarks/results", out: str | Path = "docs/benchmark.md") -> list[Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -66,6 +66,7 @@ def compare(
 def train(
     recipe: Annotated[Path, typer.Option(help="The run as a TOML file; see recipes/.")],
     out: Annotated[Path, typer.Option(help="Folder of the run; an unfinished one is gone on with.")],
+    tasks: Annotated[Path | None, typer.Option(help="Folder of the task files, if the recipe needs any.")] = None,
     as_json: Json = False,
 ) -> None:
     """Train a generator by a recipe (resumable)."""
@@ -75,8 +76,29 @@ def train(
     with Working("training") as show:
         from prompt2lora import api
 
-        made = api.train(wanted, out, report=show)
+        made = api.train(wanted, out, tasks=tasks, report=show)
+    _print_made(made, out / "generator", as_json)
+
+
+@app.command()
+def release(
+    tasks: Annotated[Path, typer.Option(help="Folder of the task files.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder of the runs and of the generator; an unfinished one is gone on with.")
+    ],
+    plan: Annotated[Path, typer.Option(help="Which recipes, one after the other.")] = Path("recipes/release.toml"),
+    as_json: Json = False,
+) -> None:
+    """Make a generator from task files by several runs (resumable)."""
+    with Working("training") as show:
+        from prompt2lora import api
+
+        made = api.release(plan, tasks, out, report=show)
+    _print_made(made, out / "generator", as_json)
+
+
+def _print_made(made: Any, folder: Path, as_json: bool) -> None:
     if as_json:
-        print_json({"generator": str(out / "generator"), "provenance": made.provenance})
+        print_json({"generator": str(folder), "provenance": made.provenance})
     else:
-        print(f"{out / 'generator'}: {made.trained_parameters:,} parameters, {made.provenance['steps']} steps")
+        print(f"{folder}: {made.trained_parameters:,} parameters, {made.provenance['steps']} steps")

@@ -95,7 +95,9 @@ def _align(
     def correct(layer: int, target: Target, path: str) -> Any:
         before = Update(old[path].a[0].T.float(), old[path].b[0].float() * layout.scale)
 
-        def hook(_module: Any, inputs: tuple[Tensor, ...], output: Float[Tensor, "2 length out"]) -> Tensor:
+        def hook(
+            _module: Any, inputs: tuple[Tensor, ...], output: Float[Tensor, "2 length out"]
+        ) -> Float[Tensor, "2 length out"]:
             given, reached = inputs[0].float(), output.float()
             goal, moved = reached
             x = torch.cat([given[0, :length], given[1, here]]) * root

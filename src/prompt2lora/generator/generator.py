@@ -29,7 +29,7 @@ from prompt2lora.generator.atlas import Atlas
 from prompt2lora.generator.decoder import Activation, AxisConv, DecoderConfig, HyperConvDecoder, Shape
 from prompt2lora.ground.files import file_digest, new_folder, read_safetensors, write_json, write_safetensors
 
-CONFIG, WEIGHTS = "generator_config.json", "generator.safetensors"
+CONFIG, WEIGHTS, HOURS = "generator_config.json", "generator.safetensors", "training_hours.json"
 _FORMAT = 2
 _RELEASED = "smollm2-135m-instruct"
 _TEXT_LAYERS = 4  # patterns over the layers that the text may take where the base gives every layer its own
@@ -161,6 +161,7 @@ class Generator(nn.Module):
         super().__init__()
         self.config = config
         self.provenance: dict[str, Any] = {}
+        self.training_hours: float | None = None  # with those of the generators that it began with; None: not known
         self._atlas: Atlas | Path | None = None
         with torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -200,16 +201,6 @@ class Generator(nn.Module):
         self._atlas = atlas
 
     @property
-    def training_hours(self) -> float | None:
-        """Hours of its training and of the generators that it began with; None if that is not known."""
-        told, hours = self.provenance, []
-        while told:
-            hours.append(told.get("hours"))
-            told = told.get("start", {})
-        known = [spent for spent in hours if spent is not None]
-        return sum(known) if known else None
-
-    @property
     def trained_parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.parameters())
 
@@ -230,6 +221,8 @@ class Generator(nn.Module):
                 "provenance": self.provenance,
             }
             write_json(aside / CONFIG, {**description, "sha256": _digest(description)})
+            if self.training_hours is not None:  # apart: the same training takes another time every time
+                write_json(aside / HOURS, {"hours": round(self.training_hours, 4)})
 
     @classmethod
     def from_pretrained(cls, name: str | Path) -> Generator:
@@ -255,11 +248,26 @@ class Generator(nn.Module):
         generator = cls(config)
         generator.load_state_dict({key: tensor.float() for key, tensor in state.items()}, assign=True)
         generator.provenance = {**description["provenance"], "sha256": digest}
+        generator.training_hours = _hours(folder, generator.provenance)
         if atlas:
             if file_digest(folder / ATLAS) != atlas:
                 raise DamagedFile(f"{folder / ATLAS} was altered (its SHA-256 is not the recorded one): fetch it anew")
             generator._atlas = folder
         return generator.eval().requires_grad_(False)
+
+
+def _hours(folder: Path, provenance: dict[str, Any]) -> float | None:
+    """Of its own file, or, as the first release has them, out of the provenance of each generator in turn."""
+    if (folder / HOURS).exists():
+        try:
+            return float(json.loads((folder / HOURS).read_text(encoding="utf-8"))["hours"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DamagedFile(f"{folder / HOURS} cannot be read ({error}); remove it or fetch it anew") from error
+    told, hours = provenance, list[float]()
+    while told:
+        hours += [told["hours"]] if "hours" in told else []
+        told = told.get("start", {})
+    return sum(hours) if hours else None
 
 
 def _digest(description: dict[str, Any]) -> str:
@@ -284,6 +292,6 @@ def _folder(name: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS, ATLAS]))
+        return Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS, ATLAS, HOURS]))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise ModelNotFound(f"the generator {name!r} is neither a folder here nor reachable on the hub") from error

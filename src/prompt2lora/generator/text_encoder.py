@@ -71,18 +71,21 @@ class Encoder:
         return torch.from_numpy(np.stack([np.concatenate([known[part] for part in pair]) for pair in parts])).float()
 
     def remember(self, texts: Iterable[str], progress: Any = None) -> None:
-        """Encode the texts that are not known yet."""
-        self._encoded(texts, keep=True, progress=progress)
+        """Encode the texts that are not known yet, one by one, so that no vector hangs on the company it was in."""
+        self._encoded(texts, keep=True, progress=progress, together=1)
 
-    def _encoded(self, texts: Iterable[str], *, keep: bool, progress: Any = None) -> dict[str, NDArray[np.float16]]:
+    def _encoded(
+        self, texts: Iterable[str], *, keep: bool, progress: Any = None, together: int | None = None
+    ) -> dict[str, NDArray[np.float16]]:
         """The vectors of texts; those not known are encoded, longest together with longest."""
         texts = set(texts)
         if keep:
             self._known.update(self._cached([text for text in texts if text not in self._known]))
         known = self._known if keep else {text: self._known[text] for text in texts if text in self._known}
         unknown = sorted((text for text in texts if text not in known), key=lambda text: (len(text), text))
-        for start in range(0, len(unknown), self.batch_size):
-            batch = unknown[start : start + self.batch_size]
+        size = together or self.batch_size
+        for start in range(0, len(unknown), size):
+            batch = unknown[start : start + size]
             vectors = dict(zip(batch, self._encode(batch), strict=True))
             known.update(vectors)
             if keep:

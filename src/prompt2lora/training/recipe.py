@@ -1,21 +1,54 @@
-"""One training run as data: a TOML recipe <-> frozen dataclasses. It knows how to refuse, not how to train."""
+"""One training run as data: a TOML recipe <-> frozen values. It knows how to refuse, not how to train.
+
+In: a TOML file, or keywords. Out: a `Recipe`, or one line that names the file, the key, the rule and the value.
+A recipe says what is done. Where task files and earlier runs lie may be said later: `Recipe.changed`.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from prompt2lora.base.models import DEFAULT_BASE, DEFAULT_ENCODER
 from prompt2lora.errors import UsageError
-from prompt2lora.ground.files import read_toml, refuse_unknown
+from prompt2lora.ground.files import read_toml
 from prompt2lora.ground.profile import RANKS, TARGETS
 
-OBJECTIVES = ("end-to-end", "reconstruction", "product")
+PLACES = ("tasks", "teachers", "start", "shared")  # say where something lies, not what is done
+_REMEDY = "see the recipes in recipes/"
+
+Objective = Literal["end-to-end", "reconstruction", "product"]
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+T = TypeVar("T", bound="_Settings")
 
 
-@dataclass(frozen=True)
-class Stage:
+class _Settings(BaseModel):
+    """Frozen, with known keys only; a number is no text and no truth value. Raises UsageError in one line."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    def __init__(self, **data: Any) -> None:
+        try:
+            super().__init__(**data)
+        except ValidationError as error:
+            raise UsageError(_told(error.errors()[0], type(self))) from error
+
+    def changed(self: T, **changes: Any) -> T:
+        """The same with other values, checked anew."""
+        own = {name: getattr(self, name) for name in type(self).model_fields}
+        return type(self)(**{**own, **changes})
+
+    def to_dict(self) -> dict[str, Any]:
+        return self.model_dump()
+
+
+class Stage(_Settings):
     """A stretch of training with one objective.
 
     objective  end-to-end, reconstruction (of teachers' factors) or product (of teachers' updates)
@@ -25,46 +58,40 @@ class Stage:
     bare       probability that the instruction is left out of the model's prompt (never of the generator's)
     alone      probability that a task whose instruction stays is answered by the shared adapter alone, so that
                what all jobs need is learned there; 1 with bare = 0 trains a plain multi-task LoRA
-    twisted    probability that a task is drawn with another format or other labels (see twists.py)
+    twisted    probability that a task is drawn with another format or other labels (see augmentation.py)
     distil     where the instruction is left out, weight of the divergence from a teacher that is told it (end to end):
                the task's own teacher if the recipe names a collection that has one, else the shared adapter alone
     shared     learning rate of the shared adapter, as a multiple of `learning_rate`; 0 holds it still
     """
 
-    steps: int
-    objective: Literal["end-to-end", "reconstruction", "product"] = "end-to-end"
-    tasks: int = 8
-    budget: int = 192
-    bare: float = 0.5
-    alone: float = 0.5
-    twisted: float = 0.25
-    distil: float = 0.0
-    learning_rate: float = 7e-4
-    shared: float = 4.0
-    warmup: int = 100
-    weight_decay: float = 0.01
-    clip: float = 1.0
+    steps: Count
+    objective: Objective = "end-to-end"
+    tasks: Count = 8
+    budget: Count = 192
+    bare: Share = 0.5
+    alone: Share = 0.5
+    twisted: Share = 0.25
+    distil: NotNegative = 0.0
+    learning_rate: Positive = 7e-4
+    shared: NotNegative = 4.0
+    warmup: int = Field(100, ge=0)
+    weight_decay: NotNegative = 0.01
+    clip: Positive = 1.0
 
-    def __post_init__(self) -> None:
-        _require(self.objective in OBJECTIVES, f"objective must be one of {OBJECTIVES}, not {self.objective!r}")
-        for key in ("steps", "tasks", "budget"):
-            _require(_whole(getattr(self, key)), f"{key} must be a whole number of at least 1")
-        _require(isinstance(self.warmup, int) and self.warmup >= 0, "warmup must be a whole number of at least 0")
-        for key in ("bare", "alone", "twisted"):
-            _require(0 <= getattr(self, key) <= 1, f"{key} must be a probability")
-        for key in ("weight_decay", "distil", "shared"):
-            _require(getattr(self, key) >= 0, f"{key} must be at least 0")
-        for key in ("learning_rate", "clip"):
-            _require(getattr(self, key) > 0, f"{key} must be above 0")
-        learns = self.shared > 0 or self.alone == 0
-        _require(learns, "alone must be 0 where shared is 0: a shared adapter that is held still learns nothing alone")
+    @model_validator(mode="after")
+    def _the_shared_adapter_can_learn(self) -> Stage:
+        if self.shared == 0 and self.alone > 0:
+            raise ValueError(
+                f"alone must be 0 where shared is 0, not {self.alone}: a shared adapter held still learns nothing alone"
+            )
+        return self
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """tasks       folder of task files; only those of split "train" are read
+class Recipe(_Settings):
+    """tasks       folder of task files; only those of split "train" are read; empty: synthetic tasks alone
     teachers    folder of a collection, for the objectives and the distillation that need it
     canonical   bring the teachers' factors to one fixed form first
+    dtype       what the base computes in; auto: what this processor is fastest with (another one, other bytes)
     validation  share of task families held out for every choice
     most        train on at most so many tasks of the folder, of as many families as possible; 0: on all
     synthetic   probability that a task is no task of the folder but a synthetic one, drawn anew (end to end)
@@ -76,49 +103,40 @@ class Recipe:
     shared      an adapter folder with which the shared adapter begins, instead of the base itself or that of `start`
     """
 
-    stages: tuple[Stage, ...]
-    tasks: str = "tasks"
+    stages: tuple[Stage, ...] = Field(min_length=1)
+    tasks: str = ""
     teachers: str = ""
     canonical: bool = False
     base: str = DEFAULT_BASE
     encoder: str = DEFAULT_ENCODER
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     rank: int = 8
-    targets: tuple[str, ...] = TARGETS
-    generator: dict[str, Any] = field(default_factory=dict)
-    validation: float = 0.1
-    most: int = 0
-    synthetic: float = 0.0
-    prompts: int = 32
-    known: int = 40
+    targets: tuple[str, ...] = Field(TARGETS, min_length=1, strict=False)
+    generator: dict[str, Any] = Field(default_factory=dict)
+    validation: float = Field(0.1, ge=0, lt=1)
+    most: int = Field(0, ge=0)
+    synthetic: Share = 0.0
+    prompts: Count = 32
+    known: Count = 40
     seed: int = 0
-    log_every: int = 10
-    validate_every: int = 100
-    save_every: int = 50
-    strengths: tuple[float, ...] = (1.0,)
+    log_every: Count = 10
+    validate_every: Count = 100
+    save_every: Count = 50
+    strengths: tuple[Positive, ...] = Field((1.0,), min_length=1, strict=False)
     start: str = ""
     shared: str = ""
 
-    def __post_init__(self) -> None:
-        _require(self.rank in RANKS, f"rank must be one of {RANKS}, not {self.rank!r}")
-        for key in ("tasks", "teachers", "base", "encoder", "start", "shared"):
-            _require(isinstance(getattr(self, key), str), f"{key} must be a text")
-        _require(type(self.seed) is int, "seed must be a whole number")
-        sound = (
-            isinstance(self.strengths, tuple) and self.strengths and all(strength > 0 for strength in self.strengths)
-        )
-        _require(bool(sound), "strengths must be a list of numbers above 0")
-        _require(isinstance(self.canonical, bool), "canonical must be true or false")
-        _require(isinstance(self.generator, dict), "generator must be a table")
-        known = isinstance(self.targets, tuple) and self.targets and set(self.targets) <= set(TARGETS)
-        _require(bool(known), f"targets must be a list out of {TARGETS}")
-        _require(0 <= self.validation < 1, "validation must be a share below 1")
-        _require(0 <= self.synthetic <= 1, "synthetic must be a probability")
-        _require(self.most == 0 or _whole(self.most), "most must be a whole number, 0 for all")
-        for key in ("prompts", "known", "log_every", "validate_every", "save_every"):
-            _require(_whole(getattr(self, key)), f"{key} must be a whole number of at least 1")
+    @model_validator(mode="after")
+    def _parts_fit_together(self) -> Recipe:
+        if self.rank not in RANKS:
+            raise ValueError(f"rank must be one of {RANKS}, not {self.rank}")
+        unknown = set(self.targets) - set(TARGETS)
+        if unknown:
+            raise ValueError(f"targets must be out of {', '.join(TARGETS)}, not {min(unknown)!r}")
         for stage in self.stages:
-            needless = stage.objective == "end-to-end" or bool(self.teachers)
-            _require(needless, f'objective "{stage.objective}" needs teachers: name their folder')
+            if stage.objective != "end-to-end" and not self.teachers:
+                raise ValueError(f'objective "{stage.objective}" needs teachers: name their folder')
+        return self
 
     @property
     def steps(self) -> int:
@@ -132,35 +150,35 @@ class Recipe:
             step -= stage.steps
         raise IndexError(step)
 
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+    def method(self) -> dict[str, Any]:
+        """The recipe without the places: what two runs have in common that do the same on two machines."""
+        return {key: value for key, value in self.to_dict().items() if key not in PLACES}
 
 
 def read_recipe(file: Path, **changes: Any) -> Recipe:
-    """Read a recipe. Raises UsageError that names the file and the unknown or missing key."""
+    """Read a recipe; `changes` take the place of what it says. Raises UsageError that names the file and the key."""
     data = read_toml(file, "a recipe")
     stages = data.pop("stage", [])
     if not isinstance(stages, list) or not all(isinstance(stage, dict) for stage in stages):
-        raise UsageError(f"{file}: stages are written as [[stage]]; see the recipes in recipes/")
-    refuse_unknown(file, data, Recipe)
-    for stage in stages:
-        refuse_unknown(file, stage, Stage)
-    try:
-        for key in ("targets", "strengths"):
-            if isinstance(data.get(key), list):
-                data[key] = tuple(data[key])
-        recipe = Recipe(**{**data, "stages": tuple(Stage(**stage) for stage in stages), **changes})
-    except (TypeError, UsageError) as error:
-        raise UsageError(f"{file}: {error}; see the recipes in recipes/") from error
+        raise UsageError(f"{file}: stages are written as [[stage]]; {_REMEDY}")
     if not stages:
-        raise UsageError(f"{file}: a recipe needs at least one [[stage]]; see the recipes in recipes/")
-    return recipe
+        raise UsageError(f"{file}: a recipe needs at least one [[stage]]; {_REMEDY}")
+    try:
+        return Recipe(**{**data, "stages": tuple(Stage(**stage) for stage in stages), **changes})
+    except UsageError as error:
+        raise UsageError(f"{file}: {error}; {_REMEDY}") from error
 
 
-def _require(holds: bool, rule: str) -> None:
-    if not holds:
-        raise UsageError(rule)
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+def _told(error: ErrorDetails, kind: type[BaseModel]) -> str:
+    """Key, rule and value of what pydantic found first."""
+    key, value = ".".join(map(str, error["loc"])), error["input"]
+    match error["type"]:
+        case "extra_forbidden":
+            known = ", ".join(sorted(kind.model_fields))
+            return f"unknown key {key!r}; {kind.__name__.lower()} keys are {known}"
+        case "missing":
+            return f"{key} is missing; it must be given"
+        case "value_error":
+            return str(error["ctx"]["error"])
+    rule = error["msg"].removeprefix("Input should be ")
+    return f"{key} must be {rule}, not {str(value)[:80]!r}"

@@ -1,22 +1,20 @@
 """The training run: a recipe in, a generator folder out; killed at any moment, it goes on where it was.
 
-Every step draws its tasks, prompts and rows from a random generator seeded by the step's number, so a
+Every step draws its tasks, prompts and examples from a random generator seeded by the step's number, so a
 resumed run sees exactly what an uninterrupted one would have seen. A run's folder holds
 
-    recipe.json       what was asked for; another recipe is refused
-    checkpoint.pt     step, weights, optimiser (replaced as a whole)
-    curves.csv        loss of every logged step, validation rows beside; curves.png drawn from it
-    generator/        the finished generator
+    recipe.json       what was asked for, and the digests of all it was asked of; anything else is refused
+    checkpoint.pt     step, weights, optimiser (checkpoint.py)
+    curves.csv        loss of every logged step, validation beside; curves.png drawn from it (curves.py)
+    generator/        the finished generator (finish.py)
     shared-adapter/   the adapter that every job shares, as a PEFT folder; with alone = 1 and bare = 0 it is
                       a plain multi-task LoRA
 """
 
 from __future__ import annotations
 
-import csv
-import io
+import hashlib
 import math
-import pickle
 import time
 from collections.abc import Sequence
 from functools import cached_property
@@ -25,35 +23,31 @@ from random import Random
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from prompt2lora.adapter.health import Reference
 from prompt2lora.adapter.layout import LoraLayout
-from prompt2lora.adapter.peft import Adapter
+from prompt2lora.adapter.peft import Adapter, adapter_digest
 from prompt2lora.base import models
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.packing import UNLIMITED, Pack, PackBatch, stack
-from prompt2lora.base.versions import versions
-from prompt2lora.base.weights import weights_digest
-from prompt2lora.errors import DamagedFile, UsageError
-from prompt2lora.generator.atlas import Atlas
+from prompt2lora.errors import UsageError
 from prompt2lora.generator.generator import Generator, GeneratorConfig
 from prompt2lora.generator.hidden_states import prompt_ids, read_packs, reading_pack
-from prompt2lora.generator.pipeline import Pipeline
-from prompt2lora.generator.text_encoder import cached_encoder, pad
-from prompt2lora.ground.files import claim, write_bytes, write_text
-from prompt2lora.ground.progress import Report, silent
-from prompt2lora.training import augmentation, objectives, sampling, synthetic
+from prompt2lora.generator.text_encoder import Encoder, pad
+from prompt2lora.ground.files import claim
+from prompt2lora.ground.home import home
+from prompt2lora.ground.progress import Report
+from prompt2lora.training import augmentation, curves, objectives, sampling, synthetic
+from prompt2lora.training.checkpoint import Checkpoint
 from prompt2lora.training.recipe import Recipe, Stage
 from prompt2lora.training.tasks import Task, diverse, read_tasks, split_families
 from prompt2lora.training.teachers import Teachers
+from prompt2lora.training.validation import ARMS, PROMPTS, validate
 
-_FEWEST_ADAPTERS, _MOST_ADAPTERS = 16, 140  # that tell what an adapter of this generator usually looks like
-_VALIDATION_EXAMPLES = 24
-_VALIDATION_PROMPTS = 16
 _KNOWN_CONDITIONS = 400  # tasks that tell what conditions look like
 _READ, _READ_ALL = 192, 512  # tokens of a job's prompts that the base reads in training and in validation
-_ARMS = ("alone_full", "own_full", "own_bare", "wrong_bare")  # whose adapter, and the form of the model's prompt
+_SYNTHETIC_TASKS = 440  # that stand for the task files where there are none
 
 
 class Run:
@@ -62,18 +56,15 @@ class Run:
     def __init__(self, recipe: Recipe, folder: Path, report: Report) -> None:
         self.recipe, self.folder, self.report = recipe, folder, report
         self.device = models.default_device()
-        tasks = read_tasks([Path(recipe.tasks)], split="train")
-        for task in tasks:
-            if not task.train or not task.test:
-                raise UsageError(f"task {task.name} needs rows of both parts, train and test; add some or leave it out")
-        self.fit, self.validation = split_families(tasks, recipe.validation)
-        self.fit = diverse(self.fit, recipe.most) if recipe.most else self.fit
-        if not self.fit:
-            raise UsageError(f"validation {recipe.validation} holds out every task; lower it or add task families")
-        self.encoder = cached_encoder(recipe.encoder)
-        self.encoder.load()
+        self.dtype = models.default_dtype(self.device) if recipe.dtype == "auto" else getattr(torch, recipe.dtype)
+        self.fit, self.validation = training_tasks(recipe)
         everyone = [*self.fit, *self.validation]
+        # What is remembered was encoded text by text: it hangs on nothing but the text (see `Encoder.remember`).
+        self.encoder = Encoder(recipe.encoder, cache=home() / "training-conditions.sqlite")
+        self.encoder.load()
         self.prompts = sampling.Prompts(everyone, most=recipe.prompts, known=recipe.known, seed=recipe.seed)
+        self.earlier: dict[str, Any] = {}
+        self.earlier_hours = 0.0
         self.generator = self._generator().to(self.device)
         self.layout = self.generator.config.layout
         self.teachers: Teachers | None = None
@@ -81,8 +72,21 @@ class Run:
             self.teachers = Teachers(Path(recipe.teachers), self.layout, canonical=recipe.canonical)
         self.step, self.seconds = 0, 0.0
         self._optimiser: tuple[int, torch.optim.Optimizer] | None = None
-        refusal = f"{folder} belongs to another recipe; name another folder or remove it"
-        claim(folder / "recipe.json", recipe.to_dict(), refusal)
+        refusal = f"{folder} belongs to another recipe or to other tasks; name another folder or remove it"
+        claim(folder / "recipe.json", self.origin, refusal)
+
+    @cached_property
+    def origin(self) -> dict[str, Any]:
+        """All that the run's weights hang on, by what it is and not by where it lies."""
+        recipe = self.recipe
+        found = {**recipe.method(), "tasks": _digest([*self.fit, *self.validation])}
+        if recipe.start:
+            found["start"] = self.earlier["sha256"]
+        if recipe.shared:
+            found["shared"] = adapter_digest(Path(recipe.shared))
+        if self.teachers:
+            found["teachers"] = self.teachers.digest
+        return found
 
     def _generator(self) -> Generator:
         recipe = self.recipe
@@ -94,6 +98,7 @@ class Run:
                 raise UsageError(f"{recipe.start} makes adapters of another layout than the recipe; name another start")
             if start.config.encoder != recipe.encoder:
                 raise UsageError(f"{recipe.start} reads prompts by {start.config.encoder}; name that encoder")
+            self.earlier, self.earlier_hours = start.provenance, start.training_hours or 0.0
             generator = start.train().requires_grad_(True)
         else:
             try:
@@ -108,10 +113,16 @@ class Run:
     @cached_property
     def base(self) -> Frozen:
         """The frozen base and its chat format; loaded only if something asks for it."""
-        return Frozen.load(self.layout, training=True)
+        return Frozen.load(self.layout, dtype=self.dtype, training=True)
+
+    @cached_property
+    def fresh_families(self) -> list[str]:
+        """Families of the synthetic tasks that are drawn anew: not those held out, where the tasks are synthetic."""
+        held_out = {task.family for task in self.validation}
+        return [name for name in sorted(synthetic.FAMILIES) if f"{synthetic.PREFIX}{name}" not in held_out]
 
     def prepare(self) -> None:
-        """Encode every text that may be drawn (cached on disk), and standardise new conditions."""
+        """Encode every text that may be drawn (cached on disk)."""
         everyone = [*self.fit, *self.validation]
         self.encoder.remember(
             self.prompts.texts(everyone),
@@ -130,22 +141,27 @@ class Run:
             record = self._update(number, inside)
             self.step += 1
             last = self.step == self.recipe.steps
-            if last or self.step % self.recipe.validate_every == 0:
+            validated = last or self.step % self.recipe.validate_every == 0
+            if validated:
                 record |= self.validate()
             self.seconds += time.monotonic() - began
-            if last or "own_bare" in record or self.step % self.recipe.log_every == 0:
-                self._log({"step": self.step, "seconds": round(self.seconds, 1), **record})
+            if validated or self.step % self.recipe.log_every == 0:
+                line = {"step": self.step, "seconds": round(self.seconds, 1), **record}
+                curves.add(self.folder, line)
+                self.report({"done": self.step, "of": self.recipe.steps, **line})
+            if validated:
+                curves.draw(self.folder)
             if last or self.step % self.recipe.save_every == 0:
                 self._save()
 
     def _standardise(self) -> None:
         """What conditions look like, from a few hundred fit tasks, as the shared adapter reads them now."""
         tasks = Random(self.recipe.seed).sample(self.fit, min(_KNOWN_CONDITIONS, len(self.fit)))
-        groups = [self.prompts.usual(task, _VALIDATION_PROMPTS) for task in tasks]
+        groups = [self.prompts.usual(task, PROMPTS) for task in tasks]
         means = [group.mean(0) for at in range(0, len(groups), 16) for group in self._conditions(groups[at : at + 16])]
         self.generator.pooling.standardise(torch.stack(means))
 
-    def _conditions(self, groups: Sequence[Sequence[str]], budget: int = _READ) -> list[Tensor]:
+    def _conditions(self, groups: Sequence[Sequence[str]], budget: int = _READ) -> list[Float[Tensor, "prompts width"]]:
         """Conditions of several jobs' prompts, of each as many prompts as the budget of tokens holds."""
         if not self.generator.config.states:
             return [self.encoder.conditions(group, keep=False) for group in groups]
@@ -176,7 +192,7 @@ class Run:
         optimiser.step()
         return {"loss": float(loss.detach()), "exact": exact, "norm": float(norm), "rate": rate}
 
-    def _losses(self, stage: Stage, random: Random) -> tuple[Tensor, float]:
+    def _losses(self, stage: Stage, random: Random) -> tuple[Float[Tensor, " batch"], float]:
         if stage.objective == "end-to-end":
             return self._end_to_end(stage, random)
         assert self.teachers is not None  # the recipe was refused otherwise
@@ -188,24 +204,27 @@ class Run:
             return objectives.product(grid, target, self.layout), float("nan")
         return objectives.reconstruction(grid, target, self.teachers.weight.to(self.device)), float("nan")
 
-    def _end_to_end(self, stage: Stage, random: Random) -> tuple[Tensor, float]:
+    def _end_to_end(self, stage: Stage, random: Random) -> tuple[Float[Tensor, " batch"], float]:
         model, chat, _ = self.base
         tasks = sampling.draw_tasks(self.fit, sampling.task_weights(self.fit), stage.tasks, random)
-        tasks = [synthetic.draw_task(random) if random.random() < self.recipe.synthetic else task for task in tasks]
+        tasks = [
+            synthetic.draw_task(random, self.fresh_families) if random.random() < self.recipe.synthetic else task
+            for task in tasks
+        ]
         tasks = [augmentation.draw(task, random) if random.random() < stage.twisted else task for task in tasks]
         bare = [random.random() < stage.bare for _ in tasks]
         alone = [not hidden and random.random() < stage.alone for hidden in bare]
-        rows = [sampling.draw_examples(task, random) for task in tasks]
+        examples = [sampling.draw_examples(task, random) for task in tasks]
 
         def pack(i: int, *, hidden: bool, budget: int = stage.budget) -> Pack:
-            return sampling.make_pack(tasks[i], rows[i], chat, bare=hidden, budget=budget)
+            return sampling.make_pack(tasks[i], examples[i], chat, bare=hidden, budget=budget)
 
         taught = [i for i in range(len(tasks)) if bare[i]] if stage.distil else []
         told: PackBatch | None = None
         if taught:
             whole = [pack(i, hidden=False) for i in taught]
             for i, found in zip(taught, whole, strict=True):
-                rows[i] = [rows[i][j] for j in found.used]
+                examples[i] = [examples[i][j] for j in found.used]
             told = stack(whole, chat.padding).to(self.device)
         budgets = [UNLIMITED if i in taught else stage.budget for i in range(len(tasks))]
         packs = [pack(i, hidden=bare[i], budget=budget) for i, budget in enumerate(budgets)]
@@ -222,7 +241,7 @@ class Run:
             loss = loss.index_add(0, torch.tensor(taught, device=self.device), stage.distil * divergence)
         return loss, float(answers.exact.mean())
 
-    def _told(self, tasks: Sequence[Task]) -> Tensor:
+    def _told(self, tasks: Sequence[Task]) -> Float[Tensor, "batch layers rows cols"]:
         """The adapters that the distillation learns from: the tasks' own teachers, or the shared adapter alone."""
         shared = self.generator.start.detach()
         known = self.teachers.names if self.teachers else frozenset()
@@ -233,12 +252,14 @@ class Run:
             ]
         )
 
-    def _grids(self, groups: Sequence[Sequence[str]], alone: Sequence[bool] = (), *, budget: int = _READ) -> Tensor:
+    def _grids(
+        self, groups: Sequence[Sequence[str]], alone: Sequence[bool] = (), *, budget: int = _READ
+    ) -> Float[Tensor, "batch layers rows cols"]:
         """Weight grids generated from groups of prompts; where `alone`, the shared adapter instead."""
         if alone and all(alone):
-            return self.generator.start[None]  # one adapter serves all rows
+            return self.generator.start[None]  # one adapter serves all sequences
         conditions, mask = pad(self._conditions(groups, budget))
-        fast = models.default_dtype(self.device) == torch.bfloat16 and self.device != "mps"
+        fast = self.dtype == torch.bfloat16 and self.device != "mps"
         with torch.autocast(self.device, dtype=torch.bfloat16, enabled=fast):
             grid: Tensor = self.generator(conditions.to(self.device), mask.to(self.device))
         if any(alone):
@@ -247,31 +268,15 @@ class Run:
         return grid
 
     @torch.no_grad()
-    def validate(self, arms: Sequence[str] = _ARMS) -> dict[str, float]:
+    def validate(self, arms: Sequence[str] = ARMS) -> dict[str, float]:
         """Loss and exact match on the held-out training tasks, by arm."""
-        model, chat, _ = self.base
         self.generator.eval()
-        result: dict[str, list[float]] = {}
-        usual = [self.prompts.usual(task, _VALIDATION_PROMPTS) for task in self.validation]
-        groups = {"own": usual, "wrong": [*usual[len(usual) // 2 :], *usual[: len(usual) // 2]]}
-        kinds, forms = (sorted({arm.split("_")[part] for arm in arms}) for part in (0, 1))
-        for at in range(0, len(usual), 8):
-            tasks = self.validation[at : at + 8]
-            grids = {kind: self._grids(groups[kind][at : at + 8], budget=_READ_ALL) for kind in kinds if kind in groups}
-            grids["alone"] = self.generator.start[None]
-            batches = {}
-            for form in forms:
-                packs = [
-                    sampling.make_pack(task, task.test[:_VALIDATION_EXAMPLES], chat, bare=form == "bare", budget=256)
-                    for task in tasks
-                ]
-                batches[form] = stack(packs, chat.padding).to(self.device)
-            for arm in arms:
-                kind, form = arm.split("_")
-                answers = objectives.end_to_end(model, self.layout, grids[kind], batches[form])
-                result.setdefault(f"{arm}_loss", []).extend(answers.loss.tolist())
-                result.setdefault(arm, []).extend(answers.exact.tolist())
-        return {key: sum(values) / len(values) for key, values in result.items()}
+        prompts = [self.prompts.usual(task, PROMPTS) for task in self.validation]
+
+        def grids(groups: Sequence[Sequence[str]]) -> Float[Tensor, "batch layers rows cols"]:
+            return self._grids(groups, budget=_READ_ALL)
+
+        return validate(self.base, self.validation, prompts, grids, self.generator.start, arms)
 
     def _optimiser_of(self, index: int) -> torch.optim.Optimizer:
         """The optimiser of a stage; every stage begins with a new one."""
@@ -293,153 +298,48 @@ class Run:
     def _save(self) -> None:
         assert self._optimiser is not None
         index, optimiser = self._optimiser
-        state = {
-            "step": self.step,
-            "seconds": self.seconds,
-            "generator": self.generator.state_dict(),
-            "stage": index,
-            "optimiser": optimiser.state_dict(),
-        }
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        write_bytes(self.folder / "checkpoint.pt", buffer.getvalue())
+        state = self.generator.state_dict()
+        Checkpoint(self.step, self.seconds, state, index, optimiser.state_dict()).save(self.folder)
 
     def _resume(self) -> None:
-        file = self.folder / "checkpoint.pt"
-        if file.exists():
-            try:
-                saved = torch.load(file, map_location=self.device, weights_only=True)
-            except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
-                raise DamagedFile(f"{file} is damaged; remove the folder and train anew") from error
-            self.generator.load_state_dict(saved["generator"])
-            self.step, self.seconds = saved["step"], saved["seconds"]
-            self._optimiser_of(saved["stage"]).load_state_dict(saved["optimiser"])
+        saved = Checkpoint.load(self.folder, self.device)
+        if saved:
+            self.generator.load_state_dict(saved.generator)
+            self.step, self.seconds = saved.step, saved.seconds
+            self._optimiser_of(saved.stage).load_state_dict(saved.optimiser)
             self.report({"resumed_at": self.step})
-        self._forget_after(self.step)
-
-    def _forget_after(self, step: int) -> None:
-        """Take back the curve's rows of steps that the checkpoint does not hold: they will be made again."""
-        file = self.folder / "curves.csv"
-        if file.exists():
-            head, *rows = file.read_text(encoding="utf-8").splitlines()
-            kept = [row for row in rows if int(row.split(",", 1)[0]) <= step]
-            write_text(file, "\n".join([head, *kept]) + "\n")
-
-    def _log(self, record: dict[str, Any]) -> None:
-        file = self.folder / "curves.csv"
-        columns = ["step", "seconds", "loss", "exact", "norm", "rate"]
-        columns += [f"{arm}{kind}" for arm in _ARMS for kind in ("", "_loss")]
-        new = not file.exists()
-        with file.open("a", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, columns)
-            if new:
-                writer.writeheader()
-            writer.writerow({key: round(v, 5) if isinstance(v, float) else v for key, v in record.items()})
-        self.report({"done": self.step, "of": self.recipe.steps, **record})
-        if "own_bare" in record or self.step == self.recipe.steps:
-            draw_curves(file, self.folder / "curves.png")
-
-    @torch.no_grad()
-    def _strength(self) -> float:
-        """Scale the decoder's output by what serves the held-out training tasks best; returns the factor."""
-        strengths = self.recipe.strengths
-        if len(strengths) == 1 or not self.validation:
-            best = strengths[0]
-        else:
-            losses = {}
-            head = self.generator.head.weight.clone()
-            for strength in strengths:
-                self.generator.head.weight.copy_(head * strength)
-                found = self.validate(("own_full", "own_bare"))
-                losses[strength] = found["own_full_loss"] + found["own_bare_loss"]
-                self.report({"strength": strength, **found})
-            self.generator.head.weight.copy_(head)
-            best = min(losses, key=lambda strength: losses[strength])
-        self.generator.head.weight.mul_(best)
-        return best
-
-    def finish(self) -> Generator:
-        """The generator of a trained run, at its best strength, with what it knows about itself; kept in the folder."""
-        strength = self._strength()
-        generator = self.generator.eval().requires_grad_(False).cpu()
-        earlier = generator.provenance
-        generator.provenance = {
-            "recipe": self.recipe.to_dict(),
-            "base_weights_sha256": weights_digest(self.recipe.base),
-            "fit_tasks": len(self.fit),
-            "validation_tasks": [task.name for task in self.validation],
-            "steps": self.step,
-            "strength": strength,
-            "hours": round(self.seconds / 3600, 2),
-            "versions": versions(),
-            **({"start": earlier} if earlier else {}),
-        }
-        generator.atlas = self._atlas(generator)
-        target, shared = self.folder / "generator", self.folder / "shared-adapter"
-        if not target.exists():
-            generator.save_pretrained(target)
-        if not shared.exists():
-            Adapter(self.layout, generator.start, {"recipe": self.recipe.to_dict()}).save(shared)
-        return generator
-
-    @torch.no_grad()
-    def _atlas(self, generator: Generator) -> Atlas:
-        """Where the real training tasks lie and how their adapters look; for a few tasks, of several draws each."""
-        tasks = self.fit
-        usual = [self.prompts.usual(task, _VALIDATION_PROMPTS) for task in tasks]
-        means = torch.stack([self.encoder.conditions(group).mean(0) for group in usual])
-        drawn = [
-            self.prompts.draw(tasks[i % len(tasks)], Random(f"{self.recipe.seed} atlas {i}"))
-            for i in range(_FEWEST_ADAPTERS - len(usual))
-        ]
-        pipeline = Pipeline(generator, self.encoder, self.base if generator.config.states else self.layout)
-        groups = usual + drawn
-        every = math.ceil(len(groups) / _MOST_ADAPTERS)  # so that all families are among them
-        grids = torch.stack([pipeline.make(group).grid for group in groups[::every]])
-        health = Reference.of(grids, generator.start.detach(), self.layout)
-        names, instructions = zip(*((task.name, task.instruction) for task in tasks), strict=True)
-        return Atlas(names, instructions, means, health)
+        curves.forget_after(self.folder, self.step)
 
 
-def train(recipe: Recipe, folder: Path, report: Report = silent) -> Generator:
-    """Train by a recipe, or go on with the run that `folder` holds; returns the finished generator.
+def training_tasks(recipe: Recipe) -> tuple[list[Task], list[Task]]:
+    """(fit, validation): of the recipe's task files, or synthetic ones if it names none. Raises UsageError."""
+    if recipe.tasks:
+        tasks = read_tasks([Path(recipe.tasks)], split="train")
+    elif recipe.synthetic == 1:
+        drawn = synthetic.synthetic_tasks(_SYNTHETIC_TASKS, recipe.seed)
+        tasks = [task for task in drawn if task.test]  # a family may have too few different inputs for both parts
+    else:
+        raise UsageError(
+            f"a recipe needs a folder of task files unless synthetic is 1, and here it is {recipe.synthetic:g}; "
+            "name the folder by --tasks"
+        )
+    for task in tasks:
+        if not task.train or not task.test:
+            raise UsageError(f"task {task.name} needs examples of both parts, train and test; add some or leave it out")
+    fit, validation = split_families(tasks, recipe.validation)
+    fit = diverse(fit, recipe.most) if recipe.most else fit
+    if not fit:
+        raise UsageError(f"validation {recipe.validation} holds out every task; lower it or add task families")
+    return fit, validation
 
-    `report` gets one dictionary per logged step. Raises UsageError for a folder of another recipe.
-    """
-    run = Run(recipe, folder, report)
-    run.prepare()
-    run.train()
-    return run.finish()
 
-
-def draw_curves(table: Path, picture: Path) -> None:
-    """Loss and validation curves as a PNG; silently nothing if matplotlib is not installed."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return
-    with table.open(encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    losses = ("loss", *(f"{arm}_loss" for arm in _ARMS))
-    matches = ("exact", *_ARMS)
-    for axes, columns in ((left, losses), (right, matches)):
-        for column in columns:
-            known = [row for row in rows if row[column] not in ("", "nan")]
-            points = [(int(row["step"]), float(row[column])) for row in known]
-            if points:
-                axes.plot(*zip(*points, strict=True), label=column.replace("_", " "), linewidth=1, alpha=0.8)
-        axes.set_xlabel("step")
-        axes.legend()
-    left.set_ylabel("loss per answer token")
-    right.set_ylabel("exact match")
-    figure.savefig(picture, dpi=120)
+def _digest(tasks: Sequence[Task]) -> str:
+    return hashlib.sha256("\n".join(task.digest for task in tasks).encode()).hexdigest()
 
 
 def _schedule(step: int, stage: Stage) -> float:
     """Linear warm-up, then a cosine down to a twentieth."""
     if step < stage.warmup:
         return (step + 1) / stage.warmup
-    progress = torch.tensor((step - stage.warmup) / max(1, stage.steps - stage.warmup))
-    return float(0.05 + 0.95 * 0.5 * (1 + torch.cos(progress * torch.pi)))
+    progress = (step - stage.warmup) / max(1, stage.steps - stage.warmup)
+    return 0.05 + 0.95 * 0.5 * (1 + math.cos(progress * math.pi))

@@ -61,7 +61,7 @@ def steps(
 
 
 def descend(
-    grid: Float[Tensor, "layers rows cols"], options: TuningOptions, loss: Callable[[int], Tensor]
+    grid: Float[Tensor, "layers rows cols"], options: TuningOptions, loss: Callable[[int], Float[Tensor, ""]]
 ) -> Iterator[float]:
     """Train `grid` in place by the loss of every step, counted from 1; gives that loss."""
     optimiser = torch.optim.AdamW([grid], lr=options.learning_rate, weight_decay=0.0)

@@ -6,6 +6,7 @@ of input and differ in the instruction alone, so that only the prompts tell them
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 
 from prompt2lora.training.synthetic import (
@@ -56,11 +57,11 @@ def synthetic_tasks(count: int, seed: int) -> list[Task]:
     return tasks
 
 
-def draw_task(random: Random) -> Task:
-    """One task of any family."""
+def draw_task(random: Random, families: Sequence[str]) -> Task:
+    """One task of any of the families."""
     task = None
     while task is None:
-        name = random.choice(sorted(FAMILIES))
+        name = random.choice(families)
         task = _draw(name, name, random)
     return task
 

@@ -1,0 +1,103 @@
+"""What becomes of a trained run: the generator folder at its best strength, with what it knows about itself.
+
+In: a run whose steps are made. Out: `generator/` and `shared-adapter/` in its folder. Their bytes hang on the recipe,
+the tasks and this machine's arithmetic, not on the time that it took or on where anything lies.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from random import Random
+
+import torch
+
+from prompt2lora.adapter.health import Reference
+from prompt2lora.adapter.peft import Adapter
+from prompt2lora.base.versions import versions
+from prompt2lora.base.weights import weights_digest
+from prompt2lora.generator.atlas import Atlas
+from prompt2lora.generator.generator import Generator
+from prompt2lora.generator.pipeline import Pipeline
+from prompt2lora.ground.progress import Report, silent
+from prompt2lora.training.recipe import Recipe
+from prompt2lora.training.run import Run
+from prompt2lora.training.validation import PROMPTS
+
+GENERATOR, SHARED = "generator", "shared-adapter"
+_FEWEST_ADAPTERS, _MOST_ADAPTERS = 16, 140  # that tell what an adapter of this generator usually looks like
+
+
+def train(recipe: Recipe, folder: Path, report: Report = silent) -> Generator:
+    """Train by a recipe, or go on with the run that `folder` holds; returns the finished generator.
+
+    `report` gets one dictionary per logged step. Raises UsageError for a folder of another recipe or of other tasks.
+    """
+    run = Run(recipe, folder, report)
+    if (folder / GENERATOR).exists() and (folder / SHARED).exists():
+        return Generator.from_pretrained(folder / GENERATOR)
+    run.prepare()
+    run.train()
+    return finish(run)
+
+
+def finish(run: Run) -> Generator:
+    """The generator of a trained run; kept in its folder."""
+    strength = _strength(run)
+    generator = run.generator.eval().requires_grad_(False).cpu()
+    generator.provenance = {
+        "recipe": run.origin,
+        "base_weights_sha256": weights_digest(run.recipe.base),
+        "fit_tasks": len(run.fit),
+        "validation_tasks": [task.name for task in run.validation],
+        "steps": run.step,
+        "strength": strength,
+        "versions": versions(),
+        **({"start": run.earlier} if run.earlier else {}),
+    }
+    generator.training_hours = run.earlier_hours + run.seconds / 3600
+    generator.atlas = _atlas(run, generator)
+    target, shared = run.folder / GENERATOR, run.folder / SHARED
+    if not target.exists():
+        generator.save_pretrained(target)
+    if not shared.exists():
+        Adapter(run.layout, generator.start, {"recipe": run.origin}).save(shared)
+    return generator
+
+
+@torch.no_grad()
+def _strength(run: Run) -> float:
+    """Scale the decoder's output by what serves the held-out training tasks best; returns the factor."""
+    strengths, weight = run.recipe.strengths, run.generator.head.weight
+    if len(strengths) == 1 or not run.validation:
+        best = strengths[0]
+    else:
+        losses, head = {}, weight.clone()
+        for strength in strengths:
+            weight.copy_(head * strength)
+            found = run.validate(("own_full", "own_bare"))
+            losses[strength] = found["own_full_loss"] + found["own_bare_loss"]
+            run.report({"strength": strength, **found})
+        weight.copy_(head)
+        best = min(losses, key=lambda strength: losses[strength])
+    weight.mul_(best)
+    return best
+
+
+@torch.no_grad()
+def _atlas(run: Run, generator: Generator) -> Atlas:
+    """Where the real training tasks lie and how their adapters look; for a few tasks, of several draws each."""
+    tasks = run.fit
+    usual = [run.prompts.usual(task, PROMPTS) for task in tasks]
+    means = torch.stack([run.encoder.conditions(group).mean(0) for group in usual])
+    drawn = [
+        run.prompts.draw(tasks[i % len(tasks)], Random(f"{run.recipe.seed} atlas {i}"))
+        for i in range(_FEWEST_ADAPTERS - len(usual))
+    ]
+    pipeline = Pipeline(generator, run.encoder, run.base if generator.config.states else run.layout)
+    groups = usual + drawn
+    every = math.ceil(len(groups) / _MOST_ADAPTERS)  # so that all families are among them
+    grids = torch.stack([pipeline.make(group).grid for group in groups[::every]])
+    health = Reference.of(grids, generator.start.detach(), run.layout)
+    names, instructions = zip(*((task.name, task.instruction) for task in tasks), strict=True)
+    return Atlas(names, instructions, means, health)

@@ -1,0 +1,64 @@
+"""What a generator in training is worth on tasks that it is not trained on.
+
+In: held-out training tasks, a frozen base, a way to make weight grids of prompts. Out: loss and exact match by arm. An
+arm is whose adapter answers (its own, one of another task's prompts, the shared one alone) and the form of the model's
+prompt (full: with the instruction; bare: without). It changes no weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from prompt2lora.base.frozen import Frozen
+from prompt2lora.base.packing import stack
+from prompt2lora.training import objectives, sampling
+from prompt2lora.training.tasks import Task
+
+ARMS = ("alone_full", "own_full", "own_bare", "wrong_bare")
+PROMPTS = 16  # of every task, in the form that a user would give them in
+_EXAMPLES = 24  # of every task's test part
+_BUDGET = 256  # tokens of a task's examples
+_TASKS = 8  # at once
+
+Grids = Callable[[Sequence[Sequence[str]]], Float[Tensor, "batch layers rows cols"]]
+
+
+@torch.no_grad()
+def validate(
+    base: Frozen,
+    tasks: Sequence[Task],
+    prompts: Sequence[Sequence[str]],
+    grids: Grids,
+    shared: Float[Tensor, "layers rows cols"],
+    arms: Sequence[str] = ARMS,
+) -> dict[str, float]:
+    """Mean over the tasks, of every arm: exact match, and under `<arm>_loss` the loss."""
+    found: dict[str, list[float]] = {}
+    half = len(prompts) // 2
+    groups = {"own": prompts, "wrong": [*prompts[half:], *prompts[:half]]}
+    for at in range(0, len(tasks), _TASKS):
+        some = slice(at, at + _TASKS)
+        made = {"alone": shared[None]}
+        made |= {whose: grids(groups[whose][some]) for whose in sorted({_split(arm)[0] for arm in arms} - {"alone"})}
+        batches = {}
+        for form in sorted({_split(arm)[1] for arm in arms}):
+            packs = [
+                sampling.make_pack(task, task.test[:_EXAMPLES], base.chat, bare=form == "bare", budget=_BUDGET)
+                for task in tasks[some]
+            ]
+            batches[form] = stack(packs, base.chat.padding).to(shared.device)
+        for arm in arms:
+            whose, form = _split(arm)
+            answers = objectives.end_to_end(base.model, base.layout, made[whose], batches[form])
+            found.setdefault(f"{arm}_loss", []).extend(answers.loss.tolist())
+            found.setdefault(arm, []).extend(answers.exact.tolist())
+    return {key: sum(values) / len(values) for key, values in found.items()}
+
+
+def _split(arm: str) -> tuple[str, str]:
+    whose, form = arm.split("_")
+    return whose, form

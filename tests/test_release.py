@@ -1,0 +1,158 @@
+"""A release: from task files to a generator in one call, the same bytes every time, whatever happens on the way."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from prompt2lora.errors import UsageError
+from prompt2lora.generator.generator import Generator
+from prompt2lora.training.release import read_plan, release
+
+PLAN = Path(__file__).parent.parent / "recipes" / "release.toml"
+RECIPE = """
+base = "{base}"
+encoder = "{encoder}"
+dtype = "float32"
+validation = 0.45
+synthetic = 0.3
+prompts = 8
+known = 6
+seed = {seed}
+log_every = 1
+validate_every = 2
+save_every = 2
+strengths = [0.5, 1.0]
+generator = {{ asks_base = true, width = 64, hidden = 16, grid = [2, 2, 16], trunk = [[2, 112, 16]] }}
+
+[[stage]]
+steps = 3
+tasks = 2
+budget = 120
+alone = {alone}
+shared = {shared}
+warmup = 1
+"""
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.fixture
+def plan(base, encoder_folder, tmp_path):
+    folder = tmp_path / "recipes"
+    folder.mkdir()
+    values = {"base": base, "encoder": encoder_folder}
+    (folder / "first.toml").write_text(RECIPE.format(**values, seed=1, alone=0.5, shared=1.0))
+    (folder / "last.toml").write_text(RECIPE.format(**values, seed=2, alone=0.0, shared=0.0))
+    file = folder / "plan.toml"
+    file.write_text(
+        '[[run]]\nrecipe = "first.toml"\n[[run]]\nrecipe = "last.toml"\nstart = "first"\nshared = "first"\n'
+    )
+    return file
+
+
+def killed_in(run, key, value):
+    """A report that ends everything when a run tells this."""
+    current = []
+
+    def report(record):
+        current[:] = [record["run"]] if "run" in record else current
+        if current == [run] and record.get(key) == value:
+            raise Killed
+
+    return report
+
+
+def parts(out):
+    """Every file of the generator and of the adapters that runs share, but the hours."""
+    found = {}
+    for folder in (out / "generator", *out.glob("*/shared-adapter")):
+        found |= {file.relative_to(out): file.read_bytes() for file in folder.iterdir()}
+    hours = found.pop(Path("generator/training_hours.json"))
+    assert json.loads(hours)["hours"] >= 0
+    return found
+
+
+def test_a_rebuild_that_is_killed_again_and_again_elsewhere_gives_the_same_bytes(
+    plan, tasks_folder, tmp_path, monkeypatch
+):
+    release(plan, tasks_folder, tmp_path / "one")
+    monkeypatch.setenv("PROMPT2LORA_HOME", str(tmp_path / "another home"))
+    elsewhere = tmp_path / "another place" / "tasks"
+    shutil.copytree(tasks_folder, elsewhere)
+    for moment in [("first", "done", 5), ("first", "step", 3), ("last", "step", 1), ("last", "strength", 1.0)]:
+        with pytest.raises(Killed):
+            release(plan, elsewhere, tmp_path / "two", killed_in(*moment))
+    made = release(plan, elsewhere, tmp_path / "two")
+    one, two = parts(tmp_path / "one"), parts(tmp_path / "two")
+    assert {str(name) for name in one} >= {
+        "generator/generator.safetensors",
+        "generator/generator_config.json",
+        "generator/training_tasks.safetensors",
+        "first/shared-adapter/adapter_model.safetensors",
+    }
+    assert one == two
+    assert str(tmp_path / "one") not in one[Path("generator/generator_config.json")].decode()
+    assert made.provenance["start"]["recipe"]["seed"] == 1
+    assert made.provenance["recipe"]["start"] == made.provenance["start"]["sha256"]
+
+
+def test_a_finished_release_is_not_made_again(plan, tasks_folder, tmp_path):
+    release(plan, tasks_folder, tmp_path / "out")
+    told = []
+    again = release(plan, tasks_folder, tmp_path / "out", told.append)
+    assert told == [{"run": "first"}, {"run": "last"}]
+    assert again.provenance["steps"] == 3
+    assert again.training_hours == Generator.from_pretrained(tmp_path / "out" / "last" / "generator").training_hours
+
+
+def test_a_release_does_not_go_on_with_other_tasks(plan, tasks_folder, tmp_path):
+    with pytest.raises(Killed):
+        release(plan, tasks_folder, tmp_path / "out", killed_in("first", "step", 1))
+    (tasks_folder / "task0.jsonl").unlink()
+    with pytest.raises(UsageError, match="another recipe or to other tasks"):
+        release(plan, tasks_folder, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "at least one"),
+        ("run = 1", "at least one"),
+        ('[[run]]\nrecipe = "first.toml"\nsteps = 1', "unknown key 'steps'"),
+        ("[[run]]", "recipe must be a recipe file"),
+        ('[[run]]\nrecipe = "first.toml"\n[[run]]\nrecipe = "first.toml"', "no earlier run has"),
+        ('[[run]]\nrecipe = "first.toml"\nstart = "last"', "start must name an earlier run, not 'last'"),
+        ('[[run]]\nrecipe = "nowhere.toml"', "nowhere.toml"),
+    ],
+)
+def test_a_wrong_plan_is_refused_before_anything_is_trained(plan, tasks_folder, tmp_path, text, told):
+    plan.write_text(text)
+    with pytest.raises(UsageError, match=told):
+        release(plan, tasks_folder, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_plan_that_we_ship_is_three_runs_and_names_no_place_of_any_machine(tmp_path):
+    runs = read_plan(PLAN, tmp_path)
+    assert [(run.name, run.start, run.shared) for run in runs] == [
+        ("shared-adapter", "", ""),
+        ("base-states", "", "shared-adapter"),
+        ("generator", "base-states", "shared-adapter"),
+    ]
+    for run in runs:
+        assert run.recipe.tasks == str(tmp_path)
+        assert run.recipe.dtype == "float32"
+        assert not any((run.recipe.start, run.recipe.shared, run.recipe.teachers))
+
+
+def test_release_is_a_command_that_tells_where_the_generator_is(run, plan, tasks_folder, tmp_path):
+    words = ("release", "--plan", plan, "--tasks", tasks_folder, "--out", tmp_path / "out", "--json")
+    code, out, _ = run(*words)
+    assert code == 0
+    assert json.loads(out)["generator"] == str(tmp_path / "out" / "generator")
+    code, _, told = run("release", "--plan", "nowhere.toml", "--tasks", tasks_folder, "--out", tmp_path / "x")
+    assert (code, "error: nowhere.toml: " in told) == (2, True)
