@@ -112,7 +112,7 @@ def test_every_public_name_is_there_and_no_other(monkeypatch):
 
 @pytest.mark.skipif(not (Path(__file__).parent.parent / "examples").is_dir(), reason="not a checkout")
 def test_every_shipped_example_is_a_task_with_prompts_and_forty_scored_rows():
-    from prompt2lora.ground.prompts import read_prompts
+    from prompt2lora.ground.examples import read_prompts
     from prompt2lora.training.tasks import read_task
 
     files = sorted((Path(__file__).parent.parent / "examples").glob("*.jsonl"))
@@ -120,7 +120,7 @@ def test_every_shipped_example_is_a_task_with_prompts_and_forty_scored_rows():
     for file in files:
         task = read_task(file)
         assert len(task.test) >= 40
-        assert len(read_prompts(file)) == len(task.train) >= 8
+        assert len(read_prompts(file)[0]) == len(task.train) >= 8
         scored = {row.input for row in task.test}
         assert not scored & {row.input for row in task.train}
         for line in file.read_text(encoding="utf-8").splitlines():

@@ -4,9 +4,10 @@ import os
 import pytest
 import torch
 
-from prompt2lora.errors import DamagedFile, OutputError, PromptsError
+from prompt2lora.errors import DamagedFile, InputError, OutputError
 from prompt2lora.ground import files
-from prompt2lora.ground.prompts import LONGEST, read_prompts
+from prompt2lora.ground.examples import read_prompts
+from prompt2lora.ground.prompts import LONGEST
 
 
 def full_disk(*_):
@@ -88,12 +89,12 @@ def test_tensors_come_back_and_their_file_has_one_form(tmp_path):
 )
 def test_prompts_are_read_from_text_jsonl_and_csv(tmp_path, name, content, prompts):
     (tmp_path / name).write_bytes(content.encode())
-    assert read_prompts(tmp_path / name) == prompts
+    assert read_prompts(tmp_path / name)[0] == prompts
 
 
 def test_an_instruction_goes_before_every_prompt(tmp_path):
     (tmp_path / "p.txt").write_text("one\ntwo")
-    assert read_prompts(tmp_path / "p.txt", "Do.") == ["Do.\n\none", "Do.\n\ntwo"]
+    assert read_prompts(tmp_path / "p.txt", "Do.")[0] == ["Do.\n\none", "Do.\n\ntwo"]
 
 
 @pytest.mark.parametrize(
@@ -112,11 +113,11 @@ def test_an_instruction_goes_before_every_prompt(tmp_path):
 )
 def test_what_is_no_prompt_file_is_refused_in_one_line(tmp_path, name, content, told):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(PromptsError, match=told) as error:
+    with pytest.raises(InputError, match=told) as error:
         read_prompts(tmp_path / name)
     assert "\n" not in str(error.value)
 
 
 def test_a_prompt_file_that_is_not_there_is_told(tmp_path):
-    with pytest.raises(PromptsError, match="check the path"):
+    with pytest.raises(InputError, match="check the path"):
         read_prompts(tmp_path / "nowhere.txt")

@@ -8,8 +8,8 @@ import pytest
 import torch
 from conftest import write_plant_generator
 
+from prompt2lora.ground.examples import read_examples
 from prompt2lora.plant import plant
-from prompt2lora.plant.plant import read_labelled
 
 
 @pytest.fixture
@@ -333,4 +333,4 @@ def test_a_broken_file_of_bias_questions_is_told_before_anything_is_made(run, ho
 
 
 def test_a_task_file_gives_its_test_rows(tasks_folder):
-    assert len(read_labelled(tasks_folder / "task0.jsonl")) == 4
+    assert len(read_examples(tasks_folder / "task0.jsonl")[0]) == 4

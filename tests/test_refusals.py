@@ -17,13 +17,13 @@ from prompt2lora import api
 from prompt2lora.adapter.peft import Adapter
 from prompt2lora.base import models
 from prompt2lora.cli.main import main
-from prompt2lora.errors import DamagedFile, ModelNotFound, OutputError, Prompt2LoraError, PromptsError, UsageError
+from prompt2lora.errors import DamagedFile, InputError, ModelNotFound, OutputError, Prompt2LoraError, UsageError
 from prompt2lora.evaluation import benchmark
 from prompt2lora.evaluation.benchmark import Request
 from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.text_encoder import Encoder
 from prompt2lora.ground import files
-from prompt2lora.ground.prompts import read_prompts
+from prompt2lora.ground.examples import read_prompts
 from prompt2lora.training import teachers
 from prompt2lora.training.finish import train
 from prompt2lora.training.recipe import Recipe, Stage, read_recipe
@@ -43,7 +43,7 @@ ROW = '{"input": "a", "output": "b"}\n'
 )
 def test_a_line_of_prompts_ends_where_a_line_feed_is_and_nowhere_else(tmp_path, name, content, prompts):
     (tmp_path / name).write_bytes(content.encode())
-    assert read_prompts(tmp_path / name) == prompts
+    assert read_prompts(tmp_path / name)[0] == prompts
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_a_line_of_prompts_ends_where_a_line_feed_is_and_nowhere_else(tmp_path, 
 )
 def test_prompts_that_break_their_reader_are_refused(tmp_path, name, content):
     (tmp_path / name).write_text(content)
-    with pytest.raises(PromptsError):
+    with pytest.raises(InputError):
         read_prompts(tmp_path / name)
 
 

@@ -53,7 +53,7 @@ def generate(
     """Make an adapter from a handful of unlabelled prompts of a job.
 
     If the prompts share an instruction (the text before their first blank line), the adapter also does without it what
-    it does with it. Raises PromptsError, OutputError.
+    it does with it. Raises InputError, OutputError.
     """
     check_prompts(list(prompts))
     check_new(Path(out))

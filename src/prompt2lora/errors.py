@@ -2,7 +2,7 @@
 
     Prompt2LoraError
     ├── UsageError          the request itself is wrong (exit code 2)
-    │   ├── PromptsError        no prompts, not text, too long
+    │   ├── InputError          prompts or examples, or a file of them: none, unreadable, too long
     │   ├── TaskFileError       a task file with a broken line
     │   ├── OutputError         the output folder exists or cannot be written
     │   └── NotAllowed          it takes another person, or another role
@@ -17,6 +17,8 @@
 
 A message is one line: the rule, the offending value, the next step.
 """
+
+from typing import Any
 
 
 class Prompt2LoraError(Exception):
@@ -33,8 +35,12 @@ class UsageError(Prompt2LoraError):
     exit_code = 2
 
 
-class PromptsError(UsageError):
-    pass
+class InputError(UsageError):
+    """`rule` names what was broken, with its `values`, for whoever tells it in other words or another language."""
+
+    def __init__(self, rule: str, message: str, /, **values: Any) -> None:
+        self.rule, self.values = rule, values
+        super().__init__(message)
 
 
 class TaskFileError(UsageError):

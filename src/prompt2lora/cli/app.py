@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -95,6 +96,13 @@ class Working:
 def _line(record: dict[str, Any]) -> str:
     shown = {key: f"{value:.4g}" if isinstance(value, float) else str(value) for key, value in record.items()}
     return "  ".join(f"{key} {value}" for key, value in shown.items())
+
+
+def tell_reading(*readings: Any) -> None:
+    """What was taken of files that could have been read in another way, on stderr."""
+    for reading in readings:
+        if not reading.is_plain:
+            print(reading, file=sys.stderr)
 
 
 def print_json(value: Any) -> None:

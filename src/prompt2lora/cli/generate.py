@@ -9,14 +9,14 @@ from typing import Annotated
 
 import typer
 
-from prompt2lora.cli.app import BaseOption, GeneratorOption, Json, Working, app, print_json
+from prompt2lora.cli.app import BaseOption, GeneratorOption, Json, Working, app, print_json, tell_reading
 from prompt2lora.errors import UsageError
 from prompt2lora.ground.files import check_new
 
 
 @app.command()
 def generate(
-    prompts: Annotated[Path, typer.Option(help="Prompts of the job: text (one a line), JSONL or CSV.")],
+    prompts: Annotated[Path, typer.Option(help="Prompts of the job: text (one a line), JSONL, CSV or Excel.")],
     out: Annotated[Path, typer.Option(help="Folder to write the adapter to; must not exist.")],
     instruction: Annotated[str, typer.Option(help="Put this instruction before every prompt.")] = "",
     generator: GeneratorOption = None,
@@ -24,16 +24,17 @@ def generate(
     as_json: Json = False,
 ) -> None:
     """Make an adapter from a handful of unlabelled prompts of a job."""
-    from prompt2lora.ground.prompts import read_prompts
+    from prompt2lora.ground.examples import read_prompts
 
-    texts = read_prompts(prompts, instruction)
+    texts, read = read_prompts(prompts, instruction)
+    tell_reading(read)
     check_new(out)
     with Working("making the adapter"):
         from prompt2lora import api
 
         made = api.generate(texts, out, generator=generator, base=base)
     if as_json:
-        print_json(made.to_dict())
+        print_json({**made.to_dict(), "read": [read.to_dict()]})
     else:
         steps = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in made.seconds.items())
         print(f"{made.adapter}: {made.parameters:,} parameters from {made.prompts} prompts ({steps})")

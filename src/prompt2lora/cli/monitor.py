@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from prompt2lora.cli.app import Job, Json, Working, app, print_json, print_release, release_record
+from prompt2lora.cli.app import Job, Json, Working, app, print_json, print_release, release_record, tell_reading
 from prompt2lora.errors import UsageError
 
 monitor_app = typer.Typer(help="Watch what answers a job; on alarm its release is taken back.")
@@ -48,13 +48,15 @@ def tell_outcome(
 @monitor_app.command("replay")
 def replay(
     job: Job,
-    rows: Annotated[Path, typer.Option(help="Labelled rows (JSONL: input, output) to ask again.")],
+    rows: Annotated[Path, typer.Option(help="Examples to ask again (JSONL, CSV, Excel).")],
     as_json: Json = False,
 ) -> None:
     """Ask the current release the canary rows again, and take it back if it fails too many."""
-    from prompt2lora.plant.plant import Plant, read_labelled
+    from prompt2lora.ground.examples import read_examples
+    from prompt2lora.plant.plant import Plant
 
-    labelled = read_labelled(rows)
+    labelled, read = read_examples(rows)
+    tell_reading(read)
     with Working("replaying") as show:
         alarm = Plant.open().replay(job, labelled, show)
     _tell_alarm(alarm, as_json)

@@ -8,13 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
-from prompt2lora.cli.app import BaseOption, GeneratorOption, Job, Json, Working, app, print_json
+from prompt2lora.cli.app import BaseOption, GeneratorOption, Job, Json, Working, app, print_json, tell_reading
 from prompt2lora.custody.gate import Check
 
 prompts_app = typer.Typer(help="Look at prompts before an adapter is made of them.")
 app.add_typer(prompts_app, name="prompts")
 
-Prompts = Annotated[Path, typer.Option("--prompts", help="Prompts of the job: text (one a line), JSONL or CSV.")]
+Prompts = Annotated[Path, typer.Option("--prompts", help="Prompts of the job: text (one a line), JSONL, CSV or Excel.")]
 Instruction = Annotated[str, typer.Option("--instruction", help="Put this instruction before every prompt.")]
 
 
@@ -23,7 +23,7 @@ def pilot(
     job: Job,
     prompts: Prompts,
     instruction: Instruction = "",
-    inspection: Annotated[Path | None, typer.Option(help="Labelled rows (JSONL: input, output).")] = None,
+    inspection: Annotated[Path | None, typer.Option(help="Inputs with right outputs (JSONL, CSV, Excel).")] = None,
     bias: Annotated[Path | None, typer.Option(help="Questions of a bias check (JSONL, BBQ's form).")] = None,
     policy: Annotated[Path | None, typer.Option(help="Other bounds of the gate for this call (TOML).")] = None,
     approve: Annotated[bool, typer.Option("--approve", help="Release the adapter if every check passes.")] = False,
@@ -46,11 +46,15 @@ def pilot(
 ) -> None:
     """Make an adapter, measure it against the base, judge it, and write a report for a manager."""
     from prompt2lora.custody.reports import texts
-    from prompt2lora.ground.prompts import read_prompts
-    from prompt2lora.plant.plant import Plant, read_labelled
+    from prompt2lora.ground.examples import read_examples, read_prompts
+    from prompt2lora.plant.plant import Plant
 
-    given = read_prompts(prompts, instruction)
-    labelled = read_labelled(inspection) if inspection else ()
+    given, *read = read_prompts(prompts, instruction)
+    labelled: list[tuple[str, str]] = []
+    if inspection:
+        labelled, told = read_examples(inspection)
+        read.append(told)
+    tell_reading(*read)
     opened = Plant.open(generator, base)
     given_prices: dict[str, Any] = {
         "currency": currency,
@@ -76,7 +80,7 @@ def pilot(
             report=show,
         )
     if as_json:
-        print_json(found)
+        print_json({**found, "read": [one.to_dict() for one in read]})
         return
     _print_checks(found["checks"])
     print(f"{found['version']}: {found['verdict']}; released: {found['release'] or 'no'}")
@@ -91,19 +95,21 @@ def gate(
     job: Job,
     version: Annotated[str, typer.Option(help="A version's name.")],
     policy: Annotated[Path | None, typer.Option(help="Other bounds of the gate for this call (TOML).")] = None,
-    inspection: Annotated[Path | None, typer.Option(help="Labelled rows to measure it on now (JSONL).")] = None,
+    inspection: Annotated[Path | None, typer.Option(help="Examples to measure it on now (JSONL, CSV, Excel).")] = None,
     bias: Annotated[Path | None, typer.Option(help="Questions of a bias check (JSONL, BBQ's form).")] = None,
     generator: GeneratorOption = None,
     as_json: Json = False,
 ) -> None:
     """Judge a version anew, perhaps by another policy; one that was never measured is measured first."""
-    from prompt2lora.plant.plant import Plant, read_labelled
+    from prompt2lora.ground.examples import read_examples
+    from prompt2lora.plant.plant import Plant
 
-    labelled = read_labelled(inspection) if inspection else ()
+    labelled, *read = read_examples(inspection) if inspection else ([],)
+    tell_reading(*read)
     with Working("judging") as show:
         found = Plant.open(generator).gate(job, version, policy, labelled=labelled, bias=bias, report=show)
     if as_json:
-        print_json(found)
+        print_json({**found, "read": [one.to_dict() for one in read]})
     else:
         _print_checks(found["checks"])
         print(f"{version}: {found['verdict']}")
@@ -114,14 +120,15 @@ def check_prompts(
     prompts: Prompts, instruction: Instruction = "", generator: GeneratorOption = None, as_json: Json = False
 ) -> None:
     """Too few, repeated, odd, mixed, too long, in another script, personal: what to do about it."""
-    from prompt2lora.ground.prompts import read_prompts
+    from prompt2lora.ground.examples import read_prompts
     from prompt2lora.plant.plant import Plant
 
-    given = read_prompts(prompts, instruction)
+    given, read = read_prompts(prompts, instruction)
+    tell_reading(read)
     with Working("reading"):
         found = Plant.open(generator).check_prompts(given)
     if as_json:
-        print_json({"prompts": len(given), "findings": found})
+        print_json({"prompts": len(given), "findings": found, "read": [read.to_dict()]})
         return
     for finding in found:
         which = ", ".join(str(i + 1) for i in finding["prompts"][:8])
@@ -135,7 +142,7 @@ def check_prompts(
 def explain(
     prompts: Prompts,
     instruction: Instruction = "",
-    rows: Annotated[Path | None, typer.Option(help="Rows of your own to answer before and after (JSONL).")] = None,
+    rows: Annotated[Path | None, typer.Option(help="Texts of your own to answer before and after.")] = None,
     out: Annotated[Path | None, typer.Option(help="Page to write (HTML); must not exist.")] = None,
     language: Annotated[str, typer.Option(help="Language of the page: en or ja.")] = "en",
     generator: GeneratorOption = None,
@@ -143,15 +150,19 @@ def explain(
     as_json: Json = False,
 ) -> None:
     """Say why an adapter of these prompts is what it is; with --out as a page with plots."""
-    from prompt2lora.ground.prompts import read_prompts
-    from prompt2lora.plant.plant import Plant, read_labelled
+    from prompt2lora.ground.examples import read_examples, read_prompts
+    from prompt2lora.plant.plant import Plant
 
-    given = read_prompts(prompts, instruction)
-    texts = [text for text, _ in read_labelled(rows)] if rows else []
+    given, *read = read_prompts(prompts, instruction)
+    texts = []
+    if rows:
+        pairs, told = read_examples(rows)
+        texts, read = [text for text, _ in pairs], [*read, told]
+    tell_reading(*read)
     with Working("explaining") as show:
         found = Plant.open(generator, base).explain(given, texts=texts, out=out, language=language, report=show)
     if as_json:
-        print_json(found)
+        print_json({**found, "read": [one.to_dict() for one in read]})
         return
     print(f"Distance from the training tasks: {found['distance']:.2f} (1 is usual, above 2 is far)")
     print("Nearest training tasks:")
@@ -172,20 +183,22 @@ def explain(
 @app.command()
 def refine(
     job: Job,
-    rows: Annotated[Path, typer.Option(help="Labelled rows (JSONL: input, output), at least eight.")],
+    rows: Annotated[Path, typer.Option(help="At least eight examples (JSONL, CSV, Excel).")],
     version: Annotated[str, typer.Option(help="Version to begin from; default: the job's newest.")] = "",
     steps: Annotated[int, typer.Option(min=1, help="Most optimiser steps.")] = 48,
     bare: Annotated[float, typer.Option(min=0, max=1, help="Share of steps without the instruction.")] = 0.5,
     as_json: Json = False,
 ) -> None:
     """Second stage: fine-tune an adapter on a few labelled rows; it is never worse than its start on held-out ones."""
-    from prompt2lora.plant.plant import Plant, read_labelled
+    from prompt2lora.ground.examples import read_examples
+    from prompt2lora.plant.plant import Plant
 
-    labelled = read_labelled(rows)
+    labelled, read = read_examples(rows)
+    tell_reading(read)
     with Working("refining") as show:
         found = Plant.open().refine(job, labelled, version=version, steps=steps, bare=bare, report=show)
     if as_json:
-        print_json(found)
+        print_json({**found, "read": [read.to_dict()]})
     elif found["improved"]:
         print(f"{found['version']}: from {found['start']} in {found['seconds']:.0f} s, {found['steps']} steps")
         print(f"exact match on {found['held_out']} held-out rows: {found['before']:.2f} -> {found['after']:.2f}")

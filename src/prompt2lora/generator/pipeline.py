@@ -117,7 +117,7 @@ class Pipeline:
         return Made(grid, instruction, {name: end - begin for (_, begin), (name, end) in pairwise(marks.items())})
 
     def write(self, prompts: Sequence[str], out: str | Path) -> Generated:
-        """The adapter of one job's prompts as a PEFT folder `out`. Raises PromptsError, OutputError."""
+        """The adapter of one job's prompts as a PEFT folder `out`. Raises InputError, OutputError."""
         prompts, folder = check_prompts(list(prompts)), Path(out)
         check_new(folder)
         made = self.make(prompts)

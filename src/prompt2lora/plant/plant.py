@@ -12,7 +12,7 @@ import os
 import tempfile
 import time
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from http.client import HTTPException
 from pathlib import Path
@@ -42,8 +42,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _MADE, _REFINED = "pilot.json", "refined.json"  # in a version's folder: what the work said that made it
-_Records = Sequence[tuple[int, dict[str, Any]]]
-_ROW: dict[str, type] = {"input": str, "output": str}
 _QUESTION: dict[str, type] = {  # what a bias check needs of a line
     **dict.fromkeys(("condition", "polarity", "context", "question"), str),
     **dict.fromkeys(("choices", "groups", "stereotyped"), list),
@@ -424,36 +422,15 @@ def _notify(alarm: Alarm) -> None:
         _log.error("the alarm of %s (%s) could not be told everywhere: %s", alarm.job, alarm.reason, error)
 
 
-def read_labelled(file: Path) -> list[tuple[str, str]]:
-    """Labelled inspection rows: JSONL with "input" and "output"; a task file gives its test rows.
-
-    Raises TaskFileError that names the line.
-    """
-    records = read_records(file)
-    if records and "task" in records[0][1]:
-        records = records[1:]  # a task file's description
-    rows = _rows(file, records, _ROW)
-    return [(row["input"], row["output"]) for row in rows if row.get("part", "test") == "test"]
-
-
 def read_questions(file: Path) -> list[dict[str, Any]]:
     """Questions of a bias check (BBQ's form), of which at least one is ambiguous. Raises TaskFileError, UsageError."""
     records = read_records(file)
-    rows = _rows(file, records, _QUESTION)
     for number, row in records:
+        if any(not isinstance(row.get(key), kind) for key, kind in _QUESTION.items()):
+            told = ", ".join(f"{key} ({'a list' if kind is list else 'text'})" for key, kind in _QUESTION.items())
+            raise TaskFileError(f"{file}:{number}: a line needs {told}; mend the line")
         if not row["choices"] or len(row["groups"]) != len(row["choices"]):
             raise TaskFileError(f"{file}:{number}: every one of the choices needs its group; mend the line")
-    if all(row["condition"] != "ambig" for row in rows):
+    if all(row["condition"] != "ambig" for _, row in records):
         raise UsageError(f"{file}: a bias check asks questions of the condition ambig and there is none; add some")
-    return rows
-
-
-def _rows(file: Path, records: _Records, needed: Mapping[str, type]) -> list[dict[str, Any]]:
-    """The objects of a file's records, each of which has the keys `needed`, of these types; at least one."""
-    for number, row in records:
-        if any(not isinstance(row.get(key), kind) for key, kind in needed.items()):
-            told = ", ".join(f"{key} ({'a list' if kind is list else 'text'})" for key, kind in needed.items())
-            raise TaskFileError(f"{file}:{number}: a line needs {told}; mend the line")
-    if not records:
-        raise UsageError(f"{file}: no row found; write one JSON object a line with {', '.join(needed)}")
     return [row for _, row in records]

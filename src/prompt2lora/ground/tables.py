@@ -1,0 +1,187 @@
+"""A file's name and bytes -> its lines, its JSON records or its table, and how they were read.
+
+In: a name and bytes, or a text that was pasted. Out: a `Table`. What a file holds counts more than how it is called; an
+encoding is taken only if the whole file is text in it. It knows neither prompts nor examples.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from prompt2lora.errors import InputError
+from prompt2lora.ground.delimited import Known, Rows, split_rows
+from prompt2lora.ground.spreadsheets import read_sheet
+
+TAKEN = ".txt,.csv,.tsv,.xlsx,.jsonl"  # the endings that are told to people
+TEXT, JSONL, CSV, EXCEL = "text", "JSONL", "CSV", "Excel"
+MOST_BYTES = 64 * 2**20
+_ZIP, _OLD_EXCEL = b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
+_NO_TEXT = (b"%PDF-", b"{\\rtf", b"\x1f\x8b")
+_JSON_ENDINGS, _TABLE_ENDINGS = ("jsonl", "ndjson"), ("csv", "tsv", "tab")
+_KANA = re.compile("[\u3041-\u30ff]")
+_NO_JAPANESE = re.compile("[a-z][^\0-\x7f]|[^\0-\x7f][a-z]|[\ue000-\uf8ff]")  # as accented letters of Europe come out
+
+
+class File(NamedTuple):
+    """`text` takes the place of `data` where something was typed or pasted."""
+
+    name: str
+    data: bytes = b""
+    text: str | None = None
+
+    @classmethod
+    def open(cls, place: Path) -> File:
+        """Raises InputError if it cannot be read, or is larger than MOST_BYTES."""
+        try:
+            with place.open("rb") as stream:
+                data = stream.read(MOST_BYTES + 1)
+        except OSError as error:
+            raise InputError("no_file", f"{place}: cannot be read ({error.strerror}); check the path") from error
+        if len(data) > MOST_BYTES:
+            raise InputError(
+                "large_file",
+                f"{place}: a file may have {MOST_BYTES // 2**20} MB, this one has more; send fewer",
+            )
+        return cls(str(place), data)
+
+    @property
+    def ending(self) -> str:
+        return Path(self.name).suffix.lower().removeprefix(".")
+
+
+@dataclass(frozen=True)
+class Table:
+    """`rows` of cells with their numbers in the file (a text has one cell a line), or `records` if they are JSON."""
+
+    name: str
+    format: str
+    encoding: str = ""
+    delimiter: str = ""
+    sheet: str = ""
+    sheets: int = 1
+    rows: Rows = field(default_factory=list)
+    records: list[tuple[int, Any]] = field(default_factory=list)
+
+    @property
+    def width(self) -> int:
+        return max((len(cells) for _, cells in self.rows), default=0)
+
+
+def read_table(file: File, known: Known, least: int = 1) -> Table:
+    """What a file holds; `known` counts the names of columns in a row, `least` columns are needed."""
+    name = file.name
+    if file.text is None and _is_excel(file):
+        rows, sheet, sheets = read_sheet(name, file.data)
+        return Table(name, EXCEL, sheet=sheet, sheets=sheets, rows=rows)
+    text, encoding = (file.text, "") if file.text is not None else _decoded(file)
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    _refuse_control(name, text)
+    if file.ending in _JSON_ENDINGS or _holds_json(text, known):
+        return Table(name, JSONL, encoding, records=_records(name, text))
+    lines = [(number, [line.strip()]) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    if file.ending not in _TABLE_ENDINGS and least == 1 and not _is_headed(lines, known):
+        return Table(name, TEXT, encoding, rows=lines)
+    rows, delimiter = split_rows(name, text, known, least)
+    return Table(name, CSV, encoding, delimiter, rows=rows)
+
+
+def _is_excel(file: File) -> bool:
+    """Raises InputError for what is neither Excel nor text by its first bytes, or by its name."""
+    name = file.name
+    if file.data.startswith(_OLD_EXCEL) or file.ending == "xls":
+        raise InputError(
+            "old_excel",
+            f"{name}: an old Excel file, or one with a password; save it as .xlsx without a password",
+            name=name[:80],
+        )
+    if file.data.startswith(_ZIP):
+        return True
+    if file.ending in ("xlsx", "xlsm", "pdf", "docx") or file.data.startswith(_NO_TEXT):
+        raise InputError(
+            "file_type",
+            f"{name}: name a text, CSV, Excel (.xlsx) or JSONL file; this one is none",
+            name=name[:80],
+        )
+    return False
+
+
+def _decoded(file: File) -> tuple[str, str]:
+    """(text, the encoding's name). Raises InputError."""
+    data = file.data
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        codecs_tried = [("utf-16", "UTF-16")]
+    elif data.startswith(codecs.BOM_UTF8):
+        codecs_tried = [("utf-8-sig", "UTF-8 with mark")]
+    else:
+        codecs_tried = [("utf-8", "UTF-8"), ("cp932", "Shift-JIS")]
+    for codec, told in codecs_tried:
+        try:
+            text = data.decode(codec)
+        except UnicodeDecodeError:
+            continue
+        if told != "Shift-JIS" or _is_japanese(text):
+            return text, told
+    raise InputError(
+        "not_text",
+        f"{file.name}: must be text in UTF-8, UTF-16 or Shift-JIS and is not; save it as UTF-8",
+        name=file.name[:80],
+    )
+
+
+def _is_japanese(text: str) -> bool:
+    """Almost any bytes are Shift-JIS: what has no kana, but letters of another kind beside small Latin ones, or such as
+    nobody assigned, was written in another encoding."""
+    return bool(_KANA.search(text)) or not _NO_JAPANESE.search(text)
+
+
+def _refuse_control(name: str, text: str) -> None:
+    for place, letter in enumerate(text):
+        if letter < " " and letter not in "\t\n":
+            line = text.count("\n", 0, place) + 1
+            raise InputError(
+                "not_text",
+                f"{name}:{line}: text is needed and this is binary (it holds U+{ord(letter):04X}); "
+                "remove it, or name a text, CSV, Excel or JSONL file",
+                name=name[:80],
+            )
+
+
+def _holds_json(text: str, known: Known) -> bool:
+    """Whether the first line is an object with a key that is known."""
+    first = text.lstrip().split("\n", 1)[0]
+    if not first.startswith("{"):
+        return False
+    try:
+        record = json.loads(first)
+    except (ValueError, RecursionError):
+        return bool(known(re.findall(r'"([^"]*)"\s*:', first[:1000])))
+    return isinstance(record, dict) and bool(known([*record]) or "task" in record)
+
+
+def _records(name: str, text: str) -> list[tuple[int, Any]]:
+    found = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            try:
+                found.append((number, json.loads(line)))
+            except (ValueError, RecursionError) as error:
+                raise InputError(
+                    "broken_json", f"{name}:{number}: every line must be JSON ({error}); mend the line", line=number
+                ) from error
+    return found
+
+
+def _is_headed(lines: Rows, known: Known) -> bool:
+    """Whether a text begins as a table does: names between tabs, or several names and nothing else between other
+    delimiters. (A sentence that begins with such a word and a comma is none.)"""
+    first = lines[0][1][0] if lines else ""
+    for delimiter in "\t;,":
+        cells = first.split(delimiter)
+        if known(cells) > (0 if delimiter == "\t" else 1) and len(cells) > 1:
+            return True
+    return False

@@ -1,0 +1,264 @@
+"""The same prompts and examples come out of every kind of file, through every door; how they were read is told."""
+
+import csv
+import datetime
+import io
+import json
+import zipfile
+
+import openpyxl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from prompt2lora.errors import InputError
+from prompt2lora.ground.examples import as_csv, read_examples, read_prompts
+from prompt2lora.ground.tables import File
+
+PAIRS = [
+    *((f"ポンプ{n}のシール交換、部品 KX-{4800 + n}; 漏れなし", f"KX-{4800 + n}") for n in range(8)),
+    *((f'Conveyor {n} says "stop", again; motor MT-{n}', f"MT-{n}") for n in range(8)),
+    ("two lines:\nthe second, here", "a; b"),
+    ('"Quoted" at the front', '"x"'),
+    ("ｶﾅ and 漢字 and ~ and \\", "１２"),
+    ("tab\there", "1,5"),
+]
+INPUTS = [text for text, _ in PAIRS]
+ENCODINGS = {"utf-8": "UTF-8", "utf-8-sig": "UTF-8 with mark", "utf-16": "UTF-16", "cp932": "Shift-JIS"}
+DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+HEADERS = [("input", "output"), ("入力", "正解")]
+
+
+def separated(rows, delimiter, ending="\r\n"):
+    out = io.StringIO(newline="")
+    csv.writer(out, delimiter=delimiter, lineterminator=ending).writerows(rows)
+    return out.getvalue()
+
+
+def excel(*rows, sheets=()):
+    book = openpyxl.Workbook()
+    for row in rows:
+        book.active.append(row)
+    for sheet in sheets:
+        book.create_sheet(sheet)
+    out = io.BytesIO()
+    book.save(out)
+    return out.getvalue()
+
+
+def files():
+    """(file name, bytes, what is said of the file)"""
+    for header in HEADERS:
+        rows = [header, *PAIRS]
+        for delimiter, said in DELIMITERS.items():
+            for codec, named in ENCODINGS.items():
+                yield (
+                    f"a.{'tsv' if delimiter == chr(9) else 'csv'}",
+                    separated(rows, delimiter).encode(codec),
+                    said,
+                    named,
+                )
+        wide = [(n, *row) for n, row in enumerate([header, *PAIRS])]
+        yield "a.csv", separated([("", *header), *wide[1:]], ";", "\n").encode("cp932"), "semicolons", "Shift-JIS"
+        yield "a.txt", separated(rows, "\t").encode("utf-16"), "tabs", "UTF-16"  # Excel's "Unicode text"
+        yield "a.xlsx", excel(*rows), "Excel", ""
+        lines = "\n".join(json.dumps(dict(zip(header, pair, strict=True)), ensure_ascii=False) for pair in PAIRS)
+        for codec, named in ENCODINGS.items():
+            yield "a.jsonl", lines.encode(codec), "JSONL", named
+        yield "a.txt", lines.encode(), "JSONL", "UTF-8"
+
+
+@pytest.mark.parametrize(("name", "data", "form", "encoding"), list(files()))
+def test_the_same_values_come_out_of_every_format_encoding_and_delimiter(name, data, form, encoding):
+    prompts, told = read_prompts(File(name, data))
+    assert prompts == INPUTS
+    pairs, said = read_examples(File(name, data))
+    assert pairs == PAIRS
+    assert told.encoding == said.encoding == encoding
+    assert form in str(told) and "20 prompts" in str(told) and "20 examples" in str(said)
+    assert told.is_plain == (form == "JSONL" and encoding == "UTF-8")
+    assert json.loads(json.dumps(said.to_dict()))["examples"] == 20
+
+
+LINES = [text for text in INPUTS if "\n" not in text]
+
+
+@pytest.mark.parametrize("codec", ENCODINGS)
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
+def test_a_text_gives_a_prompt_a_line_in_every_encoding(codec, ending):
+    prompts, told = read_prompts(File("p.txt", (ending.join(LINES) + ending).encode(codec)))
+    assert prompts == LINES
+    assert told.encoding == ENCODINGS[codec] and "one a line" in str(told)
+
+
+@pytest.mark.parametrize("delimiter", DELIMITERS)
+def test_what_is_pasted_from_a_spreadsheet_is_read_as_a_file_is(delimiter):
+    assert read_examples(File("pasted", text=separated(PAIRS, delimiter)))[0] == PAIRS
+    assert read_examples(File("pasted", text=as_csv(PAIRS)))[0] == PAIRS
+
+
+SENTENCES = ["Hello, world", "One, two, three", "None"]
+
+# Which delimiter fits: (the file, the prompts that it holds, columns of how many)
+DIALECTS = {
+    "one column of sentences": ("\n".join(SENTENCES), SENTENCES, 1),
+    "one column under a name": ("input\n" + "\n".join(SENTENCES), SENTENCES, 1),
+    "sentences with one comma each": ("Hello, world\nBye, moon\n", ["Hello, world", "Bye, moon"], 1),
+    "one sentence": ("Hello,world\n", ["Hello,world"], 1),
+    "quoted sentences": ('input\n"Hello, world"\n"a; b; c"\n', ["Hello, world", "a; b; c"], 1),
+    "a name decides": ("id;prompt\n1;a, b\n2;c, d, e\n", ["a, b", "c, d, e"], 2),
+    "a name after quoted ones": ('"no";"input";"output"\n"1";"a,b";"x"\n', ["a,b"], 3),
+    "decimal commas": ("a;1,5\nb;2,5\n", ["a", "b"], 2),
+    "a table without names": ("a,1\nb,2\n", ["a", "b"], 2),
+    "tabs beat what sentences hold": ("a, b; c\t1\nd, e; f\t2\n", ["a, b; c", "d, e; f"], 2),
+    "a line break in a cell": ('input;output\n"a;\nb";1\nc;2\n', ["a;\nb", "c"], 2),
+    "a quote within a word": ('input,output\n5" screw,1\n3" nut,2\n', ['5" screw', '3" nut'], 2),
+    "words after a quote": ('input\n"Stop" he said, and left\nyes\n', ['"Stop" he said, and left', "yes"], 1),
+    "names in capitals with spaces": ("ID , Input \n1,a\n", ["a"], 2),
+    "empty cells at the end": ("input,,\na,,\nb,,\n", ["a", "b"], 3),
+    "both prompt and input": ("input,prompt\nx,a\ny,b\n", ["a", "b"], 2),
+    "an instruction beside": ("instruction,input\nDo.,x\n,y\n", ["Do.\n\nx", "y"], 2),
+    "German words": ("input;output\nGrößer;ja\n", ["Größer"], 2),
+}
+
+
+@pytest.mark.parametrize("case", DIALECTS)
+def test_the_delimiter_is_the_one_that_fits(case):
+    text, prompts, width = DIALECTS[case]
+    found, told = read_prompts(File("p.csv", text.encode()))
+    assert (found, told.width) == (prompts, width)
+
+
+@pytest.mark.parametrize(
+    ("text", "prompts"),
+    [
+        ("Text, please\nInput; now\n", ["Text, please", "Input; now"]),
+        ("a;b\nc;d\n", ["a;b", "c;d"]),
+        ("input;output\na, b;x\n", ["a, b"]),
+        ("入力\t正解\n一つ\t1\n", ["一つ"]),
+        ('{"sensor": 3}\n{"sensor": 4}\n', ['{"sensor": 3}', '{"sensor": 4}']),
+        ('{"id": 1, "input": "x"}\n', ["x"]),
+        ("text\nmore\n", ["text", "more"]),
+    ],
+)
+def test_a_text_is_a_table_only_if_it_begins_as_one(text, prompts):
+    assert read_prompts(File("p.txt", text.encode()))[0] == prompts
+
+
+def test_a_task_file_gives_its_training_inputs_as_prompts_and_its_test_rows_as_examples():
+    lines = [{"task": "t", "instruction": "Do."}, {"input": "x", "output": "1", "part": "train"}]
+    lines += [{"input": "y", "output": "2", "part": "test"}]
+    file = File("t.jsonl", "\n".join(map(json.dumps, lines)).encode())
+    prompts, told = read_prompts(file)
+    assert prompts == ["Do.\n\nx"] and "left out: 1 rows of the part test" in str(told)
+    assert read_examples(file)[0] == [("y", "2")]
+    assert read_prompts(file, "Do.")[0] == ["Do.\n\nx"], "an instruction is not put before itself"
+
+
+def test_excel_gives_what_one_reads_in_its_cells():
+    day = datetime.datetime(2026, 1, 5)
+    rows = [("input", "output"), (day, 40.0), (day.replace(hour=9), True), (0.1 + 0.2, datetime.time(9, 30))]
+    pairs, told = read_examples(File("e.xlsx", excel(*rows, sheets=["other"])))
+    assert pairs == [("2026-01-05", "40"), ("2026-01-05 09:00:00", "TRUE"), ("0.3", "09:30:00")]
+    assert "sheet 'Sheet' of 2" in str(told)
+
+
+def test_a_title_above_the_header_of_a_spreadsheet_is_left_out_and_that_is_said():
+    rows = [("点検の記録 2026",), (), (None, "番号", "入力", "正解"), (None, 1, "a", "x"), (None, 2, "b", 7)]
+    pairs, told = read_examples(File("e.xlsx", excel(*rows)))
+    assert pairs == [("a", "x"), ("b", "7")]
+    assert str(told).endswith("columns '入力' and '正解' of 4; 2 examples; left out: 1 rows above the header")
+
+
+def test_a_table_without_a_known_name_is_read_from_its_first_row_and_that_is_said():
+    prompts, told = read_prompts(File("p.csv", b"Frage;Antwort\na;1\n"))
+    assert prompts == ["Frage", "a"]
+    assert "column 1 of 2 from the first row on, for no column has a known name" in str(told)
+
+
+def test_rows_without_a_text_are_counted():
+    prompts, told = read_prompts(File("p.csv", b"id,input\n1,a\n2,\n\n3,b\n"))
+    assert prompts == ["a", "b"] and str(told).endswith("left out: 1 rows without a text")
+
+
+def bomb():
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as folded:
+        folded.writestr("xl/workbook.xml", b"0" * (65 * 2**20))
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "rule", "told"),
+    [
+        ("a.csv", b"input,output\na,b,c\n", "row_width", ":2: a row may have 2 cells"),
+        ("a.csv", b"input,output\na,b\n\nc,\n", "row_cells", ":4: "),
+        ("a.csv", b"input,part\na,b\n", "no_output", "'input'"),
+        ("a.csv", b'input,output\na,"b\nc,d\n', "broken_csv", ":2: cannot be read as CSV (a quote is not closed)"),
+        ("a.csv", "Käse;für\n".encode("latin-1"), "not_text", "Shift-JIS"),
+        ("a.csv", "input;output\nGrößer;née\n".encode("latin-1"), "not_text", "save it as UTF-8"),
+        ("a.csv", b"a,b\nc\x0c,d\n", "not_text", ":2: "),
+        ("a.csv", b"input,output\na," + b"x" * 20_001 + b"\n", "long_cell", "20,001"),
+        ("a.csv", b"input,output\na," + b"x" * 200_000 + b"\n", "broken_csv", ":2: "),
+        ("a.csv", b"", "no_rows", "no row found"),
+        ("a.jsonl", b'{"input": "a", "output": "\\ud800"}\n', "half_character", ":1: "),
+        ("a.jsonl", b"[" * 100_000, "broken_json", ":1: "),
+        ("a.jsonl", b'{"input": "a", "output": "b", "part": "train"}\n', "no_rows", "1 rows of the part train"),
+        ("a.xlsx", excel(("a", "b"), ("c",)), "row_cells", ":2: "),
+        ("a.xlsx", excel(["x"] * 60), "many_columns", "50"),
+        ("a.xlsx", bomb(), "many_rows", "20,000"),
+        ("a.xlsx", b"PK\x03\x04", "broken_excel", "save it anew"),
+        ("a.docx", b"PK\x03\x04", "broken_excel", "save it anew"),
+        ("a.xlsx", b"\xd0\xcf\x11\xe0", "old_excel", "without a password"),
+        ("a.pdf", b"%PDF-1.7", "file_type", "CSV"),
+    ],
+)
+def test_what_cannot_be_taken_is_refused_in_one_line_that_names_the_place(name, data, rule, told):
+    with pytest.raises(InputError) as error:
+        read_examples(File(name, data))
+    assert error.value.rule == rule and told in str(error.value)
+    assert str(error.value).isprintable() and str(error.value).startswith(name)
+
+
+def test_a_file_without_end_is_not_read_to_its_end(tmp_path):
+    (tmp_path / "endless.txt").symlink_to("/dev/zero")
+    with pytest.raises(InputError, match="64 MB"):
+        read_prompts(tmp_path / "endless.txt")
+
+
+# What csv.writer and openpyxl write comes back
+
+LETTERS = st.characters(codec="utf-8", exclude_categories=("Cc", "Cs"), include_characters="\n\t")
+CELLS = st.text(LETTERS, min_size=1, max_size=30).map(str.strip).filter(bool)
+TABLES = st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=8)
+
+
+@settings(max_examples=150, deadline=None)
+@given(TABLES, st.sampled_from(list(DELIMITERS)), st.sampled_from(["utf-8-sig", "utf-16"]), st.sampled_from(HEADERS))
+def test_what_a_csv_writer_writes_comes_back(pairs, delimiter, codec, header):
+    data = separated([header, *pairs], delimiter).encode(codec)
+    assert read_examples(File("a.csv", data))[0] == pairs
+    assert read_prompts(File("a.csv", data))[0] == [text for text, _ in pairs]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(CELLS, min_size=1, max_size=8), st.sampled_from(["input", "プロンプト"]))
+def test_a_single_column_comes_back_whole(texts, header):
+    assert read_prompts(File("a.csv", separated([[header], *([text] for text in texts)], ",").encode()))[0] == texts
+
+
+@settings(max_examples=30, deadline=None)
+@given(TABLES)
+def test_what_openpyxl_writes_comes_back(pairs):
+    pairs = [pair for pair in pairs if not any(text.startswith("=") or "_x" in text for text in pair)]
+    if pairs:
+        assert read_examples(File("a.xlsx", excel(("input", "output"), *pairs)))[0] == pairs
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=300), st.sampled_from(["a.csv", "a.txt", "a.jsonl", "a.xlsx", "a"]), st.booleans())
+def test_any_bytes_are_read_or_refused_in_one_line(data, name, labelled):
+    try:
+        read_examples(File(name, data)) if labelled else read_prompts(File(name, data))
+    except InputError as error:
+        assert str(error).isprintable()
