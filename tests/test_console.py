@@ -17,8 +17,8 @@ from conftest import AT, GOOD, adapter_folder
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from prompt2lora.console import pdf, uploads
-from prompt2lora.console.i18n import LANGUAGES, Told, Words, choose, known, texts
+from prompt2lora.console import pdf, routing
+from prompt2lora.console.i18n import LANGUAGES, Words, choose, known, texts
 from prompt2lora.console.routing import PAGES, router
 from prompt2lora.console.typing_checks import Adviser, at_once
 from prompt2lora.console.visits import KEY_COOKIE
@@ -27,7 +27,9 @@ from prompt2lora.custody.access import ROLES
 from prompt2lora.custody.gate import Policy, judge
 from prompt2lora.custody.registry import Origin, Registry
 from prompt2lora.custody.reports import texts as report_texts
-from prompt2lora.errors import Busy, Conflict, DamagedFile, Prompt2LoraError, TooLate, UsageError
+from prompt2lora.errors import Busy, Conflict, DamagedFile, InputError, Prompt2LoraError, TooLate, UsageError
+from prompt2lora.ground.examples import as_csv, read_examples, read_prompts
+from prompt2lora.ground.tables import File
 from prompt2lora.plant.plant import Plant
 from prompt2lora.serving.job_queue import Works
 from prompt2lora.serving.protocol import Piece
@@ -145,7 +147,7 @@ def test_both_catalogues_have_the_same_texts_with_the_same_values():
 
 
 def test_every_text_that_a_page_asks_for_is_there():
-    folder = Path(uploads.__file__).parent
+    folder = Path(routing.__file__).parent
     asked = set()
     for file in [*folder.glob("*.py"), *(folder / "templates").glob("*.html")]:
         asked |= set(re.findall(r"""(?:say|Told|Gone|Forbidden)\(\s*"([a-z_.0-9]+)"[,)]""", file.read_text()))
@@ -616,12 +618,15 @@ def test_the_sample_is_filled_in_and_large_enough_to_pass(visit):
     assert 'value="sample"' in page
     from prompt2lora.console.new_jobs import sample
 
-    rows = uploads.pasted_labelled(sample()["rows"])
-    assert len(uploads.pasted_prompts(sample()["prompts"])) == 16
+    def examples(text):
+        return read_examples(File("pasted", text=text))[0]
+
+    rows, prompts = examples(sample()["rows"]), read_prompts(File("pasted", text=sample()["prompts"]))[0]
+    assert len(prompts) == 16
     assert len(rows) == 48 == len({right for _, right in rows})
     assert all(right in text for text, right in rows)
-    assert not {text for text, _ in rows} & set(uploads.pasted_prompts(sample()["prompts"]))
-    learned = uploads.pasted_labelled(sample()["learn"])
+    assert not {text for text, _ in rows} & set(prompts)
+    learned = examples(sample()["learn"])
     assert len(learned) == 32 and all(right in text for text, right in learned)
     assert not set(learned) & set(rows), "it is never inspected on what it learned"
 
@@ -755,7 +760,7 @@ PAIR = [("a note", "A-1"), ("二つ目", "40")]
     ],
 )
 def test_rows_are_read_from_what_plants_have(name, data):
-    assert uploads.labelled(name, data) == PAIR
+    assert read_examples(File(name, data))[0] == PAIR
 
 
 @pytest.mark.parametrize(
@@ -771,18 +776,22 @@ def test_rows_are_read_from_what_plants_have(name, data):
     ],
 )
 def test_prompts_are_read_from_what_plants_have(name, data):
-    assert uploads.prompts(name, data) == ["one, with a comma", "two"]
+    assert read_prompts(File(name, data))[0] == ["one, with a comma", "two"]
 
 
 @pytest.mark.parametrize(
     ("name", "data", "error"),
     [
+        ("a.csv", b"input,output\na,b,c\n", "row_width"),
+        ("a.csv", b"input,output\na," + b"b" * 20_001, "long_cell"),
+        ("a.csv", b"input,other\na,b\n", "no_output"),
+        ("a.xlsx", excel(["x"] * 60), "many_columns"),
         ("a.xls", b"\xd0\xcf\x11\xe0", "old_excel"),
         ("a.pdf", b"%PDF-1.7", "file_type"),
         ("a.xlsx", b"not excel", "file_type"),
         ("a.xlsx", b"PK\x03\x04 broken", "broken_excel"),
         ("a.csv", b"\x00\x01\x02", "not_text"),
-        ("a.csv", b"\xff\xfe\xfd\xfc", "not_text"),
+        ("a.csv", b"\xff\xfe\xfd\xfc\xfb", "not_text"),
         ("a.jsonl", b'{"input": "a", "output": "b"}\n{oh', "broken_json"),
         ("a.jsonl", b'{"input": "a", "output": "b"}\n{"x": 1}', "broken_json"),
         ("a.csv", b"input,output\na,b\nc,\n", "row_cells"),
@@ -791,9 +800,11 @@ def test_prompts_are_read_from_what_plants_have(name, data):
     ],
 )
 def test_a_file_that_cannot_be_read_is_told_why(name, data, error):
-    with pytest.raises(Told) as told:
-        uploads.labelled(name, data)
-    assert told.value.name == error
+    with pytest.raises(InputError) as told:
+        read_examples(File(name, data))
+    assert told.value.rule == error
+    for language in LANGUAGES:
+        assert Words(language).told(told.value) != texts(language)["error.UsageError"]
 
 
 def test_a_wrong_file_costs_no_typing(visit):
@@ -804,7 +815,7 @@ def test_a_wrong_file_costs_no_typing(visit):
 
 
 def test_rows_pasted_again_are_the_same_rows():
-    assert uploads.pasted_labelled(uploads.as_text(PAIR)) == PAIR
+    assert read_examples(File("pasted", text=as_csv(PAIR)))[0] == PAIR
 
 
 def test_a_conflict_is_a_conflict_in_both_languages():

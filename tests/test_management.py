@@ -13,7 +13,7 @@ from test_gateway import FROM, kept  # noqa: F401
 
 from prompt2lora.custody.access import GOVERN, LOOK, MAKE, RELEASE, RETURN, ROLES
 from prompt2lora.plant.plant import Plant
-from prompt2lora.serving.job_queue import DONE, FAILED, Works
+from prompt2lora.serving.job_queue import DONE, FAILED, Work, Works
 from prompt2lora.web import create_app
 
 ROUTES = {
@@ -275,3 +275,80 @@ def test_a_work_that_fails_says_so_and_the_others_go_on(kept):  # noqa: F811
     works.close()
     assert broken.state == FAILED and "log" in broken.error
     assert all(work.state == DONE for work in done)
+
+
+FORMS = {
+    "p.csv": "no;入力;x\r\n1;一つ;a\r\n2;two, more;b\r\n".encode("cp932"),
+    "p.txt": "一つ\r\ntwo, more".encode("utf-16"),
+    "p.jsonl": '{"input": "一つ"}\n"two, more"\n'.encode(),
+}
+
+
+def send(service, path, token, files, data=None):
+    async def run():
+        async with client_of(service) as client:
+            return await client.post(path, headers=bearer(token), files=files, data=data or {})
+
+    return asyncio.run(run())
+
+
+class Seen(Plant):
+    """A plant that says which prompts it was asked about."""
+
+    def check_prompts(self, prompts):
+        return [{"kind": "seen", "prompts": list(prompts)}]
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_a_file_of_prompts_is_what_json_is_and_it_is_said_how_it_was_read(kept, tokens, name):  # noqa: F811
+    service = service_of(kept)
+    service.plant = Seen(kept)
+    answer = send(service, "/admin/prompts/check", tokens["viewer"], {"prompts": (name, FORMS[name])})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["findings"][0]["prompts"] == ["一つ", "two, more"]
+    read = answer.json()["read"]["prompts"]
+    assert (read["file"], read["prompts"]) == (name, 2)
+    told = call(service, "POST", "/admin/prompts/check", tokens["viewer"], {"prompts": ["a"], "instruction": "Do."})
+    assert told.json()["findings"][0]["prompts"] == ["Do.\n\na"] and "read" not in told.json()
+
+
+def test_examples_come_as_a_file_beside_fields(kept, tokens):  # noqa: F811
+    service, version = service_of(kept), kept.versions("mail")[0].name
+    rows, given = "input,output\n" + "a,b\n" * 8, []
+    service.works.start = lambda kind, job, actor, function: given.append(function) or Work("1", kind, job, actor, "")
+    path = f"/admin/jobs/mail/versions/{version}/refine"
+    answer = send(service, path, tokens["operator"], {"rows": ("r.csv", rows.encode())}, {"steps": "3"})
+    assert answer.status_code == 202, answer.text
+    assert answer.json()["read"]["rows"]["examples"] == 8
+    assert len(given) == 1
+
+
+@pytest.mark.parametrize(
+    ("files", "data", "told"),
+    [
+        ({"prompts": ("p.png", b"\x89PNG\xff")}, {}, "p.png"),
+        ({"prompts": ("p.csv", b"input,x\na,b,c\n")}, {}, "p.csv:2: "),
+        ({"prompts": ("p.txt", b"a\n" * 300)}, {}, "prompts: "),
+        ({"prompts": ("p.txt", b"a"), "language": ("x", b"y")}, {}, "language: "),
+        ({"rows": ("r.csv", b"a,b\n")}, {}, "prompts: "),
+        ({"prompts": ("p.txt", b"a")}, {"other": "1"}, "other: "),
+        ([("prompts", ("p.txt", b"a")), ("prompts", ("q.txt", b"b"))], {}, "once"),
+    ],
+)
+def test_a_form_that_cannot_be_read_is_refused_in_one_line(kept, tokens, files, data, told):  # noqa: F811
+    answer = send(service_of(kept), "/admin/jobs/mail/generate", tokens["operator"], files, data)
+    assert answer.status_code == 400
+    assert told in answer.json()["error"]["message"] and "\n" not in answer.json()["error"]["message"]
+
+
+def test_a_file_of_somebody_without_a_key_is_not_read(kept, tokens):  # noqa: F811
+    bad = {"prompts": ("p.xlsx", b"PK\x03\x04")}
+    for token, status in ((tokens["viewer"], 403), ("p2l_x", 401), (tokens["operator"], 400)):
+        assert send(service_of(kept), "/admin/jobs/mail/generate", token, bad).status_code == status
+
+
+def test_the_document_shows_both_ways(kept):  # noqa: F811
+    body = create_app(service_of(kept)).openapi()["paths"]["/admin/jobs/{job}/generate"]["post"]["requestBody"]
+    json_way, files = (body["content"][kind]["schema"] for kind in ("application/json", "multipart/form-data"))
+    assert json_way["properties"].keys() == files["properties"].keys() == {"prompts", "rows", "instruction"}
+    assert files["properties"]["rows"]["format"] == "binary"

@@ -17,10 +17,13 @@ from typing import Any
 
 from babel.core import negotiate_locale
 from babel.dates import format_date, format_time
+from babel.lists import format_list
 from babel.numbers import format_decimal, format_percent
 
 from prompt2lora.custody.reports import texts as report_texts
-from prompt2lora.errors import Prompt2LoraError, UsageError
+from prompt2lora.errors import InputError, Prompt2LoraError, UsageError
+from prompt2lora.ground.delimited import DELIMITERS
+from prompt2lora.ground.examples import Reading
 
 LANGUAGES = {"ja": "日本語", "en": "English"}
 _LOCALES = {"ja": "ja_JP", "en": "en_GB"}
@@ -102,6 +105,9 @@ class Words:
         """An error in words that say what to do: by its name, by what it says, or by its kind."""
         if isinstance(error, Told):
             return self.say(f"error.{error.name}", **error.values)
+        if isinstance(error, InputError) and self.knows(f"error.{error.rule}"):
+            numbers = {name: self.number(value) for name, value in error.values.items() if isinstance(value, int)}
+            return self.say(f"error.{error.rule}", **error.values | numbers)
         kinds = [f"error.{kind.__name__}" for kind in type(error).__mro__]
         return self.told_line(str(error), next((key for key in kinds if self.knows(key)), "error.Prompt2LoraError"))
 
@@ -112,3 +118,21 @@ class Words:
             if found:
                 return self.say(f"error.{name}", **found.groupdict())
         return self.say(otherwise)
+
+    def read(self, reading: Reading) -> str:
+        """How a file was read: its kind, its columns, how much was taken of it, and what was not."""
+        form = [self.say(f"read.{reading.format}")]
+        if reading.delimiter:
+            form.append(self.say(f"read.{DELIMITERS[reading.delimiter]}"))
+        if reading.encoding:
+            form.append(reading.encoding)
+        if reading.sheets > 1:
+            form.append(self.say("read.sheet", name=reading.sheet, of=self.number(reading.sheets)))
+        said = [self.say("read.form", name=reading.name[:80], form=format_list(form, "unit", locale=self.locale))]
+        if reading.columns:
+            names = [self.say("read.column", name=name[:80]) for name in reading.columns]
+            key = "read.columns" if reading.headed else "read.first_columns"
+            said.append(self.say(key, columns=format_list(names, locale=self.locale), of=self.number(reading.width)))
+        said.append(self.say(f"read.{reading.what}", count=self.number(reading.count)))
+        said += [self.say(f"read.{why.replace(' ', '_')}", count=self.number(count)) for why, count in reading.skipped]
+        return ("" if self.language == "ja" else " ").join(said)

@@ -2,7 +2,7 @@
 
 In: pages as data (`Page`), each with the verbs that open it. Out: routes. Language, sign-in, verbs, the origin of a
 form, its size and every error are dealt with here, once; a page only says what it shows. What is kept in memory
-(invitations, which explanation belongs to which version) is lost at a restart, and nothing else is.
+(invitations, which explanation belongs to which version, how files were read) is lost at a restart, nothing else is.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from prompt2lora.console.i18n import LANGUAGES, Told, Words, choose
 from prompt2lora.console.typing_checks import Adviser
 from prompt2lora.custody.access import LOOK, Key
 from prompt2lora.errors import Busy, Conflict, NotAllowed, Prompt2LoraError, TooLate, Unavailable, UsageError
+from prompt2lora.ground.examples import Reading
 from prompt2lora.plant.plant import Plant
 from prompt2lora.serving.service import Service
 
@@ -79,6 +80,7 @@ class Desk:
     metrics: Callable[[], bytes]
     invitations: dict[str, Invitation] = field(default_factory=dict)
     explained: OrderedDict[str, str] = field(default_factory=OrderedDict)  # work -> version
+    readings: OrderedDict[str, list[Reading]] = field(default_factory=OrderedDict)  # work -> how its files were read
     _spent: OrderedDict[str, None] = field(default_factory=OrderedDict)
 
     @cached_property

@@ -18,7 +18,8 @@ from prompt2lora.custody import decisions
 from prompt2lora.custody.access import GOVERN, LOOK, MAKE, RELEASE, RETURN, Key
 from prompt2lora.custody.registry import Registry, Release, Version
 from prompt2lora.errors import DamagedFile, UsageError
-from prompt2lora.ground.prompts import LONGEST, check_prompts
+from prompt2lora.ground.prompts import LONGEST, check_prompts, full_prompt
+from prompt2lora.serving.bodies import Taken, described, taking
 from prompt2lora.serving.guard import Gate, Refused
 from prompt2lora.serving.refusals import ERRORS
 from prompt2lora.serving.service import MOST_PROMPTS, MOST_ROWS, Service, work_record
@@ -27,6 +28,7 @@ Job = Annotated[str, Path(max_length=200)]
 VersionName = Annotated[str, Path(max_length=300)]
 Language = Literal["en", "ja"]
 Prompt = Annotated[str, Field(max_length=LONGEST)]
+Instruction = Annotated[str, Field(max_length=LONGEST)]
 Reason = Annotated[str, Field(min_length=1, max_length=500)]
 
 
@@ -49,6 +51,7 @@ class NewJob(_Model):
 
 class Making(_Model):
     prompts: Prompts
+    instruction: Instruction = ""
     rows: Rows = []
 
 
@@ -96,6 +99,7 @@ class Outcome(_Model):
 
 class Checking(_Model):
     prompts: Prompts
+    instruction: Instruction = ""
 
 
 class NewKey(_Model):
@@ -112,6 +116,11 @@ def router(service: Service, gate: Gate) -> APIRouter:
     releaser = Depends(gate.managing(RELEASE))
     returner = Depends(gate.managing(RETURN))
     governor = Depends(gate.managing(GOVERN))
+
+    # Bodies as JSON or as forms with files, read after the key was looked at.
+    making, inspecting, refining, checking = (
+        Depends(taking(kind, service.limits.body)) for kind in (Making, Inspecting, Refining, Checking)
+    )
 
     def known(job: str) -> None:
         _found(registry, job)
@@ -175,22 +184,24 @@ def router(service: Service, gate: Gate) -> APIRouter:
 
     # Long work
 
-    @made.post("/jobs/{job}/generate", status_code=202)
-    def generate(job: Job, asked: Making, key: Key = maker) -> dict[str, Any]:
+    @made.post("/jobs/{job}/generate", status_code=202, openapi_extra=described(Making))
+    def generate(job: Job, key: Key = maker, taken: Taken = making) -> dict[str, Any]:
         """A pilot: an adapter from prompts, measured and judged; a job that is not known yet is made."""
-        return work_record(service.generate(key.name, job, asked.prompts, _pairs(asked.rows)))
+        work = service.generate(key.name, job, _under(taken.body), _pairs(taken.body.rows))
+        return {**work_record(work), **taken.told()}
 
-    @made.post("/jobs/{job}/versions/{version}/evaluate", status_code=202)
-    def evaluate(job: Job, version: VersionName, asked: Inspecting, key: Key = maker) -> dict[str, Any]:
+    @made.post("/jobs/{job}/versions/{version}/evaluate", status_code=202, openapi_extra=described(Inspecting))
+    def evaluate(job: Job, version: VersionName, key: Key = maker, taken: Taken = inspecting) -> dict[str, Any]:
         """Measure and judge a version."""
         _chosen(registry, job, version)
-        return work_record(service.inspect(key.name, job, version, _pairs(asked.rows)))
+        return {**work_record(service.inspect(key.name, job, version, _pairs(taken.body.rows))), **taken.told()}
 
-    @made.post("/jobs/{job}/versions/{version}/refine", status_code=202)
-    def refine(job: Job, version: VersionName, asked: Refining, key: Key = maker) -> dict[str, Any]:
+    @made.post("/jobs/{job}/versions/{version}/refine", status_code=202, openapi_extra=described(Refining))
+    def refine(job: Job, version: VersionName, key: Key = maker, taken: Taken = refining) -> dict[str, Any]:
         """The second stage, from a version, with labelled rows."""
         _chosen(registry, job, version)
-        return work_record(service.refine(key.name, job, version, _pairs(asked.rows), asked.steps))
+        work = service.refine(key.name, job, version, _pairs(taken.body.rows), taken.body.steps)
+        return {**work_record(work), **taken.told()}
 
     @made.post("/jobs/{job}/versions/{version}/explain", status_code=202)
     def explain(job: Job, version: VersionName, asked: Explaining, key: Key = maker) -> dict[str, Any]:
@@ -232,11 +243,11 @@ def router(service: Service, gate: Gate) -> APIRouter:
             raise Refused(404, f"{version} was never measured and judged; there is no report of it yet", "not_found")
         return HTMLResponse(page)
 
-    @made.post("/prompts/check", dependencies=[looking])
-    def check(asked: Checking) -> dict[str, Any]:
+    @made.post("/prompts/check", dependencies=[looking], openapi_extra=described(Checking))
+    def check(taken: Taken = checking) -> dict[str, Any]:
         """Advice on prompts before an adapter is made of them."""
-        given = check_prompts(asked.prompts)
-        return {"prompts": len(given), "findings": service.plant.check_prompts(given)}
+        given = check_prompts(_under(taken.body))
+        return {"prompts": len(given), "findings": service.plant.check_prompts(given), **taken.told()}
 
     # Watching
 
@@ -348,6 +359,11 @@ def _version(registry: Registry, version: Version) -> dict[str, Any]:
 
 def _release(release: Release) -> dict[str, Any]:
     return {**release._asdict(), "version": release.version.name if release.version else None}
+
+
+def _under(asked: Making | Checking) -> list[str]:
+    """The prompts under their instruction."""
+    return [full_prompt(asked.instruction.strip(), prompt) for prompt in asked.prompts]
 
 
 def _pairs(rows: list[Row]) -> list[tuple[str, str]]:

@@ -1,0 +1,110 @@
+"""The body of a management request: JSON, or a form with files that stands for the same JSON.
+
+In: a request whose key was let in already. Out: the model that the route wants, and how its files were read. Files and
+texts of a form become prompts and rows by the one reader, and then pass the same checks as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Coroutine
+from typing import Any, NamedTuple
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
+
+from prompt2lora.ground.examples import Reading, read_examples, read_prompts
+from prompt2lora.ground.tables import TAKEN, File
+from prompt2lora.serving.guard import Refused
+
+_FORM = "multipart/form-data"
+_FILES: dict[str, Callable[[File], tuple[list[Any], Reading]]] = {"prompts": read_prompts, "rows": read_examples}
+
+
+class Taken(NamedTuple):
+    body: Any
+    read: dict[str, Reading]
+
+    def told(self) -> dict[str, Any]:
+        """How files were read, as a part of an answer; nothing if there were none."""
+        return {"read": {name: reading.to_dict() for name, reading in self.read.items()}} if self.read else {}
+
+
+def taking(kind: type[BaseModel], most: int) -> Callable[[Request], Coroutine[Any, Any, Taken]]:
+    """A dependency that reads a body of a kind; a part of a form may have `most` bytes."""
+
+    async def take(request: Request) -> Taken:
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() == _FORM:
+            async with request.form(max_files=len(_FILES), max_fields=20, max_part_size=most) as form:
+                given = [
+                    (name, File(value.filename or name, await value.read()) if isinstance(value, UploadFile) else value)
+                    for name, value in form.multi_items()
+                ]
+            found, read = await run_in_threadpool(_values, given)
+            return Taken(_checked(kind, found), read)
+        try:
+            return Taken(_checked(kind, json.loads(await request.body())), {})
+        except (ValueError, RecursionError) as error:
+            message = f"a request is JSON or {_FORM} with files ({str(error)[:100]}); mend it"
+            raise Refused(400, message, "invalid_request") from error
+
+    return take
+
+
+def _values(given: list[tuple[str, Any]]) -> tuple[dict[str, Any], dict[str, Reading]]:
+    """What JSON would hold, and how files were read. Raises InputError, Refused."""
+    found: dict[str, Any] = {}
+    read: dict[str, Reading] = {}
+    for name, value in given:
+        if name in found:
+            raise Refused(400, f"{name[:80]}: a form holds it once; send one file with all", "invalid_request")
+        if name in _FILES:
+            file = value if isinstance(value, File) else File(name, text=value)
+            found[name], read[name] = _FILES[name](file)
+        elif isinstance(value, File):
+            raise Refused(400, f"{name[:80]}: a file is prompts or rows; send it as one of them", "invalid_request")
+        else:
+            found[name] = value
+    if "rows" in found:
+        found["rows"] = [{"input": text, "output": right} for text, right in found["rows"]]
+    return found, read
+
+
+def _checked(kind: type[BaseModel], found: Any) -> BaseModel:
+    try:
+        return kind.model_validate(found)
+    except ValidationError as error:
+        raise RequestValidationError(error.errors(include_context=False)) from error
+
+
+def described(kind: type[BaseModel]) -> dict[str, Any]:
+    """The part of the OpenAPI document that says both ways."""
+    schema = kind.model_json_schema()
+    parts = schema.pop("$defs", {})
+    whole = json.loads(json.dumps(schema), object_hook=lambda one: _inlined(one, parts))
+    form: dict[str, Any] = {}
+    for name, field in whole["properties"].items():
+        form[name] = (
+            {"type": "string", "format": "binary", "description": f"A file ({TAKEN}), or its text."}
+            if name in _FILES
+            else field
+        )
+    shaped = {
+        "type": "object",
+        "properties": form,
+        "required": whole.get("required", []),
+        "additionalProperties": False,
+    }
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": whole}, _FORM: {"schema": shaped}},
+        }
+    }
+
+
+def _inlined(one: dict[str, Any], parts: dict[str, Any]) -> Any:
+    return parts[one["$ref"].rpartition("/")[2]] if "$ref" in one else one
