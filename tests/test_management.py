@@ -313,14 +313,14 @@ def test_a_file_of_prompts_is_what_json_is_and_it_is_said_how_it_was_read(kept, 
 
 
 def test_examples_come_as_a_file_beside_fields(kept, tokens):  # noqa: F811
-    service, version = service_of(kept), kept.versions("mail")[0].name
-    rows, given = "input,output\n" + "a,b\n" * 8, []
-    service.works.start = lambda kind, job, actor, function: given.append(function) or Work("1", kind, job, actor, "")
-    path = f"/admin/jobs/mail/versions/{version}/refine"
-    answer = send(service, path, tokens["operator"], {"rows": ("r.csv", rows.encode())}, {"steps": "3"})
+    service, begun = service_of(kept), []
+    service.works.start = lambda kind, job, actor, run: begun.append(job) or Work("1", kind, job, actor, "")
+    files = {"prompts": ("p.txt", b"one\ntwo"), "rows": ("r.csv", b"input,output\n" + b"a,b\n" * 8)}
+    path = "/admin/jobs/mail/generate"
+    answer = send(service, path, tokens["operator"], files, {"instruction": "Do."})
     assert answer.status_code == 202, answer.text
-    assert answer.json()["read"]["rows"]["examples"] == 8
-    assert len(given) == 1
+    assert answer.json()["read"]["rows"]["examples"] == 8 and answer.json()["read"]["prompts"]["prompts"] == 2
+    assert begun == ["mail"]
 
 
 @pytest.mark.parametrize(
