@@ -820,3 +820,22 @@ def test_rows_pasted_again_are_the_same_rows():
 
 def test_a_conflict_is_a_conflict_in_both_languages():
     assert Words("ja").told(Conflict("x")) == texts("ja")["error.Conflict"]
+
+
+SHIFT_JIS = "番号;入力;正解\r\n1;一つ, 二つ;A-1\r\n2;三つ;A-2\r\n".encode("cp932")
+
+
+@pytest.mark.parametrize(("language", "said"), [("en", "column"), ("ja", "列「入力」")])
+def test_how_a_file_is_read_is_said_before_it_is_sent_and_afterwards(visit, service, language, said):
+    browser = visit("operator", language=language)
+    file = ("p.csv", SHIFT_JIS, "text/csv")
+    for path, name in (("/console/new/advice", "prompts_file"), ("/console/new/rows", "rows_file")):
+        page = browser.post(path, files={name: file}).text
+        assert "Shift-JIS" in page and said in page.lower() and "入力" in page
+    form = {"job": "read", "prompts": "typed"}
+    sent = browser.post("/console/new", data=form, files={"prompts_file": file, "rows_file": file})
+    work = service.works.recent()[0]
+    service.works._pool.shutdown(wait=True)
+    assert sent.headers["location"] == f"/console/works/{work.id}"
+    if work.state == "failed":  # as it must, without a generator; what was read is said all the same
+        assert browser.get(f"/console/works/{work.id}").text.count("Shift-JIS") == 2

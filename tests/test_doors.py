@@ -262,3 +262,20 @@ def test_any_bytes_are_read_or_refused_in_one_line(data, name, labelled):
         read_examples(File(name, data)) if labelled else read_prompts(File(name, data))
     except InputError as error:
         assert str(error).isprintable()
+
+
+# The command line; HTTP and the console have their own tests of the same files
+
+
+@pytest.mark.parametrize("name", ["p.csv", "p.xlsx"])
+def test_the_command_line_says_what_it_took_before_anything_else(run, tmp_path, name):
+    rows = [("番号", "入力", "正解"), *((n, *pair) for n, pair in enumerate(PAIRS))]
+    data = separated(rows, ";").encode("cp932") if name == "p.csv" else excel(*rows)
+    (tmp_path / name).write_bytes(data)
+    words = ("--job", "a", "--inspection", tmp_path / name, "--generator", tmp_path / "nowhere")
+    code, out, error = run("pilot", "--prompts", tmp_path / name, *words)
+    assert (code, out) == (1, "")
+    form = "CSV with semicolons, Shift-JIS" if name == "p.csv" else "Excel, sheet 'Sheet'"
+    first, second = error.splitlines()[:2]
+    assert first == f"{tmp_path / name}: {form}; column '入力' of 3; 20 prompts"
+    assert second == f"{tmp_path / name}: {form}; columns '入力' and '正解' of 3; 20 examples"
