@@ -110,9 +110,9 @@ def tour(browser: Any, link: str, pictures: Path | None) -> dict[str, float]:
     shoot(admin, "new", lambda page: page.locator("#advice .count-line").wait_for())
     began = time.perf_counter()
     admin.click("main form button.big")
-    admin.wait_for_url("**/works/**")
-    admin.locator("#work").wait_for()
-    shoot(admin, "work") if "/works/" in admin.url else None
+    admin.wait_for_url("**/queue/**")
+    admin.locator("#queued").wait_for()
+    shoot(admin, "work") if "/queue/" in admin.url else None
     admin.wait_for_url("**/try?**")
     seconds["click to the sample inspected on its rows"] = time.perf_counter() - began
     shoot(admin, "try", asked)
@@ -140,7 +140,7 @@ def tour(browser: Any, link: str, pictures: Path | None) -> dict[str, float]:
     if not second.locator("button[value=approve]").count():  # it did not pass: what the page proposes is done
         admin.goto(f"{root}/jobs/sample/refine")
         began = time.perf_counter()
-        admin.click("main form:has(#rows) button")
+        admin.click("main form:has(#examples) button")
         admin.wait_for_url("**/refine?**")
         seconds["click to the second stage, learned and inspected"] = time.perf_counter() - began
         shoot(admin, "refined")

@@ -80,7 +80,7 @@ ROUTES = (
     ("GET", "/admin/jobs/{}/versions/{}/report"),
     ("POST", "/admin/jobs/{}/watch"),
     ("POST", "/admin/jobs/{}/outcomes"),
-    ("GET", "/admin/works/{}"),
+    ("GET", "/admin/queue/{}"),
     ("GET", "/admin/audit?after={}"),
     ("POST", "/admin/keys"),
     ("DELETE", "/admin/keys/{}"),
@@ -265,8 +265,8 @@ def exchange(port: int, request: bytes) -> bytes:
             with suppress(OSError):
                 line.sendall(request)
             found = b""
-            while len(found) < 200_000 and (piece := line.recv(65536)):
-                found += piece
+            while len(found) < 200_000 and (chunk := line.recv(65536)):
+                found += chunk
             return found
     except TimeoutError:
         return b"(silence)"

@@ -29,8 +29,8 @@ from prompt2lora.base import models
 from prompt2lora.base.versions import origin
 from prompt2lora.custody.registry import Version
 from prompt2lora.ground.files import write_json
-from prompt2lora.serving.embedded import Embedded
-from prompt2lora.serving.protocol import Ask, Message, Sampling
+from prompt2lora.serving.embedded import EmbeddedEngine
+from prompt2lora.serving.protocol import GenerationRequest, Message, Sampling
 from prompt2lora.training.synthetic import synthetic_tasks
 
 FOLDERS = 64
@@ -61,7 +61,7 @@ def questions(count: int) -> list[str]:
     return [task.prompt(random.choice(task.train).input) for task in random.choices(tasks, k=count)]
 
 
-async def clients(engine: Embedded, count: int, adapters: int, requests: int, base: str) -> dict[str, float]:
+async def clients(engine: EmbeddedEngine, count: int, adapters: int, requests: int, base: str) -> dict[str, float]:
     """`count` clients ask `requests` questions between them; with 0 adapters the base answers."""
     texts, seconds, random = questions(requests), [], Random(1)
     left = list(range(requests))
@@ -70,7 +70,7 @@ async def clients(engine: Embedded, count: int, adapters: int, requests: int, ba
     async def client() -> None:
         while left:
             i = left.pop()
-            ask = Ask("job", (Message("user", texts[i]),), sampling=Sampling(longest=ANSWER))
+            ask = GenerationRequest("job", (Message("user", texts[i]),), sampling=Sampling(max_new_tokens=ANSWER))
             began = time.monotonic()
             chosen = which[i]
             async for _ in engine.answer(None if chosen is None else version(chosen, base), ask):
@@ -93,8 +93,8 @@ def summary(seconds: list[float], wall: float) -> dict[str, float]:
     }
 
 
-def beside(engine: Embedded, work: Any) -> Any:
-    """Run a coroutine in another thread while the engine works in this one; then close the engine."""
+def beside(engine: EmbeddedEngine, work: Any) -> Any:
+    """Run a coroutine in another thread while the engine queue in this one; then close the engine."""
     found: list[Any] = []
 
     async def whole() -> None:
@@ -110,26 +110,28 @@ def beside(engine: Embedded, work: Any) -> Any:
     return found[0]
 
 
-def endless(engine: Embedded) -> Embedded:
+def endless(engine: EmbeddedEngine) -> EmbeddedEngine:
     """Answers go on to their last token, whatever the base would like."""
-    engine._end = -1
+    engine._scheduler.end_token = -1
     return engine
 
 
 def grid(base: str, folders: list[Path], args: argparse.Namespace) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
 
-    async def measure(engine: Embedded, count: int) -> None:
+    async def measure(engine: EmbeddedEngine, count: int) -> None:
         await clients(engine, count, 4, max(8, 2 * count), base)  # warm
         for adapters in (0, *args.adapters):
             for number in range(adapters):  # loading is measured by itself
-                engine._residents.get(version(number, base))
+                engine._adapters.get(version(number, base))
             measured = await clients(engine, count, adapters, max(args.requests, 4 * count), base)
             found.append({"clients": count, "adapters": adapters, **measured})
             print(found[-1], flush=True)
 
     for count in args.clients:
-        engine = Embedded.load(base, lambda one: folders[one.number % len(folders)], rows=32, residents=256)
+        engine = EmbeddedEngine.load(
+            base, lambda one: folders[one.number % len(folders)], max_batch_size=32, adapter_cache_size=256
+        )
         beside(engine, measure(endless(engine), count))
     return found
 
@@ -195,8 +197,8 @@ def peft(base: str, folders: list[Path], args: argparse.Namespace) -> list[dict[
 
 def memory(base: str, folders: list[Path]) -> dict[str, Any]:
     """Growth of this process's memory with adapters held, and the seconds of every load."""
-    engine = Embedded.load(base, lambda one: folders[one.number % len(folders)], residents=256)
-    residents, seconds, sizes = engine._residents, [], {}
+    engine = EmbeddedEngine.load(base, lambda one: folders[one.number % len(folders)], adapter_cache_size=256)
+    residents, seconds, sizes = engine._adapters, [], {}
     for number in range(1000):
         if number in (0, 64, 128, 256, 999):
             sizes[number] = resident_bytes()
@@ -221,17 +223,19 @@ def same_as_alone(base: str, folders: list[Path], count: int) -> list[dict[str, 
     """How many answers of a full batch equal, to the letter, those of the same engine asked one by one."""
     texts = questions(count)
 
-    async def both(engine: Embedded) -> tuple[list[str], list[str]]:
+    async def both(engine: EmbeddedEngine) -> tuple[list[str], list[str]]:
         async def said(i: int) -> str:
-            ask = Ask("job", (Message("user", texts[i]),), sampling=Sampling(longest=ANSWER))
-            return "".join([piece.text async for piece in engine.answer(version(i % 64, base), ask)])
+            ask = GenerationRequest("job", (Message("user", texts[i]),), sampling=Sampling(max_new_tokens=ANSWER))
+            return "".join([chunk.text async for chunk in engine.answer(version(i % 64, base), ask)])
 
         crowd = await asyncio.gather(*(said(i) for i in range(count)))
         return crowd, [await said(i) for i in range(count)]
 
     found = []
     for exact in (False, True):
-        engine = Embedded.load(base, lambda one: folders[one.number % len(folders)], exact=exact, rows=32)
+        engine = EmbeddedEngine.load(
+            base, lambda one: folders[one.number % len(folders)], exact=exact, max_batch_size=32
+        )
         began = time.monotonic()
         crowd, alone = beside(engine, both(endless(engine)))
         same = sum(a == b for a, b in zip(crowd, alone, strict=True))
@@ -287,7 +291,7 @@ def main() -> None:
         folders = write_adapters(Path(place), layout_of(args.base), FOLDERS)
         result |= {
             "base": args.base,
-            "answer_tokens": ANSWER,
+            "completion_tokens": ANSWER,
             "threads": torch.get_num_threads(),
             **origin(),
         }

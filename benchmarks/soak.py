@@ -40,8 +40,8 @@ from prompt2lora.custody.gate import PASS, Policy, Verdict
 from prompt2lora.custody.registry import Origin, Registry, Version
 from prompt2lora.generator.generator import Generator
 from prompt2lora.ground.files import write_json
-from prompt2lora.serving.embedded import Embedded
-from prompt2lora.serving.protocol import Ask, Message, Sampling
+from prompt2lora.serving.embedded import EmbeddedEngine
+from prompt2lora.serving.protocol import GenerationRequest, Message, Sampling
 
 TEXTS = ("hello", "part KX-4825", "a longer note about pump 3 and its seal")
 LONGEST = 10
@@ -82,12 +82,12 @@ class Plant:
 
     def _answers(self) -> dict[tuple[str, str], set[str]]:
         """(version or base, text) -> its answer alone, and in a crowd if bfloat16 rounds another way there."""
-        engine = Embedded.load(self.base, lambda one: self.registry.store.path(one.adapter)).start()
+        engine = EmbeddedEngine.load(self.base, lambda one: self.registry.store.path(one.adapter)).start()
         everything = [None, *(one for all_ in self.versions.values() for one in all_)]
 
         async def said(version: Version | None, text: str) -> str:
-            ask = Ask("job", (Message("user", text),), sampling=Sampling(longest=LONGEST))
-            return "".join([piece.text async for piece in engine.answer(version, ask)])
+            ask = GenerationRequest("job", (Message("user", text),), sampling=Sampling(max_new_tokens=LONGEST))
+            return "".join([chunk.text async for chunk in engine.answer(version, ask)])
 
         async def all_of_them() -> dict[tuple[str, str], set[str]]:
             found: dict[tuple[str, str], set[str]] = {}

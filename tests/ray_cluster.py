@@ -13,9 +13,9 @@ from ray import serve
 from prompt2lora.custody.registry import Version
 from prompt2lora.errors import Prompt2LoraError
 from prompt2lora.serving import ray as serving
-from prompt2lora.serving.embedded import Embedded
-from prompt2lora.serving.protocol import Ask, Message, Sampling
-from prompt2lora.serving.ray import Cluster, Replica
+from prompt2lora.serving.embedded import EmbeddedEngine
+from prompt2lora.serving.protocol import GenerationRequest, Message, Sampling
+from prompt2lora.serving.ray import RayCluster, Replica
 
 
 class Noting(Replica):
@@ -23,8 +23,8 @@ class Noting(Replica):
 
     async def answer(self, version, ask):
         (self._folder / f"answered-{os.getpid()}").touch()
-        async for piece in super().answer(version, ask):
-            yield piece
+        async for chunk in super().answer(version, ask):
+            yield chunk
 
 
 def stranger(address):
@@ -40,8 +40,8 @@ def version(base, number):
 
 
 async def said(engine, chosen, seconds=60.0):
-    ask = Ask("job", (Message("user", "hello"),), sampling=Sampling(longest=8), seconds=seconds)
-    return "".join([piece.text async for piece in engine.answer(chosen, ask)])
+    ask = GenerationRequest("job", (Message("user", "hello"),), sampling=Sampling(max_new_tokens=8), seconds=seconds)
+    return "".join([chunk.text async for chunk in engine.answer(chosen, ask)])
 
 
 async def refusal(engine, chosen, seconds=60.0):
@@ -65,8 +65,8 @@ async def after_a_death(cluster, chosen):
 
 async def main(base, adapters, count):
     serving.Replica = Noting
-    cluster = Cluster.start(base, adapters, replicas=2, rows=4)
-    alone = Embedded.load(base, lambda one: adapters / one.adapter).start()
+    cluster = RayCluster.start(base, adapters, replicas=2, max_batch_size=4)
+    alone = EmbeddedEngine.load(base, lambda one: adapters / one.adapter).start()
     asks = [*(version(base, number) for number in range(count)), None]
     right = [await said(alone, one) for one in asks]
     found = {

@@ -11,8 +11,8 @@ import uvicorn
 from prompt2lora.custody.access import ROLES, Access
 from prompt2lora.custody.gate import Policy, judge
 from prompt2lora.plant.plant import Plant
-from prompt2lora.serving.job_queue import Works
-from prompt2lora.serving.protocol import Piece
+from prompt2lora.serving.job_queue import JobQueue
+from prompt2lora.serving.protocol import Chunk
 from prompt2lora.serving.service import Limits, Service
 from prompt2lora.web import create_app
 
@@ -34,7 +34,7 @@ class GivesItselfAway:
         try:
             for number, word in enumerate(words, 1):
                 await asyncio.sleep(self.wait)
-                yield Piece(word, 7, number, "stop" if number == len(words) else None)
+                yield Chunk(word, 7, number, "stop" if number == len(words) else None)
         except (asyncio.CancelledError, GeneratorExit):
             self.left += 1
             raise
@@ -42,15 +42,15 @@ class GivesItselfAway:
     async def ready(self):
         return self.fault is None
 
-    def figures(self):
-        return {"running": 0.0}
+    def stats(self):
+        return {"requests_running": 0.0}
 
     async def close(self, seconds):
         self.closed = seconds
 
 
 def service_of(registry, **limits):
-    return Service(Plant(registry), GivesItselfAway(), Works(registry.clock), Limits(**limits))
+    return Service(Plant(registry), GivesItselfAway(), JobQueue(registry.clock), Limits(**limits))
 
 
 def keys_of(registry):

@@ -18,10 +18,10 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from prompt2lora.console import pdf, routing
-from prompt2lora.console.i18n import LANGUAGES, Words, choose, known, texts
+from prompt2lora.console.i18n import LANGUAGES, Translator, choose, known, texts
+from prompt2lora.console.page_request import KEY_COOKIE
 from prompt2lora.console.routing import PAGES, router
-from prompt2lora.console.typing_checks import Adviser, at_once
-from prompt2lora.console.visits import KEY_COOKIE
+from prompt2lora.console.typing_checks import TypingChecker, instant_findings
 from prompt2lora.custody import gate
 from prompt2lora.custody.access import ROLES
 from prompt2lora.custody.gate import Policy, judge
@@ -31,8 +31,8 @@ from prompt2lora.errors import Busy, Conflict, DamagedFile, InputError, Prompt2L
 from prompt2lora.ground.examples import as_csv, read_examples, read_prompts
 from prompt2lora.ground.tables import File
 from prompt2lora.plant.plant import Plant
-from prompt2lora.serving.job_queue import Works
-from prompt2lora.serving.protocol import Piece
+from prompt2lora.serving.job_queue import JobQueue
+from prompt2lora.serving.protocol import Chunk
 from prompt2lora.serving.service import Limits, Service
 
 EVIL = "<script>alert('x')</script>"
@@ -51,13 +51,13 @@ class EchoEngine:
         await asyncio.sleep(self.slow)
         if self.broken:
             raise self.broken
-        yield Piece(f"{version.name if version else 'base'}: {ask.messages[0].content}", 1, 1, "stop")
+        yield Chunk(f"{version.name if version else 'base'}: {ask.messages[0].content}", 1, 1, "stop")
 
     async def ready(self):
         return True
 
-    def figures(self):
-        return {"running": 0.0}
+    def stats(self):
+        return {"requests_running": 0.0}
 
     async def close(self, seconds):
         pass
@@ -67,9 +67,11 @@ class EchoEngine:
 def service(tmp_path, monkeypatch):
     monkeypatch.setenv("PROMPT2LORA_HOME", str(tmp_path / "home"))
     registry = Registry.open(tmp_path / "home", actor="tests", clock=lambda: AT)
-    made = Service(Plant(registry, tmp_path / "no-generator"), EchoEngine(), Works(registry.clock), first_code="sesame")
+    made = Service(
+        Plant(registry, tmp_path / "no-generator"), EchoEngine(), JobQueue(registry.clock), first_code="sesame"
+    )
     yield made
-    made.works.close()
+    made.queue.close()
     registry.engine.dispose()
 
 
@@ -116,7 +118,11 @@ def job(service, tmp_path):
         "wrong": score,
     }
     rows = [dict(zip(("text", "right", "base", "generated"), row, strict=True)) for row in ROWS]
-    measured = {"numbers": GOOD, "scores": {**scores, "gain": {"score": 0.2, "low": 0.1, "high": 0.3}}, "rows": rows}
+    measured = {
+        "numbers": GOOD,
+        "scores": {**scores, "gain": {"score": 0.2, "low": 0.1, "high": 0.3}},
+        "rows": rows,
+    }
     verdict = judge(GOOD, Policy())
     plant.registry.add_verdict(version, plant.registry.add_evaluation(version, measured), verdict, Policy())
     return version
@@ -130,7 +136,7 @@ def approve(service, version):
 JOB_PAGES = ("try", "inspection", "decision", "watch", "refine", "why", "report", "engineer", "return")
 
 
-# Words
+# Translator
 
 
 def test_both_catalogues_have_the_same_texts_with_the_same_values():
@@ -150,12 +156,14 @@ def test_every_text_that_a_page_asks_for_is_there():
     folder = Path(routing.__file__).parent
     asked = set()
     for file in [*folder.glob("*.py"), *(folder / "templates").glob("*.html")]:
-        asked |= set(re.findall(r"""(?:say|Told|Gone|Forbidden)\(\s*"([a-z_.0-9]+)"[,)]""", file.read_text()))
+        asked |= set(
+            re.findall(r"""(?:say|TranslatableError|NotFound|Forbidden)\(\s*"([a-z_.0-9]+)"[,)]""", file.read_text())
+        )
     assert len(asked) > 150
     assert not [key for key in asked if key not in texts("en") and f"error.{key}" not in texts("en")]
     assert all(f"error.{name}" in texts("ja") for name in known())
     for kind in ("generate", "inspect", "refine", "explain", "replay", "regenerate"):
-        assert {f"work.title_{kind}", f"work.now_{kind}", f"did.begin {kind}"} <= texts("ja").keys()
+        assert {f"queue.title_{kind}", f"queue.now_{kind}", f"did.begin {kind}"} <= texts("ja").keys()
     for check in judge({}, Policy(most_intruders=1)).checks:
         assert f"advise.{check.metric}" in texts("ja") and f"metric {check.metric}" in report_texts("ja")
 
@@ -188,7 +196,7 @@ def test_the_language_is_the_one_asked_for_then_the_kept_one_then_the_browsers(a
 
 
 def test_numbers_and_days_are_written_as_the_language_writes_them():
-    ja, en = Words("ja"), Words("en")
+    ja, en = Translator("ja"), Translator("en")
     assert (en.number(12345.678, 1), ja.percent(0.25), en.percent(0.055, 1)) == ("12,345.7", "25%", "5.5%")
     assert ja.when("2026-01-02T03:04:05+00:00").startswith("2026年1月")
     assert "Jan 2026" in en.when("2026-01-02T03:04:05+00:00")
@@ -197,12 +205,12 @@ def test_numbers_and_days_are_written_as_the_language_writes_them():
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_every_kind_of_error_is_told_in_words(language):
-    words = Words(language)
+    words = Translator(language)
     kinds = [Prompt2LoraError, *Prompt2LoraError.__subclasses__(), *UsageError.__subclasses__(), Busy, TooLate]
     for kind in kinds:
-        assert words.told(kind("xyz")) if kind.__init__ is Prompt2LoraError.__init__ else True
-    assert words.told(UsageError("at most 256 prompts are taken at once, not 300; send fewer")).count("256") == 1
-    assert words.told(DamagedFile("audit line 7 was altered, removed or moved; compare")).count("7") == 1
+        assert words.explain(kind("xyz")) if kind.__init__ is Prompt2LoraError.__init__ else True
+    assert words.explain(UsageError("at most 256 prompts are accepted at once, not 300; send fewer")).count("256") == 1
+    assert words.explain(DamagedFile("audit line 7 was altered, removed or moved; compare")).count("7") == 1
 
 
 # Pages
@@ -240,7 +248,7 @@ def test_what_is_not_there_is_a_page_that_says_so(visit):
         "/jobs/nobody",
         "/jobs/nobody/try",
         "/jobs/%2e%2e/report/page",
-        "/works/x",
+        "/queue/x",
         "/static/../desk.py",
     ):
         answer = browser.get(f"/console{path}")
@@ -280,7 +288,7 @@ def test_the_light_tells_a_jobs_whole_way(visit, service, job):
 def test_a_stranger_sees_the_sign_in_page_and_nothing_else(visit, job):
     stranger = visit()
     for page in PAGES:
-        path = "/console" + page.path.replace("{job}", "parts").replace("{work}", "x")
+        path = "/console" + page.path.replace("{job}", "parts").replace("{queued}", "x")
         answer = stranger.request(page.method, path)
         if page.verbs:
             assert answer.status_code == 401, page.path
@@ -294,7 +302,7 @@ def test_a_stranger_sees_the_sign_in_page_and_nothing_else(visit, job):
 def test_a_role_opens_what_its_verbs_open(visit, job, role):
     browser = visit(role)
     for page in PAGES:
-        path = "/console" + page.path.replace("{job}", "parts").replace("{work}", "x")
+        path = "/console" + page.path.replace("{job}", "parts").replace("{queued}", "x")
         allowed = not page.verbs or any(verb in ROLES[role] for verb in page.verbs)
         status = browser.request(page.method, path).status_code
         assert (status != 403) == allowed, (page.method, page.path)
@@ -559,14 +567,14 @@ def test_texts_that_cannot_be_tried_are_refused_and_kept(visit, job):
         {"job": "Big Letters", "prompts": "one\ntwo", "instruction": "Say."},
         {"job": "", "prompts": "one\ntwo"},
         {"job": "ok", "prompts": ""},
-        {"job": "ok", "prompts": "one", "rows": "only one cell"},
+        {"job": "ok", "prompts": "one", "examples": "only one cell"},
         {"job": "ok", "prompts": "x\n" * 300},
     ],
 )
 def test_a_new_job_that_cannot_be_is_asked_again_with_all_that_was_typed(visit, service, form):
     answer = visit("operator").post("/console/new", data=form)
     assert answer.status_code == 400
-    assert service.works.recent() == [] and service.plant.registry.jobs() == []
+    assert service.queue.recent() == [] and service.plant.registry.jobs() == []
     for value in form.values():
         assert value.strip()[:40] in answer.text
 
@@ -581,12 +589,12 @@ def test_a_huge_paste_is_told_in_one_line(visit, service):
 def test_a_failed_work_says_so_and_two_clicks_are_one_work(visit, service):
     browser, form = visit("operator"), {"job": "new-one", "prompts": "one\ntwo\nthree"}
     held = threading.Event()
-    service.works.start("explain", "another", "x", lambda report: {"held": held.wait(5)})
+    service.queue.start("explain", "another", "x", lambda report: {"held": held.wait(5)})
     places = {browser.post("/console/new", data=form).headers["location"] for _ in range(2)}
     assert len(places) == 1
     assert "hx-trigger" in browser.get(next(iter(places))).text, "it waits for its turn"
     held.set()
-    service.works._pool.shutdown(wait=True)
+    service.queue._pool.shutdown(wait=True)
     answer = browser.get(places.pop())
     assert "notice bad" in answer.text, "there is no generator here"
     assert answer.text.count("<h1>") == 1
@@ -594,21 +602,21 @@ def test_a_failed_work_says_so_and_two_clicks_are_one_work(visit, service):
 
 def test_a_work_shows_where_it_is_and_then_leads_on(visit, service, job):
     browser = visit("viewer")
-    work = service.works.start("generate", "parts", "x", lambda report: {"version": job.name})
-    service.works.close()
-    assert browser.get(f"/console/works/{work.id}").headers["location"].startswith("/console/jobs/parts/try?version=")
-    work.state, work.progress = "running", {"step": "measure", "done": 2, "of": 4}
-    page = browser.get(f"/console/works/{work.id}").text
+    queued = service.queue.start("generate", "parts", "x", lambda report: {"version": job.name})
+    service.queue.close()
+    assert browser.get(f"/console/queue/{queued.id}").headers["location"].startswith("/console/jobs/parts/try?version=")
+    queued.state, queued.progress = "running", {"step": "measure", "done": 2, "of": 4}
+    page = browser.get(f"/console/queue/{queued.id}").text
     assert 'aria-current="step"' in page and "hx-trigger" in page and 'http-equiv="refresh"' in page
-    work.kind, work.progress = "refine", {"done": 5, "of": 48}
-    assert '<progress max="48" value="5"' in browser.get(f"/console/works/{work.id}").text
+    queued.kind, queued.progress = "refine", {"done": 5, "of": 48}
+    assert '<progress max="48" value="5"' in browser.get(f"/console/queue/{queued.id}").text
 
 
 def test_htmx_is_told_to_go_on_and_a_browser_without_it_is_redirected(visit, service, job):
     browser = visit("viewer")
-    work = service.works.start("generate", "parts", "x", lambda report: {"version": job.name})
-    service.works.close()
-    answer = browser.get(f"/console/works/{work.id}", headers={"hx-request": "true"})
+    queued = service.queue.start("generate", "parts", "x", lambda report: {"version": job.name})
+    service.queue.close()
+    answer = browser.get(f"/console/queue/{queued.id}", headers={"hx-request": "true"})
     assert answer.status_code == 200 and answer.headers["hx-redirect"].startswith("/console/jobs/parts/try?version=")
     assert b"htmx" in browser.get("/console/static/htmx.js").content
 
@@ -621,12 +629,12 @@ def test_the_sample_is_filled_in_and_large_enough_to_pass(visit):
     def examples(text):
         return read_examples(File("pasted", text=text))[0]
 
-    rows, prompts = examples(sample()["rows"]), read_prompts(File("pasted", text=sample()["prompts"]))[0]
+    rows, prompts = examples(sample()["examples"]), read_prompts(File("pasted", text=sample()["prompts"]))[0]
     assert len(prompts) == 16
     assert len(rows) == 48 == len({right for _, right in rows})
     assert all(right in text for text, right in rows)
     assert not {text for text, _ in rows} & set(prompts)
-    learned = examples(sample()["learn"])
+    learned = examples(sample()["training_examples"])
     assert len(learned) == 32 and all(right in text for text, right in learned)
     assert not set(learned) & set(rows), "it is never inspected on what it learned"
 
@@ -681,7 +689,7 @@ def test_the_engineers_view_has_the_metrics_of_this_job_and_of_the_service(visit
 
 
 def test_what_people_do_is_on_record_in_their_name(visit, service, job):
-    """Also what makes no version and no release: a work that failed, a watch, corrections, an invitation."""
+    """Also what makes no version and no release: a queued that failed, a watch, corrections, an invitation."""
     approve(service, job)
     browser = visit("admin", "the boss")
     watch = "/console/jobs/parts/watch"
@@ -689,7 +697,7 @@ def test_what_people_do_is_on_record_in_their_name(visit, service, job):
     browser.post(f"{watch}/corrections", data={"checked": "3", "corrected": "1", "ticket": "t"})
     browser.post("/console/keys", data={"name": "guest", "role": "viewer", "how": "link"})
     browser.post("/console/new", data={"job": "fails", "prompts": "one\ntwo"})
-    service.works._pool.shutdown(wait=True)
+    service.queue._pool.shutdown(wait=True)
     told = {line.action: line for line in service.plant.registry.audit_lines() if line.actor == "the boss"}
     assert {"watch", "correct", "invite", "begin generate"} <= told.keys()
     assert told["correct"].detail["corrected"] == 1 and told["watch"].detail["promised"]["correction"] == 0.05
@@ -699,15 +707,15 @@ def test_what_people_do_is_on_record_in_their_name(visit, service, job):
 
 def test_candidates_that_are_made_anew_have_a_page_too(visit, service, job):
     browser, held = visit("admin"), threading.Event()
-    work = service.works.start("regenerate", "parts", "x", lambda report: {"jobs": [], "held": held.wait(5)})
-    assert texts("en")["work.now_regenerate"] in browser.get("/console").text
-    assert texts("en")["work.title_regenerate"] in browser.get(f"/console/works/{work.id}").text
+    queued = service.queue.start("regenerate", "parts", "x", lambda report: {"jobs": [], "held": held.wait(5)})
+    assert texts("en")["queue.now_regenerate"] in browser.get("/console").text
+    assert texts("en")["queue.title_regenerate"] in browser.get(f"/console/queue/{queued.id}").text
     held.set()
-    service.works.close()
-    assert browser.get(f"/console/works/{work.id}").headers["location"] == "/console?done=regenerated"
+    service.queue.close()
+    assert browser.get(f"/console/queue/{queued.id}").headers["location"] == "/console?done=regenerated"
 
 
-# Advice and uploads
+# Findings and uploads
 
 
 def test_advice_never_makes_one_wait():
@@ -718,22 +726,22 @@ def test_advice_never_makes_one_wait():
         release.wait(5)
         return [{"kind": "mixed", "prompts": [1], "grave": True}]
 
-    adviser = Adviser(look)
-    first = adviser.advise(["one", "one"], 0.01)
+    adviser = TypingChecker(look)
+    first = adviser.check(["one", "one"], 0.01)
     assert first.more and [finding["kind"] for finding in first.findings] == ["fewer", "duplicate"]
-    adviser.advise(["typing"], 0.01)
-    adviser.advise(["typing on"], 0.01)
+    adviser.check(["typing"], 0.01)
+    adviser.check(["typing on"], 0.01)
     release.set()
-    assert adviser.advise(["typing on"], 5).findings[-1]["kind"] == "mixed"
+    assert adviser.check(["typing on"], 5).findings[-1]["kind"] == "mixed"
     assert asked == [["one", "one"], ["typing on"]], "what was overtaken while it waited is not looked at"
-    assert [one["kind"] for one in at_once(["x" * 20_001] * 300)] == ["endless", "many", "duplicate"]
+    assert [one["kind"] for one in instant_findings(["x" * 20_001] * 300)] == ["endless", "many", "duplicate"]
 
 
 def test_advice_that_fails_is_no_advice():
     def look(prompts):
         raise RuntimeError("no models")
 
-    assert Adviser(look).advise([f"note {i}" for i in range(9)], 5) == ([], False)
+    assert TypingChecker(look).check([f"note {i}" for i in range(9)], 5) == ([], False)
 
 
 def excel(*rows):
@@ -804,12 +812,14 @@ def test_a_file_that_cannot_be_read_is_told_why(name, data, error):
         read_examples(File(name, data))
     assert told.value.rule == error
     for language in LANGUAGES:
-        assert Words(language).told(told.value) != texts(language)["error.UsageError"]
+        assert Translator(language).explain(told.value) != texts(language)["error.UsageError"]
 
 
 def test_a_wrong_file_costs_no_typing(visit):
     form = {"job": "ok", "prompts": "my precious line", "instruction": "Say."}
-    answer = visit("operator").post("/console/new", data=form, files={"rows_file": ("a.png", b"\x89PNG", "image/png")})
+    answer = visit("operator").post(
+        "/console/new", data=form, files={"examples_file": ("a.png", b"\x89PNG", "image/png")}
+    )
     assert answer.status_code == 400
     assert "my precious line" in answer.text and "a.png" in answer.text
 
@@ -819,7 +829,7 @@ def test_rows_pasted_again_are_the_same_rows():
 
 
 def test_a_conflict_is_a_conflict_in_both_languages():
-    assert Words("ja").told(Conflict("x")) == texts("ja")["error.Conflict"]
+    assert Translator("ja").explain(Conflict("x")) == texts("ja")["error.Conflict"]
 
 
 SHIFT_JIS = "番号;入力;正解\r\n1;一つ, 二つ;A-1\r\n2;三つ;A-2\r\n".encode("cp932")
@@ -829,13 +839,13 @@ SHIFT_JIS = "番号;入力;正解\r\n1;一つ, 二つ;A-1\r\n2;三つ;A-2\r\n".e
 def test_how_a_file_is_read_is_said_before_it_is_sent_and_afterwards(visit, service, language, said):
     browser = visit("operator", language=language)
     file = ("p.csv", SHIFT_JIS, "text/csv")
-    for path, name in (("/console/new/advice", "prompts_file"), ("/console/new/rows", "rows_file")):
+    for path, name in (("/console/new/advice", "prompts_file"), ("/console/new/examples", "examples_file")):
         page = browser.post(path, files={name: file}).text
         assert "Shift-JIS" in page and said in page.lower() and "入力" in page
     form = {"job": "read", "prompts": "typed"}
-    sent = browser.post("/console/new", data=form, files={"prompts_file": file, "rows_file": file})
-    work = service.works.recent()[0]
-    service.works._pool.shutdown(wait=True)
-    assert sent.headers["location"] == f"/console/works/{work.id}"
-    if work.state == "failed":  # as it must, without a generator; what was read is said all the same
-        assert browser.get(f"/console/works/{work.id}").text.count("Shift-JIS") == 2
+    sent = browser.post("/console/new", data=form, files={"prompts_file": file, "examples_file": file})
+    queued = service.queue.recent()[0]
+    service.queue._pool.shutdown(wait=True)
+    assert sent.headers["location"] == f"/console/queue/{queued.id}"
+    if queued.state == "failed":  # as it must, without a generator; what was read is said all the same
+        assert browser.get(f"/console/queue/{queued.id}").text.count("Shift-JIS") == 2

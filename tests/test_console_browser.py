@@ -29,8 +29,8 @@ from prompt2lora.custody.registry import Registry
 from prompt2lora.generator.atlas import Atlas
 from prompt2lora.generator.generator import Generator
 from prompt2lora.plant.plant import Plant
-from prompt2lora.serving.job_queue import Works
-from prompt2lora.serving.protocol import Piece
+from prompt2lora.serving.job_queue import JobQueue
+from prompt2lora.serving.protocol import Chunk
 from prompt2lora.serving.service import Service
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -62,7 +62,7 @@ class TinyEngine:
         return "tiny"
 
     async def answer(self, version, ask):
-        yield Piece(await asyncio.to_thread(self._answer, version, ask.messages[0].content), 1, 1, "stop")
+        yield Chunk(await asyncio.to_thread(self._answer, version, ask.messages[0].content), 1, 1, "stop")
 
     def _answer(self, version, text):
         with self.lock:
@@ -76,8 +76,8 @@ class TinyEngine:
     async def ready(self):
         return True
 
-    def figures(self):
-        return {"running": 0.0}
+    def stats(self):
+        return {"requests_running": 0.0}
 
     async def close(self, seconds):
         pass
@@ -97,7 +97,7 @@ def tiny_service(place: Path) -> Service:
     plant = Plant(Registry.open(place / "home", actor="service"), place / "with-atlas")
     (place / "home" / "policy.toml").write_text(LAX)
     engine = TinyEngine(Plant(plant.registry, place / "with-atlas"))
-    return Service(plant, engine, Works(plant.registry.clock), first_code="sesame")
+    return Service(plant, engine, JobQueue(plant.registry.clock), first_code="sesame")
 
 
 class Served:
@@ -131,7 +131,7 @@ def world(tmp_path_factory):
         app.include_router(router(service, lambda: b"running 1"))
         with Served(app) as address:
             yield SimpleNamespace(address=address, service=service)
-        service.works.close()
+        service.queue.close()
         service.plant.registry.engine.dispose()
 
 
@@ -264,10 +264,10 @@ def test_the_rest_of_a_jobs_pages_work_too(world, person, tmp_path):
     version, page = released(world, "second"), person("admin")
     world.service.plant.monitor().watch("second", {"canary": 0.95, "correction": 0.05})
     page.goto(f"{world.address}/jobs/second/watch")
-    page.get_by_role("button", name="Ask them now").click()
+    page.get_by_role("button", name="GenerationRequest them now").click()
     page.get_by_text("The known rows were asked again").wait_for()
     page.get_by_role("link", name="Why").click()
-    page.get_by_role("button", name="Work it out").click()
+    page.get_by_role("button", name="QueuedJob it out").click()
     page.get_by_role("link", name="The whole explanation as one page").wait_for()
     assert page.locator(".heat rect").count() == 14
     page.get_by_role("link", name="Report").click()
@@ -291,7 +291,7 @@ def test_everything_works_without_javascript(world, person):
     page.get_by_role("button", name="Make the adapter").click()
     page.wait_for_url("**/try?**")
     page.get_by_label("Text", exact=True).fill("note zz")
-    page.get_by_role("button", name="Ask both").click()
+    page.get_by_role("button", name="GenerationRequest both").click()
     assert page.locator(".answer").count() == 2
     assert page.get_by_label("Text", exact=True).input_value() == "note zz"
 
@@ -309,7 +309,7 @@ def test_a_double_click_a_lost_session_and_a_huge_paste_cost_nothing(world, pers
     assert len(world.service.plant.registry.versions("twice")) == 1
     page.context.clear_cookies()
     page.get_by_label("Text", exact=True).fill("what I typed")
-    page.get_by_role("button", name="Ask both").click()
+    page.get_by_role("button", name="GenerationRequest both").click()
     page.get_by_text("What you typed is kept").wait_for()
     page.get_by_label("Key").fill(world.service.access.add("once more", role="operator")[1])
     page.get_by_role("button", name="Sign in").click()
@@ -344,7 +344,7 @@ def test_axe_finds_nothing_to_mend_on_any_page(world, person, language, scheme):
     tabs = ("try", "inspection", "decision", "watch", "refine", "why", "report", "engineer")
     work = world.service.explain("maker", job, world.service.plant.registry.versions(job)[-1].name)
     found = {}
-    for path in [*paths, *(f"/jobs/{job}/{tab}" for tab in tabs), f"/works/{work.id}"]:
+    for path in [*paths, *(f"/jobs/{job}/{tab}" for tab in tabs), f"/queue/{work.id}"]:
         page.goto(world.address + path)
         report = Axe().run(page, options={"resultTypes": ["violations"]})
         if report.violations_count:

@@ -11,7 +11,7 @@ from serving import GivesItselfAway, bearer
 from test_pilot import LABELLED, PROMPTS, KnownBench
 
 import prompt2lora
-from prompt2lora.console.visits import KEY_COOKIE
+from prompt2lora.console.page_request import KEY_COOKIE
 from prompt2lora.custody import decisions, pilot
 from prompt2lora.custody.access import Access
 from prompt2lora.custody.gate import Policy, judge
@@ -19,7 +19,7 @@ from prompt2lora.custody.registry import Origin, Registry
 from prompt2lora.errors import Conflict, NotAllowed, UsageError
 from prompt2lora.plant import plant as plants
 from prompt2lora.plant.plant import Plant
-from prompt2lora.serving.job_queue import Works
+from prompt2lora.serving.job_queue import JobQueue
 from prompt2lora.serving.service import Service
 from prompt2lora.web import create_app
 
@@ -249,7 +249,7 @@ class Doors:
 
     def __init__(self, registry, run):
         self.registry, self.run, self.tokens = registry, run, {}
-        self.service = Service(Plant(registry), GivesItselfAway(), Works(registry.clock))
+        self.service = Service(Plant(registry), GivesItselfAway(), JobQueue(registry.clock))
         self.client = TestClient(create_app(self.service), base_url="http://localhost", follow_redirects=False)
 
     def key(self, role):
@@ -291,7 +291,7 @@ def doors(kept, run):
     found = Doors(kept, run)
     yield found
     found.client.close()
-    found.service.works.close()
+    found.service.queue.close()
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import time
 import pytest
 import torch
 from conftest import write_base
+from jaxtyping import TypeCheckError
 from peft import PeftModel
 
 from prompt2lora.adapter.layout import LoraLayout
@@ -16,8 +17,9 @@ from prompt2lora.base.decoding import answers
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.custody.registry import Version
 from prompt2lora.errors import Busy, TooLate, Unavailable, Unfit, UsageError
-from prompt2lora.serving.embedded import Embedded, Words
-from prompt2lora.serving.protocol import Ask, Message, Sampling
+from prompt2lora.serving.detokenizer import Detokenizer
+from prompt2lora.serving.embedded import EmbeddedEngine
+from prompt2lora.serving.protocol import GenerationRequest, Message, Sampling
 
 COUNT = 5
 
@@ -51,7 +53,7 @@ def engine(frozen, adapters):
     def made(**sizes):
         model, tokenizer = models.load_base(frozen.layout.base_model, dtype=torch.float32, device="cpu")
         base = Frozen(model, ChatFormat(tokenizer), frozen.layout)
-        begun.append(Embedded(base, lambda version: adapters[version.number], **sizes).start())
+        begun.append(EmbeddedEngine(base, lambda version: adapters[version.number], **sizes).start())
         return begun[-1]
 
     yield made
@@ -64,15 +66,15 @@ def version(layout, number):
 
 
 def asked(text, job="job", **sampling):
-    return Ask(job, (Message("user", text),), sampling=Sampling(**{"longest": 12, **sampling}))
+    return GenerationRequest(job, (Message("user", text),), sampling=Sampling(**{"max_new_tokens": 12, **sampling}))
 
 
 async def told(engine, version, ask):
-    return [piece async for piece in engine.answer(version, ask)]
+    return [chunk async for chunk in engine.answer(version, ask)]
 
 
 async def said(engine, version, ask):
-    return "".join(piece.text for piece in await told(engine, version, ask))
+    return "".join(chunk.text for chunk in await told(engine, version, ask))
 
 
 TEXTS = ["ab", "a longer question than the others", "c", "dd ee ff", "ghi jkl"]
@@ -88,7 +90,7 @@ def expected(frozen, adapters, number, text):
 
 
 def test_mixed_jobs_in_one_batch_answer_as_each_does_alone(engine, frozen, adapters, layout):
-    serving = engine(rows=3)
+    serving = engine(max_batch_size=3)
     asks = [(number, text) for text in TEXTS for number in (None, *range(COUNT))]
 
     async def crowd():
@@ -105,14 +107,14 @@ def test_memory_that_nobody_has_written_yet_changes_no_answer(engine, frozen, ad
     """What lies in new memory is anything; here it is what does most harm."""
     empty = torch.Tensor.new_empty
     monkeypatch.setattr(torch.Tensor, "new_empty", lambda *args, **keys: empty(*args, **keys).fill_(float("nan")))
-    serving = engine(rows=4)
+    serving = engine(max_batch_size=4)
 
     async def crowd():
         return await asyncio.gather(*(said(serving, version(layout, 0), asked(text)) for text in TEXTS))
 
     given = [text.strip() for text in asyncio.run(crowd())]
     assert given == [expected(frozen, adapters, 0, text) for text in TEXTS]
-    assert all(held.isfinite().all() for held in serving._slots.values.values())
+    assert all(held.isfinite().all() for held in serving._batch.values.values())
 
 
 def test_an_answer_is_that_of_peft(engine, frozen, adapters, layout):
@@ -136,24 +138,27 @@ def test_a_stream_is_the_answer_in_pieces_and_the_last_one_says_why_it_ended(eng
     serving = engine()
     ask = asked("hello")
     whole = asyncio.run(told(serving, version(layout, 0), ask))
-    pieces = asyncio.run(told(serving, version(layout, 0), Ask(**{**vars(ask), "stream": True})))
-    assert len(whole) == 1 and len(pieces) > 1
-    assert "".join(piece.text for piece in pieces) == whole[0].text
-    assert pieces[-1].finish == whole[0].finish == "length"
-    assert pieces[-1].tokens == 12 and pieces[-1].prompt_tokens > 5
+    chunks = asyncio.run(told(serving, version(layout, 0), GenerationRequest(**{**vars(ask), "stream": True})))
+    assert len(whole) == 1 and len(chunks) > 1
+    assert "".join(chunk.text for chunk in chunks) == whole[0].text
+    assert chunks[-1].finish_reason == whole[0].finish_reason == "length"
+    assert chunks[-1].completion_tokens == 12 and chunks[-1].prompt_tokens > 5
 
 
 def test_an_answer_ends_before_its_stop_text(engine, layout):
     serving = engine()
-    free = asyncio.run(said(serving, None, asked("hello", longest=40)))
+    free = asyncio.run(said(serving, None, asked("hello", max_new_tokens=40)))
     stop = free[5:8]
     for stream in (False, True):
-        ask = Ask(
-            "job", (Message("user", "hello"),), sampling=Sampling(longest=40, stop=("never", stop)), stream=stream
+        ask = GenerationRequest(
+            "job",
+            (Message("user", "hello"),),
+            sampling=Sampling(max_new_tokens=40, stop=("never", stop)),
+            stream=stream,
         )
-        pieces = asyncio.run(told(serving, None, ask))
-        assert "".join(piece.text for piece in pieces) == free[: free.index(stop)]
-        assert pieces[-1].finish == "stop"
+        chunks = asyncio.run(told(serving, None, ask))
+        assert "".join(chunk.text for chunk in chunks) == free[: free.index(stop)]
+        assert chunks[-1].finish_reason == "stop"
 
 
 def test_a_seed_makes_a_warm_answer_repeatable_and_cold_ones_need_none(engine, layout):
@@ -169,20 +174,20 @@ def test_a_seed_makes_a_warm_answer_repeatable_and_cold_ones_need_none(engine, l
 
 
 def test_few_residents_serve_many_jobs_and_the_same_answers(engine, frozen, adapters, layout):
-    serving = engine(residents=2)
+    serving = engine(adapter_cache_size=2)
     for number in (0, 1, 2, 0, 4, 2):
         given = asyncio.run(said(serving, version(layout, number), asked("hello")))
         assert given.strip() == expected(frozen, adapters, number, "hello")
-    assert serving.figures()["residents"] == 2
-    assert serving.figures()["loads"] == 6
+    assert serving.stats()["adapters_cached"] == 2
+    assert serving.stats()["adapter_loads_total"] == 6
 
 
 def test_more_than_may_wait_is_refused_at_once(engine):
-    serving = engine(rows=1, waiting=1)
+    serving = engine(max_batch_size=1, max_waiting=1)
 
     async def crowd():
         return await asyncio.gather(
-            *(said(serving, None, asked("hello", longest=300)) for _ in range(4)), return_exceptions=True
+            *(said(serving, None, asked("hello", max_new_tokens=300)) for _ in range(4)), return_exceptions=True
         )
 
     given = asyncio.run(crowd())
@@ -191,29 +196,31 @@ def test_more_than_may_wait_is_refused_at_once(engine):
 
 
 def test_for_a_question_that_is_refused_no_adapter_is_loaded(engine, layout):
-    serving = engine(rows=1, waiting=1)
+    serving = engine(max_batch_size=1, max_waiting=1)
 
     async def crowd():
         long = []
-        for state in ("running", "waiting"):
-            long.append(asyncio.create_task(said(serving, None, asked("hello", longest=300))))
-            while not serving.figures()[state]:
+        for state in ("requests_running", "requests_waiting"):
+            long.append(asyncio.create_task(said(serving, None, asked("hello", max_new_tokens=300))))
+            while not serving.stats()[state]:
                 await asyncio.sleep(0.001)
         with pytest.raises(Busy):
             await said(serving, version(layout, 0), asked("hello"))
         await asyncio.gather(*long)
 
     asyncio.run(crowd())
-    assert serving.figures()["loads"] == 0
+    assert serving.stats()["adapter_loads_total"] == 0
 
 
 def test_a_question_has_its_time_the_wait_included(engine):
-    serving = engine(rows=1)
+    serving = engine(max_batch_size=1)
 
     async def crowd():
-        first = asyncio.create_task(said(serving, None, asked("hello", longest=400)))
+        first = asyncio.create_task(said(serving, None, asked("hello", max_new_tokens=400)))
         await asyncio.sleep(0.05)
-        late = Ask("job", (Message("user", "hello"),), sampling=Sampling(longest=400), seconds=0.01)
+        late = GenerationRequest(
+            "job", (Message("user", "hello"),), sampling=Sampling(max_new_tokens=400), seconds=0.01
+        )
         with pytest.raises(TooLate, match=r"0\.01 seconds"):
             await said(serving, None, late)
         return await first
@@ -222,24 +229,26 @@ def test_a_question_has_its_time_the_wait_included(engine):
 
 
 def test_who_leaves_frees_the_row(engine):
-    serving = engine(rows=1)
+    serving = engine(max_batch_size=1)
 
     async def leave():
-        pieces = serving.answer(None, Ask("job", (Message("user", "a"),), sampling=Sampling(longest=450), stream=True))
-        await anext(pieces)
-        await pieces.aclose()
-        return await said(serving, None, asked("b", longest=2))
+        chunks = serving.answer(
+            None, GenerationRequest("job", (Message("user", "a"),), sampling=Sampling(max_new_tokens=450), stream=True)
+        )
+        await anext(chunks)
+        await chunks.aclose()
+        return await said(serving, None, asked("b", max_new_tokens=2))
 
     asyncio.run(leave())
-    assert serving.figures()["answer_tokens"] < 450
+    assert serving.stats()["completion_tokens_total"] < 450
 
 
 def test_what_cannot_be_served_says_why(engine, layout, adapters, tmp_path):
-    serving = engine(context=64)
+    serving = engine(context_length=64)
     with pytest.raises(UsageError, match="64 tokens"):
         asyncio.run(said(serving, None, asked("x" * 100)))
     with pytest.raises(UsageError, match="at least one token"):
-        asyncio.run(said(serving, None, Ask("job", text="")))
+        asyncio.run(said(serving, None, GenerationRequest("job", text="")))
     other = version(layout, 0)._replace(base="another")
     with pytest.raises(Unfit, match="another"):
         asyncio.run(said(serving, other, asked("a")))
@@ -249,8 +258,8 @@ def test_what_cannot_be_served_says_why(engine, layout, adapters, tmp_path):
     Adapter(wide, torch.ones(wide.shape)).save(tmp_path / "wide")
     Adapter(layout, nothing).save(tmp_path / "nothing")
     adapters_of = {7: tmp_path / "wide", 8: tmp_path / "nothing", 9: tmp_path / "gone"}
-    serving._residents.folder = lambda version: adapters_of[version.number]
-    assert serving.figures()["residents"] == 0
+    serving._adapters.folder = lambda version: adapters_of[version.number]
+    assert serving.stats()["adapters_cached"] == 0
     for number, why in ((7, "rank 16"), (8, "as the base"), (9, "cannot be served")):
         with pytest.raises(Unfit, match=why):
             asyncio.run(said(serving, version(layout, number), asked("a")))
@@ -258,13 +267,13 @@ def test_what_cannot_be_served_says_why(engine, layout, adapters, tmp_path):
 
 
 def test_closing_finishes_what_runs_and_refuses_the_rest(engine):
-    serving = engine(rows=2)
+    serving = engine(max_batch_size=2)
 
     async def close():
-        asks = [asyncio.create_task(said(serving, None, asked("hello", longest=40))) for _ in range(4)]
+        asks = [asyncio.create_task(said(serving, None, asked("hello", max_new_tokens=40))) for _ in range(4)]
         await asyncio.sleep(0.02)
         await serving.close(30)
-        with pytest.raises(Unavailable, match="closing"):
+        with pytest.raises(Unavailable, match="shutting down"):
             await said(serving, None, asked("a"))
         return await asyncio.gather(*asks)
 
@@ -273,10 +282,10 @@ def test_closing_finishes_what_runs_and_refuses_the_rest(engine):
 
 
 def test_closing_at_once_leaves_nobody_waiting(engine):
-    serving = engine(rows=1)
+    serving = engine(max_batch_size=1)
 
     async def close():
-        asks = [asyncio.create_task(said(serving, None, asked("hello", longest=400))) for _ in range(3)]
+        asks = [asyncio.create_task(said(serving, None, asked("hello", max_new_tokens=400))) for _ in range(3)]
         await asyncio.sleep(0.02)
         began = time.monotonic()
         await serving.close(0)
@@ -289,11 +298,11 @@ def test_closing_at_once_leaves_nobody_waiting(engine):
 
 def test_a_failure_in_the_model_ends_its_questions_and_no_others(engine, monkeypatch):
     serving = engine()
-    forward = serving._slots.forward
-    monkeypatch.setattr(serving._slots, "forward", lambda *_, **__: 1 / 0)
+    forward = serving._batch.forward
+    monkeypatch.setattr(serving._batch, "forward", lambda *_, **__: 1 / 0)
     with pytest.raises(Unavailable, match="failed"):
         asyncio.run(said(serving, None, asked("a")))
-    monkeypatch.setattr(serving._slots, "forward", forward)
+    monkeypatch.setattr(serving._batch, "forward", forward)
     assert asyncio.run(said(serving, None, asked("a")))
 
 
@@ -302,10 +311,10 @@ def test_a_failure_in_the_model_ends_its_questions_and_no_others(engine, monkeyp
 )
 def test_words_tell_every_text_in_whole_characters(base, text):
     tokenizer = models.load_tokenizer(base)
-    words = Words(tokenizer, ())
-    pieces = [words.add(token) for token in tokenizer(text, add_special_tokens=False)["input_ids"]]
-    assert "".join(pieces) + words.rest() == text
-    assert not any("\ufffd" in piece for piece in pieces)
+    words = Detokenizer(tokenizer, ())
+    chunks = [words.add(token) for token in tokenizer(text, add_special_tokens=False)["input_ids"]]
+    assert "".join(chunks) + words.rest() == text
+    assert not any("\ufffd" in chunk for chunk in chunks)
 
 
 def test_a_base_with_a_sliding_window_answers_in_a_crowd_as_alone(tmp_path):
@@ -324,7 +333,7 @@ def test_a_base_with_a_sliding_window_answers_in_a_crowd_as_alone(tmp_path):
     layout = LoraLayout.from_config(config, base_model=str(folder))
     chat = ChatFormat(tokenizer)
     right = [answers(model, chat, [text], max_new_tokens=12)[0] for text in TEXTS]
-    serving = Embedded(Frozen(model, chat, layout), lambda version: tmp_path).start()
+    serving = EmbeddedEngine(Frozen(model, chat, layout), lambda version: tmp_path).start()
 
     async def crowd():
         given = await asyncio.gather(*(said(serving, None, asked(text)) for text in TEXTS))
@@ -332,3 +341,11 @@ def test_a_base_with_a_sliding_window_answers_in_a_crowd_as_alone(tmp_path):
         return [text.strip() for text in given]
 
     assert asyncio.run(crowd()) == right
+
+
+def test_a_tensor_of_the_wrong_shape_is_refused(engine, layout):
+    batch = engine()._batch
+    with pytest.raises(TypeCheckError):
+        batch.set_adapter(0, torch.zeros(layout.shape[1:]))
+    with pytest.raises(TypeCheckError):
+        batch.forward(0, torch.zeros(2, 3, dtype=torch.long), torch.zeros(2, 4, dtype=torch.long))

@@ -11,8 +11,8 @@ from serving import bearer, client_of, keys_of, passes, running, service_of
 
 from prompt2lora.custody.registry import Origin, Registry
 from prompt2lora.errors import Busy, TooLate, Unavailable, Unfit
-from prompt2lora.serving.guard import Refused, Visitors
-from prompt2lora.serving.meters import MOST_LABELS, OTHER, Meters, Note
+from prompt2lora.serving.guard import RateLimiter, Refused
+from prompt2lora.serving.metrics import MOST_LABELS, OTHER, Metrics, RequestRecord
 from prompt2lora.web import create_app
 
 ASK = {"model": "mail", "messages": [{"role": "user", "content": "hello"}]}
@@ -104,13 +104,13 @@ def test_the_official_client_chats_completes_streams_and_lists(service, tokens, 
         whole = client.chat.completions.create(**ASK)
         assert whole.choices[0].message.content == f"[{made.name}] hello"
         assert whole.system_fingerprint == f"1:{made.name}"
-        pieces = list(client.chat.completions.create(**ASK, stream=True, stream_options={"include_usage": True}))
-        assert "".join(p.choices[0].delta.content for p in pieces if p.choices) == f"[{made.name}] hello"
-        assert pieces[-1].usage.total_tokens == 10
+        chunks = list(client.chat.completions.create(**ASK, stream=True, stream_options={"include_usage": True}))
+        assert "".join(p.choices[0].delta.content for p in chunks if p.choices) == f"[{made.name}] hello"
+        assert chunks[-1].usage.total_tokens == 10
         text = client.completions.create(model="mail", prompt="go on", stop=["x"])
         assert text.choices[0].text == f"[{made.name}] go on"
         streamed = client.completions.create(model="mail", prompt="go on", stream=True)
-        assert "".join(piece.choices[0].text for piece in streamed) == f"[{made.name}] go on"
+        assert "".join(chunk.choices[0].text for chunk in streamed) == f"[{made.name}] go on"
         assert [model.id for model in client.models.list()] == ["mail"]
         assert client.models.retrieve("mail").id == "mail"
         client.close()
@@ -249,7 +249,7 @@ def test_a_key_has_so_many_requests_a_minute_and_strangers_have_too(kept, tokens
 
 def test_visitors_are_refilled_evenly_and_the_longest_unseen_is_forgotten():
     now = [0.0]
-    visitors = Visitors(60, clock=lambda: now[0])
+    visitors = RateLimiter(60, clock=lambda: now[0])
     for _ in range(60):
         visitors.take("a")
     with pytest.raises(Refused, match="60 requests"):
@@ -280,7 +280,7 @@ def test_more_than_the_body_limit_is_refused_whether_announced_or_not(kept, toke
 
 def test_the_deadline_is_what_the_client_says_within_what_the_service_allows(kept, tokens, version):
     version()
-    service = service_of(kept, seconds=10)
+    service = service_of(kept, seconds=10.0)
     for given, seconds in (("2.5", 2.5), ("99", 10.0), (None, 10.0)):
         headers = {"x-prompt2lora-timeout": given} if given else {}
         assert ask(service, tokens["asks"], headers=headers).status_code == 200
@@ -338,14 +338,14 @@ def test_metrics_are_for_those_who_may_look_and_count_by_job_and_version(service
     refused, text = asyncio.run(run())
     assert refused == 403
     assert f'prompt2lora_requests_total{{job="mail",status="200",version="{made.name}"}} 1.0' in text
-    assert 'prompt2lora_tokens_total{job="mail",kind="answer"} 3.0' in text
-    assert "prompt2lora_engine_running 0.0" in text
+    assert 'prompt2lora_tokens_total{job="mail",kind="completion"} 3.0' in text
+    assert "prompt2lora_engine_requests_running 0.0" in text
 
 
 def test_labels_do_not_grow_without_bound():
-    meters = Meters(dict)
+    meters = Metrics(dict)
     for number in range(3 * MOST_LABELS):
-        meters.count(Note("r", job=f"job{number}"), 200, 0.1)
+        meters.count(RequestRecord("r", job=f"job{number}"), 200, 0.1)
     text = meters.text().decode()
     assert text.count("prompt2lora_requests_total{") <= MOST_LABELS + 1
     assert f'job="{OTHER}"' in text
@@ -372,7 +372,7 @@ def test_the_end_of_the_service_finishes_what_runs(service, tokens, version):
         stream = client.chat.completions.create(**ASK, stream=True)
         first = next(iter(stream))
     assert first.choices[0].delta.content == f"[{made.name}]"
-    assert "".join(piece.choices[0].delta.content for piece in stream) == " hello"
+    assert "".join(chunk.choices[0].delta.content for chunk in stream) == " hello"
     client.close()
     assert service.engine.closed > 0
 

@@ -13,7 +13,7 @@ from test_gateway import FROM, kept  # noqa: F401
 
 from prompt2lora.custody.access import GOVERN, LOOK, MAKE, RELEASE, RETURN, ROLES
 from prompt2lora.plant.plant import Plant
-from prompt2lora.serving.job_queue import DONE, FAILED, Work, Works
+from prompt2lora.serving.job_queue import DONE, FAILED, JobQueue, QueuedJob
 from prompt2lora.web import create_app
 
 ROUTES = {
@@ -32,8 +32,8 @@ ROUTES = {
     ("GET", "/admin/jobs/mail/versions/v/report"): LOOK,
     ("POST", "/admin/jobs/mail/replay"): MAKE,
     ("POST", "/admin/regenerate"): MAKE,
-    ("GET", "/admin/works"): LOOK,
-    ("GET", "/admin/works/1"): LOOK,
+    ("GET", "/admin/queue"): LOOK,
+    ("GET", "/admin/queue/1"): LOOK,
     ("POST", "/admin/prompts/check"): LOOK,
     ("POST", "/admin/jobs/mail/watch"): MAKE,
     ("GET", "/admin/jobs/mail/watch"): LOOK,
@@ -41,7 +41,7 @@ ROUTES = {
     ("GET", "/admin/audit"): LOOK,
     ("POST", "/admin/audit/verify"): LOOK,
     ("POST", "/admin/verify"): LOOK,
-    ("GET", "/admin/figures"): LOOK,
+    ("GET", "/admin/stats"): LOOK,
     ("GET", "/admin/keys"): GOVERN,
     ("POST", "/admin/keys"): GOVERN,
     ("DELETE", "/admin/keys/x y"): GOVERN,
@@ -75,7 +75,7 @@ def call(service, *asked):
 def test_the_table_of_routes_is_whole(kept):  # noqa: F811
     paths = create_app(service_of(kept)).openapi()["paths"]
     known = {(method.upper(), path) for path, one in paths.items() for method in one if "/admin" in path}
-    filled = {(m, p.replace("{job}", "mail").replace("{version}", "v").replace("{number}", "1")) for m, p in known}
+    filled = {(m, p.replace("{job}", "mail").replace("{version}", "v").replace("{id}", "1")) for m, p in known}
     assert {(m, p.replace("{name}", "x y")) for m, p in filled} | {("GET", "/metrics")} == set(ROUTES)
 
 
@@ -128,7 +128,7 @@ def test_a_version_is_promoted_rolled_back_and_its_history_told(kept, tokens, tm
         ("POST", "/admin/jobs/mail/rollback", tokens["operator"], {"reason": "worse"}),
     )
     assert promoted.json()["version"] == made.name
-    assert job.json()["all"][0]["verdict"] == "pass"
+    assert job.json()["versions"][0]["verdict"] == "pass"
     assert history.json()["releases"][0]["actor"] == "the approver"
     assert back.json()["version"] is None and again.status_code == 400
 
@@ -189,32 +189,33 @@ def test_an_alarm_is_told_to_the_webhook_and_a_deaf_one_does_not_keep_the_releas
 
 
 class Begun(list):
-    """Works that are begun and never done."""
+    """A queue whose jobs are never run."""
 
     def start(self, kind, job, actor, function):
         self.append((kind, job, actor))
+        return QueuedJob("1", kind, job, actor, "now")
 
 
 def test_the_service_replays_what_is_watched_and_has_rows_when_its_time_has_come(kept, tmp_path):  # noqa: F811
     service = service_of(kept)
-    service.works, monitor = Begun(), service.plant.monitor()
+    service.queue, monitor = Begun(), service.plant.monitor()
     for job, rows in (("mail", [{"text": "a", "right": "b"}]), ("notes", [])):
         made = kept.add_version(job, adapter_folder(tmp_path / job, job), FROM)
         kept.add_evaluation(made, {"numbers": {}, "rows": rows})
         kept.promote(job, made, "r", expected=None)
     service.replay_due()
-    assert service.works == [], "nothing is watched"
+    assert service.queue == [], "nothing is watched"
     for job in ("mail", "notes"):
         monitor.watch(job, {"canary": 0.1})
     service.replay_hours = 0
     service.replay_due()
-    assert service.works == [], "nobody wants it"
+    assert service.queue == [], "nobody wants it"
     service.replay_hours = 24
     service.replay_due()
-    assert service.works == [("replay", "mail", "serving")]
+    assert service.queue == [("replay", "mail", "serving")]
     monitor.replaying("mail")
     service.replay_due()
-    assert len(service.works) == 1, "it was just done"
+    assert len(service.queue) == 1, "it was just done"
 
 
 def test_the_record_is_paged_and_verified(kept, tokens):  # noqa: F811
@@ -233,7 +234,7 @@ def test_a_pilot_over_http_ends_in_a_version_and_its_report(kept, tokens, plant_
     service = service_of(kept)
     service.plant = Plant(kept, plant_generator)
     rows = [{"input": f"word {n}", "output": "x"} for n in range(4)]
-    body = {"prompts": [f"Do it.\n\nword {n}" for n in range(6)], "rows": rows}
+    body = {"prompts": [f"Do it.\n\nword {n}" for n in range(6)], "examples": rows}
 
     async def run():
         async with client_of(service, tokens["operator"]) as client:
@@ -242,7 +243,7 @@ def test_a_pilot_over_http_ends_in_a_version_and_its_report(kept, tokens, plant_
             assert begun.status_code == 202 and again.json()["id"] == begun.json()["id"]
             ends = time.monotonic() + 300  # other work may share the machine
             while True:
-                work = (await client.get(f"/admin/works/{begun.json()['id']}")).json()
+                work = (await client.get(f"/admin/queue/{begun.json()['id']}")).json()
                 if work["state"] in (DONE, FAILED) or time.monotonic() > ends:
                     break
                 await asyncio.sleep(0.1)
@@ -257,22 +258,22 @@ def test_a_pilot_over_http_ends_in_a_version_and_its_report(kept, tokens, plant_
             return name, pages, found.json(), other.status_code
 
     name, pages, found, other = asyncio.run(run())
-    service.works.close()
-    assert found["all"][0]["name"] == name and found["all"][0]["actor"] == "the operator"
-    assert found["all"][0]["verdict"] in ("fail", "not enough evidence", "pass")
+    service.queue.close()
+    assert found["versions"][0]["name"] == name and found["versions"][0]["actor"] == "the operator"
+    assert found["versions"][0]["verdict"] in ("fail", "not enough evidence", "pass")
     assert [page.status_code for page in pages] == [200, 200]
     assert 'lang="ja"' in pages[1].text
     assert other == 404
 
 
 def test_a_work_that_fails_says_so_and_the_others_go_on(kept):  # noqa: F811
-    works = Works(kept.clock)
-    broken = works.start("a", "job", "me", lambda report: 1 / 0)
-    done = [works.start("b", f"job{number}", "me", lambda report: {}) for number in range(10)]
+    queue = JobQueue(kept.clock)
+    broken = queue.start("a", "job", "me", lambda report: 1 / 0)
+    done = [queue.start("b", f"job{number}", "me", lambda report: {}) for number in range(10)]
     ends = time.monotonic() + 10
     while not done[-1].over and time.monotonic() < ends:
         time.sleep(0.01)
-    works.close()
+    queue.close()
     assert broken.state == FAILED and "log" in broken.error
     assert all(work.state == DONE for work in done)
 
@@ -314,12 +315,12 @@ def test_a_file_of_prompts_is_what_json_is_and_it_is_said_how_it_was_read(kept, 
 
 def test_examples_come_as_a_file_beside_fields(kept, tokens):  # noqa: F811
     service, begun = service_of(kept), []
-    service.works.start = lambda kind, job, actor, run: begun.append(job) or Work("1", kind, job, actor, "")
-    files = {"prompts": ("p.txt", b"one\ntwo"), "rows": ("r.csv", b"input,output\n" + b"a,b\n" * 8)}
+    service.queue.start = lambda kind, job, actor, run: begun.append(job) or QueuedJob("1", kind, job, actor, "")
+    files = {"prompts": ("p.txt", b"one\ntwo"), "examples": ("r.csv", b"input,output\n" + b"a,b\n" * 8)}
     path = "/admin/jobs/mail/generate"
     answer = send(service, path, tokens["operator"], files, {"instruction": "Do."})
     assert answer.status_code == 202, answer.text
-    assert answer.json()["read"]["rows"]["examples"] == 8 and answer.json()["read"]["prompts"]["prompts"] == 2
+    assert answer.json()["read"]["examples"]["examples"] == 8 and answer.json()["read"]["prompts"]["prompts"] == 2
     assert begun == ["mail"]
 
 
@@ -330,7 +331,7 @@ def test_examples_come_as_a_file_beside_fields(kept, tokens):  # noqa: F811
         ({"prompts": ("p.csv", b"input,x\na,b,c\n")}, {}, "p.csv:2: "),
         ({"prompts": ("p.txt", b"a\n" * 300)}, {}, "prompts: "),
         ({"prompts": ("p.txt", b"a"), "language": ("x", b"y")}, {}, "language: "),
-        ({"rows": ("r.csv", b"a,b\n")}, {}, "prompts: "),
+        ({"examples": ("r.csv", b"a,b\n")}, {}, "prompts: "),
         ({"prompts": ("p.txt", b"a")}, {"other": "1"}, "other: "),
         ([("prompts", ("p.txt", b"a")), ("prompts", ("q.txt", b"b"))], {}, "once"),
     ],
@@ -350,5 +351,5 @@ def test_a_file_of_somebody_without_a_key_is_not_read(kept, tokens):  # noqa: F8
 def test_the_document_shows_both_ways(kept):  # noqa: F811
     body = create_app(service_of(kept)).openapi()["paths"]["/admin/jobs/{job}/generate"]["post"]["requestBody"]
     json_way, files = (body["content"][kind]["schema"] for kind in ("application/json", "multipart/form-data"))
-    assert json_way["properties"].keys() == files["properties"].keys() == {"prompts", "rows", "instruction"}
-    assert files["properties"]["rows"]["format"] == "binary"
+    assert json_way["properties"].keys() == files["properties"].keys() == {"prompts", "examples", "instruction"}
+    assert files["properties"]["examples"]["format"] == "binary"

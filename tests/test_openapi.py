@@ -10,12 +10,12 @@ from test_gateway import FROM
 
 from prompt2lora.custody.registry import Registry
 from prompt2lora.plant.plant import Plant
-from prompt2lora.serving.job_queue import DONE, Works
+from prompt2lora.serving.job_queue import DONE, JobQueue
 from prompt2lora.web import create_app
 
 
-class Begun(Works):
-    """Works that are over as soon as they begin: what they do needs a base, and is tested elsewhere."""
+class Begun(JobQueue):
+    """A queue whose jobs are over as soon as they begin: what they do needs a base, and is tested elsewhere."""
 
     def _run(self, work, function):
         work.state, work.result = DONE, {}
@@ -35,9 +35,9 @@ def world(tmp_path_factory):
     registry.add_job("mail")
     registry.promote("mail", registry.add_version("mail", adapter_folder(place / "a", "a"), FROM), "r", expected=None)
     service = service_of(registry, per_minute=10**6)
-    service.plant, service.works = Unread(registry), Begun(registry.clock)
+    service.plant, service.queue = Unread(registry), Begun(registry.clock)
     yield create_app(service), keys_of(registry)
-    service.works.close()
+    service.queue.close()
     registry.engine.dispose()
 
 

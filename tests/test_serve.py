@@ -82,7 +82,7 @@ def test_an_address_that_is_open_to_others_needs_a_key_first(world):
     refused = program(place, "serve", "--host", "0.0.0.0", "--generator", str(generator))
     _, told = refused.communicate(timeout=60)
     assert refused.returncode == 2
-    assert told.strip().splitlines()[-1].startswith("error: 0.0.0.0 is open to others")
+    assert told.strip().splitlines()[-1].startswith("error: 0.0.0.0 can be reached by others")
 
 
 def test_a_port_that_is_taken_is_told_in_one_line(world):

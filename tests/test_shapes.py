@@ -17,7 +17,7 @@ from prompt2lora.base import decoding, packing
 SOURCE = Path(prompt2lora.__file__).parent
 SHAPED = ("adapter", "base", "generator", "training")
 SERVING = [file for file in sorted((SOURCE / "serving").glob("*.py")) if "import Tensor" in file.read_text("utf-8")]
-FILES = [file for folder in SHAPED for file in sorted((SOURCE / folder).rglob("*.py"))]
+FILES = [*(file for folder in SHAPED for file in sorted((SOURCE / folder).rglob("*.py"))), *SERVING]
 # Tensors of many shapes under their names; what a hook is given by the model.
 MANY = ("dict[str, Tensor]", "Mapping[str, Tensor]", "tuple[Tensor, ...]")
 
@@ -49,7 +49,7 @@ def module_of(file: Path) -> str:
     return ".".join(("prompt2lora", *file.relative_to(SOURCE).with_suffix("").parts)).removesuffix(".__init__")
 
 
-@pytest.mark.parametrize("file", [*FILES, *SERVING], ids=lambda file: str(file.relative_to(SOURCE)))
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
 def test_every_annotated_function_of_packing_decoding_serving_and_the_rest_is_checked_while_tests_run(file):
     module = importlib.import_module(module_of(file))
     functions = [

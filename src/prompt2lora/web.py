@@ -20,8 +20,8 @@ from prompt2lora.console import routing
 from prompt2lora.custody.access import LOOK
 from prompt2lora.errors import Prompt2LoraError
 from prompt2lora.serving import management_api, openai_api
-from prompt2lora.serving.guard import Door, Gate
-from prompt2lora.serving.meters import Meters
+from prompt2lora.serving.guard import Authenticator, RequestGuard
+from prompt2lora.serving.metrics import Metrics
 from prompt2lora.serving.refusals import ERRORS, add_handlers
 from prompt2lora.serving.service import Service
 
@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 def create_app(service: Service, *, hosts: Sequence[str] = (), round_seconds: float = _ROUND) -> FastAPI:
     """`hosts` are names, beside loopback, under which the service may be asked."""
-    meters, gate = Meters(service.engine.figures), Gate(service)
+    metrics, gate = Metrics(service.engine.stats), Authenticator(service)
 
     @asynccontextmanager
     async def living(_: FastAPI) -> AsyncGenerator[None]:
@@ -45,7 +45,7 @@ def create_app(service: Service, *, hosts: Sequence[str] = (), round_seconds: fl
             with suppress(asyncio.CancelledError):
                 await rounds
             await service.engine.close(GRACE)
-            await asyncio.to_thread(service.works.close)
+            await asyncio.to_thread(service.queue.close)
 
     app = FastAPI(
         title="prompt2lora",
@@ -55,20 +55,20 @@ def create_app(service: Service, *, hosts: Sequence[str] = (), round_seconds: fl
         redoc_url=None,
         lifespan=living,
     )
-    app.add_middleware(Door, body=service.limits.body, hosts=[*LOOPBACK, *hosts], meters=meters)
+    app.add_middleware(RequestGuard, body=service.limits.body, hosts=[*LOOPBACK, *hosts], metrics=metrics)
     add_handlers(app)
     app.include_router(openai_api.router(service, gate))
     app.include_router(management_api.router(service, gate))
-    app.include_router(routing.router(service, meters.text))
-    _operations(app, service, meters, gate)
+    app.include_router(routing.router(service, metrics.text))
+    _operations(app, service, metrics, gate)
     _tell_the_truth(app)
     return app
 
 
-def _operations(app: FastAPI, service: Service, meters: Meters, gate: Gate) -> None:
+def _operations(app: FastAPI, service: Service, metrics: Metrics, gate: Authenticator) -> None:
     @app.get("/healthz", tags=["operations"], responses={421: ERRORS[421]})
     async def healthz() -> dict[str, str]:
-        """The process lives."""
+        """The process is alive."""
         return {"status": "alive"}
 
     @app.get("/readyz", tags=["operations"], responses={421: ERRORS[421], 503: {"description": "not ready"}})
@@ -90,9 +90,9 @@ def _operations(app: FastAPI, service: Service, meters: Meters, gate: Gate) -> N
         response_class=PlainTextResponse,
         responses={status: ERRORS[status] for status in (401, 403, 421, 429)},
     )
-    def metrics() -> Response:
-        """Prometheus' text; with the key of a viewer."""
-        return Response(meters.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    def prometheus() -> Response:
+        """Prometheus text; needs the key of a viewer."""
+        return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     @app.get("/", include_in_schema=False)
     async def front() -> RedirectResponse:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from prompt2lora.plant.plant import Plant
     from prompt2lora.serving.protocol import Engine
 
-keys_app = typer.Typer(help="Who may ask, and who may manage.")
+keys_app = typer.Typer(help="Who may send requests, and who may manage.")
 app.add_typer(keys_app, name="keys")
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -31,36 +31,38 @@ def serve(
     allow_host: Annotated[
         list[str] | None, typer.Option("--allow-host", help="A name by which clients may call this service.")
     ] = None,
-    rows: Annotated[int, typer.Option(min=1, max=256, help="Questions answered at once.")] = 16,
-    residents: Annotated[int, typer.Option(min=1, help="Most adapters in memory.")] = 128,
+    max_batch_size: Annotated[int, typer.Option(min=1, max=256, help="Requests answered at once.")] = 16,
+    adapter_cache_size: Annotated[int, typer.Option(min=1, help="Most adapters in memory.")] = 128,
     exact: Annotated[
-        bool, typer.Option("--exact", help="Compute in float32: an answer never depends on its company; slower.")
+        bool, typer.Option("--exact", help="Compute in float32: an answer never depends on the other requests; slower.")
     ] = False,
-    per_job: Annotated[int, typer.Option(min=1, help="Most questions of one job at once.")] = 32,
-    per_minute: Annotated[int, typer.Option(min=1, help="Most requests of one key in a minute.")] = 600,
+    per_job: Annotated[int, typer.Option(min=1, help="Most requests for one job at once.")] = 32,
+    per_minute: Annotated[int, typer.Option(min=1, help="Most requests of one key a minute.")] = 600,
     replay_hours: Annotated[
-        float, typer.Option(min=0, help="Ask the canaries of watched jobs again every so many hours; 0: never.")
+        float, typer.Option(min=0, help="Ask the canaries of monitored jobs again every so many hours; 0: never.")
     ] = 24.0,
     engine_url: Annotated[
-        list[str] | None, typer.Option("--engine-url", help="A vLLM server that answers instead; may be given again.")
+        list[str] | None, typer.Option("--engine-url", help="A vLLM server that answers instead; may be repeated.")
     ] = None,
-    ray_replicas: Annotated[int, typer.Option(min=0, help="Answer by so many replicas on a Ray cluster.")] = 0,
+    ray_replicas: Annotated[int, typer.Option(min=0, help="Answer from so many replicas on a Ray cluster.")] = 0,
     generator: GeneratorOption = None,
     base: BaseOption = None,
 ) -> None:
-    """Answer every job of the registry over HTTP (OpenAI's interface), with the console for people."""
+    """Answer every job of the registry over HTTP (OpenAI's API), with the console for people."""
     from prompt2lora.plant.plant import Plant
-    from prompt2lora.serving.job_queue import Works
+    from prompt2lora.serving.job_queue import JobQueue
     from prompt2lora.serving.service import Limits, Service
 
     plant = Plant.open(generator, base)
     limits = Limits(per_job=per_job, per_minute=per_minute)
     _ = plant.policy  # a broken one is told now
     if host not in _LOOPBACK and not any(key.revoked is None for key in _access(plant).all()):
-        raise UsageError(f"{host} is open to others and there is no key yet; start once on 127.0.0.1 and make one")
+        raise UsageError(
+            f"{host} can be reached by others and there is no key yet; start once on 127.0.0.1 and make one"
+        )
     with Working("loading"):
-        engine = _engine(plant, engine_url or [], ray_replicas, rows, residents, exact)
-    service = Service(plant, engine, Works(plant.registry.clock), limits, replay_hours=replay_hours)
+        engine = _engine(plant, engine_url or [], ray_replicas, max_batch_size, adapter_cache_size, exact)
+    service = Service(plant, engine, JobQueue(plant.registry.clock), limits, replay_hours=replay_hours)
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     if not service.access.has_admin():
         service.first_code = secrets.token_urlsafe(24)
@@ -70,35 +72,39 @@ def serve(
     _run(service, host, port, allow_host or [])
 
 
-def _engine(plant: Plant, urls: list[str], replicas: int, rows: int, residents: int, exact: bool) -> Engine:
+def _engine(
+    plant: Plant, urls: list[str], replicas: int, max_batch_size: int, adapter_cache_size: int, exact: bool
+) -> Engine:
     """Where answers come from: other servers, a cluster, or this process."""
     base = plant.bench().layout.base_model
     store = plant.registry.store
     if urls:
         import httpx
 
-        from prompt2lora.serving.vllm import Rack
+        from prompt2lora.serving.vllm import VllmServers
 
         clients = [(url, httpx.AsyncClient(base_url=url)) for url in urls]
-        return Rack(clients, base, lambda version: store.path(version.adapter))
+        return VllmServers(clients, base, lambda version: store.path(version.adapter))
     if replicas:
-        from prompt2lora.serving.ray import Cluster
+        from prompt2lora.serving.ray import RayCluster
 
-        return Cluster.start(base, store.root, replicas=replicas, rows=rows)
-    from prompt2lora.serving.embedded import Embedded
+        return RayCluster.start(base, store.root, replicas=replicas, max_batch_size=max_batch_size)
+    from prompt2lora.serving.embedded import EmbeddedEngine
 
     def folder(version: Any) -> Path:
         store.verify(version.adapter)  # a flipped byte is noticed before it answers anybody
         return store.path(version.adapter)
 
-    return Embedded.load(base, folder, exact=exact, rows=rows, residents=residents)
+    return EmbeddedEngine.load(
+        base, folder, exact=exact, max_batch_size=max_batch_size, adapter_cache_size=adapter_cache_size
+    )
 
 
 def _run(service: Any, host: str, port: int, hosts: list[str]) -> None:
     """Serve until a signal comes. An embedded engine works in the main thread, where it is twice as fast."""
     import uvicorn
 
-    from prompt2lora.serving.embedded import Embedded
+    from prompt2lora.serving.embedded import EmbeddedEngine
     from prompt2lora.web import create_app
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
@@ -115,7 +121,7 @@ def _run(service: Any, host: str, port: int, hosts: list[str]) -> None:
     )
     server = uvicorn.Server(config)
     engine = service.engine
-    if not isinstance(engine, Embedded):
+    if not isinstance(engine, EmbeddedEngine):
         server.run()
         return
 
@@ -138,14 +144,14 @@ def _run(service: Any, host: str, port: int, hosts: list[str]) -> None:
         server.should_exit = True
         thread.join()
     if not server.started:
-        raise UsageError(f"{host}:{port} cannot be listened on; name another --port")
+        raise UsageError(f"{host}:{port} cannot be listened on; choose another --port")
 
 
 @keys_app.command("add")
 def add_key(
-    name: Annotated[str, typer.Argument(help="A person or a program; stands in the record.")],
+    name: Annotated[str, typer.Argument(help="A person or a program; appears in the audit log.")],
     role: Annotated[str | None, typer.Option(help="viewer, operator, approver or admin.")] = None,
-    inference: Annotated[bool, typer.Option("--inference", help="It may ask jobs.")] = False,
+    inference: Annotated[bool, typer.Option("--inference", help="It may send requests to jobs.")] = False,
     as_json: Json = False,
 ) -> None:
     """Make a key; its token is shown once."""
@@ -174,14 +180,14 @@ def list_keys(as_json: Json = False) -> None:
 
 @keys_app.command("revoke")
 def revoke_key(name: Annotated[str, typer.Argument(help="The key's name.")], as_json: Json = False) -> None:
-    """Let a key do nothing any more."""
+    """Revoke a key."""
     from prompt2lora.plant.plant import registry
 
     _access_of(registry()).revoke(name)
     if as_json:
         print_json({"revoked": name})
     else:
-        print(f"{name} may do nothing any more")
+        print(f"{name} is revoked")
 
 
 def _access(plant: Plant) -> Any:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from fastapi.responses import Response
 
-from prompt2lora.console.i18n import Told
-from prompt2lora.console.jobs import job_page, opened
-from prompt2lora.console.views import checks, inspection, standing
-from prompt2lora.console.visits import Page, Visit
+from prompt2lora.console.i18n import TranslatableError
+from prompt2lora.console.job_pages import job_page, opened
+from prompt2lora.console.page_request import Page, PageRequest
+from prompt2lora.console.views import checks, inspection, job_status
 from prompt2lora.custody import decisions
 from prompt2lora.custody.access import GOVERN, LOOK, RELEASE, RETURN
 from prompt2lora.errors import Conflict
@@ -20,74 +20,74 @@ from prompt2lora.errors import Conflict
 _LONGEST_REASON = 500
 
 
-def show_decision(visit: Visit) -> Response:
-    found, version = opened(visit)
-    kept = visit.service.plant.registry
+def show_decision(request: PageRequest) -> Response:
+    found, version = opened(request)
+    kept = request.service.plant.registry
     judged, refusal = kept.judgement(version), kept.refusal(version)
-    against = decisions.objections(kept, version, visit.service.plant.policy)
+    against = decisions.objections(kept, version, request.service.plant.policy)
     return job_page(
-        visit,
+        request,
         "decision",
         found,
         version,
         verdict=judged.verdict.result if judged else None,
         checks=checks(judged),
         against=[one.kind for one in against],
-        may_override=visit.may(GOVERN) and bool(against) and all(one.overridable for one in against),
+        may_override=request.may(GOVERN) and bool(against) and all(one.overridable for one in against),
         may_withdraw=refusal is not None
-        and visit.key is not None
-        and (refusal.actor == visit.name or visit.may(GOVERN)),
+        and request.key is not None
+        and (refusal.actor == request.actor or request.may(GOVERN)),
         inspected=inspection(kept.measured(version)),
         refusal=refusal,
-        own=version.actor == visit.name,
+        own=version.actor == request.actor,
         report=judged is not None,
     )
 
 
-def decide(visit: Visit) -> Response:
-    found, version = opened(visit)
-    reason, decision = _reason(visit), visit.typed("decision")
+def decide(request: PageRequest) -> Response:
+    found, version = opened(request)
+    reason, decision = _reason(request), request.value("decision")
     if decision == "refuse":
-        decisions.refuse(visit.plant.registry, version, reason, second=True)
-        return visit.go(f"/jobs/{visit.job}/decision", version=version.name, done="refused")
+        decisions.refuse(request.plant.registry, version, reason, second=True)
+        return request.redirect(f"/jobs/{request.job}/decision", version=version.name, done="refused")
     if decision == "withdraw":
-        decisions.withdraw(visit.plant.registry, version, reason, admin=visit.may(GOVERN), second=True)
-        return visit.go(f"/jobs/{visit.job}/decision", version=version.name, done="withdrawn")
+        decisions.withdraw(request.plant.registry, version, reason, admin=request.may(GOVERN), second=True)
+        return request.redirect(f"/jobs/{request.job}/decision", version=version.name, done="withdrawn")
     if found.answering and found.answering.id == version.id:
-        return visit.go(f"/jobs/{visit.job}/watch", done="approved")
-    _unchanged(visit, found.release.id if found.release else None)
+        return request.redirect(f"/jobs/{request.job}/watch", done="approved")
+    _unchanged(request, found.release.id if found.release else None)
     override = reason if decision == "override" else None
-    visit.plant.promote(visit.job, version.name, reason, second=True, override=override, admin=visit.may(GOVERN))
-    return visit.go(f"/jobs/{visit.job}/watch", done="approved")
+    request.plant.promote(request.job, version.name, reason, second=True, override=override, admin=request.may(GOVERN))
+    return request.redirect(f"/jobs/{request.job}/watch", done="approved")
 
 
-def show_return(visit: Visit) -> Response:
-    found, version = opened(visit)
-    return job_page(visit, "return", found, version)
+def show_return(request: PageRequest) -> Response:
+    found, version = opened(request)
+    return job_page(request, "return", found, version)
 
 
-def give_back(visit: Visit) -> Response:
+def give_back(request: PageRequest) -> Response:
     """The base answers again; that holds whatever was measured, watched or decided before."""
-    found = standing(visit.service, visit.job)
+    found = job_status(request.service, request.job)
     if found.answering is not None:
         expected = found.release.id if found.release else None
-        _unchanged(visit, expected)
-        reason = _reason(visit, visit.words.say("return.reason"))
-        visit.plant.registry.promote(visit.job, None, reason, expected=expected)
-    return visit.go(f"/jobs/{visit.job}/watch", done="returned")
+        _unchanged(request, expected)
+        reason = _reason(request, request.translator.say("return.reason"))
+        request.plant.registry.promote(request.job, None, reason, expected=expected)
+    return request.redirect(f"/jobs/{request.job}/watch", done="returned")
 
 
-def _unchanged(visit: Visit, current: int | None) -> None:
-    if visit.typed("seen") != str(current or ""):
-        raise Conflict(f"the job {visit.job} got another release meanwhile; look at it and decide again")
+def _unchanged(request: PageRequest, current: int | None) -> None:
+    if request.value("seen") != str(current or ""):
+        raise Conflict(f"the job {request.job} got another release meanwhile; look at it and decide again")
 
 
-def _reason(visit: Visit, default: str = "") -> str:
-    reason = " ".join(visit.typed("reason", default).split())
+def _reason(request: PageRequest, default: str = "") -> str:
+    reason = " ".join(request.value("reason", default).split())
     if not reason:
-        raise Told("no_reason")
+        raise TranslatableError("no_reason")
     if len(reason) > _LONGEST_REASON:
-        raise Told("long_reason", most=_LONGEST_REASON)
+        raise TranslatableError("long_reason", most=_LONGEST_REASON)
     return reason
 
 

@@ -1,4 +1,4 @@
-"""What the console says, in English or Japanese: texts, numbers, dates, and errors in words for people.
+"""What the console says, in English or Japanese: texts, numbers, dates, and errors in plain words.
 
 In: a key and values, or an error. Out: a text. Texts are in `texts/`, one file a language, with the same keys (a test);
 which error is told by which text stands in `texts/known.toml`. It knows neither pages nor the service.
@@ -44,8 +44,8 @@ def known() -> dict[str, re.Pattern[str]]:
     return {name: re.compile(pattern) for name, pattern in read.items()}
 
 
-class Told(UsageError):
-    """A refusal that the catalogues know by name, with its values."""
+class TranslatableError(UsageError):
+    """A refusal with a text of its own in every language, looked up by name and filled in with values."""
 
     def __init__(self, name: str, /, **values: Any) -> None:
         self.name, self.values = name, values
@@ -70,7 +70,9 @@ def _wishes(accepted: str) -> Iterator[tuple[str, float]]:
 
 
 @dataclass(frozen=True)
-class Words:
+class Translator:
+    """Texts, numbers and dates in one language."""
+
     language: str
 
     @property
@@ -80,10 +82,10 @@ class Words:
     def say(self, key: str, /, **values: Any) -> str:
         return texts(self.language)[key].format(**values)
 
-    def knows(self, key: str) -> bool:
+    def has(self, key: str) -> bool:
         return key in texts(self.language)
 
-    def reported(self, key: str) -> str:
+    def report_text(self, key: str) -> str:
         """A text that the pilot's reports share with the console."""
         return report_texts(self.language)[key]
 
@@ -101,17 +103,17 @@ class Words:
         day = format_date(moment, "long" if self.language == "ja" else "medium", locale=self.locale)
         return f"{day} {format_time(moment, 'short', tzinfo=moment.tzinfo, locale=self.locale)}"
 
-    def told(self, error: Prompt2LoraError) -> str:
-        """An error in words that say what to do: by its name, by what it says, or by its kind."""
-        if isinstance(error, Told):
+    def explain(self, error: Prompt2LoraError) -> str:
+        """An error as a text that says what to do: by its name, by its message, or by its kind."""
+        if isinstance(error, TranslatableError):
             return self.say(f"error.{error.name}", **error.values)
-        if isinstance(error, InputError) and self.knows(f"error.{error.rule}"):
+        if isinstance(error, InputError) and self.has(f"error.{error.rule}"):
             numbers = {name: self.number(value) for name, value in error.values.items() if isinstance(value, int)}
             return self.say(f"error.{error.rule}", **error.values | numbers)
         kinds = [f"error.{kind.__name__}" for kind in type(error).__mro__]
-        return self.told_line(str(error), next((key for key in kinds if self.knows(key)), "error.Prompt2LoraError"))
+        return self.explain_line(str(error), next((key for key in kinds if self.has(key)), "error.Prompt2LoraError"))
 
-    def told_line(self, line: str, otherwise: str = "error.UsageError") -> str:
+    def explain_line(self, line: str, otherwise: str = "error.UsageError") -> str:
         """The same for an error of which only the message is left."""
         for name, pattern in known().items():
             found = pattern.search(line)

@@ -11,27 +11,29 @@ from pathlib import Path
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from prompt2lora.console import decisions, jobs, new_jobs, persons, records, watching
-from prompt2lora.console.visits import ROOT, Desk, Page, mount
+from prompt2lora.console import audit_log, decisions, job_pages, new_jobs, people, watching
+from prompt2lora.console.context import ROOT, ConsoleContext
+from prompt2lora.console.handling import mount
+from prompt2lora.console.page_request import Page
 from prompt2lora.serving.service import Service
 
 PAGES: tuple[Page, ...] = (
-    *jobs.PAGES,
+    *job_pages.PAGES,
     *new_jobs.PAGES,
     *decisions.PAGES,
     *watching.PAGES,
-    *records.PAGES,
-    *persons.PAGES,
+    *audit_log.PAGES,
+    *people.PAGES,
 )
 _KINDS = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 
 def router(service: Service, metrics: Callable[[], bytes]) -> APIRouter:
     """Everything below /console; `metrics` tells what /metrics tells."""
-    desk, made = Desk(service, metrics), APIRouter(prefix=ROOT, include_in_schema=False)
+    context, made = ConsoleContext(service, metrics), APIRouter(prefix=ROOT, include_in_schema=False)
     made.add_api_route("/static/{name}", _static, methods=["GET"])
-    for page in (*PAGES, jobs.ANYWHERE_ELSE):
-        mount(made, desk, page)
+    for page in (*PAGES, job_pages.ANYWHERE_ELSE):
+        mount(made, context, page)
     return made
 
 

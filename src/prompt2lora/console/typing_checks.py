@@ -1,7 +1,7 @@
-"""Advice while somebody types: what costs nothing at once, what needs the models as soon as they have answered.
+"""Checks of prompts while somebody types: instant ones at once, those that need the models as soon as they are done.
 
-In: prompts. Out: findings by their kind, as `Plant.check_prompts` names them. One text is looked at at a time; of
-those that wait, only the newest is.
+In: prompts. Out: findings by kind, as `Plant.check_prompts` names them. One set of prompts is checked at a time; of
+those that wait, only the newest.
 """
 
 from __future__ import annotations
@@ -21,54 +21,54 @@ FEWEST, MOST = 5, 20  # prompts that are asked for; fewer or more are taken too
 _KEPT = 32
 _log = logging.getLogger(__name__)
 
-Look = Callable[[Sequence[str]], list[dict[str, Any]]]
+DeepCheck = Callable[[Sequence[str]], list[dict[str, Any]]]
 
 
-class Advice(NamedTuple):
-    """`findings` as far as they are known; `more` if there may be others in a moment."""
+class Findings(NamedTuple):
+    """`findings` so far; `more` if others may follow in a moment."""
 
     findings: list[dict[str, Any]]
     more: bool
 
 
 @dataclass
-class Adviser:
-    """`look` is the check that needs the models."""
+class TypingChecker:
+    """`deep_check` needs the models."""
 
-    look: Look
-    _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="advice"))
-    _looked: OrderedDict[str, Future[list[dict[str, Any]]]] = field(default_factory=OrderedDict)
+    deep_check: DeepCheck
+    _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="prompt checks"))
+    _checks: OrderedDict[str, Future[list[dict[str, Any]]]] = field(default_factory=OrderedDict)
 
-    def advise(self, prompts: Sequence[str], patience: float = 0.3) -> Advice:
+    def check(self, prompts: Sequence[str], patience: float = 0.3) -> Findings:
         """Never takes longer than `patience` seconds."""
-        cheap = at_once(prompts)
+        cheap = instant_findings(prompts)
         if not prompts or any(finding["kind"] in ("endless", "many") for finding in cheap):
-            return Advice(cheap, False)
+            return Findings(cheap, False)
         name = hashlib.sha256("\0".join(prompts).encode(errors="replace")).hexdigest()
-        looked = self._looked.get(name)
-        if looked is None or looked.cancelled():
-            for older in list(self._looked.values()):
+        pending = self._checks.get(name)
+        if pending is None or pending.cancelled():
+            for older in list(self._checks.values()):
                 older.cancel()
-            looked = self._looked[name] = self._pool.submit(self._quietly, list(prompts))
-            while len(self._looked) > _KEPT:
-                self._looked.popitem(last=False)
-        wait_for([looked], patience)
-        if not looked.done() or looked.cancelled():
-            return Advice(cheap, True)
+            pending = self._checks[name] = self._pool.submit(self._quietly, list(prompts))
+            while len(self._checks) > _KEPT:
+                self._checks.popitem(last=False)
+        wait_for([pending], patience)
+        if not pending.done() or pending.cancelled():
+            return Findings(cheap, True)
         said = {*(one["kind"] for one in cheap), *(["few"] if len(prompts) < FEWEST else [])}
-        deep = [finding for finding in looked.result() if finding["kind"] not in said]
-        return Advice(cheap + deep, False)
+        deep = [finding for finding in pending.result() if finding["kind"] not in said]
+        return Findings(cheap + deep, False)
 
     def _quietly(self, prompts: Sequence[str]) -> list[dict[str, Any]]:
-        """Advice is a help: if it cannot be had, typing goes on without."""
+        """Checks are a help: if they fail, typing goes on without them."""
         try:
-            return self.look(prompts)
+            return self.deep_check(prompts)
         except Exception:
-            _log.exception("no advice")
+            _log.exception("the check of prompts failed")
             return []
 
 
-def at_once(prompts: Sequence[str]) -> list[dict[str, Any]]:
+def instant_findings(prompts: Sequence[str]) -> list[dict[str, Any]]:
     """Findings for which it is enough to read the texts."""
     texts = [" ".join(prompt.lower().split()) for prompt in prompts]
     twice = [i for i, text in enumerate(texts) if text in set(texts[:i])] if len(texts) <= 300 else []

@@ -18,7 +18,7 @@ from prompt2lora.custody.registry import Judgement, Release, Version
 from prompt2lora.custody.reports import BARS
 from prompt2lora.serving.service import Service
 
-ENOUGH_ROWS = 40  # labelled rows below which the interval is so wide that hardly anything passes
+ENOUGH_EXAMPLES = 40  # labelled examples below which the interval is so wide that hardly anything passes
 GOOD, WATCH, BACK, NEW = "good", "watch", "back", "new"
 _RISING = 0.5  # of the way (in orders of magnitude) from no evidence to the limit
 
@@ -40,8 +40,8 @@ class Step(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Standing:
-    """A job as it stands now."""
+class JobStatus:
+    """The present status of a job."""
 
     job: str
     versions: list[Version]
@@ -50,7 +50,7 @@ class Standing:
     watched: dict[str, Any] | None
     verdict: str | None  # of the version that answers
     newest: str | None  # the verdict of the newest version
-    inspected: bool  # the newest version was, on labelled rows
+    inspected: bool  # the newest version was, on labelled examples
     refused: bool  # the newest version was, by a person
     outdated: bool  # the newest version was judged by another policy than the one in force
 
@@ -106,14 +106,14 @@ class Standing:
         return Step("alarming", "watch") if self.level >= _RISING else Step("nothing", "watch")
 
 
-def standing(service: Service, job: str) -> Standing:
+def job_status(service: Service, job: str) -> JobStatus:
     kept = service.plant.registry
     versions, release = kept.versions(job), kept.current(job)
     newest = versions[-1] if versions else None
     answering = release.version if release else None
     against = decisions.objections(kept, newest, service.plant.policy) if newest else []
     kinds = {one.kind for one in against}
-    return Standing(
+    return JobStatus(
         job=job,
         versions=versions,
         release=release,
@@ -127,7 +127,7 @@ def standing(service: Service, job: str) -> Standing:
     )
 
 
-def attention(one: Standing) -> tuple[int, str]:
+def attention(one: JobStatus) -> tuple[int, str]:
     """By what the jobs of the overview are sorted: what needs a look comes first."""
     return (WATCH, BACK, NEW, GOOD).index(one.light.kind), one.job
 

@@ -7,73 +7,80 @@ from __future__ import annotations
 
 from fastapi.responses import Response
 
-from prompt2lora.console.i18n import Told
-from prompt2lora.console.jobs import job_page, opened
+from prompt2lora.console.i18n import TranslatableError
+from prompt2lora.console.job_pages import job_page, opened
+from prompt2lora.console.page_request import Page, PageRequest
 from prompt2lora.console.views import nearness, promises
-from prompt2lora.console.visits import Page, Visit
 from prompt2lora.custody.access import MAKE, RELEASE, RETURN
 from prompt2lora.custody.pilot import stored_rows
 
 _MOST_CHECKED = 1000
 
 
-def show_watch(visit: Visit) -> Response:
-    found, version = opened(visit)
-    kept = visit.service.plant.registry
+def show_watch(request: PageRequest) -> Response:
+    found, version = opened(request)
+    kept = request.service.plant.registry
     answering = found.answering or version
     measured = kept.measured(answering)
     sources = found.watched["sources"] if found.watched and found.under_watch else {}
     return job_page(
-        visit,
+        request,
         "watch",
         found,
         answering,
         sources={name: {**source, "nearness": nearness(source)} for name, source in sources.items()},
         promises=promises(measured),
         health=(measured.get("numbers") or {}).get("health", {}).get("score"),
-        most_health=visit.service.plant.policy.most_health_score,
+        most_health=request.service.plant.policy.most_health_score,
         sound=kept.store.is_sound(answering.adapter),
-        rows=len(stored_rows(kept, visit.job)),
+        rows=len(stored_rows(kept, request.job)),
         most=_MOST_CHECKED,
     )
 
 
-def start(visit: Visit) -> Response:
-    opened(visit)
-    promised = {name: _number(visit, name, 0.1, 99) / 100 for name in ("canary", "correction")}
-    visit.plant.watch(visit.job, promised)
-    return visit.go(f"/jobs/{visit.job}/watch", done="watched")
+def start(request: PageRequest) -> Response:
+    opened(request)
+    promised = {name: _number(request, name, 0.1, 99) / 100 for name in ("canary", "correction")}
+    request.plant.watch(request.job, promised)
+    return request.redirect(f"/jobs/{request.job}/watch", done="watched")
 
 
-def replay(visit: Visit) -> Response:
-    opened(visit)
-    return visit.go(f"/works/{visit.service.replay(visit.name, visit.job).id}")
+def replay(request: PageRequest) -> Response:
+    opened(request)
+    return request.redirect(f"/queue/{request.service.replay(request.actor, request.job).id}")
 
 
-def correct(visit: Visit) -> Response:
+def correct(request: PageRequest) -> Response:
     """So many answers were looked at, so many had to be corrected: each is an outcome of what answers now."""
-    found, _ = opened(visit)
+    found, _ = opened(request)
     if not found.under_watch or found.release is None:
-        raise Told("not_watched")
-    checked, corrected = int(_number(visit, "checked", 1, _MOST_CHECKED)), int(_number(visit, "corrected", 0, 10**9))
+        raise TranslatableError("not_watched")
+    checked, corrected = (
+        int(_number(request, "checked", 1, _MOST_CHECKED)),
+        int(_number(request, "corrected", 0, 10**9)),
+    )
     if corrected > checked:
-        raise Told("more_corrected")
-    if not visit.desk.once(visit.typed("ticket")):
-        return visit.go(f"/jobs/{visit.job}/watch", done="counted")
-    visit.plant.tell("correct", visit.job, {"release": found.release.id, "checked": checked, "corrected": corrected})
-    monitor, alarm = visit.plant.monitor(), None
+        raise TranslatableError("more_corrected")
+    if not request.context.once(request.value("ticket")):
+        return request.redirect(f"/jobs/{request.job}/watch", done="counted")
+    request.plant.tell(
+        "correct", request.job, {"release": found.release.id, "checked": checked, "corrected": corrected}
+    )
+    monitor, alarm = request.plant.monitor(), None
     for number in range(checked):
-        alarm = alarm or monitor.outcome(visit.job, found.release.id, "correction", float(number < corrected))
-    return visit.go(f"/jobs/{visit.job}/watch", done="alarm" if alarm else "counted")
+        alarm = alarm or monitor.outcome(request.job, found.release.id, "correction", float(number < corrected))
+    return request.redirect(f"/jobs/{request.job}/watch", done="alarm" if alarm else "counted")
 
 
-def _number(visit: Visit, name: str, least: float, most: float) -> float:
+def _number(request: PageRequest, name: str, least: float, most: float) -> float:
     try:
-        value = float(visit.typed(name))
+        value = float(request.value(name))
     except ValueError:
         value = least - 1
     if not least <= value <= most:
-        raise Told("number", least=visit.words.number(least, 1), most=visit.words.number(most, 1))
+        raise TranslatableError(
+            "number", least=request.translator.number(least, 1), most=request.translator.number(most, 1)
+        )
     return value
 
 

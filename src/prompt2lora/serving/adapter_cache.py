@@ -1,7 +1,7 @@
-"""Adapters at hand: a bounded number of weight grids in memory, the longest unused one goes first.
+"""The adapters in memory: a bounded number of weight grids; the least recently used one goes first.
 
-In: versions. Out: their grids, ready for the rows of `slots.Slots`. Loading the thousandth takes as long as the first:
-nothing is hooked into the model and nothing is kept of what has gone. It knows neither requests nor the base's weights.
+In: versions. Out: their grids, ready for `batch.BatchCache`. Loading the thousandth takes as long as the first:
+nothing is hooked into the model and nothing is kept of evicted ones. It knows neither requests nor the base's weights.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from prompt2lora.adapter.grid import decode, encode, factors, inner
@@ -22,8 +23,8 @@ from prompt2lora.custody.registry import Version
 from prompt2lora.errors import Prompt2LoraError, Unfit
 
 
-class Residents:
-    """`folder` tells where a version's adapter lies; at most `most` are held, in the base's dtype and on its device."""
+class AdapterCache:
+    """`folder` tells where a version's adapter lies; at most `size` are held, in the base's dtype and on its device."""
 
     def __init__(
         self,
@@ -31,21 +32,21 @@ class Residents:
         config: Any,
         folder: Callable[[Version], Path],
         *,
-        most: int,
+        size: int,
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
-        self.layout, self.config, self.folder, self.most = layout, config, folder, most
+        self.layout, self.config, self.folder, self.size = layout, config, folder, size
         self.dtype, self.device = dtype, device
         self.loads = self.evictions = 0
-        self._held: OrderedDict[str, Tensor] = OrderedDict()
+        self._held: OrderedDict[str, Float[Tensor, "layers rows cols"]] = OrderedDict()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._held)
 
-    def get(self, version: Version) -> Tensor:
-        """A version's grid (layers rows cols). Raises Unfit if it does not fit what is served here."""
+    def get(self, version: Version) -> Float[Tensor, "layers rows cols"]:
+        """A version's grid. Raises Unfit if it does not fit what is served here."""
         with self._lock:
             if version.name in self._held:
                 self._held.move_to_end(version.name)
@@ -58,23 +59,23 @@ class Residents:
         with self._lock:
             self.loads += 1
             self._held[version.name] = grid
-            while len(self._held) > self.most:
+            while len(self._held) > self.size:
                 self._held.popitem(last=False)
                 self.evictions += 1
         return grid
 
 
-def fitted(adapter: Adapter, layout: LoraLayout, name: str) -> Tensor:
-    """An adapter's grid in the form of another layout, its scale folded into B: W x + B A x is all that is left to do.
+def fitted(adapter: Adapter, layout: LoraLayout, name: str) -> Float[Tensor, "layers rows cols"]:
+    """An adapter's grid in the form of another layout, its scale folded into B: only W x + B A x is left to compute.
 
-    A lower rank and missing targets are filled with zeros, which change nothing. Raises Unfit for more than fits.
+    A lower rank and missing targets are filled with zeros, which change nothing. Raises Unfit for what is larger.
     """
     own = adapter.layout
     if not (inner(factors(adapter.grid[None], own), factors(adapter.grid[None], own)) > 0).any():
-        raise Unfit(f"{name} answers as the base: its updates are all zero; make it anew")
+        raise Unfit(f"{name} answers as the base: its updates are all zero; generate it again")
     if own.rank > layout.rank or not set(own.targets) <= set(layout.targets) or own.layers != layout.layers:
         raise Unfit(
-            f"{name} has rank {own.rank} and this engine serves up to {layout.rank}; start it with a higher one"
+            f"{name} has rank {own.rank} and this engine serves up to {layout.rank}; start it with a higher rank"
         )
     if (own.rank, own.targets) == (layout.rank, layout.targets):
         scaled = adapter.grid.clone()

@@ -1,7 +1,7 @@
 """The body of a management request: JSON, or a form with files that stands for the same JSON.
 
-In: a request whose key was let in already. Out: the model that the route wants, and how its files were read. Files and
-texts of a form become prompts and rows by the one reader, and then pass the same checks as JSON.
+In: a request whose key has been checked. Out: the model that the route wants, and how its files were read. Files and
+texts of a form become prompts and examples by the one reader, and then pass the same checks as JSON.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from prompt2lora.ground.tables import TAKEN, File
 from prompt2lora.serving.guard import Refused
 
 _FORM = "multipart/form-data"
-_FILES: dict[str, Callable[[File], tuple[list[Any], Reading]]] = {"prompts": read_prompts, "rows": read_examples}
+_FILES: dict[str, Callable[[File], tuple[list[Any], Reading]]] = {"prompts": read_prompts, "examples": read_examples}
 
 
 class Taken(NamedTuple):
     body: Any
     read: dict[str, Reading]
 
-    def told(self) -> dict[str, Any]:
-        """How files were read, as a part of an answer; nothing if there were none."""
+    def as_json(self) -> dict[str, Any]:
+        """How files were read, as part of a reply; nothing if there were none."""
         return {"read": {name: reading.to_dict() for name, reading in self.read.items()}} if self.read else {}
 
 
@@ -48,7 +48,7 @@ def taking(kind: type[BaseModel], most: int) -> Callable[[Request], Coroutine[An
         try:
             return Taken(_checked(kind, json.loads(await request.body())), {})
         except (ValueError, RecursionError) as error:
-            message = f"a request is JSON or {_FORM} with files ({str(error)[:100]}); mend it"
+            message = f"a request is JSON or {_FORM} with files ({str(error)[:100]}); correct it"
             raise Refused(400, message, "invalid_request") from error
 
     return take
@@ -65,11 +65,11 @@ def _values(given: list[tuple[str, Any]]) -> tuple[dict[str, Any], dict[str, Rea
             file = value if isinstance(value, File) else File(name, text=value)
             found[name], read[name] = _FILES[name](file)
         elif isinstance(value, File):
-            raise Refused(400, f"{name[:80]}: a file is prompts or rows; send it as one of them", "invalid_request")
+            raise Refused(400, f"{name[:80]}: a file is prompts or examples; send it as one of them", "invalid_request")
         else:
             found[name] = value
-    if "rows" in found:
-        found["rows"] = [{"input": text, "output": right} for text, right in found["rows"]]
+    if "examples" in found:
+        found["examples"] = [{"input": text, "output": right} for text, right in found["examples"]]
     return found, read
 
 
@@ -81,7 +81,7 @@ def _checked(kind: type[BaseModel], found: Any) -> BaseModel:
 
 
 def described(kind: type[BaseModel]) -> dict[str, Any]:
-    """The part of the OpenAPI document that says both ways."""
+    """The part of the OpenAPI document that describes both."""
     schema = kind.model_json_schema()
     parts = schema.pop("$defs", {})
     whole = json.loads(json.dumps(schema), object_hook=lambda one: _inlined(one, parts))

@@ -1,7 +1,7 @@
-"""The door of the service: who comes in, how often, with how much, and what is written down of it.
+"""What guards the service: who may call it, how often, with how much, and what is logged of it.
 
-In: every HTTP request. Out: the same request with a number, or a refusal in the one form that all errors have here;
-on every answer the headers that keep a browser safe; one line in the log. It never sees texts, and never writes keys.
+In: every HTTP request. Out: the same request with an id, or a refusal in the form that all errors have;
+security headers on every reply; one line in the log. It never sees texts, and never writes keys.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from prompt2lora.custody.access import Key
-from prompt2lora.serving.meters import Meters, Note
+from prompt2lora.serving.metrics import Metrics, RequestRecord
 from prompt2lora.serving.service import Service
 
 _log = logging.getLogger("prompt2lora.access")
 _REQUEST_ID = re.compile(r"[\w.-]{1,64}")
-_MOST_VISITORS = 10_000
+_MOST_CLIENTS = 10_000
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -60,20 +60,20 @@ def failure(status: int, message: str, code: str) -> dict[str, Any]:
     return {"error": {"message": message, "type": kind, "param": None, "code": code}}
 
 
-class Visitors:
-    """At most so many requests a minute of each visitor, evenly refilled; the longest unseen is forgotten first."""
+class RateLimiter:
+    """At most so many requests a minute from each client, evenly refilled; the longest unseen is forgotten first."""
 
     def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._most, self._clock = per_minute, clock
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
-    def take(self, visitor: str) -> None:
-        """Raises Refused if a visitor has none left."""
+    def take(self, client: str) -> None:
+        """Raises Refused if a client has none left."""
         now = self._clock()
-        left, at = self._left.pop(visitor, (float(self._most), now))
+        left, at = self._left.pop(client, (float(self._most), now))
         left = min(self._most, left + (now - at) * self._most / 60)
-        self._left[visitor] = (left - 1 if left >= 1 else left, now)
-        if len(self._left) > _MOST_VISITORS:
+        self._left[client] = (left - 1 if left >= 1 else left, now)
+        if len(self._left) > _MOST_CLIENTS:
             self._left.popitem(last=False)
         if left < 1:
             wait = max(1, round((1 - left) * 60 / self._most))
@@ -81,11 +81,11 @@ class Visitors:
             raise Refused(429, message, "rate_limit_exceeded", {"Retry-After": str(wait)})
 
 
-class Door:
-    """Wraps the whole application."""
+class RequestGuard:
+    """Middleware around the whole application."""
 
-    def __init__(self, app: ASGIApp, *, body: int, hosts: Sequence[str], meters: Meters) -> None:
-        self._app, self._body, self._meters = app, body, meters
+    def __init__(self, app: ASGIApp, *, body: int, hosts: Sequence[str], metrics: Metrics) -> None:
+        self._app, self._body, self._metrics = app, body, metrics
         self._hosts = {host.lower() for host in hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -94,11 +94,11 @@ class Door:
             return
         headers = Headers(scope=scope)
         given = headers.get("x-request-id", "")
-        note = Note(given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8))
-        scope.setdefault("state", {})["note"] = note
+        record = RequestRecord(given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8))
+        scope.setdefault("state", {})["record"] = record
         began, status, taken = time.monotonic(), 0, 0
 
-        async def told(message: Message) -> None:
+        async def send_guarded(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -106,91 +106,95 @@ class Door:
                 for name, value in _HEADERS.items():
                     out.setdefault(name, value)
                 out.setdefault("Cache-Control", "no-store")
-                out["X-Request-Id"] = note.request
+                out["X-Request-Id"] = record.request
             await send(message)
 
-        async def heard() -> Message:
+        async def receive_limited() -> Message:
             nonlocal taken
             message = await receive()
             taken += len(message.get("body", b""))
             if taken > self._body:
-                raise Refused(413, f"a request may have {self._body} bytes; send less", "too_large")
+                raise Refused(413, f"a request may have at most {self._body} bytes; send less", "too_large")
             return message
 
-        self._meters.running.inc()
+        self._metrics.running.inc()
         try:
-            self._look(headers)
-            await self._app(scope, heard, told)
+            self._check(headers)
+            await self._app(scope, receive_limited, send_guarded)
         except Refused as refused:
             if status:
                 raise
-            await refused.response()(scope, receive, told)
+            await refused.response()(scope, receive, send_guarded)
         finally:
-            self._meters.running.dec()
+            self._metrics.running.dec()
             seconds = time.monotonic() - began
-            self._meters.count(note, status, seconds)
-            _log.info("%s", json.dumps(_line(scope, note, status, seconds), ensure_ascii=False))
+            self._metrics.count(record, status, seconds)
+            _log.info("%s", json.dumps(_line(scope, record, status, seconds), ensure_ascii=False))
 
-    def _look(self, headers: Headers) -> None:
+    def _check(self, headers: Headers) -> None:
         host = headers.get("host", "").rsplit("@", 1)[-1].lower()
         name = host[: host.rfind(":")] if ":" in host.rsplit("]", 1)[-1] else host
         if name not in self._hosts and "*" not in self._hosts:
-            raise Refused(421, f"this service is not {name[:80]!r}; start it with --allow-host", "unknown_host")
+            raise Refused(
+                421,
+                f"this service does not answer for the host {name[:80]!r}; start it with --allow-host",
+                "unknown_host",
+            )
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > self._body:
-            raise Refused(413, f"a request may have {self._body} bytes; send less", "too_large")
+            raise Refused(413, f"a request may have at most {self._body} bytes; send less", "too_large")
 
 
-def _line(scope: Scope, note: Note, status: int, seconds: float) -> dict[str, Any]:
-    """What is kept of a request: no text, no query, no key."""
+def _line(scope: Scope, record: RequestRecord, status: int, seconds: float) -> dict[str, Any]:
+    """What is logged of a request: no text, no query, no key."""
     route = scope.get("route")
     return {
-        "request": note.request,
+        "request": record.request,
         "method": scope["method"],
         "route": getattr(route, "path", ""),
         "status": status,
         "seconds": round(seconds, 4),
-        "key": note.key,
-        "job": note.job,
-        "release": note.release,
-        "prompt_tokens": note.prompt_tokens,
-        "answer_tokens": note.answer_tokens,
+        "key": record.key,
+        "job": record.job,
+        "release": record.release,
+        "prompt_tokens": record.prompt_tokens,
+        "completion_tokens": record.completion_tokens,
     }
 
 
-def note_of(request: Request) -> Note:
-    found: Note = request.scope["state"]["note"]
+def record_of(request: Request) -> RequestRecord:
+    found: RequestRecord = request.scope["state"]["record"]
     return found
 
 
-class Gate:
-    """Tells whose a request is, and refuses whoever may not."""
+class Authenticator:
+    """Finds whose key a request shows, and refuses whoever may not do what it asks."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._visitors = Visitors(service.limits.per_minute)
+        self._limiter = RateLimiter(service.limits.per_minute)
 
     def key(self, request: Request) -> Key:
-        """The key that a request shows. Raises Refused without one that holds."""
+        """The key that a request shows. Raises Refused without a valid one."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         key = self._service.access.find(token.strip()) if scheme.lower() == "bearer" else None
         if key is None:
-            self._visitors.take(f"address {request.client.host if request.client else ''}")
-            message = "this needs a key: Authorization: Bearer p2l_...; an admin makes one (prompt2lora keys add)"
+            self._limiter.take(f"address {request.client.host if request.client else ''}")
+            message = "a key is required (Authorization: Bearer p2l_...); an admin makes one: prompt2lora keys add"
             raise Refused(401, message, "invalid_api_key", {"WWW-Authenticate": "Bearer"})
-        note_of(request).key = key.name
-        self._visitors.take(key.id)
+        record_of(request).key = key.name
+        self._limiter.take(key.id)
         return key
 
-    def asking(self, request: Request) -> Key:
-        """A key that may ask jobs."""
+    def inference(self, request: Request) -> Key:
+        """A key for inference."""
         key = self.key(request)
         if not key.infer:
-            raise Refused(403, f"the key {key.name} manages and may not ask; use one for inference", "forbidden")
+            raise Refused(403, f"the key {key.name} is for management; use one for inference", "forbidden")
         return key
 
     def managing(self, verb: str) -> Callable[[Request], Key]:
-        """A key whose role has the verb."""
+        """A key whose role allows the verb."""
 
         def check(request: Request) -> Key:
             key = self.key(request)

@@ -1,7 +1,8 @@
-"""Long work in the background, one piece at a time: begun by a request, looked at by later ones.
+"""Long work in the background, one job after the other: started by one request, looked up by later ones.
 
-In: a function that reports where it is. Out: a `Work` that can be asked for by its id. What lasts (versions, verdicts)
-is in the registry; a work is forgotten when the service ends, and finished ones when there are many.
+In: a function that reports its progress. Out: a `QueuedJob` that can be looked up by its id. What lasts (versions,
+verdicts) is in the registry; queued jobs are forgotten when the service ends, and finished ones when there are many.
+A queued job is not one of the registry's jobs: `job` names the one that it works for.
 """
 
 from __future__ import annotations
@@ -25,79 +26,79 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass
-class Work:
-    """`progress` is the last report, `result` what came of it, `error` why nothing did."""
+class QueuedJob:
+    """`progress` is the last report, `result` the outcome, `error` why there is none."""
 
     id: str
     kind: str
     job: str
     actor: str
-    begun: str
+    created: str
     state: str = WAITING
     progress: dict[str, Any] = field(default_factory=dict)
     result: dict[str, Any] | None = None
     error: str | None = None
-    ended: str | None = None
+    finished: str | None = None
 
     @property
     def over(self) -> bool:
         return self.state in (DONE, FAILED)
 
 
-class Works:
+class JobQueue:
     """`clock` tells the time."""
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self._clock = clock
-        self._works: dict[str, Work] = {}
+        self._jobs: dict[str, QueuedJob] = {}
         self._lock = threading.Lock()
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="work")
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="queue")
 
-    def start(self, kind: str, job: str, actor: str, function: Callable[[Report], dict[str, Any]]) -> Work:
-        """Begin a work; the same kind for the same job by the same actor that is not over yet is given instead.
+    def start(self, kind: str, job: str, actor: str, function: Callable[[Report], dict[str, Any]]) -> QueuedJob:
+        """Queue a job; an unfinished one of the same kind, for the same job, by the same actor is returned instead.
 
-        Two clicks are therefore one work. Raises Busy if too many wait.
+        A double click therefore starts one job. Raises Busy if too many wait.
         """
         with self._lock:
-            unfinished = [work for work in self._works.values() if not work.over]
-            for work in unfinished:
-                if (work.kind, work.job, work.actor) == (kind, job, actor):
-                    return work
+            unfinished = [queued for queued in self._jobs.values() if not queued.over]
+            for queued in unfinished:
+                if (queued.kind, queued.job, queued.actor) == (kind, job, actor):
+                    return queued
             if len(unfinished) >= _MOST_WAITING:
-                raise Busy(f"{len(unfinished)} works are waiting already; try again in a few minutes")
-            work = Work(secrets.token_hex(8), kind, job, actor, self._at())
-            self._works[work.id] = work
-            for old in [one.id for one in self._works.values() if one.over][: max(0, len(self._works) - _KEPT)]:
-                del self._works[old]
-            self._pool.submit(self._run, work, function)
-        return work
+                raise Busy(f"{len(unfinished)} queued jobs are waiting already; try again in a few minutes")
+            queued = QueuedJob(secrets.token_hex(8), kind, job, actor, self._at())
+            self._jobs[queued.id] = queued
+            for old in [one.id for one in self._jobs.values() if one.over][: max(0, len(self._jobs) - _KEPT)]:
+                del self._jobs[old]
+            self._pool.submit(self._run, queued, function)
+        return queued
 
-    def get(self, number: str) -> Work:
-        """Raises UsageError for a work that is not known (any more)."""
-        work = self._works.get(number)
-        if work is None:
-            raise UsageError(f"there is no work {number[:40]!r} (any more); what came of it stands in the registry")
-        return work
+    def get(self, id: str) -> QueuedJob:
+        """Raises UsageError for an id that is unknown or forgotten."""
+        queued = self._jobs.get(id)
+        if queued is None:
+            raise UsageError(f"there is no queued job {id[:40]!r} (any more); its result, if any, is in the registry")
+        return queued
 
-    def recent(self) -> list[Work]:
+    def recent(self) -> list[QueuedJob]:
         """The newest first."""
-        return list(self._works.values())[::-1]
+        return list(self._jobs.values())[::-1]
 
     def close(self) -> None:
-        """What runs is finished, what waits is not begun."""
+        """The running job is finished, waiting ones are not started."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _run(self, work: Work, function: Callable[[Report], dict[str, Any]]) -> None:
-        work.state = RUNNING
+    def _run(self, queued: QueuedJob, function: Callable[[Report], dict[str, Any]]) -> None:
+        queued.state = RUNNING
         try:
-            work.result = function(lambda record: work.progress.update(record))
-            work.state = DONE
+            queued.result = function(lambda record: queued.progress.update(record))
+            queued.state = DONE
         except Prompt2LoraError as error:
-            work.error, work.state = str(error), FAILED
+            queued.error, queued.state = str(error), FAILED
         except Exception:
-            _log.exception("work %s (%s of %s) failed", work.id, work.kind, work.job)
-            work.error, work.state = "this failed for a reason that the log tells; nothing was changed", FAILED
-        work.ended = self._at()
+            _log.exception("queued job %s (%s of %s) failed", queued.id, queued.kind, queued.job)
+            queued.error, queued.state = "this failed for a reason that is in the log; nothing was changed", FAILED
+        queued.finished = self._at()
 
     def _at(self) -> str:
         return self._clock().isoformat(timespec="milliseconds")

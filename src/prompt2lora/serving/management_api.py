@@ -1,8 +1,8 @@
-"""What the command line does, over HTTP: jobs, versions, releases, watching, works, audit, keys.
+"""What the command line does, over HTTP: jobs, versions, releases, monitoring, queued jobs, audit log, keys.
 
-In: requests with a management key. Out: JSON; long work is begun and asked for by its id. Everything is done in the
-name of the key, so that the record tells who it was. Names of jobs and versions are looked up in the registry; nothing
-of a request becomes a path.
+In: requests with a management key. Out: JSON; long work is queued and looked up by its id. Everything is done in the
+name of the key, so that the audit log says who it was. Names of jobs and versions are looked up in the
+registry; no part of a request becomes a path.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from prompt2lora.custody.registry import Registry, Release, Version
 from prompt2lora.errors import DamagedFile, UsageError
 from prompt2lora.ground.prompts import LONGEST, check_prompts, full_prompt
 from prompt2lora.serving.bodies import Taken, described, taking
-from prompt2lora.serving.guard import Gate, Refused
+from prompt2lora.serving.guard import Authenticator, Refused
 from prompt2lora.serving.refusals import ERRORS
-from prompt2lora.serving.service import MOST_PROMPTS, MOST_ROWS, Service, work_record
+from prompt2lora.serving.service import MOST_EXAMPLES, MOST_PROMPTS, Service, queued_record
 
 Job = Annotated[str, Path(max_length=200)]
 VersionName = Annotated[str, Path(max_length=300)]
@@ -36,57 +36,57 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class Row(_Model):
+class Example(_Model):
     input: Annotated[str, Field(max_length=LONGEST)]
     output: Annotated[str, Field(max_length=LONGEST)]
 
 
 Prompts = Annotated[list[Prompt], Field(min_length=1, max_length=MOST_PROMPTS)]
-Rows = Annotated[list[Row], Field(max_length=MOST_ROWS)]
+Examples = Annotated[list[Example], Field(max_length=MOST_EXAMPLES)]
 
 
 class NewJob(_Model):
     job: Annotated[str, Field(min_length=1, max_length=80)]
 
 
-class Making(_Model):
+class GenerateRequest(_Model):
     prompts: Prompts
     instruction: Instruction = ""
-    rows: Rows = []
+    examples: Examples = []
 
 
-class Inspecting(_Model):
-    rows: Rows = []
+class EvaluateRequest(_Model):
+    examples: Examples = []
 
 
-class Refining(_Model):
-    rows: Annotated[list[Row], Field(min_length=8, max_length=MOST_ROWS)]
+class RefineRequest(_Model):
+    examples: Annotated[list[Example], Field(min_length=8, max_length=MOST_EXAMPLES)]
     steps: Annotated[int, Field(ge=1, le=1000)] = 48
 
 
-class Explaining(_Model):
+class ExplainRequest(_Model):
     language: Language = "en"
 
 
-class Regenerating(_Model):
+class RegenerateRequest(_Model):
     jobs: Annotated[list[Annotated[str, Field(max_length=200)]], Field(max_length=1000)] = []
 
 
-class Promoting(_Model):
+class PromoteRequest(_Model):
     version: Annotated[str, Field(max_length=300)]
     reason: Reason
     override: Reason | None = None
 
 
-class Returning(_Model):
+class RollbackRequest(_Model):
     reason: Reason
 
 
-class Deciding(_Model):
+class DecisionRequest(_Model):
     reason: Reason
 
 
-class Watching(_Model):
+class WatchRequest(_Model):
     promised: dict[Literal["canary", "format", "correction"], Annotated[float, Field(ge=0, le=1)]]
     alpha: Annotated[float, Field(gt=0, lt=1)] = 0.01
 
@@ -97,7 +97,7 @@ class Outcome(_Model):
     bad: Annotated[float, Field(ge=0, le=1)]
 
 
-class Checking(_Model):
+class CheckRequest(_Model):
     prompts: Prompts
     instruction: Instruction = ""
 
@@ -108,9 +108,9 @@ class NewKey(_Model):
     inference: bool = False
 
 
-def router(service: Service, gate: Gate) -> APIRouter:
+def router(service: Service, gate: Authenticator) -> APIRouter:
     made = APIRouter(prefix="/admin", tags=["management"], responses=ERRORS)
-    registry, works = service.plant.registry, service.works
+    registry, queue = service.plant.registry, service.queue
     looking = Depends(gate.managing(LOOK))
     maker = Depends(gate.managing(MAKE))
     releaser = Depends(gate.managing(RELEASE))
@@ -119,7 +119,8 @@ def router(service: Service, gate: Gate) -> APIRouter:
 
     # Bodies as JSON or as forms with files, read after the key was looked at.
     making, inspecting, refining, checking = (
-        Depends(taking(kind, service.limits.body)) for kind in (Making, Inspecting, Refining, Checking)
+        Depends(taking(kind, service.limits.body))
+        for kind in (GenerateRequest, EvaluateRequest, RefineRequest, CheckRequest)
     )
 
     def known(job: str) -> None:
@@ -134,15 +135,15 @@ def router(service: Service, gate: Gate) -> APIRouter:
 
     @made.post("/jobs", status_code=201)
     def add_job(new: NewJob, key: Key = maker) -> dict[str, Any]:
-        """Know a job by name."""
+        """Add a job."""
         service.plant.as_actor(key.name).registry.add_job(new.job)
         return _job(registry, new.job)
 
     @made.get("/jobs/{job}", dependencies=[looking])
     def job(job: Job) -> dict[str, Any]:
-        """A job's versions with their verdicts and measurements."""
+        """A job and its versions, with their verdicts and measurements."""
         known(job)
-        return {**_job(registry, job), "all": [_version(registry, one) for one in registry.versions(job)]}
+        return {**_job(registry, job), "versions": [_version(registry, one) for one in registry.versions(job)]}
 
     @made.get("/jobs/{job}/history", dependencies=[looking])
     def history(job: Job) -> dict[str, Any]:
@@ -151,85 +152,88 @@ def router(service: Service, gate: Gate) -> APIRouter:
         return {"job": job, "releases": [_release(one) for one in registry.history(job)]}
 
     @made.post("/jobs/{job}/promote")
-    def promote(job: Job, asked: Promoting, key: Key = releaser) -> dict[str, Any]:
-        """Let a version that passed by the policy in force (or `base`) answer; not one that the same person made.
+    def promote(job: Job, body: PromoteRequest, key: Key = releaser) -> dict[str, Any]:
+        """Release a version that passed the policy in force (or `base`); not one that the same person made.
 
         An admin may override a refusal, a missing verdict and another policy, with a reason.
         """
         known(job)
         plant = service.plant.as_actor(key.name)
         admin = key.may(GOVERN)
-        release = plant.promote(job, asked.version, asked.reason, second=True, override=asked.override, admin=admin)
+        release = plant.promote(job, body.version, body.reason, second=True, override=body.override, admin=admin)
         return _release(release)
 
     @made.post("/jobs/{job}/versions/{version}/refuse")
-    def refuse(job: Job, version: VersionName, asked: Deciding, key: Key = releaser) -> dict[str, Any]:
-        """Say no to a version: nobody releases it until that is withdrawn."""
+    def refuse(job: Job, version: VersionName, body: DecisionRequest, key: Key = releaser) -> dict[str, Any]:
+        """Refuse a version: nobody can release it until the refusal is withdrawn."""
         chosen = _chosen(registry, job, version)
-        decisions.refuse(service.plant.as_actor(key.name).registry, chosen, asked.reason, second=True)
+        decisions.refuse(service.plant.as_actor(key.name).registry, chosen, body.reason, second=True)
         return _version(registry, chosen)
 
     @made.post("/jobs/{job}/versions/{version}/withdraw")
-    def withdraw(job: Job, version: VersionName, asked: Deciding, key: Key = releaser) -> dict[str, Any]:
-        """Take a refusal back: whoever refused, or an admin."""
+    def withdraw(job: Job, version: VersionName, body: DecisionRequest, key: Key = releaser) -> dict[str, Any]:
+        """Withdraw a refusal: whoever refused, or an admin."""
         chosen, kept = _chosen(registry, job, version), service.plant.as_actor(key.name).registry
-        decisions.withdraw(kept, chosen, asked.reason, admin=key.may(GOVERN), second=True)
+        decisions.withdraw(kept, chosen, body.reason, admin=key.may(GOVERN), second=True)
         return _version(registry, chosen)
 
     @made.post("/jobs/{job}/rollback")
-    def rollback(job: Job, asked: Returning, key: Key = returner) -> dict[str, Any]:
-        """Let what answered before answer again; in the end that is the base."""
+    def rollback(job: Job, body: RollbackRequest, key: Key = returner) -> dict[str, Any]:
+        """Release what was released before; in the end that is the base."""
         known(job)
-        return _release(service.plant.as_actor(key.name).registry.rollback(job, asked.reason))
+        return _release(service.plant.as_actor(key.name).registry.rollback(job, body.reason))
 
-    # Long work
+    # Long queued
 
-    @made.post("/jobs/{job}/generate", status_code=202, openapi_extra=described(Making))
+    @made.post("/jobs/{job}/generate", status_code=202, openapi_extra=described(GenerateRequest))
     def generate(job: Job, key: Key = maker, taken: Taken = making) -> dict[str, Any]:
-        """A pilot: an adapter from prompts, measured and judged; a job that is not known yet is made."""
-        work = service.generate(key.name, job, _under(taken.body), _pairs(taken.body.rows))
-        return {**work_record(work), **taken.told()}
+        """A pilot: an adapter from prompts, measured and judged; an unknown job is added."""
+        queued = service.generate(key.name, job, _full_prompts(taken.body), _pairs(taken.body.examples))
+        return {**queued_record(queued), **taken.as_json()}
 
-    @made.post("/jobs/{job}/versions/{version}/evaluate", status_code=202, openapi_extra=described(Inspecting))
+    @made.post("/jobs/{job}/versions/{version}/evaluate", status_code=202, openapi_extra=described(EvaluateRequest))
     def evaluate(job: Job, version: VersionName, key: Key = maker, taken: Taken = inspecting) -> dict[str, Any]:
-        """Measure and judge a version."""
+        """Evaluate and judge a version."""
         _chosen(registry, job, version)
-        return {**work_record(service.inspect(key.name, job, version, _pairs(taken.body.rows))), **taken.told()}
+        return {
+            **queued_record(service.inspect(key.name, job, version, _pairs(taken.body.examples))),
+            **taken.as_json(),
+        }
 
-    @made.post("/jobs/{job}/versions/{version}/refine", status_code=202, openapi_extra=described(Refining))
+    @made.post("/jobs/{job}/versions/{version}/refine", status_code=202, openapi_extra=described(RefineRequest))
     def refine(job: Job, version: VersionName, key: Key = maker, taken: Taken = refining) -> dict[str, Any]:
-        """The second stage, from a version, with labelled rows."""
+        """The second stage, from a version, with labelled examples."""
         _chosen(registry, job, version)
-        work = service.refine(key.name, job, version, _pairs(taken.body.rows), taken.body.steps)
-        return {**work_record(work), **taken.told()}
+        queued = service.refine(key.name, job, version, _pairs(taken.body.examples), taken.body.steps)
+        return {**queued_record(queued), **taken.as_json()}
 
     @made.post("/jobs/{job}/versions/{version}/explain", status_code=202)
-    def explain(job: Job, version: VersionName, asked: Explaining, key: Key = maker) -> dict[str, Any]:
+    def explain(job: Job, version: VersionName, body: ExplainRequest, key: Key = maker) -> dict[str, Any]:
         """Why a version is what it is."""
         _chosen(registry, job, version)
-        return work_record(service.explain(key.name, job, version, asked.language))
+        return queued_record(service.explain(key.name, job, version, body.language))
 
     @made.post("/jobs/{job}/replay", status_code=202)
     def replay(job: Job, key: Key = maker) -> dict[str, Any]:
-        """Ask what answers now the job's inspection rows again."""
+        """Ask the current release the job's inspection examples again."""
         known(job)
-        return work_record(service.replay(key.name, job))
+        return queued_record(service.replay(key.name, job))
 
     @made.post("/regenerate", status_code=202)
-    def regenerate(asked: Regenerating, key: Key = maker) -> dict[str, Any]:
-        """Candidates of the present generator for all jobs, or those named; what answers stays."""
-        return work_record(service.regenerate(key.name, asked.jobs))
+    def regenerate(body: RegenerateRequest, key: Key = maker) -> dict[str, Any]:
+        """Candidates by the present generator for all jobs, or those named; releases stay."""
+        return queued_record(service.regenerate(key.name, body.jobs))
 
-    @made.get("/works", dependencies=[looking])
-    def all_works() -> dict[str, Any]:
-        """Works, the newest first, without their results."""
-        return {"works": [{**work_record(one), "result": None} for one in works.recent()]}
+    @made.get("/queue", dependencies=[looking])
+    def queued_jobs() -> dict[str, Any]:
+        """Queued jobs, newest first, without their results."""
+        return {"queue": [{**queued_record(one), "result": None} for one in queue.recent()]}
 
-    @made.get("/works/{number}", dependencies=[looking])
-    def work(number: Annotated[str, Path(max_length=40)]) -> dict[str, Any]:
-        """Where a work is, and what came of it."""
+    @made.get("/queue/{id}", dependencies=[looking])
+    def queued_job(id: Annotated[str, Path(max_length=40)]) -> dict[str, Any]:
+        """The progress of a queued job, and its result."""
         try:
-            return work_record(works.get(number))
+            return queued_record(queue.get(id))
         except UsageError as error:
             raise Refused(404, str(error), "not_found") from error
 
@@ -240,32 +244,32 @@ def router(service: Service, gate: Gate) -> APIRouter:
         """The report of a version for a manager, by its latest measurement and verdict."""
         page = service.plant.report_page(_chosen(registry, job, version), language)
         if page is None:
-            raise Refused(404, f"{version} was never measured and judged; there is no report of it yet", "not_found")
+            raise Refused(404, f"{version} was never evaluated and judged, so it has no report yet", "not_found")
         return HTMLResponse(page)
 
-    @made.post("/prompts/check", dependencies=[looking], openapi_extra=described(Checking))
+    @made.post("/prompts/check", dependencies=[looking], openapi_extra=described(CheckRequest))
     def check(taken: Taken = checking) -> dict[str, Any]:
         """Advice on prompts before an adapter is made of them."""
-        given = check_prompts(_under(taken.body))
-        return {"prompts": len(given), "findings": service.plant.check_prompts(given), **taken.told()}
+        given = check_prompts(_full_prompts(taken.body))
+        return {"prompts": len(given), "findings": service.plant.check_prompts(given), **taken.as_json()}
 
-    # Watching
+    # Monitoring
 
     @made.post("/jobs/{job}/watch", status_code=201)
-    def watch(job: Job, asked: Watching, key: Key = maker) -> dict[str, Any]:
-        """Watch what answers a job from now on."""
+    def watch(job: Job, body: WatchRequest, key: Key = maker) -> dict[str, Any]:
+        """Monitor the current release of a job from now on."""
         known(job)
-        promised = {str(source): rate for source, rate in asked.promised.items()}
-        begun = service.plant.as_actor(key.name).watch(job, promised, asked.alpha)
+        promised = {str(source): rate for source, rate in body.promised.items()}
+        begun = service.plant.as_actor(key.name).watch(job, promised, body.alpha)
         return {"job": job, "release": begun.release, "promised": begun.promised}
 
     @made.get("/jobs/{job}/watch", dependencies=[looking])
     def watched(job: Job) -> dict[str, Any]:
-        """The evidence against the promises of what answers."""
+        """The evidence against what was promised of the current release."""
         known(job)
         found = service.watched(job)
         if found is None:
-            raise Refused(404, f"the job {job} is not watched; begin with POST .../watch", "not_found")
+            raise Refused(404, f"the job {job} is not monitored; start with POST .../watch", "not_found")
         return {"job": job, **found}
 
     @made.post("/jobs/{job}/outcomes")
@@ -275,13 +279,13 @@ def router(service: Service, gate: Gate) -> APIRouter:
         alarm = service.plant.as_actor(key.name).monitor().outcome(job, told.release, told.source, told.bad)
         return {"alarm": {**alarm._asdict(), "release": _release(alarm.release)} if alarm else None}
 
-    # The record
+    # The audit log
 
     @made.get("/audit", dependencies=[looking])
     def audit(
         after: Annotated[int, Query(ge=0, lt=2**31)] = 0, most: Annotated[int, Query(ge=1, le=1000)] = 200
     ) -> dict[str, Any]:
-        """Lines of the record from a number on."""
+        """Lines of the audit log after a number."""
         lines = [line for line in registry.audit_lines() if line.number > after][:most]
         return {"lines": [asdict(line) for line in lines], "public_key": registry.store.signer.public}
 
@@ -300,10 +304,10 @@ def router(service: Service, gate: Gate) -> APIRouter:
         damaged = [one.name for one in versions if not registry.store.is_sound(one.adapter)]
         return {"versions": len(versions), "damaged": damaged}
 
-    @made.get("/figures", dependencies=[looking])
-    def figures() -> dict[str, Any]:
-        """What goes on inside the engine."""
-        return {"base": service.engine.base, "engine": service.engine.figures()}
+    @made.get("/stats", dependencies=[looking])
+    def stats() -> dict[str, Any]:
+        """Statistics of the engine."""
+        return {"base": service.engine.base, "engine": service.engine.stats()}
 
     # Keys
 
@@ -314,13 +318,13 @@ def router(service: Service, gate: Gate) -> APIRouter:
 
     @made.post("/keys", status_code=201)
     def add_key(new: NewKey, key: Key = governor) -> dict[str, Any]:
-        """A new key; its token is told now and never again."""
+        """A new key; its token is shown now and never again."""
         made_key, token = service.as_actor(key.name).access.add(new.name, role=new.role, infer=new.inference)
         return {**made_key._asdict(), "token": token}
 
     @made.delete("/keys/{name}")
     def revoke(name: Annotated[str, Path(max_length=80)], key: Key = governor) -> dict[str, Any]:
-        """Let a key do nothing any more."""
+        """Revoke a key."""
         service.as_actor(key.name).access.revoke(name)
         return {"revoked": name}
 
@@ -342,7 +346,7 @@ def _chosen(registry: Registry, job: str, version: str) -> Version:
 
 def _job(registry: Registry, job: str) -> dict[str, Any]:
     current = registry.current(job)
-    return {"job": job, "versions": len(registry.versions(job)), "release": _release(current) if current else None}
+    return {"job": job, "version_count": len(registry.versions(job)), "release": _release(current) if current else None}
 
 
 def _version(registry: Registry, version: Version) -> dict[str, Any]:
@@ -361,10 +365,10 @@ def _release(release: Release) -> dict[str, Any]:
     return {**release._asdict(), "version": release.version.name if release.version else None}
 
 
-def _under(asked: Making | Checking) -> list[str]:
+def _full_prompts(body: GenerateRequest | CheckRequest) -> list[str]:
     """The prompts under their instruction."""
-    return [full_prompt(asked.instruction.strip(), prompt) for prompt in asked.prompts]
+    return [full_prompt(body.instruction.strip(), prompt) for prompt in body.prompts]
 
 
-def _pairs(rows: list[Row]) -> list[tuple[str, str]]:
-    return [(row.input, row.output) for row in rows]
+def _pairs(examples: list[Example]) -> list[tuple[str, str]]:
+    return [(example.input, example.output) for example in examples]

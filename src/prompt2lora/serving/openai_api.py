@@ -1,4 +1,4 @@
-"""The interface that every tool speaks: chat completions, completions and models as OpenAI documents them.
+"""The API that every tool speaks: chat completions, completions and models, as OpenAI documents them.
 
 In: HTTP requests whose `model` names a job. Out: answers of the version that the registry has released for that job at
 this moment, and which one that was (`x-prompt2lora-release`, `system_fingerprint`). A job that is not known is an
@@ -23,9 +23,9 @@ from starlette.requests import ClientDisconnect
 
 from prompt2lora.custody.registry import Release
 from prompt2lora.errors import Busy, Prompt2LoraError, Unfit, UsageError
-from prompt2lora.serving.guard import Gate, Refused, failure, note_of
-from prompt2lora.serving.protocol import Ask, Message, Piece, Sampling
-from prompt2lora.serving.refusals import ERRORS, told
+from prompt2lora.serving.guard import Authenticator, Refused, failure, record_of
+from prompt2lora.serving.protocol import Chunk, GenerationRequest, Message, Sampling
+from prompt2lora.serving.refusals import ERRORS, describe
 from prompt2lora.serving.service import Service
 
 RELEASE = "x-prompt2lora-release"
@@ -63,8 +63,8 @@ class ResponseFormat(BaseModel):
     type: Literal["text"]
 
 
-class Asked(BaseModel):
-    """What both kinds of request have; every other field is refused."""
+class CompletionFields(BaseModel):
+    """What both kinds of request have in common; every other field is refused."""
 
     model_config = ConfigDict(extra="forbid")
     model: JobName
@@ -84,26 +84,26 @@ class Asked(BaseModel):
     frequency_penalty: Literal[0] | None = None
     user: Annotated[str, Field(max_length=500)] | None = None
 
-    def sampling(self, longest: int | None) -> Sampling:
-        """Without a temperature the likeliest answer is given: what a pilot measured is then what answers."""
+    def sampling(self, max_new_tokens: int | None) -> Sampling:
+        """Without a temperature the likeliest tokens are chosen: what a pilot measured is then what answers."""
         stops = [self.stop] if isinstance(self.stop, str) else self.stop or []
         return Sampling(
             temperature=self.temperature or 0.0,
             top_p=1.0 if self.top_p is None else self.top_p,
             seed=self.seed,
-            longest=longest or Sampling.longest,
+            max_new_tokens=max_new_tokens or Sampling.max_new_tokens,
             stop=tuple(stops),
         )
 
 
-class ChatRequest(Asked):
+class ChatRequest(CompletionFields):
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=200)]
     max_completion_tokens: Annotated[int, Field(ge=1, le=8192)] | None = None
     response_format: ResponseFormat | None = None
     logprobs: Literal[False] | None = None
 
-    def ask(self, seconds: float) -> Ask:
-        return Ask(
+    def generation(self, seconds: float) -> GenerationRequest:
+        return GenerationRequest(
             self.model,
             tuple(message.plain() for message in self.messages),
             sampling=self.sampling(self.max_completion_tokens or self.max_tokens),
@@ -112,15 +112,15 @@ class ChatRequest(Asked):
         )
 
 
-class TextRequest(Asked):
+class TextRequest(CompletionFields):
     prompt: Annotated[str, Field(min_length=1, max_length=_TEXT)]
     echo: Literal[False] | None = None
     best_of: Literal[1] | None = None
     suffix: None = None
     logprobs: None = None
 
-    def ask(self, seconds: float) -> Ask:
-        return Ask(
+    def generation(self, seconds: float) -> GenerationRequest:
+        return GenerationRequest(
             self.model,
             text=self.prompt,
             sampling=self.sampling(self.max_tokens),
@@ -130,7 +130,7 @@ class TextRequest(Asked):
 
 
 class Quota:
-    """At most so many questions of one job at once."""
+    """At most so many requests for one job at once."""
 
     def __init__(self, most: int) -> None:
         self._most, self._running = most, Counter[str]()
@@ -138,7 +138,7 @@ class Quota:
     @contextmanager
     def place(self, job: str) -> Iterator[None]:
         if self._running[job] >= self._most:
-            raise Busy(f"{self._most} questions of the job {job} are being answered already; ask again in a moment")
+            raise Busy(f"{self._most} requests for the job {job} are running already; try again in a moment")
         self._running[job] += 1
         try:
             yield
@@ -153,21 +153,21 @@ def fingerprint(release: Release) -> str:
     return f"{release.id}:{release.version.name if release.version else f'{release.job}@base'}"
 
 
-def router(service: Service, gate: Gate) -> APIRouter:
-    made = APIRouter(prefix="/v1", tags=["inference"], dependencies=[Depends(gate.asking)], responses=ERRORS)
+def router(service: Service, gate: Authenticator) -> APIRouter:
+    made = APIRouter(prefix="/v1", tags=["inference"], dependencies=[Depends(gate.inference)], responses=ERRORS)
     quota = Quota(service.limits.per_job)
 
     @made.post("/chat/completions")
-    async def chat(asked: ChatRequest, request: Request) -> Any:
+    async def chat(body: ChatRequest, request: Request) -> Any:
         """Answer a conversation by the job that `model` names."""
-        form = _Form("chat.completion", asked, request)
-        return await _answer(service, quota, asked.ask(_seconds(service, request)), form)
+        response = _Response("chat.completion", body, request)
+        return await _answer(service, quota, body.generation(_seconds(service, request)), response)
 
     @made.post("/completions")
-    async def complete(asked: TextRequest, request: Request) -> Any:
+    async def complete(body: TextRequest, request: Request) -> Any:
         """Go on with a text as it stands, by the job that `model` names."""
-        form = _Form("text_completion", asked, request)
-        return await _answer(service, quota, asked.ask(_seconds(service, request)), form)
+        response = _Response("text_completion", body, request)
+        return await _answer(service, quota, body.generation(_seconds(service, request)), response)
 
     @made.get("/models")
     def models() -> dict[str, Any]:
@@ -184,14 +184,14 @@ def router(service: Service, gate: Gate) -> APIRouter:
     return made
 
 
-class _Form:
-    """How one kind of answer looks, whole and in pieces."""
+class _Response:
+    """The JSON of one kind of reply, complete or in chunks."""
 
-    def __init__(self, kind: str, asked: Asked, request: Request) -> None:
-        self.kind, self.request, self.job = kind, request, asked.model
-        self.stream = bool(asked.stream)
-        self.usage = bool(asked.stream_options and asked.stream_options.include_usage)
-        self.id = f"{'chatcmpl' if kind == 'chat.completion' else 'cmpl'}-{note_of(request).request}"
+    def __init__(self, kind: str, body: CompletionFields, request: Request) -> None:
+        self.kind, self.request, self.job = kind, request, body.model
+        self.stream = bool(body.stream)
+        self.usage = bool(body.stream_options and body.stream_options.include_usage)
+        self.id = f"{'chatcmpl' if kind == 'chat.completion' else 'cmpl'}-{record_of(request).request}"
         self.begun = False
 
     def frame(self, release: Release, choices: list[dict[str, Any]], kind: str) -> dict[str, Any]:
@@ -204,77 +204,83 @@ class _Form:
             "choices": choices,
         }
 
-    def whole(self, release: Release, text: str, last: Piece) -> dict[str, Any]:
+    def complete(self, release: Release, text: str, last: Chunk) -> dict[str, Any]:
         body = (
             {"message": {"role": "assistant", "content": text, "refusal": None}}
             if self.kind == "chat.completion"
             else {"text": text}
         )
-        choice = {"index": 0, **body, "logprobs": None, "finish_reason": last.finish}
+        choice = {"index": 0, **body, "logprobs": None, "finish_reason": last.finish_reason}
         return {**self.frame(release, [choice], self.kind), "usage": _usage(last)}
 
-    def pieces(self, release: Release, piece: Piece) -> Iterator[dict[str, Any]]:
+    def chunks(self, release: Release, chunk: Chunk) -> Iterator[dict[str, Any]]:
         if self.kind == "chat.completion":
             kind, key = "chat.completion.chunk", "delta"
-            body: Any = {**({} if self.begun else {"role": "assistant"}), "content": piece.text}
+            body: Any = {**({} if self.begun else {"role": "assistant"}), "content": chunk.text}
             self.begun = True
         else:
-            kind, key, body = "text_completion", "text", piece.text
-        choice = {"index": 0, key: body, "logprobs": None, "finish_reason": piece.finish}
+            kind, key, body = "text_completion", "text", chunk.text
+        choice = {"index": 0, key: body, "logprobs": None, "finish_reason": chunk.finish_reason}
         usage = {"usage": None} if self.usage else {}
         yield {**self.frame(release, [choice], kind), **usage}
-        if piece.finish and self.usage:
-            yield {**self.frame(release, [], kind), "usage": _usage(piece)}
+        if chunk.finish_reason and self.usage:
+            yield {**self.frame(release, [], kind), "usage": _usage(chunk)}
 
 
-async def _answer(service: Service, quota: Quota, ask: Ask, form: _Form) -> Any:
-    note = note_of(form.request)
-    release = await asyncio.to_thread(_released, service, ask.job)
-    note.job, note.release = ask.job, fingerprint(release)
-    note.version = release.version.name if release.version else f"{ask.job}@base"
+async def _answer(service: Service, quota: Quota, generation: GenerationRequest, response: _Response) -> Any:
+    record = record_of(response.request)
+    release = await asyncio.to_thread(_released, service, generation.job)
+    record.job, record.release = generation.job, fingerprint(release)
+    record.version = release.version.name if release.version else f"{generation.job}@base"
     headers = {RELEASE: fingerprint(release)}
-    if form.stream:
-        pieces = _counted(service, quota, release, ask, form.request)
-        first = await _unless_gone(form.request, anext(pieces))  # what is refused is refused before the answer begins
-        return StreamingResponse(_events(form, release, first, pieces), media_type="text/event-stream", headers=headers)
+    if response.stream:
+        chunks = _counted(service, quota, release, generation, response.request)
+        first = await _unless_gone(
+            response.request, anext(chunks)
+        )  # what is refused is refused before the answer begins
+        return StreamingResponse(
+            _events(response, release, first, chunks), media_type="text/event-stream", headers=headers
+        )
 
-    async def whole() -> tuple[str, Piece]:
+    async def whole() -> tuple[str, Chunk]:
         text = ""
-        async with aclosing(_counted(service, quota, release, ask, form.request)) as pieces:
-            async for piece in pieces:
-                text += piece.text
-        return text, piece
+        async with aclosing(_counted(service, quota, release, generation, response.request)) as chunks:
+            async for chunk in chunks:
+                text += chunk.text
+        return text, chunk
 
-    text, last = await _unless_gone(form.request, whole())
-    return JSONResponse(form.whole(release, text, last), headers=headers)
+    text, last = await _unless_gone(response.request, whole())
+    return JSONResponse(response.complete(release, text, last), headers=headers)
 
 
 async def _counted(
-    service: Service, quota: Quota, release: Release, ask: Ask, request: Request
-) -> AsyncGenerator[Piece]:
-    """The pieces of an answer within the job's quota; a version that cannot be served is taken back."""
-    note = note_of(request)
+    service: Service, quota: Quota, release: Release, generation: GenerationRequest, request: Request
+) -> AsyncGenerator[Chunk]:
+    """The chunks of an answer within the job's quota; a version that cannot be served is rolled back."""
+    record = record_of(request)
     try:
-        with quota.place(ask.job):
-            async with aclosing(service.engine.answer(release.version, ask)) as pieces:  # type: ignore[type-var]
-                async for piece in pieces:
-                    note.prompt_tokens, note.answer_tokens = piece.prompt_tokens, piece.tokens
-                    yield piece
+        with quota.place(generation.job):
+            async with aclosing(service.engine.answer(release.version, generation)) as chunks:  # type: ignore[type-var]
+                async for chunk in chunks:
+                    record.prompt_tokens, record.completion_tokens = chunk.prompt_tokens, chunk.completion_tokens
+                    yield chunk
     except Unfit:
         await asyncio.to_thread(service.take_back, release)
         raise
 
 
-async def _events(form: _Form, release: Release, first: Piece, rest: AsyncGenerator[Piece]) -> AsyncGenerator[str]:
+async def _events(
+    response: _Response, release: Release, first: Chunk, rest: AsyncGenerator[Chunk]
+) -> AsyncGenerator[str]:
     async with aclosing(rest):
         try:
-            for event in form.pieces(release, first):
+            for event in response.chunks(release, first):
                 yield _event(event)
-            async for piece in rest:
-                for event in form.pieces(release, piece):
+            async for chunk in rest:
+                for event in response.chunks(release, chunk):
                     yield _event(event)
         except Prompt2LoraError as error:
-            status, code, _ = told(error)
+            status, code, _ = describe(error)
             yield _event(failure(status, str(error), code))
             return
     yield "data: [DONE]\n\n"
@@ -284,14 +290,14 @@ def _event(value: dict[str, Any]) -> str:
     return f"data: {json.dumps(value, ensure_ascii=False)}\n\n"
 
 
-async def _unless_gone(request: Request, work: Awaitable[Any]) -> Any:
-    """What comes of the work, which is cancelled as soon as nobody waits for it any more."""
+async def _unless_gone(request: Request, answer: Awaitable[Any]) -> Any:
+    """The result of `answer`, which is cancelled as soon as the client has gone."""
 
     async def gone() -> None:
         while (await request.receive())["type"] != "http.disconnect":
             pass
 
-    task, left = asyncio.ensure_future(work), asyncio.ensure_future(gone())
+    task, left = asyncio.ensure_future(answer), asyncio.ensure_future(gone())
     try:
         await asyncio.wait({task, left}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
@@ -314,7 +320,7 @@ def _seconds(service: Service, request: Request) -> float:
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < float("inf"):
-        raise Refused(400, f"{_TIMEOUT} is a number of seconds, not {given[:40]!r}", "invalid_timeout")
+        raise Refused(400, f"{_TIMEOUT} must be a positive number of seconds, not {given[:40]!r}", "invalid_timeout")
     return min(seconds, most)
 
 
@@ -335,9 +341,9 @@ def _model(release: Release) -> dict[str, Any]:
     }
 
 
-def _usage(piece: Piece) -> dict[str, int]:
+def _usage(chunk: Chunk) -> dict[str, int]:
     return {
-        "prompt_tokens": piece.prompt_tokens,
-        "completion_tokens": piece.tokens,
-        "total_tokens": piece.prompt_tokens + piece.tokens,
+        "prompt_tokens": chunk.prompt_tokens,
+        "completion_tokens": chunk.completion_tokens,
+        "total_tokens": chunk.prompt_tokens + chunk.completion_tokens,
     }

@@ -1,14 +1,14 @@
-"""What is asked of an engine and what comes back: values, and the one protocol that every engine keeps.
+"""What an engine is asked and what it answers: values, and the one protocol that every engine keeps.
 
-It knows neither HTTP nor torch: the gateway talks to an embedded engine and to a rack of other servers in the same
-words.
+It knows neither HTTP nor torch: the gateway talks to the embedded engine, to vLLM servers and to a Ray cluster in the
+same terms.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from prompt2lora.custody.registry import Version
 
@@ -22,27 +22,27 @@ class Message(NamedTuple):
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are picked. Temperature 0 takes the likeliest: what a pilot measures is then what answers.
+    """How tokens are chosen. Temperature 0 takes the likeliest one: what a pilot measures is then what answers.
 
-    longest   most tokens of the answer
-    seed      makes an answer with a temperature repeatable
-    stop      texts that end the answer and are not part of it
+    seed              makes sampling at a temperature repeatable
+    max_new_tokens    most tokens of the answer
+    stop              texts that end the answer and are not part of it
     """
 
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int | None = None
-    longest: int = 128
+    max_new_tokens: int = 128
     stop: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Ask:
-    """One question: a conversation in the base's chat format, or (without messages) `text` as it stands.
+class GenerationRequest:
+    """A conversation in the base's chat format, or (without messages) `text` exactly as given.
 
     job       whose quota it counts against
-    seconds   how long it may take, the wait for its turn included
-    stream    whether pieces are wanted as they come, or the whole answer in one piece
+    seconds   how long it may take, including the time in the queue
+    stream    whether chunks are wanted as they come, or the whole answer in one chunk
     """
 
     job: str
@@ -53,33 +53,34 @@ class Ask:
     stream: bool = False
 
 
-class Piece(NamedTuple):
+class Chunk(NamedTuple):
     """A part of an answer; the last one says why it ended."""
 
     text: str
     prompt_tokens: int
-    tokens: int  # of the answer so far
-    finish: str | None = None
+    completion_tokens: int  # so far
+    finish_reason: str | None = None
 
 
+@runtime_checkable
 class Engine(Protocol):
     """Answers with a version of a job, or (None) with the base.
 
-    `answer` raises Unfit if the version itself cannot be served, UsageError for an ask that no engine could answer,
-    Busy, TooLate or Unavailable for one that this engine cannot answer now. Leaving the iterator early cancels it.
+    `answer` raises Unfit if the version itself cannot be served, UsageError for a request that no engine could answer,
+    Busy, TooLate or Unavailable for one that this engine cannot answer now. Closing the iterator early cancels it.
     """
 
     @property
     def base(self) -> str: ...
 
-    def answer(self, version: Version | None, ask: Ask) -> AsyncIterator[Piece]: ...
+    def answer(self, version: Version | None, request: GenerationRequest) -> AsyncIterator[Chunk]: ...
 
     async def ready(self) -> bool: ...
 
-    def figures(self) -> dict[str, float]:
-        """What is going on inside, for /metrics."""
+    def stats(self) -> dict[str, int | float]:
+        """Figures for /metrics; names that end in `_total` only ever grow."""
         ...
 
     async def close(self, seconds: float) -> None:
-        """Take nothing new, finish what runs within so many seconds, refuse the rest."""
+        """Take no new requests, finish the running ones within so many seconds, refuse the rest."""
         ...

@@ -44,22 +44,22 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": Failure, "description": text}
     for status, text in {
         400: "the request is wrong",
-        401: "no key, or none that holds",
-        403: "the key may not do this",
-        404: "there is no such thing",
-        405: "not this way",
-        408: "not within the time allowed",
-        409: "somebody else changed it meanwhile",
-        413: "too large",
-        421: "another host is meant",
-        429: "too many at once, or in a minute",
-        500: "it failed",
-        503: "it cannot be had now",
+        401: "no key, or not a valid one",
+        403: "the key does not allow this",
+        404: "not found",
+        405: "method not allowed",
+        408: "no answer within the time allowed",
+        409: "somebody else has changed it in the meantime",
+        413: "the request is too large",
+        421: "the request is for another host",
+        429: "too many requests at once, or in a minute",
+        500: "it failed on our side",
+        503: "not available now",
     }.items()
 }
 
 
-def told(error: Prompt2LoraError) -> tuple[int, str, dict[str, str]]:
+def describe(error: Prompt2LoraError) -> tuple[int, str, dict[str, str]]:
     """(status, code, headers) of an error."""
     status, code = next((status, code) for kind, status, code in _STATUS if isinstance(error, kind))
     return status, code, {"Retry-After": "5"} if status in (429, 503) else {}
@@ -70,7 +70,7 @@ def add_handlers(app: FastAPI) -> None:
         return error.response()
 
     async def known(_: Request, error: Prompt2LoraError) -> JSONResponse:
-        status, code, headers = told(error)
+        status, code, headers = describe(error)
         if status == 500:
             _log.error("%s", error)
         return Refused(status, str(error), code, headers).response()
@@ -89,7 +89,7 @@ def add_handlers(app: FastAPI) -> None:
 
     async def failed(_: Request, error: Exception) -> JSONResponse:
         _log.error("a request failed", exc_info=error)
-        return Refused(500, "this failed for a reason that the log tells; nothing was changed", "failed").response()
+        return Refused(500, "this failed for a reason that is in the log; nothing was changed", "failed").response()
 
     handlers: dict[Any, Any] = {
         Refused: refused,

@@ -1,4 +1,4 @@
-"""The service as one value: what answers, what is on record, who may do what, and what is being worked on.
+"""The service as one value: the engine, the registry, who may do what, and the job queue.
 
 The HTTP interface and the console are two faces of it; everything that they do goes through here.
 """
@@ -18,10 +18,10 @@ from prompt2lora.errors import UsageError
 from prompt2lora.ground.progress import Report
 from prompt2lora.ground.prompts import check_prompts
 from prompt2lora.plant.plant import Plant
-from prompt2lora.serving.job_queue import Work, Works
-from prompt2lora.serving.protocol import Ask, Engine
+from prompt2lora.serving.job_queue import JobQueue, QueuedJob
+from prompt2lora.serving.protocol import Engine, GenerationRequest
 
-MOST_PROMPTS, MOST_ROWS = 256, 5000
+MOST_PROMPTS, MOST_EXAMPLES = 256, 5000
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class Limits:
     """What one request, one job and one client may take.
 
     body          most bytes of a request
-    per_job       most questions of one job at once
+    per_job       most requests for one job at once
     per_minute    most requests of one key (or, without one, of one address) in a minute
-    seconds       longest time for an answer
+    seconds       most time for an answer
     """
 
     body: int = 2 * 2**20
@@ -42,12 +42,12 @@ class Limits:
 
 @dataclass
 class Service:
-    """`first_code` opens the page of the first key; `replay_hours` lie between two replays of a watched job's canaries
+    """`first_code` opens the page of the first key; `replay_hours` pass between two replays of a watched job's canaries
     (0: none but those that are asked for)."""
 
     plant: Plant
     engine: Engine
-    works: Works
+    queue: JobQueue
     limits: Limits = field(default_factory=Limits)
     first_code: str | None = None
     replay_hours: float = 24.0
@@ -73,7 +73,7 @@ class Service:
             monitor.check_files(version.job)
 
     def replay_due(self) -> None:
-        """Begin the replays whose time has come, of jobs that have inspection rows."""
+        """Start the replays that are due, of jobs that have inspection examples."""
         registry, monitor = self.plant.registry, self.plant.monitor()
         for version in self.released() if self.replay_hours else ():
             if monitor.due(version.job, self.replay_hours) and stored_rows(registry, version.job):
@@ -90,20 +90,22 @@ class Service:
         """A released version cannot be served: what answered before answers again, on record."""
         self.plant.as_actor("serving").monitor().hard(release, "not applied")
 
-    async def try_out(self, version: Version | None, ask: Ask) -> str:
+    async def try_out(self, version: Version | None, request: GenerationRequest) -> str:
         """The whole answer of one version (None: the base), whether it is released or not."""
         text = ""
-        async for piece in self.engine.answer(version, ask):
-            text += piece.text
+        async for chunk in self.engine.answer(version, request):
+            text += chunk.text
         return text
 
     # Long work, in somebody's name
 
-    def generate(self, actor: str, job: str, prompts: Sequence[str], labelled: Sequence[tuple[str, str]] = ()) -> Work:
-        """A pilot: an adapter from prompts, measured (on labelled rows, if there are any) and judged; not released."""
+    def generate(
+        self, actor: str, job: str, prompts: Sequence[str], labelled: Sequence[tuple[str, str]] = ()
+    ) -> QueuedJob:
+        """A pilot: an adapter from prompts, measured (on labelled examples) and judged; not released."""
         given = check_prompts(list(prompts))
         _at_most(given, MOST_PROMPTS, "prompts")
-        _at_most(labelled, MOST_ROWS, "rows")
+        _at_most(labelled, MOST_EXAMPLES, "examples")
         self.plant.as_actor(actor).registry.add_job(job)
 
         def run(plant: Plant, report: Report) -> dict[str, Any]:
@@ -111,9 +113,9 @@ class Service:
 
         return self._begin("generate", job, actor, run)
 
-    def inspect(self, actor: str, job: str, version: str, labelled: Sequence[tuple[str, str]]) -> Work:
-        """Measure and judge a version, on new rows or (without any) by what was measured of it."""
-        _at_most(labelled, MOST_ROWS, "rows")
+    def inspect(self, actor: str, job: str, version: str, labelled: Sequence[tuple[str, str]]) -> QueuedJob:
+        """Measure and judge a version, on new examples or (without any) by what was measured of it."""
+        _at_most(labelled, MOST_EXAMPLES, "examples")
         self.plant.registry.version(job, version)
 
         def run(plant: Plant, report: Report) -> dict[str, Any]:
@@ -121,9 +123,11 @@ class Service:
 
         return self._begin("inspect", job, actor, run)
 
-    def refine(self, actor: str, job: str, version: str, labelled: Sequence[tuple[str, str]], steps: int = 48) -> Work:
-        """The second stage; the new version (if there is one) is judged on the rows that it did not learn from."""
-        _at_most(labelled, MOST_ROWS, "rows")
+    def refine(
+        self, actor: str, job: str, version: str, labelled: Sequence[tuple[str, str]], steps: int = 48
+    ) -> QueuedJob:
+        """The second stage; the new version (if there is one) is judged on examples that it did not learn from."""
+        _at_most(labelled, MOST_EXAMPLES, "examples")
         self.plant.registry.version(job, version)
 
         def run(plant: Plant, report: Report) -> dict[str, Any]:
@@ -134,7 +138,7 @@ class Service:
 
         return self._begin("refine", job, actor, run)
 
-    def explain(self, actor: str, job: str, version: str, language: str = "en") -> Work:
+    def explain(self, actor: str, job: str, version: str, language: str = "en") -> QueuedJob:
         """Why a version is what it is; the page is part of the result."""
         registry = self.plant.registry
         prompts = list(registry.origin(registry.version(job, version)).prompts)
@@ -148,8 +152,8 @@ class Service:
 
         return self._begin("explain", job, actor, run)
 
-    def regenerate(self, actor: str, jobs: Sequence[str]) -> Work:
-        """Candidates of the present generator for all jobs (or those named), beside what answers; releases stay."""
+    def regenerate(self, actor: str, jobs: Sequence[str]) -> QueuedJob:
+        """Candidates by the present generator for all jobs (or those named), beside what answers; releases stay."""
         for job in jobs:
             self.plant.registry.versions(job)
 
@@ -159,27 +163,27 @@ class Service:
 
         return self._begin("regenerate", ", ".join(jobs), actor, run)
 
-    def replay(self, actor: str, job: str) -> Work:
-        """Ask what answers now the job's inspection rows again, as a canary."""
+    def replay(self, actor: str, job: str) -> QueuedJob:
+        """Ask the current release the job's inspection examples again, as canaries."""
         labelled = stored_rows(self.plant.registry, job)
         if not labelled:
-            raise UsageError(f"the job {job} has no inspection rows; measure a version on some first")
+            raise UsageError(f"the job {job} has no inspection examples; evaluate a version on some first")
 
         def run(plant: Plant, report: Report) -> dict[str, Any]:
             alarm = plant.replay(job, labelled, report)
-            return {"alarm": alarm.reason if alarm else None, "rows": len(labelled)}
+            return {"alarm": alarm.reason if alarm else None, "examples": len(labelled)}
 
         return self._begin("replay", job, actor, run)
 
-    def _begin(self, kind: str, job: str, actor: str, run: Callable[[Plant, Report], dict[str, Any]]) -> Work:
-        """A work in somebody's name; that it began stands in the record, whatever comes of it."""
+    def _begin(self, kind: str, job: str, actor: str, run: Callable[[Plant, Report], dict[str, Any]]) -> QueuedJob:
+        """A queued job in somebody's name; its start is in the audit log, whatever comes of it."""
         plant = self.plant.as_actor(actor)
 
         def recorded(report: Report) -> dict[str, Any]:
             plant.tell(f"begin {kind}", job, {})
             return run(plant, report)
 
-        return self.works.start(kind, job, actor, recorded)
+        return self.queue.start(kind, job, actor, recorded)
 
     def watched(self, job: str) -> dict[str, Any] | None:
         """The evidence against what answers a job now; None if nothing is watched."""
@@ -200,11 +204,11 @@ class Service:
         return {"release": watch.release, "sources": sources}
 
 
-def work_record(work: Work) -> dict[str, Any]:
-    """A work as JSON."""
-    return asdict(work)
+def queued_record(queued: QueuedJob) -> dict[str, Any]:
+    """A queued job as JSON."""
+    return asdict(queued)
 
 
 def _at_most(given: Sequence[Any], most: int, what: str) -> None:
     if len(given) > most:
-        raise UsageError(f"at most {most} {what} are taken at once, not {len(given)}; send fewer")
+        raise UsageError(f"at most {most} {what} are accepted at once, not {len(given)}; send fewer")

@@ -11,11 +11,11 @@ import pytest
 
 from prompt2lora.custody.registry import Version
 from prompt2lora.errors import Busy, TooLate, Unavailable, Unfit, UsageError
-from prompt2lora.serving.protocol import Ask, Message, Sampling
-from prompt2lora.serving.vllm import Rack
+from prompt2lora.serving.protocol import GenerationRequest, Message, Sampling
+from prompt2lora.serving.vllm import VllmServers
 
 BASE = "some/base"
-ASK = Ask("parts", (Message("user", "hello"),), seconds=5)
+ASK = GenerationRequest("parts", (Message("user", "hello"),), seconds=5.0)
 
 
 def version(number: int = 1, job: str = "parts") -> Version:
@@ -75,7 +75,7 @@ class FakeServer:
         return httpx.Response(200, text=text if self.breaks_off else text + event("", "stop") + "data: [DONE]\n\n")
 
 
-def rack(*servers: FakeServer, **options) -> Rack:
+def rack(*servers: FakeServer, **options) -> VllmServers:
     clients = [
         (
             f"http://replica-{i}",
@@ -83,18 +83,18 @@ def rack(*servers: FakeServer, **options) -> Rack:
         )
         for i, server in enumerate(servers)
     ]
-    return Rack(clients, BASE, lambda one: Path("/adapters") / one.adapter, **options)
+    return VllmServers(clients, BASE, lambda one: Path("/adapters") / one.adapter, **options)
 
 
-async def gather(engine: Rack, one: Version | None, ask: Ask = ASK) -> str:
-    return "".join([piece.text async for piece in engine.answer(one, ask)])
+async def gather(engine: VllmServers, one: Version | None, ask: GenerationRequest = ASK) -> str:
+    return "".join([chunk.text async for chunk in engine.answer(one, ask)])
 
 
-def answer(engine: Rack, one: Version | None, ask: Ask = ASK) -> str:
+def answer(engine: VllmServers, one: Version | None, ask: GenerationRequest = ASK) -> str:
     return asyncio.run(gather(engine, one, ask))
 
 
-@pytest.mark.parametrize("ask", [ASK, Ask("parts", text="hello", seconds=5)])
+@pytest.mark.parametrize("ask", [ASK, GenerationRequest("parts", text="hello", seconds=5.0)])
 def test_a_version_is_loaded_once_probed_and_then_answers(ask):
     server = FakeServer()
     engine = rack(server)
@@ -108,15 +108,15 @@ def test_the_base_answers_only_when_it_is_asked():
 
 def test_the_last_piece_tells_the_tokens_and_why_it_ended():
     async def last():
-        return [piece async for piece in rack(FakeServer()).answer(version(), ASK)][-1]
+        return [chunk async for chunk in rack(FakeServer()).answer(version(), ASK)][-1]
 
     assert asyncio.run(last()) == ("", 7, 2, "stop")
 
 
 def test_what_was_asked_reaches_the_server():
     server = FakeServer()
-    sampling = Sampling(temperature=0.5, top_p=0.9, seed=3, longest=11, stop=("!",))
-    answer(rack(server), version(), Ask("parts", (Message("user", "hi"),), sampling=sampling))
+    sampling = Sampling(temperature=0.5, top_p=0.9, seed=3, max_new_tokens=11, stop=("!",))
+    answer(rack(server), version(), GenerationRequest("parts", (Message("user", "hi"),), sampling=sampling))
     sent = server.asked[-1]
     assert (sent["temperature"], sent["top_p"], sent["seed"], sent["max_tokens"]) == (0.5, 0.9, 3, 11)
     assert sent["stop"] == ["!"]
@@ -164,7 +164,7 @@ def test_another_server_answers_for_one_that_is_gone():
     server.gone = True
     engine = rack(server, other)
     assert answer(engine, version()) == "from /adapters/00000001"
-    assert engine.figures()["replicas_up"] == 1
+    assert engine.stats()["replicas_up"] == 1
     other.gone = True
     with pytest.raises(Unavailable, match="none of 2"):
         answer(engine, version())
@@ -198,12 +198,12 @@ def test_every_fault_has_its_error(fault, error):
     server = FakeServer()
     setattr(server, fault, True)
     with pytest.raises(error):
-        answer(rack(server), version(), Ask("parts", (Message("user", "hello"),), seconds=0.2))
+        answer(rack(server), version(), GenerationRequest("parts", (Message("user", "hello"),), seconds=0.2))
 
 
 def test_a_question_that_no_server_could_answer_is_the_users_error():
     with pytest.raises(UsageError, match="empty"):
-        answer(rack(FakeServer()), version(), Ask("parts", (Message("user", ""),)))
+        answer(rack(FakeServer()), version(), GenerationRequest("parts", (Message("user", ""),)))
 
 
 def test_questions_are_spread_over_the_servers():
@@ -218,7 +218,7 @@ def test_questions_are_spread_over_the_servers():
 
     asyncio.run(many())
     assert all(server.loads for server in servers)
-    assert engine.figures()["running"] == 0
+    assert engine.stats()["requests_running"] == 0
 
 
 def test_reconciling_loads_what_is_missing_everywhere_and_tells_what_is_sound():
@@ -245,5 +245,5 @@ def test_it_is_ready_while_one_server_has_the_base():
 def test_a_closed_rack_takes_nothing_new():
     engine = rack(FakeServer())
     asyncio.run(engine.close(0.1))
-    with pytest.raises(Unavailable, match="closing"):
+    with pytest.raises(Unavailable, match="shutting down"):
         answer(engine, version())

@@ -1,0 +1,80 @@
+"""What all pages share while the service runs: the templates, open invitations, and forms that were sent once already.
+
+In: a service. Out: one value for every request of the console. All of it is lost at a restart; what lasts is in the
+registry.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from prompt2lora.console.i18n import LANGUAGES
+from prompt2lora.console.typing_checks import TypingChecker
+from prompt2lora.ground.examples import Reading
+from prompt2lora.serving.service import Service
+
+ROOT = "/console"
+_REMEMBERED = 500
+
+
+class Invitation(NamedTuple):
+    name: str
+    role: str | None
+    infer: bool
+    by: str
+    until: str
+
+
+@dataclass
+class ConsoleContext:
+    service: Service
+    metrics: Callable[[], bytes]
+    invitations: dict[str, Invitation] = field(default_factory=dict)
+    explained: OrderedDict[str, str] = field(default_factory=OrderedDict)  # id of a queued job -> version
+    readings: OrderedDict[str, list[Reading]] = field(default_factory=OrderedDict)  # of queued jobs: how files were read
+        default_factory=OrderedDict
+    )  # id of a queued job -> how its files were read
+    _spent: OrderedDict[str, None] = field(default_factory=OrderedDict)
+
+    @cached_property
+    def typing_checks(self) -> TypingChecker:
+        return TypingChecker(self.service.plant.check_prompts)
+
+    @cached_property
+    def templates(self) -> Environment:
+        loader = FileSystemLoader(Path(__file__).parent / "templates")
+        made = Environment(
+            loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        )
+        made.globals.update(languages=LANGUAGES, root=ROOT, ticket=lambda: secrets.token_hex(8))
+        return made
+
+    def invite(self, invitation: Invitation) -> str:
+        code = secrets.token_urlsafe(24)
+        self.invitations[code] = invitation
+        return code
+
+    def until(self, days: int) -> str:
+        return (self.service.plant.registry.clock() + timedelta(days=days)).isoformat(timespec="minutes")
+
+    def once(self, ticket: str) -> bool:
+        """Whether a form is sent for the first time: a double click sends it twice."""
+        if not ticket or ticket in self._spent:
+            return not ticket
+        remember(self._spent, ticket, None)
+        return True
+
+
+def remember(kept: OrderedDict[str, Any], name: str, value: Any) -> None:
+    kept[name] = value
+    while len(kept) > _REMEMBERED:
+        kept.popitem(last=False)

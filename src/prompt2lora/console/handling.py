@@ -1,0 +1,132 @@
+"""Where every request of the console arrives: language, sign-in, verbs, the origin and size of a form, every error.
+
+In: pages as data. Out: routes. All of that is dealt with here, once.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+from typing import Any
+from urllib.parse import urlsplit
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+
+from prompt2lora.console.context import ConsoleContext
+from prompt2lora.console.i18n import LANGUAGES, TranslatableError, Translator, choose
+from prompt2lora.console.page_request import KEY_COOKIE, LANGUAGE_COOKIE, Forbidden, Form, Page, PageRequest, Show
+from prompt2lora.errors import Prompt2LoraError
+
+_YEAR = 365 * 24 * 3600
+_DRAINED = 32  # times the limit: so much of a body that is too large is read, so that the browser hears the answer
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'self'; form-action 'self'; base-uri 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+_log = logging.getLogger(__name__)
+
+
+def mount(router: APIRouter, context: ConsoleContext, page: Page) -> None:
+    async def answer(request: Request) -> Response:
+        asked = PageRequest(context, request, _translator(request))
+        response = await _guarded(page, asked)
+        for name, value in _HEADERS.items():
+            response.headers.setdefault(name, value)
+        if request.query_params.get("lang") in LANGUAGES:
+            response.set_cookie(LANGUAGE_COOKIE, asked.translator.language, max_age=_YEAR, samesite="lax")
+        return response
+
+    router.add_api_route(page.path, answer, methods=[page.method], name=f"{page.method} {page.path}")
+
+
+def _translator(request: Request) -> Translator:
+    kept = request.cookies.get(LANGUAGE_COOKIE)
+    return Translator(choose(request.query_params.get("lang"), kept, request.headers.get("accept-language", "")))
+
+
+async def _guarded(page: Page, request: PageRequest) -> Response:
+    try:
+        if page.method == "POST":
+            _same_origin(request.http)
+            request.form = await _read_form(request.http, request.service.limits.body)
+        token = request.http.cookies.get(KEY_COOKIE, "")
+        request.key = await run_in_threadpool(request.service.access.find, token) if token else None
+        if request.key and (record := request.http.scope.get("state", {}).get("record")):
+            record.key = request.key.name  # for the log
+        if page.verbs and request.key is None:
+            return signed_out(request)
+        if page.verbs and not request.may(*page.verbs):
+            raise Forbidden("verb", name=request.actor)
+        return await _call(page.show, request)
+    except Prompt2LoraError as error:
+        request.error = error
+        if page.again and not isinstance(error, Forbidden):
+            try:
+                return await _call(page.again, request)
+            except Prompt2LoraError as worse:
+                request.error = worse
+    except Exception:
+        _log.exception("%s %s failed", page.method, request.http.url.path)
+        request.error = Prompt2LoraError("this failed for a reason that is in the log; nothing was changed")
+    return request.render("error.html")
+
+
+async def _call(show: Show, request: PageRequest) -> Response:
+    """A page that reads the registry or files does not hold up the others."""
+    found = await run_in_threadpool(show, request)
+    return await found if inspect.isawaitable(found) else found
+
+
+def signed_out(request: PageRequest) -> Response:
+    """The sign-in page; what was typed goes through it and comes out on the other side."""
+    path = request.http.url.path + (f"?{request.http.url.query}" if request.http.url.query else "")
+    kept = json.dumps(request.form.values) if request.form.values else ""
+    return request.render("sign_in.html", 401, after=path, kept=kept, files=bool(request.form.files))
+
+
+def _same_origin(request: Request) -> None:
+    """Raises Forbidden for a form that another site's page sent: the second lock after the cookie's SameSite."""
+    said = request.headers.get("origin") or request.headers.get("referer")
+    if said is not None and urlsplit(said).netloc != request.headers.get("host", ""):
+        raise Forbidden("origin")
+
+
+async def _read_form(request: Request, most: int) -> Form:
+    """What a form holds. Raises TranslatableError if it is larger than `most` bytes."""
+    seen = 0
+
+    async def receive() -> Any:
+        nonlocal seen
+        message = await request.receive()
+        seen += len(message.get("body", b""))
+        if seen > most:
+            while message.get("more_body") and seen < _DRAINED * most:
+                message = await request.receive()
+                seen += len(message.get("body", b""))
+            raise TranslatableError("huge", most=most // 2**20 or 1)
+        return message
+
+    try:
+        read = await Request(request.scope, receive).form(max_files=2, max_fields=50, max_part_size=most)
+    except HTTPException as error:
+        raise (
+            TranslatableError("huge", most=most // 2**20 or 1)
+            if error.status_code == 413
+            else TranslatableError("form")
+        ) from error
+    form = Form()
+    for name, value in read.multi_items():
+        if isinstance(value, UploadFile):
+            if value.filename:
+                form.files[name] = (value.filename, await value.read())
+        else:
+            form.values[name] = value.replace("\r\n", "\n")
+    await read.close()
+    return form

@@ -1,0 +1,233 @@
+"""The pages of the jobs: all of them, trying one, its report, its explanation, and everything for an engineer.
+
+In: a page request. Out: pages; nothing here changes a job. Reports are found through the registry's own names.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import asdict
+from typing import Any
+
+from fastapi.responses import HTMLResponse, Response
+from starlette.concurrency import run_in_threadpool
+
+from prompt2lora.console import pdf
+from prompt2lora.console.context import remember
+from prompt2lora.console.i18n import TranslatableError
+from prompt2lora.console.page_request import NotFound, Page, PageRequest
+from prompt2lora.console.views import JobStatus, attention, heat, job_status
+from prompt2lora.custody.registry import Release, Version
+from prompt2lora.errors import Prompt2LoraError, TooLate, Unavailable
+from prompt2lora.ground.prompts import instruction_of
+from prompt2lora.serving.job_queue import DONE
+from prompt2lora.serving.protocol import GenerationRequest, Message
+
+_LONGEST_TRY = 4000
+_PAPER = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'; "
+    "sandbox allow-same-origin allow-modals",
+    "X-Frame-Options": "SAMEORIGIN",  # the report page shows it in a frame
+}
+
+
+def opened(request: PageRequest) -> tuple[JobStatus, Version]:
+    """The job of the address and the version asked for, else its newest. Raises NotFound, UsageError."""
+    if request.job not in request.service.plant.registry.jobs():
+        raise NotFound("no_job", job=request.job[:80])
+    found = job_status(request.service, request.job)
+    if not found.versions:
+        raise TranslatableError("no_version", job=request.job)
+    name = request.value("version")
+    return found, request.service.plant.registry.version(request.job, name) if name else found.versions[-1]
+
+
+def job_page(request: PageRequest, tab: str, found: JobStatus, version: Version, /, **values: Any) -> HTMLResponse:
+    """A page of a job, under its heading, light, next step and tabs."""
+    return request.render(f"{tab}.html", tab=tab, status=found, version=version, **values)
+
+
+def overview(request: PageRequest) -> Response:
+    service = request.service
+    busy = {queued.job: queued for queued in service.queue.recent() if not queued.over}
+    found = sorted((job_status(service, job) for job in service.plant.registry.jobs()), key=attention)
+    return request.render("overview.html", jobs=found, busy=busy)
+
+
+def job(request: PageRequest) -> Response:
+    if request.job not in request.service.plant.registry.jobs():
+        raise NotFound("no_job", job=request.job[:80])
+    found = job_status(request.service, request.job)
+    if not found.versions:
+        return request.redirect("/new", job=request.job)
+    place = found.step.place
+    return request.redirect(f"/jobs/{request.job}/{place if not place.startswith('/') else 'try'}")
+
+
+def show_try(request: PageRequest) -> Response:
+    found, version = opened(request)
+    prompts = list(request.service.plant.registry.origin(version).prompts)
+    opening = instruction_of(prompts)
+    example = prompts[0].removeprefix(opening).strip() if prompts else ""
+    return job_page(
+        request, "try", found, version, example=request.value("text", example), opening=opening, answers=None
+    )
+
+
+async def try_out(request: PageRequest) -> Response:
+    """The base and the version answer the same text, side by side; if one cannot, the other is shown all the same."""
+    found, version = await run_in_threadpool(opened, request)
+    text = request.value("text").strip()
+    if not text:
+        raise TranslatableError("no_text")
+    if len(text) > _LONGEST_TRY:
+        raise TranslatableError("long_text", most=_LONGEST_TRY)
+    prompts = await run_in_threadpool(lambda: list(request.service.plant.registry.origin(version).prompts))
+    opening = instruction_of(prompts)
+    seconds = request.service.limits.seconds
+    asked = text if not opening or text.startswith(opening) else f"{opening}\n\n{text}"
+    generation = GenerationRequest(request.job, messages=(Message("user", asked),), seconds=seconds)
+
+    async def answer(which: Version | None) -> str:
+        try:
+            return await asyncio.wait_for(request.service.try_out(which, generation), seconds + 1)
+        except TimeoutError as error:
+            raise TooLate("the engine did not answer in time") from error
+
+    given = await asyncio.gather(answer(None), answer(version), return_exceptions=True)
+    for one in given:
+        if isinstance(one, BaseException) and not isinstance(one, Prompt2LoraError):
+            raise one
+    if isinstance(given[0], Prompt2LoraError) and isinstance(given[1], Prompt2LoraError):
+        raise given[0]
+    answers = [
+        {"text": "", "error": request.translator.explain(one)}
+        if isinstance(one, Prompt2LoraError)
+        else {"text": one, "error": None}
+        for one in given
+    ]
+    return job_page(request, "try", found, version, example=text, opening=opening, answers=answers)
+
+
+def show_why(request: PageRequest) -> Response:
+    found, version = opened(request)
+    kept = [queued for queued, name in request.context.explained.items() if name == version.name]
+    explained = [
+        queued
+        for queued in request.service.queue.recent()
+        if queued.id in kept and queued.state == DONE and queued.result
+    ]
+    result = explained[0].result if explained else None
+    prompts = list(request.service.plant.registry.origin(version).prompts)
+    squares = heat(result) if result else None
+    return job_page(
+        request,
+        "why",
+        found,
+        version,
+        queued=explained[0] if explained else None,
+        found=result,
+        heat=squares,
+        prompts=prompts,
+        opening=instruction_of(prompts),
+    )
+
+
+def explain(request: PageRequest) -> Response:
+    _, version = opened(request)
+    queued = request.service.explain(request.actor, request.job, version.name, request.translator.language)
+    remember(request.context.explained, queued.id, version.name)
+    return request.redirect(f"/queue/{queued.id}")
+
+
+def explanation(request: PageRequest) -> Response:
+    """The page that an explanation made, as it is."""
+    queued = request.service.queue.get(str(request.http.path_params["queued"]))
+    page = (queued.result or {}).get("page")
+    if not isinstance(page, str):
+        raise NotFound("no_page")
+    return HTMLResponse(page, headers=_PAPER)
+
+
+def show_report(request: PageRequest) -> Response:
+    found, version = opened(request)
+    there = request.service.plant.registry.judgement(version) is not None
+    return job_page(request, "report", found, version, there=there, pdf=pdf.can_write())
+
+
+def report_page(request: PageRequest) -> Response:
+    return HTMLResponse(_report_text(request), headers=_PAPER)
+
+
+def report_pdf(request: PageRequest) -> Response:
+    text = _report_text(request)
+    if not pdf.can_write():
+        raise NotFound("no_pdf")
+    name = f"report-{request.job}-{request.translator.language}.pdf"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return Response(pdf.pdf(text), media_type="application/pdf", headers=headers)
+
+
+def _report_text(request: PageRequest) -> str:
+    _, version = opened(request)
+    page = request.service.plant.report_page(version, request.translator.language)
+    if page is None:
+        raise NotFound("no_report")
+    return page
+
+
+def engineer(request: PageRequest) -> Response:
+    found, version = opened(request)
+    kept = request.service.plant.registry
+    data = {
+        "job": request.job,
+        "release": found.release and _release_record(found.release),
+        "watch": found.watched,
+        "versions": [{"name": one.name, **one._asdict(), "verdict": kept.verdict(one)} for one in found.versions],
+        "origin": asdict(kept.origin(version)),
+        "checks": judged.verdict.reasons if (judged := kept.judgement(version)) else [],
+        "measured": {name: value for name, value in kept.measured(version).items() if name != "rows"},
+        "history": [_release_record(release) for release in found.history],
+        "engine": {"base": request.service.engine.base, **_engine_stats(request)},
+        "limits": asdict(request.service.limits),
+    }
+    text = json.dumps(data, indent=2, ensure_ascii=False, default=str)
+    return job_page(request, "engineer", found, version, data=text, metrics=_metrics(request))
+
+
+def _metrics(request: PageRequest) -> str:
+    """The lines of /metrics that are about this job, or about the whole service."""
+    lines = request.context.metrics().decode().splitlines()
+    return "\n".join(line for line in lines if 'job="' not in line or f'job="{request.job}"' in line)
+
+
+def _release_record(release: Release) -> dict[str, Any]:
+    return {**release._asdict(), "version": release.version and release.version.name}
+
+
+def _engine_stats(request: PageRequest) -> dict[str, Any]:
+    try:
+        return dict(request.service.engine.stats())
+    except Unavailable as error:
+        return {"error": str(error)}
+
+
+def not_found(request: PageRequest) -> Response:
+    raise NotFound("no_page")
+
+
+ANYWHERE_ELSE = Page("GET", "/{rest:path}", not_found, ())
+PAGES = (
+    Page("GET", "", overview),
+    Page("GET", "/jobs/{job}", job),
+    Page("GET", "/jobs/{job}/try", show_try),
+    Page("POST", "/jobs/{job}/try", try_out, again=show_try),
+    Page("GET", "/jobs/{job}/why", show_why),
+    Page("POST", "/jobs/{job}/why", explain, again=show_why),
+    Page("GET", "/queue/{queued}/page", explanation),
+    Page("GET", "/jobs/{job}/report", show_report),
+    Page("GET", "/jobs/{job}/report/page", report_page),
+    Page("GET", "/jobs/{job}/report/pdf", report_pdf),
+    Page("GET", "/jobs/{job}/engineer", engineer),
+)
