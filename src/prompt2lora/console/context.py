@@ -40,9 +40,7 @@ class ConsoleContext:
     metrics: Callable[[], bytes]
     invitations: dict[str, Invitation] = field(default_factory=dict)
     explained: OrderedDict[str, str] = field(default_factory=OrderedDict)  # id of a queued job -> version
-    readings: OrderedDict[str, list[Reading]] = field(default_factory=OrderedDict)  # of queued jobs: how files were read
-        default_factory=OrderedDict
-    )  # id of a queued job -> how its files were read
+    readings: OrderedDict[str, list[Reading]] = field(default_factory=OrderedDict)  # id of a queued job -> of its files
     _spent: OrderedDict[str, None] = field(default_factory=OrderedDict)
 
     @cached_property
