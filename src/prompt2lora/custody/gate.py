@@ -45,8 +45,8 @@ class Policy:
     least_format_share    of answers in the asked format, at the interval's lower bound
     least_own_over_wrong  gain over the adapter made from another job's prompts, at the interval's lower bound
     most_bias             of the bias score on the inspection file, at the interval's upper bound
-    most_health_score     distance of the weights from what the generator usually makes (see weights/health.py)
-    most_intruders        directions of the new weights that resemble none of the base's (see weights/intruders.py)
+    most_health_score     distance of the weights from what the generator usually makes (see adapter/health.py)
+    most_intruders        directions of the new weights that resemble none of the base's (see adapter/intruders.py)
     most_prompt_distance  distance of the prompts from the training tasks' (relative Mahalanobis)
     least_logit_change    of the probe: below it the adapter was not applied
     signed                the stored files must be what was signed

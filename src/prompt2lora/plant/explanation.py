@@ -99,7 +99,7 @@ def _health(bench: PilotBench, grid: Tensor, *, with_base: bool) -> dict[str, An
 
 
 def _spectra(reference: Reference, grid: Tensor, layout: LoraLayout) -> list[dict[str, Any]]:
-    """log10 of the singular values of the most unusual modules, and where they usually lie (see weights/health.py)."""
+    """log10 of the singular values of the most unusual modules, and where they usually lie (see adapter/health.py)."""
     first, last = len(FEATURES), len(FEATURES) + layout.rank
     if reference.mean.shape[-1] < last:
         return []  # a reference of an earlier version holds no spectra

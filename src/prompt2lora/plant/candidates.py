@@ -1,0 +1,134 @@
+"""Making and judging the versions of a job: the pilot and its reports, the gate anew, candidates of a new generator.
+
+In: a plant, prompts and labelled pairs. Out: what was found, JSON-ready, with the files that tell it. The order of a
+pilot and the rules of a release are custody's.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from prompt2lora.custody import decisions
+from prompt2lora.custody.costs import Prices
+from prompt2lora.custody.gate import judge
+from prompt2lora.custody.pilot import evaluated, recorded, stored_rows
+from prompt2lora.custody.pilot import run as run_pilot
+from prompt2lora.custody.regeneration import Change
+from prompt2lora.custody.regeneration import regenerate as run_regeneration
+from prompt2lora.custody.registry import Version
+from prompt2lora.custody.reports import languages, pilot_page
+from prompt2lora.custody.reports import texts as page_texts
+from prompt2lora.errors import UsageError
+from prompt2lora.ground.files import write_json, write_text
+from prompt2lora.ground.progress import Report, silent
+from prompt2lora.plant import version_files
+from prompt2lora.plant.bias_questions import read_questions
+from prompt2lora.plant.installation import Installation
+
+
+def pilot(
+    plant: Installation,
+    job: str,
+    prompts: Sequence[str],
+    *,
+    labelled: Sequence[tuple[str, str]] = (),
+    bias: Path | None = None,
+    policy: Path | None = None,
+    approve: bool = False,
+    language: str = "en",
+    prices: Prices | None = None,
+    measure_tuning: bool = False,
+    report: Report = silent,
+) -> dict[str, Any]:
+    """Make, measure and judge an adapter, release it if it passes and `approve` is given, and write the report."""
+    page_texts(language)
+    if measure_tuning and not labelled:
+        raise UsageError("fine-tuning is measured on labelled rows and none are given; add --inspection")
+    rules, in_force = plant.rules(policy)
+    if approve:
+        decisions.check_unattended(plant.registry, rules, in_force)
+    questions = read_questions(bias) if bias else []
+    bench = plant.bench(questions=questions)
+    with tempfile.TemporaryDirectory(prefix="prompt2lora-") as place:
+        found = run_pilot(
+            job,
+            prompts,
+            labelled,
+            bench=bench,
+            registry=plant.registry,
+            policy=rules,
+            in_force=in_force,
+            place=Path(place),
+            approve=approve,
+            prices=prices or plant.prices,
+            measure_tuning=measure_tuning,
+            report=report,
+        )
+    found.training_hours = bench.generator.training_hours
+    folder = version_files.folder(found.version)
+    result = {**found.to_dict(), "report": str(folder / f"report-{language}.html")}
+    write_json(folder / version_files.MADE, result)
+    for each in languages():
+        write_text(folder / f"report-{each}.html", pilot_page(found, each))
+    return result
+
+
+def report_page(plant: Installation, version: Version, language: str) -> str | None:
+    """The report of a version, however it was made, by its latest measurement and verdict; None before that."""
+    found = recorded(plant.registry, version, version_files.told(plant, version))
+    return pilot_page(found, language) if found else None
+
+
+def gate(
+    plant: Installation,
+    job: str,
+    version: str,
+    policy: Path | None = None,
+    *,
+    labelled: Sequence[tuple[str, str]] = (),
+    bias: Path | None = None,
+    report: Report = silent,
+) -> dict[str, Any]:
+    """Judge a version anew, perhaps by another policy; the verdict is kept.
+
+    It is judged by what was measured of it. It is measured now if that never happened (a refined version), or if
+    rows are given; without rows, on those that the job's versions were measured on, but never on those it learned
+    from.
+    """
+    kept = plant.registry
+    chosen = kept.version(job, version)
+    rules, in_force = plant.rules(policy)
+    known = kept.evaluation(chosen)
+    if known and not labelled and not bias:
+        number, numbers = known[0], known[1]["numbers"]
+    else:
+        labelled = labelled or stored_rows(kept, job)
+        questions = read_questions(bias) if bias else []
+        report({"step": "load", "done": 0, "of": 3})
+        bench = plant.bench(chosen.base, questions)
+        report({"step": "measure", "done": 1, "of": 3})
+        found = evaluated(kept, bench, chosen, kept.origin(chosen).prompts, labelled)
+        number, numbers = found.evaluation, found.numbers
+    report({"step": "judge", "done": 2, "of": 3})
+    verdict = judge(numbers, rules)
+    kept.add_verdict(chosen, number, verdict, rules, in_force=rules.digest == in_force.digest)
+    return {"version": version, "verdict": verdict.result, "policy": rules.digest, "checks": verdict.reasons}
+
+
+def regenerate(
+    plant: Installation,
+    jobs: Sequence[str] = (),
+    *,
+    policy: Path | None = None,
+    report: Report = silent,
+) -> list[Change]:
+    """Candidates of a generator for all jobs (or those named), beside what answers them; releases stay."""
+    rules, in_force = plant.rules(policy)
+    usual = rules.digest == in_force.digest
+    for job in jobs:
+        plant.registry.versions(job)  # a job that is not there is told before anything heavy is loaded
+    with tempfile.TemporaryDirectory(prefix="prompt2lora-") as place:
+        return run_regeneration(plant.registry, plant.bench(), rules, Path(place), jobs, report, in_force=usual)

@@ -1,0 +1,70 @@
+"""What a plant works with: a registry, a generator and a base, the prices and the policy in force.
+
+All state lives under PROMPT2LORA_HOME. What only looks at the registry loads no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from prompt2lora.custody.costs import Prices, read_prices
+from prompt2lora.custody.gate import Policy, read_policy
+from prompt2lora.custody.registry import Registry
+from prompt2lora.ground.home import home
+
+if TYPE_CHECKING:
+    from prompt2lora.generator.pipeline import Pipeline
+    from prompt2lora.plant.measurement import PilotBench
+
+
+@dataclass(frozen=True)
+class Installation:
+    """A registry, and the generator (default: the released one) and base (default: its own) that work for it."""
+
+    registry: Registry
+    generator: str | Path | None = None
+    base: str | None = None
+    _pipelines: dict[str, Pipeline] = field(default_factory=dict)
+
+    @property
+    def prices(self) -> Prices:
+        """What is in `prices.toml` below the home; round figures if there is none."""
+        file = home() / "prices.toml"
+        return read_prices(file) if file.exists() else Prices()
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force: `policy.toml` below the home, else the bounds that come with prompt2lora."""
+        file = home() / "policy.toml"
+        return read_policy(file) if file.exists() else Policy()
+
+    def rules(self, file: Path | None) -> tuple[Policy, Policy]:
+        """The policy of a file, for this call (None: the one in force), and the policy in force."""
+        in_force = self.policy
+        return (read_policy(file) if file else in_force), in_force
+
+    def as_actor(self, name: str) -> Self:
+        """The same installation, used in somebody's name."""
+        return replace(self, registry=replace(self.registry, actor=name))
+
+    def bench(self, base: str | None = None, questions: Sequence[Any] = ()) -> PilotBench:
+        """The mathematics, loaded only now and then kept; `base` for another one than this plant's.
+
+        Without `questions` of a bias check those of `plant/stereotypes.py` are asked.
+        """
+        from prompt2lora.generator.pipeline import Pipeline
+        from prompt2lora.plant import stereotypes
+        from prompt2lora.plant.measurement import PilotBench
+
+        name = base or self.base or ""
+        if name not in self._pipelines:
+            self._pipelines[name] = Pipeline.load(self.generator, name or None)
+        return PilotBench(self._pipelines[name], questions or stereotypes.questions())
+
+    def tell(self, action: str, subject: str, detail: dict[str, Any]) -> None:
+        """Put on record what was done beside versions and releases, which record themselves."""
+        with self.registry.writing() as connection:
+            self.registry.tell(connection, action, subject, detail)

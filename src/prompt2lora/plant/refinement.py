@@ -1,0 +1,77 @@
+"""The second stage: a short fine-tune from a version's adapter on a few labelled pairs.
+
+In: a plant, a job, labelled pairs. Out: a new version if held-out pairs are answered better, else none. It judges
+nothing and releases nothing.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from prompt2lora.custody.pilot import LEARNED, row_digest
+from prompt2lora.errors import UsageError
+from prompt2lora.ground.files import write_json
+from prompt2lora.ground.progress import Report, silent
+from prompt2lora.ground.prompts import instruction_of
+from prompt2lora.plant import version_files
+from prompt2lora.plant.installation import Installation
+
+
+def refine(
+    plant: Installation,
+    job: str,
+    labelled: Sequence[tuple[str, str]],
+    *,
+    version: str = "",
+    steps: int = 48,
+    bare: float = 0.5,
+    report: Report = silent,
+) -> dict[str, Any]:
+    """A short fine-tune from a version's adapter; a new version if held-out rows are answered better, else none."""
+    kept = plant.registry
+    known = kept.versions(job)
+    if not known:
+        raise UsageError(f"the job {job} has no version to begin from; run a pilot first")
+    start = kept.version(job, version) if version else known[-1]
+    from prompt2lora.adapter.peft import Adapter
+    from prompt2lora.base import models
+    from prompt2lora.base.frozen import Frozen
+    from prompt2lora.training.tasks import Example, Task
+    from prompt2lora.training.tuning import TuningOptions
+    from prompt2lora.training.tuning import refine as tune
+
+    began = time.monotonic()
+    come_from = kept.origin(start)
+    adapter = Adapter.load(kept.store.path(start.adapter), models.load_config(start.base))
+    base = Frozen.load(adapter.layout, training=True)
+    rows = tuple(Example(*pair) for pair in labelled)
+    task = Task(job, instruction_of(come_from.prompts), job, "", rows, ())
+    refined = tune(base, adapter.grid, task, rows, TuningOptions(steps=steps, bare=bare), report=report)
+    made = start
+    if refined.steps:
+        with tempfile.TemporaryDirectory(prefix="prompt2lora-") as place:
+            folder = Path(place) / "adapter"
+            learned = {*adapter.provenance.get(LEARNED, ()), *(row_digest(text) for text, _ in labelled)}
+            told = {**adapter.provenance, "refined_from": start.adapter, LEARNED: sorted(learned)}
+            Adapter(adapter.layout, refined.grid, told).save(folder)
+            made = kept.add_version(job, folder, replace(come_from, parent=start.id, kind="refined"))
+    forms = (bare < 1) + (bare > 0)
+    found = {
+        "job": job,
+        "start": start.name,
+        "version": made.name,
+        "improved": bool(refined.steps),
+        "steps": refined.steps,
+        "held_out": refined.held_out,
+        "before": refined.before[0] / forms,
+        "after": refined.after[0] / forms,
+        "seconds": round(time.monotonic() - began, 1),
+    }
+    if refined.steps:
+        write_json(version_files.folder(made.name) / version_files.REFINED, found)
+    return found

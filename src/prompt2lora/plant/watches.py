@@ -1,0 +1,70 @@
+"""Watching what answers a job: begin it, and ask the canaries again.
+
+In: a plant, a job, labelled pairs. Out: watches and alarms. When to take a release back is custody's to decide
+(`custody/monitor.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prompt2lora.custody.monitor import Alarm, Monitor, Watch
+from prompt2lora.errors import UsageError
+from prompt2lora.ground.home import home
+from prompt2lora.ground.progress import Report, silent
+from prompt2lora.plant.alarms import notify
+from prompt2lora.plant.installation import Installation
+
+
+def monitor(plant: Installation) -> Monitor:
+    """The monitor of this installation: alarms go to `alarms.jsonl`, and to the webhook PROMPT2LORA_WEBHOOK."""
+    return Monitor(plant.registry, home() / "watch", notify)
+
+
+def watch(plant: Installation, job: str, promised: dict[str, float], alpha: float = 0.01) -> Watch:
+    """Watch what answers a job from now on, by these promises; that stands in the record."""
+    begun = monitor(plant).watch(job, promised, alpha)
+    plant.tell("watch", job, {"release": begun.release, "promised": promised, "alpha": alpha})
+    return begun
+
+
+def replay(plant: Installation, job: str, labelled: Sequence[tuple[str, str]], report: Report = silent) -> Alarm | None:
+    """Ask what answers the job now the canary rows again.
+
+    A wrong answer is a bad outcome of the source canary, one that does not look like the right ones of the source
+    format; what of the two was promised is told.
+    """
+    watching = monitor(plant)
+    watch = watching.read(job)
+    current = watching.registry.current(job)
+    if current is None or current.version is None or current.id != watch.release:
+        raise UsageError(f"what answers {job} now is not watched; begin with `prompt2lora monitor start`")
+    told = [source for source in ("canary", "format") if source in watch.promised]
+    if not told:
+        raise UsageError(f"neither canary nor format was promised of {job}, so a replay could tell nothing")
+    alarm = watching.check_files(job)
+    if alarm:
+        return alarm
+    watching.replaying(job)
+    from prompt2lora.adapter.peft import Adapter
+    from prompt2lora.base import models
+    from prompt2lora.base.decoding import answers
+    from prompt2lora.base.frozen import Frozen
+    from prompt2lora.evaluation.metrics import exact_match
+    from prompt2lora.plant import inspection
+    from prompt2lora.plant.measurement import asked_in_full
+
+    version = current.version
+    prompts = watching.registry.origin(version).prompts
+    adapter = Adapter.load(watching.registry.store.path(version.adapter), models.load_config(version.base))
+    base = Frozen.load(adapter.layout)
+    asked = [asked_in_full(text, prompts) for text, _ in labelled]
+    given = answers(base.model, base.chat, asked, layout=base.layout, grid=adapter.grid, report=report)
+    in_format = inspection.answer_format([right for _, right in labelled])
+    for answer, (_, right) in zip(given, labelled, strict=True):
+        bad = {"canary": 1 - exact_match(answer, right), "format": float(not in_format(answer))}
+        for source in told:
+            alarm = watching.outcome(job, current.id, source, bad[source])
+            if alarm:
+                return alarm
+    return None
