@@ -128,7 +128,7 @@ FIELDS = (
     "version",
     "reason",
     "prompts",
-    "rows",
+    "examples",
     "promised",
     "alpha",
     "release",
@@ -139,7 +139,7 @@ FIELDS = (
 )
 
 
-ROW = {"input": "a", "output": "b"}
+EXAMPLE = {"input": "a", "output": "b"}
 RIGHT: dict[str, dict[str, Any]] = {  # what a route wants; all but one field of it, now and then all
     "/v1/chat/completions": {"model": "job0", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 3},
     "/v1/completions": {"model": "job0", "prompt": "hello", "max_tokens": 3, "stream": True},
@@ -154,7 +154,7 @@ RIGHT: dict[str, dict[str, Any]] = {  # what a route wants; all but one field of
 
 def nearly(random: Random, route: str) -> bytes:
     """A right body with one field wrong."""
-    chosen = dict(RIGHT.get(route, {"prompts": ["a"], "rows": [ROW]}))
+    chosen = dict(RIGHT.get(route, {"prompts": ["a"], "examples": [EXAMPLE]}))
     if random.random() < 0.8:
         chosen[random.choice([*chosen, *FIELDS])] = value(random)
     return json.dumps(chosen).encode("utf-8", "replace")
