@@ -1,8 +1,10 @@
 """Real models at tiny sizes: a two-layer base with its own tokenizer, a two-layer encoder, a few task files."""
 
+import io
 import json
 import os
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -149,17 +151,18 @@ def asking(layout, encoder_folder) -> Generator:
     return made.eval().requires_grad_(False)
 
 
-@pytest.fixture
-def run(monkeypatch, capsys):
+def command(*words):
     """Run a command in this process: (exit code, stdout, stderr)."""
-
-    def command(*words):
-        monkeypatch.setattr(sys, "argv", ["prompt2lora", *map(str, words)])
+    out, told = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(told):
+        patch.setattr(sys, "argv", ["prompt2lora", *map(str, words)])
         with pytest.raises(SystemExit) as ended:
             main()
-        captured = capsys.readouterr()
-        return ended.value.code or 0, captured.out, captured.err
+    return ended.value.code or 0, out.getvalue(), told.getvalue()
 
+
+@pytest.fixture
+def run():
     return command
 
 

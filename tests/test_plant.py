@@ -2,11 +2,12 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import write_plant_generator
+from conftest import command, tiny_generator, write_plant_generator
 
 from prompt2lora.ground.examples import read_examples
 from prompt2lora.plant import plant
@@ -18,21 +19,38 @@ def home(tmp_path, monkeypatch):
     return tmp_path / "home"
 
 
-@pytest.fixture
-def files(tmp_path):
-    prompts, rows = tmp_path / "prompts.txt", tmp_path / "rows.jsonl"
+def write_files(place):
+    prompts, rows = place / "prompts.txt", place / "rows.jsonl"
     prompts.write_text("".join(f"note {a}{b}\n" for a in "abcd" for b in "wxyz"))
     rows.write_text("".join(json.dumps({"input": f"note {i}", "output": str(i)}) + "\n" for i in range(6)))
     return prompts, rows
 
 
 @pytest.fixture
-def piloted(run, home, plant_generator, files):
-    prompts, rows = files
+def files(tmp_path):
+    return write_files(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def pilot_home(generator_config, tmp_path_factory):
+    """A home in which one pilot was run, and what that said. Tests get copies of it."""
+    place = tmp_path_factory.mktemp("pilot")
+    generator = write_plant_generator(tiny_generator(generator_config), place / "plant-generator")
+    prompts, rows = write_files(place)
     words = ("--job", "mail", "--prompts", prompts, "--instruction", "Say the number.", "--inspection", rows)
-    code, out, error = run("pilot", *words, "--generator", plant_generator, "--approve", "--json")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PROMPT2LORA_HOME", str(place / "home"))
+        code, out, error = command("pilot", *words, "--generator", generator, "--approve", "--json")
     assert code == 0, error
-    return json.loads(out)
+    return place / "home", json.loads(out)
+
+
+@pytest.fixture
+def piloted(pilot_home, home):
+    """What a pilot said in this test's own home."""
+    place, found = pilot_home
+    shutil.copytree(place, home)
+    return found
 
 
 def test_a_pilot_leaves_a_verdict_a_report_and_a_record(piloted, run, home):
