@@ -19,7 +19,7 @@ from prompt2lora.base import models
 from prompt2lora.cli.main import main
 from prompt2lora.errors import DamagedFile, InputError, ModelNotFound, OutputError, Prompt2LoraError, UsageError
 from prompt2lora.evaluation import benchmark
-from prompt2lora.evaluation.benchmark import Request
+from prompt2lora.evaluation.benchmark import BenchmarkRequest
 from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.text_encoder import Encoder
 from prompt2lora.ground import files
@@ -195,13 +195,13 @@ def test_a_result_that_could_not_be_written_is_told_before_the_judging(
 @pytest.mark.parametrize(("arms", "forms"), [([], ["full"]), (["base"], [])])
 def test_a_benchmark_of_nothing_is_refused(tasks_folder, arms, forms):
     with pytest.raises(UsageError):
-        Request(tuple(arms), tuple(forms)).check(read_tasks([tasks_folder]))
+        BenchmarkRequest(tuple(arms), tuple(forms)).check(read_tasks([tasks_folder]))
 
 
 def test_the_bare_form_alone_needs_an_instruction_to_leave_out(tmp_path):
     write_task(tmp_path, "plain", "", str.upper)
     with pytest.raises(UsageError, match="bare"):
-        Request(("base",), ("bare",)).check(read_tasks([tmp_path]))
+        BenchmarkRequest(("base",), ("bare",)).check(read_tasks([tmp_path]))
 
 
 @pytest.mark.parametrize(
