@@ -9,7 +9,7 @@ import pytest
 from conftest import GOOD, adapter_folder
 
 from prompt2lora.custody import pilot, reports
-from prompt2lora.custody.costs import RECORDED, Prices, Tuning
+from prompt2lora.custody.costs import RECORDED, Prices, Tuning, read_prices
 from prompt2lora.custody.gate import Policy, judge
 from prompt2lora.custody.registry import Origin
 from prompt2lora.errors import UsageError
@@ -139,6 +139,24 @@ def test_the_user_s_prices_are_what_is_reckoned_with(run_pilot):
     page = reports.pilot_page(found, "ja")
     assert "JPY" in page
     assert "200 W" in page
+
+
+def test_a_price_stays_as_it_was_written_and_a_wrong_one_is_named_with_its_value(tmp_path):
+    file = tmp_path / "prices.toml"
+    file.write_text("per_hour = 4500\nwatts = 45.5\njobs = 7\n")
+    read = read_prices(file)
+    assert (str(read.per_hour), str(read.watts), read) == ("4500", "45.5", Prices(per_hour=4500, watts=45.5, jobs=7))
+    for wrong in (
+        "per_hour = true",
+        "watts = -1",
+        "watts = nan",
+        "currency = ''",
+        "currency = '123456789'",
+        "jobs = 0",
+    ):
+        file.write_text(wrong)
+        with pytest.raises(UsageError, match=f"{wrong.split()[0]} must be a .*, not "):
+            read_prices(file)
 
 
 def test_every_check_and_every_advice_has_its_words_in_every_language():

@@ -4,11 +4,12 @@ Out: rows of hours, energy and money. A step whose time is not known is left out
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+
+from pydantic import Field, Strict, TypeAdapter, ValidationError
 
 from prompt2lora.errors import UsageError
 from prompt2lora.ground.files import read_toml, refuse_unknown
@@ -17,6 +18,11 @@ MAKING = ("encode", "decode", "align", "write")  # the steps of making an adapte
 _REPLAYS = 30  # of the canary rows, one a day for a month
 _LONGEST_CURRENCY = 8
 _OTHERS = {"refine": "refining", "apply": "applying", "check": "checking"}
+
+
+_NEEDED = {"currency": "a short text", "jobs": "a whole number from 1 on"}  # of a key that is no amount
+_Whole = Annotated[int, Strict(), Field(ge=0)]  # 4500 stays 4500 in the report
+Amount = _Whole | Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True)
@@ -28,28 +34,28 @@ class Prices:
     jobs               over which the generator's training is spread
     """
 
-    currency: str = "EUR"
-    watts: float = 60.0
-    per_kilowatt_hour: float = 0.30
-    per_hour: float = 30.0
-    minutes_per_prompt: float = 0.5
-    minutes_per_label: float = 2.0
-    jobs: int = 100
+    currency: Annotated[str, Strict(), Field(min_length=1, max_length=_LONGEST_CURRENCY)] = "EUR"
+    watts: Amount = 60.0
+    per_kilowatt_hour: Amount = 0.30
+    per_hour: Amount = 30.0
+    minutes_per_prompt: Amount = 0.5
+    minutes_per_label: Amount = 2.0
+    jobs: Annotated[int, Strict(), Field(ge=1)] = 100
+
+
+_PRICES = TypeAdapter(Prices)
 
 
 def read_prices(file: Path) -> Prices:
     """Read a plant's prices. Raises UsageError that names the file and the unknown or wrong key."""
     data = read_toml(file, "a list of prices")
     refuse_unknown(file, data, Prices)
-    for key, value in data.items():
-        if key == "currency":
-            if not isinstance(value, str) or not 0 < len(value) <= _LONGEST_CURRENCY:
-                raise UsageError(f"{file}: currency must be a short text, not {value!r}; mend it")
-        elif type(value) not in (int, float) or not math.isfinite(value) or value < 0:
-            raise UsageError(f"{file}: {key} must be a number that is not negative, not {value!r}; mend it")
-    if type(data.get("jobs", 1)) is not int or data.get("jobs", 1) < 1:
-        raise UsageError(f"{file}: jobs must be a whole number from 1 on, not {data['jobs']!r}; mend it")
-    return Prices(**data)
+    try:
+        return _PRICES.validate_python(data)
+    except ValidationError as error:
+        key = str(error.errors()[0]["loc"][0])
+        needed = _NEEDED.get(key, "a number that is not negative")
+        raise UsageError(f"{file}: {key} must be {needed}, not {data[key]!r}; mend it") from error
 
 
 class Tuning(NamedTuple):
