@@ -46,3 +46,16 @@ class ChatFormat:
     def answer_ids(self, answers: Sequence[str]) -> list[list[int]]:
         ids: list[list[int]] = self.tokenizer(list(answers), add_special_tokens=False)["input_ids"]
         return [[*answer, self.tokenizer.eos_token_id] for answer in ids]
+
+    def answers_within(self, examples: Sequence[tuple[str, str]]) -> list[tuple[int, list[int]]]:
+        """Where the answers of earlier turns stand, and their tokens: (place of the first one, token ids).
+
+        An answer whose tokens are others there than when it is written is left out.
+        """
+        whole, answers = self.prompt_ids([""], examples)[0], self.answer_ids([answer for _, answer in examples])
+        found = []
+        for at, ((prompt, _), answer) in enumerate(zip(examples, answers, strict=True)):
+            before = self.prompt_ids([prompt], examples[:at])[0]
+            if whole[: len(before) + len(answer)] == [*before, *answer]:
+                found.append((len(before), answer))
+        return found

@@ -56,11 +56,15 @@ class Stage(_Settings):
     tasks      tasks (adapters) per step
     budget     tokens per packed sequence, one sequence a task (end to end)
     bare       probability that the instruction is left out of the model's prompt (never of the generator's)
-    alone      probability that a task whose instruction stays is answered by the shared adapter alone, so that
-               what all jobs need is learned there; 1 with bare = 0 trains a plain multi-task LoRA
+    alone      probability that a task whose instruction stays, or that examples are shown of, is answered by the
+               shared adapter alone, so that what all jobs need is learned there; 1 trains a plain multi-task LoRA
+               (and then the instruction stays wherever there are no examples)
     twisted    probability that a task is drawn with another format or other labels (see augmentation.py)
     distil     where the instruction is left out, weight of the divergence from a teacher that is told it (end to end):
                the task's own teacher if the recipe names a collection that has one, else the shared adapter alone
+    examples   how many labelled examples of its task stand as earlier turns before the questions (end to end): one of
+               these numbers, drawn anew for every step, so that its packs are about as long as one another
+    context    tokens that the examples may take; of more only as many are shown as find room
     shared     learning rate of the shared adapter, as a multiple of `learning_rate`; 0 holds it still
     """
 
@@ -72,6 +76,8 @@ class Stage(_Settings):
     alone: Share = 0.5
     twisted: Share = 0.25
     distil: NotNegative = 0.0
+    examples: tuple[Annotated[int, Field(ge=0)], ...] = Field((0,), min_length=1, strict=False)
+    context: Count = 384
     learning_rate: Positive = 7e-4
     shared: NotNegative = 4.0
     warmup: int = Field(100, ge=0)

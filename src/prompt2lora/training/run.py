@@ -212,12 +212,21 @@ class Run:
             for task in tasks
         ]
         tasks = [augmentation.draw(task, random) if random.random() < stage.twisted else task for task in tasks]
-        bare = [random.random() < stage.bare for _ in tasks]
-        alone = [not hidden and random.random() < stage.alone for hidden in bare]
+        count = random.choice(stage.examples) if len(stage.examples) > 1 else stage.examples[0]
+        knows = count > 0 or stage.alone < 1  # else nothing could tell a bare question's task
+        bare = [random.random() < stage.bare and knows for _ in tasks]
+        alone = [(count > 0 or not hidden) and random.random() < stage.alone for hidden in bare]
         examples = [sampling.draw_examples(task, random) for task in tasks]
+        turns: list[list[tuple[str, str]]] = [[] for _ in tasks]
+        if count:
+            examples = [some[: len(some) - min(count, len(some) // 2)] for some in examples]  # the others may be turns
+            turns = [
+                sampling.draw_turns(task, some, count, chat, random, bare=hidden, room=stage.context)
+                for task, some, hidden in zip(tasks, examples, bare, strict=True)
+            ]
 
         def pack(i: int, *, hidden: bool, budget: int = stage.budget) -> Pack:
-            return sampling.make_pack(tasks[i], examples[i], chat, bare=hidden, budget=budget)
+            return sampling.make_pack(tasks[i], examples[i], chat, bare=hidden, budget=budget, turns=turns[i])
 
         taught = [i for i in range(len(tasks)) if bare[i]] if stage.distil else []
         told: PackBatch | None = None

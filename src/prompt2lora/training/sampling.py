@@ -7,6 +7,7 @@ Out: condition groups and packs. It knows nothing of weights.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from random import Random
 
 from prompt2lora.base.chat import ChatFormat
@@ -70,10 +71,48 @@ def draw_examples(task: Task, random: Random) -> list[Example]:
     return random.sample(task.train, min(_CANDIDATES, len(task.train)))
 
 
-def make_pack(task: Task, examples: Sequence[Example], chat: ChatFormat, *, bare: bool, budget: int) -> Pack:
-    """As many of the examples as the budget holds as one pack, with the instruction or (bare) without."""
-    prompts = chat.prompt_ids([example.input if bare else task.prompt(example.input) for example in examples])
-    return pack_examples(prompts, chat.answer_ids([example.output for example in examples]), budget)
+def draw_turns(
+    task: Task, asked: Sequence[Example], count: int, chat: ChatFormat, random: Random, *, bare: bool, room: int
+) -> list[tuple[str, str]]:
+    """Up to `count` other examples as turns before those that are asked, none with the input of one of them.
+
+    Only as many as find room. Before bare questions all turns carry the instruction, or the first one, or none; before
+    others all do.
+    """
+    inputs = {example.input for example in asked}
+    others = [example for example in task.train if example.input not in inputs]
+    chosen = random.sample(others, min(count, len(others)))
+    told = random.choice((0, 1, len(chosen))) if bare else len(chosen)
+    turns = [(task.prompt(one.input) if at < told else one.input, one.output) for at, one in enumerate(chosen)]
+    frame = len(chat.prompt_ids([""])[0])
+    lengths = [len(chat.prompt_ids([""], [turn])[0]) - frame for turn in turns]
+    return [turn for turn, end in zip(turns, accumulate(lengths), strict=True) if end <= room]
+
+
+def make_pack(
+    task: Task,
+    examples: Sequence[Example],
+    chat: ChatFormat,
+    *,
+    bare: bool,
+    budget: int,
+    turns: Sequence[tuple[str, str]] = (),
+) -> Pack:
+    """As many of the examples as the budget holds as one pack, with the instruction or (bare) without.
+
+    The tokens of turns that stand before all of them come on top of the budget, and their answers are asked, too: each
+    of them shows what as many examples as stand before it are good for.
+    """
+    prompts = chat.prompt_ids([one.input if bare else task.prompt(one.input) for one in examples], turns)
+    answers = chat.answer_ids([example.output for example in examples])
+    if not turns:
+        return pack_examples(prompts, answers, budget)
+    pack = pack_examples(prompts, answers, budget + len(chat.prompt_ids([""], turns)[0]))
+    for number, (place, answer) in enumerate(chat.answers_within(turns), len(pack.used)):
+        pack.predict.extend(range(place - 1, place - 1 + len(answer)))
+        pack.labels.extend(answer)
+        pack.label_example.extend([number] * len(answer))
+    return pack
 
 
 def task_weights(tasks: Sequence[Task]) -> list[float]:
