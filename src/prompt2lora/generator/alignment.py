@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from prompt2lora.adapter.grid import factors
@@ -71,44 +71,51 @@ def aligned(
     with adapted(model, made[None], layout):
         own = greedy(model, told, chat, options.max_new_tokens)
         whole, inner = (pack_examples(ids, [[*answer, _END] for answer in own], UNLIMITED) for ids in (told, untold))
-        _align(base, made, whole, inner, options)
+        align(base, made, [whole], inner, answers=options.answers, ridge=options.ridge)
     return made.cpu()
 
 
-def _align(
-    base: Frozen, grid: Float[Tensor, "layers rows cols"], whole: Pack, inner: Pack, options: AlignmentOptions
+def align(
+    base: Frozen,
+    grid: Float[Tensor, "layers rows cols"],
+    wholes: Sequence[Pack],
+    inner: Pack,
+    *,
+    answers: float,
+    ridge: float,
 ) -> None:
-    """Write new output projections into the grid, each found with those before it in place.
+    """Write new output projections into the grid (which is in place), each found with those before it.
 
-    One pass over two packs: the whole prompts, which show what to reach and are left as they were; the inputs alone,
-    which every update moves on. What a projection gets of whole prompts it must also answer as before.
+    One pass over packs: the whole prompts, which show what to reach and are left as they were; the inputs alone, all of
+    them in one pack and in the same order, which every update moves on. What a projection gets of whole prompts it must
+    also answer as before. `answers` and `ridge` as in `AlignmentOptions`.
     """
     model, chat, layout = base
-    batch = stack([whole, inner], chat.padding).to(model.device)
-    there, here = _same_places(whole, inner)
-    length = len(whole.ids)
-    answering = torch.isin(here, torch.tensor(inner.predict))
-    weight = torch.cat([torch.ones(length), torch.where(answering, options.answers, 1.0)])
-    root = weight.sqrt()[:, None].to(model.device)
+    batch = stack([*wholes, inner], chat.padding).to(model.device)
+    sequence, there, here = (places.to(model.device) for places in _same_places(wholes, inner))
+    held = _real(wholes, batch.ids.shape[1]).to(model.device)
+    answering = torch.isin(here, torch.tensor(inner.predict, device=model.device))
+    weight = torch.cat([torch.ones(int(held.sum()), device=model.device), torch.where(answering, answers, 1.0)])
+    root = weight.sqrt()[:, None]
     old = factors(grid[None].clone(), layout)
 
     def correct(layer: int, target: Target, path: str) -> Any:
         before = Update(old[path].a[0].T.float(), old[path].b[0].float() * layout.scale)
 
         def hook(
-            _module: Any, inputs: tuple[Tensor, ...], output: Float[Tensor, "2 length out"]
-        ) -> Float[Tensor, "2 length out"]:
+            _module: Any, inputs: tuple[Tensor, ...], output: Float[Tensor, "packs length out"]
+        ) -> Float[Tensor, "packs length out"]:
             given, reached = inputs[0].float(), output.float()
-            goal, moved = reached
-            x = torch.cat([given[0, :length], given[1, here]]) * root
-            missing = torch.cat([torch.zeros_like(goal[:length]), goal[there] - moved[here]]) * root
-            after = _corrected(before, x, missing, options.ridge)
+            x = torch.cat([given[:-1][held], given[-1, here]]) * root
+            missing = reached[sequence, there] - reached[-1, here]
+            missing = torch.cat([missing.new_zeros(len(x) - len(missing), missing.shape[1]), missing]) * root
+            after = _corrected(before, x, missing, ridge)
             for block in layout.blocks:
                 if block.target == target:
                     side = after.down.T if block.side == "A" else after.up / layout.scale
                     grid[layer, block.start : block.stop] = side.reshape(-1, layout.cols)
-            change = after(given[1:]) - before(given[1:])
-            return torch.cat([output[:1], output[1:] + change.to(output.dtype)])
+            change = after(given[-1:]) - before(given[-1:])
+            return torch.cat([output[:-1], output[-1:] + change.to(output.dtype)])
 
         return hook
 
@@ -163,17 +170,28 @@ def _corrected(
     return Update(left * size, size[:, None] * (right @ axes.T))
 
 
-def _same_places(whole: Pack, inner: Pack) -> tuple[Int[Tensor, " pairs"], Int[Tensor, " pairs"]]:
-    """Places of the same token in both packs: what every prompt's two versions end with alike."""
-    pairs: dict[tuple[int, int], None] = {}
-    for number in range(len(whole.used)):
-        ends = (_tokens_of(pack, number)[::-1] for pack in (whole, inner))
-        for there, here in zip(*ends, strict=False):
-            if whole.ids[there] != inner.ids[here]:
-                break
-            pairs[there, here] = None
-    there, here = torch.tensor(list(pairs)).T
-    return there, here
+def _real(packs: Sequence[Pack], length: int) -> Bool[Tensor, "packs length"]:
+    """Which places of packs padded to one length hold a token."""
+    return torch.arange(length) < torch.tensor([len(pack.ids) for pack in packs])[:, None]
+
+
+def _same_places(
+    wholes: Sequence[Pack], inner: Pack
+) -> tuple[Int[Tensor, " pairs"], Int[Tensor, " pairs"], Int[Tensor, " pairs"]]:
+    """Places of the same token (number of the whole pack, place there, place in `inner`): what every prompt's two
+    versions end with alike."""
+    pairs: dict[tuple[int, int, int], None] = {}
+    known = 0
+    for sequence, whole in enumerate(wholes):
+        for number in range(len(whole.used)):
+            ends = _tokens_of(whole, number)[::-1], _tokens_of(inner, known + number)[::-1]
+            for there, here in zip(*ends, strict=False):
+                if whole.ids[there] != inner.ids[here]:
+                    break
+                pairs[sequence, there, here] = None
+        known += len(whole.used)
+    sequences, there, here = torch.tensor(list(pairs)).T
+    return sequences, there, here
 
 
 def _tokens_of(pack: Pack, number: int) -> list[int]:

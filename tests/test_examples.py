@@ -1,0 +1,100 @@
+"""Examples go into the weights: fewer tokens asked, the right answers nearer, nothing else touched."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from prompt2lora.adapter.grid import factors
+from prompt2lora.base.packing import UNLIMITED, pack_examples, stack
+from prompt2lora.generator.examples import ExampleOptions, taught
+from prompt2lora.training import objectives
+
+INSTRUCTION = "Say the first letter."
+INPUTS = ["apple", "bread", "cherry", "dill", "egg", "fig"]
+PROMPTS = [f"{INSTRUCTION}\n\n{text}" for text in INPUTS]
+EXAMPLES = [(prompt, text[0]) for prompt, text in zip(PROMPTS, INPUTS, strict=True)]
+STILL = ExampleOptions(least=0, more=0)  # least squares alone
+
+
+@pytest.fixture
+def grid(layout):
+    torch.manual_seed(0)
+    return torch.randn(layout.shape) * 0.05
+
+
+def loss(frozen, grid, examples, turns=()):
+    """Of the right answers to the inputs alone, perhaps after turns."""
+    prompts = frozen.chat.prompt_ids([prompt.split("\n\n")[-1] for prompt, _ in examples], turns)
+    pack = pack_examples(prompts, frozen.chat.answer_ids([answer for _, answer in examples]), UNLIMITED)
+    batch = stack([pack], 0)
+    with torch.no_grad():
+        return objectives.end_to_end(frozen.model, frozen.layout, grid[None], batch).loss.item()
+
+
+def test_the_inputs_alone_are_answered_better_than_before_and_steps_help_further(frozen, grid):
+    before = loss(frozen, grid, EXAMPLES)
+    after = loss(frozen, taught(frozen, grid, PROMPTS, EXAMPLES), EXAMPLES)
+    more = loss(frozen, taught(frozen, grid, PROMPTS, EXAMPLES, ExampleOptions(least=12)), EXAMPLES)
+    assert more < after < before
+
+
+def test_by_least_squares_alone_an_input_alone_is_answered_more_as_it_is_after_the_other_example(frozen, grid):
+    found = taught(frozen, grid, [], EXAMPLES[:2], STILL)
+
+    def answers(grid, text, turns=()):
+        batch = stack([pack_examples(frozen.chat.prompt_ids([text], turns), [[0]], UNLIMITED)], 0)
+        with torch.no_grad():
+            return objectives.answer_logits(frozen.model, frozen.layout, grid[None], batch).log_softmax(-1)
+
+    def distance(other):
+        pairs = [(answers(other, INPUTS[at]), answers(grid, INPUTS[at], [EXAMPLES[1 - at]])) for at in (0, 1)]
+        return sum(torch.nn.functional.kl_div(*pair, log_target=True, reduction="sum").item() for pair in pairs)
+
+    assert distance(found) < 0.5 * distance(grid)
+
+
+def test_least_squares_change_the_attention_s_output_projections_alone_and_the_given_grid_stays(frozen, grid, layout):
+    given = grid.clone()
+    before, after = factors(given[None], layout), factors(taught(frozen, grid, PROMPTS, EXAMPLES, STILL)[None], layout)
+    assert torch.equal(grid, given)
+    for path in before:
+        assert torch.equal(before[path].a, after[path].a) is not path.endswith("o_proj")
+
+
+def test_the_same_comes_out_twice_whatever_the_order_and_wherever_the_instruction_stands(frozen, grid):
+    found = taught(frozen, grid, PROMPTS, EXAMPLES)
+    assert torch.equal(found, taught(frozen, grid, PROMPTS, EXAMPLES))
+    assert torch.equal(found, taught(frozen, grid, PROMPTS[::-1], EXAMPLES[::-1]))
+    bare = [(text, answer) for text, (_, answer) in zip(INPUTS, EXAMPLES, strict=True)]
+    assert torch.equal(found, taught(frozen, grid, PROMPTS, bare))
+    assert torch.equal(found, taught(frozen, grid, [], EXAMPLES))
+    assert torch.equal(found, taught(frozen, grid, PROMPTS, EXAMPLES * 2)), "one example twice is one example"
+
+
+@pytest.mark.parametrize(
+    "examples",
+    [
+        EXAMPLES[:1],
+        EXAMPLES[:2],
+        [(PROMPTS[0], "a"), (PROMPTS[0], "b")],
+        [(f"{INSTRUCTION}\n\n{'x' * 900}", "x"), EXAMPLES[0]],
+        [(text, text[0]) for text in INPUTS],
+    ],
+    ids=["one", "two", "one input with two answers", "a long one", "no instruction"],
+)
+def test_few_contradicting_or_long_examples_do_no_harm(frozen, grid, examples):
+    found = taught(frozen, grid, [], examples)
+    assert torch.isfinite(found).all()
+    assert not torch.equal(found, grid)
+
+
+def test_other_answers_make_another_adapter(frozen, grid):
+    wrong = [(prompt, "z") for prompt, _ in EXAMPLES]
+    right, other = (taught(frozen, grid, PROMPTS, examples) for examples in (EXAMPLES, wrong))
+    assert loss(frozen, right, EXAMPLES) < loss(frozen, other, EXAMPLES)
+
+
+def test_more_examples_than_a_step_holds_are_asked_in_turn(frozen, grid):
+    small = replace(ExampleOptions(), budget=40, least=2, more=1)
+    assert loss(frozen, taught(frozen, grid, PROMPTS, EXAMPLES, small), EXAMPLES) < loss(frozen, grid, EXAMPLES)
