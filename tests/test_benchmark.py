@@ -14,14 +14,15 @@ from prompt2lora.base.chat import ChatFormat
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.errors import LayoutError, UsageError
 from prompt2lora.evaluation import benchmark
-from prompt2lora.evaluation.arms import ARMS
+from prompt2lora.evaluation.arms import ARMS, shuffled
 from prompt2lora.evaluation.benchmark import BenchmarkRequest, Judge
 from prompt2lora.evaluation.resources import Resources
 from prompt2lora.evaluation.score_cache import ScoreCache
 from prompt2lora.evaluation.statistics import paired_difference
+from prompt2lora.generator.examples import taught
 from prompt2lora.generator.text_encoder import Encoder
 from prompt2lora.training import teachers as teaching
-from prompt2lora.training.tasks import diverse, read_tasks
+from prompt2lora.training.tasks import Example, diverse, read_tasks
 
 
 def resources(generator, tasks, **changes):
@@ -100,6 +101,44 @@ def test_examples_in_context_are_labelled_examples_of_the_training_part(generato
         assert set(examples) <= set(task.train)
     ids = bench.base.chat.prompt_ids(["c"], [("a", "b")])[0]
     assert bench.base.chat.tokenizer.decode(ids) == "<|user|>a</s><|assistant|>b</s><|user|>c</s><|assistant|>"
+
+
+def test_examples_go_into_the_weights_as_many_as_the_arm_s_name_says_and_no_test_row(generator, model, tasks_folder):
+    tasks = read_tasks([tasks_folder])
+    made = resources(generator, tasks)
+    made.base = made.training = made.base._replace(model=model)
+    start = generator.start.detach()
+    made.multi_task = Adapter(made.base.layout, start + 0.01, {})
+    task = tasks[0]
+
+    def taught_by(task, count, start):
+        pairs = [(task.prompt(one.input), one.output) for one in made.labelled(task, 0, count)]
+        return taught(made.base, start, made.prompts(task, 0), pairs)
+
+    def attempt(name):
+        return ARMS[name].attempt(made, task, 0)
+
+    assert torch.equal(attempt("examples-4").grid(), taught_by(task, 4, start))
+    assert torch.equal(attempt("multi-task-examples-4").grid(), taught_by(task, 4, start + 0.01))
+    assert torch.equal(attempt("examples-16-other").grid(), taught_by(made.other(task, 0), 16, start))
+    names = [name for name in ARMS if "examples-" in name]
+    assert len({attempt(name).depends for name in names}) == len(names)
+
+
+def test_shuffled_answers_are_the_same_answers_at_other_inputs():
+    examples = [Example(text, text.upper()) for text in "abcdef"]
+    mixed = shuffled(examples, 0)
+    assert sorted(one.output for one in mixed) == sorted(one.output for one in examples)
+    assert all(one.output != one.input.upper() for one in mixed)
+
+
+def test_the_one_lora_for_all_tasks_is_shown_examples_too(generator, tasks_folder):
+    (task, *_) = read_tasks([tasks_folder])
+    made = resources(generator, [task])
+    made.multi_task = Adapter(made.base.layout, generator.start.detach(), {})
+    attempt = ARMS["multi-task-icl-4"].attempt(made, task, 0)
+    assert attempt.examples == ARMS["icl-4"].attempt(made, task, 0).examples
+    assert torch.equal(attempt.grid(), made.multi_task.grid)
 
 
 @pytest.mark.parametrize(("arm", "count"), [("few-shot-16", 16), ("full-shot", None)])

@@ -50,7 +50,8 @@ def test_every_verb_has_help_and_json(run, verb):
     ("words", "told"),
     [
         (("generate", "--prompt", "a.txt"), "--prompt"),
-        (("generate",), "--prompts"),
+        (("generate",), "--out"),
+        (("generate", "--out", "a"), "--prompts or by --examples"),
         (("produce",), "produce"),
         (("ask", "hello", "--max-new-tokens", "0"), "--max-new-tokens"),
         (("benchmark", "--tasks", "t", "--out", "o", "--seeds", "many"), "--seeds"),
@@ -89,6 +90,21 @@ def test_the_same_prompts_give_the_same_adapter(run, prompts, generator_folder, 
         )
         digests.append(json.loads(out)["digest"])
     assert digests[0] == digests[1]
+
+
+def test_generate_takes_examples_with_and_without_prompts(run, prompts, generator_folder, tmp_path):
+    file = tmp_path / "examples.csv"
+    file.write_text("input,output\nfirst letter of: ef,e\nfirst letter of: gh,g\n")
+    usual = "--examples", file, "--generator", generator_folder, "--json"
+    for name, more in (("both", ("--prompts", prompts)), ("alone", ())):
+        code, out, _ = run("generate", *more, "--out", tmp_path / name, *usual)
+        assert code == 0
+        made = json.loads(out)
+        assert (made["prompts"], made["examples"]) == (2 if more else 0, 2)
+        assert made["seconds"]["examples"] > 0
+        assert made["digest"] == adapter_digest(tmp_path / name)
+    code, out, _ = run("generate", "--prompts", prompts, "--out", tmp_path / "unlabelled", *usual[2:])
+    assert (code, json.loads(out)["examples"]) == (0, 0)
 
 
 def test_generate_says_which_instruction_went_into_the_weights(run, prompts, asking, generator_folder, tmp_path):

@@ -47,17 +47,18 @@ def generate(
     prompts: Sequence[str],
     out: str | Path,
     *,
+    examples: Sequence[tuple[str, str]] = (),
     generator: str | Path | None = None,
     base: str | None = None,
 ) -> Generated:
-    """Make an adapter from a handful of unlabelled prompts of a job.
+    """Make an adapter from a handful of prompts of a job, and of examples (prompt, right answer) if there are some.
 
     If the prompts share an instruction (the text before their first blank line), the adapter also does without it what
-    it does with it. Raises InputError, OutputError.
+    it does with it. There may be no prompts if there are examples. Raises InputError, OutputError.
     """
-    check_prompts(list(prompts))
+    check_prompts([*prompts, *(prompt for prompt, _ in examples)])
     check_new(Path(out))
-    return Pipeline.load(generator, base).write(prompts, out)
+    return Pipeline.load(generator, base).write(prompts, out, examples=examples)
 
 
 def benchmark(

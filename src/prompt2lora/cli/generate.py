@@ -16,28 +16,45 @@ from prompt2lora.ground.files import check_new
 
 @app.command()
 def generate(
-    prompts: Annotated[Path, typer.Option(help="Prompts of the job: text (one a line), JSONL, CSV or Excel.")],
     out: Annotated[Path, typer.Option(help="Folder to write the adapter to; must not exist.")],
+    prompts: Annotated[
+        Path | None, typer.Option(help="Prompts of the job: text (one a line), JSONL, CSV or Excel.")
+    ] = None,
+    examples: Annotated[
+        Path | None, typer.Option(help="Prompts with their right answers: JSONL, CSV or Excel.")
+    ] = None,
     instruction: Annotated[str, typer.Option(help="Put this instruction before every prompt.")] = "",
     generator: GeneratorOption = None,
     base: BaseOption = None,
     as_json: Json = False,
 ) -> None:
-    """Make an adapter from a handful of unlabelled prompts of a job."""
-    from prompt2lora.ground.examples import read_prompts
+    """Make an adapter from a handful of prompts of a job, a few right answers, or both."""
+    from prompt2lora.ground.examples import read_examples, read_prompts
+    from prompt2lora.ground.prompts import full_prompt
 
-    texts, read = read_prompts(prompts, instruction)
-    tell_reading(read)
+    if prompts is None and examples is None:
+        raise UsageError("there is nothing to make an adapter of; name a file by --prompts or by --examples")
+    texts, labelled, readings = [], [], []
+    if prompts:
+        texts, read = read_prompts(prompts, instruction)
+        readings.append(read)
+    if examples:
+        pairs, read = read_examples(examples, part="train")
+        labelled = [(full_prompt(instruction, prompt), answer) for prompt, answer in pairs]
+        readings.append(read)
+    for read in readings:
+        tell_reading(read)
     check_new(out)
     with Working("making the adapter"):
         from prompt2lora import api
 
-        made = api.generate(texts, out, generator=generator, base=base)
+        made = api.generate(texts, out, examples=labelled, generator=generator, base=base)
     if as_json:
-        print_json({**made.to_dict(), "read": [read.to_dict()]})
+        print_json({**made.to_dict(), "read": [read.to_dict() for read in readings]})
     else:
         steps = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in made.seconds.items())
-        print(f"{made.adapter}: {made.parameters:,} parameters from {made.prompts} prompts ({steps})")
+        source = f"{made.prompts} prompts" + (f" and {made.examples} examples" if made.examples else "")
+        print(f"{made.adapter}: {made.parameters:,} parameters from {source} ({steps})")
         if made.instruction:
             print(f"In the weights, so leave it out when you ask: {shorten(made.instruction, 80)}")
         else:

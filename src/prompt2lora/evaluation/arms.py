@@ -1,8 +1,8 @@
 """Arms: every way to make the base answer a task, ours, the rivals and the controls.
 
 In: what the arms draw on, a task, a seed. Out: an `Attempt`, which makes its adapter only if nobody has scored it
-before. A rival may use labels of the task's training part where its name says so (icl, few-shot, full-shot); nothing
-here ever reads a test example.
+before. An arm may use labels of the task's training part where its name says so (icl, examples, few-shot, full-shot);
+nothing here ever reads a test example.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from prompt2lora.adapter.peft import Adapter
 from prompt2lora.errors import UsageError
 from prompt2lora.evaluation.resources import Resources
 from prompt2lora.generator.alignment import AlignmentOptions, aligned, instruction_to_align
+from prompt2lora.generator.examples import ExampleOptions, taught
 from prompt2lora.generator.generator import Generator
 from prompt2lora.training.tasks import Example, Task
 from prompt2lora.training.teachers import Teachers
-from prompt2lora.training.tuning import TuningOptions, fit
+from prompt2lora.training.tuning import TuningOptions, fit, random_order
 
 T = TypeVar("T")
 
@@ -93,6 +94,55 @@ def _trained(says: str, count: int | None, steps: int) -> Arm:
     return Arm(says, attempt)
 
 
+def _multi_task_in_context(shots: int) -> Arm:
+    def attempt(resources: Resources, task: Task, seed: int) -> Attempt:
+        plain, shown = _multi_task(resources, task, seed), _in_context(shots).attempt(resources, task, seed)
+        return plain._replace(depends=(*plain.depends, *shown.depends), examples=shown.examples)
+
+    return Arm(f"one LoRA, trained on all training tasks at once, with {shots} labelled examples before it", attempt)
+
+
+def _taught(resources: Resources, start: Tensor, task: Task, known: Sequence[Example], seed: int) -> Attempt:
+    """From an adapter, the task's prompts and labelled examples."""
+    prompts, examples = resources.prompts(task, seed), [(task.prompt(one.input), one.output) for one in known]
+    return Attempt(
+        ("taught", tensor_digest(start), *astuple(ExampleOptions()), digest([prompts, examples])),
+        ("alignment", "examples"),
+        lambda: taught(resources.training, start, prompts, examples),
+    )
+
+
+def _from_examples(count: int) -> Arm:
+    def attempt(resources: Resources, task: Task, seed: int) -> Attempt:
+        return _taught(resources, resources.generator.start.detach(), task, resources.labelled(task, seed, count), seed)
+
+    few = "one labelled example, which goes" if count == 1 else f"{count} labelled examples, which go"
+    return Arm(f"**this product** with {few} into the weights", attempt)
+
+
+def _shuffled_examples(resources: Resources, task: Task, seed: int) -> Attempt:
+    known = shuffled(resources.labelled(task, seed, 16), seed)
+    return _taught(resources, resources.generator.start.detach(), task, known, seed)
+
+
+def _other_examples(resources: Resources, task: Task, seed: int) -> Attempt:
+    return ARMS["examples-16"].attempt(resources, resources.other(task, seed), seed)
+
+
+def _multi_task_examples(count: int) -> Arm:
+    def attempt(resources: Resources, task: Task, seed: int) -> Attempt:
+        start = _shared(resources, f"multi-task-examples-{count}").grid.float()
+        return _taught(resources, start, task, resources.labelled(task, seed, count), seed)
+
+    return Arm(f"the same {count} labelled examples, put into the LoRA of all training tasks", attempt)
+
+
+def shuffled(examples: Sequence[Example], seed: int) -> list[Example]:
+    """The same inputs and the same answers, each answer at another input than before."""
+    order = random_order(examples, f"{seed} shuffled")
+    return [Example(one.input, other.output) for one, other in zip(order, [*order[1:], order[0]], strict=True)]
+
+
 def _mean_condition(resources: Resources, _task: Task, _seed: int) -> Attempt:
     generator = resources.generator
     return Attempt(
@@ -139,10 +189,12 @@ ARMS: dict[str, Arm] = {
     "base": Arm("the base without any adapter", lambda *_: Attempt()),
     "icl-1": _in_context(1),
     "icl-4": _in_context(4),
+    "icl-16": _in_context(16),
     "multi-task": Arm("one LoRA, trained on all training tasks at once", _multi_task),
     "multi-task-aligned": Arm(
         "that LoRA, aligned to the task's instruction: what is reached without the decoder", _multi_task_aligned
     ),
+    **{f"multi-task-icl-{count}": _multi_task_in_context(count) for count in (4, 16)},
     "mean-teacher": Arm("the average of the LoRAs that were trained on one training task each", _mean_teacher),
     "best-teacher": Arm("the one of these LoRAs that does best on validation tasks", _best_teacher),
     "nearest-teacher": Arm("the one of these LoRAs whose task has the most similar prompts", _nearest_teacher),
@@ -162,6 +214,10 @@ ARMS: dict[str, Arm] = {
         "a control: the adapter made from random words", lambda r, _, s: _generated(r, r.generator, r.words(s))
     ),
     "mean-condition": Arm("a control: the adapter made from the average of the training tasks", _mean_condition),
+    **{f"examples-{count}": _from_examples(count) for count in (1, 4, 16, 64)},
+    **{f"multi-task-examples-{count}": _multi_task_examples(count) for count in (4, 16)},
+    "examples-16-shuffled": Arm("a control: 16 labelled examples with each other's answers", _shuffled_examples),
+    "examples-16-other": Arm("a control: the prompts and 16 labelled examples of another task", _other_examples),
     "few-shot-16": _trained("a LoRA, trained on 16 labelled examples of the task", 16, 24),
     "few-shot-64": _trained("a LoRA, trained on 64 labelled examples of the task", 64, 36),
     "full-shot": _trained("a LoRA, trained on all labelled examples of the task's training part", None, 64),

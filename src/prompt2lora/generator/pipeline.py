@@ -1,7 +1,7 @@
 """From prompts to an adapter: they are read, the decoder turns what was read into weights, alignment finishes them.
 
-In: prompts of one job. Out: a weight grid with the instruction that is in it, or a PEFT folder. Text encoder and base
-are loaded at first use and kept, so that a second adapter costs seconds. It knows neither labels nor tasks.
+In: prompts of one job, perhaps with some right answers. Out: a weight grid with the instruction that is in it, or a PEFT
+folder. Text encoder and base are loaded at first use and kept, so that a second adapter costs seconds. It knows no tasks.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from prompt2lora.base import models
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.errors import LayoutError
 from prompt2lora.generator.alignment import aligned, instruction_to_align
+from prompt2lora.generator.examples import taught
 from prompt2lora.generator.generator import Generator, released_generator
 from prompt2lora.generator.hidden_states import states
 from prompt2lora.generator.text_encoder import Encoder, cached_encoder
@@ -43,12 +44,13 @@ class Made(NamedTuple):
 class Generated:
     """What was written: the folder, its digest, the instruction in the weights, the seconds of every step.
 
-    `instruction` is empty if the prompts share none, or the generator cannot put it there.
+    `prompts` and `examples` are how many it was made of; `instruction` is empty if the prompts share none, or the generator cannot put it there.
     """
 
     adapter: str
     digest: str
     prompts: int
+    examples: int
     parameters: int
     instruction: str
     seconds: dict[str, float]
@@ -103,8 +105,19 @@ class Pipeline:
         """The instruction that goes into the weights; empty if the prompts share none or the generator has no base."""
         return instruction_to_align(self.layout, prompts) if self.generator.config.states else ""
 
-    def make(self, prompts: Sequence[str], conditions: Float[Tensor, "prompts width"] | None = None) -> Made:
-        """The adapter of one job's prompts; `conditions` if they are known already."""
+    def make(
+        self,
+        prompts: Sequence[str],
+        conditions: Float[Tensor, "prompts width"] | None = None,
+        *,
+        examples: Sequence[tuple[str, str]] = (),
+    ) -> Made:
+        """The adapter of one job's prompts; `conditions` if they are known already.
+
+        With examples, (prompt, right answer), it begins with the adapter that all jobs share and needs no decoder.
+        """
+        if examples:
+            return self._teach(prompts, examples)
         marks = {"begin": time.monotonic()}
         read = self.conditions(prompts) if conditions is None else conditions
         marks["encode"] = time.monotonic()
@@ -116,18 +129,31 @@ class Pipeline:
         marks["align"] = time.monotonic()
         return Made(grid, instruction, {name: end - begin for (_, begin), (name, end) in pairwise(marks.items())})
 
-    def write(self, prompts: Sequence[str], out: str | Path) -> Generated:
-        """The adapter of one job's prompts as a PEFT folder `out`. Raises InputError, OutputError."""
-        prompts, folder = check_prompts(list(prompts)), Path(out)
+    def _teach(self, prompts: Sequence[str], examples: Sequence[tuple[str, str]]) -> Made:
+        began = time.monotonic()
+        grid = taught(self.base, self.generator.start.detach(), prompts, examples)
+        instruction = instruction_to_align(self.layout, [*prompts, *(prompt for prompt, _ in examples)])
+        return Made(grid, instruction, {"examples": time.monotonic() - began})
+
+    def write(self, prompts: Sequence[str], out: str | Path, *, examples: Sequence[tuple[str, str]] = ()) -> Generated:
+        """The adapter of one job's prompts and examples as a PEFT folder `out`. Raises InputError, OutputError.
+
+        There may be no prompts if there are examples.
+        """
+        prompts, folder = list(prompts), Path(out)
+        check_prompts([*prompts, *(prompt for prompt, _ in examples)])
         check_new(folder)
-        made = self.make(prompts)
+        made = self.make(prompts, examples=examples)
         began = time.monotonic()
         origin = {"generator_sha256": self.generator.provenance.get("sha256", ""), "prompts": len(prompts)}
+        if examples:
+            origin["examples"] = len(examples)
         digest = Adapter(self.layout, made.grid, origin).save(folder)
         seconds = {"load": self.load_seconds, **made.seconds, "write": time.monotonic() - began}
         seconds["total"] = sum(seconds.values())
         rounded = {name: round(value, 4) for name, value in seconds.items()}
-        return Generated(str(out), digest, len(prompts), self.layout.parameters, made.instruction, rounded)
+        counts = len(prompts), len(examples), self.layout.parameters
+        return Generated(str(out), digest, *counts, made.instruction, rounded)
 
 
 def fitting_layout(generator: Generator, base: str | None) -> LoraLayout:

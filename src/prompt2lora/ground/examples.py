@@ -121,8 +121,8 @@ def read_prompts(source: Path | File, instruction: str = "") -> tuple[list[str],
     return check_prompts(prompts, file.name), reading
 
 
-def read_examples(source: Path | File) -> tuple[list[tuple[str, str]], Reading]:
-    """The inputs of a file with their right answers; a task file gives those of its part "test".
+def read_examples(source: Path | File, part: str = "test") -> tuple[list[tuple[str, str]], Reading]:
+    """The inputs of a file with their right answers; a task file gives those of its part `part`, test or train.
 
     Raises InputError that names the line.
     """
@@ -131,8 +131,8 @@ def read_examples(source: Path | File) -> tuple[list[tuple[str, str]], Reading]:
     entries, told = _entries(table, 2)
     skipped, pairs = Counter(told.pop("skipped")), []
     for entry in entries:
-        if entry.part == "train":
-            skipped["rows of the part train"] += 1
+        if entry.part in ("train", "test") and entry.part != part:
+            skipped[f"rows of the part {entry.part}"] += 1
             continue
         pair = (_filled(table, entry, entry.input), _filled(table, entry, entry.output))
         pairs.append(pair)
