@@ -7,14 +7,14 @@ import torch
 
 from prompt2lora.adapter.grid import factors
 from prompt2lora.base.packing import UNLIMITED, pack_examples, stack
-from prompt2lora.generator.examples import ExampleOptions, taught
+from prompt2lora.generator.examples import ExampleOptions, _batches, _Example, taught
 from prompt2lora.training import objectives
 
 INSTRUCTION = "Say the first letter."
 INPUTS = ["apple", "bread", "cherry", "dill", "egg", "fig"]
 PROMPTS = [f"{INSTRUCTION}\n\n{text}" for text in INPUTS]
 EXAMPLES = [(prompt, text[0]) for prompt, text in zip(PROMPTS, INPUTS, strict=True)]
-STILL = ExampleOptions(least=0, more=0)  # least squares alone
+STILL = ExampleOptions(least=0, epochs=0)  # least squares alone
 
 
 @pytest.fixture
@@ -89,6 +89,17 @@ def test_few_contradicting_or_long_examples_do_no_harm(frozen, grid, examples):
     assert not torch.equal(found, grid)
 
 
+def test_the_steps_ask_every_example_with_the_instruction_and_without_it(chat):
+    known = [_Example(text, text[0]) for text in INPUTS]
+    batches = _batches(chat, INSTRUCTION, known, 120)
+    asked = [chat.tokenizer.decode(ids[ids != chat.padding]) for batch in batches for ids in batch.ids]
+    for text in INPUTS:
+        holding = [INSTRUCTION in sequence for sequence in asked if text in sequence]
+        assert sorted(holding) == [False, True]
+    (only,) = _batches(chat, "", known, UNLIMITED)
+    assert len(only.ids) == 1
+
+
 def test_other_answers_make_another_adapter(frozen, grid):
     wrong = [(prompt, "z") for prompt, _ in EXAMPLES]
     right, other = (taught(frozen, grid, PROMPTS, examples) for examples in (EXAMPLES, wrong))
@@ -96,5 +107,5 @@ def test_other_answers_make_another_adapter(frozen, grid):
 
 
 def test_more_examples_than_a_step_holds_are_asked_in_turn(frozen, grid):
-    small = replace(ExampleOptions(), budget=40, least=2, more=1)
+    small = replace(ExampleOptions(), budget=60, least=2)
     assert loss(frozen, taught(frozen, grid, PROMPTS, EXAMPLES, small), EXAMPLES) < loss(frozen, grid, EXAMPLES)

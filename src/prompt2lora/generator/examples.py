@@ -23,7 +23,7 @@ from torch import Tensor
 from prompt2lora.adapter.hooks import adapted
 from prompt2lora.base.chat import ChatFormat
 from prompt2lora.base.frozen import Frozen
-from prompt2lora.base.packing import UNLIMITED, Pack, PackBatch, pack_examples, stack
+from prompt2lora.base.packing import UNLIMITED, PackBatch, pack_examples, stack
 from prompt2lora.generator.alignment import align
 from prompt2lora.ground.prompts import full_prompt, instruction_of
 
@@ -36,7 +36,8 @@ class ExampleOptions:
     answers        weight of the places of an answer; other places have 1
     ridge          penalty, as a share of the mean square of what the projections get
     budget         tokens of a step; what does not fit into one is asked by the next
-    least, more    gradient steps for the first such pack of examples, and for every further one
+    least          gradient steps at least
+    epochs         times that every example is asked with the instruction, and as often without, if there are more
     learning_rate  highest rate, of Adam, before a linear decay
     """
 
@@ -47,7 +48,7 @@ class ExampleOptions:
     ridge: float = 0.1
     budget: int = 512
     least: int = 4
-    more: int = 2
+    epochs: int = 2
     learning_rate: float = 2e-3
 
 
@@ -72,7 +73,7 @@ def taught(
     known = sorted({_Example(_input(prompt, instruction), answer) for prompt, answer in examples}, key=_digest)
     made = grid.to(base.model.device).clone()
     _put(base, made, instruction, known[: options.read], options)
-    return _practised(base, made, _packs(base.chat, known, options.budget), options).cpu()
+    return _practised(base, made, _batches(base.chat, instruction, known, options.budget), options).cpu()
 
 
 def _input(prompt: str, instruction: str) -> str:
@@ -115,24 +116,36 @@ def _turns(chat: ChatFormat, examples: Sequence[_Example], instruction: str, roo
     return [turn for turn, end in zip(turns, accumulate(lengths), strict=True) if end <= room]
 
 
-def _packs(chat: ChatFormat, examples: Sequence[_Example], budget: int) -> list[Pack]:
-    """All examples as bare questions with their right answers, in packs of at most `budget` tokens."""
-    prompts = chat.prompt_ids([one.input for one in examples])
+def _batches(chat: ChatFormat, instruction: str, examples: Sequence[_Example], budget: int) -> list[PackBatch]:
+    """All examples as questions with their right answers, in batches of about `budget` tokens.
+
+    If there is an instruction, half of every batch is asked with it, and the next batch asks the other half so: the
+    adapter shall do with it what it does without.
+    """
     answers = chat.answer_ids([one.output for one in examples])
-    packs, rest = [], list(range(len(examples)))
+    bare = chat.prompt_ids([one.input for one in examples])
+    told = chat.prompt_ids([full_prompt(instruction, one.input) for one in examples])
+    batches, rest = [], list(range(len(examples)))
     while rest:
-        pack = pack_examples([prompts[i] for i in rest], [answers[i] for i in rest], budget)
-        packs.append(pack)
-        rest = [i for at, i in enumerate(rest) if at not in pack.used]
-    return packs
+        used = pack_examples([told[i] for i in rest], [answers[i] for i in rest], budget).used
+        chosen = [rest[at] for at in used]
+        rest = [i for at, i in enumerate(rest) if at not in used]
+        halves = [part for part in (chosen[::2], chosen[1::2]) if part] if instruction else [chosen]
+        for turn in range(len(halves)):
+            packs = [
+                pack_examples([asked[i] for i in part], [answers[i] for i in part], UNLIMITED)
+                for asked, part in zip((bare, told), halves[turn:] + halves[:turn], strict=False)
+            ]
+            batches.append(stack(packs, chat.padding))
+    return batches
 
 
 def _practised(
-    base: Frozen, grid: Float[Tensor, "layers rows cols"], packs: Sequence[Pack], options: ExampleOptions
+    base: Frozen, grid: Float[Tensor, "layers rows cols"], batches: Sequence[PackBatch], options: ExampleOptions
 ) -> Float[Tensor, "layers rows cols"]:
-    """The grid after a few steps of Adam on the right answers, one pack a step in turn."""
-    batches = [stack([pack], base.chat.padding).to(base.model.device) for pack in packs]
-    steps = options.least + options.more * (len(packs) - 1)
+    """The grid after a few steps of Adam on the right answers, one batch a step in turn."""
+    batches = [batch.to(base.model.device) for batch in batches]
+    steps = max(options.least, options.epochs * len(batches))
     with torch.enable_grad():
         made = grid.clone().requires_grad_()
         optimiser = torch.optim.Adam([made], lr=options.learning_rate)
