@@ -49,7 +49,7 @@ class ExampleOptions:
     budget: int = 512
     least: int = 4
     epochs: int = 2
-    learning_rate: float = 2e-3
+    learning_rate: float = 1e-3
 
 
 class _Example(NamedTuple):
