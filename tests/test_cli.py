@@ -107,6 +107,16 @@ def test_generate_takes_examples_with_and_without_prompts(run, prompts, generato
     assert (code, json.loads(out)["examples"]) == (0, 0)
 
 
+def test_of_a_task_file_generate_learns_from_the_training_part_alone(run, generator_folder, tasks_folder, tmp_path):
+    file = next(iter(sorted(tasks_folder.glob("*.jsonl"))))
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    training = sum(line.get("part") == "train" for line in lines)
+    code, out, _ = run(
+        "generate", "--examples", file, "--out", tmp_path / "a", "--generator", generator_folder, "--json"
+    )
+    assert (code, json.loads(out)["examples"]) == (0, training)
+
+
 def test_generate_says_which_instruction_went_into_the_weights(run, prompts, asking, generator_folder, tmp_path):
     asking.save_pretrained(tmp_path / "g")
 

@@ -34,7 +34,9 @@ def generate(
 
     if prompts is None and examples is None:
         raise UsageError("there is nothing to make an adapter of; name a file by --prompts or by --examples")
-    texts, labelled, readings = [], [], []
+    texts: list[str] = []
+    labelled: list[tuple[str, str]] = []
+    readings = []
     if prompts:
         texts, read = read_prompts(prompts, instruction)
         readings.append(read)

@@ -1,7 +1,8 @@
 """From prompts to an adapter: they are read, the decoder turns what was read into weights, alignment finishes them.
 
-In: prompts of one job, perhaps with some right answers. Out: a weight grid with the instruction that is in it, or a PEFT
-folder. Text encoder and base are loaded at first use and kept, so that a second adapter costs seconds. It knows no tasks.
+In: prompts of one job, perhaps some with the right answer. Out: a weight grid with the instruction that is in it, or a
+PEFT folder. Text encoder and base are loaded at first use and kept, so that a second adapter costs seconds. It knows no
+tasks.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ class Made(NamedTuple):
 class Generated:
     """What was written: the folder, its digest, the instruction in the weights, the seconds of every step.
 
-    `prompts` and `examples` are how many it was made of; `instruction` is empty if the prompts share none, or the generator cannot put it there.
+    `prompts` and `examples` are how many it was made of; `instruction` is empty if the prompts share none, or the
+    generator cannot put it there.
     """
 
     adapter: str
