@@ -14,8 +14,7 @@ INSTRUCTION = "Say the first letter."
 INPUTS = ["apple", "bread", "cherry", "dill", "egg", "fig"]
 PROMPTS = [f"{INSTRUCTION}\n\n{text}" for text in INPUTS]
 EXAMPLES = [(prompt, text[0]) for prompt, text in zip(PROMPTS, INPUTS, strict=True)]
-STILL = ExampleOptions(least=0, epochs=0)
-OTHERS = [f"{INSTRUCTION}\n\n{text}" for text in ("grape", "honey", "ice")]  # least squares alone
+STILL = ExampleOptions(least=0, epochs=0)  # least squares alone
 
 
 @pytest.fixture
@@ -99,15 +98,6 @@ def test_the_steps_ask_every_example_with_the_instruction_and_without_it(chat):
         assert sorted(holding) == [False, True]
     (only,) = _batches(chat, "", known, UNLIMITED)
     assert len(only.ids) == 1
-
-
-def test_where_there_are_few_examples_prompts_are_read_beside_them_and_where_there_are_many_none(frozen, grid):
-    def found(prompts, examples, read=6):
-        return taught(frozen, grid, prompts, examples, replace(STILL, read=read, max_new_tokens=2))
-
-    assert not torch.equal(found(PROMPTS, EXAMPLES[:2]), found(PROMPTS[:2], EXAMPLES[:2]))
-    assert torch.equal(found(PROMPTS[:2], EXAMPLES[:2]), found([], EXAMPLES[:2])), "an example's prompt is no other one"
-    assert torch.equal(found([*PROMPTS, *OTHERS], EXAMPLES), found([], EXAMPLES))
 
 
 def test_other_answers_make_another_adapter(frozen, grid):

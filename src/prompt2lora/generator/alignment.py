@@ -30,7 +30,7 @@ from prompt2lora.ground.prompts import instruction_of, split
 
 _OUTPUT = "o_proj"
 _TINY = 1e-12
-UNREAD = 0  # stands for what follows an answer; nobody looks at it
+_END = 0  # stands for what follows an answer; nobody looks at it
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def aligned(
     made = grid.to(model.device).clone()
     with adapted(model, made[None], layout):
         own = greedy(model, told, chat, options.max_new_tokens)
-        whole, inner = (pack_examples(ids, [[*answer, UNREAD] for answer in own], UNLIMITED) for ids in (told, untold))
+        whole, inner = (pack_examples(ids, [[*answer, _END] for answer in own], UNLIMITED) for ids in (told, untold))
         align(base, made, [whole], inner, answers=options.answers, ridge=options.ridge)
     return made.cpu()
 

@@ -22,18 +22,16 @@ from torch import Tensor
 
 from prompt2lora.adapter.hooks import adapted
 from prompt2lora.base.chat import ChatFormat
-from prompt2lora.base.decoding import greedy
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.packing import UNLIMITED, PackBatch, pack_examples, stack
-from prompt2lora.generator.alignment import UNREAD, align
+from prompt2lora.generator.alignment import align
 from prompt2lora.ground.prompts import full_prompt, instruction_of
 
 
 @dataclass(frozen=True)
 class ExampleOptions:
-    """read           how many inputs the least squares are found on: examples, and prompts where these are fewer
-    folds          groups of these examples, each read after the others
-    max_new_tokens tokens of the answers to prompts, which are what the base says after the examples
+    """read           how many examples the least squares are found on
+    folds          groups of them, each read after the others
     context        tokens that the examples of one context may take
     answers        weight of the places of an answer; other places have 1
     ridge          penalty, as a share of the mean square of what the projections get
@@ -45,7 +43,6 @@ class ExampleOptions:
 
     read: int = 8
     folds: int = 4
-    max_new_tokens: int = 8
     context: int = 384
     answers: float = 4.0
     ridge: float = 0.1
@@ -74,12 +71,8 @@ def taught(
     """
     instruction = instruction_of(prompts) or instruction_of([prompt for prompt, _ in examples])
     known = sorted({_Example(_input(prompt, instruction), answer) for prompt, answer in examples}, key=_digest)
-    others = {_Example(_input(prompt, instruction), "") for prompt in prompts}
-    asked = {one.input for one in known}
-    unlabelled = sorted((one for one in others if one.input not in asked), key=_digest)
     made = grid.to(base.model.device).clone()
-    read = known[: options.read]
-    _put(base, made, instruction, read, [one.input for one in unlabelled[: options.read - len(read)]], options)
+    _put(base, made, instruction, known[: options.read], options)
     return _practised(base, made, _batches(base.chat, instruction, known, options.budget), options).cpu()
 
 
@@ -92,45 +85,26 @@ def _digest(example: _Example) -> bytes:
     return hashlib.sha256("\0".join(example).encode()).digest()
 
 
-class _Reading(NamedTuple):
-    """Inputs, the ids of the prompts that the teacher reads for them (a context and then the input), and of answers."""
-
-    inputs: list[str]
-    told: list[list[int]]
-    answers: list[list[int]]
-
-
 def _put(
     base: Frozen,
     grid: Float[Tensor, "layers rows cols"],
     instruction: str,
     examples: Sequence[_Example],
-    unlabelled: Sequence[str],
     options: ExampleOptions,
 ) -> None:
-    """Least squares on examples, each fold read after the others, and on inputs read after all; into the grid."""
+    """Least squares on every example as it is read after those of other folds; written into the grid."""
     model, chat, layout = base
-
-    def told(inputs: Sequence[str], context: Sequence[_Example]) -> list[list[int]]:
-        turns = _turns(chat, context, instruction, options.context)
-        return chat.prompt_ids([one if turns else full_prompt(instruction, one) for one in inputs], turns)
-
-    readings = []
-    for fold in (examples[at :: options.folds] for at in range(min(options.folds, len(examples)))):
-        inputs = [one.input for one in fold]
-        context = [one for one in examples if one.input not in inputs]
-        readings.append(_Reading(inputs, told(inputs, context), chat.answer_ids([one.output for one in fold])))
+    folds = [examples[at :: options.folds] for at in range(min(options.folds, len(examples)))]
+    answers = [chat.answer_ids([one.output for one in fold]) for fold in folds]
+    wholes = []
+    for fold, fold_answers in zip(folds, answers, strict=True):
+        asked = {one.input for one in fold}
+        turns = _turns(chat, [one for one in examples if one.input not in asked], instruction, options.context)
+        told = [one.input if turns else full_prompt(instruction, one.input) for one in fold]
+        wholes.append(pack_examples(chat.prompt_ids(told, turns), fold_answers, UNLIMITED))
+    inputs = chat.prompt_ids([one.input for fold in folds for one in fold])
+    inner = pack_examples(inputs, [answer for fold in answers for answer in fold], UNLIMITED)
     with adapted(model, grid[None].clone(), layout):
-        if unlabelled:
-            asked = told(unlabelled, examples)
-            own = greedy(model, asked, chat, options.max_new_tokens)
-            readings.append(_Reading([*unlabelled], asked, [[*answer, UNREAD] for answer in own]))
-        wholes = [pack_examples(reading.told, reading.answers, UNLIMITED) for reading in readings]
-        inner = pack_examples(
-            chat.prompt_ids([one for reading in readings for one in reading.inputs]),
-            [answer for reading in readings for answer in reading.answers],
-            UNLIMITED,
-        )
         align(base, grid, wholes, inner, answers=options.answers, ridge=options.ridge)
 
 
