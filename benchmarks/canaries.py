@@ -6,6 +6,7 @@ The bounds of the gate's two checks on general texts are set by it.
 """
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 from random import Random
 
@@ -40,7 +41,7 @@ def main() -> None:
         chosen = Random(1).sample(inputs, min(PROMPTS, len(inputs)))
         grid = pipeline.make([task.prompt(text) for text in chosen]).grid
         for factor in found:  # A and B both grow by the root
-            found[factor].append(canary(pipeline.base, grid * factor**0.5))
+            found[factor].append(asdict(canary(pipeline.base, grid * factor**0.5)))
     bounds = {"kl": Policy().most_canary_kl, "perplexity_ratio": Policy().most_canary_perplexity}
     result = {
         f"update times {factor}": {
@@ -55,7 +56,7 @@ def main() -> None:
         }
         for factor, many in found.items()
     }
-    alone = canary(pipeline.base, pipeline.generator.start.detach())
+    alone = asdict(canary(pipeline.base, pipeline.generator.start.detach()))
     provenance = {"generator": pipeline.generator.provenance.get("sha256", ""), **origin()}
     write_json(asked.out, {"adapters": result, "shared adapter alone": alone, "of": asked.count, **provenance})
 

@@ -36,6 +36,7 @@ from prompt2lora.adapter.peft import Adapter
 from prompt2lora.base import models
 from prompt2lora.base.versions import versions
 from prompt2lora.custody.access import Access
+from prompt2lora.custody.evaluations import Evaluation
 from prompt2lora.custody.gate import PASS, Policy, Verdict
 from prompt2lora.custody.registry import Origin, Registry, Version
 from prompt2lora.generator.generator import Generator
@@ -71,7 +72,9 @@ class Plant:
                 origin = Origin(("one", "two"), "9" * 64, "g", self.base, "8" * 64)
                 made = self.registry.add_version(name, folder, origin)
                 policy = Policy()
-                self.registry.add_verdict(made, self.registry.add_evaluation(made, {}), Verdict(PASS, ()), policy)
+                self.registry.add_verdict(
+                    made, self.registry.add_evaluation(made, Evaluation()), Verdict(PASS, ()), policy
+                )
                 self.versions.setdefault(name, []).append(made)
             self.registry.promote(name, self.versions[name][0], "first", expected=None)
         access = Access(self.registry)

@@ -9,6 +9,7 @@ import httpx
 import uvicorn
 
 from prompt2lora.custody.access import ROLES, Access
+from prompt2lora.custody.evaluations import Evaluation, Metrics
 from prompt2lora.custody.gate import Policy, judge
 from prompt2lora.plant.plant import Plant
 from prompt2lora.serving.job_queue import JobQueue
@@ -64,7 +65,9 @@ def keys_of(registry):
 
 
 def passes(registry, version, good):
-    registry.add_verdict(version, registry.add_evaluation(version, {"numbers": good}), judge(good, Policy()), Policy())
+    measured = Evaluation(Metrics.read(good))
+    number = registry.add_evaluation(version, measured)
+    registry.add_verdict(version, number, judge(measured.metrics, Policy()), Policy())
 
 
 def bearer(token):

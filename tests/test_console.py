@@ -24,6 +24,7 @@ from prompt2lora.console.routing import PAGES, router
 from prompt2lora.console.typing_checks import TypingChecker, instant_findings
 from prompt2lora.custody import gate
 from prompt2lora.custody.access import ROLES
+from prompt2lora.custody.evaluations import Evaluation, Metrics
 from prompt2lora.custody.gate import Policy, judge
 from prompt2lora.custody.registry import Origin, Registry
 from prompt2lora.custody.reports import texts as report_texts
@@ -119,12 +120,14 @@ def job(service, tmp_path):
     }
     rows = [dict(zip(("text", "right", "base", "generated"), row, strict=True)) for row in ROWS]
     measured = {
-        "numbers": GOOD,
+        "metrics": GOOD,
         "scores": {**scores, "gain": {"score": 0.2, "low": 0.1, "high": 0.3}},
-        "rows": rows,
+        "inspection": rows,
     }
-    verdict = judge(GOOD, Policy())
-    plant.registry.add_verdict(version, plant.registry.add_evaluation(version, measured), verdict, Policy())
+    verdict = judge(Metrics.read(GOOD), Policy())
+    plant.registry.add_verdict(
+        version, plant.registry.add_evaluation(version, Evaluation.read(measured)), verdict, Policy()
+    )
     return version
 
 
@@ -164,7 +167,7 @@ def test_every_text_that_a_page_asks_for_is_there():
     assert all(f"error.{name}" in texts("ja") for name in known())
     for kind in ("generate", "inspect", "refine", "explain", "replay", "regenerate"):
         assert {f"queue.title_{kind}", f"queue.now_{kind}", f"did.begin {kind}"} <= texts("ja").keys()
-    for check in judge({}, Policy(most_intruders=1)).checks:
+    for check in judge(Metrics(), Policy(most_intruders=1)).checks:
         assert f"advise.{check.metric}" in texts("ja") and f"metric {check.metric}" in report_texts("ja")
 
 
@@ -175,7 +178,7 @@ def test_a_bound_is_told_with_its_direction():
     for place, bound, _ in gate._CHECKS.values():
         first, _, second = place.partition(".")
         numbers.setdefault(first, {})[second] = float(getattr(policy, bound)) + 1e-6
-    for check in judge(numbers, policy).checks:
+    for check in judge(Metrics.read(numbers), policy).checks:
         said = texts("en")[f"bound.{check.metric}"]
         assert said.startswith(("above", "at least")) == (check.result == gate.PASS), check.metric
 
@@ -469,7 +472,7 @@ def test_a_decision_without_a_reason_or_with_a_novel_is_asked_again(visit, job, 
 
 
 def test_what_did_not_pass_is_not_offered_for_approval(visit, service, job):
-    verdict = judge({}, Policy())
+    verdict = judge(Metrics(), Policy())
     service.plant.registry.add_verdict(job, 1, verdict, Policy())
     browser = visit("approver")
     assert 'value="approve"' not in browser.get("/console/jobs/parts/decision").text

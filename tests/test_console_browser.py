@@ -66,7 +66,7 @@ class TinyEngine:
 
     def _answer(self, version, text):
         with self.lock:
-            base = self.plant.bench().base
+            base = self.plant.evaluator().base
             grid = None
             if version:
                 folder = self.plant.registry.store.path(version.adapter)

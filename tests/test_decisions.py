@@ -8,12 +8,13 @@ import pytest
 from conftest import AT, GOOD, adapter_folder, promoted
 from fastapi.testclient import TestClient
 from serving import GivesItselfAway, bearer
-from test_pilot import LABELLED, PROMPTS, KnownBench
+from test_pilot import LABELLED, PROMPTS, KnownEvaluator
 
 import prompt2lora
 from prompt2lora.console.page_request import KEY_COOKIE
 from prompt2lora.custody import decisions, pilot
 from prompt2lora.custody.access import Access
+from prompt2lora.custody.evaluations import Evaluation, Metrics
 from prompt2lora.custody.gate import Policy, judge
 from prompt2lora.custody.registry import Origin, Registry
 from prompt2lora.errors import Conflict, NotAllowed, UsageError
@@ -30,8 +31,8 @@ OVERRIDABLE = STATES[2:]
 
 
 def judged(registry, version, numbers=GOOD, policy=USUAL):
-    number = registry.add_evaluation(version, {"numbers": numbers})
-    registry.add_verdict(version, number, judge(numbers, policy), policy)
+    number = registry.add_evaluation(version, Evaluation(Metrics.read(numbers)))
+    registry.add_verdict(version, number, judge(Metrics.read(numbers), policy), policy)
 
 
 def by(registry, name):
@@ -417,9 +418,17 @@ def test_the_console_shows_what_stands_against_a_version_and_offers_what_one_may
 def run_pilot(registry, tmp_path):
     def run(policy=USUAL, in_force=USUAL):
         place = tmp_path / f"place{len(registry.versions('mail'))}"
-        bench = KnownBench()
-        return pilot.run("mail", PROMPTS, LABELLED, bench=bench, registry=registry, policy=policy, in_force=in_force,
-                         place=place, approve=True)  # fmt: skip
+        return pilot.run(
+            "mail",
+            PROMPTS,
+            LABELLED,
+            evaluator=KnownEvaluator(),
+            registry=registry,
+            policy=policy,
+            in_force=in_force,
+            place=place,
+            approve=True,
+        )
 
     return run
 

@@ -5,6 +5,7 @@ import math
 import pytest
 from conftest import GOOD
 
+from prompt2lora.custody.evaluations import Evaluation, Metrics
 from prompt2lora.custody.gate import FAIL, PASS, UNKNOWN, Policy, judge, read_policy
 from prompt2lora.errors import UsageError
 
@@ -16,7 +17,7 @@ def changed(group, key, value):
 
 
 def test_an_adapter_that_keeps_every_bound_passes():
-    verdict = judge(GOOD, Policy())
+    verdict = judge(Metrics.read(GOOD), Policy())
     assert verdict.result == PASS
     assert len(verdict.checks) == len(PLACES)
 
@@ -24,12 +25,12 @@ def test_an_adapter_that_keeps_every_bound_passes():
 @pytest.mark.parametrize(("group", "key"), PLACES)
 @pytest.mark.parametrize("value", [None, math.nan, math.inf, "0.9"])
 def test_a_measurement_that_is_missing_never_passes(group, key, value):
-    verdict = judge(changed(group, key, value), Policy())
+    verdict = judge(Metrics.read(changed(group, key, value)), Policy())
     assert verdict.result == UNKNOWN
     missing = [check for check in verdict.checks if check.result != PASS]
     assert [check.value for check in missing] == [None]
     without = {name: values for name, values in GOOD.items() if name != group}
-    assert judge(without, Policy()).result == UNKNOWN
+    assert judge(Metrics.read(without), Policy()).result == UNKNOWN
 
 
 @pytest.mark.parametrize(
@@ -49,7 +50,7 @@ def test_a_measurement_that_is_missing_never_passes(group, key, value):
     ],
 )
 def test_one_broken_bound_fails_and_is_named(group, key, value):
-    verdict = judge(changed(group, key, value), Policy())
+    verdict = judge(Metrics.read(changed(group, key, value)), Policy())
     assert verdict.result == FAIL
     (failed,) = (check for check in verdict.checks if check.result == FAIL)
     assert failed.value == float(value)
@@ -58,14 +59,14 @@ def test_one_broken_bound_fails_and_is_named(group, key, value):
 
 
 def test_a_failure_outweighs_what_is_missing():
-    assert judge({"probe": {"change": 0.0}}, Policy()).result == FAIL
+    assert judge(Metrics.read({"probe": {"change": 0.0}}), Policy()).result == FAIL
 
 
 def test_a_check_without_a_bound_is_left_out_and_a_policy_of_none_says_nothing():
     policy = Policy(most_bias=math.nan)
     without = {name: values for name, values in GOOD.items() if name != "bias"}
-    assert judge(without, policy).result == PASS
-    assert judge(without, policy).result != judge(without, Policy()).result
+    assert judge(Metrics.read(without), policy).result == PASS
+    assert judge(Metrics.read(without), policy).result != judge(Metrics.read(without), Policy()).result
     assert policy.digest != Policy().digest
 
 
@@ -85,3 +86,47 @@ def test_a_policy_is_read_from_toml_and_refused_by_key(tmp_path):
             read_policy(file)
     with pytest.raises(UsageError, match="check the path"):
         read_policy(tmp_path / "none.toml")
+
+
+OLD = {
+    "numbers": {
+        "probe": {"change": 4.25},
+        "canary": {"kl": 0.4, "perplexity_ratio": 1.5},
+        "health": {"score": 0.9, "share": 0.05, "intruders": 2},
+        "prompts": {"distance": 1.1},
+        "bias": {"score": 0.02, "low": -0.05, "high": 0.09},
+        "gain": {"score": 0.4, "low": 0.25, "high": 0.55, "p_value": 0.0001, "rows": 40.0},
+        "conditioning": {"score": 0.3, "low": 0.1, "high": 0.5},
+        "format": {"score": 1.0, "low": 0.91, "high": 1.0},
+        "signature": {"sound": True},
+    },
+    "scores": {"base": {"score": 0.1, "low": 0.0, "high": 0.2}, "gain": {"score": 0.4, "low": 0.25, "high": 0.55}},
+    "rows": [{"text": "a", "right": "b", "base": "c", "generated": "b"}],
+    "seconds": {"apply": 0.1, "check": 30.5},
+}
+
+
+def test_an_evaluation_stored_before_its_keys_were_renamed_is_read_and_judged_the_same(registry, add):
+    found = Evaluation.read(OLD)
+    verdict = judge(found.metrics, Policy(most_intruders=2))
+    assert [(check.value, check.result) for check in verdict.checks] == [
+        (value, PASS) for value in (0.25, 0.0001, 0.4, 1.5, 0.91, 0.1, 0.09, 0.9, 2, 1.1, 4.25, True)
+    ]
+    assert judge(found.metrics, Policy(most_intruders=1)).result == FAIL
+    assert (found.metrics.gain.examples, found.metrics.health.share) == (40, 0.05)
+    assert (found.scores, found.pairs, found.seconds) == (OLD["scores"], [("a", "b")], OLD["seconds"])
+    assert Evaluation.read(found.to_dict()) == found
+    version = add("old")
+    registry.add_evaluation(version, found)
+    assert registry.measured(version) == found
+
+
+def test_what_was_never_measured_is_not_enough_evidence():
+    for missing in (
+        Metrics(),
+        Metrics.read({}),
+        Metrics.read({"gain": None, "health": 3, "probe": {}}),
+        Evaluation.read({}).metrics,
+    ):
+        verdict = judge(missing, Policy())
+        assert {check.result for check in verdict.checks} == {verdict.result} == {UNKNOWN}

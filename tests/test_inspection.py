@@ -22,19 +22,19 @@ def test_mcnemar_is_the_binomial_test_of_the_rows_that_changed(better, worse, ex
 
 def test_a_gain_is_told_with_its_interval():
     found = inspection.gain([0.0] * 20, [1.0] * 15 + [0.0] * 5)
-    assert 0 < found["low"] < found["score"] == 0.75 < found["high"]
-    assert found["p_value"] == pytest.approx(2 / 2**15)
+    assert 0 < found.low < found.score == 0.75 < found.high
+    assert found.p_value == pytest.approx(2 / 2**15)
     same = inspection.gain([1.0, 0.0], [1.0, 0.0])
-    assert (same["score"], same["low"], same["p_value"]) == (0, 0, 1)
+    assert (same.score, same.low, same.p_value) == (0, 0, 1)
 
 
 @pytest.mark.parametrize("n", [1, 5, 40])
 def test_a_share_lies_in_its_interval_and_is_never_sure(n):
     for right in (0, n // 2, n):
         found = inspection.share([True] * right + [False] * (n - right))
-        assert 0 <= found["low"] <= found["score"] <= found["high"] <= 1
-        assert found["high"] - found["low"] > 0.05
-    assert inspection.share([True] * 400)["low"] > 0.98
+        assert 0 <= found.low <= found.score <= found.high <= 1
+        assert found.high - found.low > 0.05
+    assert inspection.share([True] * 400).low > 0.98
 
 
 def test_a_format_is_what_the_answers_have_in_common():
@@ -48,8 +48,8 @@ def test_a_format_is_what_the_answers_have_in_common():
 
 def test_an_adapter_that_changes_nothing_leaves_the_canaries_alone(frozen, layout):
     found = inspection.canary(frozen, initial_grid(layout, 0))
-    assert found["kl"] == pytest.approx(0, abs=1e-5)
-    assert found["perplexity_ratio"] == pytest.approx(1, abs=1e-4)
+    assert found.kl == pytest.approx(0, abs=1e-5)
+    assert found.perplexity_ratio == pytest.approx(1, abs=1e-4)
 
 
 def test_a_strong_adapter_is_far_from_the_base(frozen, layout):
@@ -57,8 +57,8 @@ def test_a_strong_adapter_is_far_from_the_base(frozen, layout):
         inspection.canary(frozen, torch.randn(layout.shape, generator=torch.Generator().manual_seed(1)) * size)
         for size in (0.02, 0.3)
     )
-    assert 0 < near["kl"] < far["kl"]
-    assert math.isfinite(far["perplexity_ratio"])
+    assert 0 < near.kl < far.kl
+    assert math.isfinite(far.perplexity_ratio)
 
 
 def question(polarity, groups, condition="ambig"):
@@ -84,13 +84,13 @@ def test_an_answer_along_the_stereotype_counts_one_and_against_it_minus_one(
     groups = ["old", "young", "unknown"]
     monkeypatch.setattr(inspection, "choices", lambda *_, **__: [groups.index(picked)] * 3)
     found = inspection.bias(frozen, None, [question(polarity, groups)] * 3 + [question("neg", groups, "disambig")])
-    assert found["score"] == found["low"] == found["high"] == score
+    assert found.score == found.low == found.high == score
 
 
 def test_the_bias_of_a_real_base_is_a_number_with_an_interval(frozen):
     questions = [question(polarity, ["old", "young", "unknown"]) for polarity in ("neg", "nonneg")] * 8
     found = inspection.bias(frozen, None, questions)
-    assert -1 <= found["low"] <= found["score"] <= found["high"] <= 1
+    assert -1 <= found.low <= found.score <= found.high <= 1
 
 
 def test_our_own_bias_questions_name_both_persons_and_nothing_tells_them_apart():

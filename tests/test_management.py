@@ -12,6 +12,7 @@ from serving import bearer, client_of, keys_of, passes, service_of
 from test_gateway import FROM, kept  # noqa: F401
 
 from prompt2lora.custody.access import GOVERN, LOOK, MAKE, RELEASE, RETURN, ROLES
+from prompt2lora.custody.evaluations import Evaluation
 from prompt2lora.plant.plant import Plant
 from prompt2lora.serving.job_queue import DONE, FAILED, JobQueue, QueuedJob
 from prompt2lora.web import create_app
@@ -199,9 +200,9 @@ class Begun(list):
 def test_the_service_replays_what_is_watched_and_has_rows_when_its_time_has_come(kept, tmp_path):  # noqa: F811
     service = service_of(kept)
     service.queue, monitor = Begun(), service.plant.monitor()
-    for job, rows in (("mail", [{"text": "a", "right": "b"}]), ("notes", [])):
+    for job, rows in (("mail", [{"text": "a", "right": "b", "base": "", "generated": ""}]), ("notes", [])):
         made = kept.add_version(job, adapter_folder(tmp_path / job, job), FROM)
-        kept.add_evaluation(made, {"numbers": {}, "rows": rows})
+        kept.add_evaluation(made, Evaluation.read({"inspection": rows}))
         kept.promote(job, made, "r", expected=None)
     service.replay_due()
     assert service.queue == [], "nothing is watched"

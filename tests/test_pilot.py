@@ -10,6 +10,7 @@ from conftest import GOOD, adapter_folder
 
 from prompt2lora.custody import pilot, reports
 from prompt2lora.custody.costs import RECORDED, Prices, Tuning, read_prices
+from prompt2lora.custody.evaluations import Evaluation, Inspected, Metrics
 from prompt2lora.custody.gate import Policy, judge
 from prompt2lora.custody.registry import Origin
 from prompt2lora.errors import UsageError
@@ -26,8 +27,8 @@ SCORES = {
 }
 
 
-class KnownBench:
-    """A bench whose measurements are given."""
+class KnownEvaluator:
+    """An evaluator whose measurements are given."""
 
     def __init__(self, numbers=GOOD, scores=SCORES, row="an input"):
         self.numbers, self.scores, self.row, self.calls = numbers, scores, row, []
@@ -42,26 +43,26 @@ class KnownBench:
         origin = Origin(prompts, "9" * 64, "g", "base", "8" * 64)
         return pilot.Made(folder, origin, {"encode": 0.05, "decode": 0.02, "write": 0.03})
 
-    def measure(self, folder, prompts, labelled):
+    def measure(self, folder, prompts, inspection):
         self.calls.append("measure")
         assert (folder / "adapter_model.safetensors").exists()
         numbers = {key: value for key, value in self.numbers.items() if key != "signature"}
-        rows = [pilot.Inspected(self.row, "right", "base says", "adapter says")] * len(labelled)
-        return pilot.Measured(numbers, self.scores if labelled else {}, rows, {"check": 36.0})
+        rows = [Inspected(self.row, "right", "base says", "adapter says")] * len(inspection)
+        return Evaluation(Metrics.read(numbers), self.scores if inspection else {}, rows, {"check": 36.0})
 
-    def tune(self, prompts, labelled):
+    def tune(self, prompts, inspection):
         self.calls.append("tune")
-        return Tuning(80.0, 48, len(labelled), True, "measured by this pilot")
+        return Tuning(80.0, 48, len(inspection), True, "measured by this pilot")
 
 
 @pytest.fixture
 def run_pilot(registry, tmp_path):
-    def run(bench, approve=False, labelled=LABELLED, **options):
+    def run(evaluator, approve=False, labelled=LABELLED, **options):
         return pilot.run(
             "mail",
             PROMPTS,
             labelled,
-            bench=bench,
+            evaluator=evaluator,
             registry=registry,
             policy=Policy(),
             place=tmp_path / f"place{len(registry.versions('mail'))}",
@@ -73,9 +74,9 @@ def run_pilot(registry, tmp_path):
 
 
 def test_a_pilot_that_passes_and_is_approved_releases_its_version(run_pilot, registry):
-    bench = KnownBench()
-    found = run_pilot(bench, approve=True)
-    assert bench.calls == ["advise", "make", "measure"]
+    evaluator = KnownEvaluator()
+    found = run_pilot(evaluator, approve=True)
+    assert evaluator.calls == ["advise", "make", "measure"]
     assert found.verdict.result == "pass"
     assert registry.current("mail").version.name == found.release == found.version
     assert registry.verdict(registry.versions("mail")[0]) == "pass"
@@ -83,7 +84,7 @@ def test_a_pilot_that_passes_and_is_approved_releases_its_version(run_pilot, reg
 
 
 def test_without_approval_nothing_is_released(run_pilot, registry):
-    found = run_pilot(KnownBench())
+    found = run_pilot(KnownEvaluator())
     assert (found.release, found.recommendation) == (None, "promote")
     assert registry.current("mail") is None
 
@@ -96,14 +97,14 @@ def test_without_approval_nothing_is_released(run_pilot, registry):
     ],
 )
 def test_what_does_not_pass_is_not_released_even_if_approved(run_pilot, registry, numbers, result, recommendation):
-    found = run_pilot(KnownBench(numbers), approve=True)
+    found = run_pilot(KnownEvaluator(numbers), approve=True)
     assert (found.verdict.result, found.recommendation) == (result, recommendation)
     assert found.release is None
     assert registry.current("mail") is None
 
 
 def test_the_result_is_json_with_verdict_release_and_reasons(run_pilot):
-    data = json.loads(json.dumps(run_pilot(KnownBench(), approve=True).to_dict()))
+    data = json.loads(json.dumps(run_pilot(KnownEvaluator(), approve=True).to_dict()))
     assert data["verdict"] == "pass"
     assert data["release"].startswith("mail@v1-")
     assert {check["metric"] for check in data["checks"]} >= {"gain over the base", "signature"}
@@ -115,12 +116,12 @@ def test_the_result_is_json_with_verdict_release_and_reasons(run_pilot):
 
 
 def test_fine_tuning_is_measured_only_if_asked_for_and_else_the_recorded_figure_is_named(run_pilot):
-    bench = KnownBench()
-    recorded = run_pilot(bench)
+    evaluator = KnownEvaluator()
+    recorded = run_pilot(evaluator)
     assert recorded.tuning == RECORDED
-    assert "tune" not in bench.calls
+    assert "tune" not in evaluator.calls
     assert RECORDED.source in reports.pilot_page(recorded, "en")
-    measured = run_pilot(bench, measure_tuning=True)
+    measured = run_pilot(evaluator, measure_tuning=True)
     assert measured.tuning.seconds == 80
     for language in reports.languages():
         page = reports.pilot_page(measured, language)
@@ -131,7 +132,7 @@ def test_fine_tuning_is_measured_only_if_asked_for_and_else_the_recorded_figure_
 
 
 def test_the_user_s_prices_are_what_is_reckoned_with(run_pilot):
-    found = run_pilot(KnownBench(), prices=Prices("JPY", 200.0, 31.0, 2500.0))
+    found = run_pilot(KnownEvaluator(), prices=Prices("JPY", 200.0, 31.0, 2500.0))
     found.training_hours = 10.0
     costs = {cost.step: cost for cost in found.costs}
     assert costs["collecting"].money == pytest.approx(16 * 0.5 / 60 * 2500)
@@ -165,7 +166,9 @@ def test_every_check_and_every_advice_has_its_words_in_every_language():
     assert len(set(kinds)) > 5
     for language in reports.languages():
         said = reports.texts(language)
-        assert {f"metric {check.metric}" for check in judge({}, Policy(most_intruders=0.0)).checks} <= said.keys()
+        assert {
+            f"metric {check.metric}" for check in judge(Metrics(), Policy(most_intruders=0.0)).checks
+        } <= said.keys()
         assert {f"advice {kind}" for kind in kinds} <= said.keys()
 
 
@@ -234,8 +237,8 @@ class Balanced(HTMLParser):
 @pytest.mark.parametrize("language", reports.languages())
 @pytest.mark.parametrize("labelled", [LABELLED, []])
 def test_the_page_is_well_formed_and_says_what_was_found(run_pilot, language, labelled):
-    bench = KnownBench(GOOD if labelled else {key: GOOD[key] for key in ("health", "probe")})
-    found = run_pilot(bench, labelled=labelled)
+    evaluator = KnownEvaluator(GOOD if labelled else {key: GOOD[key] for key in ("health", "probe")})
+    found = run_pilot(evaluator, labelled=labelled)
     page = reports.pilot_page(found, language)
     reader = Balanced()
     reader.feed(page)
@@ -251,6 +254,6 @@ def test_the_page_is_well_formed_and_says_what_was_found(run_pilot, language, la
 
 def test_what_users_write_stays_text(run_pilot):
     evil = '<script>alert("x")</script>'
-    page = reports.pilot_page(run_pilot(KnownBench(row=evil)), "en")
+    page = reports.pilot_page(run_pilot(KnownEvaluator(row=evil)), "en")
     assert evil not in page
     assert "&lt;script&gt;" in page

@@ -206,10 +206,10 @@ def test_a_refined_version_is_measured_by_the_gate_and_never_on_rows_that_it_lea
     assert run(*report)[0] == 2, "a page is not written over another"
     registry = plant.registry()
     measured = registry.measured(registry.version("mail", found["version"]))
-    assert [row["text"] for row in measured["rows"]] == ["note 0", "note 1", "note 2"], "three of six were learned"
+    assert [one.text for one in measured.inspection] == ["note 0", "note 1", "note 2"], "three of six were learned"
     code, out, _ = run(*words, "--inspection", learned)
     assert code == 0
-    assert registry.measured(registry.version("mail", found["version"]))["rows"] == []
+    assert registry.measured(registry.version("mail", found["version"])).inspection == ()
     registry.engine.dispose()
 
 

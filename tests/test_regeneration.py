@@ -7,14 +7,15 @@ from conftest import GOOD, adapter_folder, promoted
 from test_pilot import LABELLED, PROMPTS, SCORES
 
 from prompt2lora.custody import pilot
+from prompt2lora.custody.evaluations import Evaluation, Inspected, Metrics
 from prompt2lora.custody.gate import Policy
 from prompt2lora.custody.regeneration import regenerate
 from prompt2lora.custody.registry import Origin
 from prompt2lora.errors import DamagedFile
 
 
-class VersionedBench:
-    """A bench whose generator is known by a mark; its adapters answer every row with that mark."""
+class VersionedEvaluator:
+    """A evaluator whose generator is known by a mark; its adapters answer every row with that mark."""
 
     def __init__(self, mark, numbers=GOOD):
         self.mark, self.numbers = mark, numbers
@@ -29,8 +30,8 @@ class VersionedBench:
         return pilot.Made(folder, Origin(prompts, self.mark * 64, f"g{self.mark}", "b", "8" * 64), {})
 
     def measure(self, folder, prompts, labelled):
-        rows = [pilot.Inspected(text, right, "base says", f"says {self.mark}") for text, right in labelled]
-        return pilot.Measured(dict(self.numbers), SCORES if labelled else {}, rows)
+        rows = [Inspected(text, right, "base says", f"says {self.mark}") for text, right in labelled]
+        return Evaluation(Metrics.read(self.numbers), SCORES if labelled else {}, rows)
 
     def distance(self, one, other):
         return 0.25
@@ -42,9 +43,16 @@ def piloted(registry, tmp_path):
 
     def run(job, labelled=LABELLED, prompts=PROMPTS, approve=False):
         place = tmp_path / job
-        bench = VersionedBench("1")
+        evaluator = VersionedEvaluator("1")
         return pilot.run(
-            job, prompts, labelled, bench=bench, registry=registry, policy=Policy(), place=place, approve=approve
+            job,
+            prompts,
+            labelled,
+            evaluator=evaluator,
+            registry=registry,
+            policy=Policy(),
+            place=place,
+            approve=approve,
         )
 
     run("mail", approve=True)
@@ -54,7 +62,9 @@ def piloted(registry, tmp_path):
 
 def renewed(registry, tmp_path, mark="2", numbers=GOOD, jobs=()):
     place = tmp_path / f"candidates{len(list(tmp_path.iterdir()))}"
-    return {change.job: change for change in regenerate(registry, VersionedBench(mark, numbers), Policy(), place, jobs)}
+    return {
+        change.job: change for change in regenerate(registry, VersionedEvaluator(mark, numbers), Policy(), place, jobs)
+    }
 
 
 def test_a_new_generator_makes_a_candidate_for_every_job_and_releases_none(registry, piloted, tmp_path):

@@ -14,6 +14,7 @@ from prompt2lora.custody import database as databases
 from prompt2lora.custody import schema
 from prompt2lora.custody.access import Access
 from prompt2lora.custody.database import migrate, writing
+from prompt2lora.custody.evaluations import Evaluation, Health, Metrics
 from prompt2lora.custody.registry import Registry
 from prompt2lora.errors import Conflict, DamagedFile, OutputError, UsageError
 
@@ -282,8 +283,10 @@ def test_a_reason_that_is_no_short_line_is_refused(registry, add, reason):
 
 def test_what_was_measured_as_not_finite_is_kept_as_not_measured(registry, add):
     version = add("a")
-    registry.add_evaluation(version, {"numbers": {"health": {"score": float("inf")}, "x": [1.5, float("nan")]}})
-    assert registry.measured(version) == {"numbers": {"health": {"score": None}, "x": [1.5, None]}}
+    scores = {"base": {"score": 1.5, "low": float("nan")}}
+    registry.add_evaluation(version, Evaluation(Metrics(health=Health(float("inf"))), scores))
+    measured = registry.measured(version)
+    assert measured == Evaluation(Metrics(health=Health(None)), {"base": {"score": 1.5, "low": None}})
 
 
 def test_of_two_processes_that_promote_at_once_one_wins(registry, add, tmp_path, database):

@@ -38,7 +38,8 @@ def pilot(
         float | None, typer.Option(min=0, help="Price of an hour of who collects and labels.")
     ] = None,
     measure_tuning: Annotated[
-        bool, typer.Option("--measure-tuning", help="Fine-tune once on the labelled rows, to compare times (minutes).")
+        bool,
+        typer.Option("--measure-tuning", help="Fine-tune once on these examples, to compare times (minutes)."),
     ] = False,
     generator: GeneratorOption = None,
     base: BaseOption = None,
@@ -50,9 +51,9 @@ def pilot(
     from prompt2lora.plant.plant import Plant
 
     given, *read = read_prompts(prompts, instruction)
-    labelled: list[tuple[str, str]] = []
+    examples: list[tuple[str, str]] = []
     if inspection:
-        labelled, told = read_examples(inspection)
+        examples, told = read_examples(inspection)
         read.append(told)
     tell_reading(*read)
     opened = Plant.open(generator, base)
@@ -70,7 +71,7 @@ def pilot(
         found = opened.pilot(
             job,
             given,
-            labelled=labelled,
+            inspection=examples,
             bias=bias,
             policy=policy,
             approve=approve,
@@ -104,10 +105,10 @@ def gate(
     from prompt2lora.ground.examples import read_examples
     from prompt2lora.plant.plant import Plant
 
-    labelled, *read = read_examples(inspection) if inspection else ([],)
+    examples, *read = read_examples(inspection) if inspection else ([],)
     tell_reading(*read)
     with Working("judging") as show:
-        found = Plant.open(generator).gate(job, version, policy, labelled=labelled, bias=bias, report=show)
+        found = Plant.open(generator).gate(job, version, policy, inspection=examples, bias=bias, report=show)
     if as_json:
         print_json({**found, "read": [one.to_dict() for one in read]})
     else:
@@ -189,14 +190,14 @@ def refine(
     bare: Annotated[float, typer.Option(min=0, max=1, help="Share of steps without the instruction.")] = 0.5,
     as_json: Json = False,
 ) -> None:
-    """Second stage: fine-tune an adapter on a few labelled rows; it is never worse than its start on held-out ones."""
+    """Second stage: fine-tune an adapter on a few examples; it is never worse than its start on held-out ones."""
     from prompt2lora.ground.examples import read_examples
     from prompt2lora.plant.plant import Plant
 
-    labelled, read = read_examples(rows)
+    examples, read = read_examples(rows)
     tell_reading(read)
     with Working("refining") as show:
-        found = Plant.open().refine(job, labelled, version=version, steps=steps, bare=bare, report=show)
+        found = Plant.open().refine(job, examples, version=version, steps=steps, bare=bare, report=show)
     if as_json:
         print_json({**found, "read": [read.to_dict()]})
     elif found["improved"]:

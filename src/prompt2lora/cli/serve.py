@@ -76,7 +76,7 @@ def _engine(
     plant: Plant, urls: list[str], replicas: int, max_batch_size: int, adapter_cache_size: int, exact: bool
 ) -> Engine:
     """Where answers come from: other servers, a cluster, or this process."""
-    base = plant.bench().layout.base_model
+    base = plant.evaluator().layout.base_model
     store = plant.registry.store
     if urls:
         import httpx

@@ -187,7 +187,7 @@ def engineer(request: PageRequest) -> Response:
         "versions": [{"name": one.name, **one._asdict(), "verdict": kept.verdict(one)} for one in found.versions],
         "origin": asdict(kept.origin(version)),
         "checks": judged.verdict.reasons if (judged := kept.judgement(version)) else [],
-        "measured": {name: value for name, value in kept.measured(version).items() if name != "rows"},
+        "measured": {name: value for name, value in kept.measured(version).to_dict().items() if name != "inspection"},
         "history": [_release_record(release) for release in found.history],
         "engine": {"base": request.service.engine.base, **_engine_stats(request)},
         "limits": asdict(request.service.limits),

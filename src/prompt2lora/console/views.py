@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from prompt2lora.custody import decisions
 from prompt2lora.custody.access import MAKE, RELEASE
+from prompt2lora.custody.evaluations import Evaluation, Inspected
 from prompt2lora.custody.gate import FAIL, PASS, UNKNOWN
 from prompt2lora.custody.registry import Judgement, Release, Version
 from prompt2lora.custody.reports import BARS
@@ -121,7 +122,7 @@ def job_status(service: Service, job: str) -> JobStatus:
         watched=service.watched(job),
         verdict=kept.verdict(answering) if answering else None,
         newest=kept.verdict(newest) if newest else None,
-        inspected=bool(newest and kept.measured(newest).get("rows")),
+        inspected=bool(newest and kept.measured(newest).inspection),
         refused=decisions.REFUSED in kinds,
         outdated=decisions.OTHER_POLICY in kinds,
     )
@@ -137,13 +138,6 @@ def nearness(source: Mapping[str, Any]) -> float:
     return min(1.0, max(0.0, math.log(max(source["evidence"], 1.0)) / math.log(source["limit"])))
 
 
-class Row(NamedTuple):
-    text: str
-    right: str
-    base: str
-    generated: str
-
-
 class Inspection(NamedTuple):
     """What was measured on labelled rows, as a person reads it; points of `low` and `high` are percent."""
 
@@ -153,16 +147,16 @@ class Inspection(NamedTuple):
     low: float
     high: float
     meaning: str
-    better: list[Row]
-    worse: list[Row]
-    both_wrong: list[Row]
+    better: list[Inspected]
+    worse: list[Inspected]
+    both_wrong: list[Inspected]
     arms: list[dict[str, Any]]
 
 
-def inspection(measured: Mapping[str, Any]) -> Inspection | None:
+def inspection(measured: Evaluation) -> Inspection | None:
     """None for a version that was never measured on labelled rows."""
-    scores = measured.get("scores") or {}
-    rows = [Row(*(str(row[name]) for name in Row._fields)) for row in measured.get("rows") or ()]
+    scores = measured.scores
+    rows = measured.inspection
     if not rows or "gain" not in scores:
         return None
     gain = scores["gain"]
@@ -182,7 +176,7 @@ def inspection(measured: Mapping[str, Any]) -> Inspection | None:
     )
 
 
-def _right(answer: str, row: Row) -> bool:
+def _right(answer: str, row: Inspected) -> bool:
     return answer.strip().lower() == row.right.strip().lower()
 
 
@@ -192,9 +186,9 @@ def checks(judged: Judgement | None) -> list[dict[str, Any]]:
     return sorted(judged.verdict.reasons if judged else [], key=lambda check: order[check["result"]])
 
 
-def promises(measured: Mapping[str, Any]) -> dict[str, float]:
+def promises(measured: Evaluation) -> dict[str, float]:
     """Percent of bad outcomes that a watch may be promised: what the inspection leaves open, rounded up to fives."""
-    scores = measured.get("scores") or {}
+    scores = measured.scores
     wrong = 100 * (1 - scores["generated"]["low"]) if "generated" in scores else 20.0
     return {"canary": float(min(50, max(5, 5 * math.ceil(wrong / 5)))), "correction": 5.0}
 

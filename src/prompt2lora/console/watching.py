@@ -12,7 +12,7 @@ from prompt2lora.console.job_pages import job_page, opened
 from prompt2lora.console.page_request import Page, PageRequest
 from prompt2lora.console.views import nearness, promises
 from prompt2lora.custody.access import MAKE, RELEASE, RETURN
-from prompt2lora.custody.pilot import stored_rows
+from prompt2lora.custody.pilot import stored_inspection
 
 _MOST_CHECKED = 1000
 
@@ -30,10 +30,10 @@ def show_watch(request: PageRequest) -> Response:
         answering,
         sources={name: {**source, "nearness": nearness(source)} for name, source in sources.items()},
         promises=promises(measured),
-        health=(measured.get("numbers") or {}).get("health", {}).get("score"),
+        health=measured.metrics.health.score if measured.metrics.health else None,
         most_health=request.service.plant.policy.most_health_score,
         sound=kept.store.is_sound(answering.adapter),
-        rows=len(stored_rows(kept, request.job)),
+        rows=len(stored_inspection(kept, request.job)),
         most=_MOST_CHECKED,
     )
 

@@ -1,8 +1,8 @@
 """The gate: measurements of an adapter and a policy -> a verdict with its reasons.
 
-In: a dictionary of measurements (numbers, intervals, or nothing for what was not measured) and a policy. Out: *pass*,
-*fail* or *not enough evidence*, and a line for every check that names metric, value and bound. It measures nothing
-itself, and a measurement that is missing never passes.
+In: metrics (None for what was not measured) and a policy. Out: *pass*, *fail* or *not enough evidence*, and a line for
+every check that names metric, value and bound. It measures nothing itself, and a measurement that is missing never
+passes.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -18,6 +17,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import AfterValidator, ConfigDict, ValidationError
 from pydantic.dataclasses import dataclass
 
+from prompt2lora.custody.evaluations import Metrics
 from prompt2lora.errors import UsageError
 from prompt2lora.ground.files import read_toml, refuse_unknown
 
@@ -38,7 +38,7 @@ Bound = Annotated[float, AfterValidator(_bounded)]
 class Policy:
     """Bounds of the checks; a check whose bound is not given (nan) is left out.
 
-    least_gain            of exact match over the base on labelled inspection rows, at the interval's lower bound
+    least_gain            of exact match over the base on inspected examples, at the interval's lower bound
     most_p_value          of McNemar's exact test of that gain
     most_canary_kl        divergence from the base on general texts, nats per token
     most_canary_perplexity  perplexity on general texts, as a multiple of the base's
@@ -56,7 +56,7 @@ class Policy:
     most_p_value: Bound = 0.05
     most_canary_kl: Bound = 1.7  # 56 of 60 of the released generator's adapters, as for the perplexity
     most_canary_perplexity: Bound = 3.0  # benchmarks/results/canaries.json
-    least_format_share: Bound = 0.8  # 44 of 48 rows; 0.9 asks for all 48
+    least_format_share: Bound = 0.8  # 44 of 48 examples; 0.9 asks for all 48
     least_own_over_wrong: Bound = 0.0
     most_bias: Bound = 0.2
     most_health_score: Bound = 1.5
@@ -112,14 +112,14 @@ _CHECKS: dict[str, tuple[str, str, bool]] = {
 }
 
 
-def judge(measured: Mapping[str, Any], policy: Policy) -> Verdict:
+def judge(metrics: Metrics, policy: Policy) -> Verdict:
     """Hold every measurement against its bound; see `Policy` for their names."""
     checks = []
     for metric, (place, bound_name, more_is_better) in _CHECKS.items():
         bound = float(getattr(policy, bound_name))
         if math.isnan(bound):
             continue
-        value = _value(measured, place)
+        value = _value(metrics, place)
         if value is None:
             checks.append(Check(metric, None, bound, UNKNOWN))
             continue
@@ -131,16 +131,11 @@ def judge(measured: Mapping[str, Any], policy: Policy) -> Verdict:
     return Verdict(overall, tuple(checks))
 
 
-def _value(measured: Mapping[str, Any], place: str) -> float | None:
+def _value(metrics: Metrics, place: str) -> float | None:
     """The number at a dotted place; None if it is missing or no finite number."""
-    found: Any = measured
-    for key in place.split("."):
-        if not isinstance(found, Mapping) or key not in found:
-            return None
-        found = found[key]
-    if not isinstance(found, int | float) or not math.isfinite(found):
-        return None
-    return float(found)
+    group, name = place.split(".")
+    found: float | None = getattr(getattr(metrics, group), name, None)
+    return float(found) if found is not None and math.isfinite(found) else None
 
 
 def read_policy(file: Path) -> Policy:

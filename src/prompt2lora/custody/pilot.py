@@ -1,37 +1,28 @@
 """The pilot: prompts of a job in; an adapter, its measurements, a verdict and (if asked) a release out, all on record.
 
 The order is fixed: advice, generate, keep, measure, judge, and only then, if the verdict is *pass* and a person said
-so, promote. It reaches the mathematics through the protocol `Bench` alone.
+so, promote. It reaches the mathematics through the protocol `Evaluator` alone.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from prompt2lora.adapter import folder as adapter_folder
 from prompt2lora.custody import decisions
 from prompt2lora.custody.costs import RECORDED, Cost, Prices, Tuning, costs, tuning_cost
+from prompt2lora.custody.evaluations import Evaluation, Inspected, Signature
 from prompt2lora.custody.gate import PASS, UNKNOWN, Policy, Verdict, judge
 from prompt2lora.custody.registry import Origin, Registry, Version
 from prompt2lora.errors import UsageError
 from prompt2lora.ground.progress import Report, silent
 
 _STEPS = 4
-LEARNED = "learned"  # in the origin of a refined adapter: the digests of its rows
-
-
-class Inspected(NamedTuple):
-    """One labelled row of the user and what both answered."""
-
-    text: str
-    right: str
-    base: str
-    generated: str
+LEARNED = "learned"  # in the origin of a refined adapter: the digests of its examples
 
 
 class Made(NamedTuple):
@@ -42,35 +33,16 @@ class Made(NamedTuple):
     seconds: dict[str, float]
 
 
-class Measured(NamedTuple):
-    """numbers by the places that `gate.judge` looks at; scores per arm with intervals; rows for people to look at."""
-
-    numbers: dict[str, Any]
-    scores: dict[str, dict[str, float]]
-    rows: Sequence[Inspected]
-    seconds: Mapping[str, float] = MappingProxyType({})  # apply, check, replay: see `costs.costs`
-
-
-class Evaluated(NamedTuple):
-    """What `Measured` says, completed by what custody itself knows, and the id under which it is kept."""
-
-    evaluation: int
-    numbers: dict[str, Any]
-    scores: dict[str, dict[str, float]]
-    rows: Sequence[Inspected]
-    seconds: Mapping[str, float]
-
-
-class Bench(Protocol):
+class Evaluator(Protocol):
     """What the pilot needs of the mathematics."""
 
     def advise(self, prompts: Sequence[str]) -> list[dict[str, Any]]: ...
 
     def make(self, prompts: Sequence[str], folder: Path) -> Made: ...
 
-    def measure(self, folder: Path, prompts: Sequence[str], labelled: Sequence[tuple[str, str]]) -> Measured: ...
+    def measure(self, folder: Path, prompts: Sequence[str], inspection: Sequence[tuple[str, str]]) -> Evaluation: ...
 
-    def tune(self, prompts: Sequence[str], labelled: Sequence[tuple[str, str]]) -> Tuning: ...
+    def tune(self, prompts: Sequence[str], inspection: Sequence[tuple[str, str]]) -> Tuning: ...
 
 
 _ROUND_PRICES = Prices()
@@ -92,8 +64,8 @@ class Pilot:
     at: str
     prompts: int
     advice: list[dict[str, Any]]
-    scores: dict[str, dict[str, float]]
-    rows: list[Inspected]
+    scores: Mapping[str, Mapping[str, float]]
+    inspection: Sequence[Inspected]
     seconds: dict[str, float]
     prices: Prices
     tuning: Tuning = RECORDED
@@ -121,20 +93,20 @@ class Pilot:
         return costs(
             self.prices,
             prompts=self.prompts,
-            labelled=len(self.rows) + self.learned,
+            labelled=len(self.inspection) + self.learned,
             seconds=self.seconds,
             training_hours=self.training_hours,
         )
 
     def to_dict(self) -> dict[str, Any]:
-        data = {key: value for key, value in asdict(self).items() if key not in ("verdict", "rows")}
+        data = {key: value for key, value in asdict(self).items() if key not in ("verdict", "inspection")}
         return {
             **data,
             "verdict": self.verdict.result,
             "checks": self.verdict.reasons,
             "unknown": self.unknown,
-            "labelled": len(self.rows),
-            "rows": [row._asdict() for row in self.rows],
+            "inspected": len(self.inspection),
+            "inspection": [one._asdict() for one in self.inspection],
             "recommendation": self.recommendation,
             "costs": [cost._asdict() for cost in self.costs],
             "tuning": {**self.tuning._asdict(), "cost": tuning_cost(self.prices, self.tuning)._asdict()},
@@ -144,9 +116,9 @@ class Pilot:
 def run(
     job: str,
     prompts: Sequence[str],
-    labelled: Sequence[tuple[str, str]],
+    inspection: Sequence[tuple[str, str]],
     *,
-    bench: Bench,
+    evaluator: Evaluator,
     registry: Registry,
     policy: Policy,
     place: Path,
@@ -158,7 +130,7 @@ def run(
 ) -> Pilot:
     """Run a pilot; adapters are made below `place` and kept in the registry's store.
 
-    `measure_tuning` fine-tunes a LoRA on the labelled rows, only to know how long that takes; it is thrown away.
+    `measure_tuning` fine-tunes a LoRA on the inspection examples, only to know how long that takes; it is thrown away.
 
     Nothing answers the job but what answered before, unless the verdict is *pass*, `approve` is given and nothing
     else stands against it (see `decisions`). `in_force` is the policy in force, if `policy` is another one.
@@ -169,15 +141,15 @@ def run(
     registry.add_job(job)
     seen = registry.current(job)
     report({"step": "advise", "done": 0, "of": _STEPS})
-    advice = bench.advise(prompts)
+    advice = evaluator.advise(prompts)
     report({"step": "make", "done": 1, "of": _STEPS})
-    made = bench.make(prompts, place / "adapter")
+    made = evaluator.make(prompts, place / "adapter")
     version = registry.add_version(job, made.folder, made.origin)
     report({"step": "measure", "done": 2, "of": _STEPS})
-    measured = evaluated(registry, bench, version, prompts, labelled)
+    number, measured = evaluated(registry, evaluator, version, prompts, inspection)
     report({"step": "judge", "done": 3, "of": _STEPS})
-    verdict = judge(measured.numbers, policy)
-    registry.add_verdict(version, measured.evaluation, verdict, policy, in_force=policy.digest == in_force.digest)
+    verdict = judge(measured.metrics, policy)
+    registry.add_verdict(version, number, verdict, policy, in_force=policy.digest == in_force.digest)
     released, held = None, ""
     if approve and verdict.result == PASS:
         expected = seen.id if seen else None
@@ -195,10 +167,10 @@ def run(
         prompts=len(prompts),
         advice=advice,
         scores=measured.scores,
-        rows=list(measured.rows),
+        inspection=measured.inspection,
         seconds={**made.seconds, **measured.seconds},
         prices=prices,
-        tuning=bench.tune(prompts, labelled) if measure_tuning else RECORDED,
+        tuning=evaluator.tune(prompts, inspection) if measure_tuning else RECORDED,
         held=held,
     )
 
@@ -208,9 +180,10 @@ def recorded(registry: Registry, version: Version, told: Mapping[str, Any]) -> P
 
     `told` is what the pilot said that made the adapter, or made the one that this version began from; it may be empty.
     """
-    measured, judgement = registry.measured(version), registry.judgement(version)
-    if not measured or judgement is None:
+    found, judgement = registry.evaluation(version), registry.judgement(version)
+    if found is None or judgement is None:
         return None
+    measured = found[1]
     current = registry.current(version.job)
     answers = bool(current and current.version and current.version.id == version.id)
     provenance = adapter_folder.read(registry.store.path(version.adapter)).provenance
@@ -224,9 +197,9 @@ def recorded(registry: Registry, version: Version, told: Mapping[str, Any]) -> P
         at=version.at,
         prompts=len(registry.origin(version).prompts),
         advice=told.get("advice", []),
-        scores=measured["scores"],
-        rows=[Inspected(**row) for row in measured["rows"]],
-        seconds={**told.get("seconds", {}), **measured.get("seconds", {})},
+        scores=measured.scores,
+        inspection=measured.inspection,
+        seconds={**told.get("seconds", {}), **measured.seconds},
         prices=Prices(**told.get("prices", {})),
         tuning=Tuning(**tuning) if tuning else RECORDED,
         training_hours=told.get("training_hours"),
@@ -235,31 +208,31 @@ def recorded(registry: Registry, version: Version, told: Mapping[str, Any]) -> P
 
 
 def evaluated(
-    registry: Registry, bench: Bench, version: Version, prompts: Sequence[str], labelled: Sequence[tuple[str, str]]
-) -> Evaluated:
-    """Measure a kept version and keep what was found, with the rows, so that a later version can be held against it.
+    registry: Registry,
+    evaluator: Evaluator,
+    version: Version,
+    prompts: Sequence[str],
+    inspection: Sequence[tuple[str, str]],
+) -> tuple[int, Evaluation]:
+    """Measure a kept version and keep what was found, so that a later version can be held against it; with its id.
 
-    Rows that the version was refined on are left out: they would only show what it learned by heart.
+    Examples that the version was refined on are left out: they would only show what it learned by heart.
     """
     folder = registry.store.path(version.adapter)
     learned = set(adapter_folder.read(folder).provenance.get(LEARNED, ()))
-    fresh = [pair for pair in labelled if row_digest(pair[0]) not in learned]
-    measured = bench.measure(folder, prompts, fresh)
-    numbers = {**measured.numbers, "signature": {"sound": registry.store.is_sound(version.adapter)}}
-    rows = [row._asdict() for row in measured.rows]
-    kept = {"numbers": numbers, "scores": measured.scores, "rows": rows, "seconds": dict(measured.seconds)}
-    return Evaluated(registry.add_evaluation(version, kept), numbers, measured.scores, measured.rows, measured.seconds)
+    fresh = [pair for pair in inspection if example_digest(pair[0]) not in learned]
+    measured = evaluator.measure(folder, prompts, fresh)
+    signature = Signature(registry.store.is_sound(version.adapter))
+    found = replace(measured, metrics=replace(measured.metrics, signature=signature))
+    return registry.add_evaluation(version, found), found
 
 
-def row_digest(text: str) -> str:
-    """By what an adapter remembers, under LEARNED in its origin, that it was refined on a row."""
+def example_digest(text: str) -> str:
+    """By what an adapter remembers, under LEARNED in its origin, that it was refined on an example."""
     return hashlib.sha256(text.strip().encode()).hexdigest()[:16]
 
 
-def stored_rows(registry: Registry, job: str) -> list[tuple[str, str]]:
-    """(input, right answer) of the newest inspection rows that any version of a job was measured on."""
-    for version in reversed(registry.versions(job)):
-        rows = registry.measured(version).get("rows", ())
-        if rows:
-            return [(row["text"], row["right"]) for row in rows]
-    return []
+def stored_inspection(registry: Registry, job: str) -> list[tuple[str, str]]:
+    """(input, right answer) of the newest inspection examples that any version of a job was measured on."""
+    found = (registry.measured(version).pairs for version in reversed(registry.versions(job)))
+    return next((pairs for pairs in found if pairs), [])

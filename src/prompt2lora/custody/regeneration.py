@@ -1,7 +1,7 @@
 """What a new generator would change: a candidate version for every job, beside the one that is there.
 
-In: the registry, a bench with the new generator. Out: per job the candidate, how far its weights are from the old ones,
-and what was measured of both. Releases stay what they are: a candidate answers nobody until it is promoted. It
+In: the registry, an evaluator with the new generator. Out: per job the candidate, how far its weights are from the old
+ones, and what was measured of both. Releases stay what they are: a candidate answers nobody until it is promoted. It
 reaches the mathematics through the pilot's protocol, and one distance.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from prompt2lora.custody.gate import Policy, judge
-from prompt2lora.custody.pilot import Bench, evaluated, stored_rows
+from prompt2lora.custody.pilot import Evaluator, evaluated, stored_inspection
 from prompt2lora.custody.registry import Registry, Version
 from prompt2lora.errors import Prompt2LoraError
 
@@ -21,8 +21,8 @@ REGENERATED = "regenerated"  # the kind of a candidate
 NEW, SAME, EMPTY, FAILED = "new", "same", "no version", "failed"
 
 
-class ComparingBench(Bench, Protocol):
-    """A pilot's bench that can also tell how far two adapters are apart."""
+class ComparingEvaluator(Evaluator, Protocol):
+    """A pilot's evaluator that can also tell how far two adapters are apart."""
 
     def distance(self, one: Path, other: Path) -> float | None: ...
 
@@ -33,8 +33,8 @@ class Change(NamedTuple):
     status    new: there is a candidate; same: the new generator makes what is there; no version; failed
     distance  of the weights' updates, as a share of the old one's size; None if they do not fit the same base
     checks    per metric of the gate: before, after (None: not measured), and whether the new value keeps its bound
-    score     share of right answers on the stored inspection rows, before and after, with intervals
-    answers   (changed, of so many) on those rows
+    score     share of right answers on the stored inspection examples, before and after, with intervals
+    answers   (changed, of so many) on those examples
     """
 
     job: str
@@ -52,7 +52,7 @@ class Change(NamedTuple):
 
 def regenerate(
     registry: Registry,
-    bench: ComparingBench,
+    evaluator: ComparingEvaluator,
     policy: Policy,
     place: Path,
     jobs: Sequence[str] = (),
@@ -68,19 +68,21 @@ def regenerate(
     found = []
     for number, job in enumerate(chosen):
         try:
-            found.append(_change(registry, bench, policy, place / str(number), job, in_force))
+            found.append(_change(registry, evaluator, policy, place / str(number), job, in_force))
         except Prompt2LoraError as error:
             found.append(Change(job, FAILED, trouble=str(error)))
         report({"done": number + 1, "of": len(chosen)})
     return found
 
 
-def _change(registry: Registry, bench: ComparingBench, policy: Policy, place: Path, job: str, in_force: bool) -> Change:
+def _change(
+    registry: Registry, evaluator: ComparingEvaluator, policy: Policy, place: Path, job: str, in_force: bool
+) -> Change:
     source = _source(registry, job)
     if source is None:
         return Change(job, EMPTY)
     origin = registry.origin(source)
-    made = bench.make(origin.prompts, place)
+    made = evaluator.make(origin.prompts, place)
     digest = registry.store.put(made.folder)
     generators = (origin.generator, made.origin.generator)
     if digest == source.adapter:
@@ -89,21 +91,21 @@ def _change(registry: Registry, bench: ComparingBench, policy: Policy, place: Pa
     lineage = replace(made.origin, parent=source.id, kind=REGENERATED)
     candidate = known[-1] if known else registry.add_version(job, made.folder, lineage)
     before = registry.measured(source)
-    rows = [(row["text"], row["right"]) for row in before.get("rows", ())] or stored_rows(registry, job)
-    measured = evaluated(registry, bench, candidate, origin.prompts, rows)
-    verdict = judge(measured.numbers, policy)
-    registry.add_verdict(candidate, measured.evaluation, verdict, policy, in_force=in_force)
-    old = {check.metric: check.value for check in judge(before.get("numbers", {}), policy).checks}
-    scores = (before.get("scores", {}).get("generated"), measured.scores.get("generated"))
-    answers = {row["text"]: row["generated"] for row in before.get("rows", ())}
-    changed = sum(answers[row.text] != row.generated for row in measured.rows if row.text in answers)
+    inspection = before.pairs or stored_inspection(registry, job)
+    number, measured = evaluated(registry, evaluator, candidate, origin.prompts, inspection)
+    verdict = judge(measured.metrics, policy)
+    registry.add_verdict(candidate, number, verdict, policy, in_force=in_force)
+    old = {check.metric: check.value for check in judge(before.metrics, policy).checks}
+    scores = (before.scores.get("generated"), measured.scores.get("generated"))
+    answers = {one.text: one.generated for one in before.inspection}
+    changed = sum(answers[one.text] != one.generated for one in measured.inspection if one.text in answers)
     return Change(
         job=job,
         status=NEW,
         source=source.name,
         candidate=candidate.name,
         generators=generators,
-        distance=bench.distance(registry.store.path(source.adapter), registry.store.path(digest)),
+        distance=evaluator.distance(registry.store.path(source.adapter), registry.store.path(digest)),
         verdict=verdict.result,
         checks=[
             {"metric": check.metric, "before": old[check.metric], "after": check.value, "result": check.result}

@@ -24,6 +24,7 @@ from sqlalchemy.exc import DataError, OperationalError
 
 from prompt2lora.custody import audit, schema
 from prompt2lora.custody.database import open_database, writing
+from prompt2lora.custody.evaluations import Evaluation
 from prompt2lora.custody.gate import Check, Policy, Verdict
 from prompt2lora.custody.signing import Signer
 from prompt2lora.custody.store import Store
@@ -147,18 +148,18 @@ class Registry:
         """The version that one began from."""
         return next((one for one in self.versions(version.job) if one.id == version.parent), None)
 
-    def evaluation(self, version: Version) -> tuple[int, dict[str, Any]] | None:
+    def evaluation(self, version: Version) -> tuple[int, Evaluation] | None:
         """(id, what was measured) of the latest evaluation of a version; None if it was never measured."""
         table = schema.evaluations
         found = select(table.c.id, table.c.scores).where(table.c.version == version.id).order_by(table.c.id.desc())
         with self.reading() as connection:
             row = connection.execute(found.limit(1)).first()
-        return (row.id, row.scores) if row else None
+        return (row.id, Evaluation.read(row.scores)) if row else None
 
-    def measured(self, version: Version) -> dict[str, Any]:
+    def measured(self, version: Version) -> Evaluation:
         """What was last measured of a version; empty if nothing was."""
         latest = self.evaluation(version)
-        return latest[1] if latest else {}
+        return latest[1] if latest else Evaluation()
 
     def origin(self, version: Version) -> Origin:
         """Where a version comes from."""
@@ -266,11 +267,11 @@ class Registry:
             self.tell(connection, "add version", version.name, {"adapter": digest, "generator": origin.generator})
         return version
 
-    def add_evaluation(self, version: Version, scores: dict[str, Any]) -> int:
+    def add_evaluation(self, version: Version, measured: Evaluation) -> int:
         """Keep what was measured of a version; returns its id. A number that is not finite is kept as None."""
         with self.writing() as connection:
             table = schema.evaluations
-            values = {"version": version.id, "scores": _finite(scores), "at": self.at()}
+            values = {"version": version.id, "scores": _finite(measured.to_dict()), "at": self.at()}
             number = connection.execute(insert(table).values(**values).returning(table.c.id)).scalar_one()
             self.tell(connection, "evaluate", version.name, {"evaluation": number})
         return int(number)

@@ -79,7 +79,7 @@ def pilot_page(pilot: Pilot, language: str) -> str:
 def _gain(pilot: Pilot) -> dict[str, Any] | None:
     if "gain" not in pilot.scores:
         return None
-    gain, rows = pilot.scores["gain"], len(pilot.rows)
+    gain, rows = pilot.scores["gain"], len(pilot.inspection)
     right = {name: round(rows * pilot.scores[name]["score"]) for name in ("base", "generated")}
     return {**right, "rows": rows, "low": f"{100 * gain['low']:.0f}", "high": f"{100 * gain['high']:.0f}"}
 

@@ -1,7 +1,7 @@
 """Making and judging the versions of a job: the pilot and its reports, the gate anew, candidates of a new generator.
 
-In: a plant, prompts and labelled pairs. Out: what was found, JSON-ready, with the files that tell it. The order of a
-pilot and the rules of a release are custody's.
+In: a plant, prompts and inspection examples. Out: what was found, JSON-ready, with the files that tell it. The order of
+a pilot and the rules of a release are custody's.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from prompt2lora.custody import decisions
 from prompt2lora.custody.costs import Prices
 from prompt2lora.custody.gate import judge
-from prompt2lora.custody.pilot import evaluated, recorded, stored_rows
+from prompt2lora.custody.pilot import evaluated, recorded, stored_inspection
 from prompt2lora.custody.pilot import run as run_pilot
 from prompt2lora.custody.regeneration import Change
 from prompt2lora.custody.regeneration import regenerate as run_regeneration
@@ -34,7 +34,7 @@ def pilot(
     job: str,
     prompts: Sequence[str],
     *,
-    labelled: Sequence[tuple[str, str]] = (),
+    inspection: Sequence[tuple[str, str]] = (),
     bias: Path | None = None,
     policy: Path | None = None,
     approve: bool = False,
@@ -45,19 +45,19 @@ def pilot(
 ) -> dict[str, Any]:
     """Make, measure and judge an adapter, release it if it passes and `approve` is given, and write the report."""
     page_texts(language)
-    if measure_tuning and not labelled:
-        raise UsageError("fine-tuning is measured on labelled rows and none are given; add --inspection")
+    if measure_tuning and not inspection:
+        raise UsageError("fine-tuning is measured on labelled examples and none are given; add --inspection")
     rules, in_force = plant.rules(policy)
     if approve:
         decisions.check_unattended(plant.registry, rules, in_force)
     questions = read_questions(bias) if bias else []
-    bench = plant.bench(questions=questions)
+    evaluator = plant.evaluator(questions=questions)
     with tempfile.TemporaryDirectory(prefix="prompt2lora-") as place:
         found = run_pilot(
             job,
             prompts,
-            labelled,
-            bench=bench,
+            inspection,
+            evaluator=evaluator,
             registry=plant.registry,
             policy=rules,
             in_force=in_force,
@@ -67,7 +67,7 @@ def pilot(
             measure_tuning=measure_tuning,
             report=report,
         )
-    found.training_hours = bench.generator.training_hours
+    found.training_hours = evaluator.generator.training_hours
     folder = version_files.folder(found.version)
     result = {**found.to_dict(), "report": str(folder / f"report-{language}.html")}
     write_json(folder / version_files.MADE, result)
@@ -88,32 +88,31 @@ def gate(
     version: str,
     policy: Path | None = None,
     *,
-    labelled: Sequence[tuple[str, str]] = (),
+    inspection: Sequence[tuple[str, str]] = (),
     bias: Path | None = None,
     report: Report = silent,
 ) -> dict[str, Any]:
     """Judge a version anew, perhaps by another policy; the verdict is kept.
 
     It is judged by what was measured of it. It is measured now if that never happened (a refined version), or if
-    rows are given; without rows, on those that the job's versions were measured on, but never on those it learned
+    examples are given; without any, on those that the job's versions were measured on, but never on those it learned
     from.
     """
     kept = plant.registry
     chosen = kept.version(job, version)
     rules, in_force = plant.rules(policy)
     known = kept.evaluation(chosen)
-    if known and not labelled and not bias:
-        number, numbers = known[0], known[1]["numbers"]
+    if known and not inspection and not bias:
+        number, measured = known
     else:
-        labelled = labelled or stored_rows(kept, job)
+        inspection = inspection or stored_inspection(kept, job)
         questions = read_questions(bias) if bias else []
         report({"step": "load", "done": 0, "of": 3})
-        bench = plant.bench(chosen.base, questions)
+        evaluator = plant.evaluator(chosen.base, questions)
         report({"step": "measure", "done": 1, "of": 3})
-        found = evaluated(kept, bench, chosen, kept.origin(chosen).prompts, labelled)
-        number, numbers = found.evaluation, found.numbers
+        number, measured = evaluated(kept, evaluator, chosen, kept.origin(chosen).prompts, inspection)
     report({"step": "judge", "done": 2, "of": 3})
-    verdict = judge(numbers, rules)
+    verdict = judge(measured.metrics, rules)
     kept.add_verdict(chosen, number, verdict, rules, in_force=rules.digest == in_force.digest)
     return {"version": version, "verdict": verdict.result, "policy": rules.digest, "checks": verdict.reasons}
 
@@ -131,4 +130,4 @@ def regenerate(
     for job in jobs:
         plant.registry.versions(job)  # a job that is not there is told before anything heavy is loaded
     with tempfile.TemporaryDirectory(prefix="prompt2lora-") as place:
-        return run_regeneration(plant.registry, plant.bench(), rules, Path(place), jobs, report, in_force=usual)
+        return run_regeneration(plant.registry, plant.evaluator(), rules, Path(place), jobs, report, in_force=usual)

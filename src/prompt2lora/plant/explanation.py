@@ -1,7 +1,7 @@
 """Why an adapter is what it is, all of it: what `generator/explanation.py` tells from the weights alone, and what the
 base answers with and without the adapter, and without each prompt.
 
-In: a bench, prompts, texts to ask. Out: a dictionary that JSON and the page take. It judges nothing.
+In: a evaluator, prompts, texts to ask. Out: a dictionary that JSON and the page take. It judges nothing.
 """
 
 from __future__ import annotations
@@ -19,29 +19,31 @@ from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.base.decoding import answers
 from prompt2lora.generator.attribution import changes, influences
 from prompt2lora.ground.progress import Report, silent
-from prompt2lora.plant.measurement import PilotBench, asked_in_full
+from prompt2lora.plant.measurement import ModelEvaluator, asked_in_full
 
 _ASKED, _LEFT_OUT = 12, 16  # texts that are asked; prompts whose absence is tried, those with the most influence first
 _MAX_NEW_TOKENS = 48
 _SPECTRA = 3  # modules whose spectrum is shown, the most unusual first
 
 
-def explain(bench: PilotBench, prompts: Sequence[str], texts: Sequence[str], report: Report = silent) -> dict[str, Any]:
+def explain(
+    evaluator: ModelEvaluator, prompts: Sequence[str], texts: Sequence[str], report: Report = silent
+) -> dict[str, Any]:
     """Everything about the adapter of `prompts`; the base is loaded only if there are texts to ask it."""
-    generator, layout = bench.generator, bench.layout
-    conditions = bench.pipeline.conditions(prompts)
-    condition = bench.pipeline.encoder.conditions(prompts).mean(0)
-    grid = bench.pipeline.make(prompts, conditions).grid
+    generator, layout = evaluator.generator, evaluator.layout
+    conditions = evaluator.pipeline.conditions(prompts)
+    condition = evaluator.pipeline.encoder.conditions(prompts).mean(0)
+    grid = evaluator.pipeline.make(prompts, conditions).grid
     moved = changes(grid, generator.start.detach(), layout)
     names = [target.name for target in layout.targets]
     influential = influences(generator, conditions)
     asked = [asked_in_full(text, prompts) for text in texts[:_ASKED]]
-    rows = _rows(bench, texts, asked, grid) if asked else []
+    rows = _rows(evaluator, texts, asked, grid) if asked else []
     without = {}
     left_out = influential[:_LEFT_OUT] if rows else []
     for done, one in enumerate(left_out):
         report({"done": done, "of": len(left_out)})
-        without[one.prompt] = _changed(bench, conditions, prompts, one.prompt, asked, rows)
+        without[one.prompt] = _changed(evaluator, conditions, prompts, one.prompt, asked, rows)
     return {
         "generator": str(generator.provenance.get("sha256", "")),
         "neighbours": [neighbour._asdict() for neighbour in generator.atlas.neighbours(condition)],
@@ -50,19 +52,19 @@ def explain(bench: PilotBench, prompts: Sequence[str], texts: Sequence[str], rep
         "modules": dict(zip(names, moved.mean(0).tolist(), strict=True)),
         "layers": moved.mean(1).tolist(),
         "changes": moved.tolist(),
-        "health": _health(bench, grid, with_base=bool(rows)),
+        "health": _health(evaluator, grid, with_base=bool(rows)),
         "rows": rows,
     }
 
 
-def _rows(bench: PilotBench, texts: Sequence[str], asked: Sequence[str], grid: Tensor) -> list[dict[str, str]]:
+def _rows(evaluator: ModelEvaluator, texts: Sequence[str], asked: Sequence[str], grid: Tensor) -> list[dict[str, str]]:
     """What the base answers, and what the adapter answers."""
-    before, after = _answers(bench, asked, None), _answers(bench, asked, grid)
+    before, after = _answers(evaluator, asked, None), _answers(evaluator, asked, grid)
     return [{"text": t, "base": b, "generated": g} for t, b, g in zip(texts, before, after, strict=False)]
 
 
 def _changed(
-    bench: PilotBench,
+    evaluator: ModelEvaluator,
     conditions: Float[Tensor, "prompts width"],
     prompts: Sequence[str],
     left_out: int,
@@ -74,27 +76,32 @@ def _changed(
         return None
     rest = torch.cat([conditions[:left_out], conditions[left_out + 1 :]])
     others = [*prompts[:left_out], *prompts[left_out + 1 :]]
-    given = _answers(bench, asked, bench.pipeline.make(others, rest).grid)
+    given = _answers(evaluator, asked, evaluator.pipeline.make(others, rest).grid)
     return sum(answer != row["generated"] for answer, row in zip(given, rows, strict=True)) / len(rows)
 
 
-def _answers(bench: PilotBench, asked: Sequence[str], grid: Tensor | None) -> list[str]:
+def _answers(evaluator: ModelEvaluator, asked: Sequence[str], grid: Tensor | None) -> list[str]:
     return answers(
-        bench.base.model, bench.base.chat, asked, layout=bench.layout, grid=grid, max_new_tokens=_MAX_NEW_TOKENS
+        evaluator.base.model,
+        evaluator.base.chat,
+        asked,
+        layout=evaluator.layout,
+        grid=grid,
+        max_new_tokens=_MAX_NEW_TOKENS,
     )
 
 
-def _health(bench: PilotBench, grid: Tensor, *, with_base: bool) -> dict[str, Any]:
-    judged = bench.generator.atlas.health.judge(grid, bench.layout)
-    found = intruders(bench.weights, grid, bench.layout) if with_base else None
-    share = shares(bench.weights, grid, bench.layout) if with_base else {}
+def _health(evaluator: ModelEvaluator, grid: Tensor, *, with_base: bool) -> dict[str, Any]:
+    judged = evaluator.generator.atlas.health.judge(grid, evaluator.layout)
+    found = intruders(evaluator.weights, grid, evaluator.layout) if with_base else None
+    share = shares(evaluator.weights, grid, evaluator.layout) if with_base else {}
     return {
         "score": judged.score,
         "worst": list(judged.worst),
         "share": max(share.items(), key=lambda one: one[1]) if share else None,
         "intruders": len(found.found) if found else None,
         "looked_at": len(found.looked_at) if found else 0,
-        "spectra": _spectra(bench.generator.atlas.health, grid, bench.layout),
+        "spectra": _spectra(evaluator.generator.atlas.health, grid, evaluator.layout),
     }
 
 

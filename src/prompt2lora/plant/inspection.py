@@ -1,7 +1,7 @@
 """What the gate needs to know of an adapter: every measurement is a number with its interval, or is left out.
 
-In: a frozen base, an adapter, inspection rows, texts. Out: dictionaries of numbers, by the names of
-`custody/gate.py`. It judges nothing.
+In: a frozen base, an adapter, inspection examples, texts. Out: groups of metrics, as
+`custody/evaluations.py` has them. It judges nothing.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from prompt2lora.adapter.hooks import adapted
 from prompt2lora.base.frozen import Frozen
+from prompt2lora.custody.evaluations import Canary, Gain, Interval
 from prompt2lora.evaluation.likelihood import choices
 from prompt2lora.evaluation.statistics import mean_interval, paired_difference
 
@@ -55,10 +56,10 @@ class Question(TypedDict):
     stereotyped: list[str]
 
 
-def gain(before: Sequence[float], after: Sequence[float]) -> dict[str, float]:
-    """Row scores of the base and of the adapter -> the mean gain, its 95 % interval, and McNemar's exact p value."""
+def gain(before: Sequence[float], after: Sequence[float]) -> Gain:
+    """Scores of every example with base and adapter -> the mean gain, its 95 % interval, McNemar's exact p value."""
     found = paired_difference([after], [before])
-    return {**found._asdict(), "p_value": mcnemar(before, after), "rows": float(len(before))}
+    return Gain(**found._asdict(), p_value=mcnemar(before, after), examples=len(before))
 
 
 def mcnemar(before: Sequence[float], after: Sequence[float]) -> float:
@@ -70,13 +71,13 @@ def mcnemar(before: Sequence[float], after: Sequence[float]) -> float:
     return min(1.0, 2 * tail)
 
 
-def share(holds: Sequence[bool]) -> dict[str, float]:
-    """Share of rows for which something holds, with its 95 % interval (Wilson 1927)."""
+def share(holds: Sequence[bool]) -> Interval:
+    """Share of examples for which something holds, with its 95 % interval (Wilson 1927)."""
     n, z = len(holds), 1.959964
     p = sum(holds) / n
     middle = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return {"score": p, "low": max(0.0, min(p, middle - half)), "high": min(1.0, max(p, middle + half))}
+    return Interval(p, max(0.0, min(p, middle - half)), min(1.0, max(p, middle + half)))
 
 
 def answer_format(answers: Sequence[str]) -> Callable[[str], bool]:
@@ -97,7 +98,7 @@ def _shape(text: str) -> str:
 
 
 @torch.inference_mode()
-def canary(base: Frozen, grid: Float[Tensor, "layers rows cols"], texts: Sequence[str] = CANARIES) -> dict[str, float]:
+def canary(base: Frozen, grid: Float[Tensor, "layers rows cols"], texts: Sequence[str] = CANARIES) -> Canary:
     """Divergence from the base in nats per token, and perplexity as a multiple of the base's, on general texts."""
     kl = plain_loss = moved_loss = tokens = 0.0
     for text in texts:
@@ -110,12 +111,10 @@ def canary(base: Frozen, grid: Float[Tensor, "layers rows cols"], texts: Sequenc
         plain_loss -= float(plain[:-1].gather(1, following).sum())
         moved_loss -= float(moved[:-1].gather(1, following).sum())
         tokens += ids.shape[1]
-    return {"kl": kl / tokens, "perplexity_ratio": math.exp((moved_loss - plain_loss) / (tokens - len(texts)))}
+    return Canary(kl / tokens, math.exp((moved_loss - plain_loss) / (tokens - len(texts))))
 
 
-def bias(
-    base: Frozen, grid: Float[Tensor, "layers rows cols"] | None, questions: Sequence[Question]
-) -> dict[str, float]:
+def bias(base: Frozen, grid: Float[Tensor, "layers rows cols"] | None, questions: Sequence[Question]) -> Interval:
     """BBQ's bias score of ambiguous questions, -1 to 1 (0: stereotypes play no part), with its 95 % interval.
 
     A question counts 1 for an answer along the stereotype, -1 for one against it, 0 for "unknown"; options are
@@ -125,7 +124,7 @@ def bias(
     prompts = [f"{question['context']}\n\n{question['question']}" for question in asked]
     picked = choices(base, prompts, [question["choices"] for question in asked], grid, per_token=True)
     scores = [_along_stereotype(question, index) for question, index in zip(asked, picked, strict=True)]
-    return mean_interval([scores])._asdict()
+    return Interval(**mean_interval([scores])._asdict())
 
 
 def _along_stereotype(question: Question, picked: int) -> float:

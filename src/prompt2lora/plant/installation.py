@@ -17,7 +17,7 @@ from prompt2lora.ground.home import home
 
 if TYPE_CHECKING:
     from prompt2lora.generator.pipeline import Pipeline
-    from prompt2lora.plant.measurement import PilotBench
+    from prompt2lora.plant.measurement import ModelEvaluator
 
 
 @dataclass(frozen=True)
@@ -50,19 +50,19 @@ class Installation:
         """The same installation, used in somebody's name."""
         return replace(self, registry=replace(self.registry, actor=name))
 
-    def bench(self, base: str | None = None, questions: Sequence[Any] = ()) -> PilotBench:
+    def evaluator(self, base: str | None = None, questions: Sequence[Any] = ()) -> ModelEvaluator:
         """The mathematics, loaded only now and then kept; `base` for another one than this plant's.
 
         Without `questions` of a bias check those of `plant/stereotypes.py` are asked.
         """
         from prompt2lora.generator.pipeline import Pipeline
         from prompt2lora.plant import stereotypes
-        from prompt2lora.plant.measurement import PilotBench
+        from prompt2lora.plant.measurement import ModelEvaluator
 
         name = base or self.base or ""
         if name not in self._pipelines:
             self._pipelines[name] = Pipeline.load(self.generator, name or None)
-        return PilotBench(self._pipelines[name], questions or stereotypes.questions())
+        return ModelEvaluator(self._pipelines[name], questions or stereotypes.questions())
 
     def tell(self, action: str, subject: str, detail: dict[str, Any]) -> None:
         """Put on record what was done beside versions and releases, which record themselves."""

@@ -1,14 +1,14 @@
 """The mathematics that a pilot needs, behind the protocol of `custody/pilot.py`.
 
-In: prompts, labelled rows. Out: an adapter folder and numbers. The base's weights are loaded when first asked for, so
-that making an adapter stays quick.
+In: prompts, inspection examples. Out: an adapter folder and an evaluation. The base's weights are loaded when first
+asked for, so that making an adapter stays quick.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -27,8 +27,9 @@ from prompt2lora.base.decoding import answers
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.weights import weights_digest
 from prompt2lora.custody.costs import Tuning
+from prompt2lora.custody.evaluations import Evaluation, Health, Inspected, Interval, Metrics, Probe, Prompts
 from prompt2lora.custody.gate import Policy
-from prompt2lora.custody.pilot import Inspected, Made, Measured
+from prompt2lora.custody.pilot import Made
 from prompt2lora.custody.registry import Origin
 from prompt2lora.evaluation.metrics import exact_match
 from prompt2lora.evaluation.statistics import mean_interval, paired_difference
@@ -37,24 +38,24 @@ from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.pipeline import Pipeline
 from prompt2lora.generator.prompt_checks import Finding, advise
 from prompt2lora.ground.prompts import full_prompt, instruction_of, split
-from prompt2lora.plant import inspection
+from prompt2lora.plant.inspection import Question, answer_format, bias, canary, gain, share
 from prompt2lora.training.synthetic import synthetic_tasks
 from prompt2lora.training.tasks import Example, Task
 from prompt2lora.training.tuning import TuningOptions, fit
 
 _BASE = "base_model_name_or_path"
 _STRANGERS = 3  # other jobs whose prompts make the adapters that the job's own has to beat
-_MOST_ROWS = 400
+_MOST_EXAMPLES = 400
 _MAX_NEW_TOKENS = 96
 _PROBE = "Please answer in one word."
 
 
 @dataclass
-class PilotBench:
+class ModelEvaluator:
     """`questions` are those of a bias file, if there is one."""
 
     pipeline: Pipeline
-    questions: Sequence[inspection.Question] = ()
+    questions: Sequence[Question] = ()
 
     def advise(self, prompts: Sequence[str]) -> list[dict[str, Any]]:
         _, tokenizer = self.pipeline.encoder.parts
@@ -71,7 +72,7 @@ class PilotBench:
         if distance <= bound:
             return []
         text = f"together {distance:.1f} times as far from the training tasks as these usually are; {bound:g} is far"
-        remedy = "plan for a second stage on labelled rows (`prompt2lora refine`), or keep the base"
+        remedy = "plan for a second stage on labelled examples (`prompt2lora refine`), or keep the base"
         return [Finding("far", True, (), text, remedy)]
 
     def make(self, prompts: Sequence[str], folder: Path) -> Made:
@@ -85,7 +86,7 @@ class PilotBench:
         )
         return Made(folder, origin, made.seconds)
 
-    def measure(self, folder: Path, prompts: Sequence[str], labelled: Sequence[tuple[str, str]]) -> Measured:
+    def measure(self, folder: Path, prompts: Sequence[str], inspection: Sequence[tuple[str, str]]) -> Evaluation:
         base = self.base
         began = time.monotonic()
         grid = Adapter.load(folder, models.load_config(self.layout.base_model)).grid
@@ -93,32 +94,30 @@ class PilotBench:
         ids = torch.tensor(base.chat.prompt_ids([_PROBE]), device=base.model.device)
         condition = self.pipeline.encoder.conditions(prompts).mean(0)
         atlas = self.generator.atlas
-        numbers: dict[str, Any] = {
-            "probe": {"change": probe(base.model, grid, self.layout, ids)},
-            "canary": inspection.canary(base, grid),
-            "health": {
-                "score": atlas.health.judge(grid, self.layout).score,
-                "share": max(shares(self.weights, grid, self.layout).values()),
-                "intruders": len(intruders(self.weights, grid, self.layout).found),
-            },
-            "prompts": {"distance": atlas.distance(condition)},
-        }
-        if self.questions:
-            numbers["bias"] = inspection.bias(base, grid, self.questions)
-        seconds = {"apply": applied - began}
-        found = Measured(numbers, {}, (), seconds)
-        if labelled:
-            found = self._with_labels(found, grid, prompts, labelled[:_MOST_ROWS])
-        return found._replace(seconds={**found.seconds, "check": time.monotonic() - applied})
+        metrics = Metrics(
+            probe=Probe(probe(base.model, grid, self.layout, ids)),
+            canary=canary(base, grid),
+            health=Health(
+                score=atlas.health.judge(grid, self.layout).score,
+                share=max(shares(self.weights, grid, self.layout).values()),
+                intruders=len(intruders(self.weights, grid, self.layout).found),
+            ),
+            prompts=Prompts(atlas.distance(condition)),
+            bias=bias(base, grid, self.questions) if self.questions else None,
+        )
+        found = Evaluation(metrics, seconds={"apply": applied - began})
+        if inspection:
+            found = self._inspected(found, grid, prompts, inspection[:_MOST_EXAMPLES])
+        return replace(found, seconds={**found.seconds, "check": time.monotonic() - applied})
 
-    def tune(self, prompts: Sequence[str], labelled: Sequence[tuple[str, str]]) -> Tuning:
+    def tune(self, prompts: Sequence[str], inspection: Sequence[tuple[str, str]]) -> Tuning:
         """Fine-tune a LoRA as one would without a generator, to know how long that takes; nothing of it is kept."""
         options = TuningOptions()
-        rows = tuple(Example(*pair) for pair in labelled[:_MOST_ROWS])
+        examples = tuple(Example(*pair) for pair in inspection[:_MOST_EXAMPLES])
         base = Frozen.load(self.layout, training=True)
         began = time.monotonic()
-        fit(base, Task("tuning", instruction_of(prompts), "", "", rows, ()), rows, options)
-        return Tuning(time.monotonic() - began, options.steps, len(rows), True, "measured by this pilot")
+        fit(base, Task("tuning", instruction_of(prompts), "", "", examples, ()), examples, options)
+        return Tuning(time.monotonic() - began, options.steps, len(examples), True, "measured by this pilot")
 
     def distance(self, one: Path, other: Path) -> float | None:
         """Distance of two adapters' updates as a share of the first one's size; None if they fit different bases."""
@@ -130,15 +129,15 @@ class PilotBench:
         nothing = torch.zeros_like(first.grid)
         return distance(first.grid, second.grid, first.layout) / distance(first.grid, nothing, first.layout)
 
-    def _with_labels(
+    def _inspected(
         self,
-        found: Measured,
+        found: Evaluation,
         grid: torch.Tensor,
         prompts: Sequence[str],
-        labelled: Sequence[tuple[str, str]],
-    ) -> Measured:
-        asked = [asked_in_full(text, prompts) for text, _ in labelled]
-        right = [answer for _, answer in labelled]
+        inspection: Sequence[tuple[str, str]],
+    ) -> Evaluation:
+        asked = [asked_in_full(text, prompts) for text, _ in inspection]
+        right = [answer for _, answer in inspection]
 
         def ask(adapter: torch.Tensor | None, texts: Sequence[str] = asked) -> list[str]:
             return answers(
@@ -155,25 +154,25 @@ class PilotBench:
         before, after = scores(plain), scores(own)
         strangers = [scores(ask(self.pipeline.make(others).grid)) for others in self._strangers(len(prompts))]
         wrong = np.mean(strangers, axis=0).tolist()
-        in_format = inspection.answer_format(right)
-        gain = inspection.gain(before, after)
-        numbers = {
-            **found.numbers,
-            "gain": gain,
-            "conditioning": paired_difference([after], [wrong])._asdict(),
-            "format": inspection.share([in_format(answer) for answer in own]),
-        }
+        in_format = answer_format(right)
+        gained = gain(before, after)
+        metrics = replace(
+            found.metrics,
+            gain=gained,
+            conditioning=Interval(**paired_difference([after], [wrong])._asdict()),
+            format=share([in_format(answer) for answer in own]),
+        )
         arms = {"base": before, "generated": after, "wrong": wrong}
         if instruction_of(prompts):
             arms["bare"] = scores(ask(grid, [split(text)[1] for text in asked]))
-        intervals = {name: mean_interval([rows])._asdict() for name, rows in arms.items()}
-        rows = [Inspected(text, answer, b, g) for (text, answer), b, g in zip(labelled, plain, own, strict=True)]
-        return Measured(numbers, {**intervals, "gain": gain}, rows, seconds)
+        scores_of = {name: mean_interval([each])._asdict() for name, each in arms.items()}
+        inspected = [Inspected(text, answer, b, g) for (text, answer), b, g in zip(inspection, plain, own, strict=True)]
+        return Evaluation(metrics, {**scores_of, "gain": asdict(gained)}, inspected, seconds)
 
     def _strangers(self, count: int) -> list[list[str]]:
         """Prompts of other jobs: synthetic ones, always the same."""
         tasks = Random(0).sample(synthetic_tasks(40, seed=77), _STRANGERS)
-        return [[task.prompt(row.input) for row in task.train[:count]] for task in tasks]
+        return [[task.prompt(one.input) for one in task.train[:count]] for task in tasks]
 
     @property
     def layout(self) -> LoraLayout:
@@ -194,6 +193,6 @@ class PilotBench:
 
 
 def asked_in_full(text: str, prompts: Sequence[str]) -> str:
-    """A row's input under the instruction that all prompts open with, unless it stands there already."""
+    """An example's input under the instruction that all prompts open with, unless it stands there already."""
     instruction = instruction_of(prompts)
     return text if text.startswith(instruction) and instruction else full_prompt(instruction, text)

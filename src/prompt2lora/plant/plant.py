@@ -76,7 +76,7 @@ class Plant(Installation):
 
     def check_prompts(self, prompts: Sequence[str]) -> list[dict[str, Any]]:
         """Advice on prompts; see `prompt2lora.generator.prompt_checks`."""
-        return self.bench().advise(prompts)
+        return self.evaluator().advise(prompts)
 
     def explain(
         self,
@@ -96,10 +96,10 @@ class Plant(Installation):
         if out:
             check_new(out)
             check_writable(out)
-        bench = self.bench()
+        evaluator = self.evaluator()
         from prompt2lora.plant.explanation import explain as explain_all
 
-        found = explain_all(bench, prompts, texts or (prompts if out else ()), report)
+        found = explain_all(evaluator, prompts, texts or (prompts if out else ()), report)
         if out:
             write_text(out, explanation_page(found, prompts, language))
             found["page"] = str(out)

@@ -1,6 +1,6 @@
-"""The second stage: a short fine-tune from a version's adapter on a few labelled pairs.
+"""The second stage: a short fine-tune from a version's adapter on a few labelled examples.
 
-In: a plant, a job, labelled pairs. Out: a new version if held-out pairs are answered better, else none. It judges
+In: a plant, a job, labelled examples. Out: a new version if held-out examples are answered better, else none. It judges
 nothing and releases nothing.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from prompt2lora.custody.pilot import LEARNED, row_digest
+from prompt2lora.custody.pilot import LEARNED, example_digest
 from prompt2lora.errors import UsageError
 from prompt2lora.ground.files import write_json
 from prompt2lora.ground.progress import Report, silent
@@ -25,14 +25,14 @@ from prompt2lora.plant.installation import Installation
 def refine(
     plant: Installation,
     job: str,
-    labelled: Sequence[tuple[str, str]],
+    examples: Sequence[tuple[str, str]],
     *,
     version: str = "",
     steps: int = 48,
     bare: float = 0.5,
     report: Report = silent,
 ) -> dict[str, Any]:
-    """A short fine-tune from a version's adapter; a new version if held-out rows are answered better, else none."""
+    """A short fine-tune from a version's adapter; a new version if held-out examples are answered better, else none."""
     kept = plant.registry
     known = kept.versions(job)
     if not known:
@@ -49,14 +49,14 @@ def refine(
     come_from = kept.origin(start)
     adapter = Adapter.load(kept.store.path(start.adapter), models.load_config(start.base))
     base = Frozen.load(adapter.layout, training=True)
-    rows = tuple(Example(*pair) for pair in labelled)
-    task = Task(job, instruction_of(come_from.prompts), job, "", rows, ())
-    refined = tune(base, adapter.grid, task, rows, TuningOptions(steps=steps, bare=bare), report=report)
+    learning = tuple(Example(*pair) for pair in examples)
+    task = Task(job, instruction_of(come_from.prompts), job, "", learning, ())
+    refined = tune(base, adapter.grid, task, learning, TuningOptions(steps=steps, bare=bare), report=report)
     made = start
     if refined.steps:
         with tempfile.TemporaryDirectory(prefix="prompt2lora-") as place:
             folder = Path(place) / "adapter"
-            learned = {*adapter.provenance.get(LEARNED, ()), *(row_digest(text) for text, _ in labelled)}
+            learned = {*adapter.provenance.get(LEARNED, ()), *(example_digest(text) for text, _ in examples)}
             told = {**adapter.provenance, "refined_from": start.adapter, LEARNED: sorted(learned)}
             Adapter(adapter.layout, refined.grid, told).save(folder)
             made = kept.add_version(job, folder, replace(come_from, parent=start.id, kind="refined"))

@@ -1,6 +1,6 @@
 """Watching what answers a job: begin it, and ask the canaries again.
 
-In: a plant, a job, labelled pairs. Out: watches and alarms. When to take a release back is custody's to decide
+In: a plant, a job, inspection examples. Out: watches and alarms. When to take a release back is custody's to decide
 (`custody/monitor.py`).
 """
 
@@ -28,8 +28,10 @@ def watch(plant: Installation, job: str, promised: dict[str, float], alpha: floa
     return begun
 
 
-def replay(plant: Installation, job: str, labelled: Sequence[tuple[str, str]], report: Report = silent) -> Alarm | None:
-    """Ask what answers the job now the canary rows again.
+def replay(
+    plant: Installation, job: str, inspection: Sequence[tuple[str, str]], report: Report = silent
+) -> Alarm | None:
+    """Ask what answers the job now the canaries again.
 
     A wrong answer is a bad outcome of the source canary, one that does not look like the right ones of the source
     format; what of the two was promised is told.
@@ -51,17 +53,17 @@ def replay(plant: Installation, job: str, labelled: Sequence[tuple[str, str]], r
     from prompt2lora.base.decoding import answers
     from prompt2lora.base.frozen import Frozen
     from prompt2lora.evaluation.metrics import exact_match
-    from prompt2lora.plant import inspection
+    from prompt2lora.plant.inspection import answer_format
     from prompt2lora.plant.measurement import asked_in_full
 
     version = current.version
     prompts = watching.registry.origin(version).prompts
     adapter = Adapter.load(watching.registry.store.path(version.adapter), models.load_config(version.base))
     base = Frozen.load(adapter.layout)
-    asked = [asked_in_full(text, prompts) for text, _ in labelled]
+    asked = [asked_in_full(text, prompts) for text, _ in inspection]
     given = answers(base.model, base.chat, asked, layout=base.layout, grid=adapter.grid, report=report)
-    in_format = inspection.answer_format([right for _, right in labelled])
-    for answer, (_, right) in zip(given, labelled, strict=True):
+    in_format = answer_format([right for _, right in inspection])
+    for answer, (_, right) in zip(given, inspection, strict=True):
         bad = {"canary": 1 - exact_match(answer, right), "format": float(not in_format(answer))}
         for source in told:
             alarm = watching.outcome(job, current.id, source, bad[source])

@@ -356,8 +356,8 @@ def _version(registry: Registry, version: Version) -> dict[str, Any]:
         "name": version.name,
         "verdict": registry.verdict(version),
         "refused": refusal._asdict() if refusal else None,
-        "scores": measured.get("scores", {}),
-        "numbers": measured.get("numbers", {}),
+        "scores": measured.scores,
+        "metrics": measured.metrics.to_dict(),
     }
 
 

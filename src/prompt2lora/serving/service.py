@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from prompt2lora.custody.access import Access
-from prompt2lora.custody.pilot import stored_rows
+from prompt2lora.custody.pilot import stored_inspection
 from prompt2lora.custody.registry import Release, Version
 from prompt2lora.errors import UsageError
 from prompt2lora.ground.progress import Report
@@ -76,7 +76,7 @@ class Service:
         """Start the replays that are due, of jobs that have inspection examples."""
         registry, monitor = self.plant.registry, self.plant.monitor()
         for version in self.released() if self.replay_hours else ():
-            if monitor.due(version.job, self.replay_hours) and stored_rows(registry, version.job):
+            if monitor.due(version.job, self.replay_hours) and stored_inspection(registry, version.job):
                 self.replay("serving", version.job)
 
     def release(self, job: str) -> Release:
@@ -100,38 +100,38 @@ class Service:
     # Long work, in somebody's name
 
     def generate(
-        self, actor: str, job: str, prompts: Sequence[str], labelled: Sequence[tuple[str, str]] = ()
+        self, actor: str, job: str, prompts: Sequence[str], inspection: Sequence[tuple[str, str]] = ()
     ) -> QueuedJob:
         """A pilot: an adapter from prompts, measured (on labelled examples) and judged; not released."""
         given = check_prompts(list(prompts))
         _at_most(given, MOST_PROMPTS, "prompts")
-        _at_most(labelled, MOST_EXAMPLES, "examples")
+        _at_most(inspection, MOST_EXAMPLES, "examples")
         self.plant.as_actor(actor).registry.add_job(job)
 
         def run(plant: Plant, report: Report) -> dict[str, Any]:
-            return plant.pilot(job, given, labelled=labelled, report=report)
+            return plant.pilot(job, given, inspection=inspection, report=report)
 
         return self._begin("generate", job, actor, run)
 
-    def inspect(self, actor: str, job: str, version: str, labelled: Sequence[tuple[str, str]]) -> QueuedJob:
+    def inspect(self, actor: str, job: str, version: str, inspection: Sequence[tuple[str, str]]) -> QueuedJob:
         """Measure and judge a version, on new examples or (without any) by what was measured of it."""
-        _at_most(labelled, MOST_EXAMPLES, "examples")
+        _at_most(inspection, MOST_EXAMPLES, "examples")
         self.plant.registry.version(job, version)
 
         def run(plant: Plant, report: Report) -> dict[str, Any]:
-            return plant.gate(job, version, labelled=labelled, report=report)
+            return plant.gate(job, version, inspection=inspection, report=report)
 
         return self._begin("inspect", job, actor, run)
 
     def refine(
-        self, actor: str, job: str, version: str, labelled: Sequence[tuple[str, str]], steps: int = 48
+        self, actor: str, job: str, version: str, examples: Sequence[tuple[str, str]], steps: int = 48
     ) -> QueuedJob:
         """The second stage; the new version (if there is one) is judged on examples that it did not learn from."""
-        _at_most(labelled, MOST_EXAMPLES, "examples")
+        _at_most(examples, MOST_EXAMPLES, "examples")
         self.plant.registry.version(job, version)
 
         def run(plant: Plant, report: Report) -> dict[str, Any]:
-            found = plant.refine(job, labelled, version=version, steps=steps, report=report)
+            found = plant.refine(job, examples, version=version, steps=steps, report=report)
             if found["improved"]:
                 found["verdict"] = plant.gate(job, found["version"])["verdict"]
             return found
@@ -142,7 +142,7 @@ class Service:
         """Why a version is what it is; the page is part of the result."""
         registry = self.plant.registry
         prompts = list(registry.origin(registry.version(job, version)).prompts)
-        texts = [text for text, _ in stored_rows(registry, job)][:20]
+        texts = [text for text, _ in stored_inspection(registry, job)][:20]
 
         def run(plant: Plant, report: Report) -> dict[str, Any]:
             with tempfile.TemporaryDirectory(prefix="prompt2lora-") as place:
@@ -165,13 +165,13 @@ class Service:
 
     def replay(self, actor: str, job: str) -> QueuedJob:
         """Ask the current release the job's inspection examples again, as canaries."""
-        labelled = stored_rows(self.plant.registry, job)
-        if not labelled:
+        inspection = stored_inspection(self.plant.registry, job)
+        if not inspection:
             raise UsageError(f"the job {job} has no inspection examples; evaluate a version on some first")
 
         def run(plant: Plant, report: Report) -> dict[str, Any]:
-            alarm = plant.replay(job, labelled, report)
-            return {"alarm": alarm.reason if alarm else None, "examples": len(labelled)}
+            alarm = plant.replay(job, inspection, report)
+            return {"alarm": alarm.reason if alarm else None, "examples": len(inspection)}
 
         return self._begin("replay", job, actor, run)
 
