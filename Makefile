@@ -1,6 +1,7 @@
 # Two commands do everything on a fresh machine with Python 3.11 or later:
 #   make demo   sets up and runs the main job on three real examples
 #   make test   sets up and passes lint, type checks and tests
+# make check does the same with the fast tests alone, in a minute.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -10,17 +11,18 @@ RECIPE ?= recipes/synthetic.toml
 RUN ?= runs/$(notdir $(basename $(RECIPE)))
 RELEASE ?= runs/release
 
-.PHONY: demo test install train release clean
+.PHONY: demo check test install train release clean
 
 demo: install
 	$(BIN)/prompt2lora doctor
 	$(BIN)/python examples/demo.py
 
-test: install
+check: PYTEST = -m "not slow"
+check test: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n auto --dist loadfile
+	$(BIN)/pytest -n auto --dist worksteal $(PYTEST)
 
 install: .venv/installed
 

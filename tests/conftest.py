@@ -48,6 +48,20 @@ TINY = {
 }
 
 
+# Files whose tests train, serve, or start processes and databases; `make check` leaves them out.
+SLOW = set(
+    "benchmark cli cluster commands console console_browser decisions doors engine evaluation examples faults gateway "
+    "malformed management monitor openapi plant refine_benchmark refusals release report serve takeback teachers "
+    "training tuning vllm".split()
+)
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.stem.removeprefix("test_") in SLOW or "postgresql" in item.name:
+            item.add_marker("slow")
+
+
 def byte_tokenizer(specials: list[str]) -> Tokenizer:
     """Every byte is a token, so that any text has ids and comes back unchanged."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())

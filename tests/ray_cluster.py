@@ -65,8 +65,8 @@ async def after_a_death(cluster, chosen):
 
 async def main(base, adapters, count):
     serving.Replica = Noting
-    cluster = RayCluster.start(base, adapters, replicas=2, max_batch_size=4)
-    alone = EmbeddedEngine.load(base, lambda one: adapters / one.adapter).start()
+    cluster = RayCluster.start(base, adapters, replicas=2, max_batch_size=4, exact=True)
+    alone = EmbeddedEngine.load(base, lambda one: adapters / one.adapter, exact=True).start()
     asks = [*(version(base, number) for number in range(count)), None]
     right = [await said(alone, one) for one in asks]
     found = {

@@ -236,7 +236,7 @@ def test_another_generator_shows_what_it_would_change_and_changes_no_release(pil
     with torch.no_grad():
         generator.head.weight.mul_(1.5)
     generator.provenance = {"name": "the next one"}
-    generator.save_pretrained(tmp_path / "next")
+    write_plant_generator(generator, tmp_path / "next")
     words = ("registry", "regenerate", "--generator", tmp_path / "next")
     code, out, error = run(*words, "--json")
     assert code == 0, error

@@ -76,7 +76,7 @@ def test_every_variant_of_a_recipe_is_trained_once_and_stands_on_the_page(
 ):
     recipe, variants = tmp_path / "recipe.toml", tmp_path / "variants.toml"
     recipe.write_text(
-        f'tasks = "{tasks_folder}"\nbase = "{base}"\nencoder = "{encoder_folder}"\nvalidation = 0.45\n'
+        f'base = "{base}"\nencoder = "{encoder_folder}"\nvalidation = 0.45\n'
         "[generator]\nwidth = 64\nhidden = 16\ngrid = [2, 2, 16]\ntrunk = [[2, 112, 16]]\n"
         "[[stage]]\nsteps = 9\ntasks = 2\nbudget = 120\n"
     )
@@ -84,7 +84,16 @@ def test_every_variant_of_a_recipe_is_trained_once_and_stands_on_the_page(
         f'recipe = "{recipe}"\nsteps = 1\nall = {{ prompts = 4 }}\n[variants.usual]\n'
         '[variants."two tasks, twice"]\nmost = 2\nstages = [{ bare = 0.0 }, { steps = 2 }]\n[variants.other]\n'
     )
-    words = ["--variants", variants, "--runs", tmp_path / "runs", "--out", results / "ablations.json"]
+    words = [
+        "--tasks",
+        tasks_folder,
+        "--variants",
+        variants,
+        "--runs",
+        tmp_path / "runs",
+        "--out",
+        results / "ablations.json",
+    ]
     for only in (["usual"], ["two tasks, twice"], []):
         monkeypatch.setattr(sys, "argv", ["ablations", *map(str, words), "--only", *only])
         runpy.run_path(str(BENCHMARKS / "ablations.py"), run_name="__main__")

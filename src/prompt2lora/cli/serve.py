@@ -88,7 +88,7 @@ def _engine(
     if replicas:
         from prompt2lora.serving.ray import RayCluster
 
-        return RayCluster.start(base, store.root, replicas=replicas, max_batch_size=max_batch_size)
+        return RayCluster.start(base, store.root, replicas=replicas, max_batch_size=max_batch_size, exact=exact)
     from prompt2lora.serving.embedded import EmbeddedEngine
 
     def folder(version: Any) -> Path:

@@ -24,12 +24,12 @@ _ADAPTERS = 128
 class Replica:
     """One embedded engine in a process of Ray's."""
 
-    def __init__(self, base: str, adapters: str, max_batch_size: int) -> None:
+    def __init__(self, base: str, adapters: str, max_batch_size: int, exact: bool) -> None:
         from prompt2lora.serving.embedded import EmbeddedEngine
 
         self._folder = Path(adapters)
         self._engine = EmbeddedEngine.load(
-            base, lambda version: self._folder / version.adapter, max_batch_size=max_batch_size
+            base, lambda version: self._folder / version.adapter, exact=exact, max_batch_size=max_batch_size
         ).start()
 
     async def answer(
@@ -62,8 +62,13 @@ class RayCluster:
         self._running = 0
 
     @classmethod
-    def start(cls, base: str, adapters: Path, *, replicas: int = 2, max_batch_size: int = 16) -> RayCluster:
-        """Deploy on the Ray that this process is joined to. Raises UsageError if that Ray does not demand a token."""
+    def start(
+        cls, base: str, adapters: Path, *, replicas: int = 2, max_batch_size: int = 16, exact: bool = False
+    ) -> RayCluster:
+        """Deploy on the Ray that this process is joined to; for `exact` see `EmbeddedEngine.load`.
+
+        Raises UsageError if that Ray does not demand a token.
+        """
         if os.environ.get("RAY_AUTH_MODE") != "token":
             raise UsageError("a Ray cluster must demand a token; start it, and this service, with RAY_AUTH_MODE=token")
         from ray import serve
@@ -74,7 +79,7 @@ class RayCluster:
             replica, name="engine", num_replicas=replicas, max_ongoing_requests=8 * max_batch_size
         )
         serve.start(proxy_location="Disabled")  # it is asked by its handle alone: no port of Ray's own for requests
-        handle = serve.run(deployment.bind(base, str(adapters), max_batch_size), name=APP, route_prefix=None)
+        handle = serve.run(deployment.bind(base, str(adapters), max_batch_size, exact), name=APP, route_prefix=None)
         return cls(handle, base)
 
     @property
