@@ -45,7 +45,7 @@ from prompt2lora.serving.embedded import EmbeddedEngine
 from prompt2lora.serving.protocol import GenerationRequest, Message, Sampling
 
 TEXTS = ("hello", "part KX-4825", "a longer note about pump 3 and its seal")
-LONGEST = 10
+MAX_NEW_TOKENS = 10
 VERSIONS = 2  # of every job
 CLIENTS = 24
 _MALFORMED = (b"", b"{", b"[]", b"\xff\xfe", b'{"model": 1}', b'{"model":"job1","messages":[{"role":"x"}]}', b"null")
@@ -89,7 +89,7 @@ class Plant:
         everything = [None, *(one for all_ in self.versions.values() for one in all_)]
 
         async def said(version: Version | None, text: str) -> str:
-            ask = GenerationRequest("job", (Message("user", text),), sampling=Sampling(max_new_tokens=LONGEST))
+            ask = GenerationRequest("job", (Message("user", text),), sampling=Sampling(max_new_tokens=MAX_NEW_TOKENS))
             return "".join([chunk.text async for chunk in engine.answer(version, ask)])
 
         async def all_of_them() -> dict[tuple[str, str], set[str]]:
@@ -174,7 +174,7 @@ async def soak(plant: Plant, server: Server, requests: int) -> dict[str, Any]:
 
     async def one(number: int, random: Random) -> None:
         job, text = f"job{random.randrange(len(plant.versions))}", random.choice(TEXTS)
-        body = {"model": job, "messages": [{"role": "user", "content": text}], "max_tokens": LONGEST}
+        body = {"model": job, "messages": [{"role": "user", "content": text}], "max_tokens": MAX_NEW_TOKENS}
         kind = random.random()
         if kind < 0.02:
             reply = await client.post("/v1/chat/completions", headers=asks, content=random.choice(_MALFORMED))

@@ -11,6 +11,7 @@ from prompt2lora.adapter.grid import factors
 from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.adapter.peft import Adapter
 from prompt2lora.base.frozen import Frozen
+from prompt2lora.base.logits import answer_logits
 from prompt2lora.base.packing import UNLIMITED, stack
 from prompt2lora.evaluation.arms import ARMS
 from prompt2lora.evaluation.resources import Resources
@@ -40,7 +41,7 @@ def divergence(frozen, grid, other, form):
         form: stack([make_pack(task, task.train, frozen.chat, bare=form == "bare", budget=UNLIMITED)], 0)
         for form in ("full", "bare")
     }
-    ask = partial(objectives.answer_logits, frozen.model, frozen.layout)
+    ask = partial(answer_logits, frozen.model, frozen.layout)
     with torch.no_grad():
         goal = ask(grid[None], packs["full"])
         return objectives.distillation(ask(other[None], packs[form]), goal, packs[form]).item()

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from prompt2lora.adapter.grid import factors
+from prompt2lora.base.logits import answer_logits
 from prompt2lora.base.packing import UNLIMITED, pack_examples, stack
-from prompt2lora.generator.examples import ExampleOptions, _batches, _Example, taught
+from prompt2lora.generator.examples import ExampleOptions, _batches, _Example, instruction_to_teach, taught
 from prompt2lora.training import objectives
 
 INSTRUCTION = "Say the first letter."
@@ -45,7 +46,7 @@ def test_by_least_squares_alone_an_input_alone_is_answered_more_as_it_is_after_t
     def answers(grid, text, turns=()):
         batch = stack([pack_examples(frozen.chat.prompt_ids([text], turns), [[0]], UNLIMITED)], 0)
         with torch.no_grad():
-            return objectives.answer_logits(frozen.model, frozen.layout, grid[None], batch).log_softmax(-1)
+            return answer_logits(frozen.model, frozen.layout, grid[None], batch).log_softmax(-1)
 
     def distance(other):
         pairs = [(answers(other, INPUTS[at]), answers(grid, INPUTS[at], [EXAMPLES[1 - at]])) for at in (0, 1)]
@@ -109,3 +110,9 @@ def test_other_answers_make_another_adapter(frozen, grid):
 def test_more_examples_than_a_step_holds_are_asked_in_turn(frozen, grid):
     small = replace(ExampleOptions(), budget=60, least=2)
     assert loss(frozen, taught(frozen, grid, PROMPTS, EXAMPLES, small), EXAMPLES) < loss(frozen, grid, EXAMPLES)
+
+
+@pytest.mark.parametrize("prompts", [["Do it.\n\na"], []])
+def test_the_instruction_is_that_of_the_prompts_whatever_the_examples_hold_or_else_theirs(prompts):
+    examples = [("a text\n\nof two parts", "b")] if prompts else [("Do it.\n\na", "b"), ("Do it.\n\nc", "d")]
+    assert instruction_to_teach(prompts, examples) == "Do it."

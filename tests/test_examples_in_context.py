@@ -10,9 +10,9 @@ from conftest import SIZES, write_task
 from prompt2lora.adapter.grid import initial_grid
 from prompt2lora.adapter.peft import Adapter
 from prompt2lora.base import models
+from prompt2lora.base.logits import answer_logits
 from prompt2lora.base.packing import UNLIMITED, stack
 from prompt2lora.errors import UsageError
-from prompt2lora.training import objectives
 from prompt2lora.training.finish import train
 from prompt2lora.training.recipe import Stage, read_recipe
 from prompt2lora.training.sampling import draw_examples, draw_turns, make_pack
@@ -31,7 +31,7 @@ def test_every_answer_of_a_conversation_is_asked_as_if_the_examples_before_it_we
     grid = initial_grid(frozen.layout, 0)[None]
     pack = make_pack(task, task.train[:2], frozen.chat, bare=bare, budget=UNLIMITED, turns=TURNS)
     batch = stack([pack], frozen.chat.padding)
-    logits = objectives.answer_logits(frozen.model, frozen.layout, grid, batch)
+    logits = answer_logits(frozen.model, frozen.layout, grid, batch)
     asked = [(TURNS[:at], prompt, answer) for at, (prompt, answer) in enumerate(TURNS)]
     put = str if bare else task.prompt
     questions = [(TURNS, put(row.input), row.output) for row in task.train[:2]]

@@ -7,7 +7,7 @@ import torch
 from prompt2lora.errors import DamagedFile, InputError, OutputError
 from prompt2lora.ground import files
 from prompt2lora.ground.examples import read_prompts
-from prompt2lora.ground.prompts import LONGEST
+from prompt2lora.ground.prompts import MAX_CHARACTERS
 
 
 def full_disk(*_):
@@ -106,7 +106,7 @@ def test_an_instruction_goes_before_every_prompt(tmp_path):
         ("p.jsonl", b"", "at least one prompt"),
         ("p.txt", b"a\x00b", "binary"),
         ("p.txt", b"\x89PNG\xff\xfe", "UTF-8"),
-        ("p.txt", b"x" * 100_000, f"{LONGEST:,} characters, prompt 1 has 100,000"),
+        ("p.txt", b"x" * 100_000, f"{MAX_CHARACTERS:,} characters, prompt 1 has 100,000"),
         ("p.jsonl", b'"a"\n{"b"\n', r"p\.jsonl:2: "),
         ("p.jsonl", b'{"question": "a"}\n', r"p\.jsonl:1: "),
     ],

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 _SENTINEL = "\u241fprompt\u241f"
@@ -42,6 +43,12 @@ class ChatFormat:
         texts = [f"{before}{prompt}{after}" for prompt in prompts]
         ids: list[list[int]] = self.tokenizer(texts, add_special_tokens=not self.tokenizer.chat_template)["input_ids"]
         return ids
+
+    def turns_within(self, turns: Sequence[tuple[str, str]], room: int) -> list[tuple[str, str]]:
+        """The (prompt, answer) turns that end within `room` tokens, the frame of the question itself not counted."""
+        frame = len(self.prompt_ids([""])[0])
+        lengths = [len(self.prompt_ids([""], [turn])[0]) - frame for turn in turns]
+        return [turn for turn, end in zip(turns, accumulate(lengths), strict=True) if end <= room]
 
     def answer_ids(self, answers: Sequence[str]) -> list[list[int]]:
         ids: list[list[int]] = self.tokenizer(list(answers), add_special_tokens=False)["input_ids"]

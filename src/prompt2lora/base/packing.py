@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import attrgetter
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -77,6 +78,16 @@ class PackBatch:
         """What the base's attention adds: nothing where it may look, the least number elsewhere."""
         mask = torch.zeros(self.visible.shape, dtype=dtype, device=self.visible.device)
         return mask.masked_fill_(~self.visible, torch.finfo(dtype).min)
+
+    def inputs(self, model: Any) -> dict[str, Any]:
+        """What the decoder of `model` is called with to read the batch."""
+        dtype = next(model.parameters()).dtype
+        return {
+            "input_ids": self.ids,
+            "position_ids": self.positions,
+            "attention_mask": self.additive_mask(dtype),
+            "use_cache": False,
+        }
 
     def to(self, device: str | torch.device) -> PackBatch:
         return PackBatch(**{name: tensor.to(device) for name, tensor in vars(self).items()})

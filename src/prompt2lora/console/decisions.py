@@ -15,9 +15,8 @@ from prompt2lora.console.page_request import Page, PageRequest
 from prompt2lora.console.views import checks, inspection, job_status
 from prompt2lora.custody import decisions
 from prompt2lora.custody.access import GOVERN, LOOK, RELEASE, RETURN
+from prompt2lora.custody.registry import MAX_REASON
 from prompt2lora.errors import Conflict
-
-_LONGEST_REASON = 500
 
 
 def show_decision(request: PageRequest) -> Response:
@@ -86,8 +85,8 @@ def _reason(request: PageRequest, default: str = "") -> str:
     reason = " ".join(request.value("reason", default).split())
     if not reason:
         raise TranslatableError("no_reason")
-    if len(reason) > _LONGEST_REASON:
-        raise TranslatableError("long_reason", most=_LONGEST_REASON)
+    if len(reason) > MAX_REASON:
+        raise TranslatableError("long_reason", most=MAX_REASON)
     return reason
 
 

@@ -31,7 +31,7 @@ from prompt2lora.custody.store import Store
 from prompt2lora.errors import Conflict, DamagedFile, OutputError, UsageError
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,79}")
-_LONGEST_REASON = 500
+MAX_REASON = 500
 PROMOTE, ROLLBACK = "promote", "rollback"
 REFUSE, WITHDRAW = "refuse", "withdraw"  # lines of the record: the newest on an adapter holds
 
@@ -450,8 +450,8 @@ class Registry:
 
 def check_reason(reason: str) -> None:
     """Raises UsageError for what is no short line."""
-    if len(reason) > _LONGEST_REASON or not reason.isprintable():
-        raise UsageError(f"a reason is one line of at most {_LONGEST_REASON} characters; shorten {reason[:40]!r}...")
+    if len(reason) > MAX_REASON or not reason.isprintable():
+        raise UsageError(f"a reason is one line of at most {MAX_REASON} characters; shorten {reason[:40]!r}...")
 
 
 def _changed(job: str) -> Conflict:

@@ -13,8 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from prompt2lora.base.frozen import Frozen
+from prompt2lora.base.logits import answer_logits
 from prompt2lora.base.packing import UNLIMITED, pack_examples, stack
-from prompt2lora.training.objectives import answer_logits
 
 _BATCH = 16
 

@@ -125,12 +125,7 @@ def align(
         if target.name == _OUTPUT
     ]
     try:
-        model.get_decoder()(
-            input_ids=batch.ids,
-            position_ids=batch.positions,
-            attention_mask=batch.additive_mask(next(model.parameters()).dtype),
-            use_cache=False,
-        )
+        model.get_decoder()(**batch.inputs(model))
     finally:
         for handle in handles:
             handle.remove()

@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import NamedTuple
 
 import torch
@@ -23,6 +22,7 @@ from torch import Tensor
 from prompt2lora.adapter.hooks import adapted
 from prompt2lora.base.chat import ChatFormat
 from prompt2lora.base.frozen import Frozen
+from prompt2lora.base.logits import answer_logits
 from prompt2lora.base.packing import UNLIMITED, PackBatch, pack_examples, stack
 from prompt2lora.generator.alignment import align
 from prompt2lora.ground.prompts import full_prompt, instruction_of
@@ -67,13 +67,18 @@ def taught(
 ) -> Float[Tensor, "layers rows cols"]:
     """A new grid; the given one is left alone. Examples are (prompt, right answer); their order changes nothing.
 
-    The instruction is what the prompts open with, or else those of the examples; it may stand in these or not.
+    For the instruction see `instruction_to_teach`; it may stand in the examples or not.
     """
-    instruction = instruction_of(prompts) or instruction_of([prompt for prompt, _ in examples])
+    instruction = instruction_to_teach(prompts, examples)
     known = sorted({_Example(_input(prompt, instruction), answer) for prompt, answer in examples}, key=_digest)
     made = grid.to(base.model.device).clone()
     _put(base, made, instruction, known[: options.read], options)
     return _practised(base, made, _batches(base.chat, instruction, known, options.budget), options).cpu()
+
+
+def instruction_to_teach(prompts: Sequence[str], examples: Sequence[tuple[str, str]]) -> str:
+    """What the prompts open with, or else those of the examples; empty if they share no instruction."""
+    return instruction_of(prompts) or instruction_of([prompt for prompt, _ in examples])
 
 
 def _input(prompt: str, instruction: str) -> str:
@@ -111,9 +116,7 @@ def _put(
 def _turns(chat: ChatFormat, examples: Sequence[_Example], instruction: str, room: int) -> list[tuple[str, str]]:
     """As many examples as find room as turns of a conversation, the first of which says what is asked."""
     turns = [(one.input if at else full_prompt(instruction, one.input), one.output) for at, one in enumerate(examples)]
-    frame = len(chat.prompt_ids([""])[0])
-    lengths = [len(chat.prompt_ids([""], [turn])[0]) - frame for turn in turns]
-    return [turn for turn, end in zip(turns, accumulate(lengths), strict=True) if end <= room]
+    return chat.turns_within(turns, room)
 
 
 def _batches(chat: ChatFormat, instruction: str, examples: Sequence[_Example], budget: int) -> list[PackBatch]:
@@ -162,13 +165,5 @@ def _practised(
 
 def _loss(base: Frozen, grid: Float[Tensor, "layers rows cols"], batch: PackBatch) -> Float[Tensor, ""]:
     """Mean loss of the adapted base over the tokens of the answers."""
-    model = base.model
-    with adapted(model, grid[None], base.layout):
-        hidden = model.get_decoder()(
-            input_ids=batch.ids,
-            position_ids=batch.positions,
-            attention_mask=batch.additive_mask(next(model.parameters()).dtype),
-            use_cache=False,
-        ).last_hidden_state
-    logits = model.get_output_embeddings()(hidden[batch.place.unbind(-1)]).float()
+    logits = answer_logits(base.model, base.layout, grid[None], batch)
     return torch.nn.functional.cross_entropy(logits, batch.labels)

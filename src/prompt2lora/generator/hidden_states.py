@@ -54,15 +54,8 @@ def read_packs(
 ) -> list[Float[Tensor, "prompts states"]]:
     """The states of every pack's prompts."""
     batch = stack(packs, base.chat.padding).to(base.model.device)
-    dtype = next(base.model.parameters()).dtype
     with adapted(base.model, shared[None], base.layout):
-        hidden = base.model.get_decoder()(
-            input_ids=batch.ids,
-            position_ids=batch.positions,
-            attention_mask=batch.additive_mask(dtype),
-            use_cache=False,
-            output_hidden_states=True,
-        ).hidden_states[1:]
+        hidden = base.model.get_decoder()(**batch.inputs(base.model), output_hidden_states=True).hidden_states[1:]
     last = batch.place.unbind(1)
     read = torch.stack([layer[last] for layer in hidden], 1).float().flatten(1)  # prompts of all packs, states
     return list(torch.split(read, [len(pack.predict) for pack in packs]))

@@ -25,7 +25,7 @@ from prompt2lora.base import models
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.errors import LayoutError
 from prompt2lora.generator.alignment import aligned, instruction_to_align
-from prompt2lora.generator.examples import taught
+from prompt2lora.generator.examples import instruction_to_teach, taught
 from prompt2lora.generator.generator import Generator, released_generator
 from prompt2lora.generator.hidden_states import states
 from prompt2lora.generator.text_encoder import Encoder, cached_encoder
@@ -134,8 +134,7 @@ class Pipeline:
     def _teach(self, prompts: Sequence[str], examples: Sequence[tuple[str, str]]) -> Made:
         began = time.monotonic()
         grid = taught(self.base, self.generator.start.detach(), prompts, examples)
-        instruction = instruction_to_align(self.layout, [*prompts, *(prompt for prompt, _ in examples)])
-        return Made(grid, instruction, {"examples": time.monotonic() - began})
+        return Made(grid, instruction_to_teach(prompts, examples), {"examples": time.monotonic() - began})
 
     def write(self, prompts: Sequence[str], out: str | Path, *, examples: Sequence[tuple[str, str]] = ()) -> Generated:
         """The adapter of one job's prompts and examples as a PEFT folder `out`. Raises InputError, OutputError.

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from prompt2lora.errors import InputError
 from prompt2lora.ground.delimited import DELIMITERS
-from prompt2lora.ground.prompts import LONGEST, check_prompts, full_prompt, is_half
+from prompt2lora.ground.prompts import MAX_CHARACTERS, check_prompts, full_prompt, is_half
 from prompt2lora.ground.tables import EXCEL, JSONL, TEXT, File, Table, read_table
 
 # By these names, the earlier before the later, whatever the case.
@@ -162,12 +162,12 @@ def _filled(table: Table, entry: _Entry, text: str | None) -> str:
         raise InputError("row_cells", f"{place}: {rule}, the input and the right output; mend it", line=entry.line)
     if is_half(text):
         raise InputError("half_character", f"{place}: it holds half a character (a lone surrogate); remove it")
-    if len(text) > LONGEST:
+    if len(text) > MAX_CHARACTERS:
         raise InputError(
             "long_cell",
-            f"{place}: a text may have {LONGEST:,} characters, this one has {len(text):,}; shorten it",
+            f"{place}: a text may have {MAX_CHARACTERS:,} characters, this one has {len(text):,}; shorten it",
             line=entry.line,
-            most=LONGEST,
+            most=MAX_CHARACTERS,
         )
     return text.strip()
 

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 from prompt2lora.errors import InputError
 
-LONGEST = 20_000
+MAX_CHARACTERS = 20_000
 
 
 def check_prompts(prompts: list[str], source: str = "prompts") -> list[str]:
-    """The same prompts. Raises InputError if there is none, or one is blank or longer than LONGEST characters."""
+    """The same prompts. Raises InputError if there is none, or one is blank or longer than MAX_CHARACTERS."""
     if not prompts:
         raise InputError(
             "no_prompts", f"{source}: at least one prompt is needed and there is none; write a prompt a line"
@@ -27,12 +27,13 @@ def check_prompts(prompts: list[str], source: str = "prompts") -> list[str]:
             )
         if not prompt.strip():
             raise InputError("no_prompts", f"{source}: prompt {number} is blank; remove it")
-        if len(prompt) > LONGEST:
+        if len(prompt) > MAX_CHARACTERS:
             raise InputError(
                 "long_prompt",
-                f"{source}: a prompt may have {LONGEST:,} characters, prompt {number} has {len(prompt):,}; shorten it",
+                f"{source}: a prompt may have {MAX_CHARACTERS:,} characters, "
+                f"prompt {number} has {len(prompt):,}; shorten it",
                 number=number,
-                most=LONGEST,
+                most=MAX_CHARACTERS,
             )
     return prompts
 

@@ -18,7 +18,7 @@ from prompt2lora.custody import decisions
 from prompt2lora.custody.access import GOVERN, LOOK, MAKE, RELEASE, RETURN, Key
 from prompt2lora.custody.registry import Registry, Release, Version
 from prompt2lora.errors import DamagedFile, UsageError
-from prompt2lora.ground.prompts import LONGEST, check_prompts, full_prompt
+from prompt2lora.ground.prompts import MAX_CHARACTERS, check_prompts, full_prompt
 from prompt2lora.serving.bodies import Taken, described, taking
 from prompt2lora.serving.guard import Authenticator, Refused
 from prompt2lora.serving.refusals import ERRORS
@@ -27,8 +27,8 @@ from prompt2lora.serving.service import MOST_EXAMPLES, MOST_PROMPTS, Service, qu
 Job = Annotated[str, Path(max_length=200)]
 VersionName = Annotated[str, Path(max_length=300)]
 Language = Literal["en", "ja"]
-Prompt = Annotated[str, Field(max_length=LONGEST)]
-Instruction = Annotated[str, Field(max_length=LONGEST)]
+Prompt = Annotated[str, Field(max_length=MAX_CHARACTERS)]
+Instruction = Annotated[str, Field(max_length=MAX_CHARACTERS)]
 Reason = Annotated[str, Field(min_length=1, max_length=500)]
 
 
@@ -37,8 +37,8 @@ class _Model(BaseModel):
 
 
 class Example(_Model):
-    input: Annotated[str, Field(max_length=LONGEST)]
-    output: Annotated[str, Field(max_length=LONGEST)]
+    input: Annotated[str, Field(max_length=MAX_CHARACTERS)]
+    output: Annotated[str, Field(max_length=MAX_CHARACTERS)]
 
 
 Prompts = Annotated[list[Prompt], Field(min_length=1, max_length=MOST_PROMPTS)]

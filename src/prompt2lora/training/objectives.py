@@ -8,7 +8,6 @@ distillation     divergence from the answers of a teacher that is told more: the
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -16,8 +15,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from prompt2lora.adapter.grid import factors, inner
-from prompt2lora.adapter.hooks import adapted
 from prompt2lora.adapter.layout import LoraLayout
+from prompt2lora.base.logits import answer_logits
 from prompt2lora.base.packing import PackBatch
 
 
@@ -26,20 +25,6 @@ class Answers(NamedTuple):
 
     loss: Float[Tensor, " batch"]
     exact: Float[Tensor, " batch"]
-
-
-def answer_logits(
-    model: Any, layout: LoraLayout, grid: Float[Tensor, "batch layers rows cols"] | None, packs: PackBatch
-) -> Float[Tensor, "labels vocabulary"]:
-    """Logits at the answers' places and nowhere else, of one pack per adapter (or all by one adapter, or the base)."""
-    mask = packs.additive_mask(next(model.parameters()).dtype)
-    with adapted(model, grid, layout) if grid is not None else nullcontext():
-        hidden = model.get_decoder()(
-            input_ids=packs.ids, position_ids=packs.positions, attention_mask=mask, use_cache=False
-        ).last_hidden_state
-    pack, position = packs.place.unbind(-1)
-    logits: Tensor = model.get_output_embeddings()(hidden[pack, position]).float()
-    return logits
 
 
 def end_to_end(

@@ -30,6 +30,7 @@ from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.adapter.peft import Adapter, adapter_digest
 from prompt2lora.base import models
 from prompt2lora.base.frozen import Frozen
+from prompt2lora.base.logits import answer_logits
 from prompt2lora.base.packing import UNLIMITED, Pack, PackBatch, stack
 from prompt2lora.errors import UsageError
 from prompt2lora.generator.generator import Generator, GeneratorConfig
@@ -239,12 +240,12 @@ class Run:
         packs = [pack(i, hidden=bare[i], budget=budget) for i, budget in enumerate(budgets)]
         asked = stack(packs, chat.padding).to(self.device)
         grid = self._grids([self.prompts.draw(task, random) for task in tasks], alone)
-        logits = objectives.answer_logits(model, self.layout, grid, asked)
+        logits = answer_logits(model, self.layout, grid, asked)
         answers = objectives.judged(logits, asked)
         loss = answers.loss
         if told is not None:
             with torch.no_grad():
-                teacher = objectives.answer_logits(model, self.layout, self._told([tasks[i] for i in taught]), told)
+                teacher = answer_logits(model, self.layout, self._told([tasks[i] for i in taught]), told)
             mine = logits[torch.isin(asked.place[:, 0], torch.tensor(taught, device=self.device))]
             divergence = objectives.distillation(mine, teacher, told)
             loss = loss.index_add(0, torch.tensor(taught, device=self.device), stage.distil * divergence)

@@ -7,7 +7,6 @@ Out: condition groups and packs. It knows nothing of weights.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
 from random import Random
 
 from prompt2lora.base.chat import ChatFormat
@@ -84,9 +83,7 @@ def draw_turns(
     chosen = random.sample(others, min(count, len(others)))
     told = random.choice((0, 1, len(chosen))) if bare else len(chosen)
     turns = [(task.prompt(one.input) if at < told else one.input, one.output) for at, one in enumerate(chosen)]
-    frame = len(chat.prompt_ids([""])[0])
-    lengths = [len(chat.prompt_ids([""], [turn])[0]) - frame for turn in turns]
-    return [turn for turn, end in zip(turns, accumulate(lengths), strict=True) if end <= room]
+    return chat.turns_within(turns, room)
 
 
 def make_pack(
