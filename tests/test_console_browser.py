@@ -46,7 +46,9 @@ most_health_score = 1e9
 most_prompt_distance = 1e9
 """
 PROMPTS = "\n".join(f"note {a}{b}" for a in "abc" for b in "wxyz")
-ROWS = "\n".join(f"note {i}\t{i}" for i in range(6))
+EXAMPLES = "\n".join(f"note {i}\t{i}" for i in range(6))
+
+EN = texts("en")
 
 pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no browser: {CHROMIUM} is not installed")
 
@@ -171,10 +173,10 @@ def person(chromium, world):
     assert errors == []
 
 
-def made(world, maker, job, rows=ROWS):
+def made(world, maker, job, examples=EXAMPLES):
     """A version of a job, as if somebody had clicked."""
-    labelled = [tuple(line.split("\t")) for line in rows.splitlines()]
-    work = world.service.generate(maker, job, PROMPTS.splitlines(), labelled)
+    inspection = [tuple(line.split("\t")) for line in examples.splitlines()]
+    work = world.service.generate(maker, job, PROMPTS.splitlines(), inspection)
     while not work.over:
         threading.Event().wait(0.05)
     assert work.error is None
@@ -190,25 +192,25 @@ def released(world, job):
 def test_the_first_person_starts_invites_another_and_signs_in_again(world, person):
     page = person()
     page.goto(f"{world.address}/first?code=sesame")
-    page.get_by_label("Your name").fill("the manager")
-    page.get_by_role("button", name="Begin").click()
-    key = page.get_by_label("Key", exact=True).input_value()
-    page.get_by_role("button", name="Copy").click()
-    page.get_by_role("button", name="Copied").wait_for()
-    page.get_by_role("link", name="To the jobs").click()
-    page.get_by_role("link", name="People and keys").click()
-    page.get_by_label("Name", exact=True).fill("the foreman")
-    page.get_by_label("May", exact=True).select_option("approver")
-    page.get_by_role("button", name="Make an invitation link").click()
-    link = page.get_by_label("Link").input_value()
+    page.get_by_label(EN["first.name"]).fill("the manager")
+    page.get_by_role("button", name=EN["first.button"]).click()
+    key = page.get_by_label(EN["sign.key"], exact=True).input_value()
+    page.get_by_role("button", name=EN["word.copy"]).click()
+    page.get_by_role("button", name=EN["word.copied"]).wait_for()
+    page.get_by_role("link", name=EN["key.go"]).click()
+    page.get_by_role("link", name=EN["nav.keys"]).click()
+    page.get_by_label(EN["keys.name"], exact=True).fill("the foreman")
+    page.get_by_label(EN["keys.role"], exact=True).select_option("approver")
+    page.get_by_role("button", name=EN["keys.invite"]).click()
+    link = page.get_by_label(EN["keys.link"]).input_value()
     guest = person(language="ja")
     guest.goto(link)
-    guest.get_by_role("button", name="受ける").click()
+    guest.get_by_role("button", name=texts("ja")["invitation.button"]).click()
     assert "the foreman" in guest.inner_text("main")
-    page.get_by_role("button", name="Sign out").click()
-    page.get_by_label("Key").fill(key)
-    page.get_by_role("button", name="Sign in").click()
-    page.get_by_role("heading", name="Teach a small model one job").wait_for()
+    page.get_by_role("button", name=EN["nav.sign_out"]).click()
+    page.get_by_label(EN["sign.key"]).fill(key)
+    page.get_by_role("button", name=EN["sign.button"]).click()
+    page.get_by_role("heading", name=EN["overview.empty_title"]).wait_for()
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -226,8 +228,8 @@ def test_a_job_goes_all_its_way_by_clicks(world, person, language):
     maker.get_by_label(said["new.instruction"]).fill("Say the number.")
     maker.get_by_label(said["new.prompts"]).fill(PROMPTS)
     maker.get_by_text(said["advice.count"].format(count=12)).wait_for()
-    maker.get_by_text(said["new.rows_open"]).click()
-    maker.get_by_label(said["rows.paste"]).fill(ROWS)
+    maker.get_by_text(said["new.examples_open"]).click()
+    maker.get_by_label(said["examples.paste"]).fill(EXAMPLES)
     click(maker, "new.make")
     maker.wait_for_url("**/try?**")
     maker.get_by_text(said["done.made"]).wait_for()
@@ -264,58 +266,58 @@ def test_the_rest_of_a_jobs_pages_work_too(world, person, tmp_path):
     version, page = released(world, "second"), person("admin")
     world.service.plant.monitor().watch("second", {"canary": 0.95, "correction": 0.05})
     page.goto(f"{world.address}/jobs/second/watch")
-    page.get_by_role("button", name="GenerationRequest them now").click()
-    page.get_by_text("The known rows were asked again").wait_for()
-    page.get_by_role("link", name="Why").click()
-    page.get_by_role("button", name="QueuedJob it out").click()
-    page.get_by_role("link", name="The whole explanation as one page").wait_for()
+    page.get_by_role("button", name=EN["watch.replay"]).click()
+    page.get_by_text(EN["done.replayed"]).wait_for()
+    page.get_by_role("link", name=EN["tab.why"]).click()
+    page.get_by_role("button", name=EN["explain.button"]).click()
+    page.get_by_role("link", name=EN["explain.page"]).wait_for()
     assert page.locator(".heat rect").count() == 14
-    page.get_by_role("link", name="Report").click()
+    page.get_by_role("link", name=EN["tab.report"]).click()
     assert version in page.frame_locator("#report").locator("body").inner_text()
-    page.get_by_role("link", name="Second stage").click()
+    page.get_by_role("link", name=EN["tab.refine"]).click()
     rows = tmp_path / "rows.csv"
     rows.write_text("input,output\n" + "".join(f"note {i},ok\n" for i in range(3, 19)))
-    page.get_by_label("or from a file").set_input_files(rows)
-    page.get_by_role("button", name="Begin the second stage").click()
-    page.get_by_role("heading", name="What came of it").wait_for()
-    page.get_by_role("link", name="Record", exact=True).click()
-    page.get_by_role("button", name="Verify the record").click()
+    page.get_by_label(EN["examples.file"]).set_input_files(rows)
+    page.get_by_role("button", name=EN["refine.button"]).click()
+    page.get_by_role("heading", name=EN["refine.result"]).wait_for()
+    page.get_by_role("link", name=EN["nav.record"], exact=True).click()
+    page.get_by_role("button", name=EN["record.verify"]).click()
     page.locator("#verified .notice.fine").wait_for()
 
 
 def test_everything_works_without_javascript(world, person):
     page = person("operator", javascript=False)
     page.goto(f"{world.address}/new")
-    page.get_by_label("Name of the job").fill("plain")
-    page.get_by_label("5 to 20 inputs").fill(PROMPTS)
-    page.get_by_role("button", name="Make the adapter").click()
+    page.get_by_label(EN["new.job"]).fill("plain")
+    page.get_by_label(EN["new.prompts"]).fill(PROMPTS)
+    page.get_by_role("button", name=EN["new.make"]).click()
     page.wait_for_url("**/try?**")
-    page.get_by_label("Text", exact=True).fill("note zz")
-    page.get_by_role("button", name="GenerationRequest both").click()
+    page.get_by_label(EN["try.field"], exact=True).fill("note zz")
+    page.get_by_role("button", name=EN["try.button"]).click()
     assert page.locator(".answer").count() == 2
-    assert page.get_by_label("Text", exact=True).input_value() == "note zz"
+    assert page.get_by_label(EN["try.field"], exact=True).input_value() == "note zz"
 
 
 def test_a_double_click_a_lost_session_and_a_huge_paste_cost_nothing(world, person):
     page = person("operator")
     page.goto(f"{world.address}/new")
-    page.get_by_label("Name of the job").fill("twice")
+    page.get_by_label(EN["new.job"]).fill("twice")
     page.locator("#prompts").evaluate("field => field.value = 'note '.repeat(500000)")
-    page.get_by_role("button", name="Make the adapter").click()
-    page.get_by_text("That is too much at once").wait_for()
-    page.get_by_label("5 to 20 inputs").fill(PROMPTS)
-    page.get_by_role("button", name="Make the adapter").dblclick()
+    page.get_by_role("button", name=EN["new.make"]).click()
+    page.get_by_text(EN["error.huge"].split(":")[0]).wait_for()
+    page.get_by_label(EN["new.prompts"]).fill(PROMPTS)
+    page.get_by_role("button", name=EN["new.make"]).dblclick()
     page.wait_for_url("**/try?**")
     assert len(world.service.plant.registry.versions("twice")) == 1
     page.context.clear_cookies()
-    page.get_by_label("Text", exact=True).fill("what I typed")
-    page.get_by_role("button", name="GenerationRequest both").click()
-    page.get_by_text("What you typed is kept").wait_for()
-    page.get_by_label("Key").fill(world.service.access.add("once more", role="operator")[1])
-    page.get_by_role("button", name="Sign in").click()
-    page.get_by_role("button", name="Send").click()
+    page.get_by_label(EN["try.field"], exact=True).fill("what I typed")
+    page.get_by_role("button", name=EN["try.button"]).click()
+    page.get_by_text(EN["sign.kept"]).wait_for()
+    page.get_by_label(EN["sign.key"]).fill(world.service.access.add("once more", role="operator")[1])
+    page.get_by_role("button", name=EN["sign.button"]).click()
+    page.get_by_role("button", name=EN["resume.button"]).click()
     page.locator(".answer").nth(1).wait_for()
-    assert page.get_by_label("Text", exact=True).input_value() == "what I typed"
+    assert page.get_by_label(EN["try.field"], exact=True).input_value() == "what I typed"
 
 
 def test_the_keyboard_alone_reaches_and_presses_everything(world, person):
@@ -327,7 +329,7 @@ def test_the_keyboard_alone_reaches_and_presses_everything(world, person):
     for _ in range(40):
         page.keyboard.press("Tab")
         seen.add(page.evaluate("document.activeElement.id || document.activeElement.textContent.trim()"))
-    assert {"job", "instruction", "prompts", "prompts_file", "Make the adapter"} <= seen
+    assert {"job", "instruction", "prompts", "prompts_file", EN["new.make"]} <= seen
     page.locator("#prompts").focus()
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
 
@@ -336,7 +338,7 @@ def test_the_keyboard_alone_reaches_and_presses_everything(world, person):
 def test_axe_finds_nothing_to_mend_on_any_page(world, person, language, scheme):
     job = f"axe-{language}"
     released(world, job)
-    made(world, "maker", job, rows=ROWS.replace("note 0\t0", "note 0\tnever"))
+    made(world, "maker", job, examples=EXAMPLES.replace("note 0\t0", "note 0\tnever"))
     world.service.plant.monitor().watch(job, {"canary": 0.2, "correction": 0.05})
     page = person("admin", language=language)
     page.emulate_media(color_scheme=scheme)
