@@ -11,7 +11,6 @@ Seconds are processor seconds, which another process cannot stretch: with OMP_NU
 import argparse
 import json
 import resource
-import statistics
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.versions import origin
 from prompt2lora.evaluation.arms import ARMS
 from prompt2lora.evaluation.resources import Resources
+from prompt2lora.evaluation.statistics import spread
 from prompt2lora.generator.generator import Generator, released_generator
 from prompt2lora.generator.text_encoder import Encoder
 from prompt2lora.ground.files import write_json
@@ -83,7 +83,7 @@ def main() -> None:
         found = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
         arms[arm] = {
             "prepare": round(found["prepare"], 2),
-            **{step: spread(found[step]) for step in ("adapt", "answer")},
+            **{step: spread(found[step], digits=3)._asdict() for step in ("adapt", "answer")},
             "peak_megabytes": round(found["peak_megabytes"]),
         }
         print(arm, arms[arm], flush=True)
@@ -110,10 +110,6 @@ def main() -> None:
 def break_even(hours: float, generated: float, trained: float) -> int | None:
     """Jobs from which on generating has cost less than training each; None: never."""
     return int(3600 * hours / (trained - generated)) + 1 if trained > generated else None
-
-
-def spread(values: list[float]) -> dict[str, float]:
-    return {name: round(f(values), 3) for name, f in (("median", statistics.median), ("low", min), ("high", max))}
 
 
 if __name__ == "__main__":

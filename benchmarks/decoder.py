@@ -9,7 +9,6 @@ this layout needs; its conditions are 128 prompts of 384 word pieces. Weights ar
 
 import argparse
 import json
-import statistics
 import time
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import torch
 from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.base import models
 from prompt2lora.base.versions import origin
+from prompt2lora.evaluation.statistics import spread
 from prompt2lora.generator.decoder import HyperConvDecoder, published
 from prompt2lora.generator.generator import Generator, GeneratorConfig
 from prompt2lora.ground.files import write_json
@@ -37,7 +37,7 @@ def seconds(run, repeats: int) -> list[float]:
 def entry(parameters: int, times: list[float]) -> dict:
     return {
         "parameters": parameters,
-        "seconds": {"median": statistics.median(times), "low": min(times), "high": max(times), "runs": len(times)},
+        "seconds": {**spread(times, digits=6)._asdict(), "runs": len(times)},
     }
 
 

@@ -8,7 +8,6 @@ Every run has prompts that were never encoded before and no cache of conditions.
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -19,20 +18,12 @@ import torch
 
 from prompt2lora.base.versions import origin
 from prompt2lora.custody.costs import MAKING
+from prompt2lora.evaluation.statistics import spread
 from prompt2lora.generator.pipeline import Pipeline
 from prompt2lora.ground.files import write_json
 from prompt2lora.training.tasks import read_tasks
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-
-
-def spread(values: list[float]) -> dict:
-    return {
-        "median": round(statistics.median(values), 4),
-        "low": round(min(values), 4),
-        "high": round(max(values), 4),
-        "runs": len(values),
-    }
 
 
 def main() -> None:
@@ -46,7 +37,7 @@ def main() -> None:
 
     def prompts(turn: int) -> list[str]:
         task = tasks[turn % len(tasks)]
-        inputs = [row.input for row in (*task.train, *task.test)][: options.prompts]
+        inputs = [example.input for example in (*task.train, *task.test)][: options.prompts]
         return [task.prompt(f"{turn}: {text}") for text in inputs]
 
     pipeline = Pipeline.load()
@@ -74,8 +65,8 @@ def main() -> None:
             cold.append(time.perf_counter() - began)
     report = {
         "prompts": options.prompts,
-        "warm_seconds": {name: spread(values) for name, values in steps.items()},
-        "cold_seconds": spread(cold),
+        "warm_seconds": {name: {**spread(values)._asdict(), "runs": len(values)} for name, values in steps.items()},
+        "cold_seconds": {**spread(cold)._asdict(), "runs": len(cold)},
         "threads": torch.get_num_threads(),
         **origin(),
     }

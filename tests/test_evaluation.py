@@ -8,7 +8,7 @@ from prompt2lora import api
 from prompt2lora.base.decoding import answers, greedy
 from prompt2lora.errors import OutputError, UsageError
 from prompt2lora.evaluation.metrics import exact_match, token_f1
-from prompt2lora.evaluation.statistics import mean_interval, paired_difference
+from prompt2lora.evaluation.statistics import mean_interval, paired_difference, spread
 
 
 @pytest.mark.parametrize(
@@ -78,6 +78,11 @@ def test_an_interval_holds_its_mean_and_narrows_with_more_tasks():
 def test_an_arm_compared_with_itself_differs_by_zero():
     scores = [[0.0, 1.0, 1.0], [1.0, 0.0]]
     assert paired_difference(scores, scores) == (0, 0, 0)
+
+
+def test_a_spread_is_the_median_the_least_and_the_greatest():
+    assert spread([3.0, 1.0, 2.00004]) == (2.0, 1.0, 3.0)
+    assert spread([0.04, 0.16], digits=1)._asdict() == {"median": 0.1, "low": 0.0, "high": 0.2}
 
 
 def test_a_benchmark_says_what_the_documentation_promises(tasks_folder, generator_folder, tmp_path):

@@ -9,6 +9,8 @@ import pytest
 from prompt2lora import api
 from prompt2lora.errors import DamagedFile, UsageError
 from prompt2lora.evaluation.arms import ARMS
+from prompt2lora.evaluation.report import plots
+from prompt2lora.evaluation.results import BenchmarkResult, read_result
 from prompt2lora.training.tasks import read_tasks
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -165,6 +167,28 @@ def test_a_result_that_is_not_what_a_benchmark_writes_is_refused_by_its_field(re
     file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
     with pytest.raises(DamagedFile, match=rf"small.json is no result of a benchmark \({next(iter(change))}"):
         api.report(results, tmp_path / "page.md")
+
+
+@pytest.mark.parametrize(
+    ("held", "field"),
+    [
+        ({"trained": {"short": {"steps": 1}}, "recipe": "r.toml", "command": "made"}, "trained.short.own_full"),
+        ({"suites": {}, "mean": {}, "examples": "many", "command": "made"}, "examples"),
+        ({"alignments": {}}, "command"),
+    ],
+)
+def test_an_experiment_that_lacks_a_figure_is_refused_by_its_field(results, tmp_path, held, field):
+    (results / "other.json").write_text(json.dumps(held))
+    with pytest.raises(DamagedFile, match=rf"other.json is no result of a benchmark \({field}: "):
+        api.report(results, tmp_path / "page.md")
+    assert not (tmp_path / "page.md").exists() and not (tmp_path / "images").exists(), "nothing is written"
+
+
+def test_a_picture_of_fewer_than_two_arms_is_left_out(results):
+    result = read_result(BenchmarkResult, results / "small.json", json.loads((results / "small.json").read_text()))
+    lone = {task: {"bare": {"base": forms["bare"]["base"]}} for task, forms in result.tasks.items()}
+    assert plots.by_task(result, "bare").startswith(b"\x89PNG")
+    assert plots.by_task(result.model_copy(update={"tasks": lone}), "bare") == b""
 
 
 def test_a_folder_without_results_and_a_broken_file_are_refused(tmp_path):

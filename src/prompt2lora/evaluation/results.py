@@ -7,7 +7,7 @@ field, or has one too many, is refused when it is read. It computes nothing.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -104,10 +104,13 @@ class BenchmarkResult(ScoreTable):
     hardware: dict[str, str | int]
 
 
-def benchmark_result(file: Path, data: Any) -> BenchmarkResult:
-    """The result that a file holds. Raises DamagedFile."""
+Read = TypeVar("Read", bound=BaseModel)
+
+
+def read_result(model: type[Read], file: Path, data: Any) -> Read:
+    """What a file holds, as `model` says. Raises DamagedFile, which names the first field that is wrong."""
     try:
-        return BenchmarkResult.model_validate(data)
+        return model.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))

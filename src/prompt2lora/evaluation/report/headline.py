@@ -52,7 +52,7 @@ def opening(results: Mapping[Path, BenchmarkResult]) -> str:
         [
             f"**{arm}**" if arm == OWN else arm,
             ARMS[arm].says if arm in ARMS else "",
-            *(interval(result.mean[form][arm].to_dict()) for form in forms),
+            *(interval(result.mean[form][arm]) for form in forms),
         ]
         for arm in arms
     ]

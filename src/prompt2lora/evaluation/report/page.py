@@ -8,36 +8,46 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from prompt2lora.errors import DamagedFile, UsageError
-from prompt2lora.evaluation.report import plots, sections
+from prompt2lora.evaluation.report import experiments, plots, sections
+from prompt2lora.evaluation.report.experiments import Experiment
 from prompt2lora.evaluation.report.headline import opening
-from prompt2lora.evaluation.results import benchmark_result
+from prompt2lora.evaluation.results import BenchmarkResult, read_result
 from prompt2lora.ground.files import write_bytes, write_text
 
+Result = TypeVar("Result", bound=Experiment)
 
-class Picture(NamedTuple):
+
+class Picture(NamedTuple, Generic[Result]):
     """What is drawn, under which caption; `suffix` is added to the file's name."""
 
-    draw: Callable[[dict[str, Any]], bytes]
+    draw: Callable[[Result], bytes]
     caption: str
     suffix: str = ""
 
 
-class Kind(NamedTuple):
-    """A kind of result, known by a key that no other has: its section, and its pictures."""
+class Kind(NamedTuple, Generic[Result]):
+    """A kind of result, known by a key that no other has: its type, its section, and its pictures."""
 
     key: str
-    section: Callable[[Path, dict[str, Any]], str]
-    pictures: tuple[Picture, ...] = ()
+    model: type[Result]
+    section: Callable[[Path, Result], str]
+    pictures: tuple[Picture[Result], ...] = ()
 
 
-_KINDS = (
-    Kind("alignments", sections.alignments),
-    Kind("variants", sections.reading, (Picture(plots.by_prompts, "Exact match against the number of prompts"),)),
+_KINDS: tuple[Kind[Any], ...] = (
+    Kind("alignments", experiments.Alignments, sections.alignments),
+    Kind(
+        "variants",
+        experiments.Reading,
+        sections.reading,
+        (Picture(plots.by_prompts, "Exact match against the number of prompts"),),
+    ),
     Kind(
         "own_prompts_best",
+        experiments.Matrix,
         sections.matrix,
         (
             Picture(plots.loss_matrix, "Loss of every task's adapter on every task's test examples, bare form"),
@@ -46,16 +56,23 @@ _KINDS = (
     ),
     Kind(
         "break_even",
+        experiments.Refined,
         sections.refined,
         (Picture(plots.labels_and_seconds, "Score against labels, and against seconds until ready"),),
     ),
-    Kind("break_even_jobs", sections.costs, (Picture(plots.seconds_a_job, "Seconds per job, by the number of jobs"),)),
+    Kind(
+        "break_even_jobs",
+        experiments.Costs,
+        sections.costs,
+        (Picture(plots.seconds_a_job, "Seconds per job, by the number of jobs"),),
+    ),
     Kind(
         "trained",
+        experiments.Trained,
         sections.trained,
         (Picture(plots.own_and_wrong_losses, "Loss in the bare form, with own prompts and with another task's"),),
     ),
-    Kind("suites", sections.suites),
+    Kind("suites", experiments.Suites, sections.suites),
 )
 
 
@@ -65,7 +82,13 @@ def report(results: Path, page: Path) -> list[Path]:
     Raises UsageError if the folder holds no result that it shows, DamagedFile for one that is broken.
     """
     found = {file: _read(file) for file in sorted(results.glob("*.json"))}
-    tables = {file: benchmark_result(file, result) for file, result in found.items() if "difference" in result}
+    tables = {file: read_result(BenchmarkResult, file, data) for file, data in found.items() if "difference" in data}
+    others = [
+        (kind, file, read_result(kind.model, file, data))
+        for kind in _KINDS
+        for file, data in found.items()
+        if kind.key in data
+    ]
     written: list[Path] = []
     parts: list[str] = [opening(tables)]
 
@@ -79,12 +102,10 @@ def report(results: Path, page: Path) -> list[Path]:
         parts.append(sections.benchmark(file, result))
         for form in result.mean:
             picture(f"{file.stem}-{form}.png", f"Every task of {file.stem}, {form} form", plots.by_task(result, form))
-    for kind in _KINDS:
-        for file, other in found.items():
-            if kind.key in other:
-                parts.append(kind.section(file, other))
-                for shown in kind.pictures:
-                    picture(f"{file.stem}{shown.suffix}.png", shown.caption, shown.draw(other))
+    for kind, file, other in others:
+        parts.append(kind.section(file, other))
+        for shown in kind.pictures:
+            picture(f"{file.stem}{shown.suffix}.png", shown.caption, shown.draw(other))
     if len(parts) == 1:
         raise UsageError(f"{results} holds no result of a benchmark; make one or name another folder")
     write_text(page, "\n".join(parts))

@@ -1,4 +1,4 @@
-"""Result -> picture. In: what a result file holds. Out: the bytes of a PNG, empty without matplotlib.
+"""Result -> picture. In: what a result file holds, typed. Out: the bytes of a PNG, empty without matplotlib.
 
 It computes nothing but where the points go.
 """
@@ -6,9 +6,16 @@ It computes nothing but where the points go.
 from __future__ import annotations
 
 import io
-from typing import Any
+from collections.abc import Callable
+from functools import wraps
+from operator import attrgetter
+from typing import Any, Concatenate, ParamSpec
 
+from prompt2lora.evaluation.report.experiments import Costs, Matrix, Reading, Refined, Trained
 from prompt2lora.evaluation.results import BenchmarkResult
+
+P = ParamSpec("P")
+Size = tuple[float, float]
 
 # The arms that are drawn task by task, if they are there, with colour and mark.
 _SHOWN = {
@@ -20,16 +27,36 @@ _SHOWN = {
 _MOST_TASKS = 60
 
 
-def by_task(result: BenchmarkResult, form: str) -> bytes:
-    """One line a task, with a mark for every arm; empty for fewer than two of the arms that are drawn."""
+def _picture(size: Callable[P, Size]) -> Callable[[Callable[Concatenate[Any, P], None]], Callable[P, bytes]]:
+    """A function that draws into a figure of this size -> one that returns a PNG, empty where nothing was drawn."""
+
+    def framed(draw: Callable[Concatenate[Any, P], None]) -> Callable[P, bytes]:
+        @wraps(draw)
+        def picture(*args: P.args, **kwargs: P.kwargs) -> bytes:
+            try:
+                from matplotlib.figure import Figure
+            except ImportError:
+                return b""
+            figure = Figure(figsize=size(*args, **kwargs), layout="constrained")
+            draw(figure, *args, **kwargs)
+            buffer = io.BytesIO()
+            if figure.axes:
+                figure.savefig(buffer, dpi=110, format="png", metadata={"Software": None})
+            return buffer.getvalue()
+
+        return picture
+
+    return framed
+
+
+@_picture(lambda result, form: (8.0, 1 + 0.2 * min(_MOST_TASKS, sum(form in task for task in result.tasks.values()))))
+def by_task(figure: Any, result: BenchmarkResult, form: str) -> None:
+    """One line a task, with a mark for every arm; nothing for fewer than two of the arms that are drawn."""
     tasks = {name: by_form[form] for name, by_form in result.tasks.items() if form in by_form}
     arms = [arm for arm in _SHOWN if all(arm in cells for cells in tasks.values())]
     if len(arms) < 2:
-        return b""
+        return
     order = sorted(tasks, key=lambda name: (tasks[name][arms[1]].score, tasks[name][arms[0]].score))[-_MOST_TASKS:]
-    figure = _figure((8.0, 1 + 0.2 * len(order)))
-    if figure is None:
-        return b""
     axes = figure.subplots()
     for place, name in enumerate(order):
         scores = [tasks[name][arm].score for arm in arms]
@@ -43,87 +70,72 @@ def by_task(result: BenchmarkResult, form: str) -> bytes:
     axes.set_xlim(-0.03, 1.03)
     axes.set_ylim(-1, len(order))
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4)  # above the points
-    return _png(figure)
 
 
-def by_prompts(result: dict[str, Any]) -> bytes:
+@_picture(lambda result: (6.0, 4.0))
+def by_prompts(figure: Any, result: Reading) -> None:
     """Exact match against the number of prompts."""
-    figure = _figure((6.0, 4.0))
-    if figure is None:
-        return b""
     axes = figure.subplots()
-    shown = {name: forms for name, forms in result["variants"].items() if name.endswith(" prompts")}
+    shown = {name: found for name, found in result.variants.items() if name.endswith(" prompts")}
     counts = [int(name.split()[0]) for name in shown]
     for form in ("full", "bare"):
-        cells = [forms[form]["exact"] for forms in shown.values()]
-        axes.plot(counts, [cell["score"] for cell in cells], "o-", label=f"{form} form")
-        axes.fill_between(counts, *([cell[end] for cell in cells] for end in ("low", "high")), alpha=0.2)
+        cells = [getattr(found, form).exact for found in shown.values()]
+        axes.plot(counts, [cell.score for cell in cells], "o-", label=f"{form} form")
+        axes.fill_between(counts, [cell.low for cell in cells], [cell.high for cell in cells], alpha=0.2)
     axes.set_xscale("log", base=2)
     axes.set_xticks(counts, list(map(str, counts)))
     axes.set_xlabel("prompts")
     axes.set_ylabel("exact match, teacher-forced")
     axes.legend()
-    return _png(figure)
 
 
-def own_and_wrong_losses(result: dict[str, Any]) -> bytes:
+@_picture(lambda result: (8.0, 1.2 + 0.25 * len(result.trained)))
+def own_and_wrong_losses(figure: Any, result: Trained) -> None:
     """One line a run, from own prompts to wrong ones: the longer, the more the prompts matter."""
-    runs = dict(reversed(result["trained"].items()))
-    figure = _figure((8.0, 1.2 + 0.25 * len(runs)))
-    if figure is None:
-        return b""
+    runs = dict(reversed(result.trained.items()))
     axes = figure.subplots()
-    own, wrong = ([run[arm]["loss"] for run in runs.values()] for arm in ("own_bare", "wrong_bare"))
+    own, wrong = [run.own_bare.loss for run in runs.values()], [run.wrong_bare.loss for run in runs.values()]
     axes.hlines(range(len(runs)), own, wrong, color="0.8")
     axes.plot(own, range(len(runs)), "D", label="own prompts")
     axes.plot(wrong, range(len(runs)), "o", label="another task's prompts")
     axes.set_yticks(range(len(runs)), list(runs), fontsize=8)
     axes.set_xlabel("loss per answer token, bare form")
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)  # above the points
-    return _png(figure)
 
 
-def seconds_a_job(result: dict[str, Any]) -> bytes:
+@_picture(lambda result: (6.0, 4.0))
+def seconds_a_job(figure: Any, result: Costs) -> None:
     """Seconds per job against the number of jobs."""
-    figure = _figure((6.0, 4.0))
-    if figure is None:
-        return b""
     axes = figure.subplots()
     jobs = [10 ** (i / 10) for i in range(41)]
-    training, arms = 3600 * result["generator_training_hours"], result["arms"]
-    axes.plot(jobs, [training / n + arms["generated"]["adapt"]["median"] for n in jobs], label="generated")
-    for name in result["break_even_jobs"]:
-        axes.plot(jobs, [arms[name]["adapt"]["median"]] * len(jobs), label=name, linestyle="--")
+    training, arms = 3600 * result.generator_training_hours, result.arms
+    axes.plot(jobs, [training / n + arms["generated"].adapt.median for n in jobs], label="generated")
+    for name in result.break_even_jobs:
+        axes.plot(jobs, [arms[name].adapt.median] * len(jobs), label=name, linestyle="--")
     axes.set(xscale="log", yscale="log", xlabel="jobs", ylabel="seconds per job, the generator's training included")
     axes.legend()
-    return _png(figure)
 
 
-def labels_and_seconds(result: dict[str, Any]) -> bytes:
+@_picture(lambda result: (9.0, 3.6))
+def labels_and_seconds(figure: Any, result: Refined) -> None:
     """Two panels: score against labelled examples, and against seconds until ready."""
-    figure = _figure((9.0, 3.6))
-    if figure is None:
-        return b""
     panels = figure.subplots(1, 2, sharey=True)
-    for way in dict.fromkeys(point["way"] for point in result["points"]):
-        mine = [point for point in result["points"] if point["way"] == way]
-        for panel, key in zip(panels, ("labels", "ready"), strict=True):
-            ordered = sorted(mine, key=lambda point: point[key])
-            panel.plot([point[key] for point in ordered], [point["score"] for point in ordered], "o-", label=way)
+    for way in dict.fromkeys(point.way for point in result.points):
+        mine = [point for point in result.points if point.way == way]
+        for panel, key in zip(panels, (attrgetter("labels"), attrgetter("ready")), strict=True):
+            ordered = sorted(mine, key=key)
+            panel.plot([key(point) for point in ordered], [point.score for point in ordered], "o-", label=way)
     for panel, label in zip(panels, ("labelled examples", "seconds until ready"), strict=True):
         panel.set_xlabel(label)
         panel.set_xscale("symlog")
     panels[0].set_ylabel("exact match")
     panels[0].legend()
-    return _png(figure)
 
 
-def loss_matrix(result: dict[str, Any]) -> bytes:
+@_picture(lambda result: (9.0, 8.0))
+def loss_matrix(figure: Any, result: Matrix) -> None:
     """Losses as colours, every column against its own best and its median."""
-    figure = _figure((9.0, 8.0))
-    if figure is None:
-        return b""
-    names, loss = result["names"], result["loss"]
+    names, loss = result.names, result.loss
     columns = [sorted(column) for column in zip(*loss, strict=True)]
     span = [max(column[len(column) // 2] - column[0], 1e-6) for column in columns]
     shown = [[(x - c[0]) / s for x, c, s in zip(line, columns, span, strict=True)] for line in loss]
@@ -135,33 +147,14 @@ def loss_matrix(result: dict[str, Any]) -> bytes:
     axes.set_xlabel("test examples of")
     axes.set_ylabel("adapter made from the prompts of")
     figure.colorbar(image, label="0: the column's best adapter, 1: its median", shrink=0.7)
-    return _png(figure)
 
 
-def similarity(result: dict[str, Any]) -> bytes:
+@_picture(lambda result: (6.0, 4.0))
+def similarity(figure: Any, result: Matrix) -> None:
     """How near adapters lie against how near their prompts lie."""
-    figure = _figure((6.0, 4.0))
-    if figure is None:
-        return b""
-    prompts, adapters = (result["similarity"][kind] for kind in ("prompts", "adapters"))
+    prompts, adapters = result.similarity.prompts, result.similarity.adapters
     pairs = [(prompts[i][j], adapters[i][j]) for i in range(len(prompts)) for j in range(i)]
     axes = figure.subplots()
     axes.scatter(*zip(*pairs, strict=True), s=4, alpha=0.4, color="#0a6ebd")
     axes.set_xlabel("cosine between two tasks' prompts")
     axes.set_ylabel("cosine between their adapters")
-    return _png(figure)
-
-
-def _figure(size: tuple[float, float]) -> Any:
-    """An empty picture, or None without matplotlib."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return None
-    return Figure(figsize=size, layout="constrained")
-
-
-def _png(figure: Any) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=110, format="png", metadata={"Software": None})
-    return buffer.getvalue()

@@ -1,9 +1,10 @@
-"""Markdown tables. In: cells as text or numbers. Out: lines of a page. It knows no result."""
+"""Markdown tables. In: cells as text or numbers. Out: lines of a page. It knows no kind of result."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+
+from prompt2lora.evaluation.results import Estimate
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -11,9 +12,9 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join([body[0], "|---" * len(heads) + "|", *body[1:]])
 
 
-def interval(cell: Mapping[str, Any]) -> str:
+def interval(cell: Estimate) -> str:
     """A mean with the bounds of its 95 % interval."""
-    return f"{cell['score']:.3f} ({cell['low']:.3f} to {cell['high']:.3f})"
+    return f"{cell.score:.3f} ({cell.low:.3f} to {cell.high:.3f})"
 
 
 def counted(count: int, what: str) -> str:
