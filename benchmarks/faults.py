@@ -306,7 +306,7 @@ def locks(world: World, count: int) -> Iterator[str]:
 
 
 def clocks(world: World, count: int) -> Iterator[str]:
-    """The clock jumps back and forth by years: the order of releases does not hang on it."""
+    """The clock jumps back and forth by years: the order of releases does not depend on it."""
     random = Random(6)
 
     def jumping() -> datetime:

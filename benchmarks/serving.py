@@ -94,7 +94,7 @@ def summary(seconds: list[float], wall: float) -> dict[str, float]:
 
 
 def beside(engine: EmbeddedEngine, work: Any) -> Any:
-    """Run a coroutine in another thread while the engine queue in this one; then close the engine."""
+    """Run a coroutine in another thread while the engine works in this one; then close the engine."""
     found: list[Any] = []
 
     async def whole() -> None:

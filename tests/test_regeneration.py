@@ -15,7 +15,7 @@ from prompt2lora.errors import DamagedFile
 
 
 class VersionedEvaluator:
-    """A evaluator whose generator is known by a mark; its adapters answer every row with that mark."""
+    """An evaluator whose generator is known by a mark; its adapters answer every example with that mark."""
 
     def __init__(self, mark, numbers=GOOD):
         self.mark, self.numbers = mark, numbers

@@ -37,7 +37,7 @@ def main() -> None:
         print("error: not enough memory; close other programs (see `prompt2lora doctor`)", file=sys.stderr)
         sys.exit(1)
     if code == _INTERRUPTED:
-        print("error: interrupted; nothing is half written, a run can be gone on with", file=sys.stderr)
+        print("error: interrupted; nothing is half written, and a run can be resumed", file=sys.stderr)
         sys.exit(1)
     sys.exit(code or 0)
 

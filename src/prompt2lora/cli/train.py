@@ -13,7 +13,7 @@ from prompt2lora.cli.app import Json, MoreTasks, Tasks, Working, app, print_json
 @app.command()
 def collect(
     tasks: Tasks,
-    out: Annotated[Path, typer.Option(help="Folder of the teachers; an unfinished one is gone on with.")],
+    out: Annotated[Path, typer.Option(help="Folder of the teachers; an unfinished one is resumed.")],
     more: MoreTasks = None,
     base: Annotated[str | None, typer.Option(help="Base model: hub id or local folder.")] = None,
     rank: Annotated[int, typer.Option(help="Rank of the LoRAs: 8, 16, 32 or 64.")] = 8,
@@ -65,7 +65,7 @@ def compare(
 @app.command()
 def train(
     recipe: Annotated[Path, typer.Option(help="The run as a TOML file; see recipes/.")],
-    out: Annotated[Path, typer.Option(help="Folder of the run; an unfinished one is gone on with.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run; an unfinished one is resumed.")],
     tasks: Annotated[Path | None, typer.Option(help="Folder of the task files, if the recipe needs any.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -84,7 +84,7 @@ def train(
 def release(
     tasks: Annotated[Path, typer.Option(help="Folder of the task files.")],
     out: Annotated[
-        Path, typer.Option(help="Folder of the runs and of the generator; an unfinished one is gone on with.")
+        Path, typer.Option(help="Folder of the runs and of the generator; an unfinished one is resumed.")
     ],
     plan: Annotated[Path, typer.Option(help="Which recipes, one after the other.")] = Path("recipes/release.toml"),
     as_json: Json = False,

@@ -2,7 +2,7 @@
 
 In: outcomes of a release (canary replays, format checks, corrections by users). Out: what is wrong, and the change of
 release. Time is told by the registry's clock; the monitor keeps its own state, so that it can be stopped and
-gone on with.
+resumed.
 """
 
 from __future__ import annotations

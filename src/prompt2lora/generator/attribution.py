@@ -1,4 +1,4 @@
-"""Why an adapter is what it is: which prompts it hangs on, and where it differs from what every job gets.
+"""Why an adapter is what it is: which prompts it depends on, and where it differs from what every job gets.
 
 In: a generator, conditions, a weight grid. Out: numbers per prompt and per module. It asks no base model.
 """

@@ -71,7 +71,7 @@ class Encoder:
         return torch.from_numpy(np.stack([np.concatenate([known[part] for part in pair]) for pair in parts])).float()
 
     def remember(self, texts: Iterable[str], progress: Any = None) -> None:
-        """Encode the texts that are not known yet, one by one, so that no vector hangs on the company it was in."""
+        """Encode the texts that are not known yet, one by one, so that no vector depends on the others in its batch."""
         self._encoded(texts, keep=True, progress=progress, together=1)
 
     def _encoded(

@@ -1,7 +1,7 @@
-"""Why an adapter is what it is, all of it: what `generator/explanation.py` tells from the weights alone, and what the
+"""Why an adapter is what it is, all of it: what `generator/attribution.py` tells from the weights alone, and what the
 base answers with and without the adapter, and without each prompt.
 
-In: a evaluator, prompts, texts to ask. Out: a dictionary that JSON and the page take. It judges nothing.
+In: an evaluator, prompts, texts to ask. Out: a dictionary that JSON and the page take. It judges nothing.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What becomes of a trained run: the generator folder at its best strength, with what it knows about itself.
 
-In: a run whose steps are made. Out: `generator/` and `shared-adapter/` in its folder. Their bytes hang on the recipe,
+In: a run whose steps are made. Out: `generator/` and `shared-adapter/` in its folder. Their bytes depend on the recipe,
 the tasks and this machine's arithmetic, not on the time that it took or on where anything lies.
 """
 

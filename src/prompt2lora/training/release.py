@@ -2,7 +2,7 @@
 
 In: a plan (recipes/release.toml: which recipes, and what each takes from the runs before it), task files. Out: a folder
 with a run under the name of every recipe, and `generator/`, the last run's. Killed at any moment, it goes on where it
-was: finished runs are kept, the unfinished one is gone on with. It knows nothing of how a run is trained.
+was: finished runs are kept, the unfinished one is resumed. It knows nothing of how a run is trained.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ class Run:
         self.dtype = models.default_dtype(self.device) if recipe.dtype == "auto" else getattr(torch, recipe.dtype)
         self.fit, self.validation = training_tasks(recipe)
         everyone = [*self.fit, *self.validation]
-        # What is remembered was encoded text by text: it hangs on nothing but the text (see `Encoder.remember`).
+        # What is remembered was encoded text by text: it depends on nothing but the text (see `Encoder.remember`).
         self.encoder = Encoder(recipe.encoder, cache=home() / "training-conditions.sqlite")
         self.encoder.load()
         self.prompts = sampling.Prompts(everyone, most=recipe.prompts, known=recipe.known, seed=recipe.seed)
@@ -78,7 +78,7 @@ class Run:
 
     @cached_property
     def origin(self) -> dict[str, Any]:
-        """All that the run's weights hang on, by what it is and not by where it lies."""
+        """All that the run's weights depend on, by what it is and not by where it lies."""
         recipe = self.recipe
         found = {**recipe.method(), "tasks": _digest([*self.fit, *self.validation])}
         if recipe.start:
