@@ -3,7 +3,7 @@
     python benchmarks/serving.py --out benchmarks/results/serving.json --plot docs/images/serving.png
 
 Every answer has exactly as many tokens as asked for, so that all arms do the same work. Clients ask, wait for the whole
-answer and ask again. PEFT answers fixed batches: `adapter_names` (one adapter a row) and swapping (`set_adapter` before
+answer and ask again. PEFT answers fixed batches: `adapter_names` (one adapter a sequence) and swapping (`set_adapter` before
 every request). Both cores; nothing else should run.
 """
 
@@ -137,7 +137,7 @@ def grid(base: str, folders: list[Path], args: argparse.Namespace) -> list[dict[
 
 
 def peft(base: str, folders: list[Path], args: argparse.Namespace) -> list[dict[str, Any]]:
-    """PEFT on the same questions in batches of as many rows as there are clients."""
+    """PEFT on the same questions, in batches of as many as there are clients."""
     from peft import PeftModel
 
     found = []
@@ -165,7 +165,7 @@ def peft(base: str, folders: list[Path], args: argparse.Namespace) -> list[dict[
             )
 
     def timed(arm: str, count: int, adapters: int) -> dict[str, Any]:
-        """Batches of as many rows as there are clients, or row after row with a change of adapter before each."""
+        """Batches of as many requests as there are clients, or one after the other, the adapter changed before each."""
         requests = max(args.requests // 2, 2 * count)
         texts, seconds = questions(requests), list[float]()
         began = time.monotonic()
@@ -175,7 +175,7 @@ def peft(base: str, folders: list[Path], args: argparse.Namespace) -> list[dict[
                 some = texts[at : at + count]
                 generate(some, adapter_names=[str(random.randrange(adapters)) for _ in some])
             else:
-                some = texts[at : at + 1]
+                some = [texts[at % requests]]
                 wrapped.set_adapter(str(random.randrange(adapters)))
                 generate(some)
             seconds += [time.monotonic() - start] * len(some)
@@ -198,12 +198,12 @@ def peft(base: str, folders: list[Path], args: argparse.Namespace) -> list[dict[
 def memory(base: str, folders: list[Path]) -> dict[str, Any]:
     """Growth of this process's memory with adapters held, and the seconds of every load."""
     engine = EmbeddedEngine.load(base, lambda one: folders[one.number % len(folders)], adapter_cache_size=256)
-    residents, seconds, sizes = engine._adapters, [], {}
+    cache, seconds, sizes = engine._adapters, [], {}
     for number in range(1000):
         if number in (0, 64, 128, 256, 999):
             sizes[number] = resident_bytes()
         began = time.perf_counter()
-        residents.get(version(number, base))
+        cache.get(version(number, base))
         seconds.append(time.perf_counter() - began)
     around = {n: round(statistics.median(seconds[max(0, n - 25) : n + 25]), 5) for n in (1, 100, 999)}
     return {

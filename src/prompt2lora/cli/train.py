@@ -83,9 +83,7 @@ def train(
 @app.command()
 def release(
     tasks: Annotated[Path, typer.Option(help="Folder of the task files.")],
-    out: Annotated[
-        Path, typer.Option(help="Folder of the runs and of the generator; an unfinished one is resumed.")
-    ],
+    out: Annotated[Path, typer.Option(help="Folder of the runs and of the generator; an unfinished one is resumed.")],
     plan: Annotated[Path, typer.Option(help="Which recipes, one after the other.")] = Path("recipes/release.toml"),
     as_json: Json = False,
 ) -> None:

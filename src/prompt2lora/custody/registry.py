@@ -170,7 +170,7 @@ class Registry:
         return Origin(row.texts, row.generator, row.name, row.base, row.base_digest, row.seed, row.parent, row.kind)
 
     def provenance(self, version: Version) -> dict[str, Any]:
-        """All that a version depends on, by digest: what an auditor asks for. `policy` is that of the latest verdict."""
+        """All that a version depends on, by digest, for auditors. `policy` is that of the latest verdict."""
         made, verdicts = schema.versions, schema.verdicts
         found = select(made, schema.generators.c.name.label("generator_name")).select_from(made.join(schema.generators))
         policy = select(verdicts.c.policy_digest).where(verdicts.c.version == version.id).order_by(verdicts.c.id.desc())
