@@ -76,7 +76,7 @@ def tour(browser: Any, link: str, pictures: Path | None) -> dict[str, float]:
             page.goto(f"{address}{'&' if '?' in address else '?'}lang={language}", wait_until="networkidle")
             ready(page)
             picture = Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB")
-            picture.quantize(96).save(pictures / f"{name}-{language}.png", optimize=True)
+            picture.quantize(96, kmeans=1).save(pictures / f"{name}-{language}.png", optimize=True)
 
     def asked(page: Any) -> None:
         page.click("form:has(#text) button")

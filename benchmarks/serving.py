@@ -3,8 +3,8 @@
     python benchmarks/serving.py --out benchmarks/results/serving.json --plot docs/images/serving.png
 
 Every answer has exactly as many tokens as asked for, so that all arms do the same work. Clients ask, wait for the whole
-answer and ask again. PEFT answers fixed batches: `adapter_names` (one adapter a sequence) and swapping (`set_adapter` before
-every request). Both cores; nothing else should run.
+answer and ask again. PEFT answers fixed batches, `adapter_names` (one adapter a sequence), or single requests, swapping
+(`set_adapter` before each). Both cores; nothing else should run.
 """
 
 from __future__ import annotations

@@ -46,11 +46,11 @@ def list_jobs(as_json: Json = False) -> None:
         print_json({"jobs": found, "generators": generators})
     else:
         for row in found:
-            print(f"{row['job']:<30} {row['answers']:<40} {row['versions']} versions")
+            print(f"{row['job']:<30} {row['answers']:<40} versions: {row['versions']}")
         if not found:
             print("no job yet; `prompt2lora pilot` begins one")
         for made in generators:
-            print(f"generator {made['digest'][:12]} since {made['at'][:10]}: {made['versions']} versions")
+            print(f"generator {made['digest'][:12]} since {made['at'][:10]}: versions: {made['versions']}")
 
 
 @registry_app.command("show")
