@@ -99,8 +99,17 @@ def without(task: Task, tasks: list[Task], runs: Path, steps: int, start: Path) 
         stage = Stage(
             steps=steps, tasks=4, budget=384, bare=0.3, alone=0.3, twisted=0.0, learning_rate=2e-4, shared=1.0
         )
+        config = Generator.from_pretrained(start).config
         recipe = Recipe(
-            stages=(stage,), tasks=str(folder / "tasks"), start=str(start), validation=0.0, validate_every=steps
+            stages=(stage,),
+            tasks=str(folder / "tasks"),
+            base=config.layout.base_model,
+            encoder=config.encoder,
+            rank=config.layout.rank,
+            targets=tuple(target.name for target in config.layout.targets),
+            start=str(start),
+            validation=0.0,
+            validate_every=steps,
         )
         api.train(recipe, folder / "run", report=lambda record: print(*record.items(), flush=True))
     return Generator.from_pretrained(folder / "run" / "generator")
