@@ -69,8 +69,8 @@ def _number(prompts: Sequence[str]) -> list[Finding]:
             "few",
             n < LEAST,
             (),
-            f"{n} prompt{'s' if n > 1 else ''}; {ENOUGH} tell the job better",
-            "add more inputs of the same job, as different from each other as they come",
+            f"{n} prompt{'s' if n > 1 else ''}; {ENOUGH} describe the job better",
+            "add more inputs of the same job, as varied as they come",
         )
     ]
 
