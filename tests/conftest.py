@@ -18,6 +18,9 @@ from sqlalchemy import create_engine
 from sqlalchemy.schema import CreateSchema, DropSchema
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Many tests start interpreters: each computes on one core, as the tests do, and finds what is compiled already.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["PYTHONDONTWRITEBYTECODE"] = ""
 
 from tokenizers import Tokenizer, decoders, pre_tokenizers, processors
 from tokenizers.models import BPE
@@ -33,6 +36,7 @@ from prompt2lora.custody.registry import Origin, Registry
 from prompt2lora.generator.atlas import Atlas
 from prompt2lora.generator.generator import Generator, GeneratorConfig
 
+sys.dont_write_bytecode = False  # said above for the processes that are started; this one has begun already
 TEMPLATE = (
     "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}</s>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
@@ -56,10 +60,17 @@ SLOW = set(
 )
 
 
+def pytest_ignore_collect(collection_path, config):
+    """Without the slow tests their files are not even imported; None leaves it to the other rules."""
+    fast = config.option.markexpr == "not slow"
+    return True if fast and collection_path.stem.removeprefix("test_") in SLOW else None
+
+
 def pytest_collection_modifyitems(items):
     for item in items:
         if item.path.stem.removeprefix("test_") in SLOW or "postgresql" in item.name:
             item.add_marker("slow")
+    items.sort(key=lambda item: "slow" not in item.keywords)  # so that none of them is left alone at the end
 
 
 def byte_tokenizer(specials: list[str]) -> Tokenizer:
@@ -244,8 +255,11 @@ def write_task(folder: Path, name: str, instruction: str, answer, *, split: str 
 
 @pytest.fixture
 def tasks_folder(tmp_path) -> Path:
+    return write_tasks(tmp_path / "tasks")
+
+
+def write_tasks(folder: Path) -> Path:
     """Six families; a validation share of 0.45 holds out two of them."""
-    folder = tmp_path / "tasks"
     for number, (instruction, answer) in enumerate(
         [
             ("First letter.", lambda text: text[0]),

@@ -28,11 +28,16 @@ class Noting(Replica):
 
 
 def stranger(address):
-    """What happens to a process that shows another token."""
+    """A process that shows another token; it waits long before it gives up."""
     code = f"import ray; ray.init(address={address!r}, log_to_driver=False)"
     env = {**os.environ, "RAY_AUTH_TOKEN": "b" * 64}
-    ran = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=120)
-    return ran.stderr[-1000:] if ran.returncode else "let in"
+    return subprocess.Popen([sys.executable, "-c", code], env=env, stderr=subprocess.PIPE, text=True)
+
+
+def fate(process):
+    """What was told to a process that was refused."""
+    told = process.communicate(timeout=120)[1]
+    return told[-1000:] if process.returncode else "let in"
 
 
 def version(base, number):
@@ -65,6 +70,7 @@ async def after_a_death(cluster, chosen):
 
 async def main(base, adapters, count):
     serving.Replica = Noting
+    beside = stranger(ray.get_runtime_context().gcs_address)
     cluster = RayCluster.start(base, adapters, replicas=2, max_batch_size=4, exact=True)
     alone = EmbeddedEngine.load(base, lambda one: adapters / one.adapter, exact=True).start()
     asks = [*(version(base, number) for number in range(count)), None]
@@ -74,7 +80,7 @@ async def main(base, adapters, count):
         "right": right,
         "given": await asyncio.gather(*(said(cluster, one) for one in asks * 3)),
         "replicas": len(list(adapters.glob("answered-*"))),
-        "stranger": stranger(ray.get_runtime_context().gcs_address),
+        "stranger": fate(beside),
         "unfit": await refusal(cluster, version(base, 99)),
         "late": await refusal(cluster, None, 1e-6),
         "after a death": await after_a_death(cluster, asks[0]),

@@ -3,8 +3,10 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from conftest import command, write_tasks
 
 from prompt2lora.errors import UsageError
 from prompt2lora.generator.generator import Generator
@@ -42,7 +44,19 @@ class Killed(Exception):
 
 @pytest.fixture
 def plan(base, encoder_folder, tmp_path):
-    folder = tmp_path / "recipes"
+    return write_plan(tmp_path / "recipes", base, encoder_folder)
+
+
+@pytest.fixture(scope="module")
+def finished(base, encoder_folder, tmp_path_factory):
+    """A whole release, made by the command: its plan, its tasks, its folder, and what the command said of it."""
+    place = tmp_path_factory.mktemp("release")
+    plan, tasks = write_plan(place / "recipes", base, encoder_folder), write_tasks(place / "tasks")
+    said = command("release", "--plan", plan, "--tasks", tasks, "--out", place / "out", "--json")
+    return SimpleNamespace(plan=plan, tasks=tasks, out=place / "out", said=said)
+
+
+def write_plan(folder, base, encoder_folder):
     folder.mkdir()
     values = {"base": base, "encoder": encoder_folder}
     (folder / "first.toml").write_text(RECIPE.format(**values, seed=1, alone=0.5, shared=1.0))
@@ -77,9 +91,8 @@ def parts(out):
 
 
 def test_a_rebuild_that_is_killed_again_and_again_elsewhere_gives_the_same_bytes(
-    plan, tasks_folder, tmp_path, monkeypatch
+    finished, plan, tasks_folder, tmp_path, monkeypatch
 ):
-    release(plan, tasks_folder, tmp_path / "one")
     monkeypatch.setenv("PROMPT2LORA_HOME", str(tmp_path / "another home"))
     elsewhere = tmp_path / "another place" / "tasks"
     shutil.copytree(tasks_folder, elsewhere)
@@ -87,7 +100,7 @@ def test_a_rebuild_that_is_killed_again_and_again_elsewhere_gives_the_same_bytes
         with pytest.raises(Killed):
             release(plan, elsewhere, tmp_path / "two", killed_in(*moment))
     made = release(plan, elsewhere, tmp_path / "two")
-    one, two = parts(tmp_path / "one"), parts(tmp_path / "two")
+    one, two = parts(finished.out), parts(tmp_path / "two")
     assert {str(name) for name in one} >= {
         "generator/generator.safetensors",
         "generator/generator_config.json",
@@ -95,18 +108,17 @@ def test_a_rebuild_that_is_killed_again_and_again_elsewhere_gives_the_same_bytes
         "first/shared-adapter/adapter_model.safetensors",
     }
     assert one == two
-    assert str(tmp_path / "one") not in one[Path("generator/generator_config.json")].decode()
+    assert str(finished.out) not in one[Path("generator/generator_config.json")].decode()
     assert made.provenance["start"]["recipe"]["seed"] == 1
     assert made.provenance["recipe"]["start"] == made.provenance["start"]["sha256"]
 
 
-def test_a_finished_release_is_not_made_again(plan, tasks_folder, tmp_path):
-    release(plan, tasks_folder, tmp_path / "out")
+def test_a_finished_release_is_not_made_again(finished):
     told = []
-    again = release(plan, tasks_folder, tmp_path / "out", told.append)
+    again = release(finished.plan, finished.tasks, finished.out, told.append)
     assert told == [{"run": "first"}, {"run": "last"}]
     assert again.provenance["steps"] == 3
-    assert again.training_hours == Generator.from_pretrained(tmp_path / "out" / "last" / "generator").training_hours
+    assert again.training_hours == Generator.from_pretrained(finished.out / "last" / "generator").training_hours
 
 
 def test_a_release_does_not_go_on_with_other_tasks(plan, tasks_folder, tmp_path):
@@ -149,10 +161,9 @@ def test_the_plan_that_we_ship_is_three_runs_and_names_no_place_of_any_machine(t
         assert not any((run.recipe.start, run.recipe.shared, run.recipe.teachers))
 
 
-def test_release_is_a_command_that_tells_where_the_generator_is(run, plan, tasks_folder, tmp_path):
-    words = ("release", "--plan", plan, "--tasks", tasks_folder, "--out", tmp_path / "out", "--json")
-    code, out, _ = run(*words)
+def test_release_is_a_command_that_tells_where_the_generator_is(run, finished, tasks_folder, tmp_path):
+    code, out, _ = finished.said
     assert code == 0
-    assert json.loads(out)["generator"] == str(tmp_path / "out" / "generator")
+    assert json.loads(out)["generator"] == str(finished.out / "generator")
     code, _, told = run("release", "--plan", "nowhere.toml", "--tasks", tasks_folder, "--out", tmp_path / "x")
     assert (code, "error: nowhere.toml: " in told) == (2, True)

@@ -1,6 +1,7 @@
 import json
 import re
 from collections import Counter
+from functools import cache
 from random import Random
 
 import pytest
@@ -8,18 +9,25 @@ import pytest
 from prompt2lora.training.synthetic import FAMILIES, composed, materials, synthetic_tasks
 from prompt2lora.training.tasks import read_tasks
 
-TASKS = synthetic_tasks(4 * len(FAMILIES), seed=3)
-BY_FAMILY = {name: [task for task in TASKS if task.family == f"synthetic_{name}"] for name in FAMILIES}
+
+@cache
+def tasks():
+    return synthetic_tasks(4 * len(FAMILIES), seed=3)
+
+
+@cache
+def by_family():
+    return {name: [task for task in tasks() if task.family == f"synthetic_{name}"] for name in FAMILIES}
 
 
 def examples(family):
-    return [(task, example) for task in BY_FAMILY[family] for example in (*task.train, *task.test)]
+    return [(task, example) for task in by_family()[family] for example in (*task.train, *task.test)]
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_family_makes_learnable_tasks(name):
-    assert BY_FAMILY[name]
-    for task in BY_FAMILY[name]:
+    assert by_family()[name]
+    for task in by_family()[name]:
         inputs = [example.input for example in (*task.train, *task.test)]
         assert len(set(inputs)) == len(inputs), "no test example was seen in training"
         assert all(example.output and example.input for example in (*task.train, *task.test))
@@ -29,17 +37,17 @@ def test_a_family_makes_learnable_tasks(name):
 
 def test_the_same_seed_gives_the_same_tasks_and_another_seed_others():
     again = synthetic_tasks(60, seed=3)
-    assert again == TASKS[:60]
+    assert again == tasks()[:60]
     assert synthetic_tasks(60, seed=4) != again
 
 
 def test_no_two_tasks_are_asked_for_alike():
-    assert len({task.instruction for task in TASKS}) == len({task.name for task in TASKS}) == len(TASKS)
+    assert len({task.instruction for task in tasks()}) == len({task.name for task in tasks()}) == len(tasks())
 
 
 @pytest.mark.parametrize("name", ["contains_letter", "is_above", "is_topic", "names_field", "is_of_category"])
 def test_questions_have_both_answers_often_enough_to_learn_them(name):
-    for task in BY_FAMILY[name]:
+    for task in by_family()[name]:
         counts = Counter(example.output for example in task.train)
         assert len(counts) == 2
         assert min(counts.values()) > 0.1 * len(task.train)
@@ -82,7 +90,7 @@ def test_a_composed_task_changes_the_part_that_it_names():
 
 @pytest.mark.parametrize("name", [name for name in FAMILIES if name.startswith("rule_on_")])
 def test_a_rule_is_told_with_its_labels_and_both_sides_of_it_occur(name):
-    for task in BY_FAMILY[name]:
+    for task in by_family()[name]:
         common, count = Counter(example.output for example in task.train).most_common(1)[0]
         assert count < 0.95 * len(task.train)
         assert common in task.instruction or all(
@@ -110,4 +118,4 @@ def test_one_kind_of_input_is_asked_different_things():
 
 
 def test_no_synthetic_task_has_the_name_of_a_real_one(tasks_folder):
-    assert not {task.name for task in TASKS} & {task.name for task in read_tasks([tasks_folder])}
+    assert not {task.name for task in tasks()} & {task.name for task in read_tasks([tasks_folder])}
