@@ -234,8 +234,8 @@ def test_the_record_is_paged_and_verified(kept, tokens):  # noqa: F811
 def test_a_pilot_over_http_ends_in_a_version_and_its_report(kept, tokens, plant_generator):  # noqa: F811
     service = service_of(kept)
     service.plant = Plant(kept, plant_generator)
-    rows = [{"input": f"word {n}", "output": "x"} for n in range(4)]
-    body = {"prompts": [f"Do it.\n\nword {n}" for n in range(6)], "examples": rows}
+    examples = [{"input": f"word {n}", "output": "x"} for n in range(4)]
+    body = {"prompts": [f"Do it.\n\nword {n}" for n in range(6)], "inspection": examples}
 
     async def run():
         async with client_of(service, tokens["operator"]) as client:
@@ -317,12 +317,32 @@ def test_a_file_of_prompts_is_what_json_is_and_it_is_said_how_it_was_read(kept, 
 def test_examples_come_as_a_file_beside_fields(kept, tokens):  # noqa: F811
     service, begun = service_of(kept), []
     service.queue.start = lambda kind, job, actor, run: begun.append(job) or QueuedJob("1", kind, job, actor, "")
-    files = {"prompts": ("p.txt", b"one\ntwo"), "examples": ("r.csv", b"input,output\n" + b"a,b\n" * 8)}
+    files = {"prompts": ("p.txt", b"one\ntwo"), "inspection": ("r.csv", b"input,output\n" + b"a,b\n" * 8)}
     path = "/admin/jobs/mail/generate"
     answer = send(service, path, tokens["operator"], files, {"instruction": "Do."})
     assert answer.status_code == 202, answer.text
-    assert answer.json()["read"]["examples"]["examples"] == 8 and answer.json()["read"]["prompts"]["prompts"] == 2
+    assert answer.json()["read"]["inspection"]["examples"] == 8 and answer.json()["read"]["prompts"]["prompts"] == 2
     assert begun == ["mail"]
+
+
+def test_of_a_task_file_the_training_examples_are_learned_from_and_the_test_examples_are_judged(kept, tokens, tmp_path):  # noqa: F811
+    made = kept.add_version("mail", adapter_folder(tmp_path / "a", "a"), FROM).name
+    lines = ['{"task": "t", "instruction": "Do."}']
+    lines += [
+        f'{{"input": "{part} {n}", "output": "x", "part": "{part}"}}'
+        for part, count in (("train", 9), ("test", 4))
+        for n in range(count)
+    ]
+    file = ("task.jsonl", "\n".join(lines).encode())
+    for verb, name, count in (("refine", "examples", 9), ("evaluate", "inspection", 4)):
+        service = service_of(kept)
+        service.queue.start = lambda kind, job, actor, run: QueuedJob("1", kind, job, actor, "")
+        path = f"/admin/jobs/mail/versions/{made}/{verb}"
+        answer = send(service, path, tokens["operator"], {name: file})
+        assert answer.status_code == 202, answer.text
+        assert answer.json()["read"][name]["examples"] == count
+        other = "inspection" if name == "examples" else "examples"
+        assert send(service, path, tokens["operator"], {other: file}).status_code == 400
 
 
 @pytest.mark.parametrize(
@@ -332,7 +352,8 @@ def test_examples_come_as_a_file_beside_fields(kept, tokens):  # noqa: F811
         ({"prompts": ("p.csv", b"input,x\na,b,c\n")}, {}, "p.csv:2: "),
         ({"prompts": ("p.txt", b"a\n" * 300)}, {}, "prompts: "),
         ({"prompts": ("p.txt", b"a"), "language": ("x", b"y")}, {}, "language: "),
-        ({"examples": ("r.csv", b"a,b\n")}, {}, "prompts: "),
+        ({"inspection": ("r.csv", b"a,b\n")}, {}, "prompts: "),
+        ({"prompts": ("p.txt", b"a"), "examples": ("r.csv", b"a,b\n")}, {}, "examples: "),
         ({"prompts": ("p.txt", b"a")}, {"other": "1"}, "other: "),
         ([("prompts", ("p.txt", b"a")), ("prompts", ("q.txt", b"b"))], {}, "once"),
     ],
@@ -352,5 +373,5 @@ def test_a_file_of_somebody_without_a_key_is_not_read(kept, tokens):  # noqa: F8
 def test_the_document_shows_both_ways(kept):  # noqa: F811
     body = create_app(service_of(kept)).openapi()["paths"]["/admin/jobs/{job}/generate"]["post"]["requestBody"]
     json_way, files = (body["content"][kind]["schema"] for kind in ("application/json", "multipart/form-data"))
-    assert json_way["properties"].keys() == files["properties"].keys() == {"prompts", "examples", "instruction"}
-    assert files["properties"]["examples"]["format"] == "binary"
+    assert json_way["properties"].keys() == files["properties"].keys() == {"prompts", "inspection", "instruction"}
+    assert files["properties"]["inspection"]["format"] == "binary"

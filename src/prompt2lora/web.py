@@ -19,7 +19,7 @@ from prompt2lora import __version__
 from prompt2lora.console import routing
 from prompt2lora.custody.access import LOOK
 from prompt2lora.errors import Prompt2LoraError
-from prompt2lora.serving import management_api, openai_api
+from prompt2lora.serving import management, openai_api
 from prompt2lora.serving.guard import Authenticator, RequestGuard
 from prompt2lora.serving.metrics import Metrics
 from prompt2lora.serving.refusals import ERRORS, add_handlers
@@ -58,7 +58,7 @@ def create_app(service: Service, *, hosts: Sequence[str] = (), round_seconds: fl
     app.add_middleware(RequestGuard, body=service.limits.body, hosts=[*LOOPBACK, *hosts], metrics=metrics)
     add_handlers(app)
     app.include_router(openai_api.router(service, gate))
-    app.include_router(management_api.router(service, gate))
+    app.include_router(management.router(service, gate))
     app.include_router(routing.router(service, metrics.text))
     _operations(app, service, metrics, gate)
     _tell_the_truth(app)

@@ -21,7 +21,8 @@ from prompt2lora.ground.tables import TAKEN, File
 from prompt2lora.serving.guard import Refused
 
 _FORM = "multipart/form-data"
-_FILES: dict[str, Callable[[File], tuple[list[Any], Reading]]] = {"prompts": read_prompts, "examples": read_examples}
+_EXAMPLES = {"inspection": "test", "examples": "train"}  # which part of a task file they take: judged, learned from
+_FILES = ("prompts", *_EXAMPLES)
 
 
 class Taken(NamedTuple):
@@ -62,15 +63,21 @@ def _values(given: list[tuple[str, Any]]) -> tuple[dict[str, Any], dict[str, Rea
         if name in found:
             raise Refused(400, f"{name[:80]}: a form holds it once; send one file with all", "invalid_request")
         if name in _FILES:
-            file = value if isinstance(value, File) else File(name, text=value)
-            found[name], read[name] = _FILES[name](file)
+            found[name], read[name] = _read(name, value if isinstance(value, File) else File(name, text=value))
         elif isinstance(value, File):
-            raise Refused(400, f"{name[:80]}: a file is prompts or examples; send it as one of them", "invalid_request")
+            message = f"{name[:80]}: a file is one of {', '.join(_FILES)}; send it under that name"
+            raise Refused(400, message, "invalid_request")
         else:
             found[name] = value
-    if "examples" in found:
-        found["examples"] = [{"input": text, "output": right} for text, right in found["examples"]]
     return found, read
+
+
+def _read(name: str, file: File) -> tuple[list[Any], Reading]:
+    """What JSON would hold under a name."""
+    if name not in _EXAMPLES:
+        return read_prompts(file)
+    pairs, reading = read_examples(file, _EXAMPLES[name])
+    return [{"input": text, "output": right} for text, right in pairs], reading
 
 
 def _checked(kind: type[BaseModel], found: Any) -> BaseModel:

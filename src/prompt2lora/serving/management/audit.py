@@ -1,0 +1,48 @@
+"""What an auditor looks at: the audit log, whether log and files are as they were written, the engine's statistics."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query
+
+from prompt2lora.custody.access import LOOK
+from prompt2lora.errors import DamagedFile
+from prompt2lora.serving.guard import Authenticator
+from prompt2lora.serving.service import Service
+
+
+def router(service: Service, gate: Authenticator) -> APIRouter:
+    made = APIRouter()
+    registry, looking = service.plant.registry, Depends(gate.managing(LOOK))
+
+    @made.get("/audit", dependencies=[looking])
+    def audit(
+        after: Annotated[int, Query(ge=0, lt=2**31)] = 0, most: Annotated[int, Query(ge=1, le=1000)] = 200
+    ) -> dict[str, Any]:
+        """Lines of the audit log after a number."""
+        lines = [line for line in registry.audit_lines() if line.number > after][:most]
+        return {"lines": [asdict(line) for line in lines], "public_key": registry.store.signer.public}
+
+    @made.post("/audit/verify", dependencies=[looking])
+    def verify_audit() -> dict[str, Any]:
+        """Check that no line was altered, removed or moved."""
+        try:
+            return {"lines": registry.verify_audit(), "sound": True, "fault": None}
+        except DamagedFile as error:
+            return {"lines": None, "sound": False, "fault": str(error)}
+
+    @made.post("/verify", dependencies=[looking])
+    def verify() -> dict[str, Any]:
+        """Check the files of all versions against what was signed."""
+        versions = [one for name in registry.jobs() for one in registry.versions(name)]
+        damaged = [one.name for one in versions if not registry.store.is_sound(one.adapter)]
+        return {"versions": len(versions), "damaged": damaged}
+
+    @made.get("/stats", dependencies=[looking])
+    def stats() -> dict[str, Any]:
+        """Statistics of the engine."""
+        return {"base": service.engine.base, "engine": service.engine.stats()}
+
+    return made

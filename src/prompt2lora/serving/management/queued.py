@@ -1,0 +1,139 @@
+"""Long work: what is started by one request and looked up by later ones, and the check of prompts before it.
+
+Prompts and examples come as JSON or as files. `inspection` holds the examples that an adapter is judged on, `examples`
+those that it learns from.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path
+from pydantic import Field
+
+from prompt2lora.custody.access import LOOK, MAKE, Key
+from prompt2lora.errors import UsageError
+from prompt2lora.ground.prompts import MAX_CHARACTERS, check_prompts, full_prompt
+from prompt2lora.serving.bodies import Taken, described, taking
+from prompt2lora.serving.guard import Authenticator, Refused
+from prompt2lora.serving.management.records import Body, Job, Language, VersionName, known_job, known_version
+from prompt2lora.serving.service import MOST_EXAMPLES, MOST_PROMPTS, Service, queued_record
+
+Prompt = Annotated[str, Field(max_length=MAX_CHARACTERS)]
+Instruction = Annotated[str, Field(max_length=MAX_CHARACTERS)]
+
+
+class Example(Body):
+    input: Annotated[str, Field(max_length=MAX_CHARACTERS)]
+    output: Annotated[str, Field(max_length=MAX_CHARACTERS)]
+
+
+Prompts = Annotated[list[Prompt], Field(min_length=1, max_length=MOST_PROMPTS)]
+Examples = Annotated[tuple[Example, ...], Field(max_length=MOST_EXAMPLES)]
+
+
+class GenerateRequest(Body):
+    prompts: Prompts
+    instruction: Instruction = ""
+    inspection: Examples = ()
+
+
+class EvaluateRequest(Body):
+    inspection: Examples = ()
+
+
+class RefineRequest(Body):
+    examples: Annotated[Examples, Field(min_length=8)]
+    steps: Annotated[int, Field(ge=1, le=1000)] = 48
+
+
+class ExplainRequest(Body):
+    language: Language = "en"
+
+
+class RegenerateRequest(Body):
+    jobs: Annotated[tuple[Annotated[str, Field(max_length=200)], ...], Field(max_length=1000)] = ()
+
+
+class CheckRequest(Body):
+    prompts: Prompts
+    instruction: Instruction = ""
+
+
+def router(service: Service, gate: Authenticator) -> APIRouter:
+    made = APIRouter()
+    registry, queue = service.plant.registry, service.queue
+    looking, maker = Depends(gate.managing(LOOK)), Depends(gate.managing(MAKE))
+
+    # Bodies as JSON or as forms with files, read after the key was looked at.
+    making, inspecting, refining, checking = (
+        Depends(taking(kind, service.limits.body))
+        for kind in (GenerateRequest, EvaluateRequest, RefineRequest, CheckRequest)
+    )
+
+    @made.post("/jobs/{job}/generate", status_code=202, openapi_extra=described(GenerateRequest))
+    def generate(job: Job, key: Key = maker, taken: Taken = making) -> dict[str, Any]:
+        """A pilot: an adapter from prompts, measured (on `inspection`) and judged; an unknown job is added."""
+        queued = service.generate(key.name, job, _full_prompts(taken.body), _pairs(taken.body.inspection))
+        return {**queued_record(queued), **taken.as_json()}
+
+    @made.post("/jobs/{job}/versions/{version}/evaluate", status_code=202, openapi_extra=described(EvaluateRequest))
+    def evaluate(job: Job, version: VersionName, key: Key = maker, taken: Taken = inspecting) -> dict[str, Any]:
+        """Evaluate and judge a version, on new examples or (without any) by what was measured of it."""
+        known_version(registry, job, version)
+        queued = service.inspect(key.name, job, version, _pairs(taken.body.inspection))
+        return {**queued_record(queued), **taken.as_json()}
+
+    @made.post("/jobs/{job}/versions/{version}/refine", status_code=202, openapi_extra=described(RefineRequest))
+    def refine(job: Job, version: VersionName, key: Key = maker, taken: Taken = refining) -> dict[str, Any]:
+        """The second stage, from a version, with labelled examples."""
+        known_version(registry, job, version)
+        queued = service.refine(key.name, job, version, _pairs(taken.body.examples), taken.body.steps)
+        return {**queued_record(queued), **taken.as_json()}
+
+    @made.post("/jobs/{job}/versions/{version}/explain", status_code=202)
+    def explain(job: Job, version: VersionName, body: ExplainRequest, key: Key = maker) -> dict[str, Any]:
+        """Why a version is what it is."""
+        known_version(registry, job, version)
+        return queued_record(service.explain(key.name, job, version, body.language))
+
+    @made.post("/jobs/{job}/replay", status_code=202)
+    def replay(job: Job, key: Key = maker) -> dict[str, Any]:
+        """Ask the current release the job's inspection examples again."""
+        known_job(registry, job)
+        return queued_record(service.replay(key.name, job))
+
+    @made.post("/regenerate", status_code=202)
+    def regenerate(body: RegenerateRequest, key: Key = maker) -> dict[str, Any]:
+        """Candidates by the present generator for all jobs, or those named; releases stay."""
+        return queued_record(service.regenerate(key.name, body.jobs))
+
+    @made.get("/queue", dependencies=[looking])
+    def queued_jobs() -> dict[str, Any]:
+        """Queued jobs, newest first, without their results."""
+        return {"queue": [{**queued_record(one), "result": None} for one in queue.recent()]}
+
+    @made.get("/queue/{id}", dependencies=[looking])
+    def queued_job(id: Annotated[str, Path(max_length=40)]) -> dict[str, Any]:
+        """The progress of a queued job, and its result."""
+        try:
+            return queued_record(queue.get(id))
+        except UsageError as error:
+            raise Refused(404, str(error), "not_found") from error
+
+    @made.post("/prompts/check", dependencies=[looking], openapi_extra=described(CheckRequest))
+    def check(taken: Taken = checking) -> dict[str, Any]:
+        """Advice on prompts before an adapter is made of them."""
+        given = check_prompts(_full_prompts(taken.body))
+        return {"prompts": len(given), "findings": service.plant.check_prompts(given), **taken.as_json()}
+
+    return made
+
+
+def _full_prompts(body: GenerateRequest | CheckRequest) -> list[str]:
+    """The prompts under their instruction."""
+    return [full_prompt(body.instruction.strip(), prompt) for prompt in body.prompts]
+
+
+def _pairs(examples: Examples) -> list[tuple[str, str]]:
+    return [(example.input, example.output) for example in examples]

@@ -1,0 +1,64 @@
+"""What all routes of management share: names in their paths, and how a job, a version and a release look as JSON.
+
+In: a registry and a name. Out: what the name stands for, or a refusal with status 404; JSON.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import Path
+from pydantic import BaseModel, ConfigDict, Field
+
+from prompt2lora.custody.registry import Registry, Release, Version
+from prompt2lora.errors import UsageError
+from prompt2lora.serving.guard import Refused
+
+Job = Annotated[str, Path(max_length=200)]
+VersionName = Annotated[str, Path(max_length=300)]
+Language = Literal["en", "ja"]
+Reason = Annotated[str, Field(min_length=1, max_length=500)]
+
+
+class Body(BaseModel):
+    """The body of a request; a field that is not known is refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+def known_job(registry: Registry, job: str) -> None:
+    if job not in registry.jobs():
+        raise Refused(404, f"there is no job {job[:90]!r}; see GET /admin/jobs", "not_found")
+
+
+def known_version(registry: Registry, job: str, version: str) -> Version:
+    known_job(registry, job)
+    try:
+        return registry.version(job, version)
+    except UsageError as error:
+        raise Refused(404, str(error), "not_found") from error
+
+
+def job_record(registry: Registry, job: str) -> dict[str, Any]:
+    current = registry.current(job)
+    return {
+        "job": job,
+        "version_count": len(registry.versions(job)),
+        "release": release_record(current) if current else None,
+    }
+
+
+def version_record(registry: Registry, version: Version) -> dict[str, Any]:
+    measured, refusal = registry.measured(version), registry.refusal(version)
+    return {
+        **version._asdict(),
+        "name": version.name,
+        "verdict": registry.verdict(version),
+        "refused": refusal._asdict() if refusal else None,
+        "scores": measured.scores,
+        "metrics": measured.metrics.to_dict(),
+    }
+
+
+def release_record(release: Release) -> dict[str, Any]:
+    return {**release._asdict(), "version": release.version.name if release.version else None}
