@@ -18,7 +18,7 @@ from prompt2lora.generator import prompt_checks
 from prompt2lora.plant import measurement as mathematics
 
 PROMPTS = [f"Do it.\n\n{i}" for i in range(16)]
-LABELLED = [(str(i), str(i)) for i in range(40)]
+INSPECTION = [(str(i), str(i)) for i in range(40)]
 SCORES = {
     "base": {"score": 0.05, "low": 0.0, "high": 0.1},
     "generated": {"score": 0.5, "low": 0.4, "high": 0.6},
@@ -30,8 +30,8 @@ SCORES = {
 class KnownEvaluator:
     """An evaluator whose measurements are given."""
 
-    def __init__(self, numbers=GOOD, scores=SCORES, row="an input"):
-        self.numbers, self.scores, self.row, self.calls = numbers, scores, row, []
+    def __init__(self, numbers=GOOD, scores=SCORES, text="an input"):
+        self.numbers, self.scores, self.text, self.calls = numbers, scores, text, []
 
     def advise(self, prompts):
         self.calls.append("advise")
@@ -47,8 +47,8 @@ class KnownEvaluator:
         self.calls.append("measure")
         assert (folder / "adapter_model.safetensors").exists()
         numbers = {key: value for key, value in self.numbers.items() if key != "signature"}
-        rows = [Inspected(self.row, "right", "base says", "adapter says")] * len(inspection)
-        return Evaluation(Metrics.read(numbers), self.scores if inspection else {}, rows, {"check": 36.0})
+        inspected = [Inspected(self.text, "right", "base says", "adapter says")] * len(inspection)
+        return Evaluation(Metrics.read(numbers), self.scores if inspection else {}, inspected, {"check": 36.0})
 
     def tune(self, prompts, inspection):
         self.calls.append("tune")
@@ -57,11 +57,11 @@ class KnownEvaluator:
 
 @pytest.fixture
 def run_pilot(registry, tmp_path):
-    def run(evaluator, approve=False, labelled=LABELLED, **options):
+    def run(evaluator, approve=False, inspection=INSPECTION, **options):
         return pilot.run(
             "mail",
             PROMPTS,
-            labelled,
+            inspection,
             evaluator=evaluator,
             registry=registry,
             policy=Policy(),
@@ -188,12 +188,12 @@ EXPLAINED = {
         "looked_at": 12,
         "spectra": [{"module": "m.0.q_proj", "values": [0.5, 0.1], "mean": [0.4, 0.2], "spread": [0.1, 0.1]}],
     },
-    "rows": [{"text": "a", "base": "x", "generated": "y"}, {"text": "b", "base": "z", "generated": "z"}],
+    "texts": [{"text": "a", "base": "x", "generated": "y"}, {"text": "b", "base": "z", "generated": "z"}],
 }
 
 
 @pytest.mark.parametrize("language", reports.languages())
-@pytest.mark.parametrize("changes", [{}, {"rows": []}, {"distance": 3.0}])
+@pytest.mark.parametrize("changes", [{}, {"texts": []}, {"distance": 3.0}])
 def test_the_explanation_is_a_well_formed_page_of_its_own(language, changes):
     page = reports.explanation_page({**EXPLAINED, **changes}, ["first", "<b>second</b>"], language)
     reader = Balanced()
@@ -235,10 +235,10 @@ class Balanced(HTMLParser):
 
 
 @pytest.mark.parametrize("language", reports.languages())
-@pytest.mark.parametrize("labelled", [LABELLED, []])
-def test_the_page_is_well_formed_and_says_what_was_found(run_pilot, language, labelled):
-    evaluator = KnownEvaluator(GOOD if labelled else {key: GOOD[key] for key in ("health", "probe")})
-    found = run_pilot(evaluator, labelled=labelled)
+@pytest.mark.parametrize("inspection", [INSPECTION, []])
+def test_the_page_is_well_formed_and_says_what_was_found(run_pilot, language, inspection):
+    evaluator = KnownEvaluator(GOOD if inspection else {key: GOOD[key] for key in ("health", "probe")})
+    found = run_pilot(evaluator, inspection=inspection)
     page = reports.pilot_page(found, language)
     reader = Balanced()
     reader.feed(page)
@@ -247,13 +247,19 @@ def test_the_page_is_well_formed_and_says_what_was_found(run_pilot, language, la
     assert found.version in shown
     said = reports.texts(language)
     assert said[f"verdict {found.verdict.result}"] in shown
-    assert (said["no labels"] in shown) == (not labelled)
-    if labelled:
-        assert "20" in shown, "half of the forty rows"
+    assert (said["no labels"] in shown) == (not inspection)
+    if inspection:
+        assert "20" in shown, "half of the forty examples"
 
 
 def test_what_users_write_stays_text(run_pilot):
     evil = '<script>alert("x")</script>'
-    page = reports.pilot_page(run_pilot(KnownEvaluator(row=evil)), "en")
+    page = reports.pilot_page(run_pilot(KnownEvaluator(text=evil)), "en")
     assert evil not in page
     assert "&lt;script&gt;" in page
+
+
+def test_a_fine_tune_that_was_stored_with_rows_is_read_as_one_with_examples():
+    stored = {"seconds": 80.0, "steps": 48, "rows": 12, "measured": True, "source": "measured by this pilot"}
+    assert Tuning.read({**stored, "cost": {}}) == Tuning(80.0, 48, 12, True, "measured by this pilot")
+    assert Tuning.read(RECORDED._asdict()) == RECORDED

@@ -27,10 +27,10 @@ def few_questions(pilot_home, monkeypatch):
 
 
 def write_files(place):
-    prompts, rows = place / "prompts.txt", place / "rows.jsonl"
+    prompts, file = place / "prompts.txt", place / "examples.jsonl"
     prompts.write_text("".join(f"note {a}{b}\n" for a in "abcd" for b in "wxyz"))
-    rows.write_text("".join(json.dumps({"input": f"note {i}", "output": str(i)}) + "\n" for i in range(6)))
-    return prompts, rows
+    file.write_text("".join(json.dumps({"input": f"note {i}", "output": str(i)}) + "\n" for i in range(6)))
+    return prompts, file
 
 
 @pytest.fixture
@@ -43,8 +43,8 @@ def pilot_home(generator_config, tmp_path_factory):
     """A home in which one pilot was run, and what that said. Tests get copies of it."""
     place = tmp_path_factory.mktemp("pilot")
     generator = write_plant_generator(tiny_generator(generator_config), place / "plant-generator")
-    prompts, rows = write_files(place)
-    words = ("--job", "mail", "--prompts", prompts, "--instruction", "Say the number.", "--inspection", rows)
+    prompts, file = write_files(place)
+    words = ("--job", "mail", "--prompts", prompts, "--instruction", "Say the number.", "--inspection", file)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PROMPT2LORA_HOME", str(place / "home"))
         code, out, error = command("pilot", *words, "--generator", generator, "--approve", "--json")
@@ -167,9 +167,9 @@ def test_another_policy_gives_another_verdict_on_the_same_measurements(piloted, 
 
 
 def test_a_refined_version_knows_its_parent_and_a_useless_refinement_keeps_the_start(piloted, run, files):
-    _, rows = files
-    rows.write_text("".join(json.dumps({"input": f"note {i}", "output": "ok"}) + "\n" for i in range(24)))
-    code, out, error = run("refine", "--job", "mail", "--rows", rows, "--steps", "12", "--json")
+    _, file = files
+    file.write_text("".join(json.dumps({"input": f"note {i}", "output": "ok"}) + "\n" for i in range(24)))
+    code, out, error = run("refine", "--job", "mail", "--examples", file, "--steps", "12", "--json")
     assert code == 0, error
     found = json.loads(out)
     assert found["start"] == piloted["version"]
@@ -183,21 +183,21 @@ def test_a_refined_version_knows_its_parent_and_a_useless_refinement_keeps_the_s
         assert len(versions) == 1
 
 
-def test_a_refined_version_is_measured_by_the_gate_and_never_on_rows_that_it_learned(
+def test_a_refined_version_is_measured_by_the_gate_and_never_on_examples_that_it_learned(
     piloted, run, plant_generator, files
 ):
-    _, rows = files
-    learned = rows.with_name("learned.jsonl")
+    _, file = files
+    learned = file.with_name("learned.jsonl")
     told = [json.dumps({"input": f"note {i}", "output": "ok"}) + "\n" for i in range(3, 27)]
     learned.write_text("".join(told))
-    found = json.loads(run("refine", "--job", "mail", "--rows", learned, "--steps", "12", "--json")[1])
+    found = json.loads(run("refine", "--job", "mail", "--examples", learned, "--steps", "12", "--json")[1])
     assert found["improved"], "always the same answer is soon learned"
     words = ("gate", "--job", "mail", "--version", found["version"], "--generator", plant_generator, "--json")
     code, out, error = run(*words)
     assert code == 0, error
     judged = json.loads(out)
     assert {check["metric"]: check["value"] for check in judged["checks"]}["change of the logits"] > 0
-    page = rows.with_name("report.html")
+    page = file.with_name("report.html")
     report = ("registry", "report", "--job", "mail", "--version", found["version"], "--out", page)
     assert run(*report, "--language", "ja")[0] == 0
     told = page.read_text(encoding="utf-8")
@@ -215,14 +215,14 @@ def test_a_refined_version_is_measured_by_the_gate_and_never_on_rows_that_it_lea
 
 def test_a_watched_release_that_fails_its_canaries_goes_back_to_the_base(piloted, run, files, home):
     test_another_policy_gives_another_verdict_on_the_same_measurements(piloted, run, home)
-    _, rows = files
-    rows.write_text("".join(json.dumps({"input": f"note {i}", "output": "never this"}) + "\n" for i in range(40)))
+    _, file = files
+    file.write_text("".join(json.dumps({"input": f"note {i}", "output": "never this"}) + "\n" for i in range(40)))
     assert run("monitor", "status", "--job", "mail")[0] == 2, "not watched yet"
     assert run("monitor", "start", "--job", "mail", "--promised", "canary=0.2,format=0.1")[0] == 0
     assert json.loads(run("monitor", "outcome", "--job", "mail", "--source", "format", "--bad", "0", "--json")[1]) == {
         "alarm": None
     }
-    code, out, error = run("monitor", "replay", "--job", "mail", "--rows", rows, "--json")
+    code, out, error = run("monitor", "replay", "--job", "mail", "--inspection", file, "--json")
     assert code == 0, error
     alarm = json.loads(out)["alarm"]
     assert alarm["release"]["version"] is None
@@ -243,7 +243,7 @@ def test_another_generator_shows_what_it_would_change_and_changes_no_release(pil
     (change,) = json.loads(out)["jobs"]
     assert (change["status"], change["source"]) == ("new", piloted["version"])
     assert change["distance"] > 0
-    assert change["answers"][1] == 6, "the rows of the pilot were kept"
+    assert change["answers"][1] == 6, "the examples of the pilot were kept"
     measured = {check["metric"]: (check["before"], check["after"]) for check in change["checks"]}
     assert measured["change of the logits"][0] != measured["change of the logits"][1]
     jobs = json.loads(run("registry", "list", "--json")[1])["jobs"]
@@ -281,7 +281,7 @@ def test_prompts_are_checked_and_explained(run, home, plant_generator, files):
     told = json.loads(run("explain", "--prompts", prompts, "--generator", plant_generator, "--json")[1])
     assert len(told["neighbours"]) == 5
     assert len(told["influences"]) == 18
-    assert told["rows"] == [], "the base was not asked"
+    assert told["texts"] == [], "the base was not asked"
     assert set(told["modules"]) == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 
 
@@ -289,13 +289,14 @@ def test_prompts_are_checked_and_explained(run, home, plant_generator, files):
 def test_an_explanation_is_a_page_with_the_answers_before_and_after(
     run, home, plant_generator, files, tmp_path, language
 ):
-    prompts, rows = files
-    out = tmp_path / "why.html"
-    words = ("explain", "--prompts", prompts, "--rows", rows, "--out", out, "--generator", plant_generator)
+    prompts, _ = files
+    out, texts = tmp_path / "why.html", tmp_path / "texts.txt"
+    texts.write_text("".join(f"note {i}\n" for i in range(6)))  # no right answers
+    words = ("explain", "--prompts", prompts, "--texts", texts, "--out", out, "--generator", plant_generator)
     code, printed, error = run(*words, "--language", language, "--json")
     assert code == 0, error
     told = json.loads(printed)
-    assert [row["text"] for row in told["rows"]] == [f"note {i}" for i in range(6)]
+    assert [one["text"] for one in told["texts"]] == [f"note {i}" for i in range(6)]
     assert all(0 <= one["answers"] <= 1 for one in told["influences"])
     assert len(told["health"]["spectra"]) == 3
     assert told["health"]["looked_at"] == 12
@@ -306,16 +307,16 @@ def test_an_explanation_is_a_page_with_the_answers_before_and_after(
 
 
 def test_the_time_of_fine_tuning_is_measured_if_asked_for(run, home, plant_generator, files):
-    prompts, rows = files
+    prompts, file = files
     words = ("pilot", "--job", "mail", "--prompts", prompts, "--generator", plant_generator, "--measure-tuning")
     code, _, error = run(*words)
     assert (code, "add --inspection" in error) == (2, True)
-    code, out, error = run(*words, "--inspection", rows, "--json")
+    code, out, error = run(*words, "--inspection", file, "--json")
     assert code == 0, error
     found = json.loads(out)
     assert found["tuning"]["measured"]
     assert found["tuning"]["seconds"] > 0
-    assert found["tuning"]["rows"] == 6
+    assert found["tuning"]["examples"] == 6
     assert {cost["step"] for cost in found["costs"]} >= {"generating", "applying", "checking", "monitoring"}
 
 
@@ -328,10 +329,10 @@ def test_the_time_of_fine_tuning_is_measured_if_asked_for(run, home, plant_gener
         ('{"task": "t"}\n{"input": "a", "output": "b"}\n{', ":3: every line must be JSON"),
     ],
 )
-def test_broken_inspection_rows_are_told_by_line(run, home, files, text, told):
-    prompts, rows = files
-    rows.write_text(text)
-    code, out, error = run("pilot", "--job", "mail", "--prompts", prompts, "--inspection", rows)
+def test_broken_inspection_examples_are_told_by_line(run, home, files, text, told):
+    prompts, file = files
+    file.write_text(text)
+    code, out, error = run("pilot", "--job", "mail", "--prompts", prompts, "--inspection", file)
     assert (code, out) == (2, "")
     assert told in error
     assert not (home / "store").exists()
@@ -349,13 +350,13 @@ BBQ = {"context": "c", "question": "q", "choices": ["a", "b"], "groups": ["x", "
     ],
 )
 def test_a_broken_file_of_bias_questions_is_told_before_anything_is_made(run, home, files, changes, told):
-    prompts, rows = files
-    rows.write_text(json.dumps({**BBQ, **changes}) + "\n")
-    code, out, error = run("pilot", "--job", "mail", "--prompts", prompts, "--bias", rows)
+    prompts, file = files
+    file.write_text(json.dumps({**BBQ, **changes}) + "\n")
+    code, out, error = run("pilot", "--job", "mail", "--prompts", prompts, "--bias", file)
     assert (code, out) == (2, "")
     assert told in error
     assert not (home / "store").exists()
 
 
-def test_a_task_file_gives_its_test_rows(tasks_folder):
+def test_a_task_file_gives_its_test_examples(tasks_folder):
     assert len(read_examples(tasks_folder / "task0.jsonl")[0]) == 4

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from conftest import GOOD, adapter_folder, promoted
-from test_pilot import LABELLED, PROMPTS, SCORES
+from test_pilot import INSPECTION, PROMPTS, SCORES
 
 from prompt2lora.custody import pilot
 from prompt2lora.custody.evaluations import Evaluation, Inspected, Metrics
@@ -29,9 +29,9 @@ class VersionedEvaluator:
         adapter_folder(folder, self.mark + prompts[0])
         return pilot.Made(folder, Origin(prompts, self.mark * 64, f"g{self.mark}", "b", "8" * 64), {})
 
-    def measure(self, folder, prompts, labelled):
-        rows = [Inspected(text, right, "base says", f"says {self.mark}") for text, right in labelled]
-        return Evaluation(Metrics.read(self.numbers), SCORES if labelled else {}, rows)
+    def measure(self, folder, prompts, inspection):
+        inspected = [Inspected(text, right, "base says", f"says {self.mark}") for text, right in inspection]
+        return Evaluation(Metrics.read(self.numbers), SCORES if inspection else {}, inspected)
 
     def distance(self, one, other):
         return 0.25
@@ -41,13 +41,13 @@ class VersionedEvaluator:
 def piloted(registry, tmp_path):
     """Jobs that a first generator made a version for; the first one is released."""
 
-    def run(job, labelled=LABELLED, prompts=PROMPTS, approve=False):
+    def run(job, inspection=INSPECTION, prompts=PROMPTS, approve=False):
         place = tmp_path / job
         evaluator = VersionedEvaluator("1")
         return pilot.run(
             job,
             prompts,
-            labelled,
+            inspection,
             evaluator=evaluator,
             registry=registry,
             policy=Policy(),
@@ -56,7 +56,7 @@ def piloted(registry, tmp_path):
         )
 
     run("mail", approve=True)
-    run("notes", labelled=[])
+    run("notes", inspection=[])
     return run
 
 
@@ -95,7 +95,7 @@ def test_it_is_shown_what_a_candidate_would_change(registry, piloted, tmp_path):
     assert (change.verdict, change.distance) == ("fail", 0.25)
     assert change.answers == (40, 40), "every answer is another one"
     assert change.score == {"before": SCORES["generated"], "after": SCORES["generated"]}
-    assert found["notes"].score is None, "no inspection rows were ever given"
+    assert found["notes"].score is None, "no inspection examples were ever given"
     json.dumps([change._asdict() for change in found.values()])
 
 

@@ -35,14 +35,14 @@ def generate(
     if prompts is None and examples is None:
         raise UsageError("there is nothing to make an adapter of; name a file by --prompts or by --examples")
     texts: list[str] = []
-    labelled: list[tuple[str, str]] = []
+    pairs: list[tuple[str, str]] = []
     readings = []
     if prompts:
         texts, read = read_prompts(prompts, instruction)
         readings.append(read)
     if examples:
-        pairs, read = read_examples(examples, part="train")
-        labelled = [(full_prompt(instruction, prompt), answer) for prompt, answer in pairs]
+        found, read = read_examples(examples, part="train")
+        pairs = [(full_prompt(instruction, prompt), answer) for prompt, answer in found]
         readings.append(read)
     for read in readings:
         tell_reading(read)
@@ -50,7 +50,7 @@ def generate(
     with Working("making the adapter"):
         from prompt2lora import api
 
-        made = api.generate(texts, out, examples=labelled, generator=generator, base=base)
+        made = api.generate(texts, out, examples=pairs, generator=generator, base=base)
     if as_json:
         print_json({**made.to_dict(), "read": [read.to_dict() for read in readings]})
     else:

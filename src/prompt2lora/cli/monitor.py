@@ -48,17 +48,17 @@ def tell_outcome(
 @monitor_app.command("replay")
 def replay(
     job: Job,
-    rows: Annotated[Path, typer.Option(help="Examples to ask again (JSONL, CSV, Excel).")],
+    inspection: Annotated[Path, typer.Option(help="Examples to ask again (JSONL, CSV, Excel).")],
     as_json: Json = False,
 ) -> None:
-    """Ask the current release the canary rows again, and take it back if it fails too many."""
+    """Ask the current release known examples again, and take it back if it fails too many."""
     from prompt2lora.ground.examples import read_examples
     from prompt2lora.plant.plant import Plant
 
-    labelled, read = read_examples(rows)
+    examples, read = read_examples(inspection)
     tell_reading(read)
     with Working("replaying") as show:
-        alarm = Plant.open().replay(job, labelled, show)
+        alarm = Plant.open().replay(job, examples, show)
     _tell_alarm(alarm, as_json)
 
 

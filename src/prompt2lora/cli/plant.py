@@ -32,7 +32,7 @@ def pilot(
     kilowatt_hour: Annotated[float | None, typer.Option(min=0, help="Price of a kilowatt hour.")] = None,
     watts: Annotated[float | None, typer.Option(min=0, help="Power that this machine draws.")] = None,
     minutes_per_prompt: Annotated[float | None, typer.Option(min=0, help="To collect a prompt.")] = None,
-    minutes_per_label: Annotated[float | None, typer.Option(min=0, help="To label a row.")] = None,
+    minutes_per_label: Annotated[float | None, typer.Option(min=0, help="To label an example.")] = None,
     sharing_jobs: Annotated[int | None, typer.Option(min=1, help="Jobs that share the generator's training.")] = None,
     person_hour: Annotated[
         float | None, typer.Option(min=0, help="Price of an hour of who collects and labels.")
@@ -143,7 +143,9 @@ def check_prompts(
 def explain(
     prompts: Prompts,
     instruction: Instruction = "",
-    rows: Annotated[Path | None, typer.Option(help="Texts of your own to answer before and after.")] = None,
+    texts: Annotated[
+        Path | None, typer.Option(help="Texts to answer before and after: text (one a line), JSONL, CSV or Excel.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Page to write (HTML); must not exist.")] = None,
     language: Annotated[str, typer.Option(help="Language of the page: en or ja.")] = "en",
     generator: GeneratorOption = None,
@@ -151,17 +153,17 @@ def explain(
     as_json: Json = False,
 ) -> None:
     """Say why an adapter of these prompts is what it is; with --out as a page with plots."""
-    from prompt2lora.ground.examples import read_examples, read_prompts
+    from prompt2lora.ground.examples import read_prompts
     from prompt2lora.plant.plant import Plant
 
     given, *read = read_prompts(prompts, instruction)
-    texts = []
-    if rows:
-        pairs, told = read_examples(rows)
-        texts, read = [text for text, _ in pairs], [*read, told]
+    asked: list[str] = []
+    if texts:
+        asked, told = read_prompts(texts)
+        read.append(told)
     tell_reading(*read)
     with Working("explaining") as show:
-        found = Plant.open(generator, base).explain(given, texts=texts, out=out, language=language, report=show)
+        found = Plant.open(generator, base).explain(given, texts=asked, out=out, language=language, report=show)
     if as_json:
         print_json({**found, "read": [one.to_dict() for one in read]})
         return
@@ -175,8 +177,8 @@ def explain(
     print("Modules, by how far they differ from what every job gets:")
     for name, size in sorted(found["modules"].items(), key=lambda item: -item[1]):
         print(f"  {size:.3f}  {name}")
-    for row in found["rows"]:
-        print(f"{row['text'][:70]!r}: {row['base'][:60]!r} -> {row['generated'][:60]!r}")
+    for one in found["texts"]:
+        print(f"{one['text'][:70]!r}: {one['base'][:60]!r} -> {one['generated'][:60]!r}")
     if out:
         print(f"Page: {out}")
 
@@ -184,7 +186,7 @@ def explain(
 @app.command()
 def refine(
     job: Job,
-    rows: Annotated[Path, typer.Option(help="At least eight examples (JSONL, CSV, Excel).")],
+    examples: Annotated[Path, typer.Option(help="At least eight examples to learn from (JSONL, CSV, Excel).")],
     version: Annotated[str, typer.Option(help="Version to begin from; default: the job's newest.")] = "",
     steps: Annotated[int, typer.Option(min=1, help="Most optimiser steps.")] = 48,
     bare: Annotated[float, typer.Option(min=0, max=1, help="Share of steps without the instruction.")] = 0.5,
@@ -194,17 +196,17 @@ def refine(
     from prompt2lora.ground.examples import read_examples
     from prompt2lora.plant.plant import Plant
 
-    examples, read = read_examples(rows)
+    pairs, read = read_examples(examples, part="train")
     tell_reading(read)
     with Working("refining") as show:
-        found = Plant.open().refine(job, examples, version=version, steps=steps, bare=bare, report=show)
+        found = Plant.open().refine(job, pairs, version=version, steps=steps, bare=bare, report=show)
     if as_json:
         print_json({**found, "read": [read.to_dict()]})
     elif found["improved"]:
         print(f"{found['version']}: from {found['start']} in {found['seconds']:.0f} s, {found['steps']} steps")
-        print(f"exact match on {found['held_out']} held-out rows: {found['before']:.2f} -> {found['after']:.2f}")
+        print(f"exact match on {found['held_out']} held-out examples: {found['before']:.2f} -> {found['after']:.2f}")
     else:
-        print(f"nothing was better than {found['start']} on {found['held_out']} held-out rows; it stays as it is")
+        print(f"nothing was better than {found['start']} on {found['held_out']} held-out examples; it stays as it is")
 
 
 def _print_checks(checks: list[dict[str, Any]]) -> None:

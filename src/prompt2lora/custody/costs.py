@@ -1,5 +1,5 @@
 """What a pilot costs, step by step, and what fine-tuning would cost instead. In: counts, seconds, the user's prices.
-Out: rows of hours, energy and money. A step whose time is not known is left out, never guessed.
+Out: hours, energy and money of every step. A step whose time is not known is left out, never guessed.
 """
 
 from __future__ import annotations
@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field, Strict, TypeAdapter, ValidationError
 
@@ -15,7 +15,7 @@ from prompt2lora.errors import UsageError
 from prompt2lora.ground.files import read_toml, refuse_unknown
 
 MAKING = ("encode", "decode", "align", "write")  # the steps of making an adapter, as their seconds are named
-_REPLAYS = 30  # of the canary rows, one a day for a month
+_REPLAYS = 30  # of the known examples, one a day for a month
 _LONGEST_CURRENCY = 8
 _OTHERS = {"refine": "refining", "apply": "applying", "check": "checking"}
 
@@ -29,7 +29,7 @@ Amount = _Whole | Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)]
 class Prices:
     """What the user's money, power and people cost; the defaults are round figures to be replaced.
 
-    per_hour           of a person who collects prompts and labels rows
+    per_hour           of a person who collects prompts and labels examples
     minutes_per_prompt, minutes_per_label   of that person
     jobs               over which the generator's training is spread
     """
@@ -59,17 +59,23 @@ def read_prices(file: Path) -> Prices:
 
 
 class Tuning(NamedTuple):
-    """A LoRA fine-tune of one job: how long it took, with how many labelled rows, and whether it was measured here."""
+    """A LoRA fine-tune of one job: how long it took, with how many examples, and whether it was measured here."""
 
     seconds: float
     steps: int
-    rows: int
+    examples: int
     measured: bool
     source: str
 
+    @classmethod
+    def read(cls, stored: Mapping[str, Any]) -> Tuning:
+        """A fine-tune by what is stored of it; its examples were `rows` before 0.1.0."""
+        told = {"examples": stored.get("rows"), **stored}
+        return cls(**{name: told[name] for name in cls._fields})
 
-# For a pilot that does not measure it: two teachers of the released base took 40 s each on two cores; the rows are what
-# we assume that somebody would label for it.
+
+# For a pilot that does not measure it: two teachers of the released base took 40 s each on two cores; the examples are
+# what we assume that somebody would label for it.
 RECORDED = Tuning(40.0, 48, 40, False, "docs/log.md, 2026-11-24")
 
 
@@ -84,15 +90,15 @@ class Cost(NamedTuple):
 
 
 def costs(
-    prices: Prices, *, prompts: int, labelled: int, seconds: Mapping[str, float], training_hours: float | None
+    prices: Prices, *, prompts: int, examples: int, seconds: Mapping[str, float], training_hours: float | None
 ) -> list[Cost]:
     """Every step of a job's life whose time is known, in its order.
 
-    `seconds` may hold: those of MAKING, refine, apply, check, and replay (answering the rows once).
+    `seconds` may hold: those of MAKING, refine, apply, check, and replay (answering the inspection examples once).
     """
     found = [_cost(prices, "collecting", minutes=prompts * prices.minutes_per_prompt)]
-    if labelled:
-        found.append(_cost(prices, "labelling", minutes=labelled * prices.minutes_per_label))
+    if examples:
+        found.append(_cost(prices, "labelling", minutes=examples * prices.minutes_per_label))
     if training_hours is not None:
         found.append(_cost(prices, "training", seconds=training_hours * 3600 / prices.jobs))
     making = [seconds[name] for name in MAKING if name in seconds]
@@ -105,8 +111,8 @@ def costs(
 
 
 def tuning_cost(prices: Prices, tuning: Tuning) -> Cost:
-    """What it costs to fine-tune instead: the rows have to be labelled first."""
-    return _cost(prices, "tuning", seconds=tuning.seconds, minutes=tuning.rows * prices.minutes_per_label)
+    """What it costs to fine-tune instead: the examples have to be labelled first."""
+    return _cost(prices, "tuning", seconds=tuning.seconds, minutes=tuning.examples * prices.minutes_per_label)
 
 
 def _cost(prices: Prices, step: str, *, seconds: float = 0.0, minutes: float = 0.0) -> Cost:

@@ -93,7 +93,7 @@ class Pilot:
         return costs(
             self.prices,
             prompts=self.prompts,
-            labelled=len(self.inspection) + self.learned,
+            examples=len(self.inspection) + self.learned,
             seconds=self.seconds,
             training_hours=self.training_hours,
         )
@@ -187,7 +187,6 @@ def recorded(registry: Registry, version: Version, told: Mapping[str, Any]) -> P
     current = registry.current(version.job)
     answers = bool(current and current.version and current.version.id == version.id)
     provenance = adapter_folder.read(registry.store.path(version.adapter)).provenance
-    tuning = {key: value for key, value in told.get("tuning", {}).items() if key in Tuning._fields}
     return Pilot(
         job=version.job,
         verdict=judgement.verdict,
@@ -201,7 +200,7 @@ def recorded(registry: Registry, version: Version, told: Mapping[str, Any]) -> P
         inspection=measured.inspection,
         seconds={**told.get("seconds", {}), **measured.seconds},
         prices=Prices(**told.get("prices", {})),
-        tuning=Tuning(**tuning) if tuning else RECORDED,
+        tuning=Tuning.read(told["tuning"]) if told.get("tuning") else RECORDED,
         training_hours=told.get("training_hours"),
         learned=len(provenance.get(LEARNED, ())),
     )

@@ -79,9 +79,9 @@ def pilot_page(pilot: Pilot, language: str) -> str:
 def _gain(pilot: Pilot) -> dict[str, Any] | None:
     if "gain" not in pilot.scores:
         return None
-    gain, rows = pilot.scores["gain"], len(pilot.inspection)
-    right = {name: round(rows * pilot.scores[name]["score"]) for name in ("base", "generated")}
-    return {**right, "rows": rows, "low": f"{100 * gain['low']:.0f}", "high": f"{100 * gain['high']:.0f}"}
+    gain, examples = pilot.scores["gain"], len(pilot.inspection)
+    right = {name: round(examples * pilot.scores[name]["score"]) for name in ("base", "generated")}
+    return {**right, "examples": examples, "low": f"{100 * gain['low']:.0f}", "high": f"{100 * gain['high']:.0f}"}
 
 
 def explanation_page(found: Mapping[str, Any], prompts: Sequence[str], language: str) -> str:
@@ -98,7 +98,7 @@ def explanation_page(found: Mapping[str, Any], prompts: Sequence[str], language:
         heat=heat,
         hottest=max(map(max, heat)) or 1.0,
         spectra=[_spectrum(one) for one in found["health"]["spectra"]],
-        changed=sum(row["base"] != row["generated"] for row in found["rows"]),
+        changed=sum(one["base"] != one["generated"] for one in found["texts"]),
     )
 
 

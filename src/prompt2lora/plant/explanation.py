@@ -38,12 +38,12 @@ def explain(
     names = [target.name for target in layout.targets]
     influential = influences(generator, conditions)
     asked = [asked_in_full(text, prompts) for text in texts[:_ASKED]]
-    rows = _rows(evaluator, texts, asked, grid) if asked else []
+    answered = _answered(evaluator, texts, asked, grid) if asked else []
     without = {}
-    left_out = influential[:_LEFT_OUT] if rows else []
+    left_out = influential[:_LEFT_OUT] if answered else []
     for done, one in enumerate(left_out):
         report({"done": done, "of": len(left_out)})
-        without[one.prompt] = _changed(evaluator, conditions, prompts, one.prompt, asked, rows)
+        without[one.prompt] = _changed(evaluator, conditions, prompts, one.prompt, asked, answered)
     return {
         "generator": str(generator.provenance.get("sha256", "")),
         "neighbours": [neighbour._asdict() for neighbour in generator.atlas.neighbours(condition)],
@@ -52,13 +52,15 @@ def explain(
         "modules": dict(zip(names, moved.mean(0).tolist(), strict=True)),
         "layers": moved.mean(1).tolist(),
         "changes": moved.tolist(),
-        "health": _health(evaluator, grid, with_base=bool(rows)),
-        "rows": rows,
+        "health": _health(evaluator, grid, with_base=bool(answered)),
+        "texts": answered,
     }
 
 
-def _rows(evaluator: ModelEvaluator, texts: Sequence[str], asked: Sequence[str], grid: Tensor) -> list[dict[str, str]]:
-    """What the base answers, and what the adapter answers."""
+def _answered(
+    evaluator: ModelEvaluator, texts: Sequence[str], asked: Sequence[str], grid: Tensor
+) -> list[dict[str, str]]:
+    """Every text with what the base and the adapter answer."""
     before, after = _answers(evaluator, asked, None), _answers(evaluator, asked, grid)
     return [{"text": t, "base": b, "generated": g} for t, b, g in zip(texts, before, after, strict=False)]
 
@@ -69,7 +71,7 @@ def _changed(
     prompts: Sequence[str],
     left_out: int,
     asked: Sequence[str],
-    rows: Sequence[dict[str, str]],
+    answered: Sequence[dict[str, str]],
 ) -> float | None:
     """Share of the answers that are others if one prompt is left out; None for the only prompt."""
     if len(conditions) == 1:
@@ -77,7 +79,8 @@ def _changed(
     rest = torch.cat([conditions[:left_out], conditions[left_out + 1 :]])
     others = [*prompts[:left_out], *prompts[left_out + 1 :]]
     given = _answers(evaluator, asked, evaluator.pipeline.make(others, rest).grid)
-    return sum(answer != row["generated"] for answer, row in zip(given, rows, strict=True)) / len(rows)
+    changed = [answer != one["generated"] for answer, one in zip(given, answered, strict=True)]
+    return sum(changed) / len(changed)
 
 
 def _answers(evaluator: ModelEvaluator, asked: Sequence[str], grid: Tensor | None) -> list[str]:
