@@ -8,7 +8,7 @@ import pytest
 from conftest import AT, GOOD, adapter_folder, promoted
 from fastapi.testclient import TestClient
 from serving import GivesItselfAway, bearer
-from test_pilot import LABELLED, PROMPTS, KnownEvaluator
+from test_pilot import INSPECTION, PROMPTS, KnownEvaluator
 
 import prompt2lora
 from prompt2lora.console.page_request import KEY_COOKIE
@@ -421,7 +421,7 @@ def run_pilot(registry, tmp_path):
         return pilot.run(
             "mail",
             PROMPTS,
-            LABELLED,
+            INSPECTION,
             evaluator=KnownEvaluator(),
             registry=registry,
             policy=policy,
