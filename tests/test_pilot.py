@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import GOOD, adapter_folder
 
-from prompt2lora.custody import pilot, reports
+from prompt2lora.custody import decisions, pilot, reports
 from prompt2lora.custody.costs import RECORDED, Prices, Tuning, read_prices
 from prompt2lora.custody.evaluations import Evaluation, Inspected, Metrics
 from prompt2lora.custody.gate import Policy, judge
@@ -263,3 +263,20 @@ def test_a_fine_tune_that_was_stored_with_rows_is_read_as_one_with_examples():
     stored = {"seconds": 80.0, "steps": 48, "rows": 12, "measured": True, "source": "measured by this pilot"}
     assert Tuning.read({**stored, "cost": {}}) == Tuning(80.0, 48, 12, True, "measured by this pilot")
     assert Tuning.read(RECORDED._asdict()) == RECORDED
+
+
+def test_a_report_of_a_refused_version_says_so_and_recommends_no_release(run_pilot, registry):
+    first = run_pilot(KnownEvaluator())
+    assert first.recommendation == "promote"
+    version = registry.version("mail", first.version)
+    decisions.refuse(registry, version, "no")
+    found = pilot.recorded(registry, version, {})
+    assert found.recommendation == run_pilot(KnownEvaluator()).recommendation == "refused"
+    for language in reports.languages():
+        page = reports.pilot_page(found, language)
+        assert (
+            reports.texts(language)["recommend refused"] in page
+            and reports.texts(language)["recommend promote"] not in page
+        )
+    decisions.withdraw(registry, version, "yes")
+    assert pilot.recorded(registry, version, {}).recommendation == "promote"

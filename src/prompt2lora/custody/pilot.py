@@ -54,6 +54,7 @@ class Pilot:
 
     held      why a version that passed and was approved is not released all the same; empty: nothing held it
     learned   how many examples a second stage took
+    refused   whether a person said no to the version, or to the same adapter before
     """
 
     job: str
@@ -72,6 +73,7 @@ class Pilot:
     training_hours: float | None = None
     learned: int = 0
     held: str = ""
+    refused: bool = False
 
     @property
     def unknown(self) -> list[str]:
@@ -80,9 +82,11 @@ class Pilot:
 
     @property
     def recommendation(self) -> str:
-        """promote, release already changed, look closer, or keep the base."""
+        """released already, refused by a person, promote, gather examples, or keep the base."""
         if self.release:
             return "released"
+        if self.refused:
+            return "refused"
         if self.verdict.result == PASS:
             return "promote"
         return "gather" if self.verdict.result == UNKNOWN else "keep base"
@@ -172,6 +176,7 @@ def run(
         prices=prices,
         tuning=evaluator.tune(prompts, inspection) if measure_tuning else RECORDED,
         held=held,
+        refused=registry.refusal(version) is not None,
     )
 
 
@@ -203,6 +208,7 @@ def recorded(registry: Registry, version: Version, told: Mapping[str, Any]) -> P
         tuning=Tuning.read(told["tuning"]) if told.get("tuning") else RECORDED,
         training_hours=told.get("training_hours"),
         learned=len(provenance.get(LEARNED, ())),
+        refused=registry.refusal(version) is not None,
     )
 
 
