@@ -37,6 +37,11 @@ class ChatFormat:
     def padding(self) -> int:
         return self.tokenizer.pad_token_id or 0
 
+    @property
+    def end(self) -> int:
+        """The token that ends an answer."""
+        return int(self.tokenizer.eos_token_id)
+
     def prompt_ids(self, prompts: Sequence[str], examples: Sequence[tuple[str, str]] = ()) -> list[list[int]]:
         """Token ids of every prompt, after the (prompt, answer) examples if there are any."""
         before, after = self._frame(examples)
@@ -52,7 +57,7 @@ class ChatFormat:
 
     def answer_ids(self, answers: Sequence[str]) -> list[list[int]]:
         ids: list[list[int]] = self.tokenizer(list(answers), add_special_tokens=False)["input_ids"]
-        return [[*answer, self.tokenizer.eos_token_id] for answer in ids]
+        return [[*answer, self.end] for answer in ids]
 
     def answers_within(self, examples: Sequence[tuple[str, str]]) -> list[tuple[int, list[int]]]:
         """Where the answers of earlier turns stand, and their tokens: (place of the first one, token ids).

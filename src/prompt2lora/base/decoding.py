@@ -56,7 +56,7 @@ def greedy(model: Any, ids: list[list[int]], chat: ChatFormat, max_new_tokens: i
     """The answers' token ids, without the end token."""
     from transformers import DynamicCache
 
-    device, end = model.device, chat.tokenizer.eos_token_id
+    device, end = model.device, chat.end
     # Padding stands between the shared beginning and the rest, and a sliding window counts it: what does not fit
     # into the window of such a base is computed whole, with the padding before everything.
     window = getattr(model.config, "sliding_window", None) or math.inf

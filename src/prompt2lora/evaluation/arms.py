@@ -18,7 +18,7 @@ from torch import Tensor
 from prompt2lora.adapter.peft import Adapter
 from prompt2lora.errors import UsageError
 from prompt2lora.evaluation.resources import Resources
-from prompt2lora.generator.alignment import AlignmentOptions, aligned, instruction_to_align
+from prompt2lora.generator.alignment import AlignmentOptions, aligned, instruction_to_align, read_prompts
 from prompt2lora.generator.examples import ExampleOptions, taught
 from prompt2lora.generator.generator import Generator
 from prompt2lora.training.tasks import Example, Task
@@ -160,7 +160,7 @@ def _multi_task_aligned(resources: Resources, task: Task, seed: int) -> Attempt:
     plain = _multi_task(resources, task, seed)
     if not instruction_to_align(resources.base.layout, prompts):
         return plain
-    return _aligned(plain, prompts, lambda: aligned(resources.base, grid, prompts))
+    return _aligned(plain, prompts, lambda: aligned(resources.base, grid, read_prompts(resources.base, grid, prompts)))
 
 
 def _reference(resources: Resources, task: Task, seed: int) -> Attempt:

@@ -1,7 +1,8 @@
 """What an instruction does, put into the weights: no labels, no gradient, one least-squares problem a layer.
 
-In: a base, an adapter, prompts with one instruction. Out: the adapter with other output projections of the attention,
-by which the base does to the inputs alone what it does to the whole prompts. Tokens hear of an instruction through
+In: a base, an adapter, prompts with one instruction and what a teacher (an adapter that is told it) does with them. Out:
+the adapter with other output projections of the attention, by which the base does to the inputs alone what the teacher
+does to the whole prompts. Tokens hear of an instruction through
 attention and nothing else, so what it adds to a token is a change of the attention's output: layer after layer, a ridge
 regression finds the update with which the output without the instruction is that with it, and with the instruction
 stays as it was. The goal is that of context distillation (Askell et al. 2021, arXiv 2112.00861; Snell et al. 2022,
@@ -16,19 +17,18 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from prompt2lora.adapter.grid import factors
 from prompt2lora.adapter.hooks import adapted
 from prompt2lora.adapter.layout import LoraLayout, Target
-from prompt2lora.base.decoding import greedy
 from prompt2lora.base.frozen import Frozen
-from prompt2lora.base.packing import SHARED, UNLIMITED, Pack, pack_examples, stack
+from prompt2lora.base.packing import UNLIMITED, Pack, pack_examples, stack
 from prompt2lora.generator.hidden_states import prompt_ids
+from prompt2lora.generator.observation import OUTPUT, Answered, Observed, answered, same_places
 from prompt2lora.ground.prompts import instruction_of, split
 
-_OUTPUT = "o_proj"
 _TINY = 1e-12
 _END = 0  # stands for what follows an answer; nobody looks at it
 
@@ -37,48 +37,66 @@ _END = 0  # stands for what follows an answer; nobody looks at it
 class AlignmentOptions:
     """prompts         how many of the prompts are read
     budget          tokens that they may have together
-    max_new_tokens  tokens of its own answers to them that are read, too
+    max_new_tokens  tokens of the base's own answers to them that are read, too
     answers         weight of the places of an answer; other places have 1
     ridge           penalty, as a share of the mean square of what the projections get
     """
 
     prompts: int = 8
     budget: int = 256
-    max_new_tokens: int = 16
+    max_new_tokens: int = 8
     answers: float = 4.0
     ridge: float = 0.1
 
 
 def instruction_to_align(layout: LoraLayout, prompts: Sequence[str]) -> str:
     """The instruction that can be put into the weights; empty if the prompts share none or the layout has no place."""
-    return instruction_of(prompts) if any(target.name == _OUTPUT for target in layout.targets) else ""
+    return instruction_of(prompts) if any(target.name == OUTPUT for target in layout.targets) else ""
+
+
+class PromptsRead(NamedTuple):
+    """The prompts that were read, in an order that hangs on nothing but their texts, and what the base made of them."""
+
+    prompts: list[str]
+    answered: Answered
+
+
+def read_prompts(
+    base: Frozen,
+    teacher: Float[Tensor, "layers rows cols"],
+    prompts: Sequence[str],
+    options: AlignmentOptions = AlignmentOptions(),
+) -> PromptsRead:
+    """As many of the prompts as the options allow, read and answered by the base with the teacher's adapter.
+
+    The order of the prompts changes nothing.
+    """
+    ordered = sorted(prompts, key=lambda text: hashlib.sha256(text.encode()).digest())[: options.prompts]
+    ids = prompt_ids(base.chat, ordered)
+    used = pack_examples(ids, [[0]] * len(ids), options.budget).used
+    read = answered(base, teacher, [ids[i] for i in used], options.max_new_tokens)
+    return PromptsRead([ordered[i] for i in used], read)
 
 
 @torch.no_grad()
 def aligned(
     base: Frozen,
     grid: Float[Tensor, "layers rows cols"],
-    prompts: Sequence[str],
+    read: PromptsRead,
     options: AlignmentOptions = AlignmentOptions(),
 ) -> Float[Tensor, "layers rows cols"]:
-    """A new grid; the given one is left alone. The order of the prompts changes nothing."""
-    model, chat, layout = base
-    prompts = sorted(prompts, key=lambda text: hashlib.sha256(text.encode()).digest())[: options.prompts]
-    told, untold = prompt_ids(chat, prompts), prompt_ids(chat, [split(prompt)[1] for prompt in prompts])
-    used = pack_examples(told, [[0]] * len(told), options.budget).used
-    told, untold = [told[i] for i in used], [untold[i] for i in used]
-    made = grid.to(model.device).clone()
-    with adapted(model, made[None], layout):
-        own = greedy(model, told, chat, options.max_new_tokens)
-        whole, inner = (pack_examples(ids, [[*answer, _END] for answer in own], UNLIMITED) for ids in (told, untold))
-        align(base, made, [whole], inner, answers=options.answers, ridge=options.ridge)
+    """A new grid, which does to the inputs alone what was observed of the whole prompts; the given one is left alone."""
+    untold = prompt_ids(base.chat, [split(prompt)[1] for prompt in read.prompts])
+    inner = pack_examples(untold, [[*answer, _END] for answer in read.answered.answers], UNLIMITED)
+    made = grid.to(base.model.device).clone()
+    align(base, made, read.answered.observed, inner, answers=options.answers, ridge=options.ridge)
     return made.cpu()
 
 
 def align(
     base: Frozen,
     grid: Float[Tensor, "layers rows cols"],
-    wholes: Sequence[Pack],
+    whole: Observed,
     inner: Pack,
     *,
     answers: float,
@@ -86,49 +104,52 @@ def align(
 ) -> None:
     """Write new output projections into the grid (which is in place), each found with those before it.
 
-    One pass over packs: the whole prompts, which show what to reach and are left as they were; the inputs alone, all of
-    them in one pack and in the same order, which every update moves on. What a projection gets of whole prompts it must
-    also answer as before. `answers` and `ridge` as in `AlignmentOptions`.
+    `whole` is what to reach; `inner` has the inputs alone, all in one pack and in the same order, which every update
+    moves on. What a projection got of whole prompts it must also answer as before. `answers` and `ridge` as in
+    `AlignmentOptions`.
     """
     model, chat, layout = base
-    batch = stack([*wholes, inner], chat.padding).to(model.device)
-    sequence, there, here = (places.to(model.device) for places in _same_places(wholes, inner))
-    held = _real(wholes, batch.ids.shape[1]).to(model.device)
-    answering = torch.isin(here, torch.tensor(inner.predict, device=model.device))
-    weight = torch.cat([torch.ones(int(held.sum()), device=model.device), torch.where(answering, answers, 1.0)])
+    device = model.device
+    batch = stack([inner], chat.padding).to(device)
+    there, here = (places.to(device) for places in same_places(whole.packs, inner))
+    answering = torch.isin(here, torch.tensor(inner.predict, device=device))
+    held = len(next(iter(whole.given.values())))
+    weight = torch.cat([torch.ones(held, device=device), torch.where(answering, answers, 1.0)])
     root = weight.sqrt()[:, None]
-    old = factors(grid[None].clone(), layout)
+    start = grid[None].clone()
+    old = factors(start, layout)
 
     def correct(layer: int, target: Target, path: str) -> Any:
         before = Update(old[path].a[0].T.float(), old[path].b[0].float() * layout.scale)
+        known, goal = whole.given[path], whole.reached[path][there]
 
         def hook(
-            _module: Any, inputs: tuple[Tensor, ...], output: Float[Tensor, "packs length out"]
-        ) -> Float[Tensor, "packs length out"]:
-            given, reached = inputs[0].float(), output.float()
-            x = torch.cat([given[:-1][held], given[-1, here]]) * root
-            missing = reached[sequence, there] - reached[-1, here]
-            missing = torch.cat([missing.new_zeros(len(x) - len(missing), missing.shape[1]), missing]) * root
-            after = _corrected(before, x, missing, ridge)
+            _module: Any, inputs: tuple[Tensor, ...], output: Float[Tensor, "1 length out"]
+        ) -> Float[Tensor, "1 length out"]:
+            given = inputs[0].float()
+            x = torch.cat([known, given[0, here]]) * root
+            missing = torch.zeros(len(x), goal.shape[1], device=device)
+            missing[held:] = goal - output[0, here].float()
+            after = _corrected(before, x, missing * root, ridge)
             for block in layout.blocks:
                 if block.target == target:
                     side = after.down.T if block.side == "A" else after.up / layout.scale
                     grid[layer, block.start : block.stop] = side.reshape(-1, layout.cols)
-            change = after(given[-1:]) - before(given[-1:])
-            return torch.cat([output[:-1], output[-1:] + change.to(output.dtype)])
+            return output + (after(given) - before(given)).to(output.dtype)
 
         return hook
 
-    handles = [
-        model.get_submodule(path).register_forward_hook(correct(layer, target, path))
-        for layer, target, path in layout.module_paths()
-        if target.name == _OUTPUT
-    ]
-    try:
-        model.get_decoder()(**batch.inputs(model))
-    finally:
-        for handle in handles:
-            handle.remove()
+    places = [(layer, target, path) for layer, target, path in layout.module_paths() if target.name == OUTPUT]
+    with adapted(model, start, layout):
+        handles = [
+            model.get_submodule(path).register_forward_hook(correct(layer, target, path))
+            for layer, target, path in places
+        ]
+        try:
+            model.get_decoder()(**batch.inputs(model))
+        finally:
+            for handle in handles:
+                handle.remove()
 
 
 class Update(NamedTuple):
@@ -163,32 +184,3 @@ def _corrected(
     left, values, right = torch.linalg.svd(before.down @ (before.up @ axes) + x.T @ (dual @ axes), full_matrices=False)
     size = values.sqrt()
     return Update(left * size, size[:, None] * (right @ axes.T))
-
-
-def _real(packs: Sequence[Pack], length: int) -> Bool[Tensor, "packs length"]:
-    """Which places of packs padded to one length hold a token."""
-    return torch.arange(length) < torch.tensor([len(pack.ids) for pack in packs])[:, None]
-
-
-def _same_places(
-    wholes: Sequence[Pack], inner: Pack
-) -> tuple[Int[Tensor, " pairs"], Int[Tensor, " pairs"], Int[Tensor, " pairs"]]:
-    """Places of the same token (number of the whole pack, place there, place in `inner`): what every prompt's two
-    versions end with alike."""
-    pairs: dict[tuple[int, int, int], None] = {}
-    known = 0
-    for sequence, whole in enumerate(wholes):
-        for number in range(len(whole.used)):
-            ends = _tokens_of(whole, number)[::-1], _tokens_of(inner, known + number)[::-1]
-            for there, here in zip(*ends, strict=False):
-                if whole.ids[there] != inner.ids[here]:
-                    break
-                pairs[sequence, there, here] = None
-        known += len(whole.used)
-    sequences, there, here = torch.tensor(list(pairs)).T
-    return sequences, there, here
-
-
-def _tokens_of(pack: Pack, number: int) -> list[int]:
-    """Places of a prompt's tokens and of its answer's, those included that all share."""
-    return [at for at, owner in enumerate(pack.token_example) if owner in (number, SHARED)]

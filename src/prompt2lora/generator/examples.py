@@ -19,12 +19,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from prompt2lora.adapter.hooks import adapted
 from prompt2lora.base.chat import ChatFormat
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.logits import answer_logits
 from prompt2lora.base.packing import UNLIMITED, PackBatch, pack_examples, stack
 from prompt2lora.generator.alignment import align
+from prompt2lora.generator.observation import observe
 from prompt2lora.ground.prompts import full_prompt, instruction_of
 
 
@@ -98,7 +98,7 @@ def _put(
     options: ExampleOptions,
 ) -> None:
     """Least squares on every example as it is read after those of other folds; written into the grid."""
-    model, chat, layout = base
+    chat = base.chat
     folds = [examples[at :: options.folds] for at in range(min(options.folds, len(examples)))]
     answers = [chat.answer_ids([one.output for one in fold]) for fold in folds]
     wholes = []
@@ -109,8 +109,7 @@ def _put(
         wholes.append(pack_examples(chat.prompt_ids(told, turns), fold_answers, UNLIMITED))
     inputs = chat.prompt_ids([one.input for fold in folds for one in fold])
     inner = pack_examples(inputs, [answer for fold in answers for answer in fold], UNLIMITED)
-    with adapted(model, grid[None].clone(), layout):
-        align(base, grid, wholes, inner, answers=options.answers, ridge=options.ridge)
+    align(base, grid, observe(base, grid, wholes), inner, answers=options.answers, ridge=options.ridge)
 
 
 def _turns(chat: ChatFormat, examples: Sequence[_Example], instruction: str, room: int) -> list[tuple[str, str]]:

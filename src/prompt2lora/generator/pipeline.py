@@ -24,7 +24,7 @@ from prompt2lora.adapter.peft import Adapter
 from prompt2lora.base import models
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.errors import LayoutError
-from prompt2lora.generator.alignment import aligned, instruction_to_align
+from prompt2lora.generator.alignment import PromptsRead, aligned, instruction_to_align, read_prompts
 from prompt2lora.generator.examples import instruction_to_teach, taught
 from prompt2lora.generator.generator import Generator, released_generator
 from prompt2lora.generator.hidden_states import states
@@ -121,15 +121,24 @@ class Pipeline:
         if examples:
             return self._teach(prompts, examples)
         marks = {"begin": time.monotonic()}
-        read = self.conditions(prompts) if conditions is None else conditions
-        marks["encode"] = time.monotonic()
-        grid = self.generator.generate(read)
-        marks["decode"] = time.monotonic()
         instruction = self.instruction(prompts)
-        if instruction:
-            grid = aligned(self.base, grid, prompts)
+        read = self._read(prompts) if instruction else None
+        if conditions is None:
+            conditions = self._conditions(read) if read else self.conditions(prompts)
+        marks["encode"] = time.monotonic()
+        grid = self.generator.generate(conditions)
+        marks["decode"] = time.monotonic()
+        if read:
+            grid = aligned(self.base, grid, read)
         marks["align"] = time.monotonic()
         return Made(grid, instruction, {name: end - begin for (_, begin), (name, end) in pairwise(marks.items())})
+
+    def _read(self, prompts: Sequence[str]) -> PromptsRead:
+        """The base with the adapter that all jobs share reads the prompts, for conditions and alignment alike."""
+        return read_prompts(self.base, self.generator.start.detach(), prompts)
+
+    def _conditions(self, read: PromptsRead) -> Float[Tensor, "prompts width"]:
+        return torch.cat([self.encoder.conditions(read.prompts), read.answered.states.cpu()], 1)
 
     def _teach(self, prompts: Sequence[str], examples: Sequence[tuple[str, str]]) -> Made:
         began = time.monotonic()
