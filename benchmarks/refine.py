@@ -29,11 +29,12 @@ from prompt2lora.evaluation.resources import Resources
 from prompt2lora.evaluation.revisions import components, revisions
 from prompt2lora.evaluation.score_cache import ScoreCache
 from prompt2lora.evaluation.statistics import mean_interval
+from prompt2lora.generator.examples import ExampleOptions
 from prompt2lora.generator.generator import Generator, released_generator
 from prompt2lora.generator.text_encoder import cached_encoder
 from prompt2lora.ground.files import check_new, write_json
 from prompt2lora.training.tasks import Example, Task, read_tasks
-from prompt2lora.training.tuning import TuningOptions, refine
+from prompt2lora.training.tuning import refine
 
 LEAST = 8  # labelled examples that a second stage needs
 MOST_EXAMPLES = 16  # in a context
@@ -86,8 +87,9 @@ class Bench:
             start = self.work.pipeline(self.work.generator).make(self.work.prompts(task, seed)).grid
         if point.way == "generated":
             return start
-        options = TuningOptions(steps=point.steps, seed=seed, bare=0.0)
-        return refine(self.work.training, start.clone(), task, labelled, options).grid
+        options = ExampleOptions(steps=point.steps)
+        pairs = [(example.input, example.output) for example in labelled]
+        return refine(self.work.training, start, task.instruction, pairs, options, seed=seed).grid
 
 
 def shuffled(tasks: Sequence[Task]) -> list[Task]:

@@ -23,6 +23,7 @@ from prompt2lora.training.sampling import make_pack
 from prompt2lora.training.tasks import Example, Task, read_tasks
 
 INSTRUCTION, INPUTS = "Say it again.", [f"note {number} of {number * 7}" for number in range(8)]
+USUAL = AlignmentOptions()
 BEGINNINGS = AlignmentOptions(max_new_tokens=1)  # a base of random numbers never ends an answer
 ALIGNED = {"generated": "decoded", "multi-task-aligned": "multi-task"}
 PROMPTS = [f"{INSTRUCTION}\n\n{text}" for text in INPUTS]
@@ -34,7 +35,7 @@ def grid(layout):
     return torch.randn(layout.shape) * 0.05
 
 
-def aligned_to(frozen, grid, prompts, options=AlignmentOptions()):
+def aligned_to(frozen, grid, prompts, options=USUAL):
     """Aligned to what it does itself with the whole prompts."""
     return aligned(frozen, grid, read_prompts(frozen, grid, prompts, options), options)
 

@@ -103,12 +103,15 @@ def test_examples_in_context_are_labelled_examples_of_the_training_part(generato
     assert bench.base.chat.tokenizer.decode(ids) == "<|user|>a</s><|assistant|>b</s><|user|>c</s><|assistant|>"
 
 
-def test_examples_go_into_the_weights_as_many_as_the_arm_s_name_says_and_no_test_row(generator, model, tasks_folder):
+def test_examples_go_into_the_weights_as_many_as_the_arm_s_name_says_and_no_test_row(
+    generator, model, tasks_folder, monkeypatch
+):
     tasks = read_tasks([tasks_folder])
     made = resources(generator, tasks)
     made.base = made.training = made.base._replace(model=model)
     start = generator.start.detach()
     made.multi_task = Adapter(made.base.layout, start + 0.01, {})
+    monkeypatch.setattr(generator, "_examples_start", start + 0.02)
     task = tasks[0]
 
     def taught_by(task, count, start):
@@ -118,9 +121,9 @@ def test_examples_go_into_the_weights_as_many_as_the_arm_s_name_says_and_no_test
     def attempt(name):
         return ARMS[name].attempt(made, task, 0)
 
-    assert torch.equal(attempt("examples-4").grid(), taught_by(task, 4, start))
+    assert torch.equal(attempt("examples-4").grid(), taught_by(task, 4, start + 0.02))
     assert torch.equal(attempt("multi-task-examples-4").grid(), taught_by(task, 4, start + 0.01))
-    assert torch.equal(attempt("examples-16-other").grid(), taught_by(made.other(task, 0), 16, start))
+    assert torch.equal(attempt("examples-16-other").grid(), taught_by(made.other(task, 0), 16, start + 0.02))
     names = [name for name in ARMS if "examples-" in name]
     assert len({attempt(name).depends for name in names}) == len(names)
 
@@ -132,13 +135,11 @@ def test_shuffled_answers_are_the_same_answers_at_other_inputs():
     assert all(one.output != one.input.upper() for one in mixed)
 
 
-def test_the_one_lora_for_all_tasks_is_shown_examples_too(generator, tasks_folder):
+def test_the_adapter_that_examples_are_put_into_is_shown_them_too(generator, tasks_folder):
     (task, *_) = read_tasks([tasks_folder])
-    made = resources(generator, [task])
-    made.multi_task = Adapter(made.base.layout, generator.start.detach(), {})
-    attempt = ARMS["multi-task-icl-4"].attempt(made, task, 0)
-    assert attempt.examples == ARMS["icl-4"].attempt(made, task, 0).examples
-    assert torch.equal(attempt.grid(), made.multi_task.grid)
+    attempt = ARMS["shared-icl-4"].attempt(resources(generator, [task]), task, 0)
+    assert attempt.examples == ARMS["icl-4"].attempt(resources(generator, [task]), task, 0).examples
+    assert torch.equal(attempt.grid(), generator.examples_start)
 
 
 @pytest.mark.parametrize(("arm", "count"), [("few-shot-16", 16), ("full-shot", None)])

@@ -5,8 +5,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from prompt2lora.adapter.grid import factors
-from prompt2lora.base.logits import answer_logits
 from prompt2lora.base.packing import UNLIMITED, pack_examples, stack
 from prompt2lora.generator.examples import ExampleOptions, _batches, _Example, instruction_to_teach, taught
 from prompt2lora.training import objectives
@@ -15,7 +13,6 @@ INSTRUCTION = "Say the first letter."
 INPUTS = ["apple", "bread", "cherry", "dill", "egg", "fig"]
 PROMPTS = [f"{INSTRUCTION}\n\n{text}" for text in INPUTS]
 EXAMPLES = [(prompt, text[0]) for prompt, text in zip(PROMPTS, INPUTS, strict=True)]
-STILL = ExampleOptions(least=0, epochs=0)  # least squares alone
 
 
 @pytest.fixture
@@ -40,27 +37,10 @@ def test_the_inputs_alone_are_answered_better_than_before_and_steps_help_further
     assert more < after < before
 
 
-def test_by_least_squares_alone_an_input_alone_is_answered_more_as_it_is_after_the_other_example(frozen, grid):
-    found = taught(frozen, grid, [], EXAMPLES[:2], STILL)
-
-    def answers(grid, text, turns=()):
-        batch = stack([pack_examples(frozen.chat.prompt_ids([text], turns), [[0]], UNLIMITED)], 0)
-        with torch.no_grad():
-            return answer_logits(frozen.model, frozen.layout, grid[None], batch).log_softmax(-1)
-
-    def distance(other):
-        pairs = [(answers(other, INPUTS[at]), answers(grid, INPUTS[at], [EXAMPLES[1 - at]])) for at in (0, 1)]
-        return sum(torch.nn.functional.kl_div(*pair, log_target=True, reduction="sum").item() for pair in pairs)
-
-    assert distance(found) < 0.5 * distance(grid)
-
-
-def test_least_squares_change_the_attention_s_output_projections_alone_and_the_given_grid_stays(frozen, grid, layout):
+def test_the_given_grid_stays_as_it_is(frozen, grid):
     given = grid.clone()
-    before, after = factors(given[None], layout), factors(taught(frozen, grid, PROMPTS, EXAMPLES, STILL)[None], layout)
+    assert not torch.equal(taught(frozen, grid, PROMPTS, EXAMPLES), given)
     assert torch.equal(grid, given)
-    for path in before:
-        assert torch.equal(before[path].a, after[path].a) is not path.endswith("o_proj")
 
 
 def test_the_same_comes_out_twice_whatever_the_order_and_wherever_the_instruction_stands(frozen, grid):

@@ -64,6 +64,7 @@ def write_plan(folder, base, encoder_folder):
     file = folder / "plan.toml"
     file.write_text(
         '[[run]]\nrecipe = "first.toml"\n[[run]]\nrecipe = "last.toml"\nstart = "first"\nshared = "first"\n'
+        'examples = "first"\n'
     )
     return file
 
@@ -104,6 +105,7 @@ def test_a_rebuild_that_is_killed_again_and_again_elsewhere_gives_the_same_bytes
     assert {str(name) for name in one} >= {
         "generator/generator.safetensors",
         "generator/generator_config.json",
+        "generator/examples_start.safetensors",
         "generator/training_tasks.safetensors",
         "first/shared-adapter/adapter_model.safetensors",
     }
@@ -148,12 +150,14 @@ def test_a_wrong_plan_is_refused_before_anything_is_trained(plan, tasks_folder, 
     assert not (tmp_path / "out").exists()
 
 
-def test_the_plan_that_we_ship_is_three_runs_and_names_no_place_of_any_machine(tmp_path):
+def test_the_plan_that_we_ship_is_five_runs_and_names_no_place_of_any_machine(tmp_path):
     runs = read_plan(PLAN, tmp_path)
-    assert [(run.name, run.start, run.shared) for run in runs] == [
-        ("shared-adapter", "", ""),
-        ("base-states", "", "shared-adapter"),
-        ("generator", "base-states", "shared-adapter"),
+    assert [(run.name, run.start, run.shared, run.examples) for run in runs] == [
+        ("shared-adapter", "", "", ""),
+        ("multi-task", "", "shared-adapter", ""),
+        ("examples-shared", "", "multi-task", ""),
+        ("base-states", "", "shared-adapter", ""),
+        ("generator", "base-states", "shared-adapter", "examples-shared"),
     ]
     for run in runs:
         assert run.recipe.tasks == str(tmp_path)

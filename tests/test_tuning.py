@@ -7,10 +7,12 @@ import torch
 
 from prompt2lora.adapter.grid import initial_grid
 from prompt2lora.errors import UsageError
+from prompt2lora.generator.examples import ExampleOptions
 from prompt2lora.training.tasks import read_tasks
 from prompt2lora.training.tuning import TuningOptions, fit, judged, refine
 
 OPTIONS = TuningOptions(steps=12, budget=200, learning_rate=5e-3)
+EXAMPLE_OPTIONS = ExampleOptions(steps=12, budget=200, learning_rate=5e-3)
 
 
 @pytest.fixture
@@ -18,26 +20,37 @@ def task(tasks_folder):
     return read_tasks([tasks_folder])[0]
 
 
+def pairs(task):
+    return [(one.input, one.output) for one in task.train]
+
+
 def test_a_second_stage_goes_on_from_its_start_and_lowers_the_held_out_loss(frozen, task, layout):
     start = fit(frozen, task, task.train[:8], TuningOptions(steps=3, budget=200))
-    refined = refine(frozen, start, task, task.train, OPTIONS)
+    refined = refine(frozen, start, task.instruction, pairs(task), EXAMPLE_OPTIONS)
     assert refined.after > refined.before
     assert 0 < refined.steps <= OPTIONS.steps
     assert refined.held_out == len(task.train) // 4
     assert not torch.equal(refined.grid, start)
-    again = refine(frozen, start, task, task.train, OPTIONS)
+    again = refine(frozen, start, task.instruction, pairs(task), EXAMPLE_OPTIONS)
     assert torch.equal(again.grid, refined.grid)
 
 
 def test_a_second_stage_tells_every_step(frozen, task, layout):
     told = []
-    refine(frozen, initial_grid(layout, 0), task, task.train, replace(OPTIONS, steps=3), report=told.append)
+    refine(
+        frozen,
+        initial_grid(layout, 0),
+        task.instruction,
+        pairs(task),
+        replace(EXAMPLE_OPTIONS, steps=3),
+        report=told.append,
+    )
     assert told == [{"done": step, "of": 3} for step in (1, 2, 3)]
 
 
 def test_where_nothing_is_better_the_start_is_kept_and_that_is_said(frozen, task):
     start = fit(frozen, task, task.train, TuningOptions(steps=20, budget=200, learning_rate=1e-2))
-    refined = refine(frozen, start, task, task.train, replace(OPTIONS, learning_rate=30.0))
+    refined = refine(frozen, start, task.instruction, pairs(task), replace(EXAMPLE_OPTIONS, learning_rate=30.0))
     assert refined.steps == 0
     assert refined.before == refined.after
     assert torch.equal(refined.grid, start)
@@ -46,13 +59,13 @@ def test_where_nothing_is_better_the_start_is_kept_and_that_is_said(frozen, task
 def test_a_second_stage_leaves_its_start_alone(frozen, task, layout):
     start = initial_grid(layout, 0)
     before = start.clone()
-    refine(frozen, start, task, task.train, OPTIONS)
+    refine(frozen, start, task.instruction, pairs(task), EXAMPLE_OPTIONS)
     assert torch.equal(start, before)
 
 
 def test_too_few_examples_for_a_second_stage_are_refused(frozen, task, layout):
     with pytest.raises(UsageError, match="at least 8 labelled examples and has 7"):
-        refine(frozen, initial_grid(layout, 0), task, task.train[:7], OPTIONS)
+        refine(frozen, initial_grid(layout, 0), task.instruction, pairs(task)[:7], EXAMPLE_OPTIONS)
 
 
 def test_fitting_is_repeatable_and_lowers_the_loss(frozen, task, layout):

@@ -21,6 +21,7 @@ from prompt2lora.ground.files import strict_json
 from prompt2lora.ground.profile import RANKS, TARGETS
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+LEARNED = "learned"  # in the origin: digests of the inputs whose right answers are in the weights
 PROFILE: dict[str, Any] = {
     "peft_type": "LORA",
     "task_type": "CAUSAL_LM",

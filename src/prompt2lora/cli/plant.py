@@ -189,7 +189,6 @@ def refine(
     examples: Annotated[Path, typer.Option(help="At least eight examples to learn from (JSONL, CSV, Excel).")],
     version: Annotated[str, typer.Option(help="Version to begin from; default: the job's newest.")] = "",
     steps: Annotated[int, typer.Option(min=1, help="Most optimiser steps.")] = 48,
-    bare: Annotated[float, typer.Option(min=0, max=1, help="Share of steps without the instruction.")] = 0.5,
     as_json: Json = False,
 ) -> None:
     """Second stage: fine-tune an adapter on a few examples; it is never worse than its start on held-out ones."""
@@ -199,7 +198,7 @@ def refine(
     pairs, read = read_examples(examples, part="train")
     tell_reading(read)
     with Working("refining") as show:
-        found = Plant.open().refine(job, pairs, version=version, steps=steps, bare=bare, report=show)
+        found = Plant.open().refine(job, pairs, version=version, steps=steps, report=show)
     if as_json:
         print_json({**found, "read": [read.to_dict()]})
     elif found["improved"]:

@@ -137,6 +137,7 @@ class Evaluation:
 
     scores      per arm, and of the gain: score, low, high
     inspection  the inspected examples, for people to look at
+    set_aside   how many more were given, whose inputs are in the adapter's weights, and were not asked
     seconds     apply, check, replay: see `costs.costs`
     """
 
@@ -144,6 +145,7 @@ class Evaluation:
     scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     inspection: Sequence[Inspected] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
+    set_aside: int = 0
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
@@ -158,6 +160,7 @@ class Evaluation:
             scores=stored.get("scores") or {},
             inspection=tuple(Inspected(**one) for one in stored.get("inspection") or stored.get("rows") or ()),
             seconds=stored.get("seconds") or {},
+            set_aside=stored.get("set_aside", 0),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -167,6 +170,7 @@ class Evaluation:
             "scores": {name: dict(score) for name, score in self.scores.items()},
             "inspection": [one._asdict() for one in self.inspection],
             "seconds": dict(self.seconds),
+            "set_aside": self.set_aside,
         }
 
 

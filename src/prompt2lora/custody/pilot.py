@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from prompt2lora.adapter import folder as adapter_folder
+from prompt2lora.adapter.folder import LEARNED
 from prompt2lora.custody import decisions
 from prompt2lora.custody.costs import RECORDED, Cost, Prices, Tuning, costs, tuning_cost
 from prompt2lora.custody.evaluations import Evaluation, Inspected, Signature
@@ -20,9 +21,9 @@ from prompt2lora.custody.gate import PASS, UNKNOWN, Policy, Verdict, judge
 from prompt2lora.custody.registry import Origin, Registry, Version
 from prompt2lora.errors import UsageError
 from prompt2lora.ground.progress import Report, silent
+from prompt2lora.ground.prompts import input_of, instruction_of, text_digest
 
 _STEPS = 4
-LEARNED = "learned"  # in the origin of a refined adapter: the digests of its examples
 
 
 class Made(NamedTuple):
@@ -38,7 +39,7 @@ class Evaluator(Protocol):
 
     def advise(self, prompts: Sequence[str]) -> list[dict[str, Any]]: ...
 
-    def make(self, prompts: Sequence[str], folder: Path) -> Made: ...
+    def make(self, prompts: Sequence[str], folder: Path, examples: Sequence[tuple[str, str]] = ()) -> Made: ...
 
     def measure(self, folder: Path, prompts: Sequence[str], inspection: Sequence[tuple[str, str]]) -> Evaluation: ...
 
@@ -53,8 +54,9 @@ class Pilot:
     """Everything that a report says; JSON-ready by `to_dict`.
 
     held      why a version that passed and was approved is not released all the same; empty: nothing held it
-    learned   how many examples a second stage took
     refused   whether a person said no to the version, or to the same adapter before
+    learned   how many examples are in its weights
+    set_aside how many inspection examples were left out because their inputs are in its weights
     """
 
     job: str
@@ -74,6 +76,7 @@ class Pilot:
     learned: int = 0
     held: str = ""
     refused: bool = False
+    set_aside: int = 0
 
     @property
     def unknown(self) -> list[str]:
@@ -122,6 +125,7 @@ def run(
     prompts: Sequence[str],
     inspection: Sequence[tuple[str, str]],
     *,
+    examples: Sequence[tuple[str, str]] = (),
     evaluator: Evaluator,
     registry: Registry,
     policy: Policy,
@@ -134,6 +138,7 @@ def run(
 ) -> Pilot:
     """Run a pilot; adapters are made below `place` and kept in the registry's store.
 
+    `examples` (prompt, right answer) go into the weights and never judge them; there may be no prompts beside them.
     `measure_tuning` fine-tunes a LoRA on the inspection examples, only to know how long that takes; it is thrown away.
 
     Nothing answers the job but what answered before, unless the verdict is *pass*, `approve` is given and nothing
@@ -143,11 +148,12 @@ def run(
     if approve:
         decisions.check_unattended(registry, policy, in_force)
     registry.add_job(job)
+    prompts = prompts or [prompt for prompt, _ in examples]
     seen = registry.current(job)
     report({"step": "advise", "done": 0, "of": _STEPS})
     advice = evaluator.advise(prompts)
     report({"step": "make", "done": 1, "of": _STEPS})
-    made = evaluator.make(prompts, place / "adapter")
+    made = evaluator.make(prompts, place / "adapter", examples)
     version = registry.add_version(job, made.folder, made.origin)
     report({"step": "measure", "done": 2, "of": _STEPS})
     number, measured = evaluated(registry, evaluator, version, prompts, inspection)
@@ -175,8 +181,10 @@ def run(
         seconds={**made.seconds, **measured.seconds},
         prices=prices,
         tuning=evaluator.tune(prompts, inspection) if measure_tuning else RECORDED,
+        learned=len(learned(registry, version)),
         held=held,
         refused=registry.refusal(version) is not None,
+        set_aside=measured.set_aside,
     )
 
 
@@ -191,7 +199,6 @@ def recorded(registry: Registry, version: Version, told: Mapping[str, Any]) -> P
     measured = found[1]
     current = registry.current(version.job)
     answers = bool(current and current.version and current.version.id == version.id)
-    provenance = adapter_folder.read(registry.store.path(version.adapter)).provenance
     return Pilot(
         job=version.job,
         verdict=judgement.verdict,
@@ -207,8 +214,9 @@ def recorded(registry: Registry, version: Version, told: Mapping[str, Any]) -> P
         prices=Prices(**told.get("prices", {})),
         tuning=Tuning.read(told["tuning"]) if told.get("tuning") else RECORDED,
         training_hours=told.get("training_hours"),
-        learned=len(provenance.get(LEARNED, ())),
         refused=registry.refusal(version) is not None,
+        learned=len(learned(registry, version)),
+        set_aside=measured.set_aside,
     )
 
 
@@ -221,20 +229,27 @@ def evaluated(
 ) -> tuple[int, Evaluation]:
     """Measure a kept version and keep what was found, so that a later version can be held against it; with its id.
 
-    Examples that the version was refined on are left out: they would only show what it learned by heart.
+    Examples whose inputs (or all but the same ones) are in its weights are set aside: they would only show what it
+    learned by heart.
     """
-    folder = registry.store.path(version.adapter)
-    learned = set(adapter_folder.read(folder).provenance.get(LEARNED, ()))
-    fresh = [pair for pair in inspection if example_digest(pair[0]) not in learned]
+    folder, known = registry.store.path(version.adapter), learned(registry, version)
+    instruction = instruction_of(prompts)
+    fresh = [pair for pair in inspection if known.isdisjoint(_names(pair[0], instruction))]
     measured = evaluator.measure(folder, prompts, fresh)
     signature = Signature(registry.store.is_sound(version.adapter))
-    found = replace(measured, metrics=replace(measured.metrics, signature=signature))
+    metrics = replace(measured.metrics, signature=signature)
+    found = replace(measured, metrics=metrics, set_aside=len(inspection) - len(fresh))
     return registry.add_evaluation(version, found), found
 
 
-def example_digest(text: str) -> str:
-    """By what an adapter remembers, under LEARNED in its origin, that it was refined on an example."""
-    return hashlib.sha256(text.strip().encode()).hexdigest()[:16]
+def learned(registry: Registry, version: Version) -> set[str]:
+    """By what a version remembers the inputs whose right answers are in its weights."""
+    return set(adapter_folder.read(registry.store.path(version.adapter)).provenance.get(LEARNED, ()))
+
+
+def _names(text: str, instruction: str) -> set[str]:
+    """By what an adapter may remember an input; the second name is of versions refined before 28 November 2026."""
+    return {text_digest(input_of(text, instruction)), hashlib.sha256(text.strip().encode()).hexdigest()[:16]}
 
 
 def stored_inspection(registry: Registry, job: str) -> list[tuple[str, str]]:

@@ -82,7 +82,7 @@ def _change(
     if source is None:
         return Change(job, EMPTY)
     origin = registry.origin(source)
-    made = evaluator.make(origin.prompts, place)
+    made = evaluator.make(origin.prompts, place, origin.examples)
     digest = registry.store.put(made.folder)
     generators = (origin.generator, made.origin.generator)
     if digest == source.adapter:

@@ -84,7 +84,7 @@ class Refusal(NamedTuple):
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a version comes from."""
+    """Where a version comes from; `examples` are (prompt, right answer)."""
 
     prompts: Sequence[str]
     generator: str
@@ -94,6 +94,7 @@ class Origin:
     seed: int = 0
     parent: int | None = None
     kind: str = "generated"
+    examples: Sequence[tuple[str, str]] = ()
 
 
 def now() -> datetime:
@@ -164,10 +165,13 @@ class Registry:
     def origin(self, version: Version) -> Origin:
         """Where a version comes from."""
         tables = schema.versions.join(schema.prompt_sets).join(schema.generators)
-        found = select(schema.versions, schema.prompt_sets.c.prompts.label("texts"), schema.generators.c.name)
+        kept = schema.prompt_sets.c
+        found = select(schema.versions, kept.prompts.label("texts"), kept.examples, schema.generators.c.name)
         with self.reading() as connection:
             row = connection.execute(found.select_from(tables).where(schema.versions.c.id == version.id)).one()
-        return Origin(row.texts, row.generator, row.name, row.base, row.base_digest, row.seed, row.parent, row.kind)
+        examples = tuple((prompt, answer) for prompt, answer in row.examples or ())
+        made = (row.generator, row.name, row.base, row.base_digest, row.seed, row.parent, row.kind)
+        return Origin(row.texts, *made, examples)
 
     def provenance(self, version: Version) -> dict[str, Any]:
         """All that a version depends on, by digest, for auditors. `policy` is that of the latest verdict."""
@@ -240,12 +244,14 @@ class Registry:
     def add_version(self, job: str, folder: Path, origin: Origin) -> Version:
         """Keep an adapter folder as the job's next version; it answers nobody until it is promoted."""
         digest = self.store.put(folder)
-        prompts = json.dumps(list(origin.prompts), ensure_ascii=False)
-        prompts_digest = hashlib.sha256(prompts.encode()).hexdigest()
+        prompts, examples = list(origin.prompts), [list(example) for example in origin.examples]
+        known = json.dumps([prompts, examples] if examples else prompts, ensure_ascii=False)
+        prompts_digest = hashlib.sha256(known.encode()).hexdigest()
         with self.writing() as connection:
             owner = self._job(connection, job)
             self._once(connection, schema.generators, digest=origin.generator, name=origin.generator_name)
-            self._once(connection, schema.prompt_sets, digest=prompts_digest, prompts=list(origin.prompts))
+            texts = {"prompts": prompts, "examples": examples or None}
+            self._once(connection, schema.prompt_sets, digest=prompts_digest, **texts)
             table = schema.versions
             number = 1 + (connection.scalar(select(func.max(table.c.number)).where(table.c.job == owner.id)) or 0)
             values = {

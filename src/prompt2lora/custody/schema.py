@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from sqlalchemy import JSON, Boolean, Column, ForeignKey, Integer, MetaData, String, Table, UniqueConstraint
 
-REVISION = "0002"  # the newest step of `migrations/`
+REVISION = "0003"  # the newest step of `migrations/`
 metadata = MetaData()
 
 jobs = Table(
@@ -31,6 +31,7 @@ prompt_sets = Table(
     Column("digest", String(64), primary_key=True),
     Column("prompts", JSON, nullable=False),
     Column("at", String(32), nullable=False),
+    Column("examples", JSON(none_as_null=True)),  # [prompt, right answer] each; null: none
 )
 versions = Table(
     "versions",

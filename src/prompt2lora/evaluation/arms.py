@@ -94,47 +94,61 @@ def _trained(says: str, count: int | None, steps: int) -> Arm:
     return Arm(says, attempt)
 
 
-def _multi_task_in_context(shots: int) -> Arm:
+def _shared_in_context(shots: int) -> Arm:
     def attempt(resources: Resources, task: Task, seed: int) -> Attempt:
-        plain, shown = _multi_task(resources, task, seed), _in_context(shots).attempt(resources, task, seed)
-        return plain._replace(depends=(*plain.depends, *shown.depends), examples=shown.examples)
+        start, shown = resources.generator.examples_start, _in_context(shots).attempt(resources, task, seed)
+        return Attempt(("adapter", tensor_digest(start), *shown.depends), (), lambda: start, shown.examples)
 
-    return Arm(f"one LoRA, trained on all training tasks at once, with {shots} labelled examples before it", attempt)
+    return Arm(f"{shots} labelled examples before every question to the adapter that examples are put into", attempt)
 
 
-def _taught(resources: Resources, start: Tensor, task: Task, known: Sequence[Example], seed: int) -> Attempt:
+def _taught(start: Attempt, task: Task, known: Sequence[Example], resources: Resources, seed: int) -> Attempt:
     """From an adapter, the task's prompts and labelled examples."""
     prompts, examples = resources.prompts(task, seed), [(task.prompt(one.input), one.output) for one in known]
     return Attempt(
-        ("taught", tensor_digest(start), *astuple(ExampleOptions()), digest([prompts, examples])),
-        ("alignment", "examples"),
-        lambda: taught(resources.training, start, prompts, examples),
+        ("taught", *start.depends, *astuple(ExampleOptions()), digest([prompts, examples])),
+        (*start.code, "examples"),
+        lambda: taught(resources.training, start.grid(), prompts, examples),
     )
 
 
 def _from_examples(count: int) -> Arm:
     def attempt(resources: Resources, task: Task, seed: int) -> Attempt:
-        return _taught(resources, resources.generator.start.detach(), task, resources.labelled(task, seed, count), seed)
+        return _taught(_examples_start(resources), task, resources.labelled(task, seed, count), resources, seed)
 
     few = "one labelled example, which goes" if count == 1 else f"{count} labelled examples, which go"
     return Arm(f"**this product** with {few} into the weights", attempt)
 
 
+def _generated_examples(count: int) -> Arm:
+    def attempt(resources: Resources, task: Task, seed: int) -> Attempt:
+        start = _generated(resources, resources.generator, resources.prompts(task, seed))
+        return _taught(start, task, resources.labelled(task, seed, count), resources, seed)
+
+    return Arm(f"the same {count} labelled examples, put into the adapter generated from the prompts", attempt)
+
+
+def _multi_task_examples(count: int) -> Arm:
+    def attempt(resources: Resources, task: Task, seed: int) -> Attempt:
+        start = _multi_task(resources, task, seed)
+        return _taught(start, task, resources.labelled(task, seed, count), resources, seed)
+
+    return Arm(f"the same {count} labelled examples, put into the LoRA of all training tasks", attempt)
+
+
 def _shuffled_examples(resources: Resources, task: Task, seed: int) -> Attempt:
-    known = shuffled(resources.labelled(task, seed, 16), seed)
-    return _taught(resources, resources.generator.start.detach(), task, known, seed)
+    return _taught(
+        _examples_start(resources), task, shuffled(resources.labelled(task, seed, 16), seed), resources, seed
+    )
 
 
 def _other_examples(resources: Resources, task: Task, seed: int) -> Attempt:
     return ARMS["examples-16"].attempt(resources, resources.other(task, seed), seed)
 
 
-def _multi_task_examples(count: int) -> Arm:
-    def attempt(resources: Resources, task: Task, seed: int) -> Attempt:
-        start = _shared(resources, f"multi-task-examples-{count}").grid.float()
-        return _taught(resources, start, task, resources.labelled(task, seed, count), seed)
-
-    return Arm(f"the same {count} labelled examples, put into the LoRA of all training tasks", attempt)
+def _examples_start(resources: Resources) -> Attempt:
+    start = resources.generator.examples_start
+    return Attempt(("adapter", tensor_digest(start)), grid=lambda: start)
 
 
 def shuffled(examples: Sequence[Example], seed: int) -> list[Example]:
@@ -194,7 +208,7 @@ ARMS: dict[str, Arm] = {
     "multi-task-aligned": Arm(
         "that LoRA, aligned to the task's instruction: what is reached without the decoder", _multi_task_aligned
     ),
-    **{f"multi-task-icl-{count}": _multi_task_in_context(count) for count in (4, 16)},
+    **{f"shared-icl-{count}": _shared_in_context(count) for count in (4, 16)},
     "mean-teacher": Arm("the average of the LoRAs that were trained on one training task each", _mean_teacher),
     "best-teacher": Arm("the one of these LoRAs that does best on validation tasks", _best_teacher),
     "nearest-teacher": Arm("the one of these LoRAs whose task has the most similar prompts", _nearest_teacher),
@@ -215,6 +229,7 @@ ARMS: dict[str, Arm] = {
     ),
     "mean-condition": Arm("a control: the adapter made from the average of the training tasks", _mean_condition),
     **{f"examples-{count}": _from_examples(count) for count in (1, 4, 16, 64)},
+    **{f"generated-examples-{count}": _generated_examples(count) for count in (4, 16)},
     **{f"multi-task-examples-{count}": _multi_task_examples(count) for count in (4, 16)},
     "examples-16-shuffled": Arm("a control: 16 labelled examples with each other's answers", _shuffled_examples),
     "examples-16-other": Arm("a control: the prompts and 16 labelled examples of another task", _other_examples),

@@ -1,8 +1,8 @@
 """What an instruction does, put into the weights: no labels, no gradient, one least-squares problem a layer.
 
-In: a base, an adapter, prompts with one instruction and what a teacher (an adapter that is told it) does with them. Out:
-the adapter with other output projections of the attention, by which the base does to the inputs alone what the teacher
-does to the whole prompts. Tokens hear of an instruction through
+In: a base, an adapter, prompts with one instruction, and what a teacher (an adapter that is told it) does with them.
+Out: the adapter with other output projections of the attention, by which the base does to the inputs alone what the
+teacher does to the whole prompts. Tokens hear of an instruction through
 attention and nothing else, so what it adds to a token is a change of the attention's output: layer after layer, a ridge
 regression finds the update with which the output without the instruction is that with it, and with the instruction
 stays as it was. The goal is that of context distillation (Askell et al. 2021, arXiv 2112.00861; Snell et al. 2022,
@@ -17,16 +17,16 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from prompt2lora.adapter.grid import factors
 from prompt2lora.adapter.hooks import adapted
 from prompt2lora.adapter.layout import LoraLayout, Target
 from prompt2lora.base.frozen import Frozen
-from prompt2lora.base.packing import UNLIMITED, Pack, pack_examples, stack
+from prompt2lora.base.packing import SHARED, UNLIMITED, Pack, pack_examples, stack
 from prompt2lora.generator.hidden_states import prompt_ids
-from prompt2lora.generator.observation import OUTPUT, Answered, Observed, answered, same_places
+from prompt2lora.generator.observation import OUTPUT, Observed, observe
 from prompt2lora.ground.prompts import instruction_of, split
 
 _TINY = 1e-12
@@ -42,7 +42,7 @@ class AlignmentOptions:
     ridge           penalty, as a share of the mean square of what the projections get
     """
 
-    prompts: int = 8
+    prompts: int = 4
     budget: int = 256
     max_new_tokens: int = 8
     answers: float = 4.0
@@ -55,10 +55,10 @@ def instruction_to_align(layout: LoraLayout, prompts: Sequence[str]) -> str:
 
 
 class PromptsRead(NamedTuple):
-    """The prompts that were read, in an order that hangs on nothing but their texts, and what the base made of them."""
+    """The prompts that were read, in an order that hangs on their texts alone, and what the base did with them."""
 
     prompts: list[str]
-    answered: Answered
+    observed: Observed
 
 
 def read_prompts(
@@ -74,8 +74,9 @@ def read_prompts(
     ordered = sorted(prompts, key=lambda text: hashlib.sha256(text.encode()).digest())[: options.prompts]
     ids = prompt_ids(base.chat, ordered)
     used = pack_examples(ids, [[0]] * len(ids), options.budget).used
-    read = answered(base, teacher, [ids[i] for i in used], options.max_new_tokens)
-    return PromptsRead([ordered[i] for i in used], read)
+    return PromptsRead(
+        [ordered[i] for i in used], observe(base, teacher, [ids[i] for i in used], options.max_new_tokens)
+    )
 
 
 @torch.no_grad()
@@ -85,39 +86,23 @@ def aligned(
     read: PromptsRead,
     options: AlignmentOptions = AlignmentOptions(),
 ) -> Float[Tensor, "layers rows cols"]:
-    """A new grid, which does to the inputs alone what was observed of the whole prompts; the given one is left alone."""
-    untold = prompt_ids(base.chat, [split(prompt)[1] for prompt in read.prompts])
-    inner = pack_examples(untold, [[*answer, _END] for answer in read.answered.answers], UNLIMITED)
-    made = grid.to(base.model.device).clone()
-    align(base, made, read.answered.observed, inner, answers=options.answers, ridge=options.ridge)
-    return made.cpu()
+    """A new grid, which does to the inputs alone what was observed of the whole prompts; the given one is left alone.
 
-
-def align(
-    base: Frozen,
-    grid: Float[Tensor, "layers rows cols"],
-    whole: Observed,
-    inner: Pack,
-    *,
-    answers: float,
-    ridge: float,
-) -> None:
-    """Write new output projections into the grid (which is in place), each found with those before it.
-
-    `whole` is what to reach; `inner` has the inputs alone, all in one pack and in the same order, which every update
-    moves on. What a projection got of whole prompts it must also answer as before. `answers` and `ridge` as in
-    `AlignmentOptions`.
+    The output projections are found layer after layer, each with those before it. What a projection got of whole
+    prompts it must also answer as before.
     """
     model, chat, layout = base
-    device = model.device
+    device, whole = model.device, read.observed
+    untold = prompt_ids(chat, [split(prompt)[1] for prompt in read.prompts])
+    inner = pack_examples(untold, [[*answer, _END] for answer in whole.answers], UNLIMITED)
     batch = stack([inner], chat.padding).to(device)
-    there, here = (places.to(device) for places in same_places(whole.packs, inner))
+    there, here = (places.to(device) for places in _same_places(whole.pack, inner))
     answering = torch.isin(here, torch.tensor(inner.predict, device=device))
-    held = len(next(iter(whole.given.values())))
-    weight = torch.cat([torch.ones(held, device=device), torch.where(answering, answers, 1.0)])
+    held = len(whole.pack.ids)
+    weight = torch.cat([torch.ones(held, device=device), torch.where(answering, options.answers, 1.0)])
     root = weight.sqrt()[:, None]
-    start = grid[None].clone()
-    old = factors(start, layout)
+    start = grid[None].to(device)
+    made, old = start[0].clone(), factors(start, layout)
 
     def correct(layer: int, target: Target, path: str) -> Any:
         before = Update(old[path].a[0].T.float(), old[path].b[0].float() * layout.scale)
@@ -130,26 +115,27 @@ def align(
             x = torch.cat([known, given[0, here]]) * root
             missing = torch.zeros(len(x), goal.shape[1], device=device)
             missing[held:] = goal - output[0, here].float()
-            after = _corrected(before, x, missing * root, ridge)
+            after = _corrected(before, x, missing * root, options.ridge)
             for block in layout.blocks:
                 if block.target == target:
                     side = after.down.T if block.side == "A" else after.up / layout.scale
-                    grid[layer, block.start : block.stop] = side.reshape(-1, layout.cols)
+                    made[layer, block.start : block.stop] = side.reshape(-1, layout.cols)
             return output + (after(given) - before(given)).to(output.dtype)
 
         return hook
 
-    places = [(layer, target, path) for layer, target, path in layout.module_paths() if target.name == OUTPUT]
     with adapted(model, start, layout):
         handles = [
             model.get_submodule(path).register_forward_hook(correct(layer, target, path))
-            for layer, target, path in places
+            for layer, target, path in layout.module_paths()
+            if target.name == OUTPUT
         ]
         try:
             model.get_decoder()(**batch.inputs(model))
         finally:
             for handle in handles:
                 handle.remove()
+    return made.cpu()
 
 
 class Update(NamedTuple):
@@ -184,3 +170,20 @@ def _corrected(
     left, values, right = torch.linalg.svd(before.down @ (before.up @ axes) + x.T @ (dual @ axes), full_matrices=False)
     size = values.sqrt()
     return Update(left * size, size[:, None] * (right @ axes.T))
+
+
+def _same_places(whole: Pack, inner: Pack) -> tuple[Int[Tensor, " pairs"], Int[Tensor, " pairs"]]:
+    """Places of the same token in two packs of the same examples: what both versions of every example end with."""
+    pairs: dict[tuple[int, int], None] = {}
+    for number in range(len(whole.used)):
+        for there, here in zip(_tokens_of(whole, number)[::-1], _tokens_of(inner, number)[::-1], strict=False):
+            if whole.ids[there] != inner.ids[here]:
+                break
+            pairs[there, here] = None
+    there, here = torch.tensor(list(pairs)).T
+    return there, here
+
+
+def _tokens_of(pack: Pack, number: int) -> list[int]:
+    """Places of an example's tokens, those included that all share."""
+    return [at for at, owner in enumerate(pack.token_example) if owner in (number, SHARED)]

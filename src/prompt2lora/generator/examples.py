@@ -1,17 +1,15 @@
-"""A few right answers go into the weights: least squares on what the base makes of them as a context, then a few steps.
+"""A few right answers go into the weights: a few steps of gradient descent from an adapter that is made for it.
 
-In: a base, an adapter, prompts of a job, some with the right answer (examples). Out: a new adapter, which answers the
-inputs alone. First as in alignment.py: a teacher reads the instruction, examples as earlier turns and an input, the
-student the input alone, and layer after layer the output projections of the attention are moved to where the teacher's
-are. What an example teaches is read after other examples than itself, with its right answer forced (leaving it out
-matters: Context Tuning, arXiv 2507.04221). Then a few steps of Adam on the right answers: the context has brought the
-adapter near them (as IA2 does before fine-tuning, arXiv 2509.22621), so that few are enough. It knows no tasks.
+In: a base, an adapter to begin with, prompts of a job, some with the right answer (examples). Out: a new adapter, which
+answers the inputs alone. Where it begins matters more than how it goes on: an adapter that was trained to answer after
+examples (MetaICL, arXiv 2110.15943) is so near to every job that four steps reach what a LoRA from scratch needs
+dozens of steps for (docs/log.md, with what was tried beside it). It knows no tasks.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,32 +21,20 @@ from prompt2lora.base.chat import ChatFormat
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.logits import answer_logits
 from prompt2lora.base.packing import UNLIMITED, PackBatch, pack_examples, stack
-from prompt2lora.generator.alignment import align
-from prompt2lora.generator.observation import observe
-from prompt2lora.ground.prompts import full_prompt, instruction_of
+from prompt2lora.ground.prompts import full_prompt, input_of, instruction_of
 
 
 @dataclass(frozen=True)
 class ExampleOptions:
-    """read           how many examples the least squares are found on
-    folds          groups of them, each read after the others
-    context        tokens that the examples of one context may take
-    answers        weight of the places of an answer; other places have 1
-    ridge          penalty, as a share of the mean square of what the projections get
-    budget         tokens of a step; what does not fit into one is asked by the next
-    least          gradient steps at least
-    epochs         times that every example is asked with the instruction, and as often without, if there are more
+    """budget         tokens of a step; what does not fit into one is asked by the next
+    steps          gradient steps; 0: every example is asked twice, by at least `least` steps and at most `most`
     learning_rate  highest rate, of Adam, before a linear decay
     """
 
-    read: int = 8
-    folds: int = 4
-    context: int = 384
-    answers: float = 4.0
-    ridge: float = 0.1
     budget: int = 512
+    steps: int = 0
     least: int = 4
-    epochs: int = 2
+    most: int = 12
     learning_rate: float = 1e-3
 
 
@@ -57,7 +43,6 @@ class _Example(NamedTuple):
     output: str
 
 
-@torch.no_grad()
 def taught(
     base: Frozen,
     grid: Float[Tensor, "layers rows cols"],
@@ -69,11 +54,10 @@ def taught(
 
     For the instruction see `instruction_to_teach`; it may stand in the examples or not.
     """
-    instruction = instruction_to_teach(prompts, examples)
-    known = sorted({_Example(_input(prompt, instruction), answer) for prompt, answer in examples}, key=_digest)
-    made = grid.to(base.model.device).clone()
-    _put(base, made, instruction, known[: options.read], options)
-    return _practised(base, made, _batches(base.chat, instruction, known, options.budget), options).cpu()
+    made = grid.to(base.model.device).clone().requires_grad_()
+    for _ in practice(base, made, instruction_to_teach(prompts, examples), examples, options):
+        pass
+    return made.detach().cpu()
 
 
 def instruction_to_teach(prompts: Sequence[str], examples: Sequence[tuple[str, str]]) -> str:
@@ -81,41 +65,53 @@ def instruction_to_teach(prompts: Sequence[str], examples: Sequence[tuple[str, s
     return instruction_of(prompts) or instruction_of([prompt for prompt, _ in examples])
 
 
-def _input(prompt: str, instruction: str) -> str:
-    """A prompt without the instruction, if it opens with it."""
-    return prompt.strip().removeprefix(instruction).strip() or prompt.strip()
+def practice(
+    base: Frozen,
+    grid: Float[Tensor, "layers rows cols"],
+    instruction: str,
+    examples: Sequence[tuple[str, str]],
+    options: ExampleOptions,
+) -> Iterator[float]:
+    """Train `grid` in place on all examples in turn, half of them with the instruction; gives every step's loss."""
+    known = sorted({_Example(input_of(prompt, instruction), answer) for prompt, answer in examples}, key=_digest)
+    batches = [batch.to(grid.device) for batch in _batches(base.chat, instruction, known, options.budget)]
+    steps = options.steps or min(options.most, max(options.least, 2 * len(batches)))
+
+    def loss(step: int) -> Float[Tensor, ""]:
+        batch = batches[(step - 1) % len(batches)]
+        return torch.nn.functional.cross_entropy(
+            answer_logits(base.model, base.layout, grid[None], batch), batch.labels
+        )
+
+    return descend(grid, steps, options.learning_rate, loss)
+
+
+def descend(
+    grid: Float[Tensor, "layers rows cols"],
+    steps: int,
+    learning_rate: float,
+    loss: Callable[[int], Float[Tensor, ""]],
+    *,
+    warmup: int = 1,
+) -> Iterator[float]:
+    """Train `grid` in place by Adam on the loss of every step, counted from 1; gives that loss.
+
+    The rate rises for `warmup` steps and falls over the second half.
+    """
+    optimiser = torch.optim.Adam([grid], lr=learning_rate)
+    for step in range(1, steps + 1):
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate * min(1.0, step / warmup, 2 * (1 - step / (steps + 1)) + 0.05)
+        found = loss(step)
+        optimiser.zero_grad(set_to_none=True)
+        found.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_([grid], 1.0)
+        optimiser.step()
+        yield float(found.detach())
 
 
 def _digest(example: _Example) -> bytes:
     return hashlib.sha256("\0".join(example).encode()).digest()
-
-
-def _put(
-    base: Frozen,
-    grid: Float[Tensor, "layers rows cols"],
-    instruction: str,
-    examples: Sequence[_Example],
-    options: ExampleOptions,
-) -> None:
-    """Least squares on every example as it is read after those of other folds; written into the grid."""
-    chat = base.chat
-    folds = [examples[at :: options.folds] for at in range(min(options.folds, len(examples)))]
-    answers = [chat.answer_ids([one.output for one in fold]) for fold in folds]
-    wholes = []
-    for fold, fold_answers in zip(folds, answers, strict=True):
-        asked = {one.input for one in fold}
-        turns = _turns(chat, [one for one in examples if one.input not in asked], instruction, options.context)
-        told = [one.input if turns else full_prompt(instruction, one.input) for one in fold]
-        wholes.append(pack_examples(chat.prompt_ids(told, turns), fold_answers, UNLIMITED))
-    inputs = chat.prompt_ids([one.input for fold in folds for one in fold])
-    inner = pack_examples(inputs, [answer for fold in answers for answer in fold], UNLIMITED)
-    align(base, grid, observe(base, grid, wholes), inner, answers=options.answers, ridge=options.ridge)
-
-
-def _turns(chat: ChatFormat, examples: Sequence[_Example], instruction: str, room: int) -> list[tuple[str, str]]:
-    """As many examples as find room as turns of a conversation, the first of which says what is asked."""
-    turns = [(one.input if at else full_prompt(instruction, one.input), one.output) for at, one in enumerate(examples)]
-    return chat.turns_within(turns, room)
 
 
 def _batches(chat: ChatFormat, instruction: str, examples: Sequence[_Example], budget: int) -> list[PackBatch]:
@@ -140,29 +136,3 @@ def _batches(chat: ChatFormat, instruction: str, examples: Sequence[_Example], b
             ]
             batches.append(stack(packs, chat.padding))
     return batches
-
-
-def _practised(
-    base: Frozen, grid: Float[Tensor, "layers rows cols"], batches: Sequence[PackBatch], options: ExampleOptions
-) -> Float[Tensor, "layers rows cols"]:
-    """The grid after a few steps of Adam on the right answers, one batch a step in turn."""
-    batches = [batch.to(base.model.device) for batch in batches]
-    steps = max(options.least, options.epochs * len(batches))
-    with torch.enable_grad():
-        made = grid.clone().requires_grad_()
-        optimiser = torch.optim.Adam([made], lr=options.learning_rate)
-        for step in range(steps):
-            for group in optimiser.param_groups:
-                group["lr"] = options.learning_rate * min(1.0, 2 * (1 - (step + 1) / (steps + 1)) + 0.05)
-            loss = _loss(base, made, batches[step % len(batches)])
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_([made], 1.0)
-            optimiser.step()
-    return made.detach()
-
-
-def _loss(base: Frozen, grid: Float[Tensor, "layers rows cols"], batch: PackBatch) -> Float[Tensor, ""]:
-    """Mean loss of the adapted base over the tokens of the answers."""
-    logits = answer_logits(base.model, base.layout, grid[None], batch)
-    return torch.nn.functional.cross_entropy(logits, batch.labels)

@@ -30,6 +30,7 @@ from prompt2lora.generator.decoder import Activation, AxisConv, DecoderConfig, H
 from prompt2lora.ground.files import file_digest, new_folder, read_safetensors, write_json, write_safetensors
 
 CONFIG, WEIGHTS, HOURS = "generator_config.json", "generator.safetensors", "training_hours.json"
+EXAMPLES = "examples_start.safetensors"
 _FORMAT = 2
 _RELEASED = "smollm2-135m-instruct"
 _TEXT_LAYERS = 4  # patterns over the layers that the text may take where the base gives every layer its own
@@ -168,6 +169,7 @@ class Generator(nn.Module):
             self.pooling = SetPooling(config)
             self.decoder = HyperConvDecoder(config.decoder)
         self.start = nn.Parameter(initial_grid(config.layout, seed))
+        self._examples_start: Tensor | None = None
         nn.init.zeros_(self.head.weight)
 
     @property
@@ -201,6 +203,15 @@ class Generator(nn.Module):
         self._atlas = atlas
 
     @property
+    def examples_start(self) -> Float[Tensor, "layers rows cols"]:
+        """What an adapter made of labelled examples begins with: an adapter of its own, or else the shared one."""
+        return self.start.detach() if self._examples_start is None else self._examples_start
+
+    @examples_start.setter
+    def examples_start(self, grid: Float[Tensor, "layers rows cols"]) -> None:
+        self._examples_start = grid
+
+    @property
     def trained_parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.parameters())
 
@@ -213,11 +224,14 @@ class Generator(nn.Module):
             state = {name: tensor.half().contiguous() for name, tensor in self.state_dict().items()}
             digest = write_safetensors(aside / WEIGHTS, state)
             atlas = self.atlas.save(aside) if self._atlas else ""
+            files = {"weights": {"file": WEIGHTS, "sha256": digest}, "atlas": {"file": ATLAS, "sha256": atlas}}
+            if self._examples_start is not None:
+                written = write_safetensors(aside / EXAMPLES, {"grid": self._examples_start.half().contiguous()})
+                files["examples_start"] = {"file": EXAMPLES, "sha256": written}
             description = {
                 "format": _FORMAT,
                 "config": self.config.to_dict(),
-                "weights": {"file": WEIGHTS, "sha256": digest},
-                "atlas": {"file": ATLAS, "sha256": atlas},
+                **files,
                 "provenance": self.provenance,
             }
             write_json(aside / CONFIG, {**description, "sha256": _digest(description)})
@@ -236,24 +250,37 @@ class Generator(nn.Module):
             if description["format"] != _FORMAT:
                 raise DamagedFile(f"{folder}: generator format {description['format']}, this version reads {_FORMAT}")
             if description.pop("sha256") != _digest(description):
-                raise DamagedFile(f"{folder / CONFIG} was altered (its SHA-256 is not the recorded one): fetch it anew")
+                raise _altered(folder / CONFIG)
             config = GeneratorConfig.from_dict(description["config"])
             expected = description["weights"]["sha256"]
             atlas = description.get("atlas", {}).get("sha256", "")
+            examples = description.get("examples_start", {}).get("sha256", "")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DamagedFile(f"{folder / CONFIG} is not a generator's configuration: fetch the folder anew") from error
-        state, digest = read_safetensors(folder / WEIGHTS)
-        if digest != expected:
-            raise DamagedFile(f"{folder / WEIGHTS} was altered (its SHA-256 is not the recorded one): fetch it anew")
+        state, digest = _weights(folder / WEIGHTS, expected)
         generator = cls(config)
         generator.load_state_dict({key: tensor.float() for key, tensor in state.items()}, assign=True)
         generator.provenance = {**description["provenance"], "sha256": digest}
         generator.training_hours = _hours(folder, generator.provenance)
+        if examples:
+            generator.examples_start = _weights(folder / EXAMPLES, examples)[0]["grid"].float()
         if atlas:
             if file_digest(folder / ATLAS) != atlas:
-                raise DamagedFile(f"{folder / ATLAS} was altered (its SHA-256 is not the recorded one): fetch it anew")
+                raise _altered(folder / ATLAS)
             generator._atlas = folder
         return generator.eval().requires_grad_(False)
+
+
+def _weights(file: Path, expected: str) -> tuple[dict[str, Tensor], str]:
+    """The tensors of a file whose digest is on record, and that digest."""
+    state, digest = read_safetensors(file)
+    if digest != expected:
+        raise _altered(file)
+    return state, digest
+
+
+def _altered(file: Path) -> DamagedFile:
+    return DamagedFile(f"{file} was altered (its SHA-256 is not the recorded one): fetch it anew")
 
 
 def _hours(folder: Path, provenance: dict[str, Any]) -> float | None:
@@ -292,6 +319,6 @@ def _folder(name: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS, ATLAS, HOURS]))
+        return Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS, ATLAS, EXAMPLES, HOURS]))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise ModelNotFound(f"the generator {name!r} is neither a folder here nor reachable on the hub") from error

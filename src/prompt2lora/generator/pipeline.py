@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from prompt2lora.adapter.folder import LEARNED
 from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.adapter.peft import Adapter
 from prompt2lora.base import models
@@ -30,7 +31,7 @@ from prompt2lora.generator.generator import Generator, released_generator
 from prompt2lora.generator.hidden_states import states
 from prompt2lora.generator.text_encoder import Encoder, cached_encoder
 from prompt2lora.ground.files import check_new
-from prompt2lora.ground.prompts import check_prompts
+from prompt2lora.ground.prompts import check_prompts, learned_digests
 
 
 class Made(NamedTuple):
@@ -116,7 +117,7 @@ class Pipeline:
     ) -> Made:
         """The adapter of one job's prompts; `conditions` if they are known already.
 
-        With examples, (prompt, right answer), it begins with the adapter that all jobs share and needs no decoder.
+        With examples, (prompt, right answer), it begins with the generator's adapter for these and needs no decoder.
         """
         if examples:
             return self._teach(prompts, examples)
@@ -138,11 +139,11 @@ class Pipeline:
         return read_prompts(self.base, self.generator.start.detach(), prompts)
 
     def _conditions(self, read: PromptsRead) -> Float[Tensor, "prompts width"]:
-        return torch.cat([self.encoder.conditions(read.prompts), read.answered.states.cpu()], 1)
+        return torch.cat([self.encoder.conditions(read.prompts), read.observed.states.cpu()], 1)
 
     def _teach(self, prompts: Sequence[str], examples: Sequence[tuple[str, str]]) -> Made:
         began = time.monotonic()
-        grid = taught(self.base, self.generator.start.detach(), prompts, examples)
+        grid = taught(self.base, self.generator.examples_start, prompts, examples)
         return Made(grid, instruction_to_teach(prompts, examples), {"examples": time.monotonic() - began})
 
     def write(self, prompts: Sequence[str], out: str | Path, *, examples: Sequence[tuple[str, str]] = ()) -> Generated:
@@ -158,6 +159,7 @@ class Pipeline:
         origin = {"generator_sha256": self.generator.provenance.get("sha256", ""), "prompts": len(prompts)}
         if examples:
             origin["examples"] = len(examples)
+            origin[LEARNED] = sorted(learned_digests(examples, made.instruction))
         digest = Adapter(self.layout, made.grid, origin).save(folder)
         seconds = {"load": self.load_seconds, **made.seconds, "write": time.monotonic() - began}
         seconds["total"] = sum(seconds.values())

@@ -6,6 +6,8 @@ Standard library only.
 
 from __future__ import annotations
 
+import hashlib
+import unicodedata
 from collections.abc import Sequence
 
 from prompt2lora.errors import InputError
@@ -58,3 +60,19 @@ def instruction_of(prompts: Sequence[str]) -> str:
     """What all prompts open with, if they have one opening (and a blank line after it); else nothing."""
     openings = {split(prompt)[0] for prompt in prompts if "\n\n" in prompt.strip()}
     return openings.pop() if len(openings) == 1 else ""
+
+
+def input_of(prompt: str, instruction: str) -> str:
+    """A prompt without the instruction, if it opens with it."""
+    return prompt.strip().removeprefix(instruction).strip() or prompt.strip()
+
+
+def learned_digests(examples: Sequence[tuple[str, str]], instruction: str) -> set[str]:
+    """By what an adapter remembers the inputs of the examples (prompt, right answer) that it was made of."""
+    return {text_digest(input_of(prompt, instruction)) for prompt, _ in examples}
+
+
+def text_digest(text: str) -> str:
+    """The same for texts that are all but the same: width, case, spaces and closing punctuation are not looked at."""
+    plain = " ".join(unicodedata.normalize("NFKC", text).casefold().split()).rstrip(" .!?。、,;:")
+    return hashlib.sha256((plain or text.strip()).encode()).hexdigest()[:16]

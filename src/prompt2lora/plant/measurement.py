@@ -75,14 +75,15 @@ class ModelEvaluator:
         remedy = "plan for a second stage on labelled examples (`prompt2lora refine`), or keep the base"
         return [Finding("far", True, (), text, remedy)]
 
-    def make(self, prompts: Sequence[str], folder: Path) -> Made:
-        made = self.pipeline.write(prompts, folder)
+    def make(self, prompts: Sequence[str], folder: Path, examples: Sequence[tuple[str, str]] = ()) -> Made:
+        made = self.pipeline.write(prompts, folder, examples=examples)
         origin = Origin(
             prompts=prompts,
             generator=str(self.generator.provenance.get("sha256", "")),
             generator_name=str(self.generator.provenance.get("name", "generator")),
             base=self.layout.base_model,
             base_digest=weights_digest(self.layout.base_model),
+            examples=examples,
         )
         return Made(folder, origin, made.seconds)
 

@@ -13,11 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from prompt2lora.custody.pilot import LEARNED, example_digest
+from prompt2lora.adapter.folder import LEARNED
 from prompt2lora.errors import UsageError
 from prompt2lora.ground.files import write_json
 from prompt2lora.ground.progress import Report, silent
-from prompt2lora.ground.prompts import instruction_of
+from prompt2lora.ground.prompts import instruction_of, learned_digests
 from prompt2lora.plant import version_files
 from prompt2lora.plant.installation import Installation
 
@@ -29,7 +29,6 @@ def refine(
     *,
     version: str = "",
     steps: int = 48,
-    bare: float = 0.5,
     report: Report = silent,
 ) -> dict[str, Any]:
     """A short fine-tune from a version's adapter; a new version if held-out examples are answered better, else none."""
@@ -41,26 +40,23 @@ def refine(
     from prompt2lora.adapter.peft import Adapter
     from prompt2lora.base import models
     from prompt2lora.base.frozen import Frozen
-    from prompt2lora.training.tasks import Example, Task
-    from prompt2lora.training.tuning import TuningOptions
+    from prompt2lora.generator.examples import ExampleOptions
     from prompt2lora.training.tuning import refine as tune
 
     began = time.monotonic()
     come_from = kept.origin(start)
     adapter = Adapter.load(kept.store.path(start.adapter), models.load_config(start.base))
     base = Frozen.load(adapter.layout, training=True)
-    learning = tuple(Example(*pair) for pair in examples)
-    task = Task(job, instruction_of(come_from.prompts), job, "", learning, ())
-    refined = tune(base, adapter.grid, task, learning, TuningOptions(steps=steps, bare=bare), report=report)
+    instruction = instruction_of(come_from.prompts)
+    refined = tune(base, adapter.grid, instruction, examples, ExampleOptions(steps=steps), report=report)
     made = start
     if refined.steps:
         with tempfile.TemporaryDirectory(prefix="prompt2lora-") as place:
             folder = Path(place) / "adapter"
-            learned = {*adapter.provenance.get(LEARNED, ()), *(example_digest(text) for text, _ in examples)}
+            learned = {*adapter.provenance.get(LEARNED, ()), *learned_digests(examples, instruction)}
             told = {**adapter.provenance, "refined_from": start.adapter, LEARNED: sorted(learned)}
             Adapter(adapter.layout, refined.grid, told).save(folder)
             made = kept.add_version(job, folder, replace(come_from, parent=start.id, kind="refined"))
-    forms = (bare < 1) + (bare > 0)
     found = {
         "job": job,
         "start": start.name,
@@ -68,8 +64,8 @@ def refine(
         "improved": bool(refined.steps),
         "steps": refined.steps,
         "held_out": refined.held_out,
-        "before": refined.before[0] / forms,
-        "after": refined.after[0] / forms,
+        "before": refined.before[0],
+        "after": refined.after[0],
         "seconds": round(time.monotonic() - began, 1),
     }
     if refined.steps:

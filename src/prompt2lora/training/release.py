@@ -7,27 +7,30 @@ was: finished runs are kept, the unfinished one is resumed. It knows nothing of 
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from prompt2lora.adapter.peft import Adapter
+from prompt2lora.base import models
 from prompt2lora.errors import UsageError
 from prompt2lora.generator.generator import Generator
-from prompt2lora.ground.files import new_folder, read_toml
+from prompt2lora.ground.files import read_toml
 from prompt2lora.ground.progress import Report, silent
 from prompt2lora.training.finish import GENERATOR, SHARED, train
 from prompt2lora.training.recipe import Recipe, read_recipe
 
-_KEYS = {"recipe", "start", "shared"}
+_KEYS = {"recipe", "start", "shared", "examples"}
 
 
 class Planned(NamedTuple):
-    """A run by its recipe's name; `start` and `shared` name earlier runs: whose generator, whose shared adapter."""
+    """A run by its recipe's name; the others name earlier runs: whose generator it goes on with, with whose shared
+    adapter it begins, and with whose shared adapter its generator begins where labelled examples are given."""
 
     name: str
     recipe: Recipe
     start: str
     shared: str
+    examples: str
 
 
 def read_plan(file: Path, tasks: Path) -> list[Planned]:
@@ -40,7 +43,9 @@ def read_plan(file: Path, tasks: Path) -> list[Planned]:
         _check(file, run, {earlier.name for earlier in planned})
         place = file.parent / run["recipe"]
         recipe = read_recipe(place, tasks=str(tasks))
-        planned.append(Planned(place.stem, recipe, run.get("start", ""), run.get("shared", "")))
+        planned.append(
+            Planned(place.stem, recipe, run.get("start", ""), run.get("shared", ""), run.get("examples", ""))
+        )
     return planned
 
 
@@ -50,7 +55,7 @@ def _check(file: Path, run: dict[str, Any], earlier: set[str]) -> None:
     name = run.get("recipe")
     if not isinstance(name, str) or Path(name).stem in earlier:
         raise UsageError(f"{file}: recipe must be a recipe file that no earlier run has, not {name!r}; name another")
-    for key in ("start", "shared"):
+    for key in ("start", "shared", "examples"):
         if key in run and run[key] not in earlier:
             raise UsageError(f"{file}: {key} must name an earlier run, not {run[key]!r}; one of {sorted(earlier)}")
 
@@ -66,8 +71,10 @@ def release(plan: Path, tasks: Path, out: Path, report: Report = silent) -> Gene
             places["shared"] = str(out / run.shared / SHARED)
         report({"run": run.name})
         train(run.recipe.changed(**places), out / run.name, report)
-    made = out / planned[-1].name / GENERATOR
     if not (out / GENERATOR).exists():
-        with new_folder(out / GENERATOR) as aside:
-            shutil.copytree(made, aside, dirs_exist_ok=True)
+        made = Generator.from_pretrained(out / run.name / GENERATOR)
+        if run.examples:
+            config = models.load_config(run.recipe.base)
+            made.examples_start = Adapter.load(out / run.examples / SHARED, config).grid
+        made.save_pretrained(out / GENERATOR)
     return Generator.from_pretrained(out / GENERATOR)

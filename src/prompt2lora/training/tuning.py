@@ -1,14 +1,14 @@
-"""Plain LoRA fine-tuning on labelled examples of one task: what makes a teacher and what the few-shot rivals do.
+"""Plain LoRA fine-tuning on labelled examples of one task: teachers, the few-shot rivals, the second stage.
 
 In: a frozen base, a weight grid to begin from, examples. Out: the same grid, trained in place, step by step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -18,11 +18,15 @@ from prompt2lora.adapter.grid import initial_grid
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.packing import stack
 from prompt2lora.errors import UsageError
+from prompt2lora.generator.examples import ExampleOptions, descend, practice
 from prompt2lora.ground.progress import Report, silent
+from prompt2lora.ground.prompts import input_of
 from prompt2lora.training import objectives, sampling
 from prompt2lora.training.tasks import Example, Task
 
 _LEAST_TO_REFINE = 8
+_WARMUP = 6  # steps from a LoRA that does nothing
+T = TypeVar("T")
 _OFFERED = 48  # examples offered to a step; more than fit
 
 
@@ -57,23 +61,7 @@ def steps(
         bare = random.random() < options.bare
         return judged(base, grid, task, chosen, bare=bare, budget=options.budget).loss.mean()
 
-    return descend(grid, options, loss)
-
-
-def descend(
-    grid: Float[Tensor, "layers rows cols"], options: TuningOptions, loss: Callable[[int], Float[Tensor, ""]]
-) -> Iterator[float]:
-    """Train `grid` in place by the loss of every step, counted from 1; gives that loss."""
-    optimiser = torch.optim.AdamW([grid], lr=options.learning_rate, weight_decay=0.0)
-    for step in range(1, options.steps + 1):
-        for group in optimiser.param_groups:
-            group["lr"] = options.learning_rate * min(1.0, step / 6, 2 * (1 - step / (options.steps + 1)) + 0.05)
-        found = loss(step)
-        optimiser.zero_grad(set_to_none=True)
-        found.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_([grid], 1.0)
-        optimiser.step()
-        yield float(found.detach())
+    return descend(grid, options.steps, options.learning_rate, loss, warmup=_WARMUP)
 
 
 def fit(
@@ -89,7 +77,7 @@ def fit(
 class Refined(NamedTuple):
     """What a second stage made: `grid` is the best that was seen on the held-out examples, its start included.
 
-    before, after   (exact match, minus loss) on the held-out examples, summed over the forms that are trained
+    before, after   (exact match, minus loss) on the held-out examples, in the mean over the forms that are trained
     steps           optimiser steps that `grid` took; 0: nothing was better than the start, which was kept
     """
 
@@ -103,35 +91,40 @@ class Refined(NamedTuple):
 def refine(
     base: Frozen,
     start: Float[Tensor, "layers rows cols"],
-    task: Task,
-    examples: Sequence[Example],
-    options: TuningOptions,
+    instruction: str,
+    examples: Sequence[tuple[str, str]],
+    options: ExampleOptions,
     *,
+    seed: int = 0,
     every: int = 4,
     patience: int = 3,
     report: Report = silent,
 ) -> Refined:
-    """A short fine-tune of an adapter on labelled examples, a quarter of which decides when to stop and what to keep.
+    """Labelled examples (prompt, right answer) go into an adapter's weights as in `generator.examples`, with more time.
 
-    Raises UsageError for fewer than eight examples.
+    A quarter of them is held out and decides when to stop and what to keep. Raises UsageError for fewer than eight.
     """
     if len(examples) < _LEAST_TO_REFINE:
         raise UsageError(
             f"a second stage needs at least {_LEAST_TO_REFINE} labelled examples and has {len(examples)}; add some"
         )
-    shuffled = random_order(examples, f"{options.seed} {task.name} refine")
+    shuffled = random_order(examples, f"{seed} refine")
     held_out, used = shuffled[: len(examples) // 4], shuffled[len(examples) // 4 :]
+    asked = Task(
+        "", instruction, "", "", (), tuple(Example(input_of(text, instruction), right) for text, right in held_out)
+    )
 
     @torch.no_grad()
     def score() -> tuple[float, float]:
-        found = [judged(base, grid, task, held_out, bare=form) for form in forms]
-        return sum(float(one.exact) for one in found), -sum(float(one.loss) for one in found)
+        found = [judged(base, grid, asked, asked.test, bare=form) for form in forms]
+        loss, exact = (sum(float(value) for value in values) / len(forms) for values in zip(*found, strict=True))
+        return exact, -loss
 
-    forms = [form for form, asked in ((False, options.bare < 1), (True, options.bare > 0)) if asked]
+    forms = (False, True) if instruction else (False,)
     grid = start.to(base.model.device).clone().requires_grad_()
     before = best = score()
     kept, taken, waited = start, 0, 0
-    for step, _ in enumerate(steps(base, grid, task, used, options), 1):
+    for step, _ in enumerate(practice(base, grid, instruction, used, options), 1):
         report({"done": step, "of": options.steps})
         if step % every and step != options.steps:
             continue
@@ -145,7 +138,7 @@ def refine(
     return Refined(kept, before, best, taken, len(held_out))
 
 
-def random_order(examples: Sequence[Example], seed: str) -> list[Example]:
+def random_order(examples: Sequence[T], seed: str) -> list[T]:
     """All examples, in an order that depends on the seed alone."""
     shuffled = list(examples)
     Random(seed).shuffle(shuffled)
