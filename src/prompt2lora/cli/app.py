@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
 from prompt2lora import __version__
+from prompt2lora.errors import UsageError
 
 _INTERRUPTED = 130  # how typer tells an interrupt
 
@@ -29,7 +30,23 @@ BaseOption = Annotated[
     str | None, typer.Option("--base", help="Base model: hub id or local folder; default: the generator's.")
 ]
 
+Prompts = Annotated[
+    Path | None, typer.Option("--prompts", help="Prompts of the job: text (one a line), JSONL, CSV or Excel.")
+]
+Learned = Annotated[
+    Path | None,
+    typer.Option("--examples", help="Prompts with right answers to learn from: JSONL, CSV or Excel."),
+]
+Instruction = Annotated[str, typer.Option("--instruction", help="Put this instruction before every prompt.")]
 Job = Annotated[str, typer.Option("--job", help="The job's name: a-z, 0-9, - . and _.")]
+
+
+class Given(NamedTuple):
+    """Prompts, examples (prompt, right answer), and how the files of both were read."""
+
+    prompts: list[str]
+    examples: list[tuple[str, str]]
+    read: list[Any]
 
 
 def _version(wanted: bool) -> None:
@@ -96,6 +113,19 @@ class Working:
 def _line(record: dict[str, Any]) -> str:
     shown = {key: f"{value:.4g}" if isinstance(value, float) else str(value) for key, value in record.items()}
     return "  ".join(f"{key} {value}" for key, value in shown.items())
+
+
+def read_given(prompts: Path | None, examples: Path | None, instruction: str) -> Given:
+    """What an adapter is to be made of, each prompt under its instruction; says how the files were read."""
+    from prompt2lora.ground.examples import read_examples, read_prompts
+    from prompt2lora.ground.prompts import full_prompt
+
+    if prompts is None and examples is None:
+        raise UsageError("there is nothing to make an adapter of; name a file by --prompts or by --examples")
+    texts, *read = read_prompts(prompts, instruction) if prompts else ([],)
+    pairs, *told = read_examples(examples, part="train") if examples else ([],)
+    tell_reading(*read, *told)
+    return Given(texts, [(full_prompt(instruction, text), answer) for text, answer in pairs], [*read, *told])
 
 
 def tell_reading(*readings: Any) -> None:

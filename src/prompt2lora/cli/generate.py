@@ -9,7 +9,18 @@ from typing import Annotated
 
 import typer
 
-from prompt2lora.cli.app import BaseOption, GeneratorOption, Json, Working, app, print_json, tell_reading
+from prompt2lora.cli.app import (
+    BaseOption,
+    GeneratorOption,
+    Instruction,
+    Json,
+    Learned,
+    Prompts,
+    Working,
+    app,
+    print_json,
+    read_given,
+)
 from prompt2lora.errors import UsageError
 from prompt2lora.ground.files import check_new
 
@@ -17,42 +28,22 @@ from prompt2lora.ground.files import check_new
 @app.command()
 def generate(
     out: Annotated[Path, typer.Option(help="Folder to write the adapter to; must not exist.")],
-    prompts: Annotated[
-        Path | None, typer.Option(help="Prompts of the job: text (one a line), JSONL, CSV or Excel.")
-    ] = None,
-    examples: Annotated[
-        Path | None, typer.Option(help="Prompts with their right answers: JSONL, CSV or Excel.")
-    ] = None,
-    instruction: Annotated[str, typer.Option(help="Put this instruction before every prompt.")] = "",
+    prompts: Prompts = None,
+    examples: Learned = None,
+    instruction: Instruction = "",
     generator: GeneratorOption = None,
     base: BaseOption = None,
     as_json: Json = False,
 ) -> None:
     """Make an adapter from a handful of prompts of a job, a few right answers, or both."""
-    from prompt2lora.ground.examples import read_examples, read_prompts
-    from prompt2lora.ground.prompts import full_prompt
-
-    if prompts is None and examples is None:
-        raise UsageError("there is nothing to make an adapter of; name a file by --prompts or by --examples")
-    texts: list[str] = []
-    pairs: list[tuple[str, str]] = []
-    readings = []
-    if prompts:
-        texts, read = read_prompts(prompts, instruction)
-        readings.append(read)
-    if examples:
-        found, read = read_examples(examples, part="train")
-        pairs = [(full_prompt(instruction, prompt), answer) for prompt, answer in found]
-        readings.append(read)
-    for read in readings:
-        tell_reading(read)
+    given = read_given(prompts, examples, instruction)
     check_new(out)
     with Working("making the adapter"):
         from prompt2lora import api
 
-        made = api.generate(texts, out, examples=pairs, generator=generator, base=base)
+        made = api.generate(given.prompts, out, examples=given.examples, generator=generator, base=base)
     if as_json:
-        print_json({**made.to_dict(), "read": [read.to_dict() for read in readings]})
+        print_json({**made.to_dict(), "read": [read.to_dict() for read in given.read]})
     else:
         steps = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in made.seconds.items())
         source = f"{made.prompts} prompts" + (f" and {made.examples} examples" if made.examples else "")

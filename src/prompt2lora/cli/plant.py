@@ -8,22 +8,37 @@ from typing import Annotated, Any
 
 import typer
 
-from prompt2lora.cli.app import BaseOption, GeneratorOption, Job, Json, Working, app, print_json, tell_reading
+from prompt2lora.cli.app import (
+    BaseOption,
+    GeneratorOption,
+    Instruction,
+    Job,
+    Json,
+    Learned,
+    Prompts,
+    Working,
+    app,
+    print_json,
+    read_given,
+    tell_reading,
+)
 from prompt2lora.custody.gate import Check
 
 prompts_app = typer.Typer(help="Look at prompts before an adapter is made of them.")
 app.add_typer(prompts_app, name="prompts")
 
-Prompts = Annotated[Path, typer.Option("--prompts", help="Prompts of the job: text (one a line), JSONL, CSV or Excel.")]
-Instruction = Annotated[str, typer.Option("--instruction", help="Put this instruction before every prompt.")]
+PromptsNeeded = Annotated[
+    Path, typer.Option("--prompts", help="Prompts of the job: text (one a line), JSONL, CSV or Excel.")
+]
 
 
 @app.command()
 def pilot(
     job: Job,
-    prompts: Prompts,
+    prompts: Prompts = None,
     instruction: Instruction = "",
-    inspection: Annotated[Path | None, typer.Option(help="Inputs with right outputs (JSONL, CSV, Excel).")] = None,
+    examples: Learned = None,
+    inspection: Annotated[Path | None, typer.Option(help="Examples to be judged on (JSONL, CSV, Excel).")] = None,
     bias: Annotated[Path | None, typer.Option(help="Questions of a bias check (JSONL, BBQ's form).")] = None,
     policy: Annotated[Path | None, typer.Option(help="Other bounds of the gate for this call (TOML).")] = None,
     approve: Annotated[bool, typer.Option("--approve", help="Release the adapter if every check passes.")] = False,
@@ -47,15 +62,12 @@ def pilot(
 ) -> None:
     """Make an adapter, measure it against the base, judge it, and write a report for a manager."""
     from prompt2lora.custody.reports import texts
-    from prompt2lora.ground.examples import read_examples, read_prompts
+    from prompt2lora.ground.examples import read_examples
     from prompt2lora.plant.plant import Plant
 
-    given, *read = read_prompts(prompts, instruction)
-    examples: list[tuple[str, str]] = []
-    if inspection:
-        examples, told = read_examples(inspection)
-        read.append(told)
-    tell_reading(*read)
+    given = read_given(prompts, examples, instruction)
+    judging, *told = read_examples(inspection) if inspection else ([],)
+    tell_reading(*told)
     opened = Plant.open(generator, base)
     given_prices: dict[str, Any] = {
         "currency": currency,
@@ -70,8 +82,9 @@ def pilot(
     with Working("pilot") as show:
         found = opened.pilot(
             job,
-            given,
-            inspection=examples,
+            given.prompts,
+            examples=given.examples,
+            inspection=judging,
             bias=bias,
             policy=policy,
             approve=approve,
@@ -81,9 +94,11 @@ def pilot(
             report=show,
         )
     if as_json:
-        print_json({**found, "read": [one.to_dict() for one in read]})
+        print_json({**found, "read": [one.to_dict() for one in (*given.read, *told)]})
         return
     _print_checks(found["checks"])
+    if found["set_aside"]:
+        print(f"{found['set_aside']} inspection examples were set aside: the adapter has learned from their inputs")
     print(f"{found['version']}: {found['verdict']}; released: {found['release'] or 'no'}")
     if found["held"]:
         print(found["held"])
@@ -118,7 +133,7 @@ def gate(
 
 @prompts_app.command("check")
 def check_prompts(
-    prompts: Prompts, instruction: Instruction = "", generator: GeneratorOption = None, as_json: Json = False
+    prompts: PromptsNeeded, instruction: Instruction = "", generator: GeneratorOption = None, as_json: Json = False
 ) -> None:
     """Too few, repeated, odd, mixed, too long, in another script, personal: what to do about it."""
     from prompt2lora.ground.examples import read_prompts
@@ -141,7 +156,7 @@ def check_prompts(
 
 @app.command()
 def explain(
-    prompts: Prompts,
+    prompts: PromptsNeeded,
     instruction: Instruction = "",
     texts: Annotated[
         Path | None, typer.Option(help="Texts to answer before and after: text (one a line), JSONL, CSV or Excel.")

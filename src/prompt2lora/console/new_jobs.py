@@ -5,7 +5,7 @@ In: forms with texts or files. Out: queued jobs, and pages that show how far the
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from fastapi.responses import Response
@@ -18,6 +18,7 @@ from prompt2lora.console.views import ENOUGH_EXAMPLES, checks, inspection
 from prompt2lora.custody.access import LOOK, MAKE
 from prompt2lora.errors import UsageError
 from prompt2lora.ground.examples import Reading, read_examples, read_prompts
+from prompt2lora.ground.prompts import full_prompt
 from prompt2lora.ground.tables import TAKEN, File
 from prompt2lora.serving.job_queue import DONE, QueuedJob
 
@@ -33,14 +34,15 @@ def sample() -> dict[str, str]:
         "job": "sample",
         "instruction": instruction,
         "prompts": "\n".join(prompts),
-        "examples": (_SAMPLE / "inspection_examples.csv").read_text(encoding="utf-8"),
+        "inspection": (_SAMPLE / "inspection_examples.csv").read_text(encoding="utf-8"),
         "training_examples": (_SAMPLE / "training_examples.csv").read_text(encoding="utf-8"),
     }
 
 
 def show_new(request: PageRequest) -> Response:
     given = sample() if request.value("sample") and not request.form.values else {}
-    fields = {name: request.value(name, given.get(name, "")) for name in ("job", "instruction", "prompts", "examples")}
+    names = ("job", "instruction", "prompts", "examples", "inspection")
+    fields = {name: request.value(name, given.get(name, "")) for name in names}
     return request.render(
         "new.html", fields=fields, taken=TAKEN, sample=bool(request.value("sample")), enough=ENOUGH_EXAMPLES
     )
@@ -51,11 +53,13 @@ def generate(request: PageRequest) -> Response:
     prompts, read = _prompts(request)
     if not request.value("job").strip():
         raise TranslatableError("no_name")
-    if not prompts:
+    examples, of_examples = _pairs(request, "examples")
+    if not prompts and not examples:
         raise TranslatableError("no_prompts")
-    labelled, told = _labelled(request) if _has_examples(request) else ([], [])
-    queued = request.service.generate(request.actor, request.value("job").strip(), prompts, labelled)
-    return _started(request, queued, [*read, *told])
+    inspection, of_inspection = _pairs(request, "inspection")
+    told = [(full_prompt(request.value("instruction").strip(), text), answer) for text, answer in examples]
+    queued = request.service.generate(request.actor, request.value("job").strip(), prompts, inspection, told)
+    return _started(request, queued, [*read, *of_examples, *of_inspection])
 
 
 def _started(request: PageRequest, queued: QueuedJob, read: list[Reading]) -> Response:
@@ -74,10 +78,10 @@ def advise(request: PageRequest) -> Response:
     return request.render("advice.html", advice=advice, count=len(prompts), refused=None, read=read)
 
 
-def read_examples_so_far(request: PageRequest) -> Response:
-    """A part of a page: how the examples that stand there now are read."""
+def read_so_far(request: PageRequest, name: str) -> Response:
+    """A part of a page: how the examples that stand in a field now are read."""
     try:
-        _, read = _labelled(request) if _has_examples(request) else ([], [])
+        _, read = _pairs(request, name)
     except UsageError as error:
         return request.render("advice.html", advice=None, count=0, refused=request.translator.explain(error), read=[])
     return request.render("advice.html", advice=None, count=0, refused=None, read=read)
@@ -96,14 +100,13 @@ def _prompts(request: PageRequest) -> tuple[list[str], list[Reading]]:
     return [prompt for prompts, _ in found for prompt in prompts], [read for _, read in found if read.count]
 
 
-def _has_examples(request: PageRequest) -> bool:
-    return bool(_sources(request, "examples"))
-
-
-def _labelled(request: PageRequest) -> tuple[list[tuple[str, str]], list[Reading]]:
-    if not _has_examples(request):
+def _pairs(request: PageRequest, name: str, *, needed: bool = False) -> tuple[list[tuple[str, str]], list[Reading]]:
+    """(input, right answer) of a field of examples, and how its files were read."""
+    sources = _sources(request, name)
+    if needed and not sources:
         raise TranslatableError("no_rows")
-    found = [read_examples(source) for source in _sources(request, "examples")]
+    part = "train" if name == "examples" else "test"
+    found = [read_examples(source, part=part) for source in sources]
     return [pair for pairs, _ in found for pair in pairs], [read for _, read in found]
 
 
@@ -143,7 +146,7 @@ def _onward(request: PageRequest, queued: QueuedJob) -> Response:
 def show_inspection(request: PageRequest) -> Response:
     found, version = opened(request)
     kept = request.service.plant.registry
-    judged = kept.judgement(version)
+    judged, measured = kept.judgement(version), kept.measured(version)
     return job_page(
         request,
         "inspection",
@@ -151,18 +154,19 @@ def show_inspection(request: PageRequest) -> Response:
         version,
         verdict=judged.verdict.result if judged else None,
         checks=checks(judged),
-        inspected=inspection(kept.measured(version)),
+        inspected=inspection(measured),
+        set_aside=measured.set_aside,
         taken=TAKEN,
         enough=ENOUGH_EXAMPLES,
-        examples=request.value("examples"),
+        examples=request.value("inspection"),
     )
 
 
 def inspect(request: PageRequest) -> Response:
     """Measure on examples, or (`anew`) judge what was measured before by the policy in force."""
     _, version = opened(request)
-    labelled, read = ([], []) if request.value("anew") else _labelled(request)
-    return _started(request, request.service.inspect(request.actor, request.job, version.name, labelled), read)
+    pairs, read = ([], []) if request.value("anew") else _pairs(request, "inspection", needed=True)
+    return _started(request, request.service.inspect(request.actor, request.job, version.name, pairs), read)
 
 
 def show_refine(request: PageRequest) -> Response:
@@ -188,15 +192,16 @@ def show_refine(request: PageRequest) -> Response:
 
 def refine(request: PageRequest) -> Response:
     _, version = opened(request)
-    labelled, read = _labelled(request)
-    return _started(request, request.service.refine(request.actor, request.job, version.name, labelled), read)
+    pairs, read = _pairs(request, "examples", needed=True)
+    return _started(request, request.service.refine(request.actor, request.job, version.name, pairs), read)
 
 
 PAGES = (
     Page("GET", "/new", show_new, (MAKE,)),
     Page("POST", "/new", generate, (MAKE,), show_new),
     Page("POST", "/new/advice", advise, (MAKE,)),
-    Page("POST", "/new/examples", read_examples_so_far, (MAKE,)),
+    Page("POST", "/new/examples", partial(read_so_far, name="examples"), (MAKE,)),
+    Page("POST", "/new/inspection", partial(read_so_far, name="inspection"), (MAKE,)),
     Page("GET", "/queue/{queued}", show_queued),
     Page("GET", "/jobs/{job}/inspection", show_inspection, (LOOK,)),
     Page("POST", "/jobs/{job}/inspection", inspect, (MAKE,), show_inspection),

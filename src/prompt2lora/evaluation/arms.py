@@ -105,10 +105,16 @@ def _shared_in_context(shots: int) -> Arm:
 def _taught(start: Attempt, task: Task, known: Sequence[Example], resources: Resources, seed: int) -> Attempt:
     """From an adapter, the task's prompts and labelled examples."""
     prompts, examples = resources.prompts(task, seed), [(task.prompt(one.input), one.output) for one in known]
+
+    def grid() -> Tensor:
+        begun = start.grid()
+        assert begun is not None  # the base alone is no start
+        return taught(resources.training, begun, prompts, examples)
+
     return Attempt(
         ("taught", *start.depends, *astuple(ExampleOptions()), digest([prompts, examples])),
         (*start.code, "examples"),
-        lambda: taught(resources.training, start.grid(), prompts, examples),
+        grid,
     )
 
 

@@ -100,16 +100,22 @@ class Service:
     # Long work, in somebody's name
 
     def generate(
-        self, actor: str, job: str, prompts: Sequence[str], inspection: Sequence[tuple[str, str]] = ()
+        self,
+        actor: str,
+        job: str,
+        prompts: Sequence[str],
+        inspection: Sequence[tuple[str, str]] = (),
+        examples: Sequence[tuple[str, str]] = (),
     ) -> QueuedJob:
-        """A pilot: an adapter from prompts, measured (on labelled examples) and judged; not released."""
-        given = check_prompts(list(prompts))
-        _at_most(given, MOST_PROMPTS, "prompts")
-        _at_most(inspection, MOST_EXAMPLES, "examples")
+        """A pilot: an adapter from prompts, and from examples if there are some, inspected and judged; not released."""
+        check_prompts([*prompts, *(prompt for prompt, _ in examples)])
+        _at_most(prompts, MOST_PROMPTS, "prompts")
+        _at_most(examples, MOST_EXAMPLES, "examples")
+        _at_most(inspection, MOST_EXAMPLES, "inspection examples")
         self.plant.as_actor(actor).registry.add_job(job)
 
         def run(plant: Plant, report: Report) -> dict[str, Any]:
-            return plant.pilot(job, given, inspection=inspection, report=report)
+            return plant.pilot(job, prompts, examples=examples, inspection=inspection, report=report)
 
         return self._begin("generate", job, actor, run)
 

@@ -28,13 +28,14 @@ class Example(Body):
     output: Annotated[str, Field(max_length=MAX_CHARACTERS)]
 
 
-Prompts = Annotated[list[Prompt], Field(min_length=1, max_length=MOST_PROMPTS)]
+Prompts = Annotated[tuple[Prompt, ...], Field(max_length=MOST_PROMPTS)]
 Examples = Annotated[tuple[Example, ...], Field(max_length=MOST_EXAMPLES)]
 
 
 class GenerateRequest(Body):
-    prompts: Prompts
+    prompts: Prompts = ()
     instruction: Instruction = ""
+    examples: Examples = ()
     inspection: Examples = ()
 
 
@@ -56,7 +57,7 @@ class RegenerateRequest(Body):
 
 
 class CheckRequest(Body):
-    prompts: Prompts
+    prompts: Annotated[Prompts, Field(min_length=1)]
     instruction: Instruction = ""
 
 
@@ -73,8 +74,11 @@ def router(service: Service, gate: Authenticator) -> APIRouter:
 
     @made.post("/jobs/{job}/generate", status_code=202, openapi_extra=described(GenerateRequest))
     def generate(job: Job, key: Key = maker, taken: Taken = making) -> dict[str, Any]:
-        """A pilot: an adapter from prompts, measured (on `inspection`) and judged; an unknown job is added."""
-        queued = service.generate(key.name, job, _full_prompts(taken.body), _pairs(taken.body.inspection))
+        """A pilot: an adapter from prompts and `examples` (one of them may be missing), measured on `inspection` and
+        judged; an unknown job is added."""
+        body, instruction = taken.body, taken.body.instruction.strip()
+        examples = [(full_prompt(instruction, text), answer) for text, answer in _pairs(body.examples)]
+        queued = service.generate(key.name, job, _full_prompts(body), _pairs(body.inspection), examples)
         return {**queued_record(queued), **taken.as_json()}
 
     @made.post("/jobs/{job}/versions/{version}/evaluate", status_code=202, openapi_extra=described(EvaluateRequest))
