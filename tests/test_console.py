@@ -624,6 +624,15 @@ def test_htmx_is_told_to_go_on_and_a_browser_without_it_is_redirected(visit, ser
     assert b"htmx" in browser.get("/console/static/htmx.js").content
 
 
+def test_right_answers_that_are_known_are_learned_from_and_others_inspect(visit, service):
+    browser, seen, given = visit("operator"), [], service.generate
+    service.generate = lambda *words: seen.append(words[2:]) or given(*words)
+    form = {"job": "known", "instruction": "Do.", "prompts": "c", "examples": "a\tb", "inspection": "d\te"}
+    assert "/queue/" in browser.post("/console/new", data=form).headers["location"]
+    assert browser.post("/console/new", data={**form, "prompts": ""}).status_code == 303
+    assert seen == [(["Do.\n\nc"], [("d", "e")], [("Do.\n\na", "b")]), ([], [("d", "e")], [("Do.\n\na", "b")])]
+
+
 def test_the_sample_is_filled_in_and_large_enough_to_pass(visit):
     page = visit("operator").get("/console/new?sample=1").text
     assert 'value="sample"' in page
@@ -632,7 +641,7 @@ def test_the_sample_is_filled_in_and_large_enough_to_pass(visit):
     def examples(text):
         return read_examples(File("pasted", text=text))[0]
 
-    rows, prompts = examples(sample()["examples"]), read_prompts(File("pasted", text=sample()["prompts"]))[0]
+    rows, prompts = examples(sample()["inspection"]), read_prompts(File("pasted", text=sample()["prompts"]))[0]
     assert len(prompts) == 16
     assert len(rows) == 48 == len({right for _, right in rows})
     assert all(right in text for text, right in rows)

@@ -345,6 +345,19 @@ def test_of_a_task_file_the_training_examples_are_learned_from_and_the_test_exam
         assert send(service, path, tokens["operator"], {other: file}).status_code == 400
 
 
+def test_an_adapter_is_made_of_examples_alone_or_beside_prompts(kept, tokens):  # noqa: F811
+    service, seen = service_of(kept), []
+    service.queue.start = lambda kind, job, actor, run: QueuedJob("1", kind, job, actor, "")
+    given = service.generate
+    service.generate = lambda *words: seen.append(words[2:]) or given(*words)
+    file = ("e.csv", b"input,output\na,b\n")
+    data = {"instruction": "Do."}
+    assert send(service, "/admin/jobs/mail/generate", tokens["operator"], {"examples": file}, data).status_code == 202
+    both = {"examples": file, "prompts": ("p.txt", b"c"), "inspection": ("i.csv", b"input,output\nd,e\n")}
+    assert send(service, "/admin/jobs/mail/generate", tokens["operator"], both, data).status_code == 202
+    assert seen == [([], [], [("Do.\n\na", "b")]), (["Do.\n\nc"], [("d", "e")], [("Do.\n\na", "b")])]
+
+
 @pytest.mark.parametrize(
     ("files", "data", "told"),
     [
@@ -352,8 +365,9 @@ def test_of_a_task_file_the_training_examples_are_learned_from_and_the_test_exam
         ({"prompts": ("p.csv", b"input,x\na,b,c\n")}, {}, "p.csv:2: "),
         ({"prompts": ("p.txt", b"a\n" * 300)}, {}, "prompts: "),
         ({"prompts": ("p.txt", b"a"), "language": ("x", b"y")}, {}, "language: "),
-        ({"inspection": ("r.csv", b"a,b\n")}, {}, "prompts: "),
-        ({"prompts": ("p.txt", b"a"), "examples": ("r.csv", b"a,b\n")}, {}, "examples: "),
+        ({"inspection": ("r.csv", b"a,b\n")}, {}, "prompts: at least one prompt"),
+        ({"prompts": ("p.txt", b"a"), "canaries": ("r.csv", b"a,b\n")}, {}, "canaries: "),
+        ({"examples": ("r.csv", b"input,output\na\n")}, {}, "r.csv:2: "),
         ({"prompts": ("p.txt", b"a")}, {"other": "1"}, "other: "),
         ([("prompts", ("p.txt", b"a")), ("prompts", ("q.txt", b"b"))], {}, "once"),
     ],
@@ -373,5 +387,14 @@ def test_a_file_of_somebody_without_a_key_is_not_read(kept, tokens):  # noqa: F8
 def test_the_document_shows_both_ways(kept):  # noqa: F811
     body = create_app(service_of(kept)).openapi()["paths"]["/admin/jobs/{job}/generate"]["post"]["requestBody"]
     json_way, files = (body["content"][kind]["schema"] for kind in ("application/json", "multipart/form-data"))
-    assert json_way["properties"].keys() == files["properties"].keys() == {"prompts", "inspection", "instruction"}
+    assert (
+        json_way["properties"].keys()
+        == files["properties"].keys()
+        == {
+            "prompts",
+            "examples",
+            "inspection",
+            "instruction",
+        }
+    )
     assert files["properties"]["inspection"]["format"] == "binary"

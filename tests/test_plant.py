@@ -213,6 +213,33 @@ def test_a_refined_version_is_measured_by_the_gate_and_never_on_examples_that_it
     registry.engine.dispose()
 
 
+def test_a_pilot_learns_from_examples_and_never_judges_the_adapter_on_all_but_the_same_inputs(
+    home, run, plant_generator, tmp_path
+):
+    examples, inspection = tmp_path / "examples.csv", tmp_path / "inspection.csv"
+    examples.write_text("input,output\nnote 1,one\nnote 2,two\n")
+    inspection.write_text(
+        "input,output\n NOTE 1.,one\nSay the number.\n\nnote 2,two\nnote 3,three\n".replace(
+            "Say the number.\n\nnote 2", '"Say the number.\n\nnote 2"'
+        )
+    )
+    words = ("pilot", "--job", "mail", "--instruction", "Say the number.", "--generator", plant_generator)
+    code, out, error = run(*words, "--examples", examples, "--inspection", inspection, "--json")
+    assert code == 0, error
+    found = json.loads(out)
+    assert (found["learned"], found["set_aside"], found["inspected"]) == (2, 2, 1)
+    assert [one["text"] for one in found["inspection"]] == ["note 3"]
+    registry = plant.registry()
+    version = registry.version("mail", found["version"])
+    origin = registry.origin(version)
+    assert list(origin.examples) == [("Say the number.\n\nnote 1", "one"), ("Say the number.\n\nnote 2", "two")]
+    assert registry.measured(version).set_aside == 2
+    registry.engine.dispose()
+    assert "2 inspection examples with the same inputs" in Path(found["report"]).read_text(encoding="utf-8")
+    changed = json.loads(run("registry", "regenerate", "--generator", plant_generator, "--json")[1])
+    assert changed["jobs"][0]["status"] == "same", "the same examples make the same adapter"
+
+
 def test_a_watched_release_that_fails_its_canaries_goes_back_to_the_base(piloted, run, files, home):
     test_another_policy_gives_another_verdict_on_the_same_measurements(piloted, run, home)
     _, file = files

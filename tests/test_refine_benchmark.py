@@ -66,7 +66,7 @@ def test_a_run_goes_on_where_it_was_with_the_same_generator_and_begins_anew_with
         refine.main()
         return json.loads((tmp_path / out).read_text()), capsys.readouterr().out.count(" after ")
 
-    first, measured = run("--minutes", "0.0001")
+    first, measured = run("--minutes", "0.005")
     assert (len(first["tasks"]), first["left_out"], measured) == (1, 5, 6)
     with pytest.raises(OutputError, match="must not exist"):
         run()
