@@ -2,7 +2,7 @@
 
 In: a base, an adapter to begin with, prompts of a job, some with the right answer (examples). Out: a new adapter, which
 answers the inputs alone. Where it begins matters more than how it goes on: an adapter that was trained to answer after
-examples (MetaICL, arXiv 2110.15943) is so near to every job that four steps reach what a LoRA from scratch needs
+examples (MetaICL, arXiv 2110.15943) is so near to every job that a few steps reach what a LoRA from scratch needs
 dozens of steps for (docs/log.md, with what was tried beside it). It knows no tasks.
 """
 
@@ -27,7 +27,7 @@ from prompt2lora.ground.prompts import full_prompt, input_of, instruction_of
 @dataclass(frozen=True)
 class ExampleOptions:
     """budget         tokens of a step; what does not fit into one is asked by the next
-    steps          gradient steps; 0: every example is asked twice, by at least `least` steps and at most `most`
+    steps          gradient steps; 0: half as many as there are examples, but at least `least` and at most `most`
     learning_rate  highest rate, of Adam, before a linear decay
     """
 
@@ -75,7 +75,7 @@ def practice(
     """Train `grid` in place on all examples in turn, half of them with the instruction; gives every step's loss."""
     known = sorted({_Example(input_of(prompt, instruction), answer) for prompt, answer in examples}, key=_digest)
     batches = [batch.to(grid.device) for batch in _batches(base.chat, instruction, known, options.budget)]
-    steps = options.steps or min(options.most, max(options.least, 2 * len(batches)))
+    steps = options.steps or min(options.most, max(options.least, len(known) // 2))
 
     def loss(step: int) -> Float[Tensor, ""]:
         batch = batches[(step - 1) % len(batches)]
