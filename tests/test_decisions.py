@@ -220,6 +220,23 @@ def test_a_release_that_was_overtaken_withdraws_nothing(registry, tmp_path):
     registry.verify_audit()
 
 
+def test_the_first_verdict_or_release_by_a_changed_policy_is_on_record_once(registry, tmp_path):
+    version = version_in(registry, "passed", tmp_path)
+    approve(registry, version)
+    assert not lines(registry, "policy"), "the first policy that is ever seen is no change"
+    number = registry.add_evaluation(version, Evaluation(Metrics.read(GOOD)))
+    registry.add_verdict(version, number, judge(Metrics.read(GOOD), LAX), LAX, in_force=False)
+    judged(by(registry, "maker"), version)
+    assert not lines(registry, "policy"), "a policy for one call is not in force"
+    for _ in range(2):
+        judged(by(registry, "judge"), version, policy=LAX)
+    approve(registry, version, policy=LAX)
+    approve(registry, version, override="as it was", admin=True)
+    told = [(line.actor, line.detail["before"], line.detail["policy"]) for line in lines(registry, "policy")]
+    assert told == [("judge", USUAL.digest, LAX.digest), ("somebody", LAX.digest, USUAL.digest)]
+    registry.verify_audit()
+
+
 def test_nothing_but_a_decision_releases_a_version():
     """In the source `decisions.approve` alone promotes a version in a registry; doors promote the base, or nothing."""
     source, found = Path(prompt2lora.__file__).parent, []

@@ -84,6 +84,7 @@ def approve(
             told |= {"override": override, "despite": [one.kind for one in against]}
         elif against:
             raise UsageError(against[0].text)
+        registry.tell_policy(connection, policy)
         if any(one.kind == REFUSED for one in against):
             registry.tell(connection, WITHDRAW, version.name, {"reason": override})
         return told

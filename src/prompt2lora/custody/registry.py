@@ -34,6 +34,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,79}")
 MAX_REASON = 500
 PROMOTE, ROLLBACK = "promote", "rollback"
 REFUSE, WITHDRAW = "refuse", "withdraw"  # lines of the record: the newest on an adapter holds
+POLICY = "policy"  # a line of the record: from here on another policy is in force
 
 
 class Version(NamedTuple):
@@ -288,6 +289,8 @@ class Registry:
         """Keep a verdict with its policy; the record says so if that was not the one `in_force`."""
         told = {"verdict": verdict.result, "policy": policy.digest, **({} if in_force else {"in force": False})}
         with self.writing() as connection:
+            if in_force:
+                self.tell_policy(connection, policy)
             connection.execute(
                 insert(schema.verdicts).values(
                     version=version.id,
@@ -434,6 +437,15 @@ class Registry:
 
     def tell(self, connection: Connection, action: str, subject: str, detail: dict[str, Any]) -> None:
         connection.info["last audit line"] = audit.append(connection, self.at(), self.actor, action, subject, detail)
+
+    def tell_policy(self, connection: Connection, policy: Policy) -> None:
+        """A line of the record if the policy in force is not the one that is last on record; the first adds none."""
+        detail = schema.audit.c.detail
+        found = select(detail["policy"].as_string()).where(detail["policy"].as_string().is_not(None))
+        in_force = found.where(detail["in force"].as_string().is_(None)).order_by(schema.audit.c.number.desc())
+        last = connection.scalar(in_force.limit(1))
+        if last not in (None, policy.digest):
+            self.tell(connection, POLICY, "policy in force", {"policy": policy.digest, "before": last})
 
     def at(self) -> str:
         return self.clock().astimezone(UTC).isoformat(timespec="seconds")
