@@ -24,7 +24,13 @@ PAIRS = [
     ("tab\there", "1,5"),
 ]
 INPUTS = [text for text, _ in PAIRS]
-ENCODINGS = {"utf-8": "UTF-8", "utf-8-sig": "UTF-8 with mark", "utf-16": "UTF-16", "cp932": "Shift-JIS"}
+ENCODINGS = {
+    "utf-8": "UTF-8",
+    "utf-8-sig": "UTF-8 with mark",
+    "utf-16": "UTF-16",
+    "cp932": "Shift-JIS",
+    "iso2022_jp_ext": "ISO-2022-JP",
+}
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 HEADERS = [("input", "output"), ("入力", "正解")]
 
@@ -196,6 +202,8 @@ def bomb():
         ("a.csv", b"input,part\na,b\n", "no_output", "'input'"),
         ("a.csv", b'input,output\na,"b\nc,d\n', "broken_csv", ":2: cannot be read as CSV (a quote is not closed)"),
         ("a.csv", "Käse;für\n".encode("latin-1"), "not_text", "Shift-JIS"),
+        ("a.txt", b"\x1b$B\x7f", "not_text", "ISO-2022-JP"),
+        ("a.txt", b"\x1b[1m bold", "not_text", "U+001B"),
         ("a.csv", "input;output\nGrößer;née\n".encode("latin-1"), "not_text", "save it as UTF-8"),
         ("a.csv", b"a,b\nc\x0c,d\n", "not_text", ":2: "),
         ("a.csv", b"input,output\na," + b"x" * 20_001 + b"\n", "long_cell", "20,001"),

@@ -23,6 +23,7 @@ MOST_BYTES = 64 * 2**20
 _ZIP, _OLD_EXCEL = b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
 _NO_TEXT = (b"%PDF-", b"{\\rtf", b"\x1f\x8b")
 _JSON_ENDINGS, _TABLE_ENDINGS = ("jsonl", "ndjson"), ("csv", "tsv", "tab")
+_JAPANESE_ESCAPES = (b"\x1b$@", b"\x1b$B", b"\x1b(I")  # from here on kanji of 1978, of 1983, half-width kana
 _KANA = re.compile("[\u3041-\u30ff]")
 _NO_JAPANESE = re.compile("[a-z][^\0-\x7f]|[^\0-\x7f][a-z]|[\ue000-\uf8ff]")  # as accented letters of Europe come out
 
@@ -117,6 +118,8 @@ def _decoded(file: File) -> tuple[str, str]:
         codecs_tried = [("utf-16", "UTF-16")]
     elif data.startswith(codecs.BOM_UTF8):
         codecs_tried = [("utf-8-sig", "UTF-8 with mark")]
+    elif any(escape in data for escape in _JAPANESE_ESCAPES):  # valid UTF-8 too, as letters without sense
+        codecs_tried = [("iso2022_jp_ext", "ISO-2022-JP")]
     else:
         codecs_tried = [("utf-8", "UTF-8"), ("cp932", "Shift-JIS")]
     for codec, told in codecs_tried:
@@ -128,7 +131,7 @@ def _decoded(file: File) -> tuple[str, str]:
             return text, told
     raise InputError(
         "not_text",
-        f"{file.name}: must be text in UTF-8, UTF-16 or Shift-JIS and is not; save it as UTF-8",
+        f"{file.name}: must be text in UTF-8, UTF-16, Shift-JIS or ISO-2022-JP and is not; save it as UTF-8",
         name=file.name[:80],
     )
 
