@@ -127,6 +127,15 @@ class Reference(NamedTuple):
         usual = float(torch.tensor(worst).quantile(0.99))
         return cls(found.mean(0), found.std(0), usual, shared)
 
+    def to_dict(self) -> dict[str, Tensor]:
+        """All but the shared adapter, to be kept beside it."""
+        return {"health_mean": self.mean, "health_spread": self.spread, "health_usual": torch.tensor(self.usual)}
+
+    @classmethod
+    def from_dict(cls, kept: Mapping[str, Tensor], shared: Float[Tensor, "layers rows cols"]) -> Reference:
+        """What `to_dict` gave. Raises KeyError."""
+        return cls(kept["health_mean"], kept["health_spread"], float(kept["health_usual"]), shared)
+
     def judge(self, grid: Float[Tensor, "layers rows cols"], layout: LoraLayout) -> Health:
         """How unusual an adapter is. One that is not finite is infinitely so."""
         paths = [path for _, _, path in layout.module_paths()]

@@ -74,9 +74,7 @@ class Atlas(NamedTuple):
         """Write the file into a folder; returns its SHA-256."""
         state = {
             "means": self.means.half(),
-            "health_mean": self.health.mean,
-            "health_spread": self.health.spread,
-            "health_usual": torch.tensor(self.health.usual),
+            **self.health.to_dict(),
         }
         tasks = [list(pair) for pair in zip(self.names, self.instructions, strict=True)]
         return write_safetensors(folder / FILE, state, {"tasks": json.dumps(tasks, ensure_ascii=False)})
@@ -91,8 +89,7 @@ class Atlas(NamedTuple):
         try:
             tasks = json.loads(read_metadata(folder / FILE)["tasks"])
             names, instructions = zip(*tasks, strict=True)
-            usual = float(state["health_usual"])
-            health = Reference(state["health_mean"], state["health_spread"], usual, shared)
+            health = Reference.from_dict(state, shared)
             return cls(names, instructions, state["means"].float(), health)
         except (KeyError, ValueError, TypeError) as error:
             raise DamagedFile(f"{folder / FILE} is no atlas of training tasks ({error}); fetch it anew") from error

@@ -21,6 +21,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from prompt2lora.adapter.grid import initial_grid
+from prompt2lora.adapter.health import Reference
 from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.base.models import DEFAULT_ENCODER
 from prompt2lora.errors import DamagedFile, ModelNotFound
@@ -170,6 +171,7 @@ class Generator(nn.Module):
             self.decoder = HyperConvDecoder(config.decoder)
         self.start = nn.Parameter(initial_grid(config.layout, seed))
         self._examples_start: Tensor | None = None
+        self._examples_health: Reference | None = None
         nn.init.zeros_(self.head.weight)
 
     @property
@@ -212,6 +214,15 @@ class Generator(nn.Module):
         self._examples_start = grid
 
     @property
+    def examples_health(self) -> Reference:
+        """What adapters made of labelled examples usually look like; without such a reference, what others do."""
+        return self._examples_health or self.atlas.health
+
+    @examples_health.setter
+    def examples_health(self, health: Reference) -> None:
+        self._examples_health = health
+
+    @property
     def trained_parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.parameters())
 
@@ -226,7 +237,9 @@ class Generator(nn.Module):
             atlas = self.atlas.save(aside) if self._atlas else ""
             files = {"weights": {"file": WEIGHTS, "sha256": digest}, "atlas": {"file": ATLAS, "sha256": atlas}}
             if self._examples_start is not None:
-                written = write_safetensors(aside / EXAMPLES, {"grid": self._examples_start.half().contiguous()})
+                start = {"grid": self._examples_start.half().contiguous()}
+                health = self._examples_health.to_dict() if self._examples_health else {}
+                written = write_safetensors(aside / EXAMPLES, {**start, **health})
                 files["examples_start"] = {"file": EXAMPLES, "sha256": written}
             description = {
                 "format": _FORMAT,
@@ -263,7 +276,10 @@ class Generator(nn.Module):
         generator.provenance = {**description["provenance"], "sha256": digest}
         generator.training_hours = _hours(folder, generator.provenance)
         if examples:
-            generator.examples_start = _weights(folder / EXAMPLES, examples)[0]["grid"].float()
+            state = _weights(folder / EXAMPLES, examples)[0]
+            generator.examples_start = state["grid"].float()
+            if "health_mean" in state:
+                generator.examples_health = Reference.from_dict(state, generator.examples_start)
         if atlas:
             if file_digest(folder / ATLAS) != atlas:
                 raise _altered(folder / ATLAS)

@@ -90,16 +90,18 @@ class ModelEvaluator:
     def measure(self, folder: Path, prompts: Sequence[str], inspection: Sequence[tuple[str, str]]) -> Evaluation:
         base = self.base
         began = time.monotonic()
-        grid = Adapter.load(folder, models.load_config(self.layout.base_model)).grid
+        adapter = Adapter.load(folder, models.load_config(self.layout.base_model))
+        grid = adapter.grid
         applied = time.monotonic()
         ids = torch.tensor(base.chat.prompt_ids([_PROBE]), device=base.model.device)
         condition = self.pipeline.encoder.conditions(prompts).mean(0)
         atlas = self.generator.atlas
+        usual = self.generator.examples_health if adapter.provenance.get("examples") else atlas.health
         metrics = Metrics(
             probe=Probe(probe(base.model, grid, self.layout, ids)),
             canary=canary(base, grid),
             health=Health(
-                score=atlas.health.judge(grid, self.layout).score,
+                score=usual.judge(grid, self.layout).score,
                 share=max(shares(self.weights, grid, self.layout).values()),
                 intruders=len(intruders(self.weights, grid, self.layout).found),
             ),
