@@ -9,6 +9,7 @@ python benchmarks/alignment.py --tasks ../shared/data/tasks --out benchmarks/res
 import argparse
 import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -21,7 +22,7 @@ from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.versions import origin
 from prompt2lora.evaluation.metrics import exact_match
 from prompt2lora.evaluation.statistics import mean_interval
-from prompt2lora.generator.alignment import AlignmentOptions, aligned
+from prompt2lora.generator.alignment import AlignmentOptions, aligned, read_prompts
 from prompt2lora.generator.pipeline import Pipeline
 from prompt2lora.ground.files import check_new, write_json
 from prompt2lora.ground.prompts import full_prompt
@@ -33,7 +34,7 @@ VARIANTS = {
     "usual": AlignmentOptions(),
     "no own answers": AlignmentOptions(max_new_tokens=0),
     "one token of own answers": AlignmentOptions(max_new_tokens=1),
-    "four prompts": AlignmentOptions(prompts=4),
+    "eight prompts": AlignmentOptions(prompts=8),
     "128 tokens of prompts": AlignmentOptions(budget=128),
     "sixteen prompts, 512 tokens": AlignmentOptions(prompts=16, budget=512),
     "ridge 0.01": AlignmentOptions(ridge=0.01),
@@ -47,6 +48,10 @@ def right(base: Frozen, task: Task, grid: Tensor, *, bare: bool) -> list[float]:
     asked = [full_prompt("" if bare else task.instruction, example.input) for example in examples]
     given = answers(base.model, base.chat, asked, layout=base.layout, grid=grid, max_new_tokens=MAX_NEW_TOKENS)
     return [exact_match(answer, example.output) for answer, example in zip(given, examples, strict=True)]
+
+
+def _aligned(base: Any, grid: Any, teacher: Any, prompts: Any, how: AlignmentOptions) -> Any:
+    return aligned(base, grid, read_prompts(base, teacher, prompts, how), how)
 
 
 def main() -> None:
@@ -68,8 +73,8 @@ def main() -> None:
         shared, decoded = generator.start.detach(), generator.generate(pipeline.conditions(prompts))
         makers = {"decoded": lambda grid=decoded: grid, "shared adapter": lambda grid=shared: grid}
         for name, how in VARIANTS.items():
-            makers[name] = lambda how=how, grid=decoded, prompts=prompts: aligned(base, grid, prompts, how)
-        makers["shared adapter, aligned"] = lambda grid=shared, prompts=prompts: aligned(base, grid, prompts)
+            makers[name] = partial(_aligned, base, decoded, shared, prompts, how)
+        makers["shared adapter, aligned"] = partial(_aligned, base, shared, shared, prompts, AlignmentOptions())
         for name, make in makers.items():
             began = time.process_time()
             grid = make()

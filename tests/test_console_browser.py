@@ -229,7 +229,7 @@ def test_a_job_goes_all_its_way_by_clicks(world, person, language):
     maker.get_by_label(said["new.prompts"]).fill(PROMPTS)
     maker.get_by_text(said["advice.count"].format(count=12)).wait_for()
     maker.get_by_text(said["new.inspection_open"]).click()
-    maker.get_by_label(said["inspection.paste"]).fill(EXAMPLES)
+    maker.get_by_label(said["inspection.paste"], exact=True).fill(EXAMPLES)
     click(maker, "new.make")
     maker.wait_for_url("**/try?**")
     maker.get_by_text(said["done.made"]).wait_for()

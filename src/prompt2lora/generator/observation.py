@@ -39,6 +39,13 @@ class Observed(NamedTuple):
     reached: Mapping[str, Float[Tensor, "places out"]]
 
 
+class Call(NamedTuple):
+    """What a module got and gave in one call."""
+
+    given: Float[Tensor, "1 length in"]
+    reached: Float[Tensor, "1 length out"]
+
+
 def output_paths(layout: LoraLayout) -> list[str]:
     """Paths of the output projections that the layout's adapters change, from the first layer on."""
     return [path for _, target, path in layout.module_paths() if target.name == OUTPUT]
@@ -106,13 +113,13 @@ def _newest(model: Any, pack: Pack, count: int) -> dict[str, Any]:
 
 
 @contextmanager
-def _watched(model: Any, paths: Sequence[str]) -> Iterator[dict[str, list[tuple[Tensor, Tensor]]]]:
+def _watched(model: Any, paths: Sequence[str]) -> Iterator[dict[str, list[Call]]]:
     """While the context lasts, what the modules get and give is kept, call after call."""
-    seen: dict[str, list[tuple[Tensor, Tensor]]] = {path: [] for path in paths}
+    seen: dict[str, list[Call]] = {path: [] for path in paths}
 
     def keep(path: str) -> Any:
         def hook(_module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            seen[path].append((inputs[0].float(), output.float()))
+            seen[path].append(Call(inputs[0].float(), output.float()))
 
         return hook
 
