@@ -114,7 +114,7 @@ async def _read_form(request: Request, most: int) -> Form:
         return message
 
     try:
-        read = await Request(request.scope, receive).form(max_files=2, max_fields=50, max_part_size=most)
+        read = await Request(request.scope, receive).form(max_files=3, max_fields=50, max_part_size=most)
     except HTTPException as error:
         raise (
             TranslatableError("huge", most=most // 2**20 or 1)
