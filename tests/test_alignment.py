@@ -24,7 +24,7 @@ from prompt2lora.training.tasks import Example, Task, read_tasks
 
 INSTRUCTION, INPUTS = "Say it again.", [f"note {number} of {number * 7}" for number in range(8)]
 USUAL = AlignmentOptions()
-BEGINNINGS = AlignmentOptions(max_new_tokens=1)  # a base of random numbers never ends an answer
+BEGINNINGS = AlignmentOptions(prompts=8, max_new_tokens=1)  # a base of random numbers never ends an answer
 ALIGNED = {"generated": "decoded", "multi-task-aligned": "multi-task"}
 PROMPTS = [f"{INSTRUCTION}\n\n{text}" for text in INPUTS]
 
@@ -103,7 +103,9 @@ def test_it_is_done_where_the_base_is_asked_and_the_prompts_share_an_instruction
     decoded = pipeline.generator.generate(pipeline.conditions(prompts))
     if aligns:
         shared = pipeline.generator.start.detach()
-        decoded = aligned(frozen, decoded, read_prompts(frozen, shared, prompts))
+        read = read_prompts(frozen, shared, prompts)
+        decoded = pipeline.generator.generate(pipeline.conditions(read.prompts))
+        decoded = aligned(frozen, decoded, read)
     assert torch.allclose(made.grid, decoded, atol=1e-4)
     assert made.instruction == (INSTRUCTION if aligns else "")
 

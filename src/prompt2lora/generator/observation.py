@@ -118,7 +118,7 @@ def _watched(model: Any, paths: Sequence[str]) -> Iterator[dict[str, list[Call]]
     seen: dict[str, list[Call]] = {path: [] for path in paths}
 
     def keep(path: str) -> Any:
-        def hook(_module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        def hook(_module: Any, inputs: tuple[Any, ...], output: Float[Tensor, "1 length out"]) -> None:
             seen[path].append(Call(inputs[0].float(), output.float()))
 
         return hook
