@@ -74,23 +74,25 @@ class PackBatch:
     labels: Int[Tensor, " labels"]
     label_example: Int[Tensor, " labels"]
 
-    def additive_mask(self, dtype: torch.dtype) -> Float[Tensor, "batch 1 length length"]:
-        """What the base's attention adds: nothing where it may look, the least number elsewhere."""
-        mask = torch.zeros(self.visible.shape, dtype=dtype, device=self.visible.device)
-        return mask.masked_fill_(~self.visible, torch.finfo(dtype).min)
-
     def inputs(self, model: Any) -> dict[str, Any]:
         """What the decoder of `model` is called with to read the batch."""
-        dtype = next(model.parameters()).dtype
         return {
             "input_ids": self.ids,
             "position_ids": self.positions,
-            "attention_mask": self.additive_mask(dtype),
+            "attention_mask": additive_mask(self.visible, next(model.parameters()).dtype),
             "use_cache": False,
         }
 
     def to(self, device: str | torch.device) -> PackBatch:
         return PackBatch(**{name: tensor.to(device) for name, tensor in vars(self).items()})
+
+
+def additive_mask(
+    visible: Bool[Tensor, "batch 1 tokens places"], dtype: torch.dtype
+) -> Float[Tensor, "batch 1 tokens places"]:
+    """What the base's attention adds: nothing where it may look, the least number elsewhere."""
+    mask = torch.zeros(visible.shape, dtype=dtype, device=visible.device)
+    return mask.masked_fill_(~visible, torch.finfo(dtype).min)
 
 
 def stack(packs: Sequence[Pack], padding: int) -> PackBatch:

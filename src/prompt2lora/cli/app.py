@@ -30,9 +30,9 @@ BaseOption = Annotated[
     str | None, typer.Option("--base", help="Base model: hub id or local folder; default: the generator's.")
 ]
 
-Prompts = Annotated[
-    Path | None, typer.Option("--prompts", help="Prompts of the job: text (one a line), JSONL, CSV or Excel.")
-]
+_PROMPTS = typer.Option("--prompts", help="Prompts of the job: text (one a line), JSONL, CSV or Excel.")
+Prompts = Annotated[Path | None, _PROMPTS]
+PromptsNeeded = Annotated[Path, _PROMPTS]
 Learned = Annotated[
     Path | None,
     typer.Option("--examples", help="Prompts with right answers to learn from: JSONL, CSV or Excel."),
@@ -118,14 +118,14 @@ def _line(record: dict[str, Any]) -> str:
 def read_given(prompts: Path | None, examples: Path | None, instruction: str) -> Given:
     """What an adapter is to be made of, each prompt under its instruction; says how the files were read."""
     from prompt2lora.ground.examples import read_examples, read_prompts
-    from prompt2lora.ground.prompts import full_prompt
+    from prompt2lora.ground.prompts import full_examples
 
     if prompts is None and examples is None:
         raise UsageError("there is nothing to make an adapter of; name a file by --prompts or by --examples")
     texts, *read = read_prompts(prompts, instruction) if prompts else ([],)
     pairs, *told = read_examples(examples, part="train") if examples else ([],)
     tell_reading(*read, *told)
-    return Given(texts, [(full_prompt(instruction, text), answer) for text, answer in pairs], [*read, *told])
+    return Given(texts, full_examples(instruction, pairs), [*read, *told])
 
 
 def tell_reading(*readings: Any) -> None:

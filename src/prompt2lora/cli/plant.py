@@ -16,6 +16,7 @@ from prompt2lora.cli.app import (
     Json,
     Learned,
     Prompts,
+    PromptsNeeded,
     Working,
     app,
     print_json,
@@ -26,10 +27,6 @@ from prompt2lora.custody.gate import Check
 
 prompts_app = typer.Typer(help="Look at prompts before an adapter is made of them.")
 app.add_typer(prompts_app, name="prompts")
-
-PromptsNeeded = Annotated[
-    Path, typer.Option("--prompts", help="Prompts of the job: text (one a line), JSONL, CSV or Excel.")
-]
 
 
 @app.command()

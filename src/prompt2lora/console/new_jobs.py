@@ -17,8 +17,8 @@ from prompt2lora.console.page_request import Page, PageRequest
 from prompt2lora.console.views import ENOUGH_EXAMPLES, checks, inspection
 from prompt2lora.custody.access import LOOK, MAKE
 from prompt2lora.errors import UsageError
-from prompt2lora.ground.examples import Reading, read_examples, read_prompts
-from prompt2lora.ground.prompts import full_prompt
+from prompt2lora.ground.examples import PARTS, Reading, read_examples, read_prompts
+from prompt2lora.ground.prompts import full_examples
 from prompt2lora.ground.tables import TAKEN, File
 from prompt2lora.serving.job_queue import DONE, QueuedJob
 
@@ -57,7 +57,7 @@ def generate(request: PageRequest) -> Response:
     if not prompts and not examples:
         raise TranslatableError("no_prompts")
     inspection, of_inspection = _pairs(request, "inspection")
-    told = [(full_prompt(request.value("instruction").strip(), text), answer) for text, answer in examples]
+    told = full_examples(request.value("instruction").strip(), examples)
     queued = request.service.generate(request.actor, request.value("job").strip(), prompts, inspection, told)
     return _started(request, queued, [*read, *of_examples, *of_inspection])
 
@@ -105,8 +105,7 @@ def _pairs(request: PageRequest, name: str, *, needed: bool = False) -> tuple[li
     sources = _sources(request, name)
     if needed and not sources:
         raise TranslatableError("no_rows")
-    part = "train" if name == "examples" else "test"
-    found = [read_examples(source, part=part) for source in sources]
+    found = [read_examples(source, PARTS[name]) for source in sources]
     return [pair for pairs, _ in found for pair in pairs], [read for _, read in found]
 
 

@@ -25,7 +25,7 @@ from prompt2lora.adapter.hooks import adapted
 from prompt2lora.adapter.layout import LoraLayout, Target
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.packing import SHARED, UNLIMITED, Pack, pack_examples, stack
-from prompt2lora.generator.hidden_states import prompt_ids
+from prompt2lora.generator.hidden_states import prompt_ids, reading_pack
 from prompt2lora.generator.observation import OUTPUT, Observed, observe
 from prompt2lora.ground.prompts import instruction_of, split
 
@@ -73,7 +73,7 @@ def read_prompts(
     """
     ordered = sorted(prompts, key=lambda text: hashlib.sha256(text.encode()).digest())[: options.prompts]
     ids = prompt_ids(base.chat, ordered)
-    used = pack_examples(ids, [[0]] * len(ids), options.budget).used
+    used = reading_pack(ids, options.budget).used
     return PromptsRead(
         [ordered[i] for i in used], observe(base, teacher, [ids[i] for i in used], options.max_new_tokens)
     )

@@ -17,7 +17,7 @@ from torch import Tensor
 from prompt2lora.adapter.hooks import adapted
 from prompt2lora.base.chat import ChatFormat
 from prompt2lora.base.frozen import Frozen
-from prompt2lora.base.packing import Pack, pack_examples, stack
+from prompt2lora.base.packing import Pack, PackBatch, pack_examples, stack
 
 _MAX_TOKENS = 512  # tokens of a prompt that are read: its beginning and its end
 _BUDGET = 1024  # tokens read at once
@@ -55,7 +55,13 @@ def read_packs(
     """The states of every pack's prompts."""
     batch = stack(packs, base.chat.padding).to(base.model.device)
     with adapted(base.model, shared[None], base.layout):
-        hidden = base.model.get_decoder()(**batch.inputs(base.model), output_hidden_states=True).hidden_states[1:]
+        hidden = base.model.get_decoder()(**batch.inputs(base.model), output_hidden_states=True).hidden_states
+    return list(torch.split(last_states(hidden, batch), [len(pack.predict) for pack in packs]))
+
+
+def last_states(
+    hidden: Sequence[Float[Tensor, "batch length width"]], batch: PackBatch
+) -> Float[Tensor, "prompts states"]:
+    """Of all layers (`hidden` begins with the word vectors), what stands at the last tokens of the packs' prompts."""
     last = batch.place.unbind(1)
-    read = torch.stack([layer[last] for layer in hidden], 1).float().flatten(1)  # prompts of all packs, states
-    return list(torch.split(read, [len(pack.predict) for pack in packs]))
+    return torch.stack([layer[last] for layer in hidden[1:]], 1).float().flatten(1)

@@ -17,7 +17,8 @@ from torch import Tensor
 from prompt2lora.adapter.hooks import adapted
 from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.base.frozen import Frozen
-from prompt2lora.base.packing import SHARED, UNLIMITED, Pack, pack_examples, stack
+from prompt2lora.base.packing import SHARED, UNLIMITED, Pack, additive_mask, stack
+from prompt2lora.generator.hidden_states import last_states, reading_pack
 
 OUTPUT = "o_proj"  # what tokens hear of others passes through these projections
 
@@ -59,16 +60,16 @@ def observe(
     from transformers import DynamicCache
 
     model, chat, layout = base
-    pack = pack_examples(prompts, [[0]] * len(prompts), UNLIMITED)
-    inputs = stack([pack], chat.padding).to(model.device).inputs(model)
+    pack = reading_pack(prompts, UNLIMITED)
+    batch = stack([pack], chat.padding).to(model.device)
     cache = DynamicCache()  # of all tokens: the mask says which of them are seen
     answers: list[list[int]] = [[] for _ in prompts]
     with adapted(model, grid[None], layout), _watched(model, output_paths(layout)) as seen:
         decoder = model.get_decoder()
-        read = decoder(**{**inputs, "use_cache": True}, past_key_values=cache, output_hidden_states=True)
-        last = torch.tensor(pack.predict, device=model.device)
-        states = torch.stack([layer[0, last] for layer in read.hidden_states[1:]], 1).float().flatten(1)
-        active, hidden = list(range(len(prompts))), read.last_hidden_state[0, last]
+        inputs = {**batch.inputs(model), "use_cache": True}
+        read = decoder(**inputs, past_key_values=cache, output_hidden_states=True)
+        states = last_states(read.hidden_states, batch)
+        active, hidden = list(range(len(prompts))), read.last_hidden_state[batch.place.unbind(1)]
         for _ in range(max_new_tokens):
             picked = model.get_output_embeddings()(hidden).argmax(-1).tolist()
             new = [(one, token) for one, token in zip(active, picked, strict=True) if token != chat.end]
@@ -102,12 +103,10 @@ def _newest(model: Any, pack: Pack, count: int) -> dict[str, Any]:
     """What the decoder is called with to read the last tokens of a pack, one of each example, after all others."""
     owner = torch.tensor(pack.token_example, device=model.device)
     visible = (owner == SHARED) | (owner == owner[-count:, None])
-    dtype = next(model.parameters()).dtype
-    mask = torch.zeros(1, 1, *visible.shape, dtype=dtype, device=model.device)
     return {
         "input_ids": torch.tensor([pack.ids[-count:]], device=model.device),
         "position_ids": torch.tensor([pack.positions[-count:]], device=model.device),
-        "attention_mask": mask.masked_fill_(~visible, torch.finfo(dtype).min),
+        "attention_mask": additive_mask(visible[None, None], next(model.parameters()).dtype),
         "use_cache": True,
     }
 

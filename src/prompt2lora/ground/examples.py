@@ -20,6 +20,8 @@ from prompt2lora.ground.delimited import DELIMITERS
 from prompt2lora.ground.prompts import MAX_CHARACTERS, check_prompts, full_prompt, is_half
 from prompt2lora.ground.tables import EXCEL, JSONL, TEXT, File, Table, read_table
 
+PARTS = {"inspection": "test", "examples": "train"}  # of a task file: what judges, what is learned from
+
 # By these names, the earlier before the later, whatever the case.
 INPUT = ("prompt", "input", "text", "プロンプト", "入力", "入力例", "入力文", "内容", "文", "文章", "本文", "テキスト")
 OUTPUT = ("output", "answer", "right", "label", "正解", "出力", "答え", "回答", "解答", "正答", "ラベル")

@@ -50,6 +50,11 @@ def full_prompt(instruction: str, text: str) -> str:
     return f"{instruction}\n\n{text}" if instruction else text
 
 
+def full_examples(instruction: str, examples: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """(input, right answer) -> (prompt, right answer), every input under the instruction."""
+    return [(full_prompt(instruction, text), answer) for text, answer in examples]
+
+
 def split(prompt: str) -> tuple[str, str]:
     """(opening, rest) of a prompt: before and after its first blank line, or the whole prompt twice."""
     opening, _, rest = prompt.strip().partition("\n\n")

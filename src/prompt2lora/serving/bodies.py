@@ -16,13 +16,12 @@ from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
-from prompt2lora.ground.examples import Reading, read_examples, read_prompts
+from prompt2lora.ground.examples import PARTS, Reading, read_examples, read_prompts
 from prompt2lora.ground.tables import TAKEN, File
 from prompt2lora.serving.guard import Refused
 
 _FORM = "multipart/form-data"
-_EXAMPLES = {"inspection": "test", "examples": "train"}  # which part of a task file they take: judged, learned from
-_FILES = ("prompts", *_EXAMPLES)
+FILES = ("prompts", *PARTS)
 
 
 class Taken(NamedTuple):
@@ -39,7 +38,7 @@ def taking(kind: type[BaseModel], most: int) -> Callable[[Request], Coroutine[An
 
     async def take(request: Request) -> Taken:
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() == _FORM:
-            async with request.form(max_files=len(_FILES), max_fields=20, max_part_size=most) as form:
+            async with request.form(max_files=len(FILES), max_fields=20, max_part_size=most) as form:
                 given = [
                     (name, File(value.filename or name, await value.read()) if isinstance(value, UploadFile) else value)
                     for name, value in form.multi_items()
@@ -62,10 +61,10 @@ def _values(given: list[tuple[str, Any]]) -> tuple[dict[str, Any], dict[str, Rea
     for name, value in given:
         if name in found:
             raise Refused(400, f"{name[:80]}: a form holds it once; send one file with all", "invalid_request")
-        if name in _FILES:
+        if name in FILES:
             found[name], read[name] = _read(name, value if isinstance(value, File) else File(name, text=value))
         elif isinstance(value, File):
-            message = f"{name[:80]}: a file is one of {', '.join(_FILES)}; send it under that name"
+            message = f"{name[:80]}: a file is one of {', '.join(FILES)}; send it under that name"
             raise Refused(400, message, "invalid_request")
         else:
             found[name] = value
@@ -74,9 +73,9 @@ def _values(given: list[tuple[str, Any]]) -> tuple[dict[str, Any], dict[str, Rea
 
 def _read(name: str, file: File) -> tuple[list[Any], Reading]:
     """What JSON would hold under a name."""
-    if name not in _EXAMPLES:
+    if name not in PARTS:
         return read_prompts(file)
-    pairs, reading = read_examples(file, _EXAMPLES[name])
+    pairs, reading = read_examples(file, PARTS[name])
     return [{"input": text, "output": right} for text, right in pairs], reading
 
 
@@ -96,7 +95,7 @@ def described(kind: type[BaseModel]) -> dict[str, Any]:
     for name, field in whole["properties"].items():
         form[name] = (
             {"type": "string", "format": "binary", "description": f"A file ({TAKEN}), or its text."}
-            if name in _FILES
+            if name in FILES
             else field
         )
     shaped = {

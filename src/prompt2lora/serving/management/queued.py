@@ -13,7 +13,7 @@ from pydantic import Field
 
 from prompt2lora.custody.access import LOOK, MAKE, Key
 from prompt2lora.errors import UsageError
-from prompt2lora.ground.prompts import MAX_CHARACTERS, check_prompts, full_prompt
+from prompt2lora.ground.prompts import MAX_CHARACTERS, check_prompts, full_examples, full_prompt
 from prompt2lora.serving.bodies import Taken, described, taking
 from prompt2lora.serving.guard import Authenticator, Refused
 from prompt2lora.serving.management.records import Body, Job, Language, VersionName, known_job, known_version
@@ -77,7 +77,7 @@ def router(service: Service, gate: Authenticator) -> APIRouter:
         """A pilot: an adapter from prompts and `examples` (one of them may be missing), measured on `inspection` and
         judged; an unknown job is added."""
         body, instruction = taken.body, taken.body.instruction.strip()
-        examples = [(full_prompt(instruction, text), answer) for text, answer in _pairs(body.examples)]
+        examples = full_examples(instruction, _pairs(body.examples))
         queued = service.generate(key.name, job, _full_prompts(body), _pairs(body.inspection), examples)
         return {**queued_record(queued), **taken.as_json()}
 
