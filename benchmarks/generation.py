@@ -47,7 +47,7 @@ def main() -> None:
         for turn in range(options.repeats + 2):
             seconds = pipeline.write(prompts(turn), Path(folder) / str(turn)).seconds
             if turn >= 2:  # the first two warm the process up
-                warm = {name: seconds[name] for name in MAKING}
+                warm = {name: seconds[name] for name in MAKING if name in seconds}
                 for name, value in {**warm, "total": sum(warm.values())}.items():
                     steps.setdefault(name, []).append(value)
         cold = []

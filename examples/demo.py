@@ -50,8 +50,9 @@ def main(folder: Path) -> None:
         bare, bare_seconds = ask(adapter=True, bare=True)
         steps = made.seconds
         console.print(f"[bold]{task.name}[/]: {task.instruction}")
-        spent = ", ".join(f"{name} {steps[name]:.2f} s" for name in MAKING)
-        console.print(f"  {made.prompts} prompts -> {made.adapter}: {spent}")
+        spent = {name: steps[name] for name in MAKING if name in steps}
+        steps_told = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in spent.items())
+        console.print(f"  {made.prompts} prompts -> {made.adapter}: {steps_told}")
         console.print(
             f"  {len(task.test)} answers each: base {base_seconds:.1f} s, generated {full_seconds:.1f} s, "
             f"generated without instruction {bare_seconds:.1f} s"
@@ -68,7 +69,7 @@ def main(folder: Path) -> None:
             task.name,
             str(len(task.test)),
             *(f"{share(given, task):.2f}" for given in (base, full, bare)),
-            f"{sum(steps[name] for name in MAKING):.2f} s",
+            f"{sum(spent.values()):.2f} s",
         )
     console.print(table)
 

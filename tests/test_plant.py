@@ -228,6 +228,8 @@ def test_a_pilot_learns_from_examples_and_never_judges_the_adapter_on_all_but_th
     assert code == 0, error
     found = json.loads(out)
     assert (found["learned"], found["set_aside"], found["inspected"]) == (2, 2, 1)
+    made = next(cost["seconds"] for cost in found["costs"] if cost["step"] == "generating")
+    assert made >= found["seconds"]["examples"] > 0
     assert [one["text"] for one in found["inspection"]] == ["note 3"]
     registry = plant.registry()
     version = registry.version("mail", found["version"])

@@ -14,7 +14,8 @@ from pydantic import Field, Strict, TypeAdapter, ValidationError
 from prompt2lora.errors import UsageError
 from prompt2lora.ground.files import read_toml, refuse_unknown
 
-MAKING = ("encode", "decode", "align", "write")  # the steps of making an adapter, as their seconds are named
+# The steps of making an adapter, as their seconds are named: of prompts the first three, of examples the fourth.
+MAKING = ("encode", "decode", "align", "examples", "write")
 _REPLAYS = 30  # of the known examples, one a day for a month
 _LONGEST_CURRENCY = 8
 _OTHERS = {"refine": "refining", "apply": "applying", "check": "checking"}
