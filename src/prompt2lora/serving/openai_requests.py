@@ -1,0 +1,112 @@
+"""The bodies of requests for answers, as OpenAI documents them: which fields there are and what is refused.
+
+In: JSON. Out: a `GenerationRequest`. A field that cannot be honoured is refused by name. It knows neither HTTP nor an
+engine.
+Source of the fields: https://platform.openai.com/docs/api-reference.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from prompt2lora.serving.protocol import GenerationRequest, Message, Sampling
+
+_TEXT = 200_000  # most characters of one text
+Text = Annotated[str, Field(max_length=_TEXT)]
+JobName = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    type: Literal["text"]
+    text: Text
+
+
+class ChatMessage(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Text | Annotated[list[Part], Field(min_length=1, max_length=100)]
+    name: Annotated[str, Field(max_length=200)] | None = None
+
+    def plain(self) -> Message:
+        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        return Message("system" if self.role == "developer" else self.role, text)
+
+
+class StreamOptions(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    include_usage: bool = False
+    include_obfuscation: bool = False
+
+
+class ResponseFormat(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    type: Literal["text"]
+
+
+class CompletionFields(BaseModel):
+    """What both kinds of request have in common; every other field is refused."""
+
+    model_config = ConfigDict(extra="forbid")
+    model: JobName
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=8192)] | None = None
+    stop: (
+        Annotated[str, Field(min_length=1, max_length=200)]
+        | Annotated[list[Annotated[str, Field(min_length=1, max_length=200)]], Field(max_length=4)]
+        | None
+    ) = None
+    seed: Annotated[int, Field(ge=-(2**53), le=2**53)] | None = None
+    n: Literal[1] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    presence_penalty: Literal[0] | None = None
+    frequency_penalty: Literal[0] | None = None
+    user: Annotated[str, Field(max_length=500)] | None = None
+
+    def sampling(self, max_new_tokens: int | None) -> Sampling:
+        """Without a temperature the likeliest tokens are chosen: what a pilot measured is then what answers."""
+        stops = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        return Sampling(
+            temperature=self.temperature or 0.0,
+            top_p=1.0 if self.top_p is None else self.top_p,
+            seed=self.seed,
+            max_new_tokens=max_new_tokens or Sampling.max_new_tokens,
+            stop=tuple(stops),
+        )
+
+
+class ChatRequest(CompletionFields):
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=200)]
+    max_completion_tokens: Annotated[int, Field(ge=1, le=8192)] | None = None
+    response_format: ResponseFormat | None = None
+    logprobs: Literal[False] | None = None
+
+    def generation(self, seconds: float) -> GenerationRequest:
+        return GenerationRequest(
+            self.model,
+            tuple(message.plain() for message in self.messages),
+            sampling=self.sampling(self.max_completion_tokens or self.max_tokens),
+            seconds=seconds,
+            stream=bool(self.stream),
+        )
+
+
+class TextRequest(CompletionFields):
+    prompt: Annotated[str, Field(min_length=1, max_length=_TEXT)]
+    echo: Literal[False] | None = None
+    best_of: Literal[1] | None = None
+    suffix: None = None
+    logprobs: None = None
+
+    def generation(self, seconds: float) -> GenerationRequest:
+        return GenerationRequest(
+            self.model,
+            text=self.prompt,
+            sampling=self.sampling(self.max_tokens),
+            seconds=seconds,
+            stream=bool(self.stream),
+        )
