@@ -18,8 +18,9 @@ from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.base import models
 from prompt2lora.base.versions import origin
 from prompt2lora.evaluation.statistics import spread
+from prompt2lora.generator.config import GeneratorConfig
 from prompt2lora.generator.decoder import HyperConvDecoder, published
-from prompt2lora.generator.generator import Generator, GeneratorConfig
+from prompt2lora.generator.generator import Generator
 from prompt2lora.ground.files import write_json
 
 

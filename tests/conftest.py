@@ -34,7 +34,8 @@ from prompt2lora.base.frozen import Frozen
 from prompt2lora.cli.main import main
 from prompt2lora.custody.registry import Origin, Registry
 from prompt2lora.generator.atlas import Atlas
-from prompt2lora.generator.generator import Generator, GeneratorConfig
+from prompt2lora.generator.config import GeneratorConfig
+from prompt2lora.generator.generator import Generator
 
 sys.dont_write_bytecode = False  # said above for the processes that are started; this one has begun already
 TEMPLATE = (

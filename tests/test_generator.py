@@ -8,6 +8,7 @@ from transformers import LlamaConfig
 from prompt2lora.adapter.grid import decode
 from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.errors import DamagedFile, ModelNotFound, OutputError
+from prompt2lora.generator.config import GeneratorConfig
 from prompt2lora.generator.decoder import (
     AxisConv,
     DecoderConfig,
@@ -16,7 +17,7 @@ from prompt2lora.generator.decoder import (
     RowHead,
     published,
 )
-from prompt2lora.generator.generator import Generator, GeneratorConfig
+from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.text_encoder import Encoder, pad
 from prompt2lora.ground.prompts import split
 

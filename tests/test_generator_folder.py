@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from prompt2lora.generator.generator import Generator, SetPooling
+from prompt2lora.generator.generator import Generator
+from prompt2lora.generator.pooling import SetPooling
 from prompt2lora.generator.text_encoder import Encoder
 
 PROMPTS = ["Do it.\n\none", "Do it.\n\ntwo", "Do that.\n\nthree"]

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,138 +21,18 @@ from torch import Tensor, nn
 
 from prompt2lora.adapter.grid import initial_grid
 from prompt2lora.adapter.health import Reference
-from prompt2lora.adapter.layout import LoraLayout
-from prompt2lora.base.models import DEFAULT_ENCODER
 from prompt2lora.errors import DamagedFile, ModelNotFound
 from prompt2lora.generator.atlas import FILE as ATLAS
 from prompt2lora.generator.atlas import Atlas
-from prompt2lora.generator.decoder import Activation, AxisConv, DecoderConfig, HyperConvDecoder, Shape
+from prompt2lora.generator.config import GeneratorConfig
+from prompt2lora.generator.decoder import HyperConvDecoder
+from prompt2lora.generator.pooling import SetPooling
 from prompt2lora.ground.files import file_digest, new_folder, read_safetensors, write_json, write_safetensors
 
 CONFIG, WEIGHTS, HOURS = "generator_config.json", "generator.safetensors", "training_hours.json"
 EXAMPLES = "examples_start.safetensors"
 _FORMAT = 2
 _RELEASED = "smollm2-135m-instruct"
-_TEXT_LAYERS = 4  # patterns over the layers that the text may take where the base gives every layer its own
-
-
-@dataclass(frozen=True)
-class GeneratorConfig:
-    """Everything that makes a generator but its weights.
-
-    width   numbers that the text encoder gives of a prompt
-    states  numbers per layer that the base itself gives of a prompt; 0: it is not asked
-    hidden  width of the layer between the pooled text and the condition grid
-    grid    shape of the condition grid (layers, rows, cols), the decoder's first stage
-    trunk   the further stages of the decoder, the last one with a row for every rank vector
-    kernel, activation  of the decoder's blocks; the published ones are 9 and tanh
-    step    factor on the decoder's output
-    dropout share of the pooled prompts' numbers left out in training, so that no job is known by a few of them
-    """
-
-    layout: LoraLayout
-    encoder: str = DEFAULT_ENCODER
-    width: int = 1536
-    states: int = 0
-    hidden: int = 384
-    grid: Shape = (4, 8, 256)
-    trunk: tuple[Shape, ...] = ()
-    kernel: int = 1
-    activation: Activation = "gelu"
-    step: float = 1 / 32
-    dropout: float = 0.2
-
-    @property
-    def decoder(self) -> DecoderConfig:
-        stages = (self.grid, *self.trunk)
-        return DecoderConfig(stages, self.kernel, self.activation, self.layout.vectors, self.layout.cols)
-
-    @classmethod
-    def sized(cls, layout: LoraLayout, *, asks_base: bool = False, **changes: Any) -> GeneratorConfig:
-        """The default sizes for a layout: layers and rank vectors are the layout's, the widths are ours.
-
-        With `asks_base` the generator also listens to the base's own states (see reading.py).
-        """
-        vectors = 2 * layout.rank * len(layout.targets)
-        last = (layout.layers, vectors, 128)
-        sizes: dict[str, Any] = {"trunk": ((12, 32, 192), last, last)}
-        if asks_base:
-            sizes = {"grid": (layout.layers, 8, 128), "trunk": (last, last), "states": layout.hidden}
-        return cls(layout=layout, **_as_shapes({**sizes, **changes}))
-
-    def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "layout": self.layout.to_dict()}
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> GeneratorConfig:
-        return cls(**{**_as_shapes(data), "layout": LoraLayout.from_dict(data["layout"])})
-
-
-def _as_shapes(data: dict[str, Any]) -> dict[str, Any]:
-    """The same settings with the lists that TOML and JSON give turned into tuples."""
-    shapes = {"trunk": tuple(tuple(stage) for stage in data["trunk"])}
-    if "grid" in data:
-        shapes["grid"] = tuple(data["grid"])
-    return {**data, **shapes}
-
-
-class SetPooling(nn.Module):
-    """A set of condition vectors -> a condition grid, whatever their order and number.
-
-    The set enters as its mean, standardised by what the training tasks look like, so that one prompt and
-    a hundred look alike. A two-layer perceptron makes a grid of what the text encoder gave; what the base gave
-    keeps its layers, and one linear map for all of them makes the rest.
-    """
-
-    center: Tensor
-    spread: Tensor
-
-    def __init__(self, config: GeneratorConfig) -> None:
-        super().__init__()
-        layers, rows, cols = config.grid
-        self.grid, self.width = config.grid, config.width
-        width = config.width + layers * config.states
-        self.register_buffer("center", torch.zeros(width))
-        self.register_buffer("spread", torch.ones(width))
-        basis = _TEXT_LAYERS if config.states else layers
-        self.perceptron = nn.Sequential(
-            nn.Dropout(config.dropout),
-            nn.Linear(config.width, config.hidden),
-            nn.GELU(),
-            nn.LayerNorm(config.hidden),
-            nn.Dropout(config.dropout),
-            nn.Linear(config.hidden, basis * rows * cols),
-        )
-        self.spread_text = AxisConv(1, basis, layers, 1) if config.states else nn.Identity()
-        if config.states:
-            self.listen = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(config.states, rows * cols))
-
-    @staticmethod
-    def mean(
-        conditions: Float[Tensor, "batch prompts width"], mask: Bool[Tensor, "batch prompts"]
-    ) -> Float[Tensor, "batch width"]:
-        weight = mask.unsqueeze(-1).to(conditions.dtype)
-        return (conditions * weight).sum(1) / weight.sum(1)
-
-    def standardise(self, means: Float[Tensor, "tasks width"]) -> None:
-        """Take center and spread from the training tasks."""
-        self.center.copy_(means.mean(0))
-        self.spread.copy_(means.std(0).clamp_min(1e-4))
-
-    def standard(self, mean: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
-        """Mean conditions in units of what the training tasks look like."""
-        return ((mean - self.center) / self.spread).clamp(-6, 6)
-
-    def forward(
-        self, conditions: Float[Tensor, "batch prompts width"], mask: Bool[Tensor, "batch prompts"]
-    ) -> Float[Tensor, "batch layers rows cols"]:
-        layers, rows, cols = self.grid
-        seen = self.standard(self.mean(conditions, mask))
-        text, states = seen[:, : self.width], seen[:, self.width :]
-        pooled: Tensor = self.spread_text(self.perceptron(text).reshape(len(seen), -1, rows, cols))
-        if states.shape[1]:
-            pooled = pooled + self.listen(states.reshape(len(seen), layers, -1)).reshape(-1, layers, rows, cols)
-        return pooled
 
 
 class Generator(nn.Module):

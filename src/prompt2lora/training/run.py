@@ -33,7 +33,8 @@ from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.logits import answer_logits
 from prompt2lora.base.packing import UNLIMITED, Pack, PackBatch, stack
 from prompt2lora.errors import UsageError
-from prompt2lora.generator.generator import Generator, GeneratorConfig
+from prompt2lora.generator.config import GeneratorConfig
+from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.hidden_states import prompt_ids, read_packs, reading_pack
 from prompt2lora.generator.text_encoder import Encoder, pad
 from prompt2lora.ground.files import claim
