@@ -38,7 +38,8 @@ from prompt2lora.adapter.peft import Adapter
 from prompt2lora.base import models
 from prompt2lora.base.versions import origin
 from prompt2lora.custody import database
-from prompt2lora.custody.registry import Origin, Registry
+from prompt2lora.custody.registry import Registry
+from prompt2lora.custody.versions import Origin
 from prompt2lora.errors import Conflict, DamagedFile, OutputError, Prompt2LoraError, UsageError
 from prompt2lora.generator.pipeline import Pipeline
 from prompt2lora.ground.files import check_new, write_json

@@ -27,7 +27,7 @@ from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.adapter.peft import Adapter
 from prompt2lora.base import models
 from prompt2lora.base.versions import origin
-from prompt2lora.custody.registry import Version
+from prompt2lora.custody.versions import Version
 from prompt2lora.ground.files import write_json
 from prompt2lora.serving.embedded import EmbeddedEngine
 from prompt2lora.serving.protocol import GenerationRequest, Message, Sampling

@@ -38,7 +38,8 @@ from prompt2lora.base.versions import versions
 from prompt2lora.custody.access import Access
 from prompt2lora.custody.evaluations import Evaluation
 from prompt2lora.custody.gate import PASS, Policy, Verdict
-from prompt2lora.custody.registry import Origin, Registry, Version
+from prompt2lora.custody.registry import Registry
+from prompt2lora.custody.versions import Origin, Version
 from prompt2lora.generator.generator import Generator
 from prompt2lora.ground.files import write_json
 from prompt2lora.serving.embedded import EmbeddedEngine

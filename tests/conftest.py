@@ -32,7 +32,8 @@ from prompt2lora.base import models
 from prompt2lora.base.chat import ChatFormat
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.cli.main import main
-from prompt2lora.custody.registry import Origin, Registry
+from prompt2lora.custody.registry import Registry
+from prompt2lora.custody.versions import Origin
 from prompt2lora.generator.atlas import Atlas
 from prompt2lora.generator.config import GeneratorConfig
 from prompt2lora.generator.generator import Generator

@@ -10,7 +10,7 @@ from pathlib import Path
 import ray
 from ray import serve
 
-from prompt2lora.custody.registry import Version
+from prompt2lora.custody.versions import Version
 from prompt2lora.errors import Prompt2LoraError
 from prompt2lora.serving import ray as serving
 from prompt2lora.serving.embedded import EmbeddedEngine

@@ -26,8 +26,9 @@ from prompt2lora.custody import gate
 from prompt2lora.custody.access import ROLES
 from prompt2lora.custody.evaluations import Evaluation, Metrics
 from prompt2lora.custody.gate import Policy, judge
-from prompt2lora.custody.registry import Origin, Registry
+from prompt2lora.custody.registry import Registry
 from prompt2lora.custody.reports import texts as report_texts
+from prompt2lora.custody.versions import Origin
 from prompt2lora.errors import Busy, Conflict, DamagedFile, InputError, Prompt2LoraError, TooLate, UsageError
 from prompt2lora.ground.examples import as_csv, read_examples, read_prompts
 from prompt2lora.ground.tables import File

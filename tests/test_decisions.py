@@ -16,7 +16,8 @@ from prompt2lora.custody import decisions, pilot
 from prompt2lora.custody.access import Access
 from prompt2lora.custody.evaluations import Evaluation, Metrics
 from prompt2lora.custody.gate import Policy, judge
-from prompt2lora.custody.registry import Origin, Registry
+from prompt2lora.custody.registry import Registry
+from prompt2lora.custody.versions import Origin
 from prompt2lora.errors import Conflict, NotAllowed, UsageError
 from prompt2lora.plant import plant as plants
 from prompt2lora.plant.plant import Plant

@@ -9,7 +9,8 @@ import pytest
 from conftest import AT, GOOD, adapter_folder
 from serving import bearer, client_of, keys_of, passes, running, service_of
 
-from prompt2lora.custody.registry import Origin, Registry
+from prompt2lora.custody.registry import Registry
+from prompt2lora.custody.versions import Origin
 from prompt2lora.errors import Busy, TooLate, Unavailable, Unfit
 from prompt2lora.serving.guard import RateLimiter, Refused
 from prompt2lora.serving.metrics import MOST_LABELS, OTHER, Metrics, RequestRecord

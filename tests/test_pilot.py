@@ -12,7 +12,7 @@ from prompt2lora.custody import decisions, pilot, reports
 from prompt2lora.custody.costs import RECORDED, Prices, Tuning, read_prices
 from prompt2lora.custody.evaluations import Evaluation, Inspected, Metrics
 from prompt2lora.custody.gate import Policy, judge
-from prompt2lora.custody.registry import Origin
+from prompt2lora.custody.versions import Origin
 from prompt2lora.errors import UsageError
 from prompt2lora.generator import prompt_checks
 from prompt2lora.plant import measurement as mathematics

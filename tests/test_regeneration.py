@@ -10,7 +10,7 @@ from prompt2lora.custody import pilot
 from prompt2lora.custody.evaluations import Evaluation, Inspected, Metrics
 from prompt2lora.custody.gate import Policy
 from prompt2lora.custody.regeneration import regenerate
-from prompt2lora.custody.registry import Origin
+from prompt2lora.custody.versions import Origin
 from prompt2lora.errors import DamagedFile
 
 

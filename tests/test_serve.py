@@ -17,7 +17,8 @@ from conftest import tiny_world
 from offline import until_ready
 
 from prompt2lora.adapter.peft import Adapter
-from prompt2lora.custody.registry import Origin, Registry
+from prompt2lora.custody.registry import Registry
+from prompt2lora.custody.versions import Origin
 from prompt2lora.generator.generator import Generator
 
 PROGRAM = str(Path(sys.executable).with_name("prompt2lora"))

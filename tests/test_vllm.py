@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from prompt2lora.custody.registry import Version
+from prompt2lora.custody.versions import Version
 from prompt2lora.errors import Busy, TooLate, Unavailable, Unfit, UsageError
 from prompt2lora.serving.protocol import GenerationRequest, Message, Sampling
 from prompt2lora.serving.vllm import VllmServers

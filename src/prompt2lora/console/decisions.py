@@ -15,7 +15,7 @@ from prompt2lora.console.page_request import Page, PageRequest
 from prompt2lora.console.views import checks, inspection, job_status
 from prompt2lora.custody import decisions
 from prompt2lora.custody.access import GOVERN, LOOK, RELEASE, RETURN
-from prompt2lora.custody.registry import MAX_REASON
+from prompt2lora.custody.releases import MAX_REASON
 from prompt2lora.errors import Conflict
 
 

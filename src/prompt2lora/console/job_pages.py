@@ -18,7 +18,8 @@ from prompt2lora.console.context import remember
 from prompt2lora.console.i18n import TranslatableError
 from prompt2lora.console.page_request import NotFound, Page, PageRequest
 from prompt2lora.console.views import JobStatus, attention, heat, job_status
-from prompt2lora.custody.registry import Release, Version
+from prompt2lora.custody.releases import Release
+from prompt2lora.custody.versions import Version
 from prompt2lora.errors import Prompt2LoraError, TooLate, Unavailable
 from prompt2lora.ground.prompts import instruction_of
 from prompt2lora.serving.job_queue import DONE

@@ -15,8 +15,10 @@ from prompt2lora.custody import decisions
 from prompt2lora.custody.access import MAKE, RELEASE
 from prompt2lora.custody.evaluations import Evaluation, Inspected
 from prompt2lora.custody.gate import FAIL, PASS, UNKNOWN
-from prompt2lora.custody.registry import Judgement, Release, Version
+from prompt2lora.custody.judgements import Judgement
+from prompt2lora.custody.releases import Release
 from prompt2lora.custody.reports import BARS
+from prompt2lora.custody.versions import Version
 from prompt2lora.serving.service import Service
 
 ENOUGH_EXAMPLES = 40  # labelled examples below which the interval is so wide that hardly anything passes

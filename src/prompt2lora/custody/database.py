@@ -18,7 +18,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.util import CommandError
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, DataError, NoSuchModuleError, OperationalError
 
 from prompt2lora.custody.schema import REVISION
 from prompt2lora.errors import DamagedFile, OutputError, UsageError
@@ -75,12 +75,32 @@ def _settings(url: URL) -> dict[str, Any]:
 
 
 @contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """A transaction that only reads."""
+    with _told(), engine.connect() as connection:
+        yield connection
+
+
+@contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
     """A transaction that no other one writes beside."""
-    with engine.execution_options(**{_WRITES: True}).begin() as connection:
+    with _told(), engine.execution_options(**{_WRITES: True}).begin() as connection:
         if connection.dialect.name == "postgresql":
             connection.exec_driver_sql("LOCK TABLE audit IN EXCLUSIVE MODE")
         yield connection
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """The database's errors in this project's terms."""
+    try:
+        yield
+    except OperationalError as error:
+        raise OutputError(
+            f"the registry could not be used ({error.orig}); end what holds it, free space, try again"
+        ) from error
+    except DataError as error:
+        raise UsageError(f"the registry does not take this ({error.orig}); shorten or mend it") from error
 
 
 def _revision(engine: Engine) -> str | None:

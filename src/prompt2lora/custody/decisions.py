@@ -20,7 +20,10 @@ from sqlalchemy import Connection
 
 from prompt2lora.custody.access import RELEASE, Access
 from prompt2lora.custody.gate import PASS, Policy
-from prompt2lora.custody.registry import REFUSE, WITHDRAW, Registry, Release, Version, check_reason
+from prompt2lora.custody.judgements import REFUSE, WITHDRAW
+from prompt2lora.custody.registry import Registry
+from prompt2lora.custody.releases import Release, check_reason
+from prompt2lora.custody.versions import Version
 from prompt2lora.errors import NotAllowed, UsageError
 
 REFUSED, NOT_JUDGED, NOT_PASSED, OTHER_POLICY = "refused", "not judged", "not passed", "another policy"

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from prompt2lora.custody.eprocess import EProcess
-from prompt2lora.custody.registry import Registry, Release
+from prompt2lora.custody.registry import Registry
+from prompt2lora.custody.releases import Release
 from prompt2lora.errors import Conflict, DamagedFile, UsageError
 from prompt2lora.ground.files import exclusive_lock, write_json
 

@@ -18,7 +18,8 @@ from prompt2lora.custody import decisions
 from prompt2lora.custody.costs import RECORDED, Cost, Prices, Tuning, costs, tuning_cost
 from prompt2lora.custody.evaluations import Evaluation, Inspected, Signature
 from prompt2lora.custody.gate import PASS, UNKNOWN, Policy, Verdict, judge
-from prompt2lora.custody.registry import Origin, Registry, Version
+from prompt2lora.custody.registry import Registry
+from prompt2lora.custody.versions import Origin, Version
 from prompt2lora.errors import UsageError
 from prompt2lora.ground.progress import Report, silent
 from prompt2lora.ground.prompts import input_of, instruction_of, text_digest

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple, Protocol
 
 from prompt2lora.custody.gate import Policy, judge
 from prompt2lora.custody.pilot import Evaluator, evaluated, stored_inspection
-from prompt2lora.custody.registry import Registry, Version
+from prompt2lora.custody.registry import Registry
+from prompt2lora.custody.versions import Version
 from prompt2lora.errors import Prompt2LoraError
 
 REGENERATED = "regenerated"  # the kind of a candidate

@@ -18,9 +18,9 @@ from prompt2lora.custody.pilot import evaluated, recorded, stored_inspection
 from prompt2lora.custody.pilot import run as run_pilot
 from prompt2lora.custody.regeneration import Change
 from prompt2lora.custody.regeneration import regenerate as run_regeneration
-from prompt2lora.custody.registry import Version
 from prompt2lora.custody.reports import languages, pilot_page
 from prompt2lora.custody.reports import texts as page_texts
+from prompt2lora.custody.versions import Version
 from prompt2lora.errors import UsageError
 from prompt2lora.ground.files import write_json, write_text
 from prompt2lora.ground.progress import Report, silent

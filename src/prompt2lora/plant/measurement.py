@@ -30,7 +30,7 @@ from prompt2lora.custody.costs import Tuning
 from prompt2lora.custody.evaluations import Evaluation, Health, Inspected, Interval, Metrics, Probe, Prompts
 from prompt2lora.custody.gate import Policy
 from prompt2lora.custody.pilot import Made
-from prompt2lora.custody.registry import Origin
+from prompt2lora.custody.versions import Origin
 from prompt2lora.evaluation.metrics import exact_match
 from prompt2lora.evaluation.statistics import mean_interval, paired_difference
 from prompt2lora.generator.attribution import distance

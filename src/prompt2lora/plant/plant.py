@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from prompt2lora.custody import decisions
-from prompt2lora.custody.registry import Registry, Release
+from prompt2lora.custody.registry import Registry
+from prompt2lora.custody.releases import Release
 from prompt2lora.custody.reports import explanation_page
 from prompt2lora.custody.reports import texts as page_texts
 from prompt2lora.ground.files import check_new, check_writable, write_text

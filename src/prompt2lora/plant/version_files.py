@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from prompt2lora.custody.registry import Version
+from prompt2lora.custody.versions import Version
 from prompt2lora.ground.home import home
 from prompt2lora.plant.installation import Installation
 

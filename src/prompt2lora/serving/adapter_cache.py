@@ -19,7 +19,7 @@ from torch import Tensor
 from prompt2lora.adapter.grid import decode, encode, factors, inner
 from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.adapter.peft import Adapter
-from prompt2lora.custody.registry import Version
+from prompt2lora.custody.versions import Version
 from prompt2lora.errors import Prompt2LoraError, Unfit
 
 

@@ -20,7 +20,7 @@ from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.base import models
 from prompt2lora.base.chat import ChatFormat
 from prompt2lora.base.frozen import Frozen
-from prompt2lora.custody.registry import Version
+from prompt2lora.custody.versions import Version
 from prompt2lora.errors import Prompt2LoraError, Unfit, UsageError
 from prompt2lora.serving.adapter_cache import AdapterCache
 from prompt2lora.serving.batch import BatchCache

@@ -17,7 +17,7 @@ from fastapi import APIRouter, Depends, Path, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.requests import ClientDisconnect
 
-from prompt2lora.custody.registry import Release
+from prompt2lora.custody.releases import Release
 from prompt2lora.errors import Busy, Prompt2LoraError, Unfit, UsageError
 from prompt2lora.serving.guard import Authenticator, Refused, failure, record_of
 from prompt2lora.serving.openai_replies import Reply, as_event, as_model, fingerprint
@@ -83,8 +83,7 @@ async def _answer(
 ) -> JSONResponse | StreamingResponse:
     generation, record = body.generation(_seconds(service, request)), record_of(request)
     release = await asyncio.to_thread(_released, service, generation.job)
-    record.job, record.release = generation.job, fingerprint(release)
-    record.version = release.version.name if release.version else f"{generation.job}@base"
+    record.job, record.release, record.version = release.job, fingerprint(release), release.name
     reply = Reply(kind, body, record.request)
     headers = {RELEASE: fingerprint(release)}
     if generation.stream:

@@ -10,14 +10,14 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from prompt2lora.custody.registry import Release
+from prompt2lora.custody.releases import Release
 from prompt2lora.serving.openai_requests import CompletionFields
 from prompt2lora.serving.protocol import Chunk
 
 
 def fingerprint(release: Release) -> str:
     """Which release answered, in one word."""
-    return f"{release.id}:{release.version.name if release.version else f'{release.job}@base'}"
+    return f"{release.id}:{release.name}"
 
 
 class Reply:

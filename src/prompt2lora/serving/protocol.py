@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, runtime_checkable
 
-from prompt2lora.custody.registry import Version
+from prompt2lora.custody.versions import Version
 
 STOP, LENGTH = "stop", "length"
 

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
-from prompt2lora.custody.registry import Version
+from prompt2lora.custody.versions import Version
 from prompt2lora.errors import Prompt2LoraError, TooLate, Unavailable, UsageError
 from prompt2lora.serving.protocol import Chunk, GenerationRequest
 

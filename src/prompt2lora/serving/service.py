@@ -13,7 +13,8 @@ from typing import Any
 
 from prompt2lora.custody.access import Access
 from prompt2lora.custody.pilot import stored_inspection
-from prompt2lora.custody.registry import Release, Version
+from prompt2lora.custody.releases import Release
+from prompt2lora.custody.versions import Version
 from prompt2lora.errors import UsageError
 from prompt2lora.ground.progress import Report
 from prompt2lora.ground.prompts import check_prompts

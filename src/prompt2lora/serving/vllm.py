@@ -20,7 +20,7 @@ from typing import Any
 
 import httpx
 
-from prompt2lora.custody.registry import Version
+from prompt2lora.custody.versions import Version
 from prompt2lora.errors import Busy, TooLate, Unavailable, Unfit, UsageError
 from prompt2lora.serving.protocol import Chunk, GenerationRequest
 

@@ -10,7 +10,9 @@ from typing import Annotated, Any, Literal
 from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field
 
-from prompt2lora.custody.registry import Registry, Release, Version
+from prompt2lora.custody.registry import Registry
+from prompt2lora.custody.releases import Release
+from prompt2lora.custody.versions import Version
 from prompt2lora.errors import UsageError
 from prompt2lora.serving.guard import Refused
 

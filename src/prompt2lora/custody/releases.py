@@ -1,0 +1,114 @@
+"""Releases: what answers a job, and what answered it before. What is read and added within a transaction.
+
+In: a connection to the registry's database. Out: values. It asks nobody whether a version may be released
+(decisions.py).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, insert, select, update
+
+from prompt2lora.custody import schema
+from prompt2lora.custody.versions import Version, find_job
+from prompt2lora.errors import Conflict, UsageError
+
+MAX_REASON = 500
+PROMOTE, ROLLBACK = "promote", "rollback"
+
+
+class Release(NamedTuple):
+    """What answers a job: a version, or (None) the base itself."""
+
+    id: int
+    job: str
+    version: Version | None
+    previous: int | None
+    action: str
+    reason: str
+    actor: str
+    at: str
+
+    @property
+    def name(self) -> str:
+        """The name of what answers, in logs and in the record."""
+        return self.version.name if self.version else f"{self.job}@base"
+
+
+def history(connection: Connection, job: str) -> list[Release]:
+    """All releases of a job, the oldest first."""
+    found = select(schema.releases).where(schema.releases.c.job == find_job(connection, job).id)
+    return [_release(connection, job, row) for row in connection.execute(found.order_by(schema.releases.c.id))]
+
+
+def current(connection: Connection, job: str) -> Release | None:
+    """The release that answers now; None before the first, when the base answers."""
+    number = find_job(connection, job).release
+    if number is None:
+        return None
+    row = connection.execute(select(schema.releases).where(schema.releases.c.id == number)).one()
+    return _release(connection, job, row)
+
+
+def stack(connection: Connection, job: str) -> list[Version | None]:
+    """What a rollback would go back through, the current version last, the base first."""
+    found: list[Version | None] = [None]
+    for release in history(connection, job):
+        if release.action == PROMOTE:
+            found.append(release.version)
+        else:
+            while found[-1] != release.version:
+                found.pop()
+    return found
+
+
+def add(
+    connection: Connection,
+    job: str,
+    version: Version | None,
+    *,
+    previous: int | None,
+    action: str,
+    reason: str,
+    actor: str,
+    at: str,
+) -> Release:
+    """Let a version (None: the base) answer the job. Raises Conflict if another release than `previous` does now."""
+    owner = find_job(connection, job)
+    check_reason(reason)
+    if version is not None and version.job != job:
+        raise UsageError(f"{version.name} is a version of the job {version.job}, not of {job}; name one of its own")
+    values = {
+        "job": owner.id,
+        "version": version.id if version else None,
+        "previous": previous,
+        "action": action,
+        "reason": reason,
+        "actor": actor,
+        "at": at,
+    }
+    row = connection.execute(insert(schema.releases).values(**values).returning(schema.releases)).one()
+    jobs = schema.jobs
+    swap = update(jobs).where(jobs.c.id == owner.id, jobs.c.release.is_not_distinct_from(previous))
+    if connection.execute(swap.values(release=row.id)).rowcount != 1:
+        raise changed(job)
+    return _release(connection, job, row)
+
+
+def check_reason(reason: str) -> None:
+    """Raises UsageError for what is no short line."""
+    if len(reason) > MAX_REASON or not reason.isprintable():
+        raise UsageError(f"a reason is one line of at most {MAX_REASON} characters; shorten {reason[:40]!r}...")
+
+
+def changed(job: str) -> Conflict:
+    return Conflict(f"the job {job} got another release meanwhile; look at `registry history` and decide again")
+
+
+def _release(connection: Connection, job: str, row: Any) -> Release:
+    version = None
+    if row.version is not None:
+        found = select(schema.versions).where(schema.versions.c.id == row.version)
+        version = Version.read(job, connection.execute(found).one())
+    return Release(row.id, job, version, row.previous, row.action, row.reason, row.actor, row.at)

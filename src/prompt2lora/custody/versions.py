@@ -1,0 +1,135 @@
+"""Versions of a job: one adapter each, with where it comes from. What is read and added within a transaction.
+
+In: a connection to the registry's database. Out: values. It knows neither verdicts nor releases.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Table, func, insert, select
+
+from prompt2lora.custody import schema
+from prompt2lora.errors import UsageError
+
+
+class Version(NamedTuple):
+    """One adapter of a job; `name` is what engines know it by and is never used again."""
+
+    id: int
+    job: str
+    number: int
+    adapter: str
+    base: str
+    kind: str
+    at: str
+    parent: int | None
+    actor: str | None = None  # who made it; not known of versions from before this was kept
+
+    @property
+    def name(self) -> str:
+        return f"{self.job}@v{self.number}-{self.adapter[:8]}"
+
+    @classmethod
+    def read(cls, job: str, row: Any) -> Version:
+        return cls(row.id, job, row.number, row.adapter, row.base, row.kind, row.at, row.parent, row.actor)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a version comes from; `examples` are (prompt, right answer)."""
+
+    prompts: Sequence[str]
+    generator: str
+    generator_name: str
+    base: str
+    base_digest: str
+    seed: int = 0
+    parent: int | None = None
+    kind: str = "generated"
+    examples: Sequence[tuple[str, str]] = ()
+
+
+def find_job(connection: Connection, name: str) -> Any:
+    """A job's row. Raises UsageError if there is none of that name."""
+    row = connection.execute(select(schema.jobs).where(schema.jobs.c.name == name)).first()
+    if row is None:
+        raise UsageError(f"there is no job {name[:90]!r}; see `prompt2lora registry list`")
+    return row
+
+
+def of_job(connection: Connection, job: str) -> list[Version]:
+    """All versions of a job, the oldest first."""
+    found = select(schema.versions).where(schema.versions.c.job == find_job(connection, job).id)
+    return [Version.read(job, row) for row in connection.execute(found.order_by(schema.versions.c.number))]
+
+
+def origin(connection: Connection, version: Version) -> Origin:
+    """Where a version comes from."""
+    tables = schema.versions.join(schema.prompt_sets).join(schema.generators)
+    kept = schema.prompt_sets.c
+    found = select(schema.versions, kept.prompts.label("texts"), kept.examples, schema.generators.c.name)
+    row = connection.execute(found.select_from(tables).where(schema.versions.c.id == version.id)).one()
+    examples = tuple((prompt, answer) for prompt, answer in row.examples or ())
+    made = (row.generator, row.name, row.base, row.base_digest, row.seed, row.parent, row.kind)
+    return Origin(row.texts, *made, examples)
+
+
+def provenance(connection: Connection, version: Version) -> dict[str, Any]:
+    """All that a version depends on, by digest, for auditors. `policy` is that of the latest verdict."""
+    made, verdicts = schema.versions, schema.verdicts
+    found = select(made, schema.generators.c.name.label("generator_name")).select_from(made.join(schema.generators))
+    policy = select(verdicts.c.policy_digest).where(verdicts.c.version == version.id).order_by(verdicts.c.id.desc())
+    row = connection.execute(found.where(made.c.id == version.id)).one()
+    parent = connection.execute(select(made).where(made.c.id == row.parent)).first()
+    keys = ("adapter", "prompts", "generator", "generator_name", "base", "base_digest", "seed")
+    return {
+        **{key: getattr(row, key) for key in keys},
+        "parent": Version.read(version.job, parent).name if parent else None,
+        "policy": connection.scalar(policy.limit(1)),
+    }
+
+
+def generators(connection: Connection) -> list[dict[str, Any]]:
+    """Every generator that made a version, the oldest first, and how many versions it made."""
+    made, table = schema.versions, schema.generators
+    count = select(func.count()).where(made.c.generator == table.c.digest).scalar_subquery()
+    found = select(table.c.digest, table.c.name, table.c.at, count.label("versions")).order_by(table.c.at)
+    return [dict(row) for row in connection.execute(found).mappings()]
+
+
+def add(connection: Connection, job: str, adapter: str, origin: Origin, actor: str, at: str) -> Version:
+    """The job's next version, of an adapter in the store."""
+    prompts, examples = list(origin.prompts), [list(example) for example in origin.examples]
+    known = json.dumps([prompts, examples] if examples else prompts, ensure_ascii=False)
+    prompts_digest = hashlib.sha256(known.encode()).hexdigest()
+    owner = find_job(connection, job)
+    _once(connection, schema.generators, digest=origin.generator, name=origin.generator_name, at=at)
+    texts = {"prompts": prompts, "examples": examples or None}
+    _once(connection, schema.prompt_sets, digest=prompts_digest, **texts, at=at)
+    table = schema.versions
+    number = 1 + (connection.scalar(select(func.max(table.c.number)).where(table.c.job == owner.id)) or 0)
+    values = {
+        "job": owner.id,
+        "number": number,
+        "adapter": adapter,
+        "prompts": prompts_digest,
+        "generator": origin.generator,
+        "base": origin.base,
+        "base_digest": origin.base_digest,
+        "seed": origin.seed,
+        "parent": origin.parent,
+        "kind": origin.kind,
+        "actor": actor,
+        "at": at,
+    }
+    return Version.read(job, connection.execute(insert(table).values(**values).returning(table)).one())
+
+
+def _once(connection: Connection, table: Table, **values: Any) -> None:
+    if connection.scalar(select(table.c.digest).where(table.c.digest == values["digest"])) is None:
+        connection.execute(insert(table).values(**values))
