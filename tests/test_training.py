@@ -16,8 +16,7 @@ from prompt2lora.base.packing import common_length, pack_examples, stack
 from prompt2lora.base.weights import weights_digest
 from prompt2lora.errors import TaskFileError, UsageError
 from prompt2lora.generator.generator import Generator
-from prompt2lora.training import objectives, sampling, synthetic, teachers
-from prompt2lora.training import run as run_module
+from prompt2lora.training import objectives, sampling, selection, synthetic, teachers
 from prompt2lora.training.finish import train
 from prompt2lora.training.recipe import Recipe, Stage, read_recipe
 from prompt2lora.training.run import Run
@@ -193,7 +192,7 @@ def test_without_task_files_a_recipe_must_ask_for_synthetic_tasks_alone(base, en
 def test_a_run_of_synthetic_tasks_alone_needs_no_file_and_holds_out_whole_families(
     base, encoder_folder, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(run_module, "_SYNTHETIC_TASKS", 60)
+    monkeypatch.setattr(selection, "_SYNTHETIC_TASKS", 60)
     changes = {"synthetic": 1.0, "validation": 0.2, "known": 2, "validate_every": 9, "most": 20}
     wanted = recipe(base, encoder_folder, "", (Stage(steps=2, tasks=2, budget=120),), **changes)
     one = Run(wanted, tmp_path / "run", lambda record: None)

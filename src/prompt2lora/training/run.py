@@ -13,8 +13,6 @@ resumed run sees exactly what an uninterrupted one would have seen. A run's fold
 
 from __future__ import annotations
 
-import hashlib
-import math
 import time
 from collections.abc import Sequence
 from functools import cached_property
@@ -26,30 +24,29 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from prompt2lora.adapter.layout import LoraLayout
-from prompt2lora.adapter.peft import Adapter, adapter_digest
+from prompt2lora.adapter.peft import adapter_digest
 from prompt2lora.base import models
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.logits import answer_logits
-from prompt2lora.base.packing import UNLIMITED, Pack, PackBatch, stack
 from prompt2lora.errors import UsageError
-from prompt2lora.generator.config import GeneratorConfig
-from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.hidden_states import prompt_ids, read_packs, reading_pack
 from prompt2lora.generator.text_encoder import Encoder, pad
 from prompt2lora.ground.files import claim
 from prompt2lora.ground.home import home
 from prompt2lora.ground.progress import Report
-from prompt2lora.training import augmentation, curves, objectives, sampling, synthetic
+from prompt2lora.training import curves, objectives, sampling, synthetic
 from prompt2lora.training.checkpoint import Checkpoint
+from prompt2lora.training.initial import initial_generator
+from prompt2lora.training.optimiser import optimiser_of, set_rate
+from prompt2lora.training.questions import draw_questions, draw_tasks
 from prompt2lora.training.recipe import Recipe, Stage
-from prompt2lora.training.tasks import Task, diverse, read_tasks, split_families
+from prompt2lora.training.selection import tasks_digest, training_tasks
+from prompt2lora.training.tasks import Task
 from prompt2lora.training.teachers import Teachers
 from prompt2lora.training.validation import ARMS, PROMPTS, validate
 
 _KNOWN_CONDITIONS = 400  # tasks that tell what conditions look like
 _READ, _READ_ALL = 192, 512  # tokens of a job's prompts that the base reads in training and in validation
-_SYNTHETIC_TASKS = 440  # that stand for the task files where there are none
 
 
 class Run:
@@ -65,9 +62,8 @@ class Run:
         self.encoder = Encoder(recipe.encoder, cache=home() / "training-conditions.sqlite")
         self.encoder.load()
         self.prompts = sampling.Prompts(everyone, most=recipe.prompts, known=recipe.known, seed=recipe.seed)
-        self.earlier: dict[str, Any] = {}
-        self.earlier_hours = 0.0
-        self.generator = self._generator().to(self.device)
+        generator, self.earlier, self.earlier_hours = initial_generator(recipe)
+        self.generator = generator.to(self.device)
         self.layout = self.generator.config.layout
         self.teachers: Teachers | None = None
         if recipe.teachers:
@@ -81,7 +77,7 @@ class Run:
     def origin(self) -> dict[str, Any]:
         """All that the run's weights depend on, by what it is and not by where it lies."""
         recipe = self.recipe
-        found = {**recipe.method(), "tasks": _digest([*self.fit, *self.validation])}
+        found = {**recipe.method(), "tasks": tasks_digest([*self.fit, *self.validation])}
         if recipe.start:
             found["start"] = self.earlier["sha256"]
         if recipe.shared:
@@ -89,28 +85,6 @@ class Run:
         if self.teachers:
             found["teachers"] = self.teachers.digest
         return found
-
-    def _generator(self) -> Generator:
-        recipe = self.recipe
-        config = models.load_config(recipe.base)
-        layout = LoraLayout.from_config(config, base_model=recipe.base, rank=recipe.rank, targets=recipe.targets)
-        if recipe.start:
-            start = Generator.from_pretrained(recipe.start)
-            if start.config.layout.digest != layout.digest:
-                raise UsageError(f"{recipe.start} makes adapters of another layout than the recipe; name another start")
-            if start.config.encoder != recipe.encoder:
-                raise UsageError(f"{recipe.start} reads prompts by {start.config.encoder}; name that encoder")
-            self.earlier, self.earlier_hours = start.provenance, start.training_hours or 0.0
-            generator = start.train().requires_grad_(True)
-        else:
-            try:
-                sized = GeneratorConfig.sized(layout, encoder=recipe.encoder, **recipe.generator)
-            except TypeError as error:
-                raise UsageError(f"[generator] of the recipe: {error}; see the recipes in recipes/") from error
-            generator = Generator(sized, seed=recipe.seed)
-        if recipe.shared:
-            generator.start.data.copy_(Adapter.load(Path(recipe.shared), config).grid)
-        return generator
 
     @cached_property
     def base(self) -> Frozen:
@@ -180,9 +154,7 @@ class Run:
         torch.manual_seed(random.getrandbits(63))  # for dropout
         stage = self.recipe.stages[number]
         optimiser = self._optimiser_of(number)
-        rate = stage.learning_rate * _schedule(inside, stage)
-        for group in optimiser.param_groups:
-            group["lr"] = rate * group["multiple"]
+        rate = set_rate(optimiser, stage, inside)
         self.generator.train()
         losses, exact = self._losses(stage, random)
         loss = losses.mean()
@@ -208,48 +180,21 @@ class Run:
 
     def _end_to_end(self, stage: Stage, random: Random) -> tuple[Float[Tensor, " batch"], float]:
         model, chat, _ = self.base
-        tasks = sampling.draw_tasks(self.fit, sampling.task_weights(self.fit), stage.tasks, random)
-        tasks = [
-            synthetic.draw_task(random, self.fresh_families) if random.random() < self.recipe.synthetic else task
-            for task in tasks
-        ]
-        tasks = [augmentation.draw(task, random) if random.random() < stage.twisted else task for task in tasks]
-        count = random.choice(stage.examples) if len(stage.examples) > 1 else stage.examples[0]
-        knows = count > 0 or stage.alone < 1  # else nothing could tell a bare question's task
-        bare = [random.random() < stage.bare and knows for _ in tasks]
-        alone = [(count > 0 or not hidden) and random.random() < stage.alone for hidden in bare]
-        examples = [sampling.draw_examples(task, random) for task in tasks]
-        turns: list[list[tuple[str, str]]] = [[] for _ in tasks]
-        if count:
-            examples = [some[: len(some) - min(count, len(some) // 2)] for some in examples]  # the others may be turns
-            turns = [
-                sampling.draw_turns(task, some, count, chat, random, bare=hidden, room=stage.context)
-                for task, some, hidden in zip(tasks, examples, bare, strict=True)
-            ]
-
-        def pack(i: int, *, hidden: bool, budget: int = stage.budget) -> Pack:
-            return sampling.make_pack(tasks[i], examples[i], chat, bare=hidden, budget=budget, turns=turns[i])
-
-        taught = [i for i in range(len(tasks)) if bare[i]] if stage.distil else []
-        told: PackBatch | None = None
-        if taught:
-            whole = [pack(i, hidden=False) for i in taught]
-            for i, found in zip(taught, whole, strict=True):
-                examples[i] = [examples[i][j] for j in found.used]
-            told = stack(whole, chat.padding).to(self.device)
-        budgets = [UNLIMITED if i in taught else stage.budget for i in range(len(tasks))]
-        packs = [pack(i, hidden=bare[i], budget=budget) for i, budget in enumerate(budgets)]
-        asked = stack(packs, chat.padding).to(self.device)
-        grid = self._grids([self.prompts.draw(task, random) for task in tasks], alone)
-        logits = answer_logits(model, self.layout, grid, asked)
-        answers = objectives.judged(logits, asked)
+        share, families = self.recipe.synthetic, self.fresh_families
+        tasks = draw_tasks(self.fit, stage, random, synthetic_share=share, families=families)
+        questions = draw_questions(tasks, stage, chat, random)
+        packs = questions.packs.to(self.device)
+        grid = self._grids([self.prompts.draw(task, random) for task in tasks], questions.alone)
+        logits = answer_logits(model, self.layout, grid, packs)
+        answers = objectives.judged(logits, packs)
         loss = answers.loss
-        if told is not None:
+        if questions.told is not None:
+            told, taught = questions.told.to(self.device), torch.tensor(questions.taught, device=self.device)
             with torch.no_grad():
-                teacher = answer_logits(model, self.layout, self._told([tasks[i] for i in taught]), told)
-            mine = logits[torch.isin(asked.place[:, 0], torch.tensor(taught, device=self.device))]
-            divergence = objectives.distillation(mine, teacher, told)
-            loss = loss.index_add(0, torch.tensor(taught, device=self.device), stage.distil * divergence)
+                teachers = self._told([tasks[i] for i in questions.taught])
+                teacher = answer_logits(model, self.layout, teachers, told)
+            mine = logits[torch.isin(packs.place[:, 0], taught)]
+            loss = loss.index_add(0, taught, stage.distil * objectives.distillation(mine, teacher, told))
         return loss, float(answers.exact.mean())
 
     def _told(self, tasks: Sequence[Task]) -> Float[Tensor, "batch layers rows cols"]:
@@ -289,21 +234,11 @@ class Run:
 
         return validate(self.base, self.validation, prompts, grids, self.generator.start, arms)
 
-    def _optimiser_of(self, index: int) -> torch.optim.Optimizer:
+    def _optimiser_of(self, number: int) -> torch.optim.Optimizer:
         """The optimiser of a stage; every stage begins with a new one."""
-        stage = self.recipe.stages[index]
-        if self._optimiser is None or self._optimiser[0] != index:
-            rest = [p for name, p in self.generator.named_parameters() if name != "start"]
-            self.generator.start.requires_grad_(stage.shared > 0)
-            groups: list[dict[str, Any]] = [
-                {"params": [self.generator.start], "multiple": stage.shared, "weight_decay": 0.0},
-                {"params": [p for p in rest if p.ndim > 1], "multiple": 1.0, "weight_decay": stage.weight_decay},
-                {"params": [p for p in rest if p.ndim <= 1], "multiple": 1.0, "weight_decay": 0.0},
-            ]
-            self._optimiser = (
-                index,
-                torch.optim.AdamW(groups, lr=stage.learning_rate, betas=(0.9, 0.98), fused=self.device != "mps"),
-            )
+        if self._optimiser is None or self._optimiser[0] != number:
+            made = optimiser_of(self.generator, self.recipe.stages[number], self.device)
+            self._optimiser = (number, made)
         return self._optimiser[1]
 
     def _save(self) -> None:
@@ -320,37 +255,3 @@ class Run:
             self._optimiser_of(saved.stage).load_state_dict(saved.optimiser)
             self.report({"resumed_at": self.step})
         curves.forget_after(self.folder, self.step)
-
-
-def training_tasks(recipe: Recipe) -> tuple[list[Task], list[Task]]:
-    """(fit, validation): of the recipe's task files, or synthetic ones if it names none. Raises UsageError."""
-    if recipe.tasks:
-        tasks = read_tasks([Path(recipe.tasks)], split="train")
-    elif recipe.synthetic == 1:
-        drawn = synthetic.synthetic_tasks(_SYNTHETIC_TASKS, recipe.seed)
-        tasks = [task for task in drawn if task.test]  # a family may have too few different inputs for both parts
-    else:
-        raise UsageError(
-            f"a recipe needs a folder of task files unless synthetic is 1, and here it is {recipe.synthetic:g}; "
-            "name the folder by --tasks"
-        )
-    for task in tasks:
-        if not task.train or not task.test:
-            raise UsageError(f"task {task.name} needs examples of both parts, train and test; add some or leave it out")
-    fit, validation = split_families(tasks, recipe.validation)
-    fit = diverse(fit, recipe.most) if recipe.most else fit
-    if not fit:
-        raise UsageError(f"validation {recipe.validation} holds out every task; lower it or add task families")
-    return fit, validation
-
-
-def _digest(tasks: Sequence[Task]) -> str:
-    return hashlib.sha256("\n".join(task.digest for task in tasks).encode()).hexdigest()
-
-
-def _schedule(step: int, stage: Stage) -> float:
-    """Linear warm-up, then a cosine down to a twentieth."""
-    if step < stage.warmup:
-        return (step + 1) / stage.warmup
-    progress = (step - stage.warmup) / max(1, stage.steps - stage.warmup)
-    return 0.05 + 0.95 * 0.5 * (1 + math.cos(progress * math.pi))

@@ -1,0 +1,52 @@
+"""The generator that a run begins with: new, or an earlier one that is trained further.
+
+In: a recipe. Out: a generator with its gradients on, and what is known of the training that it has behind it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from prompt2lora.adapter.layout import LoraLayout
+from prompt2lora.adapter.peft import Adapter
+from prompt2lora.base import models
+from prompt2lora.errors import UsageError
+from prompt2lora.generator.config import GeneratorConfig
+from prompt2lora.generator.generator import Generator
+from prompt2lora.training.recipe import Recipe
+
+
+class Initial(NamedTuple):
+    """A generator with the provenance of the one that it goes on from (none: empty) and the hours of its training."""
+
+    generator: Generator
+    earlier: dict[str, Any]
+    hours: float
+
+
+def initial_generator(recipe: Recipe) -> Initial:
+    """Raises UsageError if what the recipe names does not fit together."""
+    config = models.load_config(recipe.base)
+    layout = LoraLayout.from_config(config, base_model=recipe.base, rank=recipe.rank, targets=recipe.targets)
+    found = _further(recipe, layout) if recipe.start else Initial(_new(recipe, layout), {}, 0.0)
+    if recipe.shared:
+        found.generator.start.data.copy_(Adapter.load(Path(recipe.shared), config).grid)
+    return found
+
+
+def _further(recipe: Recipe, layout: LoraLayout) -> Initial:
+    start = Generator.from_pretrained(recipe.start)
+    if start.config.layout.digest != layout.digest:
+        raise UsageError(f"{recipe.start} makes adapters of another layout than the recipe; name another start")
+    if start.config.encoder != recipe.encoder:
+        raise UsageError(f"{recipe.start} reads prompts by {start.config.encoder}; name that encoder")
+    return Initial(start.train().requires_grad_(True), start.provenance, start.training_hours or 0.0)
+
+
+def _new(recipe: Recipe, layout: LoraLayout) -> Generator:
+    try:
+        sized = GeneratorConfig.sized(layout, encoder=recipe.encoder, **recipe.generator)
+    except TypeError as error:
+        raise UsageError(f"[generator] of the recipe: {error}; see the recipes in recipes/") from error
+    return Generator(sized, seed=recipe.seed)

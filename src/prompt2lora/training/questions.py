@@ -1,0 +1,70 @@
+"""What the base is asked in one step of end-to-end training: of every drawn task a pack of its examples.
+
+In: tasks, a stage of a recipe, a random generator seeded by the step (so that a resumed run draws the same).
+Out: packs, and for each whether the shared adapter alone answers and whether a teacher is asked too. It knows no
+weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+from prompt2lora.base.chat import ChatFormat
+from prompt2lora.base.packing import UNLIMITED, Pack, PackBatch, stack
+from prompt2lora.training import augmentation, sampling, synthetic
+from prompt2lora.training.recipe import Stage
+from prompt2lora.training.tasks import Task
+
+
+@dataclass(frozen=True)
+class Questions:
+    """packs   what is asked, a sequence a task
+    alone   which tasks the shared adapter alone answers
+    taught  numbers of the tasks that are asked without their instruction and learn from a teacher who is told it
+    told    what those teachers are asked; None if there are none
+    """
+
+    tasks: list[Task]
+    packs: PackBatch
+    alone: list[bool]
+    taught: list[int]
+    told: PackBatch | None
+
+
+def draw_tasks(
+    fit: Sequence[Task], stage: Stage, random: Random, *, synthetic_share: float, families: Sequence[str]
+) -> list[Task]:
+    """A stage's number of tasks, some of them synthetic ones of these families, some twisted (augmentation.py)."""
+    tasks = sampling.draw_tasks(fit, sampling.task_weights(fit), stage.tasks, random)
+    tasks = [synthetic.draw_task(random, families) if random.random() < synthetic_share else task for task in tasks]
+    return [augmentation.draw(task, random) if random.random() < stage.twisted else task for task in tasks]
+
+
+def draw_questions(tasks: list[Task], stage: Stage, chat: ChatFormat, random: Random) -> Questions:
+    """Questions of each of the tasks, in the forms that the stage asks for."""
+    count = random.choice(stage.examples) if len(stage.examples) > 1 else stage.examples[0]
+    knows = count > 0 or stage.alone < 1  # else nothing could tell a bare question's task
+    bare = [random.random() < stage.bare and knows for _ in tasks]
+    alone = [(count > 0 or not hidden) and random.random() < stage.alone for hidden in bare]
+    examples = [sampling.draw_examples(task, random) for task in tasks]
+    turns: list[list[tuple[str, str]]] = [[] for _ in tasks]
+    if count:
+        examples = [some[: len(some) - min(count, len(some) // 2)] for some in examples]  # the others may be turns
+        turns = [
+            sampling.draw_turns(task, some, count, chat, random, bare=hidden, room=stage.context)
+            for task, some, hidden in zip(tasks, examples, bare, strict=True)
+        ]
+
+    def pack(i: int, *, hidden: bool, budget: int = stage.budget) -> Pack:
+        return sampling.make_pack(tasks[i], examples[i], chat, bare=hidden, budget=budget, turns=turns[i])
+
+    taught = [i for i in range(len(tasks)) if bare[i]] if stage.distil else []
+    whole = [pack(i, hidden=False) for i in taught]
+    for i, found in zip(taught, whole, strict=True):
+        examples[i] = [examples[i][j] for j in found.used]
+    budgets = [UNLIMITED if i in taught else stage.budget for i in range(len(tasks))]
+    packs = [pack(i, hidden=bare[i], budget=budget) for i, budget in enumerate(budgets)]
+    told = stack(whole, chat.padding) if taught else None
+    return Questions(tasks, stack(packs, chat.padding), alone, taught, told)

@@ -1,0 +1,43 @@
+"""Which tasks a run trains on, and which it holds out to be validated on.
+
+In: a recipe. Out: two lists of tasks, always the same for the same recipe and task files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from prompt2lora.errors import UsageError
+from prompt2lora.training import synthetic
+from prompt2lora.training.recipe import Recipe
+from prompt2lora.training.tasks import Task, diverse, read_tasks, split_families
+
+_SYNTHETIC_TASKS = 440  # that stand for the task files where there are none
+
+
+def training_tasks(recipe: Recipe) -> tuple[list[Task], list[Task]]:
+    """(fit, validation): of the recipe's task files, or synthetic ones if it names none. Raises UsageError."""
+    if recipe.tasks:
+        tasks = read_tasks([Path(recipe.tasks)], split="train")
+    elif recipe.synthetic == 1:
+        drawn = synthetic.synthetic_tasks(_SYNTHETIC_TASKS, recipe.seed)
+        tasks = [task for task in drawn if task.test]  # a family may have too few different inputs for both parts
+    else:
+        raise UsageError(
+            f"a recipe needs a folder of task files unless synthetic is 1, and here it is {recipe.synthetic:g}; "
+            "name the folder by --tasks"
+        )
+    for task in tasks:
+        if not task.train or not task.test:
+            raise UsageError(f"task {task.name} needs examples of both parts, train and test; add some or leave it out")
+    fit, validation = split_families(tasks, recipe.validation)
+    fit = diverse(fit, recipe.most) if recipe.most else fit
+    if not fit:
+        raise UsageError(f"validation {recipe.validation} holds out every task; lower it or add task families")
+    return fit, validation
+
+
+def tasks_digest(tasks: Sequence[Task]) -> str:
+    return hashlib.sha256("\n".join(task.digest for task in tasks).encode()).hexdigest()
