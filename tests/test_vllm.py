@@ -1,4 +1,4 @@
-"""A rack of servers, against a fake with the faults that real ones have."""
+"""Several vLLM servers as one engine, against a fake with the faults that real ones have."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class FakeServer:
         return httpx.Response(200, text=text if self.breaks_off else text + event("", "stop") + "data: [DONE]\n\n")
 
 
-def rack(*servers: FakeServer, **options) -> VllmServers:
+def engine_of(*servers: FakeServer, **options) -> VllmServers:
     clients = [
         (
             f"http://replica-{i}",
@@ -97,18 +97,18 @@ def answer(engine: VllmServers, one: Version | None, ask: GenerationRequest = AS
 @pytest.mark.parametrize("ask", [ASK, GenerationRequest("parts", text="hello", seconds=5.0)])
 def test_a_version_is_loaded_once_probed_and_then_answers(ask):
     server = FakeServer()
-    engine = rack(server)
+    engine = engine_of(server)
     assert answer(engine, version(), ask) == answer(engine, version(), ask) == "from /adapters/00000001"
     assert server.loads == [version().name]
 
 
 def test_the_base_answers_only_when_it_is_asked():
-    assert answer(rack(FakeServer()), None) == f"from {BASE}"
+    assert answer(engine_of(FakeServer()), None) == f"from {BASE}"
 
 
 def test_the_last_piece_tells_the_tokens_and_why_it_ended():
     async def last():
-        return [chunk async for chunk in rack(FakeServer()).answer(version(), ASK)][-1]
+        return [chunk async for chunk in engine_of(FakeServer()).answer(version(), ASK)][-1]
 
     assert asyncio.run(last()) == ("", 7, 2, "stop")
 
@@ -116,7 +116,7 @@ def test_the_last_piece_tells_the_tokens_and_why_it_ended():
 def test_what_was_asked_reaches_the_server():
     server = FakeServer()
     sampling = Sampling(temperature=0.5, top_p=0.9, seed=3, max_new_tokens=11, stop=("!",))
-    answer(rack(server), version(), GenerationRequest("parts", (Message("user", "hi"),), sampling=sampling))
+    answer(engine_of(server), version(), GenerationRequest("parts", (Message("user", "hi"),), sampling=sampling))
     sent = server.asked[-1]
     assert (sent["temperature"], sent["top_p"], sent["seed"], sent["max_tokens"]) == (0.5, 0.9, 3, 11)
     assert sent["stop"] == ["!"]
@@ -127,13 +127,13 @@ def test_an_adapter_that_is_said_to_be_loaded_but_not_applied_never_answers():
     server = FakeServer()
     server.silently_base = True
     with pytest.raises(Unfit, match="as the base"):
-        answer(rack(server), version())
+        answer(engine_of(server), version())
     assert not [asked for asked in server.asked if asked.get("stream")]
 
 
 def test_a_base_in_disguise_is_noticed_after_a_restart_too():
     server, other = FakeServer(), FakeServer()
-    engine = rack(server, other)
+    engine = engine_of(server, other)
     answer(engine, version())
     server.restart()
     server.disguised = True
@@ -143,7 +143,7 @@ def test_a_base_in_disguise_is_noticed_after_a_restart_too():
 
 def test_a_server_that_lost_its_adapters_is_passed_over_once_and_loads_them_again():
     server, other = FakeServer(), FakeServer()
-    engine = rack(server, other)
+    engine = engine_of(server, other)
     answer(engine, version())
     server.restart()
     assert answer(engine, version()) == "from /adapters/00000001"
@@ -153,7 +153,7 @@ def test_a_server_that_lost_its_adapters_is_passed_over_once_and_loads_them_agai
 
 def test_a_new_version_never_gets_the_name_of_an_old_one():
     server = FakeServer()
-    engine = rack(server)
+    engine = engine_of(server)
     assert answer(engine, version(1)) != answer(engine, version(2))
     assert answer(engine, version(1)) == "from /adapters/00000001", "and going back needs no loading"
     assert len(server.loads) == len(set(server.loads)) == 2
@@ -162,7 +162,7 @@ def test_a_new_version_never_gets_the_name_of_an_old_one():
 def test_another_server_answers_for_one_that_is_gone():
     server, other = FakeServer(), FakeServer()
     server.gone = True
-    engine = rack(server, other)
+    engine = engine_of(server, other)
     assert answer(engine, version()) == "from /adapters/00000001"
     assert engine.stats()["replicas_up"] == 1
     other.gone = True
@@ -172,7 +172,7 @@ def test_another_server_answers_for_one_that_is_gone():
 
 def test_a_server_that_comes_back_is_believed_nothing_of_what_it_held():
     server = FakeServer()
-    engine = rack(server)
+    engine = engine_of(server)
     answer(engine, version())
     server.gone = True
     with pytest.raises(Unavailable):
@@ -187,7 +187,7 @@ def test_an_answer_that_breaks_off_is_an_error_and_not_begun_again():
     server, other = FakeServer(), FakeServer()
     server.breaks_off = True
     with pytest.raises(Unavailable, match="broke off"):
-        answer(rack(server, other), version())
+        answer(engine_of(server, other), version())
     assert not other.asked
 
 
@@ -198,17 +198,17 @@ def test_every_fault_has_its_error(fault, error):
     server = FakeServer()
     setattr(server, fault, True)
     with pytest.raises(error):
-        answer(rack(server), version(), GenerationRequest("parts", (Message("user", "hello"),), seconds=0.2))
+        answer(engine_of(server), version(), GenerationRequest("parts", (Message("user", "hello"),), seconds=0.2))
 
 
 def test_a_question_that_no_server_could_answer_is_the_users_error():
     with pytest.raises(UsageError, match="empty"):
-        answer(rack(FakeServer()), version(), GenerationRequest("parts", (Message("user", ""),)))
+        answer(engine_of(FakeServer()), version(), GenerationRequest("parts", (Message("user", ""),)))
 
 
 def test_questions_are_spread_over_the_servers():
     servers = [FakeServer(), FakeServer()]
-    engine = rack(*servers)
+    engine = engine_of(*servers)
 
     async def many():
         first = engine.answer(version(), ASK)
@@ -224,7 +224,7 @@ def test_questions_are_spread_over_the_servers():
 def test_reconciling_loads_what_is_missing_everywhere_and_tells_what_is_sound():
     servers = [FakeServer(), FakeServer(), FakeServer()]
     servers[1].silently_base, servers[2].gone = True, True
-    engine = rack(*servers)
+    engine = engine_of(*servers)
     names = [version(1).name, version(2).name]
     found = asyncio.run(engine.reconcile([version(1), version(2)]))
     assert found == {"http://replica-0": names, "http://replica-1": [], "http://replica-2": []}
@@ -235,7 +235,7 @@ def test_reconciling_loads_what_is_missing_everywhere_and_tells_what_is_sound():
 
 def test_it_is_ready_while_one_server_has_the_base():
     server, other = FakeServer(), FakeServer()
-    engine = rack(server, other)
+    engine = engine_of(server, other)
     server.gone = True
     assert asyncio.run(engine.ready())
     other.gone = True
@@ -243,7 +243,7 @@ def test_it_is_ready_while_one_server_has_the_base():
 
 
 def test_a_closed_rack_takes_nothing_new():
-    engine = rack(FakeServer())
+    engine = engine_of(FakeServer())
     asyncio.run(engine.close(0.1))
     with pytest.raises(Unavailable, match="shutting down"):
         answer(engine, version())

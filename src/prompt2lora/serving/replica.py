@@ -1,0 +1,162 @@
+"""One vLLM server: which adapters it holds, whether it applies them, and its answers.
+
+In: a version, a request. Out: chunks of an answer. Raises Lost where another server may do better, and Unfit for an
+adapter that is not applied. It knows no other server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from prompt2lora.custody.versions import Version
+from prompt2lora.errors import Busy, Unfit, UsageError
+from prompt2lora.serving.protocol import Chunk, GenerationRequest
+
+_PROBE = "Please answer in one word."
+_PROBE_TOKENS = 4
+_MOVED = 1e-4  # smallest change of a log-probability that counts as an adapter at work
+
+
+class Lost(Exception):
+    """A replica does not hold an adapter (any more), or is gone: another one may answer."""
+
+
+@dataclass
+class Replica:
+    """`folder` tells where the server finds a version's adapter; `seconds` bounds loading one.
+
+    `sound` names the versions that have moved its logits since it was last seen to hold them.
+    """
+
+    url: str
+    client: httpx.AsyncClient
+    base: str
+    folder: Callable[[Version], Path]
+    seconds: float
+    sound: set[str] = field(default_factory=set)
+    running: int = 0
+    loads: int = 0
+    failed_probes: int = 0
+    failed_at: float = float("-inf")
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def put_aside(self, at: float) -> None:
+        """A replica that does not answer may have been restarted: what it held is no longer trusted."""
+        self.failed_at = at
+        self.sound.clear()
+
+    async def listed(self) -> set[str]:
+        """The base and the adapters that it says it has."""
+        reply = await self.client.get("/v1/models", timeout=self.seconds)
+        if reply.status_code != 200:
+            raise Lost(_reply_text(reply))
+        return {model["id"] for model in reply.json()["data"]}
+
+    async def hold(self, version: Version) -> None:
+        """Load a version and see that it is applied. Raises Unfit if it is not, Lost if it fails."""
+        async with self._lock:
+            if version.name in self.sound:
+                return
+            if version.name not in await self.listed():
+                body = {"lora_name": version.name, "lora_path": str(self.folder(version))}
+                reply = await self.client.post("/v1/load_lora_adapter", json=body, timeout=self.seconds)
+                self.loads += 1
+                if reply.status_code in (400, 404, 422) and "already" not in reply.text:
+                    raise Unfit(
+                        f"{self.url} does not take {version.name} ({_reply_text(reply)}); see `registry verify`"
+                    )
+                if reply.status_code >= 500:
+                    raise Lost(_reply_text(reply))
+            mine, bases = [await self._likelihoods(name) for name in (version.name, self.base)]
+            if mine[0] == bases[0] and max(abs(a - b) for a, b in zip(mine[1], bases[1], strict=True)) < _MOVED:
+                self.failed_probes += 1
+                raise Unfit(f"{self.url} answers {version.name} as the base; its adapter is not applied there")
+            self.sound.add(version.name)
+
+    async def answer(self, name: str, request: GenerationRequest) -> AsyncGenerator[Chunk]:
+        """The chunks of the answer of a version that it holds, or of the base, by name."""
+        route = "/v1/chat/completions" if request.messages else "/v1/completions"
+        body = _body(name, request)
+        async with self.client.stream("POST", route, json=body, timeout=request.seconds) as reply:
+            if reply.status_code != 200:
+                await reply.aread()
+                self._refuse(name, reply)
+            async with aclosing(_chunks(reply, name)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+
+    async def _likelihoods(self, name: str) -> tuple[list[str], list[float]]:
+        """The likeliest tokens after a fixed text, with their log-probabilities."""
+        body = {"model": name, "prompt": _PROBE, "max_tokens": _PROBE_TOKENS, "temperature": 0, "logprobs": 1}
+        reply = await self.client.post("/v1/completions", json=body, timeout=self.seconds)
+        if reply.status_code != 200:
+            raise Lost(_reply_text(reply))
+        found = reply.json()["choices"][0]["logprobs"]
+        return found["tokens"], found["token_logprobs"]
+
+    def _refuse(self, name: str, reply: httpx.Response) -> None:
+        if reply.status_code == 429:
+            raise Busy(f"{self.url} is overloaded; try again in a few seconds")
+        if reply.status_code == 404:
+            self.sound.discard(name)  # it was restarted, or dropped the adapter
+            raise Lost(_reply_text(reply))
+        if reply.status_code < 500:
+            raise UsageError(f"the request was refused ({_reply_text(reply)}); shorten or correct it")
+        raise Lost(_reply_text(reply))
+
+
+def _body(name: str, request: GenerationRequest) -> dict[str, Any]:
+    sampling = request.sampling
+    body: dict[str, Any] = {
+        "model": name,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "max_tokens": sampling.max_new_tokens,
+        "stream": True,
+        "stream_options": {"include_usage": True, "continuous_usage_stats": True},
+    }
+    if sampling.seed is not None:
+        body["seed"] = sampling.seed
+    if sampling.stop:
+        body["stop"] = list(sampling.stop)
+    if request.messages:
+        return {**body, "messages": [message._asdict() for message in request.messages]}
+    return {**body, "prompt": request.text}
+
+
+async def _chunks(reply: httpx.Response, name: str) -> AsyncGenerator[Chunk]:
+    """The chunks of a stream of server-sent events. Raises Lost if another model answers, or if it ends too early."""
+    finish_reason, prompt, tokens = None, 0, 0
+    async for line in reply.aiter_lines():
+        if not line.startswith("data:"):
+            continue
+        data = line.removeprefix("data:").strip()
+        if data == "[DONE]":
+            break
+        event = json.loads(data)
+        if "error" in event:
+            raise Lost(str(event["error"])[:200])
+        if event.get("model") != name:
+            raise Lost(f"{event.get('model')!r} answered instead of {name}")
+        usage = event.get("usage") or {}
+        prompt, tokens = usage.get("prompt_tokens", prompt), usage.get("completion_tokens", tokens)
+        for choice in event["choices"]:
+            text = choice.get("text") or choice.get("delta", {}).get("content") or ""
+            finish_reason = choice.get("finish_reason") or finish_reason
+            if text:
+                yield Chunk(text, prompt, tokens)
+    if finish_reason is None:
+        raise Lost("the stream ended without a reason")
+    yield Chunk("", prompt, tokens, finish_reason)
+
+
+def _reply_text(reply: httpx.Response) -> str:
+    return f"{reply.status_code} {reply.text[:200]}"
