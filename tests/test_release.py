@@ -6,8 +6,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from conftest import command, write_tasks
+from transformers import AutoConfig
 
+from prompt2lora.adapter.peft import Adapter
 from prompt2lora.errors import UsageError
 from prompt2lora.generator.generator import Generator
 from prompt2lora.training.release import read_plan, release
@@ -53,7 +56,7 @@ def finished(base, encoder_folder, tmp_path_factory):
     place = tmp_path_factory.mktemp("release")
     plan, tasks = write_plan(place / "recipes", base, encoder_folder), write_tasks(place / "tasks")
     said = command("release", "--plan", plan, "--tasks", tasks, "--out", place / "out", "--json")
-    return SimpleNamespace(plan=plan, tasks=tasks, out=place / "out", said=said)
+    return SimpleNamespace(plan=plan, tasks=tasks, out=place / "out", said=said, base=base)
 
 
 def write_plan(folder, base, encoder_folder):
@@ -97,7 +100,13 @@ def test_a_rebuild_that_is_killed_again_and_again_elsewhere_gives_the_same_bytes
     monkeypatch.setenv("PROMPT2LORA_HOME", str(tmp_path / "another home"))
     elsewhere = tmp_path / "another place" / "tasks"
     shutil.copytree(tasks_folder, elsewhere)
-    for moment in [("first", "done", 5), ("first", "step", 3), ("last", "step", 1), ("last", "strength", 1.0)]:
+    for moment in [
+        ("first", "done", 5),
+        ("first", "step", 3),
+        ("last", "step", 1),
+        ("last", "strength", 1.0),
+        ("generator", "done", 3),
+    ]:
         with pytest.raises(Killed):
             release(plan, elsewhere, tmp_path / "two", killed_in(*moment))
     made = release(plan, elsewhere, tmp_path / "two")
@@ -113,6 +122,14 @@ def test_a_rebuild_that_is_killed_again_and_again_elsewhere_gives_the_same_bytes
     assert str(finished.out) not in one[Path("generator/generator_config.json")].decode()
     assert made.provenance["start"]["recipe"]["seed"] == 1
     assert made.provenance["recipe"]["start"] == made.provenance["start"]["sha256"]
+
+
+def test_a_release_knows_what_adapters_made_of_labelled_examples_usually_look_like(finished):
+    made = Generator.from_pretrained(finished.out / "generator")
+    begun = Adapter.load(finished.out / "first" / "shared-adapter", AutoConfig.from_pretrained(finished.base)).grid
+    assert torch.equal(made.examples_start, begun.half().float())
+    assert made.examples_health.usual != made.atlas.health.usual
+    assert made.examples_health.judge(made.examples_start, made.config.layout).score > 0
 
 
 def test_a_finished_release_is_not_made_again(finished):
@@ -171,3 +188,10 @@ def test_release_is_a_command_that_tells_where_the_generator_is(run, finished, t
     assert json.loads(out)["generator"] == str(finished.out / "generator")
     code, _, told = run("release", "--plan", "nowhere.toml", "--tasks", tasks_folder, "--out", tmp_path / "x")
     assert (code, "error: nowhere.toml: " in told) == (2, True)
+
+
+def test_only_the_last_runs_generator_takes_examples(plan, tasks_folder, tmp_path):
+    shutil.copy(plan.with_name("last.toml"), plan.with_name("third.toml"))
+    plan.write_text(plan.read_text() + '[[run]]\nrecipe = "third.toml"\n')
+    with pytest.raises(UsageError, match="only the last run's generator has examples, not last's"):
+        release(plan, tasks_folder, tmp_path / "out")

@@ -1,7 +1,8 @@
 """What becomes of a trained run: the generator folder at its best strength, with what it knows about itself.
 
-In: a run whose steps are made. Out: `generator/` and `shared-adapter/` in its folder. Their bytes depend on the recipe,
-the tasks and this machine's arithmetic, not on the time that it took or on where anything lies.
+In: a run whose steps are made. Out: `generator/` and `shared-adapter/` in its folder; for a release, also what adapters
+made of labelled examples begin with. Their bytes depend on the recipe, the tasks and this machine's arithmetic, not on
+the time that it took or on where anything lies.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ from pathlib import Path
 from random import Random
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from prompt2lora.adapter.health import Reference
 from prompt2lora.adapter.peft import Adapter
 from prompt2lora.base.versions import versions
 from prompt2lora.base.weights import weights_digest
 from prompt2lora.generator.atlas import Atlas
+from prompt2lora.generator.examples import taught
 from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.pipeline import Pipeline
 from prompt2lora.ground.progress import Report, silent
@@ -26,6 +30,8 @@ from prompt2lora.training.validation import PROMPTS
 
 GENERATOR, SHARED = "generator", "shared-adapter"
 _FEWEST_ADAPTERS, _MOST_ADAPTERS = 16, 140  # that tell what an adapter of this generator usually looks like
+_MOST_TAUGHT = 60  # that tell it of adapters made of labelled examples
+_EXAMPLES = (2, 4, 8, 16, 32, 64)  # how many each of those is made of, in turn
 
 
 def train(recipe: Recipe, folder: Path, report: Report = silent) -> Generator:
@@ -101,3 +107,20 @@ def _atlas(run: Run, generator: Generator) -> Atlas:
     health = Reference.of(grids, generator.start.detach(), run.layout)
     names, instructions = zip(*((task.name, task.instruction) for task in tasks), strict=True)
     return Atlas(names, instructions, means, health)
+
+
+def begin_examples_with(run: Run, generator: Generator, start: Float[Tensor, "layers rows cols"]) -> None:
+    """Let adapters made of labelled examples begin with `start`, and find what they then usually look like.
+
+    These are made of examples of fit tasks, 2 to 64 of each; never of those held out.
+    """
+    adapters = max(_FEWEST_ADAPTERS, min(_MOST_TAUGHT, len(run.fit)))
+    grids = []
+    for i in range(adapters):
+        task = run.fit[i * len(run.fit) // adapters]
+        count = min(_EXAMPLES[i % len(_EXAMPLES)], len(task.train))
+        chosen = Random(f"{run.recipe.seed} examples {i}").sample(task.train, count)
+        grids.append(taught(run.base, start, [], [(task.prompt(one.input), one.output) for one in chosen]))
+        run.report({"done": i + 1, "of": adapters})
+    generator.examples_start = start
+    generator.examples_health = Reference.of(torch.stack(grids), start, run.layout)

@@ -16,8 +16,9 @@ from prompt2lora.errors import UsageError
 from prompt2lora.generator.generator import Generator
 from prompt2lora.ground.files import read_toml
 from prompt2lora.ground.progress import Report, silent
-from prompt2lora.training.finish import GENERATOR, SHARED, train
+from prompt2lora.training.finish import GENERATOR, SHARED, begin_examples_with, train
 from prompt2lora.training.recipe import Recipe, read_recipe
+from prompt2lora.training.run import Run
 
 _KEYS = {"recipe", "start", "shared", "examples"}
 
@@ -46,6 +47,9 @@ def read_plan(file: Path, tasks: Path) -> list[Planned]:
         planned.append(
             Planned(place.stem, recipe, run.get("start", ""), run.get("shared", ""), run.get("examples", ""))
         )
+    for run in planned[:-1]:
+        if run.examples:
+            raise UsageError(f"{file}: only the last run's generator has examples, not {run.name}'s; move the key")
     return planned
 
 
@@ -62,19 +66,24 @@ def _check(file: Path, run: dict[str, Any], earlier: set[str]) -> None:
 
 def release(plan: Path, tasks: Path, out: Path, report: Report = silent) -> Generator:
     """Make every run of the plan that is not made yet; returns the last one's generator, kept in `out`/generator."""
-    planned = read_plan(plan, tasks)
+    planned = [_placed(run, out) for run in read_plan(plan, tasks)]
     for run in planned:
-        places = {}
-        if run.start:
-            places["start"] = str(out / run.start / GENERATOR)
-        if run.shared:
-            places["shared"] = str(out / run.shared / SHARED)
         report({"run": run.name})
-        train(run.recipe.changed(**places), out / run.name, report)
+        train(run.recipe, out / run.name, report)
     if not (out / GENERATOR).exists():
-        made = Generator.from_pretrained(out / run.name / GENERATOR)
-        if run.examples:
-            config = models.load_config(run.recipe.base)
-            made.examples_start = Adapter.load(out / run.examples / SHARED, config).grid
+        last = planned[-1]
+        made = Generator.from_pretrained(out / last.name / GENERATOR)
+        if last.examples:
+            report({"run": GENERATOR})
+            start = Adapter.load(out / last.examples / SHARED, models.load_config(last.recipe.base)).grid
+            begin_examples_with(Run(last.recipe, out / last.name, report), made, start)
         made.save_pretrained(out / GENERATOR)
     return Generator.from_pretrained(out / GENERATOR)
+
+
+def _placed(run: Planned, out: Path) -> Planned:
+    """The run with the folders of the earlier runs that its recipe begins with."""
+    places = {"start": out / run.start / GENERATOR} if run.start else {}
+    if run.shared:
+        places["shared"] = out / run.shared / SHARED
+    return run._replace(recipe=run.recipe.changed(**{key: str(place) for key, place in places.items()}))
