@@ -19,7 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from prompt2lora.console.i18n import LANGUAGES
 from prompt2lora.console.typing_checks import TypingChecker
-from prompt2lora.ground.examples import Reading
+from prompt2lora.ground.reading import Reading
 from prompt2lora.serving.service import Service
 
 ROOT = "/console"

@@ -23,7 +23,7 @@ from babel.numbers import format_decimal, format_percent
 from prompt2lora.custody.reports import texts as report_texts
 from prompt2lora.errors import InputError, Prompt2LoraError, UsageError
 from prompt2lora.ground.delimited import DELIMITERS
-from prompt2lora.ground.examples import Reading
+from prompt2lora.ground.reading import Reading
 
 LANGUAGES = {"ja": "日本語", "en": "English"}
 _LOCALES = {"ja": "ja_JP", "en": "en_GB"}

@@ -17,8 +17,9 @@ from prompt2lora.console.page_request import Page, PageRequest
 from prompt2lora.console.views import ENOUGH_EXAMPLES, checks, inspection
 from prompt2lora.custody.access import LOOK, MAKE
 from prompt2lora.errors import UsageError
-from prompt2lora.ground.examples import PARTS, Reading, read_examples, read_prompts
+from prompt2lora.ground.examples import PARTS, read_examples, read_prompts
 from prompt2lora.ground.prompts import full_examples
+from prompt2lora.ground.reading import Reading
 from prompt2lora.ground.tables import TAKEN, File
 from prompt2lora.serving.job_queue import DONE, QueuedJob
 

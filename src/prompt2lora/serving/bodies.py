@@ -16,7 +16,8 @@ from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
-from prompt2lora.ground.examples import PARTS, Reading, read_examples, read_prompts
+from prompt2lora.ground.examples import PARTS, read_examples, read_prompts
+from prompt2lora.ground.reading import Reading
 from prompt2lora.ground.tables import TAKEN, File
 from prompt2lora.serving.guard import Refused
 

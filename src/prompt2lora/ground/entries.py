@@ -1,0 +1,144 @@
+"""The rows or records of a file -> entries: an input, its right answer, its instruction and its part.
+
+In: a `Table`. Out: entries, whatever the format, and which columns they were taken from. Columns are known by their
+names, in English or Japanese; without a known name the first ones are taken, from the first row on. Whether a text is
+one that may be used is for examples.py to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from prompt2lora.errors import InputError
+from prompt2lora.ground.tables import EXCEL, JSONL, TEXT, Table
+
+# By these names, the earlier before the later, whatever the case.
+INPUT = ("prompt", "input", "text", "プロンプト", "入力", "入力例", "入力文", "内容", "文", "文章", "本文", "テキスト")
+OUTPUT = ("output", "answer", "right", "label", "正解", "出力", "答え", "回答", "解答", "正答", "ラベル")
+_WHOLE = ("prompt", "プロンプト")  # what needs no instruction before it
+_INSTRUCTION, _PART = ("instruction", "指示", "指示文"), ("part",)
+_MOST_ABOVE = 10  # rows above the header of a spreadsheet: its title, the day
+
+
+class Entry(NamedTuple):
+    """One prompt or example of a file, whatever the format; `line` is where it stands."""
+
+    line: int
+    input: str | None
+    output: str | None
+    instruction: str = ""
+    part: str = ""
+
+
+def _names(cells: Sequence[str]) -> list[str]:
+    return [str(cell).strip().strip('"').lower() for cell in cells]
+
+
+def _find(cells: Sequence[str], known: Sequence[str]) -> int | None:
+    names = _names(cells)
+    return next((names.index(name) for name in known if name in names), None)
+
+
+def known_columns(cells: Sequence[str]) -> int:
+    """How many of the two columns a row names."""
+    return (_find(cells, INPUT) is not None) + (_find(cells, OUTPUT) is not None)
+
+
+def entries(table: Table, least: int) -> tuple[list[Entry], dict[str, Any]]:
+    """The entries, and what is to be told of how they were found."""
+    if table.format == JSONL:
+        return list(_from_records(table)), {"skipped": {}}
+    if table.format == TEXT:
+        return [Entry(line, cells[0], None) for line, cells in table.rows], {"skipped": {}}
+    return _from_rows(table, least)
+
+
+def _from_records(table: Table) -> Iterator[Entry]:
+    instruction, begun = "", False
+    for line, record in table.records:
+        if isinstance(record, str):
+            yield Entry(line, record, None)
+        elif isinstance(record, dict) and (key := _key(record, INPUT)) is not None and isinstance(record[key], str):
+            own = record.get("instruction", instruction) if key.lower() not in _WHOLE else ""
+            answer = record.get(_key(record, OUTPUT) or "")
+            output, part = (value if isinstance(value, str) else None for value in (answer, record.get("part")))
+            yield Entry(line, record[key], output, own if isinstance(own, str) else "", _part(part))
+        elif isinstance(record, dict) and not begun and "task" in record:
+            instruction = str(record.get("instruction", ""))
+            continue
+        else:
+            raise InputError(
+                "broken_json",
+                f'{table.name}:{line}: a line needs the text "prompt" or "input" (examples: "input" and "output"); '
+                "mend the line",
+                line=line,
+            )
+        begun = True
+
+
+def _key(record: dict[str, Any], known: Sequence[str]) -> str | None:
+    place = _find([*record], known)
+    return None if place is None else [*record][place]
+
+
+def _part(text: str | None) -> str:
+    """What is neither train nor test is no part but, say, the part of a machine."""
+    return text.strip().lower() if text and text.strip().lower() in ("train", "test") else ""
+
+
+def _from_rows(table: Table, least: int) -> tuple[list[Entry], dict[str, Any]]:
+    above = _header(table, least)
+    if above is None:
+        if least > 1 and table.rows and (named := _find(table.rows[0][1], INPUT)) is not None:
+            raise InputError(
+                "no_output",
+                f"{table.name}: it has the column {table.rows[0][1][named].strip()!r} and none of right outputs; "
+                "name that one output",
+            )
+        columns, rows, width = _first_columns(table, least), table.rows, table.width
+        head: list[str] = []
+    else:
+        head, rows = table.rows[above][1], table.rows[above + 1 :]
+        left, right = _find(head, INPUT), _find(head, OUTPUT)
+        columns, width = [place for place in (left, right) if place is not None][:least], len(head)
+    extras = [_find(head, names) for names in (_INSTRUCTION, _PART)]
+    whole = bool(head) and _names(head)[columns[0]] in _WHOLE
+    found = []
+    for line, cells in rows:
+        if any(cell.strip() for cell in cells[width:]):
+            raise InputError(
+                "row_width",
+                f"{table.name}:{line}: a row may have {width} cells, as the header has, and this one has {len(cells)}; "
+                "put a text that holds the delimiter between quotes",
+                line=line,
+                count=len(cells),
+                most=width,
+            )
+        texts = [cells[place] if place < len(cells) else "" for place in columns]
+        own, part = (cells[place] if place is not None and place < len(cells) else "" for place in extras)
+        output = texts[1] if least > 1 else None
+        found.append(Entry(line, texts[0], output, "" if whole else own, _part(part)))
+    told = {
+        "columns": tuple(head[place].strip() if head else str(place + 1) for place in columns),
+        "headed": bool(head),
+        "width": width,
+        "skipped": {"rows above the header": above} if above else {},
+    }
+    return found, told
+
+
+def _header(table: Table, least: int) -> int | None:
+    """Which row is the header: the first one if it names the columns; in a spreadsheet, also a later one with both."""
+    most = _MOST_ABOVE if table.format == EXCEL else 0
+    for number, (_, cells) in enumerate(table.rows[: most + 1]):
+        if _find(cells, INPUT) is not None and (_find(cells, OUTPUT) is not None or (number == 0 and least == 1)):
+            return number
+    return None
+
+
+def _first_columns(table: Table, least: int) -> list[int]:
+    """The first columns that are not empty from top to bottom."""
+    width = len(table.rows[0][1]) if table.rows and table.format != EXCEL else table.width
+    filled = [place for place in range(width) if any(c[place : place + 1] not in ([], [""]) for _, c in table.rows)]
+    return (filled + [place for place in range(least + width) if place not in filled])[:least]

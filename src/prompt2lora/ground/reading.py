@@ -1,0 +1,70 @@
+"""What was taken of a file, and how it was read: told to people and as JSON.
+
+In: a file's name, format, encoding, delimiter, sheet and columns, and how much was taken. It reads nothing itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from prompt2lora.ground.delimited import DELIMITERS
+from prompt2lora.ground.tables import JSONL, TEXT
+
+PROMPTS, EXAMPLES = "prompts", "examples"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was taken of a file; `skipped` says what was left out and how often."""
+
+    name: str
+    what: str
+    count: int
+    format: str
+    encoding: str = ""
+    delimiter: str = ""
+    sheet: str = ""
+    sheets: int = 1
+    columns: tuple[str, ...] = ()  # their names, or their numbers if none is known
+    headed: bool = False
+    width: int = 0
+    skipped: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it could not have been read in another way: plain lines or JSON, in UTF-8, all of it taken."""
+        return self.format in (TEXT, JSONL) and self.encoding in ("", "UTF-8") and not self.skipped
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {
+            "file": self.name,
+            "format": self.format,
+            "encoding": self.encoding or None,
+            "delimiter": DELIMITERS.get(self.delimiter),
+            "sheet": self.sheet or None,
+            "columns": list(self.columns),
+            "of": self.width,
+            "header": self.headed,
+            self.what: self.count,
+            "left_out": dict(self.skipped),
+        }
+
+    def __str__(self) -> str:
+        """prompts.csv: CSV with semicolons, Shift-JIS; column 'input' of 3; 40 prompts"""
+        form = f"{self.format} with {DELIMITERS[self.delimiter]}" if self.delimiter else self.format
+        if self.sheet:
+            form += f", sheet {self.sheet!r}" + (f" of {self.sheets}" if self.sheets > 1 else "")
+        parts = [", ".join(filter(None, (form, self.encoding)))]
+        if self.columns:
+            many, of = "s" * (len(self.columns) > 1), f" of {self.width}" if self.width > len(self.columns) else ""
+            named = " and ".join(repr(name) if self.headed else name for name in self.columns)
+            parts.append(f"column{many} {named}{of}")
+            if not self.headed:
+                parts[-1] += " from the first row on, for no column has a known name (input, output)"
+        lines = ", one a line" if self.format == TEXT else ""
+        parts.append(f"{self.count} {self.what if self.count != 1 else self.what[:-1]}{lines}")
+        if self.skipped:
+            parts.append("left out: " + ", ".join(f"{count} {why}" for why, count in self.skipped))
+        return f"{self.name}: {'; '.join(parts)}"
