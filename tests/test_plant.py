@@ -367,6 +367,18 @@ def test_broken_inspection_examples_are_told_by_line(run, home, files, text, tol
     assert not (home / "store").exists()
 
 
+def test_an_inspection_example_longer_than_the_base_reads_is_told_before_anything_is_made(
+    run, home, plant_generator, files
+):
+    prompts, file = files
+    file.write_text(json.dumps({"input": "x" * 600, "output": "b"}) + "\n")
+    words = ("--job", "mail", "--prompts", prompts, "--inspection", file, "--generator", plant_generator)
+    code, out, error = run("pilot", *words)
+    assert (code, out) == (2, "")
+    assert "the base reads 512 tokens, prompt and answer together, and a prompt has 6" in error
+    assert not (home / "store").exists()
+
+
 BBQ = {"context": "c", "question": "q", "choices": ["a", "b"], "groups": ["x", "unknown"], "stereotyped": ["x"]}
 
 

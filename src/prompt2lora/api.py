@@ -140,7 +140,7 @@ def ask(adapter: str | Path | None, text: str, *, base: str | None = None, max_n
     model, tokenizer = models.load_base(name)
     given = answers(
         model,
-        ChatFormat(tokenizer),
+        ChatFormat.of(model, tokenizer),
         check_prompts([text]),
         layout=loaded.layout if loaded else None,
         grid=loaded.grid if loaded else None,

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from prompt2lora.adapter.hooks import adapted
 from prompt2lora.adapter.layout import LoraLayout
+from prompt2lora.base import models
 from prompt2lora.base.chat import ChatFormat
 from prompt2lora.base.packing import common_length
 from prompt2lora.ground.progress import Report, silent
@@ -38,9 +39,10 @@ def answers(
 ) -> list[str]:
     """Greedy answers of at most `max_new_tokens` tokens; with `grid` through that adapter.
 
-    `examples` are (prompt, answer) turns that stand before every prompt.
+    `examples` are (prompt, answer) turns that stand before every prompt. Raises UsageError if one does not fit.
     """
     ids = chat.prompt_ids(prompts, examples)
+    models.check_room(model.config, ids)
     order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
     found: dict[int, list[int]] = {}
     context = adapted(model, grid[None], layout) if grid is not None and layout is not None else nullcontext()
@@ -53,10 +55,12 @@ def answers(
 
 
 def greedy(model: Any, ids: list[list[int]], chat: ChatFormat, max_new_tokens: int) -> list[list[int]]:
-    """The answers' token ids, without the end token."""
+    """The answers' token ids, without the token that ends them; none goes beyond the base's context."""
     from transformers import DynamicCache
 
-    device, end = model.device, chat.end
+    device, context = model.device, models.context_length(model.config)
+    room = [min(max_new_tokens, context - len(sequence)) for sequence in ids]
+    ends = torch.tensor(chat.ends, device=device)
     # Padding stands between the shared beginning and the rest, and a sliding window counts it: what does not fit
     # into the window of such a base is computed whole, with the padding before everything.
     window = getattr(model.config, "sliding_window", None) or math.inf
@@ -65,7 +69,7 @@ def greedy(model: Any, ids: list[list[int]], chat: ChatFormat, max_new_tokens: i
     if shared:
         model(input_ids=torch.tensor([ids[0][:shared]], device=device), past_key_values=cache, logits_to_keep=1)
         cache.batch_repeat_interleave(len(ids))
-    tokens, mask = (tensor.to(device) for tensor in _padded_tails(ids, shared, end))
+    tokens, mask = (tensor.to(device) for tensor in _padded_tails(ids, shared, chat.ends[0]))
     positions = (mask.cumsum(-1) - 1).clamp_min(0)[:, shared:]
     written: list[list[int]] = [[] for _ in ids]
     active = list(range(len(ids)))
@@ -74,10 +78,12 @@ def greedy(model: Any, ids: list[list[int]], chat: ChatFormat, max_new_tokens: i
             input_ids=tokens, attention_mask=mask, position_ids=positions, past_key_values=cache, logits_to_keep=1
         ).logits[:, -1]
         picked = logits.argmax(-1)
-        for sequence, token in zip(active, picked.tolist(), strict=True):
-            if token != end:
+        ended = torch.isin(picked, ends).tolist()
+        for sequence, token, end in zip(active, picked.tolist(), ended, strict=True):
+            if not end:
                 written[sequence].append(token)
-        keep = (picked != end).nonzero().flatten()
+        going = [not end and len(written[one]) < room[one] for one, end in zip(active, ended, strict=True)]
+        keep = torch.tensor(going, device=device).nonzero().flatten()
         if not len(keep):
             break
         if len(keep) < len(active):

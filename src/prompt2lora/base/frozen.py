@@ -22,4 +22,4 @@ class Frozen(NamedTuple):
     def load(cls, layout: LoraLayout, *, dtype: torch.dtype | None = None, training: bool = False) -> Frozen:
         """The base that the layout names; see `models.load_base`."""
         model, tokenizer = models.load_base(layout.base_model, dtype=dtype, training=training)
-        return cls(model, ChatFormat(tokenizer), layout)
+        return cls(model, ChatFormat.of(model, tokenizer), layout)

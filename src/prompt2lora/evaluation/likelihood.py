@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from prompt2lora.base import models
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.logits import answer_logits
 from prompt2lora.base.packing import UNLIMITED, pack_examples, stack
@@ -30,6 +31,7 @@ def option_scores(
     found: list[Tensor] = []
     for at in range(0, len(prompts), _BATCH):
         asked = list(zip(base.chat.prompt_ids(prompts[at : at + _BATCH]), options[at : at + _BATCH], strict=True))
+        models.check_room(base.model.config, [ids for ids, _ in asked])
         packs = [pack_examples([ids] * len(texts), base.chat.answer_ids(texts), UNLIMITED) for ids, texts in asked]
         batch = stack(packs, base.chat.padding).to(base.model.device)
         adapters = None if grid is None else grid[None].to(base.model.device)

@@ -72,7 +72,7 @@ def observe(
         active, hidden = list(range(len(prompts))), read.last_hidden_state[batch.place.unbind(1)]
         for _ in range(max_new_tokens):
             picked = model.get_output_embeddings()(hidden).argmax(-1).tolist()
-            new = [(one, token) for one, token in zip(active, picked, strict=True) if token != chat.end]
+            new = [(one, token) for one, token in zip(active, picked, strict=True) if token not in chat.ends]
             if not new:
                 break
             active = [one for one, _ in new]

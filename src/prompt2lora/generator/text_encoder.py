@@ -97,7 +97,8 @@ class Encoder:
     @torch.inference_mode()
     def _encode(self, texts: list[str]) -> NDArray[np.float16]:
         model, tokenizer = self._loaded
-        pieces = tokenizer(texts, padding=True, truncation=True, max_length=MAX_WORD_PIECES, return_tensors="pt")
+        cut = {"padding": True, "truncation": True, "max_length": MAX_WORD_PIECES}
+        pieces = tokenizer(texts, **cut, return_tensors="pt", split_special_tokens=True)  # users' texts hold no marks
         read = model(**pieces, output_hidden_states=True)
         states = read.hidden_states or (read.last_hidden_state,)  # without layers there are only word vectors
         mask = pieces["attention_mask"].unsqueeze(-1).float()

@@ -53,6 +53,7 @@ def pilot(
         decisions.check_unattended(plant.registry, rules, in_force)
     questions = read_questions(bias) if bias else []
     evaluator = plant.evaluator(questions=questions)
+    evaluator.check_room(prompts or [prompt for prompt, _ in examples], inspection)
     with tempfile.TemporaryDirectory(prefix="prompt2lora-") as place:
         found = run_pilot(
             job,
@@ -112,7 +113,9 @@ def gate(
         report({"step": "load", "done": 0, "of": 3})
         evaluator = plant.evaluator(chosen.base, questions)
         report({"step": "measure", "done": 1, "of": 3})
-        number, measured = evaluated(kept, evaluator, chosen, kept.origin(chosen).prompts, inspection)
+        prompts = kept.origin(chosen).prompts
+        evaluator.check_room(prompts, inspection)
+        number, measured = evaluated(kept, evaluator, chosen, prompts, inspection)
     report({"step": "judge", "done": 2, "of": 3})
     verdict = judge(measured.metrics, rules)
     kept.add_verdict(chosen, number, verdict, rules, in_force=rules.digest == in_force.digest)

@@ -75,6 +75,11 @@ class ModelEvaluator:
         remedy = "plan for a second stage on labelled examples (`prompt2lora refine`), or keep the base"
         return [Finding("far", True, (), text, remedy)]
 
+    def check_room(self, prompts: Sequence[str], inspection: Sequence[tuple[str, str]]) -> None:
+        """Raises UsageError for inspection examples that the base cannot read; before anything is made."""
+        asked = [asked_in_full(text, prompts) for text, _ in inspection]
+        models.check_room(self.base.model.config, self.base.chat.prompt_ids(asked) if asked else [])
+
     def make(self, prompts: Sequence[str], folder: Path, examples: Sequence[tuple[str, str]] = ()) -> Made:
         made = self.pipeline.write(prompts, folder, examples=examples)
         origin = Origin(

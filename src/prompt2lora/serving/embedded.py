@@ -18,7 +18,6 @@ import torch
 
 from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.base import models
-from prompt2lora.base.chat import ChatFormat
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.custody.versions import Version
 from prompt2lora.errors import Prompt2LoraError, Unfit, UsageError
@@ -53,13 +52,13 @@ class EmbeddedEngine:
     ) -> None:
         config = base.model.config
         self._layout, self._chat = base.layout, base.chat
-        self._context_length = min(context_length, config.max_position_embeddings)
+        self._context_length = min(context_length, models.context_length(config))
         self._batch = BatchCache(base.model, base.layout, max(2, max_batch_size), self._context_length)
         self._adapters = AdapterCache(
             base.layout, config, folder, size=adapter_cache_size, dtype=self._batch.dtype, device=self._batch.device
         )
         self._tokenizer = copy.deepcopy(base.chat.tokenizer)  # the scheduler's own: no tokenizer serves two threads
-        self._scheduler = Scheduler(self._batch, base.chat.tokenizer.eos_token_id, max_batch_size, max_waiting)
+        self._scheduler = Scheduler(self._batch, base.chat.ends, max_batch_size, max_waiting)
         self._probe()
 
     @classmethod
@@ -72,8 +71,7 @@ class EmbeddedEngine:
         In bfloat16 a full batch now and then rounds differently.
         """
         layout = LoraLayout.from_config(models.load_config(base), base_model=base, rank=rank)
-        model, tokenizer = models.load_base(base, dtype=torch.float32 if exact else None)
-        return cls(Frozen(model, ChatFormat(tokenizer), layout), folder, **sizes)
+        return cls(Frozen.load(layout, dtype=torch.float32 if exact else None), folder, **sizes)
 
     @property
     def base(self) -> str:
@@ -155,18 +153,8 @@ class EmbeddedEngine:
         self._scheduler.stop()
 
     def _prompt_ids(self, request: GenerationRequest) -> list[int]:
-        tokenizer, messages = self._chat.tokenizer, request.messages
-        if not messages:
-            ids: list[int] = tokenizer(request.text)["input_ids"]
-        elif len(messages) == 1 and messages[0].role == "user":
-            ids = self._chat.prompt_ids([messages[0].content])[0]
-        elif tokenizer.chat_template:
-            text = tokenizer.apply_chat_template(
-                [message._asdict() for message in messages], tokenize=False, add_generation_prompt=True
-            )
-            ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-        else:
-            ids = tokenizer("\n\n".join(message.content for message in messages) + "\n")["input_ids"]
+        chat, messages = self._chat, request.messages
+        ids = chat.conversation_ids(messages) if messages else chat.text_ids(request.text)
         if not ids:
             raise UsageError("a prompt must hold at least one token; write something")
         if len(ids) + request.sampling.max_new_tokens > self._context_length:

@@ -29,10 +29,13 @@ _log = logging.getLogger(__name__)
 
 
 class Scheduler:
-    """At most `max_batch_size` sequences run and `max_waiting` wait; more are refused with Busy."""
+    """At most `max_batch_size` sequences run and `max_waiting` wait; more are refused with Busy.
 
-    def __init__(self, cache: BatchCache, end_token: int, max_batch_size: int, max_waiting: int) -> None:
-        self.cache, self.end_token = cache, end_token
+    Each of the tokens `ends` ends an answer.
+    """
+
+    def __init__(self, cache: BatchCache, ends: Sequence[int], max_batch_size: int, max_waiting: int) -> None:
+        self.cache, self.ends = cache, frozenset(ends)
         self.max_batch_size, self.max_waiting = max_batch_size, max_waiting
         self.running: list[TokenSequence] = []
         self.waiting: deque[TokenSequence] = deque()
@@ -158,7 +161,7 @@ class Scheduler:
         for place, likeliest, scores in zip(places, logits.argmax(-1).tolist(), logits, strict=True):
             sequence = self.running[place]
             token = sequence.choose(likeliest, scores)
-            finish_reason = STOP if token == self.end_token else None
+            finish_reason = STOP if token in self.ends else None
             text = ""
             if finish_reason is None:
                 self.counts["completion_tokens"] += 1
