@@ -47,7 +47,7 @@ from prompt2lora.plant import plant
 
 JOB = "job"
 FROM = Origin(("one", "two"), "0" * 64, "g", "b", "0" * 64)
-ROWS = [(f"note {number}", "ok") for number in range(16)]
+EXAMPLES = [(f"note {number}", "ok") for number in range(16)]
 _STEM = "base_model.model.model.layers.0.self_attn.q_proj.lora_"
 _WIDTH = 1 << 15  # of an adapter; large enough that a kill can hit the middle of a copy
 
@@ -144,7 +144,7 @@ def refining(world: World, seed: int, begun: Any) -> None:
     os.environ["PROMPT2LORA_HOME"] = str(world.home)
     begun.set()
     while True:
-        plant.Plant.open().refine(JOB, ROWS, steps=8)
+        plant.Plant.open().refine(JOB, EXAMPLES, steps=8)
 
 
 def processes_of_their_own() -> Any:

@@ -64,12 +64,12 @@ class Bench:
     examples: int
 
     def measure(self, task: Task, seed: int, point: Point) -> Measured:
-        labelled = self.work.labelled(task, seed, point.labels)
+        examples = self.work.examples(task, seed, point.labels)
         began = time.process_time()
-        grid = self._grid(task, seed, point, labelled)
+        grid = self._grid(task, seed, point, examples)
         ready = time.process_time()
         examples = (
-            [(task.prompt(example.input), example.output) for example in labelled] if point.way == "in context" else []
+            [(task.prompt(example.input), example.output) for example in examples] if point.way == "in context" else []
         )
         asked, base = task.test[: self.examples], self.work.base
         prompts = [task.prompt(example.input) for example in asked]
@@ -77,7 +77,7 @@ class Bench:
         scores = [float(exact_match(answer, example.output)) for answer, example in zip(given, asked, strict=True)]
         return Measured(ready - began, time.process_time() - ready, scores)
 
-    def _grid(self, task: Task, seed: int, point: Point, labelled: Sequence[Example]) -> torch.Tensor | None:
+    def _grid(self, task: Task, seed: int, point: Point, examples: Sequence[Example]) -> torch.Tensor | None:
         if point.way in ("base", "in context"):
             return None
         layout = self.work.base.layout
@@ -88,7 +88,7 @@ class Bench:
         if point.way == "generated":
             return start
         options = ExampleOptions(steps=point.steps)
-        pairs = [(example.input, example.output) for example in labelled]
+        pairs = [(example.input, example.output) for example in examples]
         return refine(self.work.training, start, task.instruction, pairs, options, seed=seed).grid
 
 

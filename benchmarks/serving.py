@@ -248,11 +248,11 @@ def plot(result: dict[str, Any], file: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, 2, figsize=(10, 4))
-    counts = sorted({row["clients"] for row in result["engine"]})
-    kinds = sorted({row["adapters"] for row in result["engine"]})
+    counts = sorted({point["clients"] for point in result["engine"]})
+    kinds = sorted({point["adapters"] for point in result["engine"]})
     for axis, field in zip(axes, ("tokens_per_second", "p95"), strict=True):
         for kind in kinds:
-            values = [row[field] for row in result["engine"] if row["adapters"] == kind]
+            values = [point[field] for point in result["engine"] if point["adapters"] == kind]
             axis.plot(
                 counts,
                 values,
@@ -261,7 +261,7 @@ def plot(result: dict[str, Any], file: Path) -> None:
                 color="black" if not kind else None,
             )
         for arm in ("adapter_names", "swapping"):
-            values = [row[field] for row in result["peft"] if (row["arm"], row["adapters"]) == (arm, 64)]
+            values = [point[field] for point in result["peft"] if (point["arm"], point["adapters"]) == (arm, 64)]
             if values:
                 axis.plot(counts, values, "s--", label=f"PEFT {arm}, 64")
         axis.set_xscale("log", base=2)
@@ -304,11 +304,11 @@ def main() -> None:
         for name in args.only or parts:
             result[name] = parts[name]()
             write_json(args.out, result)  # what is measured is kept, whatever happens to the rest
-    rates = {(row["clients"], row["adapters"]): row["tokens_per_second"] for row in result.get("engine", [])}
+    rates = {(point["clients"], point["adapters"]): point["tokens_per_second"] for point in result.get("engine", [])}
     mixed = {
-        row["clients"]: row["tokens_per_second"]
-        for row in result.get("peft", [])
-        if (row["arm"], row["adapters"]) == ("adapter_names", 64)
+        point["clients"]: point["tokens_per_second"]
+        for point in result.get("peft", [])
+        if (point["arm"], point["adapters"]) == ("adapter_names", 64)
     }
     result["ratios"] = {
         str(count): {

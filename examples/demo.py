@@ -30,18 +30,18 @@ def main(folder: Path) -> None:
     pipeline = Pipeline.load()
     model, chat, layout = pipeline.base
     console.print(f"generator, encoder and base model {layout.base_model} loaded in {time.monotonic() - began:.1f} s\n")
-    table = Table(title="exact match on rows that nobody trained on")
-    for column in ("job", "rows", "base", "generated", "generated, without instruction", "adapter made in"):
+    table = Table(title="exact match on examples that nobody trained on")
+    for column in ("job", "examples", "base", "generated", "generated, without instruction", "adapter made in"):
         table.add_column(column, justify="right" if column != "job" else "left")
 
     for task in read_tasks([EXAMPLES]):
-        prompts = [task.prompt(row.input) for row in task.train[:PROMPTS]]
+        prompts = [task.prompt(example.input) for example in task.train[:PROMPTS]]
         made = pipeline.write(prompts, folder / task.name)
         grid = Adapter.load(Path(made.adapter), models.load_config(layout.base_model)).grid
 
         def ask(adapter: bool, bare: bool, task: Task = task, grid: object = grid) -> tuple[list[str], float]:
             began = time.monotonic()
-            asked = [row.input if bare else task.prompt(row.input) for row in task.test]
+            asked = [example.input if bare else task.prompt(example.input) for example in task.test]
             given = answers(model, chat, asked, layout=layout, grid=grid if adapter else None, max_new_tokens=32)
             return given, time.monotonic() - began
 
@@ -58,7 +58,7 @@ def main(folder: Path) -> None:
             f"generated without instruction {bare_seconds:.1f} s"
         )
         changed = [
-            i for i, row in enumerate(task.test) if exact_match(full[i], row.output) > exact_match(base[i], row.output)
+            i for i, one in enumerate(task.test) if exact_match(full[i], one.output) > exact_match(base[i], one.output)
         ]
         sample = changed[0] if changed else 0
         console.print(f"  asked      {task.test[sample].input}", markup=False, highlight=False)
@@ -75,7 +75,7 @@ def main(folder: Path) -> None:
 
 
 def share(given: list[str], task: Task) -> float:
-    return sum(exact_match(answer, row.output) for answer, row in zip(given, task.test, strict=True)) / len(given)
+    return sum(exact_match(answer, one.output) for answer, one in zip(given, task.test, strict=True)) / len(given)
 
 
 if __name__ == "__main__":

@@ -243,7 +243,7 @@ def tiny_world(place: Path) -> Path:
 
 
 def write_task(folder: Path, name: str, instruction: str, answer, *, split: str = "train", family: str = "") -> Path:
-    """A task of 40 training and 4 test rows whose answers are `answer(input)`."""
+    """A task of 40 training and 4 test examples whose answers are `answer(input)`."""
     folder.mkdir(parents=True, exist_ok=True)
     head = {"task": name, "instruction": instruction, "family": family or name, "split": split}
     rows = [

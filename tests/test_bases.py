@@ -229,7 +229,7 @@ def test_every_shipped_example_is_a_task_with_prompts_and_forty_scored_rows():
         task = read_task(file)
         assert len(task.test) >= 40
         assert len(read_prompts(file)[0]) == len(task.train) >= 8
-        scored = {row.input for row in task.test}
-        assert not scored & {row.input for row in task.train}
+        scored = {one.input for one in task.test}
+        assert not scored & {one.input for one in task.train}
         for line in file.read_text(encoding="utf-8").splitlines():
             json.loads(line)

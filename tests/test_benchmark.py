@@ -58,7 +58,7 @@ def test_wrong_prompts_are_another_task_s_and_every_task_lends_its_own_once(gene
 def test_prompts_are_inputs_of_the_training_part_and_depend_on_no_answer(generator, tasks_folder):
     (before, *_) = read_tasks([tasks_folder])
     chosen = resources(generator, [before]).prompts(before, 0)
-    inputs = {f"{before.instruction}\n\n{row.input}" for row in before.train}
+    inputs = {f"{before.instruction}\n\n{one.input}" for one in before.train}
     assert len(set(chosen)) == 5
     assert set(chosen) <= inputs
     file = tasks_folder / "task0.jsonl"
@@ -115,7 +115,7 @@ def test_examples_go_into_the_weights_as_many_as_the_arm_s_name_says_and_no_test
     task = tasks[0]
 
     def taught_by(task, count, start):
-        pairs = [(task.prompt(one.input), one.output) for one in made.labelled(task, 0, count)]
+        pairs = [(task.prompt(one.input), one.output) for one in made.examples(task, 0, count)]
         return taught(made.base, start, made.prompts(task, 0), pairs)
 
     def attempt(name):
@@ -150,7 +150,7 @@ def test_a_trained_rival_sees_as_many_examples_as_its_name_says_and_no_test_exam
     bench = resources(generator, [task])
     bench.base = bench.base._replace(model=model)
     seen = []
-    monkeypatch.setattr("prompt2lora.evaluation.arms.fit", lambda base, task, rows, options: seen.append(rows))
+    monkeypatch.setattr("prompt2lora.evaluation.arms.fit", lambda base, task, examples, options: seen.append(examples))
     ARMS[arm].attempt(bench, task, 0).grid()
     assert len(seen[0]) == min(count or len(task.train), len(task.train))
     assert set(seen[0]) <= set(task.train)
@@ -222,7 +222,7 @@ def test_the_full_form_asks_with_the_instruction_and_the_bare_form_without(gener
     monkeypatch.setattr(benchmark, "answers", answers)
     judge = Judge(resources(generator, tasks[:2]), BenchmarkRequest(("base",), limit=3), cache, "")
     result = benchmark.run(judge)
-    inputs = [row.input for row in tasks[0].test[:3]]
+    inputs = [one.input for one in tasks[0].test[:3]]
     assert asked[0] == [f"First letter.\n\n{text}" for text in inputs]
     assert asked[1] == inputs
     cells = [result.tasks[name]["full"]["base"] for name in ("task0", "task1")]
@@ -276,7 +276,7 @@ def test_what_is_kept_outlives_a_crash_in_the_middle_of_a_line_and_two_writers(t
 
 def test_scores_are_means_over_the_seeds(generator, tasks_folder, cache, monkeypatch):
     tasks = read_tasks([tasks_folder])[:1]
-    outputs = [row.output for row in tasks[0].test[:2]]
+    outputs = [one.output for one in tasks[0].test[:2]]
     turns = iter([outputs, ["wrong", outputs[1]]])
     monkeypatch.setattr(benchmark, "answers", lambda *_, **__: next(turns))
     judge = Judge(resources(generator, tasks), BenchmarkRequest(("generated",), ("full",), (0, 1), limit=2), cache, "")

@@ -102,7 +102,7 @@ def visit(app, service):
         client.close()
 
 
-ROWS = [("note 1", "A-1", "no", "A-1"), ("note 2", "A-2", "A-2", "B"), (EVIL, "A-3", "x", "A-3")]
+INSPECTED = [("note 1", "A-1", "no", "A-1"), ("note 2", "A-2", "A-2", "B"), (EVIL, "A-3", "x", "A-3")]
 
 
 @pytest.fixture
@@ -119,11 +119,11 @@ def job(service, tmp_path):
         "bare": score,
         "wrong": score,
     }
-    rows = [dict(zip(("text", "right", "base", "generated"), row, strict=True)) for row in ROWS]
+    inspected = [dict(zip(("text", "right", "base", "generated"), one, strict=True)) for one in INSPECTED]
     measured = {
         "metrics": GOOD,
         "scores": {**scores, "gain": {"score": 0.2, "low": 0.1, "high": 0.3}},
-        "inspection": rows,
+        "inspection": inspected,
     }
     verdict = judge(Metrics.read(GOOD), Policy())
     plant.registry.add_verdict(
@@ -450,9 +450,9 @@ def test_who_made_a_version_does_not_release_it(visit, service, job):
 
 def test_a_refusal_is_on_record_and_shown(visit, service, job):
     browser = visit("approver")
-    form = {"version": job.name, "reason": "two rows got worse", "decision": "refuse"}
+    form = {"version": job.name, "reason": "two examples got worse", "decision": "refuse"}
     assert browser.post("/console/jobs/parts/decision", data=form).status_code == 303
-    assert "two rows got worse" in browser.get("/console/jobs/parts/decision").text
+    assert "two examples got worse" in browser.get("/console/jobs/parts/decision").text
     assert service.plant.registry.audit_lines()[-1].action == "refuse"
     assert service.plant.registry.history("parts") == []
 
@@ -642,14 +642,14 @@ def test_the_sample_is_filled_in_and_large_enough_to_pass(visit):
     def examples(text):
         return read_examples(File("pasted", text=text))[0]
 
-    rows, prompts = examples(sample()["inspection"]), read_prompts(File("pasted", text=sample()["prompts"]))[0]
+    inspected, prompts = examples(sample()["inspection"]), read_prompts(File("pasted", text=sample()["prompts"]))[0]
     assert len(prompts) == 16
-    assert len(rows) == 48 == len({right for _, right in rows})
-    assert all(right in text for text, right in rows)
-    assert not {text for text, _ in rows} & set(prompts)
+    assert len(inspected) == 48 == len({right for _, right in inspected})
+    assert all(right in text for text, right in inspected)
+    assert not {text for text, _ in inspected} & set(prompts)
     learned = examples(sample()["training_examples"])
     assert len(learned) == 32 and all(right in text for text, right in learned)
-    assert not set(learned) & set(rows), "it is never inspected on what it learned"
+    assert not set(learned) & set(inspected), "it is never inspected on what it learned"
 
 
 def test_every_judged_version_has_a_report_and_no_other_file_is_one(visit, service, job):
@@ -772,12 +772,12 @@ PAIR = [("a note", "A-1"), ("二つ目", "40")]
 @pytest.mark.parametrize(
     ("name", "data"),
     [
-        ("rows.xlsx", excel(("入力", "正解"), ("a note", "A-1"), ("二つ目", 40))),
-        ("rows.xlsx", excel(("no", "output", "input"), (1, "A-1", "a note"), (2, 40.0, "二つ目"))),
-        ("rows.csv", "入力,正解\na note,A-1\n二つ目,40\n".encode("cp932")),
-        ("rows.csv", "a note;A-1\n二つ目;40".encode("utf-8-sig")),
-        ("rows.tsv", "a note\tA-1\r\n二つ目\t40\r\n".encode()),
-        ("rows.jsonl", b"".join(json.dumps({"input": a, "output": b}).encode() + b"\n" for a, b in PAIR)),
+        ("examples.xlsx", excel(("入力", "正解"), ("a note", "A-1"), ("二つ目", 40))),
+        ("examples.xlsx", excel(("no", "output", "input"), (1, "A-1", "a note"), (2, 40.0, "二つ目"))),
+        ("examples.csv", "入力,正解\na note,A-1\n二つ目,40\n".encode("cp932")),
+        ("examples.csv", "a note;A-1\n二つ目;40".encode("utf-8-sig")),
+        ("examples.tsv", "a note\tA-1\r\n二つ目\t40\r\n".encode()),
+        ("examples.jsonl", b"".join(json.dumps({"input": a, "output": b}).encode() + b"\n" for a, b in PAIR)),
     ],
 )
 def test_rows_are_read_from_what_plants_have(name, data):
@@ -815,9 +815,9 @@ def test_prompts_are_read_from_what_plants_have(name, data):
         ("a.csv", b"\xff\xfe\xfd\xfc\xfb", "not_text"),
         ("a.jsonl", b'{"input": "a", "output": "b"}\n{oh', "broken_json"),
         ("a.jsonl", b'{"input": "a", "output": "b"}\n{"x": 1}', "broken_json"),
-        ("a.csv", b"input,output\na,b\nc,\n", "row_cells"),
-        ("a.csv", b"input,output\n", "no_rows"),
-        ("a.csv", b"", "no_rows"),
+        ("a.csv", b"input,output\na,b\nc,\n", "incomplete_example"),
+        ("a.csv", b"input,output\n", "no_examples"),
+        ("a.csv", b"", "no_examples"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_told_why(name, data, error):

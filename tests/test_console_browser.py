@@ -275,9 +275,9 @@ def test_the_rest_of_a_jobs_pages_work_too(world, person, tmp_path):
     page.get_by_role("link", name=EN["tab.report"]).click()
     assert version in page.frame_locator("#report").locator("body").inner_text()
     page.get_by_role("link", name=EN["tab.refine"]).click()
-    rows = tmp_path / "rows.csv"
-    rows.write_text("input,output\n" + "".join(f"note {i},ok\n" for i in range(3, 19)))
-    page.get_by_label(EN["examples.file"]).set_input_files(rows)
+    examples = tmp_path / "examples.csv"
+    examples.write_text("input,output\n" + "".join(f"note {i},ok\n" for i in range(3, 19)))
+    page.get_by_label(EN["examples.file"]).set_input_files(examples)
     page.get_by_role("button", name=EN["refine.button"]).click()
     page.get_by_role("heading", name=EN["refine.result"]).wait_for()
     page.get_by_role("link", name=EN["nav.record"], exact=True).click()

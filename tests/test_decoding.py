@@ -42,8 +42,8 @@ SHARED = [5, 6, 7, 8, 9, 10, 11, 12, 13, 14]
 PROMPTS = [[*SHARED, 20], [*SHARED, 21, 22, 23, 24], [*SHARED, 30, 31], [*SHARED, *range(32, 50)]]
 
 
-def by_library(model, row, end, max_new_tokens):
-    ids = torch.tensor([row])
+def by_library(model, sequence, end, max_new_tokens):
+    ids = torch.tensor([sequence])
     mask = torch.ones_like(ids)
     made = model.generate(
         input_ids=ids,
@@ -52,7 +52,7 @@ def by_library(model, row, end, max_new_tokens):
         do_sample=False,
         eos_token_id=end,
         pad_token_id=0,
-    )[0, len(row) :].tolist()
+    )[0, len(sequence) :].tolist()
     return made[: made.index(end)] if end in made else made
 
 
@@ -69,7 +69,7 @@ def test_in_every_family_batched_answers_are_those_of_the_library(kind, prompts)
     model = AutoModelForCausalLM.from_config(KINDS[kind]).eval().requires_grad_(False)
     end = by_library(model, prompts[0], 10**6, 8)[3]  # a token that ends at least the first answer early
     chat = ChatFormat(SimpleNamespace(eos_token_id=end))
-    expected = [by_library(model, row, end, 8) for row in prompts]
+    expected = [by_library(model, sequence, end, 8) for sequence in prompts]
     assert len(expected[0]) <= 3
     assert decoding.greedy(model, prompts, chat, 8) == expected
 
@@ -94,6 +94,6 @@ def test_answers_through_an_adapter_are_those_of_real_peft(base, layout, tmp_pat
     given = decoding.answers(model, chat, asked, layout=loaded.layout, grid=loaded.grid, max_new_tokens=8)
     assert given != decoding.answers(model, chat, asked, max_new_tokens=8)
     peft = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), tmp_path / "a").eval()
-    for text, row in zip(given, chat.prompt_ids(asked), strict=True):
-        made = by_library(peft, row, tokenizer.eos_token_id, 8)
+    for text, sequence in zip(given, chat.prompt_ids(asked), strict=True):
+        made = by_library(peft, sequence, tokenizer.eos_token_id, 8)
         assert text == tokenizer.decode(made, skip_special_tokens=True).strip()

@@ -156,7 +156,7 @@ def test_a_task_file_gives_its_training_inputs_as_prompts_and_its_test_rows_as_e
     lines += [{"input": "y", "output": "2", "part": "test"}]
     file = File("t.jsonl", "\n".join(map(json.dumps, lines)).encode())
     prompts, told = read_prompts(file)
-    assert prompts == ["Do.\n\nx"] and "left out: 1 rows of the part test" in str(told)
+    assert prompts == ["Do.\n\nx"] and "left out: 1 of the part test" in str(told)
     assert read_examples(file)[0] == [("y", "2")]
     assert read_prompts(file, "Do.")[0] == ["Do.\n\nx"], "an instruction is not put before itself"
 
@@ -173,7 +173,7 @@ def test_a_title_above_the_header_of_a_spreadsheet_is_left_out_and_that_is_said(
     rows = [("点検の記録 2026",), (), (None, "番号", "入力", "正解"), (None, 1, "a", "x"), (None, 2, "b", 7)]
     pairs, told = read_examples(File("e.xlsx", excel(*rows)))
     assert pairs == [("a", "x"), ("b", "7")]
-    assert str(told).endswith("columns '入力' and '正解' of 4; 2 examples; left out: 1 rows above the header")
+    assert str(told).endswith("columns '入力' and '正解' of 4; 2 examples; left out: 1 above the header")
 
 
 def test_a_table_without_a_known_name_is_read_from_its_first_row_and_that_is_said():
@@ -182,9 +182,9 @@ def test_a_table_without_a_known_name_is_read_from_its_first_row_and_that_is_sai
     assert "column 1 of 2 from the first row on, for no column has a known name" in str(told)
 
 
-def test_rows_without_a_text_are_counted():
+def test_entries_without_a_text_are_counted():
     prompts, told = read_prompts(File("p.csv", b"id,input\n1,a\n2,\n\n3,b\n"))
-    assert prompts == ["a", "b"] and str(told).endswith("left out: 1 rows without a text")
+    assert prompts == ["a", "b"] and str(told).endswith("left out: 1 without a text")
 
 
 def bomb():
@@ -198,7 +198,7 @@ def bomb():
     ("name", "data", "rule", "told"),
     [
         ("a.csv", b"input,output\na,b,c\n", "row_width", ":2: a row may have 2 cells"),
-        ("a.csv", b"input,output\na,b\n\nc,\n", "row_cells", ":4: "),
+        ("a.csv", b"input,output\na,b\n\nc,\n", "incomplete_example", ":4: "),
         ("a.csv", b"input,part\na,b\n", "no_output", "'input'"),
         ("a.csv", b'input,output\na,"b\nc,d\n', "broken_csv", ":2: cannot be read as CSV (a quote is not closed)"),
         ("a.csv", "Käse;für\n".encode("latin-1"), "not_text", "Shift-JIS"),
@@ -208,11 +208,11 @@ def bomb():
         ("a.csv", b"a,b\nc\x0c,d\n", "not_text", ":2: "),
         ("a.csv", b"input,output\na," + b"x" * 20_001 + b"\n", "long_cell", "20,001"),
         ("a.csv", b"input,output\na," + b"x" * 200_000 + b"\n", "broken_csv", ":2: "),
-        ("a.csv", b"", "no_rows", "no row found"),
+        ("a.csv", b"", "no_examples", "no example found"),
         ("a.jsonl", b'{"input": "a", "output": "\\ud800"}\n', "half_character", ":1: "),
         ("a.jsonl", b"[" * 100_000, "broken_json", ":1: "),
-        ("a.jsonl", b'{"input": "a", "output": "b", "part": "train"}\n', "no_rows", "1 rows of the part train"),
-        ("a.xlsx", excel(("a", "b"), ("c",)), "row_cells", ":2: "),
+        ("a.jsonl", b'{"input": "a", "output": "b", "part": "train"}\n', "no_examples", "1 of the part train"),
+        ("a.xlsx", excel(("a", "b"), ("c",)), "incomplete_example", ":2: "),
         ("a.xlsx", excel(["x"] * 60), "many_columns", "50"),
         ("a.xlsx", bomb(), "many_rows", "20,000"),
         ("a.xlsx", b"PK\x03\x04", "broken_excel", "save it anew"),
@@ -265,9 +265,9 @@ def test_what_openpyxl_writes_comes_back(pairs):
 
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=300), st.sampled_from(["a.csv", "a.txt", "a.jsonl", "a.xlsx", "a"]), st.booleans())
-def test_any_bytes_are_read_or_refused_in_one_line(data, name, labelled):
+def test_any_bytes_are_read_or_refused_in_one_line(data, name, of_examples):
     try:
-        read_examples(File(name, data)) if labelled else read_prompts(File(name, data))
+        read_examples(File(name, data)) if of_examples else read_prompts(File(name, data))
     except InputError as error:
         assert str(error).isprintable()
 

@@ -31,15 +31,15 @@ def test_batched_greedy_answers_are_those_of_the_library_one_by_one(model, chat)
     prompts = ["a", "some longer text", "something", "b" * 40]
     ids = chat.prompt_ids(prompts)
     together = greedy(model, ids, chat, max_new_tokens=10)
-    for row, found in zip(ids, together, strict=True):
+    for sequence, found in zip(ids, together, strict=True):
         alone = model.generate(
-            input_ids=torch.tensor([row]),
-            attention_mask=torch.ones(1, len(row), dtype=torch.long),
+            input_ids=torch.tensor([sequence]),
+            attention_mask=torch.ones(1, len(sequence), dtype=torch.long),
             max_new_tokens=10,
             do_sample=False,
             eos_token_id=chat.tokenizer.eos_token_id,
             pad_token_id=chat.tokenizer.pad_token_id,
-        )[0, len(row) :].tolist()
+        )[0, len(sequence) :].tolist()
         assert found == [token for token in alone if token != chat.tokenizer.eos_token_id]
 
 
@@ -47,13 +47,13 @@ def test_finished_rows_leave_the_batch_without_disturbing_the_others(model, chat
     prompts = [f"{letter}{number}" for letter in "abcdefgh" for number in range(4)]
     ids = chat.prompt_ids(prompts)
     short = greedy(model, ids, chat, max_new_tokens=1)
-    first = [row[0] for row in short if row]
+    first = [sequence[0] for sequence in short if sequence]
     end = max(first, key=first.count)  # let the commonest first token be the end
     before = chat.tokenizer.eos_token_id
     try:
         chat.tokenizer.eos_token_id = end
         together = greedy(model, ids, chat, max_new_tokens=5)
-        alone = [greedy(model, [row], chat, max_new_tokens=5)[0] for row in ids]
+        alone = [greedy(model, [sequence], chat, max_new_tokens=5)[0] for sequence in ids]
     finally:
         chat.tokenizer.eos_token_id = before
     assert [] in together

@@ -34,14 +34,14 @@ def test_every_answer_of_a_conversation_is_asked_as_if_the_examples_before_it_we
     logits = answer_logits(frozen.model, frozen.layout, grid, batch)
     asked = [(TURNS[:at], prompt, answer) for at, (prompt, answer) in enumerate(TURNS)]
     put = str if bare else task.prompt
-    questions = [(TURNS, put(row.input), row.output) for row in task.train[:2]]
-    for row, (before, prompt, answer) in enumerate([*questions, *asked]):
+    questions = [(TURNS, put(one.input), one.output) for one in task.train[:2]]
+    for number, (before, prompt, answer) in enumerate([*questions, *asked]):
         ids = frozen.chat.prompt_ids([prompt], before)[0]
         labels = frozen.chat.answer_ids([answer])[0]
         whole = torch.tensor([[*ids, *labels]])
         alone = frozen.model(whole).logits[0, len(ids) - 1 : -1]
-        assert torch.equal(batch.labels[batch.label_example == row], torch.tensor(labels))
-        assert torch.allclose(logits[batch.label_example == row], alone, atol=1e-4)
+        assert torch.equal(batch.labels[batch.label_example == number], torch.tensor(labels))
+        assert torch.allclose(logits[batch.label_example == number], alone, atol=1e-4)
 
 
 def test_examples_cost_their_tokens_once_a_pack_and_leave_the_questions_their_budget(chat, task):
@@ -54,10 +54,10 @@ def test_examples_cost_their_tokens_once_a_pack_and_leave_the_questions_their_bu
 @pytest.mark.parametrize("seed", range(8))
 def test_no_question_is_its_own_example_and_only_those_are_shown_that_find_room(chat, task, seed):
     random = Random(seed)
-    rows = draw_examples(task, random)[:4]
+    examples = draw_examples(task, random)[:4]
     room = random.randrange(20, 200)
-    turns = draw_turns(task, rows, 16, chat, random, bare=bool(seed % 2), room=room)
-    asked = {row.input for row in rows}
+    turns = draw_turns(task, examples, 16, chat, random, bare=bool(seed % 2), room=room)
+    asked = {one.input for one in examples}
     assert not asked & {prompt.split("\n\n")[-1] for prompt, _ in turns}
     frame = len(chat.prompt_ids([""])[0])
     assert len(chat.prompt_ids([""], turns)[0]) - frame <= room

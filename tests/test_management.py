@@ -200,9 +200,9 @@ class Begun(list):
 def test_the_service_replays_what_is_watched_and_has_rows_when_its_time_has_come(kept, tmp_path):  # noqa: F811
     service = service_of(kept)
     service.queue, monitor = Begun(), service.plant.monitor()
-    for job, rows in (("mail", [{"text": "a", "right": "b", "base": "", "generated": ""}]), ("notes", [])):
+    for job, inspected in (("mail", [{"text": "a", "right": "b", "base": "", "generated": ""}]), ("notes", [])):
         made = kept.add_version(job, adapter_folder(tmp_path / job, job), FROM)
-        kept.add_evaluation(made, Evaluation.read({"inspection": rows}))
+        kept.add_evaluation(made, Evaluation.read({"inspection": inspected}))
         kept.promote(job, made, "r", expected=None)
     service.replay_due()
     assert service.queue == [], "nothing is watched"

@@ -352,7 +352,7 @@ def test_the_time_of_fine_tuning_is_measured_if_asked_for(run, home, plant_gener
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "no row found"),
+        ("", "no example found"),
         ('{"input": "a"}\n', ":1: a line needs input (text), output (text)"),
         ('{"input": "a", "output": 5}\n', ":1: a line needs input (text), output (text)"),
         ('{"task": "t"}\n{"input": "a", "output": "b"}\n{', ":3: every line must be JSON"),

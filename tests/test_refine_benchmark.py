@@ -40,8 +40,8 @@ def test_nothing_is_reached_where_the_generated_adapter_answers_nothing():
 
 
 def test_a_point_is_the_mean_of_its_tasks():
-    (row,) = summary({Point("base", 0, 0): [Measured(1.0, 1.0, [0.0] * 4), Measured(3.0, 1.0, [1.0] * 4)]}, 2)
-    assert (row["score"], row["ready"], row["tasks"]) == (0.5, pytest.approx(2.0), 2)
+    (point,) = summary({Point("base", 0, 0): [Measured(1.0, 1.0, [0.0] * 4), Measured(3.0, 1.0, [1.0] * 4)]}, 2)
+    assert (point["score"], point["ready"], point["tasks"]) == (0.5, pytest.approx(2.0), 2)
 
 
 def test_only_what_can_be_done_with_so_many_labels_is_tried():
@@ -84,9 +84,9 @@ def test_a_run_goes_on_where_it_was_with_the_same_generator_and_begins_anew_with
 
 def test_what_was_measured_stands_on_the_page(tmp_path):
     found = measured("base", 0, 0.0, 0.0) | measured("generated", 0, 0.5, 0.1) | measured("refined", 8, 0.75, 9)
-    rows = summary(found, 1)
+    points = summary(found, 1)
     told = {"tasks": ["t"], "left_out": 3, "order": "any", "examples": 4, "generator": "9" * 64, "command": "python"}
-    found = {"points": rows, "break_even": break_even(rows), **told}
+    found = {"points": points, "break_even": break_even(points), **told}
     (tmp_path / "refine.json").write_text(json.dumps(found))
     written = api.report(tmp_path, tmp_path / "page.md")
     page = written[0].read_text()

@@ -30,7 +30,7 @@ from prompt2lora.training.recipe import Recipe, Stage, read_recipe
 from prompt2lora.training.run import Run
 from prompt2lora.training.tasks import read_task, read_tasks
 
-ROW = '{"input": "a", "output": "b"}\n'
+LINE = '{"input": "a", "output": "b"}\n'
 
 
 @pytest.mark.parametrize(
@@ -72,14 +72,14 @@ def test_a_task_file_may_hold_what_json_and_editors_put_into_it(tmp_path, conten
 
 @pytest.mark.parametrize("name", ["../escaped", "", "..", "a/b"])
 def test_a_task_s_name_is_never_a_path(tmp_path, name):
-    (tmp_path / "t.jsonl").write_text(json.dumps({"task": name}) + "\n" + ROW)
+    (tmp_path / "t.jsonl").write_text(json.dumps({"task": name}) + "\n" + LINE)
     with pytest.raises(UsageError, match="name"):
         read_task(tmp_path / "t.jsonl")
 
 
 def test_two_tasks_of_one_name_are_refused_and_never_share_an_adapter(tmp_path):
     for file in ("one", "two"):
-        (tmp_path / f"{file}.jsonl").write_text('{"task": "same"}\n' + ROW)
+        (tmp_path / f"{file}.jsonl").write_text('{"task": "same"}\n' + LINE)
     with pytest.raises(UsageError, match="same"):
         read_tasks([tmp_path])
 
@@ -287,7 +287,7 @@ def test_a_run_goes_on_from_a_generator_of_its_own_layout_only(recipe, generator
 
 
 @pytest.mark.parametrize("part", ["train", "test"])
-def test_a_task_without_rows_of_a_part_is_refused_by_name(recipe, tasks_folder, tmp_path, part):
+def test_a_task_without_examples_of_a_part_is_refused_by_name(recipe, tasks_folder, tmp_path, part):
     other = {"train": "test", "test": "train"}[part]
     for file in tasks_folder.glob("*.jsonl"):
         file.write_text(file.read_text().replace(f'"part": "{part}"', f'"part": "{other}"'))

@@ -112,14 +112,14 @@ def test_an_adapter_that_peft_wrote_can_be_read(base, tmp_path):
         assert torch.allclose(fresh(IDS).logits, peft(IDS).logits, atol=1e-4)
 
 
-def test_rows_of_a_batch_keep_their_own_adapters(model, layout):
+def test_sequences_of_a_batch_keep_their_own_adapters(model, layout):
     grids = torch.stack([random_grid(layout, 1), random_grid(layout, 2)])
     with adapted(model, grids, layout):
         together = model(IDS).logits
-    for row in range(2):
-        with adapted(model, grids[row : row + 1], layout):
-            alone = model(IDS[row : row + 1]).logits
-        assert torch.allclose(together[row], alone[0], atol=1e-5)
+    for place in range(2):
+        with adapted(model, grids[place : place + 1], layout):
+            alone = model(IDS[place : place + 1]).logits
+        assert torch.allclose(together[place], alone[0], atol=1e-5)
 
 
 def test_the_base_is_itself_again_after_the_adapter_even_after_an_error(model, layout):

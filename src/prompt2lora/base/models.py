@@ -115,11 +115,11 @@ def product_seconds(dtype: Any) -> float:
     """Seconds of a matrix product of the size that a small base has, on the CPU; the best of eight."""
     import torch
 
-    rows, weight = torch.ones(128, 512, dtype=dtype), torch.ones(512, 512, dtype=dtype)
+    inputs, weight = torch.ones(128, 512, dtype=dtype), torch.ones(512, 512, dtype=dtype)
     found = []
     for _ in range(8):
         began = time.perf_counter()
-        torch.nn.functional.linear(rows, weight)
+        torch.nn.functional.linear(inputs, weight)
         found.append(time.perf_counter() - began)
     return min(found)
 

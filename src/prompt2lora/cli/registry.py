@@ -45,8 +45,8 @@ def list_jobs(as_json: Json = False) -> None:
     if as_json:
         print_json({"jobs": found, "generators": generators})
     else:
-        for row in found:
-            print(f"{row['job']:<30} {row['answers']:<40} versions: {row['versions']}")
+        for one in found:
+            print(f"{one['job']:<30} {one['answers']:<40} versions: {one['versions']}")
         if not found:
             print("no job yet; `prompt2lora pilot` begins one")
         for made in generators:
@@ -74,12 +74,13 @@ def show_job(job: Job, as_json: Json = False) -> None:
     if as_json:
         print_json({"job": job, "answers": answers, "versions": found})
     else:
-        for row in found:
-            mark, verdict = "*" if row["name"] == answers else " ", row["verdict"] or "not judged"
-            verdict += f", refused by {row['refused']['actor']}" if row["refused"] else ""
-            print(f"{mark} {row['name']:<40} {row['kind']:<10} {verdict}")
-            came = f"prompts {row['prompts'][:12]}, generator {row['generator'][:12]}, base {row['base_digest'][:12]}"
-            print(f"    {came}, seed {row['seed']}, from {row['parent'] or 'no other version'}")
+        for made in found:
+            mark, verdict = "*" if made["name"] == answers else " ", made["verdict"] or "not judged"
+            verdict += f", refused by {made['refused']['actor']}" if made["refused"] else ""
+            print(f"{mark} {made['name']:<40} {made['kind']:<10} {verdict}")
+            prompts, generator, base = (made[key][:12] for key in ("prompts", "generator", "base_digest"))
+            came = f"prompts {prompts}, generator {generator}, base {base}"
+            print(f"    {came}, seed {made['seed']}, from {made['parent'] or 'no other version'}")
 
 
 @registry_app.command("report")
@@ -111,12 +112,13 @@ def show_history(job: Job, as_json: Json = False) -> None:
     """All releases of a job, oldest first."""
     from prompt2lora.plant import plant
 
-    found = [release_record(release) for release in plant.registry().history(job)]
+    found = [release_record(one) for one in plant.registry().history(job)]
     if as_json:
         print_json({"job": job, "releases": found})
     else:
-        for row in found:
-            print(f"{row['at']}  {row['action']:<9} {row['version'] or 'base':<40} {row['actor']}: {row['reason']}")
+        for release in found:
+            told = f"{release['actor']}: {release['reason']}"
+            print(f"{release['at']}  {release['action']:<9} {release['version'] or 'base':<40} {told}")
 
 
 @registry_app.command("promote")
@@ -191,8 +193,8 @@ def verify(as_json: Json = False) -> None:
     if as_json:
         print_json({"versions": count, "damaged": damaged})
     else:
-        for row in damaged:
-            print(f"BAD  {row['version']}: {row['fault']}")
+        for one in damaged:
+            print(f"BAD  {one['version']}: {one['fault']}")
         print(f"{count} versions, {len(damaged)} damaged")
     if damaged:
         raise typer.Exit(1)

@@ -20,7 +20,7 @@ def collect(
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps per teacher.")] = 48,
     budget: Annotated[int, typer.Option(min=64, help="Tokens per step.")] = 512,
     snapshots: Annotated[int, typer.Option(min=1, help="Checkpoints kept per teacher.")] = 1,
-    seed: Annotated[int, typer.Option(help="Seed of the shared start and of the rows.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the shared start and of the order of examples.")] = 0,
     validation: Annotated[float, typer.Option(min=0, max=0.9, help="Share of task families to leave out.")] = 0.0,
     most: Annotated[int | None, typer.Option(min=1, help="Most tasks, of as many families as possible.")] = None,
     as_json: Json = False,

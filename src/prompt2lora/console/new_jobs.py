@@ -105,7 +105,7 @@ def _pairs(request: PageRequest, name: str, *, needed: bool = False) -> tuple[li
     """(input, right answer) of a field of examples, and how its files were read."""
     sources = _sources(request, name)
     if needed and not sources:
-        raise TranslatableError("no_rows")
+        raise TranslatableError("no_examples")
     found = [read_examples(source, PARTS[name]) for source in sources]
     return [pair for pairs, _ in found for pair in pairs], [read for _, read in found]
 

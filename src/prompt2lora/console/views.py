@@ -1,7 +1,7 @@
 """What the registry and the watch hold -> what a foreman, a manager and an engineer look at.
 
 In: a service and a job. Out: plain values for the pages: a light and why it is on, the next step, an inspection in
-numbers and rows. It writes nothing and says nothing: every text is a key with its values.
+numbers and examples. It writes nothing and says nothing: every text is a key with its values.
 """
 
 from __future__ import annotations
@@ -141,9 +141,9 @@ def nearness(source: Mapping[str, Any]) -> float:
 
 
 class Inspection(NamedTuple):
-    """What was measured on labelled rows, as a person reads it; points of `low` and `high` are percent."""
+    """What was measured on labelled examples, as a person reads it; points of `low` and `high` are percent."""
 
-    rows: int
+    examples: int
     right_before: int
     right_after: int
     low: float
@@ -156,30 +156,30 @@ class Inspection(NamedTuple):
 
 
 def inspection(measured: Evaluation) -> Inspection | None:
-    """None for a version that was never measured on labelled rows."""
+    """None for a version that was never measured on labelled examples."""
     scores = measured.scores
-    rows = measured.inspection
-    if not rows or "gain" not in scores:
+    examples = measured.inspection
+    if not examples or "gain" not in scores:
         return None
     gain = scores["gain"]
-    before, after = [_right(row.base, row) for row in rows], [_right(row.generated, row) for row in rows]
-    pairs = list(zip(rows, before, after, strict=True))
+    before, after = [_right(one.base, one) for one in examples], [_right(one.generated, one) for one in examples]
+    pairs = list(zip(examples, before, after, strict=True))
     return Inspection(
-        rows=len(rows),
+        examples=len(examples),
         right_before=sum(before),
         right_after=sum(after),
         low=100 * gain["low"],
         high=100 * gain["high"],
         meaning="better" if gain["low"] > 0 else "worse" if gain["high"] < 0 else "unclear",
-        better=[row for row, was, now in pairs if now and not was],
-        worse=[row for row, was, now in pairs if was and not now],
-        both_wrong=[row for row, was, now in pairs if not was and not now],
+        better=[one for one, was, now in pairs if now and not was],
+        worse=[one for one, was, now in pairs if was and not now],
+        both_wrong=[one for one, was, now in pairs if not was and not now],
         arms=[{"name": name, **scores[name]} for name in BARS if name in scores],
     )
 
 
-def _right(answer: str, row: Inspected) -> bool:
-    return answer.strip().lower() == row.right.strip().lower()
+def _right(answer: str, example: Inspected) -> bool:
+    return answer.strip().lower() == example.right.strip().lower()
 
 
 def checks(judged: Judgement | None) -> list[dict[str, Any]]:
@@ -197,6 +197,6 @@ def promises(measured: Evaluation) -> dict[str, float]:
 
 def heat(found: Mapping[str, Any]) -> dict[str, Any]:
     """What changed, as squares: modules down, layers across, each from 0 to 1."""
-    rows = [list(values) for values in zip(*found["changes"], strict=True)]
-    most = max(map(max, rows)) or 1.0
-    return {"modules": list(found["modules"]), "rows": [[value / most for value in row] for row in rows]}
+    changes = [list(values) for values in zip(*found["changes"], strict=True)]
+    most = max(map(max, changes)) or 1.0
+    return {"modules": list(found["modules"]), "changes": [[value / most for value in one] for one in changes]}

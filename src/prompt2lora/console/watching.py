@@ -33,7 +33,7 @@ def show_watch(request: PageRequest) -> Response:
         health=measured.metrics.health.score if measured.metrics.health else None,
         most_health=request.service.plant.policy.most_health_score,
         sound=kept.store.is_sound(answering.adapter),
-        rows=len(stored_inspection(kept, request.job)),
+        examples=len(stored_inspection(kept, request.job)),
         most=_MOST_CHECKED,
     )
 

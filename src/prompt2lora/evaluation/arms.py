@@ -73,7 +73,7 @@ def _aligned(attempt: Attempt, prompts: Sequence[str], grid: Callable[[], Tensor
 
 def _in_context(shots: int) -> Arm:
     def attempt(resources: Resources, task: Task, seed: int) -> Attempt:
-        examples = resources.labelled(task, seed, shots)
+        examples = resources.examples(task, seed, shots)
         return Attempt(("shown", [astuple(example) for example in examples]), examples=examples)
 
     few = "one labelled example" if shots == 1 else f"{shots} labelled examples"
@@ -82,7 +82,7 @@ def _in_context(shots: int) -> Arm:
 
 def _trained(says: str, count: int | None, steps: int) -> Arm:
     def attempt(resources: Resources, task: Task, seed: int) -> Attempt:
-        examples = resources.labelled(task, seed, count)
+        examples = resources.examples(task, seed, count)
         options = TuningOptions(steps=steps, seed=seed)
         shown = digest([astuple(example) for example in examples])
         return Attempt(
@@ -120,7 +120,7 @@ def _taught(start: Attempt, task: Task, known: Sequence[Example], resources: Res
 
 def _from_examples(count: int) -> Arm:
     def attempt(resources: Resources, task: Task, seed: int) -> Attempt:
-        return _taught(_examples_start(resources), task, resources.labelled(task, seed, count), resources, seed)
+        return _taught(_examples_start(resources), task, resources.examples(task, seed, count), resources, seed)
 
     few = "one labelled example, which goes" if count == 1 else f"{count} labelled examples, which go"
     return Arm(f"**this product** with {few} into the weights", attempt)
@@ -129,7 +129,7 @@ def _from_examples(count: int) -> Arm:
 def _generated_examples(count: int) -> Arm:
     def attempt(resources: Resources, task: Task, seed: int) -> Attempt:
         start = _generated(resources, resources.generator, resources.prompts(task, seed))
-        return _taught(start, task, resources.labelled(task, seed, count), resources, seed)
+        return _taught(start, task, resources.examples(task, seed, count), resources, seed)
 
     return Arm(f"the same {count} labelled examples, put into the adapter generated from the prompts", attempt)
 
@@ -137,14 +137,14 @@ def _generated_examples(count: int) -> Arm:
 def _multi_task_examples(count: int) -> Arm:
     def attempt(resources: Resources, task: Task, seed: int) -> Attempt:
         start = _multi_task(resources, task, seed)
-        return _taught(start, task, resources.labelled(task, seed, count), resources, seed)
+        return _taught(start, task, resources.examples(task, seed, count), resources, seed)
 
     return Arm(f"the same {count} labelled examples, put into the LoRA of all training tasks", attempt)
 
 
 def _shuffled_examples(resources: Resources, task: Task, seed: int) -> Attempt:
     return _taught(
-        _examples_start(resources), task, shuffled(resources.labelled(task, seed, 16), seed), resources, seed
+        _examples_start(resources), task, shuffled(resources.examples(task, seed, 16), seed), resources, seed
     )
 
 

@@ -52,7 +52,7 @@ class Resources:
         known = sorted({example.input for example in task.train})
         return Random(f"{seed} {task.name}").sample(known, min(count or self.prompts_per_task, len(known)))
 
-    def labelled(self, task: Task, seed: int, count: int | None = None) -> tuple[Example, ...]:
+    def examples(self, task: Task, seed: int, count: int | None = None) -> tuple[Example, ...]:
         """Examples of the training part, in an order drawn by the seed."""
         return tuple(random_order(task.train, f"{seed} {task.name} labelled")[:count])
 

@@ -123,7 +123,7 @@ def _from_rows(table: Table, least: int) -> tuple[list[Entry], dict[str, Any]]:
         "columns": tuple(head[place].strip() if head else str(place + 1) for place in columns),
         "headed": bool(head),
         "width": width,
-        "skipped": {"rows above the header": above} if above else {},
+        "skipped": {"above the header": above} if above else {},
     }
     return found, told
 

@@ -25,8 +25,8 @@ PARTS = {"inspection": "test", "examples": "train"}  # of a task file: what judg
 def read_prompts(source: Path | File, instruction: str = "") -> tuple[list[str], Reading]:
     """The prompts of a file; `instruction`, if given, stands before each, with a blank line between.
 
-    A row's own instruction, or that of a task file, stands before it too, but not twice; right answers are not read,
-    and rows of the part "test" are for scoring alone. Raises InputError.
+    An entry's own instruction, or that of a task file, stands before it too, but not twice; right answers are not read,
+    and examples of the part "test" are for scoring alone. Raises InputError.
     """
     file = File.open(source) if isinstance(source, Path) else source
     table = read_table(file, known_columns)
@@ -34,16 +34,15 @@ def read_prompts(source: Path | File, instruction: str = "") -> tuple[list[str],
     skipped, prompts = Counter(told.pop("skipped")), []
     for entry in found:
         if entry.part == "test":
-            skipped["rows of the part test"] += 1
+            skipped["of the part test"] += 1
         elif not (entry.input or "").strip():
-            skipped["rows without a text"] += 1
+            skipped["without a text"] += 1
         else:
             prompt = full_prompt(entry.instruction.strip(), (entry.input or "").strip())
             prompts.append(prompt if _begins(prompt, instruction) else full_prompt(instruction, prompt))
     reading = _reading(table, PROMPTS, len(prompts), skipped, told)
     if not prompts and skipped:
-        why = ", ".join(f"{count} {why}" for why, count in reading.skipped)
-        raise InputError("no_prompts", f"{file.name}: at least one prompt is needed and there are only {why}; add some")
+        raise InputError("no_prompts", f"{file.name}: no prompt found; left out: {reading.left_out}; add some")
     return check_prompts(prompts, file.name), reading
 
 
@@ -58,14 +57,14 @@ def read_examples(source: Path | File, part: str = "test") -> tuple[list[tuple[s
     skipped, pairs = Counter(told.pop("skipped")), []
     for entry in found:
         if entry.part in ("train", "test") and entry.part != part:
-            skipped[f"rows of the part {entry.part}"] += 1
+            skipped[f"of the part {entry.part}"] += 1
             continue
         pair = (_filled(table, entry, entry.input), _filled(table, entry, entry.output))
         pairs.append(pair)
     reading = _reading(table, EXAMPLES, len(pairs), skipped, told)
     if not pairs:
-        left = f" but {', '.join(f'{count} {why}' for why, count in reading.skipped)}" if skipped else ""
-        raise InputError("no_rows", f"{file.name}: no row found{left}; write rows with an input and its right output")
+        left = f"; left out: {reading.left_out}" if skipped else ""
+        raise InputError("no_examples", f"{file.name}: no example found{left}; add inputs with their right outputs")
     return pairs, reading
 
 
@@ -85,7 +84,9 @@ def _filled(table: Table, entry: Entry, text: str | None) -> str:
     place = f"{table.name}:{entry.line}"
     if text is None or not text.strip():
         rule = "a line needs input (text), output (text)" if table.format == JSONL else "a row needs two filled cells"
-        raise InputError("row_cells", f"{place}: {rule}, the input and the right output; mend it", line=entry.line)
+        raise InputError(
+            "incomplete_example", f"{place}: {rule}, the input and the right output; mend it", line=entry.line
+        )
     if is_half(text):
         raise InputError("half_character", f"{place}: it holds half a character (a lone surrogate); remove it")
     if len(text) > MAX_CHARACTERS:

@@ -36,6 +36,11 @@ class Reading:
         """Whether it could not have been read in another way: plain lines or JSON, in UTF-8, all of it taken."""
         return self.format in (TEXT, JSONL) and self.encoding in ("", "UTF-8") and not self.skipped
 
+    @property
+    def left_out(self) -> str:
+        """1 of the part test, 2 without a text"""
+        return ", ".join(f"{count} {why}" for why, count in self.skipped)
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
         return {
@@ -66,5 +71,5 @@ class Reading:
         lines = ", one a line" if self.format == TEXT else ""
         parts.append(f"{self.count} {self.what if self.count != 1 else self.what[:-1]}{lines}")
         if self.skipped:
-            parts.append("left out: " + ", ".join(f"{count} {why}" for why, count in self.skipped))
+            parts.append(f"left out: {self.left_out}")
         return f"{self.name}: {'; '.join(parts)}"

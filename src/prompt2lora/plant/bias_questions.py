@@ -17,12 +17,12 @@ _QUESTION: dict[str, type] = {  # what a bias check needs of a line
 def read_questions(file: Path) -> list[dict[str, Any]]:
     """Questions of a bias check (BBQ's form), of which at least one is ambiguous. Raises TaskFileError, UsageError."""
     records = read_records(file)
-    for number, row in records:
-        if any(not isinstance(row.get(key), kind) for key, kind in _QUESTION.items()):
+    for number, question in records:
+        if any(not isinstance(question.get(key), kind) for key, kind in _QUESTION.items()):
             told = ", ".join(f"{key} ({'a list' if kind is list else 'text'})" for key, kind in _QUESTION.items())
             raise TaskFileError(f"{file}:{number}: a line needs {told}; mend the line")
-        if not row["choices"] or len(row["groups"]) != len(row["choices"]):
+        if not question["choices"] or len(question["groups"]) != len(question["choices"]):
             raise TaskFileError(f"{file}:{number}: every one of the choices needs its group; mend the line")
-    if all(row["condition"] != "ambig" for _, row in records):
+    if all(question["condition"] != "ambig" for _, question in records):
         raise UsageError(f"{file}: a bias check asks questions of the condition ambig and there is none; add some")
-    return [row for _, row in records]
+    return [question for _, question in records]

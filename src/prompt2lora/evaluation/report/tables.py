@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from prompt2lora.evaluation.results import Estimate
 
 
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    body = [f"| {' | '.join(cells)} |" for cells in (heads, *rows)]
+def table(heads: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    body = [f"| {' | '.join(cells)} |" for cells in (heads, *lines)]
     return "\n".join([body[0], "|---" * len(heads) + "|", *body[1:]])
 
 
