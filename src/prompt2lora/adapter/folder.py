@@ -2,7 +2,8 @@
 
 In: a folder that anybody may have written. Out: its settings and where it says it comes from; or DamagedFile in one
 line, before any library has parsed it. Let through is the profile that every engine loads: strict JSON, known keys,
-one rank, explicit targets, finite numbers, and nothing beside the two files.
+one rank, explicit targets, finite numbers, and nothing beside the two files. A key that says nothing (null, false,
+empty) is let through whatever its name, for folders of older and newer versions of PEFT.
 It knows neither torch nor the base model; whether the shapes fit a base is the loader's question.
 """
 
@@ -34,21 +35,18 @@ PROFILE: dict[str, Any] = {
     "alpha_pattern": {},
     "layers_to_transform": None,
 }
+_TASK, _CLASS = "task_type", "auto_mapping"  # PEFT writes the second where the first is null
 OURS = ("base_model_name_or_path", "r", "lora_alpha", "target_modules")
 # Of training, not of the weights: key -> the types that it may have.
 _HARMLESS: dict[str, tuple[type, ...]] = {
     "inference_mode": (bool,),
     "lora_dropout": (int, float),
-    "init_lora_weights": (bool, str),
     "peft_version": (str,),
 }
-# What PEFT writes beside: it must be off, or be what PEFT itself writes there.
-_DEFAULTS: dict[str, Any] = {"megatron_core": "megatron.core", "qalora_group_size": 16}
-_OFF = frozenset(
-    "alora_invocation_tokens arrow_config auto_mapping corda_config ensure_weight_tying eva_config exclude_modules "
-    "kasa_config layer_replication layers_pattern loftq_config lora_bias lora_ga_config megatron_config "
-    "monteclora_config revision target_parameters trainable_token_indices use_bdlora use_qalora velora_config".split()
-)
+# What PEFT itself writes where nothing is asked for.
+_DEFAULTS: dict[str, Any] = {"megatron_core": "megatron.core", "qalora_group_size": 16, "revision": "main"}
+# How training may have begun: PEFT leaves the base alone when it loads these. With any other it changes the base first.
+_INITIAL = ("gaussian", "eva", "orthogonal", "mica")
 _MOST_ALPHA = 1 << 16
 _MOST_CONFIG = 1 << 18  # bytes
 _MOST_HEADER = 1 << 24
@@ -101,6 +99,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise DamagedFile(f"{file} must hold one JSON object; make the adapter anew")
     for key, value in settings.items():
+        if key == "init_lora_weights" and not _leaves_the_base_alone(value):
+            raise DamagedFile(
+                f"{file}: with init_lora_weights = {_short(value)} the adapter stands on a base that PEFT changes; "
+                "save it again with PEFT's path_initial_model_for_weight_conversion"
+            )
         if key not in OURS and not _allowed(key, value):
             raise DamagedFile(f"{file}: {_short(key)} = {_short(value)} is outside the adapter profile; not loaded")
     if settings.get("peft_type") != "LORA":
@@ -113,16 +116,33 @@ def read_config(folder: Path) -> dict[str, Any]:
     }
     for key, holds in rules.items():
         if not holds(settings.get(key)):
-            raise DamagedFile(f"{file}: {key} must not be {_short(settings.get(key))}; make the adapter anew")
+            wanted = f"; {' or '.join(map(str, RANKS))} is taken" if key == "r" else ""
+            raise DamagedFile(f"{file}: {key} must not be {_short(settings.get(key))}{wanted}; make the adapter anew")
     return settings
 
 
 def _allowed(key: str, value: Any) -> bool:
-    if key in _HARMLESS:
-        return value is None or isinstance(value, _HARMLESS[key])
     if key in PROFILE:
-        return bool(value == PROFILE[key]) or (not value and not PROFILE[key])
-    return (key in _OFF and not value) or (key in _DEFAULTS and (not value or value == _DEFAULTS[key]))
+        return bool(value == PROFILE[key]) or (not value and (not PROFILE[key] or (key, value) == (_TASK, None)))
+    if not value or key == "init_lora_weights":
+        return True
+    if key == _CLASS:
+        return _is_class(value)
+    return isinstance(value, _HARMLESS[key]) if key in _HARMLESS else bool(value == _DEFAULTS.get(key, ...))
+
+
+def _leaves_the_base_alone(value: Any) -> bool:
+    return not value or value is True or (isinstance(value, str) and value.lower() in _INITIAL)
+
+
+def _is_class(value: Any) -> bool:
+    """What PEFT tells of the base's class; whether it is this base's is the loader's question."""
+    return (
+        isinstance(value, dict)
+        and value.keys() == {"base_model_class", "parent_library"}
+        and all(isinstance(name, str) for name in value.values())
+        and re.fullmatch(r"transformers\.models(\.\w+)+", value["parent_library"], re.ASCII) is not None
+    )
 
 
 def _is_base(value: Any) -> bool:

@@ -68,6 +68,7 @@ class Adapter:
         Raises DamagedFile if a file is missing or altered beyond the profile, or does not fit that base.
         """
         settings, provenance = adapter_folder.read(folder)
+        _check_class(folder, settings, model_config)
         try:
             layout = LoraLayout.from_config(
                 model_config,
@@ -83,6 +84,16 @@ class Adapter:
         state, _ = read_safetensors(folder / WEIGHTS)
         grid = encode(state, layout).float()
         return cls(layout, grid, provenance)
+
+
+def _check_class(folder: Path, settings: dict[str, Any], model_config: Any) -> None:
+    """Raises DamagedFile if the adapter says that it was trained on a model of another class than the base's."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    told = (settings.get("auto_mapping") or {}).get("base_model_class")
+    own = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(model_config.model_type)
+    if told not in (None, own):
+        raise DamagedFile(f"{folder} was trained on the class {told} and the base is a {own}; name its own base")
 
 
 def adapter_digest(folder: Path) -> str:
