@@ -200,6 +200,16 @@ def test_every_arm_runs_on_a_real_base(tasks_folder, generator, generator_folder
     assert cells["reference-decoder"].score == cells["generated"].score, "it is the same generator here"
     assert cells["full-shot"].seconds.adapt > cells["generated"].seconds.adapt
     assert cells["icl-4"].prompt_tokens > cells["icl-1"].prompt_tokens > cells["base"].prompt_tokens
+    compared = {tuple(name.split(" - ")) for name in result.difference["bare"]}
+    assert {(own, arm) for own, arm in compared if own == "generated"} == {
+        ("generated", arm) for arm in ARMS.keys() - {"generated"}
+    }
+    assert {(own, arm) for own, arm in compared if own != "generated"} >= {
+        ("examples-4", "icl-4"),
+        ("examples-16", "few-shot-16"),
+        ("examples-16", "examples-16-shuffled"),
+    }
+    assert ("examples-16", "icl-4") not in compared
 
 
 def test_a_rival_adapter_of_another_rank_is_refused(tasks_folder, generator_folder, base, tmp_path):

@@ -45,6 +45,16 @@ def test_the_page_shows_what_the_file_says_and_names_it(results, tmp_path):
         assert (tmp_path / "docs" / link).exists()
 
 
+def test_arms_with_labelled_examples_stand_beside_those_that_take_as_many(tasks_folder, generator_folder, tmp_path):
+    arms = ["icl-1", "examples-1", "generated"]
+    out = tmp_path / "results" / "small.json"
+    api.benchmark([tasks_folder], arms=arms, forms=["bare"], out=out, generator=generator_folder, limit=1)
+    page = api.report(tmp_path / "results", tmp_path / "page.md")[0].read_text(encoding="utf-8")
+    found = json.loads(out.read_text())["difference"]["bare"]["examples-1 - icl-1"]
+    shown = f"{found['score']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
+    assert f"| examples-1 minus icl-1 | {shown} |" in page
+
+
 @pytest.mark.parametrize("script", ["alignment", "conditioning", "reading"])
 def test_what_the_other_benchmarks_measured_stands_on_the_page(
     results, script, generator, tasks_folder, tmp_path, monkeypatch

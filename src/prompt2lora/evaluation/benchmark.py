@@ -16,6 +16,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -191,14 +192,22 @@ def _means(cells: Sequence[_Cells], arms: Sequence[str]) -> dict[str, Summary]:
 
 
 def _differences(cells: Sequence[_Cells], arms: Sequence[str]) -> dict[str, Summary]:
-    """The arm that this product stands for minus every other one, paired example by example."""
+    """Arms of this product minus others, paired example by example."""
     return {
-        f"{OWN} - {arm}": _summary(
-            [paired_difference(_scores(cells, OWN, metric), _scores(cells, arm, metric)) for metric in METRICS]
+        f"{own} - {arm}": _summary(
+            [paired_difference(_scores(cells, own, metric), _scores(cells, arm, metric)) for metric in METRICS]
         )
-        for arm in arms
-        if OWN in arms and arm != OWN
+        for own, arm in product(arms, arms)
+        if _compared(own, arm)
     }
+
+
+def _compared(own: str, arm: str) -> bool:
+    """`generated` is held against all others, `examples-k` against those that take as many labelled examples."""
+    if own in (arm, OWN):
+        return own != arm
+    name, _, count = own.partition("-")
+    return name == "examples" and count.isdecimal() and count in arm.split("-")
 
 
 def _scores(cells: Sequence[_Cells], arm: str, metric: str) -> list[list[float]]:

@@ -42,7 +42,7 @@ def benchmark(file: Path, result: BenchmarkResult) -> str:
     made = ", ".join(f"{name} {version}" for name, version in result.versions.items())
     tables = []
     for form in result.mean:
-        tables += [f"\n### {file.stem}, {form} form\n", _scores(result, form)]
+        tables += [f"\n### {file.stem}, {form} form\n", _scores(result, form), *_compared(result, form)]
     return _section(
         file,
         result.command,
@@ -74,6 +74,16 @@ def _scores(result: BenchmarkResult, form: str) -> str:
         )
     heads = ["arm", "exact match", "token F1", *filter(None, [compared]), "tokens in a prompt"]
     return table([*heads, "seconds to adapt", "seconds to answer a task"], lines)
+
+
+def _compared(result: BenchmarkResult, form: str) -> list[str]:
+    """Arms with labelled examples against the others that take as many."""
+    lines = [
+        [name.replace(" - ", " minus "), interval(found)]
+        for name, found in result.difference[form].items()
+        if not name.startswith(f"{OWN} - ")
+    ]
+    return ["\n" + table(["with as many labelled examples", "exact match"], lines)] if lines else []
 
 
 def reading(file: Path, result: Reading) -> str:
