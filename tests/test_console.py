@@ -845,20 +845,21 @@ def test_a_conflict_is_a_conflict_in_both_languages():
     assert Translator("ja").explain(Conflict("x")) == texts("ja")["error.Conflict"]
 
 
-SHIFT_JIS = "番号;入力;正解\r\n1;一つ, 二つ;A-1\r\n2;三つ;A-2\r\n".encode("cp932")
+JAPANESE = "番号;入力;正解\r\n1;一つ, 二つ;A-1\r\n2;三つ;A-2\r\n"
 
 
+@pytest.mark.parametrize(("codec", "encoding"), [("cp932", "Shift-JIS"), ("euc_jp", "EUC-JP")])
 @pytest.mark.parametrize(("language", "said"), [("en", "column"), ("ja", "列「入力」")])
-def test_how_a_file_is_read_is_said_before_it_is_sent_and_afterwards(visit, service, language, said):
+def test_how_a_file_is_read_is_said_before_it_is_sent_and_afterwards(visit, service, language, said, codec, encoding):
     browser = visit("operator", language=language)
-    file = ("p.csv", SHIFT_JIS, "text/csv")
+    file = ("p.csv", JAPANESE.encode(codec), "text/csv")
     for path, name in (("/console/new/advice", "prompts_file"), ("/console/new/examples", "examples_file")):
         page = browser.post(path, files={name: file}).text
-        assert "Shift-JIS" in page and said in page.lower() and "入力" in page
+        assert encoding in page and said in page.lower() and "入力" in page
     form = {"job": "read", "prompts": "typed"}
     sent = browser.post("/console/new", data=form, files={"prompts_file": file, "examples_file": file})
     queued = service.queue.recent()[0]
     service.queue._pool.shutdown(wait=True)
     assert sent.headers["location"] == f"/console/queue/{queued.id}"
     if queued.state == "failed":  # as it must, without a generator; what was read is said all the same
-        assert browser.get(f"/console/queue/{queued.id}").text.count("Shift-JIS") == 2
+        assert browser.get(f"/console/queue/{queued.id}").text.count(encoding) == 2

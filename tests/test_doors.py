@@ -29,6 +29,7 @@ ENCODINGS = {
     "utf-8-sig": "UTF-8 with mark",
     "utf-16": "UTF-16",
     "cp932": "Shift-JIS",
+    "euc_jp": "EUC-JP",
     "iso2022_jp_ext": "ISO-2022-JP",
 }
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
@@ -101,6 +102,31 @@ def test_a_text_gives_a_prompt_a_line_in_every_encoding(codec, ending):
 def test_what_is_pasted_from_a_spreadsheet_is_read_as_a_file_is(delimiter):
     assert read_examples(File("pasted", text=separated(PAIRS, delimiter)))[0] == PAIRS
     assert read_examples(File("pasted", text=as_csv(PAIRS)))[0] == PAIRS
+
+
+@pytest.mark.parametrize("codec", ["cp932", "euc_jp"])
+@settings(max_examples=300, deadline=None)
+@given(st.text("あいんアケン漏電検査部品番号ー。、ｱﾊﾞ１Ａ aZ-4,", min_size=2), st.sampled_from("あケんン"))
+def test_a_text_with_kana_is_read_as_it_was_written_in_shift_jis_and_in_euc_jp(codec, text, kana):
+    text = " ".join(f"{kana}{text}".split())
+    prompts, told = read_prompts(File("p.txt", text.encode(codec)))
+    assert (prompts, told.encoding) == ([text], ENCODINGS[codec])
+
+
+@pytest.mark.parametrize(
+    ("text", "codec"),
+    [
+        ("ﾎﾟﾝﾌﾟ,ﾓｰﾀ", "cp932"),  # of half-width kana alone, as old machines write
+        ("ｶﾞｽ ｹﾞｰｼﾞ", "cp932"),
+        ("検査記録 漏電 交換済 油圧 冷却 点検", "cp932"),
+        ("検査記録 漏電 交換済 油圧 冷却 点検", "euc_jp"),
+        ("①㈱ 部品 №3 検査", "euc_jis_2004"),
+        ("モーター①", "euc_jis_2004"),
+    ],
+)
+def test_japanese_without_kana_is_told_by_where_voicing_marks_stand(text, codec):
+    prompts, told = read_prompts(File("p.txt", text.encode(codec)))
+    assert (prompts, told.encoding) == ([text], "Shift-JIS" if codec == "cp932" else "EUC-JP")
 
 
 SENTENCES = ["Hello, world", "One, two, three", "None"]
@@ -202,6 +228,7 @@ def bomb():
         ("a.csv", b"input,part\na,b\n", "no_output", "'input'"),
         ("a.csv", b'input,output\na,"b\nc,d\n', "broken_csv", ":2: cannot be read as CSV (a quote is not closed)"),
         ("a.csv", "Käse;für\n".encode("latin-1"), "not_text", "Shift-JIS"),
+        ("a.csv", "café;créée\n".encode("latin-1"), "not_text", "EUC-JP"),
         ("a.txt", b"\x1b$B\x7f", "not_text", "ISO-2022-JP"),
         ("a.txt", b"\x1b[1m bold", "not_text", "U+001B"),
         ("a.csv", "input;output\nGrößer;née\n".encode("latin-1"), "not_text", "save it as UTF-8"),
@@ -275,15 +302,14 @@ def test_any_bytes_are_read_or_refused_in_one_line(data, name, of_examples):
 # The command line; HTTP and the console have their own tests of the same files
 
 
-@pytest.mark.parametrize("name", ["p.csv", "p.xlsx"])
-def test_the_command_line_says_what_it_took_before_anything_else(run, tmp_path, name):
+@pytest.mark.parametrize(("name", "codec"), [("p.csv", "cp932"), ("p.csv", "euc_jp"), ("p.xlsx", "")])
+def test_the_command_line_says_what_it_took_before_anything_else(run, tmp_path, name, codec):
     rows = [("番号", "入力", "正解"), *((n, *pair) for n, pair in enumerate(PAIRS))]
-    data = separated(rows, ";").encode("cp932") if name == "p.csv" else excel(*rows)
-    (tmp_path / name).write_bytes(data)
+    (tmp_path / name).write_bytes(separated(rows, ";").encode(codec) if codec else excel(*rows))
     words = ("--job", "a", "--inspection", tmp_path / name, "--generator", tmp_path / "nowhere")
     code, out, error = run("pilot", "--prompts", tmp_path / name, *words)
     assert (code, out) == (1, "")
-    form = "CSV with semicolons, Shift-JIS" if name == "p.csv" else "Excel, sheet 'Sheet'"
+    form = f"CSV with semicolons, {ENCODINGS[codec]}" if codec else "Excel, sheet 'Sheet'"
     first, second = error.splitlines()[:2]
     assert first == f"{tmp_path / name}: {form}; column '入力' of 3; 20 prompts"
     assert second == f"{tmp_path / name}: {form}; columns '入力' and '正解' of 3; 20 examples"

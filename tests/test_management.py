@@ -281,6 +281,7 @@ def test_a_work_that_fails_says_so_and_the_others_go_on(kept):  # noqa: F811
 
 FORMS = {
     "p.csv": "no;入力;x\r\n1;一つ;a\r\n2;two, more;b\r\n".encode("cp932"),
+    "p.tsv": "no\t入力\n1\t一つ\n2\ttwo, more\n".encode("euc_jp"),
     "p.txt": "一つ\r\ntwo, more".encode("utf-16"),
     "p.jsonl": '{"input": "一つ"}\n"two, more"\n'.encode(),
 }
@@ -310,6 +311,7 @@ def test_a_file_of_prompts_is_what_json_is_and_it_is_said_how_it_was_read(kept, 
     assert answer.json()["findings"][0]["prompts"] == ["一つ", "two, more"]
     read = answer.json()["read"]["prompts"]
     assert (read["file"], read["prompts"]) == (name, 2)
+    assert read["encoding"] == {"csv": "Shift-JIS", "tsv": "EUC-JP", "txt": "UTF-16", "jsonl": "UTF-8"}[name[2:]]
     told = call(service, "POST", "/admin/prompts/check", tokens["viewer"], {"prompts": ["a"], "instruction": "Do."})
     assert told.json()["findings"][0]["prompts"] == ["Do.\n\na"] and "read" not in told.json()
 

@@ -26,6 +26,7 @@ _JSON_ENDINGS, _TABLE_ENDINGS = ("jsonl", "ndjson"), ("csv", "tsv", "tab")
 _JAPANESE_ESCAPES = (b"\x1b$@", b"\x1b$B", b"\x1b(I")  # from here on kanji of 1978, of 1983, half-width kana
 _KANA = re.compile("[\u3041-\u30ff]")
 _NO_JAPANESE = re.compile("[a-z][^\0-\x7f]|[^\0-\x7f][a-z]|[\ue000-\uf8ff]")  # as accented letters of Europe come out
+_LOST_MARK = re.compile("(?<![ｳｶ-ﾄﾊ-ﾎ])ﾞ|(?<![ﾊ-ﾎ])ﾟ")  # a voicing mark after a letter that takes none
 
 
 class File(NamedTuple):
@@ -115,31 +116,42 @@ def _decoded(file: File) -> tuple[str, str]:
     """(text, the encoding's name). Raises InputError."""
     data = file.data
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        codecs_tried = [("utf-16", "UTF-16")]
+        text, told = _text(data, "utf-16"), "UTF-16"
     elif data.startswith(codecs.BOM_UTF8):
-        codecs_tried = [("utf-8-sig", "UTF-8 with mark")]
+        text, told = _text(data, "utf-8-sig"), "UTF-8 with mark"
     elif any(escape in data for escape in _JAPANESE_ESCAPES):  # valid UTF-8 too, as letters without sense
-        codecs_tried = [("iso2022_jp_ext", "ISO-2022-JP")]
+        text, told = _text(data, "iso2022_jp_ext"), "ISO-2022-JP"
     else:
-        codecs_tried = [("utf-8", "UTF-8"), ("cp932", "Shift-JIS")]
-    for codec, told in codecs_tried:
-        try:
-            text = data.decode(codec)
-        except UnicodeDecodeError:
-            continue
-        if told != "Shift-JIS" or _is_japanese(text):
-            return text, told
-    raise InputError(
-        "not_text",
-        f"{file.name}: must be text in UTF-8, UTF-16, Shift-JIS or ISO-2022-JP and is not; save it as UTF-8",
-        name=file.name[:80],
-    )
+        text, told = _text(data, "utf-8"), "UTF-8"
+        if text is None:
+            text, told = _japanese(data)
+    if text is None:
+        raise InputError(
+            "not_text",
+            f"{file.name}: must be text in UTF-8, UTF-16, Shift-JIS, EUC-JP or ISO-2022-JP, and is not; "
+            "save it as UTF-8",
+            name=file.name[:80],
+        )
+    return text, told
 
 
-def _is_japanese(text: str) -> bool:
-    """Almost any bytes are Shift-JIS: what has no kana, but letters of another kind beside small Latin ones, or such as
-    nobody assigned, was written in another encoding."""
-    return bool(_KANA.search(text)) or not _NO_JAPANESE.search(text)
+def _text(data: bytes, codec: str) -> str | None:
+    try:
+        return data.decode(codec)
+    except UnicodeDecodeError:
+        return None
+
+
+def _japanese(data: bytes) -> tuple[str | None, str]:
+    """Shift-JIS or EUC-JP, or None and nothing told.
+
+    Almost any bytes are Shift-JIS: what has no kana, but letters of another kind beside small Latin ones, or such as
+    nobody assigned, was written in another encoding. EUC-JP comes out of that as half-width kana at random, and what is
+    both has kana in one of the two alone; if in none, it is Shift-JIS unless half-width voicing marks stand at random.
+    """
+    found = ((_text(data, codec), told) for codec, told in (("cp932", "Shift-JIS"), ("euc_jis_2004", "EUC-JP")))
+    likely = [(text, told) for text, told in found if text and (_KANA.search(text) or not _NO_JAPANESE.search(text))]
+    return max(likely, key=lambda one: (bool(_KANA.search(one[0])), not _LOST_MARK.search(one[0])), default=(None, ""))
 
 
 def _refuse_control(name: str, text: str) -> None:
