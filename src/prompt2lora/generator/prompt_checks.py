@@ -102,9 +102,10 @@ def _outliers(conditions: Float[Tensor, "prompts width"]) -> list[Finding]:
     indices = tuple(far.nonzero().flatten().tolist())
     if not indices:
         return []
-    return [
-        Finding("outlier", False, indices, "unlike the others", "check that it belongs to this job, or leave it out")
-    ]
+    remedy = "check that they belong to this job, or leave them out"
+    if len(indices) == 1:
+        remedy = "check that it belongs to this job, or leave it out"
+    return [Finding("outlier", False, indices, "unlike the others", remedy)]
 
 
 def _mixed(prompts: Sequence[str], conditions: Float[Tensor, "prompts width"]) -> list[Finding]:
