@@ -385,7 +385,7 @@ def main() -> None:
         return
     check_new(asked.out)
     sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-    from conftest import tiny_world
+    from tiny import tiny_world
 
     torch.set_num_threads(1)
     transformers.utils.logging.disable_progress_bar()

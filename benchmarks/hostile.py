@@ -326,7 +326,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-    from conftest import tiny_world
+    from tiny import tiny_world
 
     with tempfile.TemporaryDirectory(prefix="hostile-") as name:
         place = Path(name)

@@ -277,7 +277,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=300)
     args = parser.parse_args()
     sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-    from conftest import tiny_world
+    from tiny import tiny_world
 
     with tempfile.TemporaryDirectory(prefix="soak-") as name:
         place = Path(name)

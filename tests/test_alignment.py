@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 import torch
-from conftest import TINY
+from tiny import TINY
 from transformers import AutoModelForCausalLM, Gemma3TextConfig, MistralConfig, Qwen2Config
 
 from prompt2lora.adapter.grid import factors

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from conftest import write_task
+from tiny import write_task
 
 from prompt2lora import api
 from prompt2lora.adapter.layout import LoraLayout

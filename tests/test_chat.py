@@ -7,8 +7,8 @@ import shutil
 
 import pytest
 import torch
-from conftest import TEMPLATE
 from test_engine import asked, said, told
+from tiny import TEMPLATE
 from transformers import AutoModelForCausalLM
 
 from prompt2lora import api

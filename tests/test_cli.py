@@ -9,7 +9,7 @@ import sys
 from dataclasses import replace
 
 import pytest
-from conftest import SIZES
+from tiny import SIZES
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from prompt2lora.adapter.peft import adapter_digest

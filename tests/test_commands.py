@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from conftest import SIZES
+from tiny import SIZES
 
 import prompt2lora
 from prompt2lora.generator.generator import Generator

@@ -13,9 +13,9 @@ from string import Formatter
 
 import openpyxl
 import pytest
-from conftest import AT, GOOD, adapter_folder
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from tiny import AT, GOOD, adapter_folder
 
 from prompt2lora.console import pdf, routing
 from prompt2lora.console.i18n import LANGUAGES, Translator, choose, known, texts

@@ -16,9 +16,9 @@ import pytest
 import torch
 import uvicorn
 from axe_playwright_python.sync_playwright import Axe
-from conftest import tiny_world
 from fastapi import FastAPI
 from playwright.sync_api import sync_playwright
+from tiny import tiny_world
 
 from prompt2lora.adapter.health import Reference
 from prompt2lora.adapter.peft import Adapter

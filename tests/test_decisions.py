@@ -5,10 +5,10 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import AT, GOOD, adapter_folder, promoted
 from fastapi.testclient import TestClient
 from serving import GivesItselfAway, bearer
 from test_pilot import INSPECTION, PROMPTS, KnownEvaluator
+from tiny import AT, GOOD, adapter_folder, promoted
 
 import prompt2lora
 from prompt2lora.console.page_request import KEY_COOKIE

@@ -5,9 +5,9 @@ import time
 
 import pytest
 import torch
-from conftest import write_base
 from jaxtyping import TypeCheckError
 from peft import PeftModel
+from tiny import write_base
 
 from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.adapter.peft import Adapter

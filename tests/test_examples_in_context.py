@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 import torch
-from conftest import SIZES, write_task
+from tiny import SIZES, write_task
 
 from prompt2lora.adapter.grid import initial_grid
 from prompt2lora.adapter.peft import Adapter

@@ -5,8 +5,8 @@ import shutil
 import subprocess
 
 import pytest
-from conftest import tiny_world
 from faults import FAULTS, World
+from tiny import tiny_world
 
 FEW = {"kill while registering, promoting and rolling back": 3, "kill while generating": 3, "kill while refining": 2}
 

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from conftest import GOOD
+from tiny import GOOD
 
 from prompt2lora.custody.evaluations import Evaluation, Metrics
 from prompt2lora.custody.gate import FAIL, PASS, UNKNOWN, Policy, judge, read_policy

@@ -6,8 +6,8 @@ import logging
 
 import openai
 import pytest
-from conftest import AT, GOOD, adapter_folder
 from serving import bearer, client_of, keys_of, passes, running, service_of
+from tiny import AT, GOOD, adapter_folder
 
 from prompt2lora.custody.registry import Registry
 from prompt2lora.custody.versions import Origin

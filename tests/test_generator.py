@@ -2,7 +2,7 @@ import json
 
 import pytest
 import torch
-from conftest import TINY
+from tiny import TINY
 from transformers import LlamaConfig
 
 from prompt2lora.adapter.grid import decode

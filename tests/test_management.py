@@ -7,9 +7,9 @@ import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
-from conftest import GOOD, adapter_folder
 from serving import bearer, client_of, keys_of, passes, service_of
 from test_gateway import FROM, kept  # noqa: F401
+from tiny import GOOD, adapter_folder
 
 from prompt2lora.custody.access import GOVERN, LOOK, MAKE, RELEASE, RETURN, ROLES
 from prompt2lora.custody.evaluations import Evaluation

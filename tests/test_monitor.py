@@ -6,7 +6,7 @@ from datetime import timedelta
 from random import Random
 
 import pytest
-from conftest import AT, damage, promoted
+from tiny import AT, damage, promoted
 
 from prompt2lora.custody.eprocess import EProcess
 from prompt2lora.custody.monitor import HARD, Monitor

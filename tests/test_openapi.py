@@ -2,11 +2,11 @@
 
 import pytest
 import schemathesis
-from conftest import AT, adapter_folder
 from hypothesis import HealthCheck, given, settings
 from schemathesis.specs.openapi.checks import ignored_auth, positive_data_acceptance
 from serving import bearer, keys_of, service_of
 from test_gateway import FROM
+from tiny import AT, adapter_folder
 
 from prompt2lora.custody.registry import Registry
 from prompt2lora.plant.plant import Plant

@@ -4,9 +4,9 @@ from random import Random
 
 import pytest
 import torch
-from conftest import write_task
 from test_layout import FAMILIES
 from test_weights import random_grid
+from tiny import write_task
 from transformers import AutoModelForCausalLM
 
 from prompt2lora.adapter.hooks import adapted

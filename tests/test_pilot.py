@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from conftest import GOOD, adapter_folder
+from tiny import GOOD, adapter_folder
 
 from prompt2lora.custody import decisions, pilot, reports
 from prompt2lora.custody.costs import RECORDED, Prices, Tuning, read_prices

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import command, tiny_generator, write_plant_generator
+from tiny import command, tiny_generator, write_plant_generator
 
 from prompt2lora.ground.examples import read_examples
 from prompt2lora.plant import plant, stereotypes

@@ -10,8 +10,8 @@ import sys
 import pytest
 import torch
 import transformers
-from conftest import SIZES, write_task
 from safetensors.torch import load_file, save_file
+from tiny import SIZES, write_task
 
 from prompt2lora import api
 from prompt2lora.adapter.peft import Adapter

@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from conftest import GOOD, adapter_folder, promoted
 from test_pilot import INSPECTION, PROMPTS, SCORES
+from tiny import GOOD, adapter_folder, promoted
 
 from prompt2lora.custody import pilot
 from prompt2lora.custody.evaluations import Evaluation, Inspected, Metrics

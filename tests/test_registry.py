@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import workers
 from alembic.script import ScriptDirectory
-from conftest import AT, adapter_folder, damage, promoted
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError
+from tiny import AT, adapter_folder, damage, promoted
 
 from prompt2lora.custody import database as databases
 from prompt2lora.custody import schema

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import command, write_tasks
+from tiny import command, write_tasks
 from transformers import AutoConfig
 
 from prompt2lora.adapter.peft import Adapter

@@ -13,8 +13,8 @@ import httpx
 import openai
 import pytest
 import torch
-from conftest import tiny_world
 from offline import until_ready
+from tiny import tiny_world
 
 from prompt2lora.adapter.peft import Adapter
 from prompt2lora.custody.registry import Registry

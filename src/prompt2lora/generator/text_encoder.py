@@ -83,15 +83,18 @@ class Encoder:
             self._known.update(self._cached([text for text in texts if text not in self._known]))
         known = self._known if keep else {text: self._known[text] for text in texts if text in self._known}
         unknown = sorted((text for text in texts if text not in known), key=lambda text: (len(text), text))
-        size = together or self.batch_size
+        size, fresh = together or self.batch_size, dict[str, NDArray[np.float16]]()
         for start in range(0, len(unknown), size):
             batch = unknown[start : start + size]
-            vectors = dict(zip(batch, self._encode(batch), strict=True))
-            known.update(vectors)
-            if keep:
-                self._store(vectors)
+            fresh.update(zip(batch, self._encode(batch), strict=True))
+            done = start + len(batch)
+            if len(fresh) >= self.batch_size or done == len(unknown):  # a write costs more than encoding one text
+                known.update(fresh)
+                if keep:
+                    self._store(fresh)
+                fresh = {}
             if progress:
-                progress(start + len(batch), len(unknown))
+                progress(done, len(unknown))
         return known
 
     @torch.inference_mode()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -179,8 +180,7 @@ class ModelEvaluator:
 
     def _strangers(self, count: int) -> list[list[str]]:
         """Prompts of other jobs: synthetic ones, always the same."""
-        tasks = Random(0).sample(synthetic_tasks(40, seed=77), _STRANGERS)
-        return [[task.prompt(one.input) for one in task.train[:count]] for task in tasks]
+        return [[task.prompt(one.input) for one in task.train[:count]] for task in _strange_tasks()]
 
     @property
     def layout(self) -> LoraLayout:
@@ -198,6 +198,12 @@ class ModelEvaluator:
     def weights(self) -> dict[str, torch.Tensor]:
         """The base's adapted matrices by module path."""
         return {path: self.base.model.get_submodule(path).weight for _, _, path in self.layout.module_paths()}
+
+
+@cache
+def _strange_tasks() -> tuple[Task, ...]:
+    """The synthetic tasks whose prompts are those of other jobs."""
+    return tuple(Random(0).sample(synthetic_tasks(40, seed=77), _STRANGERS))
 
 
 def asked_in_full(text: str, prompts: Sequence[str]) -> str:

@@ -45,7 +45,7 @@ def draw(folder: Path) -> None:
     except ImportError:
         return
     lines = _read(folder)
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure = Figure(figsize=(10, 4))
     left, right = figure.subplots(1, 2)
     losses = ("loss", *(f"{arm}_loss" for arm in ARMS))
     matches = ("exact", *ARMS)
@@ -57,7 +57,7 @@ def draw(folder: Path) -> None:
                 axes.plot(*zip(*points, strict=True), label=column.replace("_", " "), linewidth=1, alpha=0.8)
         axes.set_xlabel("step")
         if axes.lines:
-            axes.legend()
+            axes.legend(loc="upper right")  # to look for the best place takes longer than the rest
     left.set_ylabel("loss per answer token")
     right.set_ylabel("exact match")
     figure.savefig(folder / _PICTURE, dpi=120)

@@ -46,6 +46,7 @@ from prompt2lora.training.teachers import Teachers
 from prompt2lora.training.validation import ARMS, PROMPTS, validate
 
 _KNOWN_CONDITIONS = 400  # tasks that tell what conditions look like
+_DRAW_EVERY = 60  # seconds; a picture takes as long as a step of a small base
 _READ, _READ_ALL = 192, 512  # tokens of a job's prompts that the base reads in training and in validation
 
 
@@ -108,6 +109,7 @@ class Run:
     def train(self) -> None:
         """Every step that is still to be made."""
         self._resume()
+        drawn = time.monotonic()
         while self.step < self.recipe.steps:
             began = time.monotonic()
             number, inside = self.recipe.stage_at(self.step)
@@ -125,8 +127,9 @@ class Run:
                 line = {"step": self.step, "seconds": round(self.seconds, 1), **record}
                 curves.add(self.folder, line)
                 self.report({"done": self.step, "of": self.recipe.steps, **line})
-            if validated:
+            if last or (validated and time.monotonic() - drawn > _DRAW_EVERY):
                 curves.draw(self.folder)
+                drawn = time.monotonic()
             if last or self.step % self.recipe.save_every == 0:
                 self._save()
 

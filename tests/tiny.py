@@ -1,0 +1,339 @@
+"""Real models at tiny sizes: a two-layer base with its own tokenizer, a two-layer encoder, a few task files."""
+
+import io
+import json
+import os
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+import torch
+from postgres import binaries, server
+from safetensors.torch import save_file
+from sqlalchemy import create_engine
+from sqlalchemy.schema import CreateSchema, DropSchema
+from tokenizers import Tokenizer, decoders, pre_tokenizers, processors
+from tokenizers.models import BPE
+from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from prompt2lora.adapter.health import Reference
+from prompt2lora.adapter.layout import LoraLayout
+from prompt2lora.base import models
+from prompt2lora.base.chat import ChatFormat
+from prompt2lora.base.frozen import Frozen
+from prompt2lora.cli.main import main
+from prompt2lora.custody.registry import Registry
+from prompt2lora.custody.versions import Origin
+from prompt2lora.generator.atlas import Atlas
+from prompt2lora.generator.config import GeneratorConfig
+from prompt2lora.generator.generator import Generator
+
+TEMPLATE = (
+    "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}</s>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+TINY = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 300,
+    "max_position_embeddings": 512,
+}
+
+
+def byte_tokenizer(specials: list[str]) -> Tokenizer:
+    """Every byte is a token, so that any text has ids and comes back unchanged."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(BPE(vocab={letter: i for i, letter in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(specials)
+    return tokenizer
+
+
+@pytest.fixture(scope="session", autouse=True)
+def home(tmp_path_factory):
+    place = tmp_path_factory.mktemp("home")
+    os.environ["PROMPT2LORA_HOME"] = str(place)
+    torch.set_num_threads(1)
+    return place
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory) -> str:
+    return write_base(tmp_path_factory.mktemp("models") / "base")
+
+
+def write_base(folder: Path) -> str:
+    torch.manual_seed(0)
+    LlamaForCausalLM(LlamaConfig(**TINY, initializer_range=0.2)).save_pretrained(folder)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=byte_tokenizer(["</s>", "<pad>", "<|user|>", "<|assistant|>"]),
+        eos_token="</s>",
+        pad_token="<pad>",
+        chat_template=TEMPLATE,
+    )
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def encoder_folder(tmp_path_factory) -> str:
+    return write_encoder(tmp_path_factory.mktemp("models") / "encoder")
+
+
+def write_encoder(folder: Path) -> str:
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=300, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32
+    )
+    BertModel(config).save_pretrained(folder)
+    tokenizer = byte_tokenizer(["[CLS]", "[SEP]", "[PAD]"])
+    cls, sep = tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]")
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", cls), ("[SEP]", sep)]
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, cls_token="[CLS]", sep_token="[SEP]", pad_token="[PAD]"
+    ).save_pretrained(folder)
+    return str(folder)
+
+
+SIZES = {"width": 64, "hidden": 16, "grid": [2, 2, 16], "trunk": [[2, 112, 16]]}
+
+
+@pytest.fixture(scope="session")
+def layout(base) -> LoraLayout:
+    return LoraLayout.from_config(LlamaConfig(**TINY), base_model=base)
+
+
+@pytest.fixture(scope="session")
+def generator_config(layout, encoder_folder) -> GeneratorConfig:
+    return tiny_generator_config(layout, encoder_folder)
+
+
+def tiny_generator_config(layout, encoder_folder) -> GeneratorConfig:
+    sizes = {**SIZES, "grid": (2, 2, 16), "trunk": ((2, 112, 16),)}
+    return GeneratorConfig.sized(layout, encoder=encoder_folder, **sizes)
+
+
+@pytest.fixture(scope="module")
+def model(base):
+    return models.load_base(base, dtype=torch.float32, device="cpu")[0]
+
+
+@pytest.fixture(scope="module")
+def chat(base):
+    return ChatFormat(models.load_tokenizer(base))
+
+
+@pytest.fixture
+def frozen(model, chat, layout) -> Frozen:
+    return Frozen(model, chat, layout)
+
+
+@pytest.fixture
+def asking(layout, encoder_folder) -> Generator:
+    """A generator that listens to the base, with nothing in it zero."""
+    sizes = {"width": 64, "hidden": 16, "grid": (2, 2, 16), "trunk": ((2, 112, 16),)}
+    made = Generator(GeneratorConfig.sized(layout, encoder=encoder_folder, asks_base=True, **sizes), seed=1)
+    torch.manual_seed(2)
+    with torch.no_grad():
+        made.head.weight.normal_()
+        made.start.normal_(std=0.05)
+    return made.eval().requires_grad_(False)
+
+
+def command(*words):
+    """Run a command in this process: (exit code, stdout, stderr)."""
+    out, told = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(told):
+        patch.setattr(sys, "argv", ["prompt2lora", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    return ended.value.code or 0, out.getvalue(), told.getvalue()
+
+
+@pytest.fixture
+def run():
+    return command
+
+
+@pytest.fixture
+def generator(generator_config) -> Generator:
+    return tiny_generator(generator_config)
+
+
+def tiny_generator(generator_config) -> Generator:
+    """A generator whose B is not zero, as after training."""
+    made = Generator(generator_config, seed=1)
+    torch.manual_seed(2)
+    with torch.no_grad():
+        made.head.weight.normal_()
+        made.start.normal_(std=0.05)
+    return made.eval().requires_grad_(False)
+
+
+@pytest.fixture
+def generator_folder(generator, tmp_path) -> Path:
+    folder = tmp_path / "generator"
+    generator.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def plant_generator(generator, tmp_path) -> Path:
+    return write_plant_generator(generator, tmp_path / "plant-generator")
+
+
+def write_plant_generator(generator: Generator, folder: Path) -> Path:
+    """The folder of a generator that knows its training tasks, as a pilot needs it."""
+    random = torch.Generator().manual_seed(5)
+    layout = generator.config.layout
+    grids = generator.start + torch.randn(12, *layout.shape, generator=random) * 0.01
+    means = torch.randn(40, generator.config.width, generator=random)
+    names = tuple(f"task{i}" for i in range(40))
+    generator.atlas = Atlas(
+        names, tuple(f"Do {n}." for n in names), means, Reference.of(grids, generator.start, layout)
+    )
+    generator.save_pretrained(folder)
+    return folder
+
+
+def tiny_world(place: Path) -> Path:
+    """The folder of a generator whose tiny base and encoder are written below `place` too."""
+    base, encoder = write_base(place / "base"), write_encoder(place / "encoder")
+    layout = LoraLayout.from_config(LlamaConfig(**TINY), base_model=base)
+    tiny_generator(tiny_generator_config(layout, encoder)).save_pretrained(place / "generator")
+    return place / "generator"
+
+
+def write_task(folder: Path, name: str, instruction: str, answer, *, split: str = "train", family: str = "") -> Path:
+    """A task of 40 training and 4 test examples whose answers are `answer(input)`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    head = {"task": name, "instruction": instruction, "family": family or name, "split": split}
+    rows = [
+        {"input": text, "output": answer(text), "part": "test" if number >= 40 else "train"}
+        for number, text in enumerate(f"{a}{b}" for a in "abcd" for b in "mnopqrstuvw")
+    ]
+    file = folder / f"{name}.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in [head, *rows]), encoding="utf-8")
+    return file
+
+
+@pytest.fixture
+def tasks_folder(tmp_path) -> Path:
+    return write_tasks(tmp_path / "tasks")
+
+
+def write_tasks(folder: Path) -> Path:
+    """Six families; a validation share of 0.45 holds out two of them."""
+    for number, (instruction, answer) in enumerate(
+        [
+            ("First letter.", lambda text: text[0]),
+            ("Last letter.", lambda text: text[-1]),
+            ("Upper case.", str.upper),
+            ("Backwards.", lambda text: text[::-1]),
+            ("Twice.", lambda text: text * 2),
+            ("Quote it.", lambda text: f'"{text}"'),
+        ]
+    ):
+        write_task(folder, f"task{number}", instruction, answer)
+    return folder
+
+
+AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+def adapter_folder(place, mark):
+    """The smallest adapter that every engine loads; another mark gives other weights."""
+    place.mkdir(parents=True)
+    settings = {"peft_type": "LORA", "base_model_name_or_path": "b", "r": 8, "lora_alpha": 16}
+    (place / "adapter_config.json").write_text(json.dumps({**settings, "target_modules": ["q_proj"]}))
+    stem = "base_model.model.model.layers.0.self_attn.q_proj.lora_"
+    state = {
+        f"{stem}A.weight": torch.ones(8, 4),
+        f"{stem}B.weight": torch.tensor([*sha256(mark.encode()).digest()]).float().view(4, 8),
+    }
+    save_file(state, place / "adapter_model.safetensors")
+    return place
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """The URL of a real PostgreSQL server: the one named, or a throwaway one if its programs are installed."""
+    named = os.environ.get("PROMPT2LORA_TEST_DATABASE")
+    if named:
+        yield named
+        return
+    folder = binaries()
+    if folder is None:
+        pytest.skip("no PostgreSQL: install its server, or name one by PROMPT2LORA_TEST_DATABASE")
+    with server(folder) as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request, tmp_path):
+    """A database of its own for every test: its URL. What is said of a registry is true on both kinds."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'home' / 'registry.db'}"
+        return
+    engine, schema = create_engine(request.getfixturevalue("postgres")), f"test_{uuid4().hex}"
+    with engine.begin() as connection:
+        connection.execute(CreateSchema(schema))
+    yield engine.url.update_query_dict({"options": f"-c search_path={schema}"}).render_as_string(hide_password=False)
+    with engine.begin() as connection:
+        connection.execute(DropSchema(schema, cascade=True))
+    engine.dispose()
+
+
+@pytest.fixture
+def registry(tmp_path, database):
+    opened = Registry.open(tmp_path / "home", url=database, actor="tests", clock=lambda: AT)
+    opened.add_job("mail")
+    yield opened
+    opened.engine.dispose()
+
+
+@pytest.fixture
+def add(registry, tmp_path):
+    """Add a version of a job with an adapter that holds `mark`."""
+
+    def added(mark, job="mail", **changes):
+        folder = adapter_folder(tmp_path / f"adapter-{mark}", mark)
+        settings = {"generator": "9" * 64, "generator_name": "g", "base": "b", "base_digest": "8" * 64, **changes}
+        return registry.add_version(job, folder, Origin(prompts=("one", "two"), **settings))
+
+    return added
+
+
+def promoted(registry, version, job="mail"):
+    current = registry.current(job)
+    return registry.promote(job, version, "better", expected=current.id if current else None)
+
+
+def damage(file):
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+# Measurements of an adapter that keeps every bound of the gate.
+GOOD = {
+    "gain": {"low": 0.1, "p_value": 0.001},
+    "canary": {"kl": 0.1, "perplexity_ratio": 1.05},
+    "format": {"low": 0.97},
+    "conditioning": {"low": 0.05},
+    "bias": {"high": 0.05},
+    "health": {"score": 1.0},
+    "prompts": {"distance": 1.0},
+    "probe": {"change": 3.0},
+    "signature": {"sound": True},
+}
