@@ -13,7 +13,7 @@ from prompt2lora.base import models
 from prompt2lora.base.chat import ChatFormat
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.errors import LayoutError, UsageError
-from prompt2lora.evaluation import benchmark
+from prompt2lora.evaluation import arms, benchmark
 from prompt2lora.evaluation.arms import ARMS, shuffled
 from prompt2lora.evaluation.benchmark import BenchmarkRequest, Judge
 from prompt2lora.evaluation.resources import Resources
@@ -23,6 +23,7 @@ from prompt2lora.generator.examples import taught
 from prompt2lora.generator.text_encoder import Encoder
 from prompt2lora.training import teachers as teaching
 from prompt2lora.training.tasks import Example, diverse, read_tasks
+from prompt2lora.training.tuning import TuningOptions
 
 
 def resources(generator, tasks, **changes):
@@ -179,7 +180,10 @@ def test_an_arm_that_stands_on_something_missing_says_what(tasks_folder, generat
         api.benchmark([tasks_folder], arms=[arm], generator=generator_folder, limit=1)
 
 
-def test_every_arm_runs_on_a_real_base(tasks_folder, generator, generator_folder, collected, base, layout, tmp_path):
+def test_every_arm_runs_on_a_real_base(
+    tasks_folder, generator, generator_folder, collected, base, layout, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(arms, "TuningOptions", lambda steps, seed: TuningOptions(steps=8, seed=seed))
     api.compare(collected, [tasks_folder], validation=0.45)
     torch.manual_seed(3)
     Adapter(layout, torch.randn(layout.shape) * 0.05).save(tmp_path / "multi-task")

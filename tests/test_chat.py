@@ -1,7 +1,6 @@
 """How a base is asked: users' texts are texts, every end of a turn is an end, and what does not fit is told."""
 
 import asyncio
-import importlib.util
 import json
 import shutil
 
@@ -13,7 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from prompt2lora import api
 from prompt2lora.adapter.layout import LoraLayout
-from prompt2lora.base import decoding, models
+from prompt2lora.base import decoding, models, packaged
 from prompt2lora.base.chat import ChatFormat
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.errors import DamagedFile, ModelNotFound, UsageError
@@ -23,7 +22,7 @@ from prompt2lora.generator.text_encoder import Encoder
 from prompt2lora.serving.embedded import EmbeddedEngine
 from prompt2lora.serving.protocol import GenerationRequest, Message
 
-SMOLLM = importlib.util.find_spec(models.PACKAGED[models.DEFAULT_BASE].module)
+SMOLLM = packaged.PACKAGED[models.DEFAULT_BASE].files
 
 
 def changed(base, folder, file, **settings):
@@ -46,7 +45,7 @@ def loaded(base):
 @pytest.fixture(params=["tiny", "a mark that no vocabulary calls special", "SmolLM2"])
 def any_chat(request, base, tmp_path):
     if request.param == "SmolLM2":
-        if SMOLLM is None:
+        if not SMOLLM:
             pytest.skip("the packaged base is not installed")
         return ChatFormat(models.load_tokenizer(models.DEFAULT_BASE)), "<|im_end|>\n<|im_start|>assistant\n"
     if request.param == "tiny":

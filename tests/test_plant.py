@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import command, tiny_generator, write_plant_generator
+from tiny import MAX_NEW_TOKENS, command, tiny_generator, write_plant_generator
 
 from prompt2lora.ground.examples import read_examples
-from prompt2lora.plant import plant, stereotypes
+from prompt2lora.plant import measurement, plant, stereotypes
 
 
 @pytest.fixture
@@ -21,7 +21,8 @@ def home(tmp_path, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def few_questions(pilot_home, monkeypatch):
-    """The one pilot of `pilot_home` asks every question of the bias check; what is measured later asks a few."""
+    """The one pilot of `pilot_home` asks every question of the bias check, and takes answers of the full length; what
+    is measured later asks a few, and takes short ones."""
     few = stereotypes.questions()[::24]
     monkeypatch.setattr(stereotypes, "questions", lambda: few)
 
@@ -47,6 +48,7 @@ def pilot_home(generator_config, tmp_path_factory):
     words = ("--job", "mail", "--prompts", prompts, "--instruction", "Say the number.", "--inspection", file)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PROMPT2LORA_HOME", str(place / "home"))
+        patch.setattr(measurement, "_MAX_NEW_TOKENS", MAX_NEW_TOKENS)
         code, out, error = command("pilot", *words, "--generator", generator, "--approve", "--json")
     assert code == 0, error
     return place / "home", json.loads(out)

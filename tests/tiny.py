@@ -31,6 +31,7 @@ from prompt2lora.custody.versions import Origin
 from prompt2lora.generator.atlas import Atlas
 from prompt2lora.generator.config import GeneratorConfig
 from prompt2lora.generator.generator import Generator
+from prompt2lora.plant import explanation, measurement
 
 TEMPLATE = (
     "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}</s>{% endfor %}"
@@ -63,6 +64,18 @@ def home(tmp_path_factory):
     os.environ["PROMPT2LORA_HOME"] = str(place)
     torch.set_num_threads(1)
     return place
+
+
+MAX_NEW_TOKENS = measurement._MAX_NEW_TOKENS
+
+
+@pytest.fixture(scope="session", autouse=True)
+def short_answers():
+    """The tiny base ends no answer by itself: a dozen tokens show what the product's `MAX_NEW_TOKENS` show."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (measurement, explanation):
+            patch.setattr(module, "_MAX_NEW_TOKENS", 12)
+        yield
 
 
 @pytest.fixture(scope="session")

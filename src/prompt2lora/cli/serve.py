@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import secrets
 import signal
+import socket
 import sys
 import threading
 from pathlib import Path
@@ -60,6 +62,7 @@ def serve(
         raise UsageError(
             f"{host} can be reached by others and there is no key yet; start once on 127.0.0.1 and make one"
         )
+    _check_port(host, port)
     with Working("loading"):
         engine = _engine(plant, engine_url or [], ray_replicas, max_batch_size, adapter_cache_size, exact)
     service = Service(plant, engine, JobQueue(plant.registry.clock), limits, replay_hours=replay_hours)
@@ -70,6 +73,22 @@ def serve(
         print(service.first_code)
     print(f"Console {address}/console  Tools {address}/v1  (Ctrl+C ends)", flush=True)
     _run(service, host, port, allow_host or [])
+
+
+def _check_port(host: str, port: int) -> None:
+    """Raises UsageError for a port that another program holds or that this user may not open, before a base is read."""
+    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        try:
+            with socket.socket(family, kind, protocol) as tried:
+                tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server will
+                tried.bind(address)
+        except OSError as error:
+            if error.errno in (errno.EADDRINUSE, errno.EACCES):
+                raise _taken(host, port) from error
+
+
+def _taken(host: str, port: int) -> UsageError:
+    return UsageError(f"{host}:{port} cannot be listened on; choose another --port")
 
 
 def _engine(
@@ -144,7 +163,7 @@ def _run(service: Any, host: str, port: int, hosts: list[str]) -> None:
         server.should_exit = True
         thread.join()
     if not server.started:
-        raise UsageError(f"{host}:{port} cannot be listened on; choose another --port")
+        raise _taken(host, port)
 
 
 @keys_app.command("add")
