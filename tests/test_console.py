@@ -15,7 +15,7 @@ import openpyxl
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from tiny import AT, GOOD, adapter_folder
+from tiny import AT, GOOD, adapter_folder, new_registry
 
 from prompt2lora.console import pdf, routing
 from prompt2lora.console.i18n import LANGUAGES, Translator, choose, known, texts
@@ -26,7 +26,6 @@ from prompt2lora.custody import gate
 from prompt2lora.custody.access import ROLES
 from prompt2lora.custody.evaluations import Evaluation, Metrics
 from prompt2lora.custody.gate import Policy, judge
-from prompt2lora.custody.registry import Registry
 from prompt2lora.custody.reports import texts as report_texts
 from prompt2lora.custody.versions import Origin
 from prompt2lora.errors import Busy, Conflict, DamagedFile, InputError, Prompt2LoraError, TooLate, UsageError
@@ -68,7 +67,7 @@ class EchoEngine:
 @pytest.fixture
 def service(tmp_path, monkeypatch):
     monkeypatch.setenv("PROMPT2LORA_HOME", str(tmp_path / "home"))
-    registry = Registry.open(tmp_path / "home", actor="tests", clock=lambda: AT)
+    registry = new_registry(tmp_path / "home", actor="tests", clock=lambda: AT)
     made = Service(
         Plant(registry, tmp_path / "no-generator"), EchoEngine(), JobQueue(registry.clock), first_code="sesame"
     )

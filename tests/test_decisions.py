@@ -8,7 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 from serving import GivesItselfAway, bearer
 from test_pilot import INSPECTION, PROMPTS, KnownEvaluator
-from tiny import AT, GOOD, adapter_folder, promoted
+from tiny import AT, GOOD, adapter_folder, new_registry, promoted
 
 import prompt2lora
 from prompt2lora.console.page_request import KEY_COOKIE
@@ -16,7 +16,6 @@ from prompt2lora.custody import decisions, pilot
 from prompt2lora.custody.access import Access
 from prompt2lora.custody.evaluations import Evaluation, Metrics
 from prompt2lora.custody.gate import Policy, judge
-from prompt2lora.custody.registry import Registry
 from prompt2lora.custody.versions import Origin
 from prompt2lora.errors import Conflict, NotAllowed, UsageError
 from prompt2lora.plant import plant as plants
@@ -257,7 +256,7 @@ def test_nothing_but_a_decision_releases_a_version():
 @pytest.fixture
 def kept(tmp_path, monkeypatch):
     monkeypatch.setenv("PROMPT2LORA_HOME", str(tmp_path / "home"))
-    registry = Registry.open(tmp_path / "home", actor="tests", clock=lambda: AT)
+    registry = new_registry(tmp_path / "home", actor="tests", clock=lambda: AT)
     registry.add_job("mail")
     yield registry
     registry.engine.dispose()

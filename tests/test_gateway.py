@@ -7,9 +7,8 @@ import logging
 import openai
 import pytest
 from serving import bearer, client_of, keys_of, passes, running, service_of
-from tiny import AT, GOOD, adapter_folder
+from tiny import AT, GOOD, adapter_folder, new_registry
 
-from prompt2lora.custody.registry import Registry
 from prompt2lora.custody.versions import Origin
 from prompt2lora.errors import Busy, TooLate, Unavailable, Unfit
 from prompt2lora.serving.guard import RateLimiter, Refused
@@ -22,7 +21,7 @@ FROM = Origin(("one", "two"), "9" * 64, "g", "b", "8" * 64)
 
 @pytest.fixture
 def kept(tmp_path):
-    registry = Registry.open(tmp_path / "home", actor="maker", clock=lambda: AT)
+    registry = new_registry(tmp_path / "home", actor="maker", clock=lambda: AT)
     for job in ("mail", "notes", "fresh"):
         registry.add_job(job)
     yield registry

@@ -6,8 +6,10 @@ import os
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from datetime import UTC, datetime
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from uuid import uuid4
 
 import pytest
@@ -26,6 +28,7 @@ from prompt2lora.base import models
 from prompt2lora.base.chat import ChatFormat
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.cli.main import main
+from prompt2lora.custody.database import open_database
 from prompt2lora.custody.registry import Registry
 from prompt2lora.custody.versions import Origin
 from prompt2lora.generator.atlas import Atlas
@@ -307,9 +310,26 @@ def database(request, tmp_path):
     engine.dispose()
 
 
+@cache
+def _empty_database() -> bytes:
+    """A file of SQLite that holds the schema and nothing else; making it takes longer than most tests."""
+    with TemporaryDirectory() as place:
+        file = Path(place) / "registry.db"
+        open_database(f"sqlite:///{file}").dispose()
+        return file.read_bytes()
+
+
+def new_registry(home, *, url="", **settings) -> Registry:
+    """A registry in a new home; in SQLite it begins with a copy of an empty database, and is not migrated again."""
+    if not url.startswith("postgresql"):
+        home.mkdir(parents=True)
+        (home / "registry.db").write_bytes(_empty_database())
+    return Registry.open(home, url=url, **settings)
+
+
 @pytest.fixture
 def registry(tmp_path, database):
-    opened = Registry.open(tmp_path / "home", url=database, actor="tests", clock=lambda: AT)
+    opened = new_registry(tmp_path / "home", url=database, actor="tests", clock=lambda: AT)
     opened.add_job("mail")
     yield opened
     opened.engine.dispose()
