@@ -74,14 +74,14 @@ def _gains(
     grid: Float[Tensor, "batch layers rows cols"], shared: Float[Tensor, "layers rows cols"], layout: LoraLayout
 ) -> Float[Tensor, "batch modules rank"]:
     """How strongly an adapter does what each direction of the shared one does (1: as strongly)."""
-    rows = []
+    gains = []
     fixed = factors(shared[None].double(), layout)
     for path, factor in factors(grid.double(), layout).items():
         left, right = torch.linalg.qr(fixed[path].b[0].T), torch.linalg.qr(fixed[path].a[0].T)
         u, values, v = torch.linalg.svd(left.R @ right.R.T)
         along = ((factor.b @ (left.Q @ u)) * (factor.a @ (right.Q @ v.T))).sum(1)
-        rows.append(torch.where(values > _TINY, along / values.clamp_min(_TINY), 0.0))
-    return torch.stack(rows, 1).float()
+        gains.append(torch.where(values > _TINY, along / values.clamp_min(_TINY), 0.0))
+    return torch.stack(gains, 1).float()
 
 
 def _alignment(
