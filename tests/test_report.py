@@ -45,14 +45,24 @@ def test_the_page_shows_what_the_file_says_and_names_it(results, tmp_path):
         assert (tmp_path / "docs" / link).exists()
 
 
+def interval(cell):
+    return f"{cell['score']:.3f} ({cell['low']:.3f} to {cell['high']:.3f})"
+
+
 def test_arms_with_labelled_examples_stand_beside_those_that_take_as_many(tasks_folder, generator_folder, tmp_path):
-    arms = ["icl-1", "examples-1", "generated"]
-    out = tmp_path / "results" / "small.json"
-    api.benchmark([tasks_folder], arms=arms, forms=["bare"], out=out, generator=generator_folder, limit=1)
-    page = api.report(tmp_path / "results", tmp_path / "page.md")[0].read_text(encoding="utf-8")
-    found = json.loads(out.read_text())["difference"]["bare"]["examples-1 - icl-1"]
-    shown = f"{found['score']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
-    assert f"| examples-1 minus icl-1 | {shown} |" in page
+    folder = tmp_path / "results"
+    for name, arms, forms in [
+        ("wide", ["base", "icl-1", "generated"], None),
+        ("other", ["icl-1", "examples-1"], ["bare"]),
+    ]:
+        options = {"arms": arms, "forms": forms} if forms else {"arms": arms}
+        api.benchmark([tasks_folder], out=folder / f"{name}.json", generator=generator_folder, limit=1, **options)
+    page = api.report(folder, tmp_path / "page.md")[0].read_text(encoding="utf-8")
+    found = json.loads((folder / "other.json").read_text())
+    difference, mean = found["difference"]["bare"]["examples-1 - icl-1"], found["mean"]["bare"]["examples-1"]
+    assert f"| examples-1 minus icl-1 | {interval(difference)} |" in page
+    assert f"| {ARMS['examples-1'].says} |  | {interval(mean)} | `other.json` |" in page
+    assert page.count(f"| {ARMS['icl-1'].says} |") == 1
 
 
 @pytest.mark.parametrize("script", ["alignment", "conditioning", "reading"])

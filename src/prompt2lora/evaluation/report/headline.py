@@ -44,23 +44,23 @@ def opening(results: Mapping[Path, BenchmarkResult]) -> str:
     """The page up to its first section."""
     if not results:
         return f"{_OPENING}\n{_REST}"
-    file, result = max(results.items(), key=lambda item: len(item[1].request.arms))
-    forms = list(result.mean)
-    arms = list(dict.fromkeys(arm for form in forms for arm in result.mean[form]))
-    base = result.base.rpartition("/")[2]
-    lines = [
-        [
-            f"**{arm}**" if arm == OWN else arm,
-            ARMS[arm].says if arm in ARMS else "",
-            *(interval(result.mean[form][arm]) for form in forms),
-        ]
-        for arm in arms
-    ]
+    ordered = sorted(results.items(), key=lambda item: -len(item[1].request.arms))
+    _, widest = ordered[0]
+    forms, shown = list(widest.mean), dict[str, list[str]]()
+    for file, result in ordered:
+        if result.base != widest.base or result.tasks.keys() != widest.tasks.keys():
+            continue
+        for arm in dict.fromkeys(arm for mean in result.mean.values() for arm in mean):
+            found = [result.mean.get(form, {}).get(arm) for form in forms]
+            cells = [interval(one) if one else "" for one in found]
+            says = ARMS[arm].says if arm in ARMS else ""
+            shown.setdefault(arm, [f"**{arm}**" if arm == OWN else arm, says, *cells, f"`{file.name}`"])
+    base = widest.base.rpartition("/")[2]
     return "\n".join(
         [
             _OPENING,
-            f"Exact match of {base} on {counted(result.request.tasks, 'task')} (`{file.name}`):\n",
-            table(["arm", "what it is", *(f"{form} form" for form in forms)], lines),
+            f"Exact match of {base} on {counted(widest.request.tasks, 'task')}:\n",
+            table(["arm", "what it is", *(f"{form} form" for form in forms), "file"], shown.values()),
             "\n## What the words mean\n",
             _TERMS,
             _REST,
