@@ -88,9 +88,10 @@ def test_a_spread_is_the_median_the_least_and_the_greatest():
 def test_a_benchmark_says_what_the_documentation_promises(tasks_folder, generator_folder, tmp_path):
     write_task(tasks_folder, "plain", "", lambda text: text[0])
     out = tmp_path / "result.json"
-    result = api.benchmark([tasks_folder], out=out, generator=generator_folder, limit=3, prompts_per_task=4)
+    files = [tasks_folder / f"{name}.jsonl" for name in ("task0", "task3", "plain")]
+    result = api.benchmark(files, out=out, generator=generator_folder, limit=3, prompts_per_task=4)
     assert json.loads(out.read_text()) == result.to_dict()
-    assert set(result.tasks) == {*(f"task{i}" for i in range(6)), "plain"}
+    assert set(result.tasks) == {"task0", "task3", "plain"}
     assert set(result.tasks["task0"]) == {"full", "bare"}
     assert set(result.tasks["plain"]) == {"full"}, "a task without instruction has no bare form"
     for form in ("full", "bare"):
@@ -104,7 +105,7 @@ def test_a_benchmark_says_what_the_documentation_promises(tasks_folder, generato
                 assert interval.low <= interval.score <= interval.high
     assert {"torch", "prompt2lora"} <= result.versions.keys()
     assert result.request.seeds == (0,)
-    later = api.benchmark([tasks_folder], seed=3, seeds=2, limit=1, generator=generator_folder)
+    later = api.benchmark(files[:2], seed=3, seeds=2, limit=1, generator=generator_folder)
     assert later.request.seeds == (3, 4)
     with pytest.raises(OutputError, match="must not exist"):
         api.benchmark([tasks_folder], out=out, generator=generator_folder)

@@ -1,10 +1,12 @@
 import json
 import re
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
+from tiny import tiny_generator, write_tasks
 
 from prompt2lora import api
 from prompt2lora.errors import DamagedFile, UsageError
@@ -16,11 +18,19 @@ from prompt2lora.training.tasks import read_tasks
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
+@pytest.fixture(scope="module")
+def measured(generator_config, tmp_path_factory):
+    """A folder with one measured result. Tests get copies of it."""
+    place = tmp_path_factory.mktemp("measured")
+    tiny_generator(generator_config).save_pretrained(place / "generator")
+    tasks, out = write_tasks(place / "tasks"), place / "results" / "small.json"
+    api.benchmark([tasks], out=out, generator=place / "generator", limit=2, prompts_per_task=3)
+    return out.parent
+
+
 @pytest.fixture
-def results(tasks_folder, generator_folder, tmp_path):
-    folder = tmp_path / "results"
-    api.benchmark([tasks_folder], out=folder / "small.json", generator=generator_folder, limit=2, prompts_per_task=3)
-    return folder
+def results(measured, tmp_path):
+    return shutil.copytree(measured, tmp_path / "results")
 
 
 def test_the_page_shows_what_the_file_says_and_names_it(results, tmp_path):

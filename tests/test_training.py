@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 import torch
-from tiny import SIZES, write_task
+from tiny import SIZES, write_task, write_tasks
 
 from prompt2lora.adapter.grid import initial_grid
 from prompt2lora.adapter.hooks import adapted
@@ -238,12 +238,20 @@ def same_weights(left, right):
     return all(torch.equal(a, b) for a, b in zip(left.parameters(), right.parameters(), strict=True))
 
 
-@pytest.fixture
-def collected(base, tasks_folder, tmp_path):
-    """Teachers of two tasks, and the folder they are in; one of them is called learned whatever it learned."""
+@pytest.fixture(scope="module")
+def teachers_once(base, tmp_path_factory):
+    """Teachers of three tasks that are called learned whatever they learned. Tests get copies of them."""
+    place = tmp_path_factory.mktemp("teachers")
     options = teachers.TeacherOptions(base=base, steps=3, snapshots=2, every=1, budget=200, least_gain=-1.0)
-    teachers.collect(read_tasks([tasks_folder])[:3], tmp_path / "teachers", options)
-    return tmp_path / "teachers", options
+    teachers.collect(read_tasks([write_tasks(place / "tasks")])[:3], place / "teachers", options)
+    return place / "teachers", options
+
+
+@pytest.fixture
+def collected(teachers_once, tmp_path):
+    """The folder of the teachers, and how they were trained."""
+    folder, options = teachers_once
+    return shutil.copytree(folder, tmp_path / "teachers"), options
 
 
 @pytest.mark.parametrize(("kill", "asks_base"), [(1, True), (3, False), (3, True), (5, False)])
