@@ -64,6 +64,37 @@ def test_a_wrong_word_on_the_command_line_is_told_in_one_line(run, words, told):
     assert told in error
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("registry", "promote", "--job", "a", "--version", "b"), "'--reason'; see prompt2lora registry promote --help"),
+        (("monitor", "start", "--job", "a"), "'--promised'; see prompt2lora monitor start --help"),
+        (("registry", "promot"), "see prompt2lora registry --help"),
+        (("ask",), "see prompt2lora ask --help"),
+    ],
+)
+def test_a_word_that_is_missing_is_told_with_the_help_of_its_own_command(run, words, told):
+    code, _, error = run(*words)
+    assert code == 2
+    assert one_line(error)
+    assert told in error
+
+
+def test_a_file_that_is_not_what_it_should_be_is_told_in_words(run, generator_folder, tmp_path):
+    (tmp_path / "book.xlsx").write_bytes(b"PK\x03\x04\xff")
+    for words, told in (
+        (("ask", "x", "--adapter", tmp_path / "nope"), "nope is no folder; name an adapter's folder"),
+        (("ask", "x", "--adapter", tmp_path), "holds no adapter_config.json; name an adapter's folder"),
+        (("benchmark", "--tasks", tmp_path / "book.xlsx", "--out", "o"), "prompt2lora generate --prompts FILE"),
+    ):
+        code, _, error = run(*words)
+        assert code
+        assert one_line(error)
+        assert told in error
+        assert "Errno" not in error
+        assert "codec" not in error
+
+
 def test_without_words_the_command_shows_its_help(run):
     code, out, _ = run()
     assert code == 0

@@ -85,3 +85,10 @@ class TooLate(Unavailable):
 
 class Unfit(Unavailable):
     pass
+
+
+def cause(error: Exception) -> str:
+    """Why something failed, in words: without the numbers and codecs that Python tells."""
+    if isinstance(error, UnicodeDecodeError):
+        return "it is no UTF-8 text"
+    return error.strerror or type(error).__name__ if isinstance(error, OSError) else str(error)

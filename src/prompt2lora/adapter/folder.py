@@ -17,7 +17,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from prompt2lora.errors import DamagedFile
+from prompt2lora.errors import DamagedFile, cause
 from prompt2lora.ground.files import strict_json
 from prompt2lora.ground.profile import RANKS, TARGETS
 
@@ -72,7 +72,7 @@ def check_files(folder: Path, names: Collection[str]) -> None:
     try:
         found = {place.name: place.lstat().st_mode for place in folder.iterdir()}
     except OSError as error:
-        raise DamagedFile(f"{folder} cannot be read as an adapter ({error}); name the folder of one") from error
+        raise DamagedFile(f"{folder} cannot be read as an adapter ({cause(error)}); name the folder of one") from error
     wrong = found.keys() ^ set(names)
     if wrong:
         raise DamagedFile(f"{folder} must hold {' and '.join(names)} only; {min(wrong)!r} is missing or too many")
@@ -90,12 +90,15 @@ def read(folder: Path) -> Contents:
 def read_config(folder: Path) -> dict[str, Any]:
     """`adapter_config.json`, refused (DamagedFile) unless every key and value is within the profile."""
     file = folder / CONFIG
+    if not file.exists():
+        found = f"holds no {CONFIG}" if folder.is_dir() else "is no folder"
+        raise DamagedFile(f"{folder} {found}; name an adapter's folder, as `prompt2lora generate --out` writes it")
     try:
         if file.stat().st_size > _MOST_CONFIG:
             raise ValueError(f"{file.stat().st_size} bytes, and {_MOST_CONFIG} are enough for any")
         settings = strict_json(file.read_bytes())
     except (OSError, ValueError) as error:
-        raise DamagedFile(f"{file} cannot be read ({error}); name the folder of an adapter") from error
+        raise DamagedFile(f"{file} cannot be read ({cause(error)}); name the folder of an adapter") from error
     if not isinstance(settings, dict):
         raise DamagedFile(f"{file} must hold one JSON object; make the adapter anew")
     for key, value in settings.items():
@@ -172,7 +175,7 @@ def _read_weights(file: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
         _check_tensors(header, memoryview(data)[start:])
         _check_names(header, settings)
     except (OSError, ValueError) as error:
-        raise DamagedFile(f"{file} is no sound adapter ({error}); use the base or another version") from error
+        raise DamagedFile(f"{file} is no sound adapter ({cause(error)}); use the base or another version") from error
     return provenance
 
 

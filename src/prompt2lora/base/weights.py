@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 
 from prompt2lora.base.models import locate
-from prompt2lora.errors import DamagedFile, ModelNotFound
+from prompt2lora.errors import DamagedFile, ModelNotFound, cause
 
 # What transformers looks for, in this order: one file, or an index of shards.
 _NAMES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -54,7 +54,7 @@ def _in_folder(folder: Path) -> list[Path]:
     try:
         shards = set(json.loads(chosen.read_text(encoding="utf-8"))["weight_map"].values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DamagedFile(f"{chosen} is no index of shards ({error}): fetch the model anew") from error
+        raise DamagedFile(f"{chosen} is no index of shards ({cause(error)}): fetch the model anew") from error
     files = [folder / shard for shard in sorted(shards)]
     return files if all(file.is_file() for file in files) else []
 

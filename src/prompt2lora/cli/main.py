@@ -13,7 +13,7 @@ from typer.exceptions import TyperException
 
 from prompt2lora.cli import benchmark, generate, monitor, plant, registry, serve, train
 from prompt2lora.cli.app import app
-from prompt2lora.errors import Prompt2LoraError
+from prompt2lora.errors import Prompt2LoraError, cause
 
 COMMANDS = (generate, benchmark, train, plant, registry, monitor, serve)  # modules whose commands have joined the app
 _INTERRUPTED = 130  # how typer tells an interrupt
@@ -22,16 +22,18 @@ _INTERRUPTED = 130  # how typer tells an interrupt
 def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        code = app(sys.argv[1:] or ["--help"], prog_name="prompt2lora", standalone_mode=False)
     except TyperException as error:
         told = " ".join(error.format_message().split()).rstrip(".")
-        print(f"error: {told}; see prompt2lora --help", file=sys.stderr)
+        context = getattr(error, "ctx", None)  # of the command that was named, if it was recognised
+        print(f"error: {told}; see {context.command_path if context else 'prompt2lora'} --help", file=sys.stderr)
         sys.exit(error.exit_code)
     except Prompt2LoraError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except OSError as error:
-        print(f"error: {error}; check the disk and the path", file=sys.stderr)
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"error: {place}{cause(error)}; check the disk and the path", file=sys.stderr)
         sys.exit(1)
     except MemoryError:
         print("error: not enough memory; close other programs (see `prompt2lora doctor`)", file=sys.stderr)

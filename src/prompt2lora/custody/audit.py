@@ -17,7 +17,7 @@ from sqlalchemy import Connection, insert, select
 
 from prompt2lora.custody.schema import audit
 from prompt2lora.custody.signing import Signer
-from prompt2lora.errors import DamagedFile
+from prompt2lora.errors import DamagedFile, cause
 from prompt2lora.ground.files import write_text
 
 _START = "0" * 64
@@ -98,7 +98,9 @@ class Seal:
             data = json.dumps(found, sort_keys=True).encode()
             number, hashed = int(found["number"]), str(found["hash"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DamagedFile(f"the audit seal {self.file} cannot be read ({error}); put the backup back") from error
+            raise DamagedFile(
+                f"the audit seal {self.file} cannot be read ({cause(error)}); put the backup back"
+            ) from error
         if not self.signer.holds(signature, data):
             raise DamagedFile(f"the audit seal {self.file} was not signed by this installation; ask who changed it")
         return number, hashed

@@ -15,7 +15,7 @@ from pathlib import Path
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from prompt2lora.errors import DamagedFile, OutputError
+from prompt2lora.errors import DamagedFile, OutputError, cause
 
 _BYTES = 32
 
@@ -41,7 +41,9 @@ class Signer:
             with suppress(FileExistsError):
                 os.link(aside, self.file)
         except OSError as error:
-            raise OutputError(f"cannot write the key {self.file} ({error}); free space or name another home") from error
+            raise OutputError(
+                f"cannot write the key {self.file} ({cause(error)}); free space or name another home"
+            ) from error
         finally:
             aside.unlink(missing_ok=True)
 
@@ -50,7 +52,9 @@ class Signer:
         try:
             raw = self.file.read_bytes()
         except OSError as error:
-            raise DamagedFile(f"the signing key {self.file} cannot be read ({error}); put its backup back") from error
+            raise DamagedFile(
+                f"the signing key {self.file} cannot be read ({cause(error)}); put its backup back"
+            ) from error
         if len(raw) != _BYTES:
             raise DamagedFile(f"{self.file} must hold {_BYTES} bytes and holds {len(raw)}; put the key's backup back")
         return Ed25519PrivateKey.from_private_bytes(raw)

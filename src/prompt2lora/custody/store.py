@@ -21,7 +21,7 @@ from pathlib import Path
 
 from prompt2lora.adapter import folder as adapter_folder
 from prompt2lora.custody.signing import Signer
-from prompt2lora.errors import DamagedFile, UsageError
+from prompt2lora.errors import DamagedFile, UsageError, cause
 from prompt2lora.ground.files import file_digest, new_folder
 
 FILES = (adapter_folder.CONFIG, adapter_folder.WEIGHTS)
@@ -71,7 +71,7 @@ class Store:
             manifest = (place / _MANIFEST).read_bytes()
             signature = (place / _SIGNATURE).read_bytes()
         except OSError as error:
-            raise DamagedFile(f"the adapter {digest[:12]} has lost its manifest ({error}); roll back") from error
+            raise DamagedFile(f"the adapter {digest[:12]} has lost its manifest ({cause(error)}); roll back") from error
         if hashlib.sha256(manifest).hexdigest() != digest or not self.signer.holds(signature, manifest):
             raise DamagedFile(f"the manifest of adapter {digest[:12]} was altered or signed by another key; roll back")
         if _manifest(place, beside=(_MANIFEST, _SIGNATURE)) != manifest:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from prompt2lora.errors import OutputError
+from prompt2lora.errors import OutputError, cause
 
 
 class ScoreCache:
@@ -37,6 +37,6 @@ class ScoreCache:
             with self.file.open("a", encoding="utf-8") as stream:
                 stream.write(f"{line}\n" if self._ends else f"\n{line}\n")
         except OSError as error:
-            raise OutputError(f"cannot write {self.file} ({error}); name another place") from error
+            raise OutputError(f"cannot write {self.file} ({cause(error)}); name another place") from error
         self._ends = True
         self._known[key] = entry

@@ -18,7 +18,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prompt2lora.errors import DamagedFile, OutputError, UsageError
+from prompt2lora.errors import DamagedFile, OutputError, UsageError, cause
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,7 +57,7 @@ def read_toml(file: Path, what: str) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UsageError(f"{file}: {what} must be readable TOML ({error}); check the path") from error
+        raise UsageError(f"{file}: {what} must be readable TOML ({cause(error)}); check the path") from error
 
 
 def strict_json(data: bytes) -> Any:
@@ -159,7 +159,7 @@ def file_digest(file: Path) -> str:
         with file.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
-        raise DamagedFile(f"{file} cannot be read ({error}): fetch or make it anew") from error
+        raise DamagedFile(f"{file} cannot be read ({cause(error)}): fetch or make it anew") from error
 
 
 def write_safetensors(file: Path, state: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> str:
@@ -188,7 +188,7 @@ def read_safetensors(file: Path) -> tuple[dict[str, Tensor], str]:
         data = file.read_bytes()
         return load(data), hashlib.sha256(data).hexdigest()
     except (OSError, SafetensorError) as error:
-        raise DamagedFile(f"{file} cannot be read as safetensors ({error}): fetch or make it anew") from error
+        raise DamagedFile(f"{file} cannot be read as safetensors ({cause(error)}): fetch or make it anew") from error
 
 
 def read_metadata(file: Path) -> dict[str, str]:

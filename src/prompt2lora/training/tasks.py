@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from prompt2lora.errors import TaskFileError
+from prompt2lora.errors import TaskFileError, cause
 from prompt2lora.ground.prompts import full_prompt
 
 _NAME = re.compile(r"\w[\w.+-]*")  # it becomes the name of a folder
@@ -127,7 +127,10 @@ def read_records(file: Path) -> list[tuple[int, dict[str, Any]]]:
     try:
         lines = file.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise TaskFileError(f"{file}: must be readable UTF-8 text ({error}); check the path") from error
+        raise TaskFileError(
+            f"{file}: a task file is JSONL in UTF-8 ({cause(error)}); name a .jsonl file, "
+            "or make an adapter of a spreadsheet by `prompt2lora generate --prompts FILE`"
+        ) from error
     return [(number, _record(file, number, line)) for number, line in enumerate(lines, 1) if line.strip()]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from prompt2lora.errors import DamagedFile, UsageError
+from prompt2lora.errors import DamagedFile, UsageError, cause
 from prompt2lora.evaluation.report import experiments, plots, sections
 from prompt2lora.evaluation.report.experiments import Experiment
 from prompt2lora.evaluation.report.headline import opening
@@ -116,5 +116,5 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DamagedFile(f"{file} is no readable result ({error}); make it anew or remove it") from error
+        raise DamagedFile(f"{file} is no readable result ({cause(error)}); make it anew or remove it") from error
     return found if isinstance(found, dict) else {}
