@@ -123,7 +123,7 @@ def left(folder):
     return [file.name for file in folder.iterdir() if not file.name.endswith(".lock")]
 
 
-def test_a_file_in_parts_is_put_together_once_and_a_killed_attempt_goes_on_where_it_was(in_parts):
+def test_a_file_in_parts_is_put_together_once_and_a_killed_attempt_goes_on_where_it_was(in_parts, capfd):
     told = []
 
     def killed(record):
@@ -138,6 +138,7 @@ def test_a_file_in_parts_is_put_together_once_and_a_killed_attempt_goes_on_where
         folder = models.locate("owner/parts")
     assert [record["done"] for record in told if "done" in record] == [1, 2, 3]  # no part of it twice
     assert packaged.is_made("owner/parts")
+    assert capfd.readouterr().err == "", "no other library's progress"
     assert left(in_parts.made) == [Path(folder).name]
     model, tokenizer = models.load_base("owner/parts", dtype=torch.bfloat16)
     found = model.state_dict()

@@ -67,7 +67,10 @@ def test_a_wrong_word_on_the_command_line_is_told_in_one_line(run, words, told):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("registry", "promote", "--job", "a", "--version", "b"), "'--reason'; see prompt2lora registry promote --help"),
+        (
+            ("registry", "promote", "--job", "a", "--version", "b"),
+            "'--reason'; see prompt2lora registry promote --help",
+        ),
         (("monitor", "start", "--job", "a"), "'--promised'; see prompt2lora monitor start --help"),
         (("registry", "promot"), "see prompt2lora registry --help"),
         (("ask",), "see prompt2lora ask --help"),

@@ -10,8 +10,10 @@ import hashlib
 import os
 import shutil
 import tempfile
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from importlib.util import find_spec
+from io import StringIO
 from itertools import accumulate
 from pathlib import Path
 
@@ -162,7 +164,8 @@ def _dequantise(gguf: Path, folder: Path) -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
-    quantised = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
+    with redirect_stderr(StringIO()):  # a bar that no setting of transformers 5 takes away
+        quantised = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
     settings = {
         key: value
         for key, value in quantised.config.to_dict().items()
