@@ -31,6 +31,7 @@ from prompt2lora.custody.versions import Version
 from prompt2lora.ground.files import write_json
 from prompt2lora.serving.embedded import EmbeddedEngine
 from prompt2lora.serving.protocol import GenerationRequest, Message, Sampling
+from prompt2lora.serving.setup import Setup
 from prompt2lora.training.synthetic import synthetic_tasks
 
 FOLDERS = 64
@@ -130,7 +131,7 @@ def grid(base: str, folders: list[Path], args: argparse.Namespace) -> list[dict[
 
     for count in args.clients:
         engine = EmbeddedEngine.load(
-            base, lambda one: folders[one.number % len(folders)], max_batch_size=32, adapter_cache_size=256
+            Setup(base), lambda one: folders[one.number % len(folders)], max_batch_size=32, adapter_cache_size=256
         )
         beside(engine, measure(endless(engine), count))
     return found
@@ -197,7 +198,7 @@ def peft(base: str, folders: list[Path], args: argparse.Namespace) -> list[dict[
 
 def memory(base: str, folders: list[Path]) -> dict[str, Any]:
     """Growth of this process's memory with adapters held, and the seconds of every load."""
-    engine = EmbeddedEngine.load(base, lambda one: folders[one.number % len(folders)], adapter_cache_size=256)
+    engine = EmbeddedEngine.load(Setup(base), lambda one: folders[one.number % len(folders)], adapter_cache_size=256)
     cache, seconds, sizes = engine._adapters, [], {}
     for number in range(1000):
         if number in (0, 64, 128, 256, 999):
@@ -234,7 +235,7 @@ def same_as_alone(base: str, folders: list[Path], count: int) -> list[dict[str, 
     found = []
     for exact in (False, True):
         engine = EmbeddedEngine.load(
-            base, lambda one: folders[one.number % len(folders)], exact=exact, max_batch_size=32
+            Setup(base), lambda one: folders[one.number % len(folders)], exact=exact, max_batch_size=32
         )
         began = time.monotonic()
         crowd, alone = beside(engine, both(endless(engine)))

@@ -44,6 +44,7 @@ from prompt2lora.generator.generator import Generator
 from prompt2lora.ground.files import write_json
 from prompt2lora.serving.embedded import EmbeddedEngine
 from prompt2lora.serving.protocol import GenerationRequest, Message, Sampling
+from prompt2lora.serving.setup import Setup
 
 TEXTS = ("hello", "part KX-4825", "a longer note about pump 3 and its seal")
 MAX_NEW_TOKENS = 10
@@ -86,7 +87,7 @@ class Plant:
 
     def _answers(self) -> dict[tuple[str, str], set[str]]:
         """(version or base, text) -> its answer alone, and in a crowd if bfloat16 rounds another way there."""
-        engine = EmbeddedEngine.load(self.base, lambda one: self.registry.store.path(one.adapter)).start()
+        engine = EmbeddedEngine.load(Setup(self.base), lambda one: self.registry.store.path(one.adapter)).start()
         everything = [None, *(one for all_ in self.versions.values() for one in all_)]
 
         async def said(version: Version | None, text: str) -> str:

@@ -16,6 +16,7 @@ from prompt2lora.serving import ray as serving
 from prompt2lora.serving.embedded import EmbeddedEngine
 from prompt2lora.serving.protocol import GenerationRequest, Message, Sampling
 from prompt2lora.serving.ray import RayCluster, Replica
+from prompt2lora.serving.setup import Setup
 
 
 class Noting(Replica):
@@ -71,8 +72,8 @@ async def after_a_death(cluster, chosen):
 async def main(base, adapters, count):
     serving.Replica = Noting
     beside = stranger(ray.get_runtime_context().gcs_address)
-    cluster = RayCluster.start(base, adapters, replicas=2, max_batch_size=4, exact=True)
-    alone = EmbeddedEngine.load(base, lambda one: adapters / one.adapter, exact=True).start()
+    cluster = RayCluster.start(Setup(base), adapters, replicas=2, max_batch_size=4, exact=True)
+    alone = EmbeddedEngine.load(Setup(base), lambda one: adapters / one.adapter, exact=True).start()
     asks = [*(version(base, number) for number in range(count)), None]
     right = [await said(alone, one) for one in asks]
     found = {

@@ -13,6 +13,7 @@ import torch
 from prompt2lora.adapter.peft import Adapter
 from prompt2lora.errors import UsageError
 from prompt2lora.serving.ray import RayCluster
+from prompt2lora.serving.setup import Setup
 
 COUNT = 4
 RAY = {
@@ -40,7 +41,7 @@ def found(layout, tmp_path_factory):
 def test_a_cluster_without_a_token_is_refused(monkeypatch, tmp_path):
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
     with pytest.raises(UsageError, match="RAY_AUTH_MODE=token"):
-        RayCluster.start("base", tmp_path)
+        RayCluster.start(Setup("base"), tmp_path)
 
 
 def test_every_job_is_answered_by_its_own_adapter_wherever_it_runs(found):

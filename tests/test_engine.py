@@ -16,7 +16,7 @@ from prompt2lora.base.chat import ChatFormat
 from prompt2lora.base.decoding import answers
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.custody.versions import Version
-from prompt2lora.errors import Busy, TooLate, Unavailable, Unfit, UsageError
+from prompt2lora.errors import Busy, Misconfigured, TooLate, Unavailable, Unfit, UsageError
 from prompt2lora.serving.detokenizer import Detokenizer
 from prompt2lora.serving.embedded import EmbeddedEngine
 from prompt2lora.serving.protocol import GenerationRequest, Message, Sampling
@@ -250,7 +250,7 @@ def test_what_cannot_be_served_says_why(engine, layout, adapters, tmp_path):
     with pytest.raises(UsageError, match="at least one token"):
         asyncio.run(said(serving, None, GenerationRequest("job", text="")))
     other = version(layout, 0)._replace(base="another")
-    with pytest.raises(Unfit, match="another"):
+    with pytest.raises(Misconfigured, match="another"):
         asyncio.run(said(serving, other, asked("a")))
     config = models.load_config(layout.base_model)
     wide = LoraLayout.from_config(config, base_model=layout.base_model, rank=16)
@@ -260,10 +260,24 @@ def test_what_cannot_be_served_says_why(engine, layout, adapters, tmp_path):
     adapters_of = {7: tmp_path / "wide", 8: tmp_path / "nothing", 9: tmp_path / "gone"}
     serving._adapters.folder = lambda version: adapters_of[version.number]
     assert serving.stats()["adapters_cached"] == 0
-    for number, why in ((7, "rank 16"), (8, "as the base"), (9, "cannot be served")):
-        with pytest.raises(Unfit, match=why):
+    for number, error, why in (
+        (7, Misconfigured, "rank 16"),
+        (8, Unfit, "as the base"),
+        (9, Unfit, "cannot be served"),
+    ):
+        with pytest.raises(error, match=why):
             asyncio.run(said(serving, version(layout, number), asked("a")))
     assert asyncio.run(said(serving, None, asked("a")))
+
+
+def test_without_a_limit_an_answer_gets_the_room_that_the_prompt_leaves(engine):
+    serving = engine(context_length=64)
+    for length in (10, 40):
+        (chunk,) = asyncio.run(told(serving, None, asked("x" * length, max_new_tokens=None)))
+        assert chunk.prompt_tokens + chunk.completion_tokens <= 64
+        assert chunk.finish_reason == "stop" or chunk.prompt_tokens + chunk.completion_tokens == 64
+    with pytest.raises(UsageError, match=r"64 tokens together and this request needs \d+ \+ 1;"):
+        asyncio.run(said(serving, None, asked("x" * 64, max_new_tokens=None)))
 
 
 def test_closing_finishes_what_runs_and_refuses_the_rest(engine):

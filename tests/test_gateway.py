@@ -10,7 +10,7 @@ from serving import bearer, client_of, keys_of, passes, running, service_of
 from tiny import AT, GOOD, adapter_folder, new_registry
 
 from prompt2lora.custody.versions import Origin
-from prompt2lora.errors import Busy, TooLate, Unavailable, Unfit
+from prompt2lora.errors import Broken, Busy, Misconfigured, TooLate, Unavailable, Unfit
 from prompt2lora.serving.guard import RateLimiter, Refused
 from prompt2lora.serving.metrics import MOST_LABELS, OTHER, Metrics, RequestRecord
 from prompt2lora.web import create_app
@@ -410,3 +410,60 @@ def test_the_approver_is_not_the_maker(service, tokens, kept, tmp_path):
     other = ask(service, tokens["approver"], body, "/admin/jobs/mail/promote")
     assert other.status_code == 200 and other.json()["actor"] == "the approver"
     assert kept.audit_lines()[-1].actor == "the approver"
+
+
+def test_what_the_official_client_appends_of_our_own_reply_is_taken(service, tokens, version):
+    made = version()
+    with running(create_app(service)) as address:
+        client = openai.OpenAI(base_url=f"{address}/v1", api_key=tokens["asks"], max_retries=0)
+        said = client.chat.completions.create(**ASK).choices[0].message
+        for message in (said, said.model_dump(), said.to_dict()):
+            turns = [*ASK["messages"], message, {"role": "user", "content": "and then?"}]
+            again = client.chat.completions.create(model="mail", messages=turns)
+            assert again.choices[0].message.content == f"[{made.name}] and then?"
+            assert [one.role for one in service.engine.asks[-1].messages] == ["user", "assistant", "user"]
+        client.close()
+
+
+NEUTRAL = {
+    "tools": [], "logit_bias": {}, "store": False, "metadata": {}, "parallel_tool_calls": False, "n": 1,
+    "functions": [], "tool_choice": "none", "top_logprobs": 0, "logprobs": False, "modalities": ["text"],
+    "presence_penalty": 0.0, "frequency_penalty": 0.0, "stop": [], "service_tier": "auto", "prediction": None,
+    "reasoning_effort": None, "response_format": {"type": "text"}, "stream_options": None, "audio": None,
+    "safety_identifier": "x", "prompt_cache_key": "x",
+}  # fmt: skip
+TELLING = {
+    "tools": [{"type": "function", "function": {"name": "f"}}], "logit_bias": {"5": 100}, "store": True,
+    "metadata": {"a": "b"}, "n": 2, "tool_choice": "required", "modalities": ["audio"], "presence_penalty": 0.5,
+    "reasoning_effort": "high", "top_logprobs": 3, "service_tier": "flex",
+}  # fmt: skip
+
+
+def test_a_field_that_asks_for_nothing_is_taken_and_refused_by_name_when_it_asks(service, tokens, version):
+    version()
+
+    async def replies(fields):
+        async with client_of(service, tokens["asks"]) as client:
+            return {
+                field: await client.post("/v1/chat/completions", json={**ASK, field: value})
+                for field, value in fields.items()
+            }
+
+    taken, refused = asyncio.run(replies(NEUTRAL)), asyncio.run(replies(TELLING))
+    assert {field: reply.text for field, reply in taken.items() if reply.status_code != 200} == {}
+    assert all(one == service.engine.asks[0] for one in service.engine.asks)
+    assert len(service.engine.asks) == len(NEUTRAL)
+    for field, reply in refused.items():
+        assert reply.status_code == 400 and field in reply.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_engine_that_is_set_up_for_other_versions_costs_none_its_release(service, tokens, version, kept, stream):
+    version()
+    second = version()
+    service.engine.fault = Misconfigured("it has rank 16 and this engine was started for rank 8; start it again")
+    reply = ask(service, tokens["asks"], {**ASK, "stream": stream})
+    assert (reply.status_code, reply.json()["error"]["code"]) == (503, "misconfigured")
+    assert kept.current("mail").version == second
+    service.engine.fault = Broken("half an answer")
+    assert ask(service, tokens["asks"]).status_code == 502

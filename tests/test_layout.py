@@ -1,5 +1,5 @@
 import pytest
-from transformers import Gemma3TextConfig, LlamaConfig, MistralConfig, Qwen2Config
+from transformers import Gemma3Config, Gemma3TextConfig, LlamaConfig, MistralConfig, Qwen2Config
 
 from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.errors import LayoutError
@@ -92,3 +92,12 @@ def test_a_layout_comes_back_from_its_dictionary_and_its_digest_ignores_the_name
     assert LoraLayout.from_dict(layout.to_dict()) == layout
     assert layout.digest == other.digest
     assert layout.digest != LoraLayout.from_config(FAMILIES["llama"], base_model="one", rank=16).digest
+
+
+def test_a_base_that_sees_pictures_is_refused_when_it_is_named():
+    pictures = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 2}
+    config = Gemma3Config(
+        text_config={**SMALL, **HEADS, "head_dim": 32}, vision_config={**pictures, "image_size": 16, "patch_size": 8}
+    )
+    with pytest.raises(LayoutError, match="name one that reads text alone"):
+        LoraLayout.from_config(config, base_model="x")

@@ -136,7 +136,7 @@ def test_the_registry_tells_what_a_pilot_kept(piloted, run):
     assert (version["seed"], version["parent"]) == (0, None)
     assert version["generator"][:12] in run("registry", "show", "--job", "mail")[1]
     assert json.loads(run("registry", "history", "--job", "mail", "--json")[1])["releases"] == []
-    assert json.loads(run("registry", "verify", "--json")[1]) == {"versions": 1, "damaged": []}
+    assert json.loads(run("registry", "verify", "--json")[1]) == {"versions": 1, "damaged": [], "bases_not_here": []}
 
 
 def test_what_did_not_pass_is_not_promoted(piloted, run):

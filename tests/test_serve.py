@@ -17,6 +17,7 @@ from offline import until_ready
 from tiny import tiny_world
 
 from prompt2lora.adapter.peft import Adapter
+from prompt2lora.base.weights import weights_digest
 from prompt2lora.custody.registry import Registry
 from prompt2lora.custody.versions import Origin
 from prompt2lora.generator.generator import Generator
@@ -33,7 +34,7 @@ def world(tmp_path):
     Adapter(layout, torch.randn(layout.shape) * 0.3).save(tmp_path / "adapter")
     registry = Registry.open(tmp_path / "home", actor="maker")
     registry.add_job("mail")
-    origin = Origin(("one", "two"), "9" * 64, "g", layout.base_model, "8" * 64)
+    origin = Origin(("one", "two"), "9" * 64, "g", layout.base_model, weights_digest(layout.base_model))
     version = registry.add_version("mail", tmp_path / "adapter", origin)
     registry.promote("mail", version, "first", expected=None)
     registry.engine.dispose()

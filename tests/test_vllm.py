@@ -10,7 +10,8 @@ import httpx
 import pytest
 
 from prompt2lora.custody.versions import Version
-from prompt2lora.errors import Busy, TooLate, Unavailable, Unfit, UsageError
+from prompt2lora.errors import Broken, Busy, Misconfigured, TooLate, Unavailable, Unfit, UsageError
+from prompt2lora.serving.event_stream import events
 from prompt2lora.serving.protocol import GenerationRequest, Message, Sampling
 from prompt2lora.serving.vllm import VllmServers
 
@@ -32,6 +33,8 @@ class FakeServer:
         self.silently_base = False  # "loaded", but the base answers
         self.disguised = False  # an unknown name is answered by the base
         self.gone = self.full = self.refuses = self.breaks_off = self.slow = False
+        self.raw: bytes | None = None  # what it streams instead of an answer
+        self.room = 1000  # tokens that a prompt leaves for an answer
 
     def restart(self) -> None:
         self.loaded.clear()
@@ -62,6 +65,10 @@ class FakeServer:
             return httpx.Response(200, json={"choices": [{"logprobs": tokens}]})
         if not body["prompt"] if "prompt" in body else not body["messages"][-1]["content"]:
             return httpx.Response(400, text="the prompt is empty")
+        if body.get("max_tokens", 0) > self.room:
+            return httpx.Response(400, text="this model's maximum context length is less")
+        if self.raw is not None:
+            return httpx.Response(200, content=self.raw)
         chat = "messages" in body
         told = name if source != BASE or name == BASE else BASE
 
@@ -192,7 +199,7 @@ def test_an_answer_that_breaks_off_is_an_error_and_not_begun_again():
 
 
 @pytest.mark.parametrize(
-    ("fault", "error"), [("full", Busy), ("refuses", Unfit), ("gone", Unavailable), ("slow", TooLate)]
+    ("fault", "error"), [("full", Busy), ("refuses", Misconfigured), ("gone", Unavailable), ("slow", TooLate)]
 )
 def test_every_fault_has_its_error(fault, error):
     server = FakeServer()
@@ -247,3 +254,83 @@ def test_a_closed_rack_takes_nothing_new():
     asyncio.run(engine.close(0.1))
     with pytest.raises(Unavailable, match="shutting down"):
         answer(engine, version())
+
+
+def test_at_the_start_a_server_with_another_base_or_too_small_a_rank_is_told(monkeypatch):
+    sound, refusing, other, gone = FakeServer(), FakeServer(), FakeServer(), FakeServer()
+    refusing.refuses = gone.gone = True
+    asyncio.run(engine_of(sound, gone).check([version()]))
+    assert sound.loads == [version().name]
+    with pytest.raises(Misconfigured, match=r"does not take parts@v1-00000001 .*--max-lora-rank"):
+        asyncio.run(engine_of(sound, refusing).check([version()]))
+    engine = engine_of(other)
+    engine._base = "another/base"
+    with pytest.raises(Misconfigured, match="does not list the base another/base but some/base"):
+        asyncio.run(engine.check([]))
+
+
+def test_a_server_that_was_started_too_small_costs_no_version_its_release():
+    refusing, silent = FakeServer(), FakeServer()
+    refusing.refuses = silent.silently_base = True
+    with pytest.raises(Misconfigured):
+        answer(engine_of(refusing, silent), version())
+
+
+# What comes as bytes
+
+
+async def cut(text: bytes, size: int):
+    for at in range(0, len(text), size):
+        yield text[at : at + size]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 1000])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_an_event_s_line_ends_with_cr_lf_or_both_and_nothing_else(size, end):
+    lines = ["\ufeffdata: a\u2028b\u0085c\x0bd\x1ce", "", ": note", "event: x", "data:two", "data:  lines", "", "id: 4"]
+    lines += ["", "data", "", "data: \U0001f4a7", "", "data: cut off"]
+
+    async def read():
+        return [one async for one in events(cut(end.join(lines).encode(), size))]
+
+    assert asyncio.run(read()) == ["a\u2028b\u0085c\x0bd\x1ce", "two\n lines", "", "\U0001f4a7"]
+
+
+def test_a_text_with_line_separators_arrives_unchanged():
+    server = FakeServer()
+    engine, said = engine_of(server), "one\u2028two\u0085three\u2029"
+    body = {"model": version().name, "choices": [{"delta": {"content": said}, "finish_reason": "stop"}]}
+    server.raw = f"data: {json.dumps(body, ensure_ascii=False)}\n\ndata: [DONE]\n\n".encode()
+    assert answer(engine, version()) == said
+
+
+BROKEN = [
+    b"data: {\n\n",
+    b"data: 5\n\n",
+    b'data: {"model": 1}\n\n',
+    b"data: []\n\n",
+    b"\xff\xfe\n\n",
+    b"",
+    b"<html>oops</html>",
+]
+
+
+@pytest.mark.parametrize("raw", BROKEN)
+def test_a_stream_that_cannot_be_read_is_tried_on_another_server_and_is_told_if_there_is_none(raw):
+    broken, sound = FakeServer(), FakeServer()
+    broken.raw = raw
+    assert answer(engine_of(broken, sound), version()) == "from /adapters/00000001"
+    with pytest.raises(Broken, match="replica-0"):
+        answer(engine_of(broken), version())
+
+
+def test_without_a_limit_a_server_is_asked_for_what_room_is_left():
+    server = FakeServer()
+    assert answer(engine_of(server), version()) == "from /adapters/00000001"
+    assert server.asked[-1]["max_tokens"] == 128
+    server.room = 100
+    assert answer(engine_of(server), version()) == "from /adapters/00000001"
+    assert [body.get("max_tokens") for body in server.asked[-2:]] == [128, None]
+    limited = GenerationRequest("parts", (Message("user", "hello"),), sampling=Sampling(max_new_tokens=128))
+    with pytest.raises(UsageError, match="maximum context length"):
+        answer(engine_of(server), version(), limited)

@@ -13,7 +13,9 @@
     └── Unavailable         an answer cannot be had now
         ├── Busy                too much is waiting already
         ├── TooLate             not within the time allowed
-        └── Unfit               this version cannot be served here
+        ├── Broken              the server behind this one gave an answer that cannot be read, or half of one
+        ├── Unfit               this version cannot be served here, whatever the engine
+        └── Misconfigured       this engine was started for other adapters, or another base
 
 A message is one line: the rule, the offending value, the next step.
 """
@@ -83,7 +85,15 @@ class TooLate(Unavailable):
     pass
 
 
+class Broken(Unavailable):
+    pass
+
+
 class Unfit(Unavailable):
+    pass
+
+
+class Misconfigured(Unavailable):
     pass
 
 

@@ -203,13 +203,18 @@ def _look(config: Any, names: frozenset[str]) -> tuple[str, list[list[Target]]]:
         kind = type(config).__name__
         raise LayoutError(f"a base must be a causal language model and {kind} is none; name another base") from error
     layers: dict[int, list[Target]] = {}
-    stem = ""
+    stems: set[str] = set()
     for path, module in model.named_modules():
         match = _LAYER.match(path)
         if match and isinstance(module, torch.nn.Linear) and path.rsplit(".", 1)[-1] in names:
-            stem = match["stem"]
+            stems.add(match["stem"])
             target = Target(match["module"], module.in_features, module.out_features)
             layers.setdefault(int(match["index"]), []).append(target)
     if not layers:
         raise LayoutError(f"the base has none of the modules {', '.join(sorted(names))}; name a causal language model")
-    return stem, [layers[index] for index in sorted(layers)]
+    if len(stems) > 1:
+        raise LayoutError(
+            f"a base must have its layers in one place and this one has them in {' and '.join(sorted(stems))}, as "
+            "models of pictures or sound do; name one that reads text alone"
+        )
+    return stems.pop(), [layers[index] for index in sorted(layers)]

@@ -63,7 +63,7 @@ def greedy(model: Any, ids: list[list[int]], chat: ChatFormat, max_new_tokens: i
     ends = torch.tensor(chat.ends, device=device)
     # Padding stands between the shared beginning and the rest, and a sliding window counts it: what does not fit
     # into the window of such a base is computed whole, with the padding before everything.
-    window = getattr(model.config, "sliding_window", None) or math.inf
+    window = getattr(model.config.get_text_config(), "sliding_window", None) or math.inf
     shared = common_length(ids) if max(map(len, ids)) + max_new_tokens <= window else 0
     cache = DynamicCache(config=model.config)
     if shared:

@@ -22,20 +22,23 @@ _PATTERNS = (
 )  # what to fetch: the second if there is none of the first
 
 
-def weights_digest(name: str) -> str:
-    """SHA-256 over the weight files of a model. Raises ModelNotFound if there are none, DamagedFile."""
+def weights_digest(name: str, *, fetch: bool = True) -> str:
+    """SHA-256 over the weight files of a model. Raises ModelNotFound if there are none, DamagedFile.
+
+    Without `fetch` only this machine is looked at.
+    """
     digest = hashlib.sha256()
-    for file in weight_files(name):
+    for file in weight_files(name, fetch=fetch):
         with file.open("rb") as stream:
             while chunk := stream.read(1 << 22):
                 digest.update(chunk)
     return digest.hexdigest()
 
 
-def weight_files(name: str) -> list[Path]:
+def weight_files(name: str, *, fetch: bool = True) -> list[Path]:
     """The files that hold the weights of a model, sorted by name. Raises ModelNotFound, DamagedFile."""
     place = locate(name)
-    found = _in_folder(Path(place)) if Path(place).is_dir() else _on_the_hub(place)
+    found = _in_folder(Path(place)) if Path(place).is_dir() else _on_the_hub(place, fetch)
     if not found:
         raise ModelNotFound(
             f"a model needs model.safetensors or pytorch_model.bin, or all their shards; {name} has none of them: "
@@ -59,13 +62,13 @@ def _in_folder(folder: Path) -> list[Path]:
     return files if all(file.is_file() for file in files) else []
 
 
-def _on_the_hub(name: str) -> list[Path]:
+def _on_the_hub(name: str, fetch: bool) -> list[Path]:
     """The files of a hub id: those in the cache of this machine if they are complete, else fetched from the hub."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        for local in (True, False):
+        for local in (True, False) if fetch else (True,):
             for patterns in _PATTERNS:
                 try:
                     folder = snapshot_download(name, allow_patterns=patterns, local_files_only=local)

@@ -178,10 +178,11 @@ def rollback(job: Job, reason: Reason, as_json: Json = False) -> None:
 
 @registry_app.command("verify")
 def verify(as_json: Json = False) -> None:
-    """Check the files of all versions against what was signed."""
-    from prompt2lora.plant import plant
+    """Check the files of all versions against what was signed, and their bases against the digests on record."""
+    from prompt2lora.plant.plant import Plant
 
-    registry = plant.registry()
+    opened = Plant.open()
+    registry = opened.registry
     damaged = []
     for job in registry.jobs():
         for version in registry.versions(job):
@@ -189,12 +190,16 @@ def verify(as_json: Json = False) -> None:
                 registry.store.verify(version.adapter)
             except DamagedFile as error:
                 damaged.append({"version": version.name, "fault": str(error)})
+    changed, elsewhere = opened.changed_bases()
+    damaged += [{"version": version.name, "fault": fault} for version, fault in changed]
     count = sum(len(registry.versions(job)) for job in registry.jobs())
     if as_json:
-        print_json({"versions": count, "damaged": damaged})
+        print_json({"versions": count, "damaged": damaged, "bases_not_here": elsewhere})
     else:
         for one in damaged:
             print(f"BAD  {one['version']}: {one['fault']}")
+        for name in elsewhere:
+            print(f"not compared: the base {name} is not on this machine")
         print(f"{count} versions, {len(damaged)} damaged")
     if damaged:
         raise typer.Exit(1)

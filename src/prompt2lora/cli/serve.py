@@ -95,19 +95,36 @@ def _engine(
     plant: Plant, urls: list[str], replicas: int, max_batch_size: int, adapter_cache_size: int, exact: bool
 ) -> Engine:
     """Where answers come from: other servers, a cluster, or this process."""
-    base = plant.evaluator().layout.base_model
+    from prompt2lora.base.weights import weights_digest
+    from prompt2lora.serving.setup import needed
+
+    layout = plant.evaluator().layout
+    setup = needed(plant.registry, layout, weights_digest(layout.base_model))
     store = plant.registry.store
     if urls:
+        import asyncio
+
         import httpx
 
         from prompt2lora.serving.vllm import VllmServers
 
-        clients = [(url, httpx.AsyncClient(base_url=url)) for url in urls]
-        return VllmServers(clients, base, lambda version: store.path(version.adapter))
+        def servers() -> VllmServers:
+            clients = [(url, httpx.AsyncClient(base_url=url)) for url in urls]
+            return VllmServers(clients, setup.base, lambda version: store.path(version.adapter))
+
+        async def check() -> None:
+            tried = servers()
+            try:
+                await tried.check(plant.registry.released())
+            finally:
+                await tried.close(0)
+
+        asyncio.run(check())
+        return servers()
     if replicas:
         from prompt2lora.serving.ray import RayCluster
 
-        return RayCluster.start(base, store.root, replicas=replicas, max_batch_size=max_batch_size, exact=exact)
+        return RayCluster.start(setup, store.root, replicas=replicas, max_batch_size=max_batch_size, exact=exact)
     from prompt2lora.serving.embedded import EmbeddedEngine
 
     def folder(version: Any) -> Path:
@@ -115,7 +132,7 @@ def _engine(
         return store.path(version.adapter)
 
     return EmbeddedEngine.load(
-        base, folder, exact=exact, max_batch_size=max_batch_size, adapter_cache_size=adapter_cache_size
+        setup, folder, exact=exact, max_batch_size=max_batch_size, adapter_cache_size=adapter_cache_size
     )
 
 

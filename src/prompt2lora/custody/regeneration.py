@@ -100,13 +100,16 @@ def _change(
     scores = (before.scores.get("generated"), measured.scores.get("generated"))
     answers = {one.text: one.generated for one in before.inspection}
     changed = sum(answers[one.text] != one.generated for one in measured.inspection if one.text in answers)
+    distance = None
+    if source.made_for(made.origin.base, made.origin.base_digest):
+        distance = evaluator.distance(registry.store.path(source.adapter), registry.store.path(digest))
     return Change(
         job=job,
         status=NEW,
         source=source.name,
         candidate=candidate.name,
         generators=generators,
-        distance=evaluator.distance(registry.store.path(source.adapter), registry.store.path(digest)),
+        distance=distance,
         verdict=verdict.result,
         checks=[
             {"metric": check.metric, "before": old[check.metric], "after": check.value, "result": check.result}

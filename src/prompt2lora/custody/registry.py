@@ -135,6 +135,11 @@ class Registry:
         with self.reading() as connection:
             return releases.current(connection, job)
 
+    def released(self) -> list[Version]:
+        """Every version that answers a job now."""
+        found = [self.current(job) for job in self.jobs()]
+        return [release.version for release in found if release and release.version]
+
     # Writing
 
     def add_job(self, name: str) -> None:

@@ -29,6 +29,7 @@ class Version(NamedTuple):
     at: str
     parent: int | None
     actor: str | None = None  # who made it; not known of versions from before this was kept
+    base_digest: str = ""  # of the base's weights; empty: not known
 
     @property
     def name(self) -> str:
@@ -36,7 +37,14 @@ class Version(NamedTuple):
 
     @classmethod
     def read(cls, job: str, row: Any) -> Version:
-        return cls(row.id, job, row.number, row.adapter, row.base, row.kind, row.at, row.parent, row.actor)
+        made = (row.kind, row.at, row.parent, row.actor, row.base_digest)
+        return cls(row.id, job, row.number, row.adapter, row.base, *made)
+
+    def made_for(self, base: str, base_digest: str) -> bool:
+        """Whether it was made for a base: the weights tell; names count only where the digest of one is not known."""
+        if self.base_digest and base_digest:
+            return self.base_digest == base_digest
+        return self.base == base
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,7 @@ def gate(
         inspection = inspection or stored_inspection(kept, job)
         questions = read_questions(bias) if bias else []
         report({"step": "load", "done": 0, "of": 3})
-        evaluator = plant.evaluator(chosen.base, questions)
+        evaluator = plant.evaluator(plant.base_of(chosen), questions)
         report({"step": "measure", "done": 1, "of": 3})
         prompts = kept.origin(chosen).prompts
         evaluator.check_room(prompts, inspection)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Self
 from prompt2lora.custody.costs import Prices, read_prices
 from prompt2lora.custody.gate import Policy, read_policy
 from prompt2lora.custody.registry import Registry
+from prompt2lora.custody.versions import Version
+from prompt2lora.errors import DamagedFile, Prompt2LoraError
 from prompt2lora.ground.home import home
 
 if TYPE_CHECKING:
@@ -64,7 +66,53 @@ class Installation:
             self._pipelines[name] = Pipeline.load(self.generator, name or None)
         return ModelEvaluator(self._pipelines[name], questions or stereotypes.questions())
 
+    def base_of(self, version: Version) -> str:
+        """Where the base of a version is found now: under the name on record, or as this plant's own base.
+
+        Raises DamagedFile if other weights lie there than it was made for, ModelNotFound if none do.
+        """
+        from prompt2lora.base.weights import weights_digest
+
+        def others(name: str) -> Prompt2LoraError | None:
+            try:
+                digest = weights_digest(name)
+            except Prompt2LoraError as error:
+                return error
+            return None if version.made_for(name, digest) else other_weights(version, name, digest)
+
+        wrong = others(version.base)
+        if wrong is None:
+            return version.base
+        own = self.base or self.evaluator().layout.base_model
+        if own != version.base and others(own) is None:
+            return own
+        raise wrong
+
+    def changed_bases(self) -> tuple[list[tuple[Version, str]], list[str]]:
+        """Versions whose bases are not any more what they were made for, each with what is wrong; and the names of the
+        bases that are not on this machine. Nothing is fetched."""
+        from prompt2lora.base.weights import weights_digest
+
+        changed, elsewhere, known = [], [], dict[str, str]()
+        for version in [one for job in self.registry.jobs() for one in self.registry.versions(job)]:
+            if version.base not in known:
+                try:
+                    known[version.base] = weights_digest(version.base, fetch=False)
+                except Prompt2LoraError:
+                    known[version.base] = ""
+                    elsewhere.append(version.base)
+            if not version.made_for(version.base, known[version.base]):
+                changed.append((version, str(other_weights(version, version.base, known[version.base]))))
+        return changed, elsewhere
+
     def tell(self, action: str, subject: str, detail: dict[str, Any]) -> None:
         """Put on record what was done beside versions and releases, which record themselves."""
         with self.registry.writing() as connection:
             self.registry.tell(connection, action, subject, detail)
+
+
+def other_weights(version: Version, name: str, digest: str) -> DamagedFile:
+    return DamagedFile(
+        f"{version.name} was made for a base with the digest {version.base_digest[:12]} and the weights of {name} have "
+        f"{digest[:12]}; put the base back, or name it by --base"
+    )

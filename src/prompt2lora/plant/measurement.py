@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from prompt2lora.adapter.folder import read_config
 from prompt2lora.adapter.health import shares
 from prompt2lora.adapter.hooks import probe
 from prompt2lora.adapter.intruders import intruders
@@ -44,7 +43,6 @@ from prompt2lora.training.synthetic import synthetic_tasks
 from prompt2lora.training.tasks import Example, Task
 from prompt2lora.training.tuning import TuningOptions, fit
 
-_BASE = "base_model_name_or_path"
 _STRANGERS = 3  # other jobs whose prompts make the adapters that the job's own has to beat
 _MOST_EXAMPLES = 400
 _MAX_NEW_TOKENS = 96
@@ -129,11 +127,13 @@ class ModelEvaluator:
         return Tuning(time.monotonic() - began, options.steps, len(examples), True, "measured by this pilot")
 
     def distance(self, one: Path, other: Path) -> float | None:
-        """Distance of two adapters' updates as a share of the first one's size; None if they fit different bases."""
-        first, second = (
-            Adapter.load(folder, models.load_config(read_config(folder)[_BASE])) for folder in (one, other)
-        )
-        if first.layout != second.layout:
+        """Distance of two adapters' updates as a share of the first one's size; None if they have different shapes.
+
+        Both are for this evaluator's base.
+        """
+        config = models.load_config(self.layout.base_model)
+        first, second = (Adapter.load(folder, config) for folder in (one, other))
+        if first.layout.digest != second.layout.digest:
             return None
         nothing = torch.zeros_like(first.grid)
         return distance(first.grid, second.grid, first.layout) / distance(first.grid, nothing, first.layout)

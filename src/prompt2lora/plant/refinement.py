@@ -45,8 +45,9 @@ def refine(
 
     began = time.monotonic()
     come_from = kept.origin(start)
-    adapter = Adapter.load(kept.store.path(start.adapter), models.load_config(start.base))
-    base = Frozen.load(adapter.layout, training=True)
+    name = plant.base_of(start)
+    adapter = Adapter.load(kept.store.path(start.adapter), models.load_config(name))
+    base = Frozen.load(replace(adapter.layout, base_model=name), training=True)
     instruction = instruction_of(come_from.prompts)
     refined = tune(base, adapter.grid, instruction, examples, ExampleOptions(steps=steps), report=report)
     made = start

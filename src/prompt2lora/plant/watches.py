@@ -7,6 +7,7 @@ In: a plant, a job, inspection examples. Out: watches and alarms. When to take a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from prompt2lora.custody.monitor import Alarm, Monitor, Watch
 from prompt2lora.errors import UsageError
@@ -58,8 +59,9 @@ def replay(
 
     version = current.version
     prompts = watching.registry.origin(version).prompts
-    adapter = Adapter.load(watching.registry.store.path(version.adapter), models.load_config(version.base))
-    base = Frozen.load(adapter.layout)
+    name = plant.base_of(version)
+    adapter = Adapter.load(watching.registry.store.path(version.adapter), models.load_config(name))
+    base = Frozen.load(replace(adapter.layout, base_model=name))
     asked = [asked_in_full(text, prompts) for text, _ in inspection]
     given = answers(base.model, base.chat, asked, layout=base.layout, grid=adapter.grid, report=report)
     in_format = answer_format([right for _, right in inspection])

@@ -20,7 +20,7 @@ from prompt2lora.adapter.grid import decode, encode, factors, inner
 from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.adapter.peft import Adapter
 from prompt2lora.custody.versions import Version
-from prompt2lora.errors import Prompt2LoraError, Unfit
+from prompt2lora.errors import Misconfigured, Prompt2LoraError, Unfit
 
 
 class AdapterCache:
@@ -46,7 +46,7 @@ class AdapterCache:
         return len(self._held)
 
     def get(self, version: Version) -> Float[Tensor, "layers rows cols"]:
-        """A version's grid. Raises Unfit if it does not fit what is served here."""
+        """A version's grid. Raises Unfit if it cannot be served, Misconfigured if there is no room for one like it."""
         with self._lock:
             if version.name in self._held:
                 self._held.move_to_end(version.name)
@@ -68,14 +68,19 @@ class AdapterCache:
 def fitted(adapter: Adapter, layout: LoraLayout, name: str) -> Float[Tensor, "layers rows cols"]:
     """An adapter's grid in the form of another layout, its scale folded into B: only W x + B A x is left to compute.
 
-    A lower rank and missing targets are filled with zeros, which change nothing. Raises Unfit for what is larger.
+    A lower rank and missing targets are filled with zeros, which change nothing.
+    Raises Unfit for what changes nothing, Misconfigured for what is larger.
     """
     own = adapter.layout
     if not (inner(factors(adapter.grid[None], own), factors(adapter.grid[None], own)) > 0).any():
         raise Unfit(f"{name} answers as the base: its updates are all zero; generate it again")
-    if own.rank > layout.rank or not set(own.targets) <= set(layout.targets) or own.layers != layout.layers:
-        raise Unfit(
-            f"{name} has rank {own.rank} and this engine serves up to {layout.rank}; start it with a higher rank"
+    beyond = [target.name for target in own.targets if target not in layout.targets]
+    if own.rank > layout.rank or beyond:
+        what = f"adapts {', '.join(beyond)}" if beyond else f"has rank {own.rank}"
+        held = ", ".join(target.name for target in layout.targets)
+        raise Misconfigured(
+            f"{name} {what} and this engine was started for rank {layout.rank} on {held}; start the service again, "
+            "which makes room for every version of the registry"
         )
     if (own.rank, own.targets) == (layout.rank, layout.targets):
         scaled = adapter.grid.clone()

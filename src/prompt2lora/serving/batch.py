@@ -44,8 +44,9 @@ class BatchCache:
         self.keys: dict[int, Held] = {}
         self.values: dict[int, Held] = {}
         self._range, self._positions, self._adapting = (0, 0), torch.empty(0), False
-        kinds = getattr(model.config, "layer_types", None)
-        self._window = getattr(model.config, "sliding_window", None)
+        config = model.config.get_text_config()
+        kinds = getattr(config, "layer_types", None)
+        self._window = getattr(config, "sliding_window", None)
         self._kinds = set(kinds) if kinds else None
         decoding_factors = factors(self.decoding_grids, layout)
         for path, factor in factors(self.grids, layout).items():

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -20,13 +21,14 @@ from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.base import models
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.custody.versions import Version
-from prompt2lora.errors import Prompt2LoraError, Unfit, UsageError
+from prompt2lora.errors import Misconfigured, Prompt2LoraError, Unfit, UsageError
 from prompt2lora.serving.adapter_cache import AdapterCache
 from prompt2lora.serving.batch import BatchCache
 from prompt2lora.serving.detokenizer import Detokenizer
-from prompt2lora.serving.protocol import Chunk, GenerationRequest
+from prompt2lora.serving.protocol import MAX_NEW_TOKENS, Chunk, GenerationRequest
 from prompt2lora.serving.scheduler import Scheduler
 from prompt2lora.serving.sequence import TokenSequence
+from prompt2lora.serving.setup import Setup
 
 _PROBE = "Please answer in one word."
 
@@ -38,6 +40,7 @@ class EmbeddedEngine:
     max_waiting           most that wait beyond those; more are refused with Busy
     adapter_cache_size    most adapters in memory
     context_length        most tokens of a prompt and its answer together
+    base_digest           of the base's weights; versions for other ones are refused
     """
 
     def __init__(
@@ -49,9 +52,10 @@ class EmbeddedEngine:
         max_waiting: int = 256,
         adapter_cache_size: int = 128,
         context_length: int = 2048,
+        base_digest: str = "",
     ) -> None:
         config = base.model.config
-        self._layout, self._chat = base.layout, base.chat
+        self._layout, self._chat, self._base_digest = base.layout, base.chat, base_digest
         self._context_length = min(context_length, models.context_length(config))
         self._batch = BatchCache(base.model, base.layout, max(2, max_batch_size), self._context_length)
         self._adapters = AdapterCache(
@@ -63,15 +67,17 @@ class EmbeddedEngine:
 
     @classmethod
     def load(
-        cls, base: str, folder: Callable[[Version], Path], *, rank: int = 8, exact: bool = False, **sizes: int
+        cls, setup: Setup, folder: Callable[[Version], Path], *, exact: bool = False, **sizes: int
     ) -> EmbeddedEngine:
-        """An engine for the base of that name, for adapters up to `rank`.
+        """An engine for the base and the adapters of a setup.
 
         `exact` computes in float32 even where bfloat16 is faster: then an answer never depends on the other requests.
         In bfloat16 a full batch now and then rounds differently.
         """
-        layout = LoraLayout.from_config(models.load_config(base), base_model=base, rank=rank)
-        return cls(Frozen.load(layout, dtype=torch.float32 if exact else None), folder, **sizes)
+        config = models.load_config(setup.base)
+        layout = LoraLayout.from_config(config, base_model=setup.base, rank=setup.rank, targets=setup.targets)
+        base = Frozen.load(layout, dtype=torch.float32 if exact else None)
+        return cls(base, folder, base_digest=setup.base_digest, **sizes)
 
     @property
     def base(self) -> str:
@@ -96,9 +102,13 @@ class EmbeddedEngine:
     async def answer(self, version: Version | None, request: GenerationRequest) -> AsyncGenerator[Chunk]:
         self._scheduler.check_open()
         ids = self._prompt_ids(request)
+        request = self._with_room(request, len(ids))
         deadline = time.monotonic() + request.seconds
-        if version is not None and version.base != self.base:
-            raise Unfit(f"{version.name} is for the base {version.base} and this engine holds {self.base}")
+        if version is not None and not version.made_for(self.base, self._base_digest):
+            raise Misconfigured(
+                f"{version.name} is for the base {version.base} and this engine holds {self.base}; start the service "
+                "again with --base, or promote another version"
+            )
         grid = await asyncio.to_thread(self._adapters.get, version) if version is not None else None
         loop, chunks = asyncio.get_running_loop(), asyncio.Queue[Chunk | Prompt2LoraError]()
 
@@ -157,12 +167,18 @@ class EmbeddedEngine:
         ids = chat.conversation_ids(messages) if messages else chat.text_ids(request.text)
         if not ids:
             raise UsageError("a prompt must hold at least one token; write something")
-        if len(ids) + request.sampling.max_new_tokens > self._context_length:
+        return ids
+
+    def _with_room(self, request: GenerationRequest, prompt: int) -> GenerationRequest:
+        """The same request, for as many tokens as there is room for if it does not say how many."""
+        wanted, room = request.sampling.max_new_tokens, self._context_length - prompt
+        if room < (wanted or 1):
             raise UsageError(
                 f"prompt and answer may have {self._context_length} tokens together and this request needs "
-                f"{len(ids)} + {request.sampling.max_new_tokens}; shorten the prompt or ask for fewer new tokens"
+                f"{prompt} + {wanted or 1}; shorten the prompt or ask for fewer new tokens"
             )
-        return ids
+        limit = wanted or min(MAX_NEW_TOKENS, room)
+        return replace(request, sampling=replace(request.sampling, max_new_tokens=limit))
 
     @torch.inference_mode()
     def _probe(self) -> None:
@@ -170,7 +186,8 @@ class EmbeddedEngine:
         ids = torch.tensor(self._chat.prompt_ids([_PROBE]), device=self._batch.device).expand(2, -1)
         positions = torch.arange(ids.shape[1], device=self._batch.device).expand(2, -1)
         plain = self._batch.forward(0, ids, positions).clone()
-        self._batch.set_adapter(1, torch.full(self._layout.shape, 0.01))
+        random = torch.Generator().manual_seed(0)  # the same number everywhere is nothing behind a layer norm
+        self._batch.set_adapter(1, torch.randn(self._layout.shape, generator=random) * 0.1)
         moved = (self._batch.forward(0, ids, positions) - plain).abs().amax((1, 2))
         self._batch.set_adapter(1, None)
         if moved[1] == 0 or moved[0] > 0:

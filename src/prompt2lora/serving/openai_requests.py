@@ -7,7 +7,7 @@ Source of the fields: https://platform.openai.com/docs/api-reference.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -16,6 +16,12 @@ from prompt2lora.serving.protocol import GenerationRequest, Message, Sampling
 _TEXT = 200_000  # most characters of one text
 Text = Annotated[str, Field(max_length=_TEXT)]
 JobName = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+# Fields that may be there as long as they ask for nothing.
+Nothing = Annotated[list[Any], Field(max_length=0)] | None
+NoEntries = Annotated[dict[str, Any], Field(max_length=0)] | None
+Label = Annotated[str, Field(max_length=500)] | None
 
 
 class Part(BaseModel):
@@ -29,6 +35,12 @@ class ChatMessage(BaseModel):
     role: Literal["system", "developer", "user", "assistant"]
     content: Text | Annotated[list[Part], Field(min_length=1, max_length=100)]
     name: Annotated[str, Field(max_length=200)] | None = None
+    # What OpenAI's client has beside in an answer, which is appended to a conversation as it came.
+    refusal: None = None
+    annotations: Nothing = None
+    audio: None = None
+    function_call: None = None
+    tool_calls: Nothing = None
 
     def plain(self) -> Message:
         text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
@@ -65,7 +77,8 @@ class CompletionFields(BaseModel):
     stream_options: StreamOptions | None = None
     presence_penalty: Literal[0] | None = None
     frequency_penalty: Literal[0] | None = None
-    user: Annotated[str, Field(max_length=500)] | None = None
+    logit_bias: NoEntries = None
+    user: Label = None
 
     def sampling(self, max_new_tokens: int | None) -> Sampling:
         """Without a temperature the likeliest tokens are chosen: what a pilot measured is then what answers."""
@@ -74,7 +87,7 @@ class CompletionFields(BaseModel):
             temperature=self.temperature or 0.0,
             top_p=1.0 if self.top_p is None else self.top_p,
             seed=self.seed,
-            max_new_tokens=max_new_tokens or Sampling.max_new_tokens,
+            max_new_tokens=max_new_tokens,
             stop=tuple(stops),
         )
 
@@ -84,6 +97,23 @@ class ChatRequest(CompletionFields):
     max_completion_tokens: Annotated[int, Field(ge=1, le=8192)] | None = None
     response_format: ResponseFormat | None = None
     logprobs: Literal[False] | None = None
+    top_logprobs: Literal[0] | None = None
+    tools: Nothing = None
+    tool_choice: Literal["none", "auto"] | None = None
+    parallel_tool_calls: bool | None = None
+    functions: Nothing = None
+    function_call: Literal["none", "auto"] | None = None
+    store: Literal[False] | None = None
+    metadata: NoEntries = None
+    modalities: Annotated[list[Literal["text"]], Field(max_length=1)] | None = None
+    service_tier: Literal["auto", "default"] | None = None
+    audio: None = None
+    prediction: None = None
+    reasoning_effort: None = None
+    verbosity: None = None
+    web_search_options: None = None
+    safety_identifier: Label = None
+    prompt_cache_key: Label = None
 
     def generation(self, seconds: float) -> GenerationRequest:
         return GenerationRequest(
@@ -99,7 +129,7 @@ class TextRequest(CompletionFields):
     prompt: Annotated[str, Field(min_length=1, max_length=_TEXT)]
     echo: Literal[False] | None = None
     best_of: Literal[1] | None = None
-    suffix: None = None
+    suffix: Literal[""] | None = None
     logprobs: None = None
 
     def generation(self, seconds: float) -> GenerationRequest:

@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from prompt2lora.custody.versions import Version
 
 STOP, LENGTH = "stop", "length"
+MAX_NEW_TOKENS = 128
 
 
 class Message(NamedTuple):
@@ -25,14 +26,14 @@ class Sampling:
     """How tokens are chosen. Temperature 0 takes the likeliest one: what a pilot measures is then what answers.
 
     seed              makes sampling at a temperature repeatable
-    max_new_tokens    most tokens of the answer
+    max_new_tokens    most tokens of the answer; None: MAX_NEW_TOKENS, or fewer where the prompt leaves room for fewer
     stop              texts that end the answer and are not part of it
     """
 
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int | None = None
-    max_new_tokens: int = 128
+    max_new_tokens: int | None = None
     stop: tuple[str, ...] = ()
 
 
@@ -66,7 +67,8 @@ class Chunk(NamedTuple):
 class Engine(Protocol):
     """Answers with a version of a job, or (None) with the base.
 
-    `answer` raises Unfit if the version itself cannot be served, UsageError for a request that no engine could answer,
+    `answer` raises Unfit if the version itself cannot be served, Misconfigured if this engine was not started for it,
+    UsageError for a request that no engine could answer,
     Busy, TooLate or Unavailable for one that this engine cannot answer now. Closing the iterator early cancels it.
     """
 

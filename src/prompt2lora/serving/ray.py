@@ -16,6 +16,7 @@ from typing import Any
 from prompt2lora.custody.versions import Version
 from prompt2lora.errors import Prompt2LoraError, TooLate, Unavailable, UsageError
 from prompt2lora.serving.protocol import Chunk, GenerationRequest
+from prompt2lora.serving.setup import Setup
 
 APP = "prompt2lora"
 _ADAPTERS = 128
@@ -24,12 +25,12 @@ _ADAPTERS = 128
 class Replica:
     """One embedded engine in a process of Ray's."""
 
-    def __init__(self, base: str, adapters: str, max_batch_size: int, exact: bool) -> None:
+    def __init__(self, setup: Setup, adapters: str, max_batch_size: int, exact: bool) -> None:
         from prompt2lora.serving.embedded import EmbeddedEngine
 
         self._folder = Path(adapters)
         self._engine = EmbeddedEngine.load(
-            base, lambda version: self._folder / version.adapter, exact=exact, max_batch_size=max_batch_size
+            setup, lambda version: self._folder / version.adapter, exact=exact, max_batch_size=max_batch_size
         ).start()
 
     async def answer(
@@ -63,7 +64,7 @@ class RayCluster:
 
     @classmethod
     def start(
-        cls, base: str, adapters: Path, *, replicas: int = 2, max_batch_size: int = 16, exact: bool = False
+        cls, setup: Setup, adapters: Path, *, replicas: int = 2, max_batch_size: int = 16, exact: bool = False
     ) -> RayCluster:
         """Deploy on the Ray that this process is joined to; for `exact` see `EmbeddedEngine.load`.
 
@@ -79,8 +80,8 @@ class RayCluster:
             replica, name="engine", num_replicas=replicas, max_ongoing_requests=8 * max_batch_size
         )
         serve.start(proxy_location="Disabled")  # it is asked by its handle alone: no port of Ray's own for requests
-        handle = serve.run(deployment.bind(base, str(adapters), max_batch_size, exact), name=APP, route_prefix=None)
-        return cls(handle, base)
+        handle = serve.run(deployment.bind(setup, str(adapters), max_batch_size, exact), name=APP, route_prefix=None)
+        return cls(handle, setup.base)
 
     @property
     def base(self) -> str:

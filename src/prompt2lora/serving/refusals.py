@@ -12,7 +12,18 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
-from prompt2lora.errors import Busy, Conflict, NotAllowed, Prompt2LoraError, TooLate, Unavailable, Unfit, UsageError
+from prompt2lora.errors import (
+    Broken,
+    Busy,
+    Conflict,
+    Misconfigured,
+    NotAllowed,
+    Prompt2LoraError,
+    TooLate,
+    Unavailable,
+    Unfit,
+    UsageError,
+)
 from prompt2lora.serving.guard import Refused
 
 _log = logging.getLogger(__name__)
@@ -23,6 +34,8 @@ _STATUS: tuple[tuple[type[Prompt2LoraError], int, str], ...] = (
     (Busy, 429, "busy"),
     (TooLate, 408, "too_late"),
     (Unfit, 503, "unfit_version"),
+    (Misconfigured, 503, "misconfigured"),
+    (Broken, 502, "broken_answer"),
     (Unavailable, 503, "unavailable"),
     (Prompt2LoraError, 500, "failed"),
 )
@@ -54,6 +67,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         421: "the request is for another host",
         429: "too many requests at once, or in a minute",
         500: "it failed on our side",
+        502: "a server behind this one gave no answer that can be read",
         503: "not available now",
     }.items()
 }
@@ -62,7 +76,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 def describe(error: Prompt2LoraError) -> tuple[int, str, dict[str, str]]:
     """(status, code, headers) of an error."""
     status, code = next((status, code) for kind, status, code in _STATUS if isinstance(error, kind))
-    return status, code, {"Retry-After": "5"} if status in (429, 503) else {}
+    return status, code, {"Retry-After": "5"} if status in (429, 502, 503) else {}
 
 
 def add_handlers(app: FastAPI) -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ from typing import Any
 import httpx
 
 from prompt2lora.custody.versions import Version
-from prompt2lora.errors import Busy, Unfit, UsageError
-from prompt2lora.serving.protocol import Chunk, GenerationRequest
+from prompt2lora.errors import Busy, Misconfigured, Unfit, UsageError
+from prompt2lora.serving.event_stream import events
+from prompt2lora.serving.protocol import MAX_NEW_TOKENS, Chunk, GenerationRequest
 
 _PROBE = "Please answer in one word."
 _PROBE_TOKENS = 4
@@ -58,10 +59,12 @@ class Replica:
         reply = await self.client.get("/v1/models", timeout=self.seconds)
         if reply.status_code != 200:
             raise Lost(_reply_text(reply))
-        return {model["id"] for model in reply.json()["data"]}
+        with _readable():
+            return {str(model["id"]) for model in reply.json()["data"]}
 
     async def hold(self, version: Version) -> None:
-        """Load a version and see that it is applied. Raises Unfit if it is not, Lost if it fails."""
+        """Load a version and see that it is applied. Raises Unfit if it is not, Misconfigured if the server does not
+        take it, Lost if it fails."""
         async with self._lock:
             if version.name in self.sound:
                 return
@@ -70,8 +73,9 @@ class Replica:
                 reply = await self.client.post("/v1/load_lora_adapter", json=body, timeout=self.seconds)
                 self.loads += 1
                 if reply.status_code in (400, 404, 422) and "already" not in reply.text:
-                    raise Unfit(
-                        f"{self.url} does not take {version.name} ({_reply_text(reply)}); see `registry verify`"
+                    raise Misconfigured(
+                        f"{self.url} does not take {version.name} ({_reply_text(reply)}); start that server with "
+                        "--enable-lora, with a --max-lora-rank that is high enough, and where it sees the same folder"
                     )
                 if reply.status_code >= 500:
                     raise Lost(_reply_text(reply))
@@ -84,14 +88,19 @@ class Replica:
     async def answer(self, name: str, request: GenerationRequest) -> AsyncGenerator[Chunk]:
         """The chunks of the answer of a version that it holds, or of the base, by name."""
         route = "/v1/chat/completions" if request.messages else "/v1/completions"
-        body = _body(name, request)
-        async with self.client.stream("POST", route, json=body, timeout=request.seconds) as reply:
-            if reply.status_code != 200:
-                await reply.aread()
-                self._refuse(name, reply)
-            async with aclosing(_chunks(reply, name)) as chunks:
-                async for chunk in chunks:
-                    yield chunk
+        wanted = request.sampling.max_new_tokens
+        for limit in (wanted,) if wanted else (MAX_NEW_TOKENS, None):  # None: as many as there is room for
+            body = _body(name, request, limit)
+            async with self.client.stream("POST", route, json=body, timeout=request.seconds) as reply:
+                if reply.status_code == 400 and limit != wanted:
+                    continue  # there may be room for fewer
+                if reply.status_code != 200:
+                    await reply.aread()
+                    self._refuse(name, reply)
+                async with aclosing(_chunks(reply, name)) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+                return
 
     async def _likelihoods(self, name: str) -> tuple[list[str], list[float]]:
         """The likeliest tokens after a fixed text, with their log-probabilities."""
@@ -99,8 +108,9 @@ class Replica:
         reply = await self.client.post("/v1/completions", json=body, timeout=self.seconds)
         if reply.status_code != 200:
             raise Lost(_reply_text(reply))
-        found = reply.json()["choices"][0]["logprobs"]
-        return found["tokens"], found["token_logprobs"]
+        with _readable():
+            found = reply.json()["choices"][0]["logprobs"]
+            return list(found["tokens"]), [float(one) for one in found["token_logprobs"]]
 
     def _refuse(self, name: str, reply: httpx.Response) -> None:
         if reply.status_code == 429:
@@ -113,13 +123,13 @@ class Replica:
         raise Lost(_reply_text(reply))
 
 
-def _body(name: str, request: GenerationRequest) -> dict[str, Any]:
+def _body(name: str, request: GenerationRequest, max_tokens: int | None) -> dict[str, Any]:
     sampling = request.sampling
     body: dict[str, Any] = {
         "model": name,
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
-        "max_tokens": sampling.max_new_tokens,
+        **({"max_tokens": max_tokens} if max_tokens else {}),
         "stream": True,
         "stream_options": {"include_usage": True, "continuous_usage_stats": True},
     }
@@ -133,29 +143,39 @@ def _body(name: str, request: GenerationRequest) -> dict[str, Any]:
 
 
 async def _chunks(reply: httpx.Response, name: str) -> AsyncGenerator[Chunk]:
-    """The chunks of a stream of server-sent events. Raises Lost if another model answers, or if it ends too early."""
+    """The chunks of a stream of events. Raises Lost if another model answers, it ends too early or cannot be read."""
     finish_reason, prompt, tokens = None, 0, 0
-    async for line in reply.aiter_lines():
-        if not line.startswith("data:"):
-            continue
-        data = line.removeprefix("data:").strip()
-        if data == "[DONE]":
-            break
-        event = json.loads(data)
-        if "error" in event:
-            raise Lost(str(event["error"])[:200])
-        if event.get("model") != name:
-            raise Lost(f"{event.get('model')!r} answered instead of {name}")
-        usage = event.get("usage") or {}
-        prompt, tokens = usage.get("prompt_tokens", prompt), usage.get("completion_tokens", tokens)
-        for choice in event["choices"]:
-            text = choice.get("text") or choice.get("delta", {}).get("content") or ""
-            finish_reason = choice.get("finish_reason") or finish_reason
+    async with aclosing(events(reply.aiter_bytes())) as told:
+        async for data in told:
+            if data == "[DONE]":
+                break
+            with _readable():
+                event = json.loads(data)
+                if "error" in event:
+                    raise Lost(str(event["error"])[:200])
+                if event.get("model") != name:
+                    raise Lost(f"{event.get('model')!r} answered instead of {name}")
+                usage = event.get("usage") or {}
+                prompt = int(usage.get("prompt_tokens", prompt))
+                tokens = int(usage.get("completion_tokens", tokens))
+                text = ""
+                for choice in event["choices"]:
+                    text += choice.get("text") or (choice.get("delta") or {}).get("content") or ""
+                    finish_reason = choice.get("finish_reason") or finish_reason
             if text:
                 yield Chunk(text, prompt, tokens)
     if finish_reason is None:
         raise Lost("the stream ended without a reason")
     yield Chunk("", prompt, tokens, finish_reason)
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """What is not of the form that was agreed on makes the replica one that is Lost."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise Lost(f"a reply that cannot be read ({type(error).__name__}: {error})") from error
 
 
 def _reply_text(reply: httpx.Response) -> str:

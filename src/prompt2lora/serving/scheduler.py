@@ -168,7 +168,7 @@ class Scheduler:
                 text = sequence.detokenizer.add(token)
                 if sequence.detokenizer.stopped:
                     finish_reason = STOP
-                elif len(sequence.detokenizer.ids) >= sequence.request.sampling.max_new_tokens:
+                elif len(sequence.detokenizer.ids) >= sequence.max_new_tokens:
                     finish_reason = LENGTH
             if finish_reason:
                 text += sequence.detokenizer.rest()

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from prompt2lora.errors import Prompt2LoraError
 from prompt2lora.serving.detokenizer import Detokenizer
-from prompt2lora.serving.protocol import Chunk, GenerationRequest
+from prompt2lora.serving.protocol import MAX_NEW_TOKENS, Chunk, GenerationRequest
 
 
 @dataclass
@@ -28,6 +28,10 @@ class TokenSequence:
     length: int = 0  # tokens in the batch cache
     cancelled: bool = False
     _unsent: list[str] = field(default_factory=list)
+
+    @property
+    def max_new_tokens(self) -> int:
+        return self.request.sampling.max_new_tokens or MAX_NEW_TOKENS
 
     def choose(self, likeliest: int, logits: Float[Tensor, " vocabulary"]) -> int:
         """The next token: the likeliest, or drawn by temperature from the likeliest that together hold top_p."""

@@ -63,9 +63,7 @@ class Service:
 
     def released(self) -> list[Version]:
         """Every version that answers a job now."""
-        registry = self.plant.registry
-        found = [registry.current(job) for job in registry.jobs()]
-        return [release.version for release in found if release and release.version]
+        return self.plant.registry.released()
 
     def check_files(self) -> None:
         """Take back every release whose stored files are not what was signed."""

@@ -18,7 +18,7 @@ from pathlib import Path
 import httpx
 
 from prompt2lora.custody.versions import Version
-from prompt2lora.errors import Busy, TooLate, Unavailable, Unfit
+from prompt2lora.errors import Broken, Busy, Misconfigured, TooLate, Unavailable, Unfit
 from prompt2lora.serving.protocol import Chunk, GenerationRequest
 from prompt2lora.serving.replica import Lost, Replica
 
@@ -70,13 +70,29 @@ class VllmServers:
                 names = await replica.listed()
                 replica.sound &= names
                 for version in versions:
-                    with suppress(Unfit):  # the others may fit
+                    with suppress(Unfit, Misconfigured):  # the others may fit
                         await replica.hold(version)
-            except (Lost, httpx.TransportError):
+            except (Lost, httpx.RequestError):
                 replica.put_aside(self._clock())
 
         await asyncio.gather(*(one(replica) for replica in self._replicas))
         return {replica.url: sorted(replica.sound) for replica in self._replicas}
+
+    async def check(self, versions: Sequence[Version]) -> None:
+        """Raises Misconfigured if a server that can be reached has another base or does not take a version."""
+        for replica in self._replicas:
+            try:
+                names = await replica.listed()
+                if self._base not in names:
+                    raise Misconfigured(
+                        f"{replica.url} does not list the base {self._base} but {', '.join(sorted(names))[:200]}; "
+                        "start that server with --served-model-name, or this service with --base"
+                    )
+                for version in versions:
+                    with suppress(Unfit):  # whoever asks for it is told
+                        await replica.hold(version)
+            except (Lost, httpx.RequestError):
+                replica.put_aside(self._clock())
 
     async def ready(self) -> bool:
         """Whether at least one replica lists the base that the adapters were made for."""
@@ -84,7 +100,7 @@ class VllmServers:
         async def one(replica: Replica) -> bool:
             try:
                 return self._base in await replica.listed()
-            except (Lost, httpx.TransportError):
+            except (Lost, httpx.RequestError):
                 replica.put_aside(self._clock())
                 return False
 
@@ -111,6 +127,7 @@ class VllmServers:
 
     async def _tried(self, version: Version | None, request: GenerationRequest) -> AsyncGenerator[Chunk]:
         failures: list[Unavailable] = []
+        broken = ""
         for replica in self._in_turn():
             begun = False
             try:
@@ -119,19 +136,23 @@ class VllmServers:
                         begun = True
                         yield chunk
                 return
-            except (Lost, httpx.TransportError) as error:
-                if isinstance(error, httpx.TransportError):
+            except (Lost, httpx.RequestError) as error:
+                if isinstance(error, httpx.RequestError):
                     replica.put_aside(self._clock())
                 if begun:
-                    raise Unavailable(f"the server {replica.url} broke off an answer; try again") from error
+                    raise Broken(f"the server {replica.url} broke off an answer; try again") from error
+                broken = broken or ("" if isinstance(error, httpx.TransportError) else f"; {replica.url}: {error}")
                 self._retries += 1
-            except (Unfit, Busy) as error:
+            except (Unfit, Misconfigured, Busy) as error:
                 failures.append(error)
-        for kind in (Busy, Unfit):
+        for kind in (Busy, Misconfigured, Unfit):
             for failure in failures:
                 if isinstance(failure, kind):
                     raise failure
-        raise Unavailable(f"none of {len(self._replicas)} servers can answer now; see /readyz and try again")
+        kind_of_all = Broken if broken else Unavailable
+        raise kind_of_all(
+            f"none of {len(self._replicas)} servers can answer now{broken[:300]}; see /readyz and try again"
+        )
 
     def _in_turn(self) -> list[Replica]:
         """The replicas that may answer, the one with least to do first; those that failed just now come last."""
