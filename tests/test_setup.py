@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import SIZES, command, tiny_generator, write_base, write_encoder, write_plant_generator
 from serving import client_of, keys_of
+from tiny import SIZES, command, tiny_generator, write_base, write_encoder, write_plant_generator
 from transformers import AutoModelForCausalLM, PhiConfig
 
 from prompt2lora.adapter.layout import LoraLayout
