@@ -222,3 +222,10 @@ def test_a_key_that_says_nothing_locks_no_folder_out(base, theirs, settings):
 def test_what_could_change_the_answer_locks_a_folder_out(base, theirs, settings, why):
     with pytest.raises(DamagedFile, match=why):
         Adapter.load(with_settings(theirs, **settings), models.load_config(base))
+
+
+def test_asking_through_an_adapter_that_changes_nothing_is_refused_and_not_answered_by_the_base(base, layout, tmp_path):
+    Adapter(layout, torch.zeros(layout.shape)).save(tmp_path / "nothing")
+    with pytest.raises(DamagedFile, match="answers as the base: its updates are all zero"):
+        api.ask(tmp_path / "nothing", "hello")
+    assert api.ask(None, "hello", base=base) is not None

@@ -224,3 +224,14 @@ def test_misconfigured_is_no_kind_of_unfit():
     from prompt2lora.errors import Unfit
 
     assert not issubclass(Misconfigured, Unfit)
+
+
+def test_a_job_is_named_by_its_place_or_by_the_option(kept, base, release, run):
+    version = release()
+    for word in ("show", "history"):
+        placed, named = run("registry", word, "mail"), run("registry", word, "--job", "mail")
+        assert placed == named and placed[0] == 0 and version.name in placed[1]
+        assert run("registry", word)[0] == run("registry", word, "mail", "--job", "notes")[0] == 2
+    words = ("--version", "base", "--reason", "for now")
+    assert run("registry", "promote", "mail", *words)[0] == run("registry", "promote", "--job", "mail", *words)[0] == 0
+    assert len(kept.history("mail")) == 3

@@ -24,7 +24,7 @@ from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.packaged import PACKAGED, is_made
 from prompt2lora.base.versions import origin, versions
 from prompt2lora.base.weights import weights_digest
-from prompt2lora.errors import LayoutError, OutputError, Prompt2LoraError
+from prompt2lora.errors import DamagedFile, LayoutError, OutputError, Prompt2LoraError
 from prompt2lora.evaluation import benchmark as judging
 from prompt2lora.evaluation import report as reporting
 from prompt2lora.evaluation.resources import Resources
@@ -134,10 +134,15 @@ def _rival_adapter(folder: str | Path, layout: LoraLayout) -> Adapter:
 
 
 def ask(adapter: str | Path | None, text: str, *, base: str | None = None, max_new_tokens: int = 128) -> str:
-    """The answer of the base, with an adapter folder or (None) without."""
+    """The answer of the base, with an adapter folder or (None) without.
+
+    Raises DamagedFile for an adapter that changes nothing, so that the base never answers under its name.
+    """
     settings = read_config(Path(adapter)) if adapter else {}
     name = base or settings.get("base_model_name_or_path") or models.DEFAULT_BASE
     loaded = Adapter.load(Path(adapter), models.load_config(name)) if adapter else None
+    if loaded and not loaded.changes_something:
+        raise DamagedFile(f"{adapter} answers as the base: its updates are all zero; ask without it, or make it again")
     model, tokenizer = models.load_base(name)
     given = answers(
         model,

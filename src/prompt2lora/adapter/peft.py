@@ -18,7 +18,7 @@ from torch import Tensor
 
 from prompt2lora.adapter import folder as adapter_folder
 from prompt2lora.adapter.folder import CONFIG, OURS, PROFILE, WEIGHTS
-from prompt2lora.adapter.grid import decode, encode
+from prompt2lora.adapter.grid import decode, encode, factors, inner
 from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.errors import DamagedFile, LayoutError
 from prompt2lora.ground.files import new_folder, read_safetensors, write_json, write_safetensors
@@ -51,6 +51,12 @@ class Adapter:
             )
             write_json(aside / CONFIG, self._config())
         return adapter_digest(folder)
+
+    @property
+    def changes_something(self) -> bool:
+        """Whether any module's update B A is not zero; with all of them zero the base itself would answer."""
+        given = factors(self.grid[None], self.layout)
+        return bool((inner(given, given) > 0).any())
 
     def _config(self) -> dict[str, Any]:
         own = (

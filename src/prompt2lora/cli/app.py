@@ -39,6 +39,8 @@ Learned = Annotated[
     typer.Option("--examples", help="Prompts with right answers to learn from: JSONL, CSV or Excel."),
 ]
 Instruction = Annotated[str, typer.Option("--instruction", help="Put this instruction before every prompt.")]
+JobArgument = Annotated[str | None, typer.Argument(metavar="[JOB]", help="The job's name; or name it by --job.")]
+JobOption = Annotated[str | None, typer.Option("--job", help="The job's name: a-z, 0-9, - . and _.")]
 Job = Annotated[str, typer.Option("--job", help="The job's name: a-z, 0-9, - . and _.")]
 
 
@@ -63,6 +65,14 @@ def _options(
     ] = False,
 ) -> None:
     pass
+
+
+def one_job(argument: str | None, option: str | None) -> str:
+    """The job that was named, by its place or by the option."""
+    named = {name for name in (argument, option) if name is not None}
+    if len(named) != 1:
+        raise UsageError("name one job, as in `prompt2lora registry show JOB`, or by --job")
+    return named.pop()
 
 
 def release_record(release: Any) -> dict[str, Any]:

@@ -11,9 +11,12 @@ from prompt2lora.cli.app import (
     BaseOption,
     GeneratorOption,
     Job,
+    JobArgument,
+    JobOption,
     Json,
     Working,
     app,
+    one_job,
     print_json,
     print_release,
     release_record,
@@ -54,8 +57,9 @@ def list_jobs(as_json: Json = False) -> None:
 
 
 @registry_app.command("show")
-def show_job(job: Job, as_json: Json = False) -> None:
+def show_job(name: JobArgument = None, named: JobOption = None, as_json: Json = False) -> None:
     """A job's versions, their verdicts and what they come from."""
+    job = one_job(name, named)
     from prompt2lora.plant import plant
 
     registry = plant.registry()
@@ -108,8 +112,9 @@ def write_report(
 
 
 @registry_app.command("history")
-def show_history(job: Job, as_json: Json = False) -> None:
+def show_history(name: JobArgument = None, named: JobOption = None, as_json: Json = False) -> None:
     """All releases of a job, oldest first."""
+    job = one_job(name, named)
     from prompt2lora.plant import plant
 
     found = [release_record(one) for one in plant.registry().history(job)]
@@ -123,16 +128,18 @@ def show_history(job: Job, as_json: Json = False) -> None:
 
 @registry_app.command("promote")
 def promote(
-    job: Job,
     version: Annotated[str, typer.Option(help="A version's name, or `base`.")],
     reason: Reason,
     override: Annotated[
         str | None,
         typer.Option(help="Why to release it although it was refused, never judged, or judged by another policy."),
     ] = None,
+    name: JobArgument = None,
+    named: JobOption = None,
     as_json: Json = False,
 ) -> None:
     """Let a version answer the job from now on; only what passed its gate by the policy in force."""
+    job = one_job(name, named)
     from prompt2lora.plant.plant import Plant, owns_home
 
     opened = Plant.open()

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from prompt2lora.adapter.grid import decode, encode, factors, inner
+from prompt2lora.adapter.grid import decode, encode
 from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.adapter.peft import Adapter
 from prompt2lora.custody.versions import Version
@@ -72,7 +72,7 @@ def fitted(adapter: Adapter, layout: LoraLayout, name: str) -> Float[Tensor, "la
     Raises Unfit for what changes nothing, Misconfigured for what is larger.
     """
     own = adapter.layout
-    if not (inner(factors(adapter.grid[None], own), factors(adapter.grid[None], own)) > 0).any():
+    if not adapter.changes_something:
         raise Unfit(f"{name} answers as the base: its updates are all zero; generate it again")
     beyond = [target.name for target in own.targets if target not in layout.targets]
     if own.rank > layout.rank or beyond:
