@@ -101,6 +101,7 @@ class Recipe(_Settings):
     validation  share of task families held out for every choice
     most        train on at most so many tasks of the folder, of as many families as possible; 0: on all
     synthetic   probability that a task is no task of the folder but a synthetic one, drawn anew (end to end)
+    languages   of the synthetic tasks: "en", "ja" (Japanese office and factory work) or both, every family as often
     prompts     most prompts in a condition (the number is drawn anew for every adapter)
     known       training inputs per task that are encoded as possible prompts
     strengths   factors to try on the finished decoder's output; the one with the least loss on the held-out training
@@ -122,6 +123,7 @@ class Recipe(_Settings):
     validation: float = Field(0.1, ge=0, lt=1)
     most: int = Field(0, ge=0)
     synthetic: Share = 0.0
+    languages: tuple[Literal["en", "ja"], ...] = Field(("en",), min_length=1, strict=False)
     prompts: Count = 32
     known: Count = 40
     seed: int = 0

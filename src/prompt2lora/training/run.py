@@ -96,7 +96,8 @@ class Run:
     def fresh_families(self) -> list[str]:
         """Families of the synthetic tasks that are drawn anew: not those held out, where the tasks are synthetic."""
         held_out = {task.family for task in self.validation}
-        return [name for name in sorted(synthetic.FAMILIES) if f"{synthetic.PREFIX}{name}" not in held_out]
+        names = synthetic.families(self.recipe.languages)
+        return [name for name in names if f"{synthetic.PREFIX}{name}" not in held_out]
 
     def prepare(self) -> None:
         """Encode every text that may be drawn (cached on disk)."""

@@ -22,7 +22,7 @@ def training_tasks(recipe: Recipe) -> tuple[list[Task], list[Task]]:
     if recipe.tasks:
         tasks = read_tasks([Path(recipe.tasks)], split="train")
     elif recipe.synthetic == 1:
-        drawn = synthetic.synthetic_tasks(_SYNTHETIC_TASKS, recipe.seed)
+        drawn = synthetic.synthetic_tasks(_SYNTHETIC_TASKS, recipe.seed, recipe.languages)
         tasks = [task for task in drawn if task.test]  # a family may have too few different inputs for both parts
     else:
         raise UsageError(

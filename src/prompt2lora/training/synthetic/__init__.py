@@ -1,7 +1,8 @@
 """Synthetic training tasks: small language jobs with drawn parameters, as many as one likes.
 
 In: a random generator. Out: `Task` values, always the same for the same seed. Many families read the same kind
-of input and differ in the instruction alone, so that only the prompts tell them apart.
+of input and differ in the instruction alone, so that only the prompts tell them apart. The families of every language
+have a registry of their own; what is drawn of one does not depend on the others.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from random import Random
 from prompt2lora.training.synthetic import (
     anything,
     composed,
+    japanese,
     letters,
     lists,
     materials,
@@ -29,6 +31,8 @@ __all__ = [
     "anything",
     "composed",
     "draw_task",
+    "families",
+    "japanese",
     "letters",
     "lists",
     "materials",
@@ -42,11 +46,18 @@ __all__ = [
 
 PREFIX = "synthetic_"  # of the names of tasks and families
 TRAIN_EXAMPLES, TEST_EXAMPLES = 64, 16
+LANGUAGES = {"en": FAMILIES, "ja": japanese.FAMILIES}
+_MAKERS = {name: make for registry in LANGUAGES.values() for name, make in registry.items()}
 
 
-def synthetic_tasks(count: int, seed: int) -> list[Task]:
-    """`count` tasks with different instructions, the families in turn."""
-    names, tasks, instructions, number = sorted(FAMILIES), list[Task](), set[str](), 0
+def families(languages: Sequence[str] = ("en",)) -> list[str]:
+    """Names of the families whose instructions are in one of the languages."""
+    return sorted({name for language in languages for name in LANGUAGES[language]})
+
+
+def synthetic_tasks(count: int, seed: int, languages: Sequence[str] = ("en",)) -> list[Task]:
+    """`count` tasks with different instructions, the families of the languages in turn."""
+    names, tasks, instructions, number = families(languages), list[Task](), set[str](), 0
     while len(tasks) < count:
         name = names[number % len(names)]
         task = _draw(name, f"{name}_{number}", Random(f"{seed} {name} {number}"))
@@ -57,18 +68,18 @@ def synthetic_tasks(count: int, seed: int) -> list[Task]:
     return tasks
 
 
-def draw_task(random: Random, families: Sequence[str]) -> Task:
-    """One task of any of the families."""
+def draw_task(random: Random, names: Sequence[str]) -> Task:
+    """One task of any of the families of these names."""
     task = None
     while task is None:
-        name = random.choice(families)
+        name = random.choice(names)
         task = _draw(name, name, random)
     return task
 
 
 def _draw(family: str, name: str, random: Random) -> Task | None:
     """A task of a family; none if its draft has too few different inputs."""
-    draft = FAMILIES[family](random)
+    draft = _MAKERS[family](random)
     instruction = random.choice(draft.wordings)
     examples = _examples(draft, random)
     parts = tuple(examples[:TRAIN_EXAMPLES]), tuple(examples[TRAIN_EXAMPLES:])
