@@ -22,7 +22,7 @@ from prompt2lora.errors import Prompt2LoraError
 from prompt2lora.serving import management, openai_api
 from prompt2lora.serving.guard import Authenticator, RequestGuard
 from prompt2lora.serving.metrics import Metrics
-from prompt2lora.serving.refusals import ERRORS, add_handlers
+from prompt2lora.serving.refusals import ERRORS, add_handlers, failure_schemas
 from prompt2lora.serving.service import Service
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
@@ -124,13 +124,11 @@ def _tell_the_truth(app: FastAPI) -> None:
             return app.openapi_schema
         found = original()
         components = found.setdefault("components", {})
+        components.setdefault("schemas", {}).update(failure_schemas())
         components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         for path, operations in found["paths"].items():
             for operation in operations.values():
                 operation["responses"].pop("422", None)
-                for status, response in operation["responses"].items():
-                    if status >= "400" and "content" in response:  # whatever else the route gives, errors are JSON
-                        response["content"] = {"application/json": next(iter(response["content"].values()))}
                 if path not in ("/healthz", "/readyz"):
                     operation["security"] = [{"key": []}]
         for name in ("HTTPValidationError", "ValidationError"):

@@ -53,8 +53,10 @@ class Failure(BaseModel):
     error: Cause
 
 
+_SCHEMAS = "#/components/schemas/"
+# By reference: FastAPI would build the model anew for every status of every route, most of the time that an app takes.
 ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Failure, "description": text}
+    status: {"description": text, "content": {"application/json": {"schema": {"$ref": f"{_SCHEMAS}Failure"}}}}
     for status, text in {
         400: "the request is wrong",
         401: "no key, or not a valid one",
@@ -71,6 +73,12 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         503: "not available now",
     }.items()
 }
+
+
+def failure_schemas() -> dict[str, Any]:
+    """What `ERRORS` refers to, as an OpenAPI document has it among its components."""
+    schema = Failure.model_json_schema(ref_template=f"{_SCHEMAS}{{model}}")
+    return {**schema.pop("$defs", {}), "Failure": schema}
 
 
 def describe(error: Prompt2LoraError) -> tuple[int, str, dict[str, str]]:
