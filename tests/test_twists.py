@@ -1,10 +1,12 @@
 import json
+from dataclasses import replace
 from random import Random
 
 import pytest
 
 from prompt2lora.training import augmentation
-from prompt2lora.training.tasks import Example, Task
+from prompt2lora.training.sampling import wordings
+from prompt2lora.training.tasks import Example, Task, is_japanese
 
 TASK = Task(
     name="shift",
@@ -16,8 +18,10 @@ TASK = Task(
 )
 OPEN = Task("part", "Find the part.", "part", "train", tuple(Example(f"bin {i}", f"P-{i}") for i in range(9)), ())
 
+JAPANESE = replace(TASK, instruction="どの班のメモですか。")
 
-@pytest.mark.parametrize("task", [TASK, OPEN], ids=["labels", "open"])
+
+@pytest.mark.parametrize("task", [TASK, OPEN, JAPANESE], ids=["labels", "open", "japanese"])
 @pytest.mark.parametrize("seed", range(40))
 def test_a_twisted_task_has_the_same_inputs_and_one_sentence_more(task, seed):
     twisted = augmentation.draw(task, Random(seed))
@@ -39,9 +43,23 @@ def test_only_tasks_of_few_labels_get_new_ones():
     assert any(" for early" in augmentation.draw(TASK, Random(seed)).instruction for seed in range(60))
 
 
-def test_no_two_formats_give_the_same_answer_or_are_asked_for_alike():
-    answers = [form.apply('P-7 "x"') for form in augmentation.FORMATS]
-    wordings = [wording for form in augmentation.FORMATS for wording in form.wordings]
+def test_what_is_added_to_a_japanese_instruction_is_japanese():
+    twisted = augmentation.relabelled(JAPANESE, {"early": "A", "late": "B", "night": "C"})
+    assert twisted.instruction.endswith("ただし、earlyはA、lateはB、nightはCと書いてください。")
+    assert [example.output for example in twisted.train[:4]] == ["A", "B", "C", "A"]
+    added = [augmentation.draw(JAPANESE, Random(seed)).instruction.split(" ", 1)[1] for seed in range(40)]
+    assert all(map(is_japanese, added + wordings(JAPANESE.instruction)))
+    assert not any(map(is_japanese, wordings(TASK.instruction)))
+    assert not any(
+        "task" in wording.lower() or "please" in wording.lower() for wording in wordings(JAPANESE.instruction)
+    )
+
+
+@pytest.mark.parametrize("formats", [augmentation.FORMATS, augmentation.FORMATS_IN_JAPANESE], ids=["en", "ja"])
+def test_no_two_formats_give_the_same_answer_or_are_asked_for_alike(formats):
+    answers = [form.apply('P-7 "x"') for form in formats]
+    wordings = [wording for form in formats for wording in form.wordings]
     assert len(set(answers)) == len(answers)
     assert len(set(wordings)) == len(wordings)
-    assert 'P-7 "x"' in [json.loads(answer)["answer"] for answer in answers if answer.startswith('{"answer"')]
+    said = [json.loads(answer) for answer in answers if answer.startswith('{"')]
+    assert {"answer": 'P-7 "x"'} in said or {"答え": 'P-7 "x"'} in said

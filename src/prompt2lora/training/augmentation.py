@@ -13,7 +13,7 @@ from dataclasses import replace
 from random import Random
 from typing import NamedTuple
 
-from prompt2lora.training.tasks import Example, Task
+from prompt2lora.training.tasks import Example, Task, is_japanese
 
 
 class Format(NamedTuple):
@@ -40,6 +40,21 @@ FORMATS = (
     Format(('Answer as JSON with the key "value".',), lambda text: json.dumps({"value": text}, ensure_ascii=False)),
     Format(("Write the answer in an XML tag named out.",), "<out>{}</out>".format),
 )
+FORMATS_IN_JAPANESE = (
+    Format(("答えは角括弧[ ]で囲んでください。", "[ ]に入れて答えること。"), "[{}]".format),
+    Format(("答えをかぎ括弧で囲んでください。", "「」を付けて答えること。"), "「{}」".format),
+    Format(("答えを【】で囲んでください。", "隅付き括弧に入れて答えること。"), "【{}】".format),
+    Format(("最初に「答え：」と書いてください。", "「答え：」で始めること。"), "答え：{}".format),
+    Format(("最初に「結果：」と書いてください。", "「結果：」で始めること。"), "結果：{}".format),
+    Format(("最後に句点を付けてください。", "「。」で終えること。"), "{}。".format),
+    Format(("最後に「です」を付けてください。", "「です」で終えること。"), "{}です".format),
+    Format(("答えの前に#を付けてください。", "先頭に#を書くこと。"), "#{}".format),
+    Format(("答えの前に「・」を付けてください。", "中点で始まる箇条書きにすること。"), "・{}".format),
+    Format(("答えを読点で区切って2回書いてください。",), lambda text: f"{text}、{text}"),
+    Format(("答えの最初の1文字だけを書いてください。", "1文字目だけ答えること。"), lambda text: text[:1]),
+    Format(("答えの最後の1文字だけを書いてください。", "最後の文字だけ答えること。"), lambda text: text[-1:]),
+    Format(("キーが「答え」のJSONで書いてください。",), lambda text: json.dumps({"答え": text}, ensure_ascii=False)),
+)
 _WORDS = (
     "A B C D E F 1 2 3 4 5 6 7 8 9 0 X Y Z P Q yes no true false ok ng good bad ja nein left right red green blue "
     "up down high low in out on off open closed cat dog sun moon tea milk gold iron north south"
@@ -52,12 +67,15 @@ def draw(task: Task, random: Random) -> Task:
     labels = sorted({example.output for example in task.train})
     if 1 < len(labels) <= _MOST_LABELS and random.random() < 0.5:
         return relabelled(task, dict(zip(labels, random.sample(_WORDS.split(), len(labels)), strict=True)))
-    form = random.choice(FORMATS)
+    form = random.choice(FORMATS_IN_JAPANESE if is_japanese(task.instruction) else FORMATS)
     return _twisted(task, random.choice(form.wordings), form.apply)
 
 
 def relabelled(task: Task, names: dict[str, str]) -> Task:
     """The task with `names[label]` for every label among its answers."""
+    if is_japanese(task.instruction):
+        told = "、".join(f"{old}は{new}" for old, new in names.items())
+        return _twisted(task, f"ただし、{told}と書いてください。", names.__getitem__)
     parts = [f"{new} for {old}" for old, new in names.items()]
     return _twisted(task, f"Write {', '.join(parts[:-1])} and {parts[-1]}.", names.__getitem__)
 

@@ -12,7 +12,7 @@ from random import Random
 from prompt2lora.base.chat import ChatFormat
 from prompt2lora.base.packing import Pack, pack_examples
 from prompt2lora.ground.prompts import full_prompt
-from prompt2lora.training.tasks import Example, Task
+from prompt2lora.training.tasks import Example, Task, is_japanese
 
 _JOINED, _SWAPPED = 0.08, 0.04  # shares of prompt groups in other forms than the usual one
 _CANDIDATES = 24  # examples offered to a pack; more than fit
@@ -60,6 +60,16 @@ class Prompts:
 
 def wordings(instruction: str) -> list[str]:
     """The instruction and slight variations of it, as different people would type it."""
+    if is_japanese(instruction):
+        plain = instruction.rstrip("。")
+        return [
+            instruction,
+            instruction,
+            plain,
+            f"作業：{instruction}",
+            f"お願いします。{instruction}",
+            f"【指示】{plain}",
+        ]
     plain = instruction.rstrip(".")
     lowered = instruction[:1].lower() + instruction[1:]
     return [instruction, instruction, plain, f"Task: {instruction}", f"Please {lowered}", instruction.lower()]

@@ -17,6 +17,7 @@ from typing import Any
 from prompt2lora.errors import TaskFileError, cause
 from prompt2lora.ground.prompts import full_prompt
 
+_JAPANESE = re.compile("[ぁ-ヺ一-龠]")
 _NAME = re.compile(r"\w[\w.+-]*")  # it becomes the name of a folder
 
 
@@ -43,6 +44,11 @@ class Task:
     def digest(self) -> str:
         """SHA-256 of all that the task says."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+
+def is_japanese(text: str) -> bool:
+    """Whether kana or kanji stand in it: what is added to such an instruction is Japanese, too."""
+    return _JAPANESE.search(text) is not None
 
 
 def read_task(file: Path) -> Task:
