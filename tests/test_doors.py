@@ -313,3 +313,26 @@ def test_the_command_line_says_what_it_took_before_anything_else(run, tmp_path, 
     first, second = error.splitlines()[:2]
     assert first == f"{tmp_path / name}: {form}; column '入力' of 3; 20 prompts"
     assert second == f"{tmp_path / name}: {form}; columns '入力' and '正解' of 3; 20 examples"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "prompts"),
+    [
+        ("a.csv", "prompt\nUsed KX-4825, pump 3, urgent\nb\n", ["Used KX-4825, pump 3, urgent", "b"]),
+        ("a.csv", "sep=;\nprompt;note\na;x\nb, c;y\n", ["a", "b, c"]),
+        ("a.tsv", "prompt\tnote\na\tx\nb\ty\n", ["a", "b"]),
+        ("a.json", '[\n "one",\n "two"\n]\n', ["one", "two"]),
+        ("a.json", '[{"prompt": "one"}, {"prompt": "two"}]', ["one", "two"]),
+        ("a.csv", "id,note\n1,pump is hot\n2,valve leaks\n", ["pump is hot", "valve leaks"]),
+        ("a.csv", "question\nwhat is it\nwho, then\n", ["what is it", "who, then"]),
+        ("a.jsonl", '{"prompt": "one\u2028two"}\n{"prompt": "three"}\n', ["one\u2028two", "three"]),
+    ],
+)
+def test_no_header_bracket_or_number_becomes_a_prompt(name, text, prompts):
+    assert read_prompts(File(name, text.encode()))[0] == prompts
+    assert read_prompts(File("pasted", text=text))[0] == prompts or name.endswith("csv")
+
+
+def test_a_row_wider_than_the_header_is_refused_by_its_line_also_below_a_told_delimiter():
+    with pytest.raises(InputError, match=r"a.csv:3: a row may have 2 cells"):
+        read_prompts(File("a.csv", b"sep=,\nid,prompt\n1,Used KX-4825, pump 3\n"))

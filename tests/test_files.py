@@ -108,7 +108,7 @@ def test_an_instruction_goes_before_every_prompt(tmp_path):
         ("p.txt", b"\x89PNG\xff\xfe", "UTF-8"),
         ("p.txt", b"x" * 100_000, f"{MAX_CHARACTERS:,} characters, prompt 1 has 100,000"),
         ("p.jsonl", b'"a"\n{"b"\n', r"p\.jsonl:2: "),
-        ("p.jsonl", b'{"question": "a"}\n', r"p\.jsonl:1: "),
+        ("p.jsonl", b'{"colour": "a"}\n', r"p\.jsonl:1: "),
     ],
 )
 def test_what_is_no_prompt_file_is_refused_in_one_line(tmp_path, name, content, told):

@@ -14,7 +14,26 @@ from prompt2lora.errors import InputError
 from prompt2lora.ground.tables import EXCEL, JSONL, TEXT, Table
 
 # By these names, the earlier before the later, whatever the case.
-INPUT = ("prompt", "input", "text", "プロンプト", "入力", "入力例", "入力文", "内容", "文", "文章", "本文", "テキスト")
+INPUT = (
+    "prompt",
+    "input",
+    "text",
+    "プロンプト",
+    "入力",
+    "入力例",
+    "入力文",
+    "内容",
+    "文",
+    "文章",
+    "本文",
+    "テキスト",
+    "question",
+    "query",
+    "message",
+    "note",
+    "質問",
+    "問い合わせ",
+)
 OUTPUT = ("output", "answer", "right", "label", "正解", "出力", "答え", "回答", "解答", "正答", "ラベル")
 _WHOLE = ("prompt", "プロンプト")  # what needs no instruction before it
 _INSTRUCTION, _PART = ("instruction", "指示", "指示文"), ("part",)

@@ -24,6 +24,7 @@ _ZIP, _OLD_EXCEL = b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
 _NO_TEXT = (b"%PDF-", b"{\\rtf", b"\x1f\x8b")
 _JSON_ENDINGS, _TABLE_ENDINGS = ("jsonl", "ndjson"), ("csv", "tsv", "tab")
 _JAPANESE_ESCAPES = (b"\x1b$@", b"\x1b$B", b"\x1b(I")  # from here on kanji of 1978, of 1983, half-width kana
+_DELIMITER_TOLD = re.compile("\\Asep=[;,\t](?=\n)")  # by Excel; what ends the line stays
 _KANA = re.compile("[\u3041-\u30ff]")
 _NO_JAPANESE = re.compile("[a-z][^\0-\x7f]|[^\0-\x7f][a-z]|[\ue000-\uf8ff]")  # as accented letters of Europe come out
 _LOST_MARK = re.compile("(?<![ｳｶ-ﾄﾊ-ﾎ])ﾞ|(?<![ﾊ-ﾎ])ﾟ")  # a voicing mark after a letter that takes none
@@ -83,6 +84,9 @@ def read_table(file: File, known: Known, least: int = 1) -> Table:
     text, encoding = (file.text, "") if file.text is not None else _decoded(file)
     text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     _refuse_control(name, text)
+    text = _DELIMITER_TOLD.sub("", text)
+    if (array := _array(text)) is not None:
+        return Table(name, JSONL, encoding, records=array)
     if file.ending in _JSON_ENDINGS or _holds_json(text, known):
         return Table(name, JSONL, encoding, records=_records(name, text))
     lines = [(number, [line.strip()]) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
@@ -164,6 +168,17 @@ def _refuse_control(name: str, text: str) -> None:
                 "remove it, or name a text, CSV, Excel or JSONL file",
                 name=name[:80],
             )
+
+
+def _array(text: str) -> list[tuple[int, Any]] | None:
+    """The entries of a JSON array of texts or objects, numbered from 1; None for anything else."""
+    if not text.lstrip().startswith("["):
+        return None
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return list(enumerate(found, 1)) if found and all(isinstance(one, str | dict) for one in found) else None
 
 
 def _holds_json(text: str, known: Known) -> bool:
