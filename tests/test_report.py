@@ -62,7 +62,7 @@ def interval(cell):
 def test_arms_with_labelled_examples_stand_beside_those_that_take_as_many(tasks_folder, generator_folder, tmp_path):
     folder = tmp_path / "results"
     for name, arms, forms in [
-        ("wide", ["base", "icl-1", "generated"], None),
+        ("all", ["base", "icl-1", "generated"], None),
         ("other", ["icl-1", "examples-1"], ["bare"]),
     ]:
         options = {"arms": arms, "forms": forms} if forms else {"arms": arms}

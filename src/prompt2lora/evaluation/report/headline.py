@@ -41,25 +41,28 @@ of their day; scripts, recipes and options may have been renamed since (`--kept`
 
 
 def opening(results: Mapping[Path, BenchmarkResult]) -> str:
-    """The page up to its first section."""
+    """The page up to its first section.
+
+    The first file by name gives the forms and most of the arms; others of the same tasks add those that it lacks.
+    """
     if not results:
         return f"{_OPENING}\n{_REST}"
-    ordered = sorted(results.items(), key=lambda item: -len(item[1].request.arms))
-    _, widest = ordered[0]
-    forms, shown = list(widest.mean), dict[str, list[str]]()
+    ordered = sorted(results.items(), key=lambda item: item[0].stem)
+    _, first = ordered[0]
+    forms, shown = list(first.mean), dict[str, list[str]]()
     for file, result in ordered:
-        if result.base != widest.base or result.tasks.keys() != widest.tasks.keys():
+        if result.base != first.base or result.tasks.keys() != first.tasks.keys():
             continue
         for arm in dict.fromkeys(arm for mean in result.mean.values() for arm in mean):
             found = [result.mean.get(form, {}).get(arm) for form in forms]
             cells = [interval(one) if one else "" for one in found]
             says = ARMS[arm].says if arm in ARMS else ""
             shown.setdefault(arm, [f"**{arm}**" if arm == OWN else arm, says, *cells, f"`{file.name}`"])
-    base = widest.base.rpartition("/")[2]
+    base = first.base.rpartition("/")[2]
     return "\n".join(
         [
             _OPENING,
-            f"Exact match of {base} on {counted(widest.request.tasks, 'task')}:\n",
+            f"Exact match of {base} on {counted(first.request.tasks, 'task')}:\n",
             table(["arm", "what it is", *(f"{form} form" for form in forms), "file"], shown.values()),
             "\n## What the words mean\n",
             _TERMS,
