@@ -9,9 +9,11 @@ import sys
 from dataclasses import replace
 
 import pytest
+import yaml
 from tiny import SIZES
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from prompt2lora.adapter.folder import check
 from prompt2lora.adapter.peft import adapter_digest
 
 
@@ -114,6 +116,20 @@ def test_generate_writes_an_adapter_and_prints_pure_json(run, prompts, generator
     assert made["digest"] == adapter_digest(tmp_path / "a")
     assert made["parameters"] > 0
     assert set(made["seconds"]) == {"load", "encode", "decode", "align", "write", "total"}
+
+
+def test_the_model_card_says_what_the_adapter_is_of_and_its_lines_load_it(run, prompts, generator_folder, tmp_path):
+    folder = tmp_path / "a"
+    words = ("--instruction", "Name the letter.", "--generator", generator_folder)
+    assert run("generate", "--prompts", prompts, "--out", folder, *words)[0] == 0
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    settings = json.loads((folder / "adapter_config.json").read_text())
+    assert yaml.safe_load(card.split("---")[1])["base_model"] == settings["base_model_name_or_path"]
+    assert "from 2 prompts." in card
+    names: dict[str, object] = {"FOLDER": str(folder)}
+    exec(card.split("```python")[1].split("```")[0], names)
+    assert names["model"].peft_config["default"].r == settings["r"]
+    assert check(folder).settings == settings, "the card is no stranger in the folder"
 
 
 def test_the_same_prompts_give_the_same_adapter(run, prompts, generator_folder, tmp_path):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import html
 import io
 import json
 import re
 import threading
+import tomllib
 from pathlib import Path
 from string import Formatter
 
@@ -204,6 +206,17 @@ def test_numbers_and_days_are_written_as_the_language_writes_them():
     assert ja.when("2026-01-02T03:04:05+00:00").startswith("2026年1月")
     assert "Jan 2026" in en.when("2026-01-02T03:04:05+00:00")
     assert ja.number(None) == "不明"
+    zone = datetime.datetime.now().astimezone().tzname()
+    assert all(one.when("2026-01-02T03:04:05+00:00").endswith(f" {zone}") for one in (ja, en))
+
+
+def test_one_thing_has_one_term_in_pages_and_reports():
+    terms = tomllib.loads((Path(routing.__file__).parent / "texts" / "glossary.toml").read_text(encoding="utf-8"))
+    for language in LANGUAGES:
+        said = "\n".join([*texts(language).values(), *report_texts(language).values()])
+        assert [word for term in terms.values() for word in term["not"] if word in said] == []
+        used = [name for name, term in terms.items() if term[language].rstrip("s").lower() not in said.lower()]
+        assert used == ["reader"], "a term that nothing says is none"
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -283,6 +296,60 @@ def test_the_light_tells_a_jobs_whole_way(visit, service, job):
     service.plant.registry.promote("parts", None, EVIL, expected=release.id)
     assert light() == "back"
     assert EVIL not in browser.get("/console").text
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_job_that_was_never_released_is_not_said_to_be_answered_by_the_base(visit, service, job, language):
+    browser, said = visit("admin", language=language), texts(language)
+    with pytest.raises(UsageError, match="no release yet"):
+        service.release("parts")  # by which every request is answered, or refused
+    pages = {tab: html.unescape(browser.get(f"/console/jobs/parts/{tab}").text) for tab in ("watch", "return")}
+    assert said["watch.never"] in pages["watch"] and said["watch.base"] not in pages["watch"]
+    assert said["return.never"] in pages["return"] and said["return.already"] not in pages["return"]
+    assert all(said["why.new"] in page for page in pages.values())
+    with pytest.raises(UsageError, match="no release yet"):
+        service.plant.watch("parts", {"correction": 0.1})
+    with pytest.raises(UsageError, match="no release yet"):
+        service.plant.registry.rollback("parts", "why not")
+    service.plant.registry.promote("parts", None, "the base will do", expected=None)
+    assert service.release("parts").version is None
+    assert said["watch.base"] in html.unescape(browser.get("/console/jobs/parts/watch").text)
+
+
+def test_the_decision_says_whether_requests_need_the_instruction(visit, service, job, tmp_path):
+    browser = visit("approver")
+    page = html.unescape(browser.get("/console/jobs/parts/decision").text)
+    assert "Instruction: Say the number." in page
+    assert "70% of the answers were correct with the instruction and 50% without it" in page
+    other = adapter_folder(tmp_path / "other", "two")
+    origin = Origin(("note one", "note two"), "9" * 64, "g", "b", "8" * 64)
+    bare = service.plant.as_actor("maker").registry.add_version("parts", other, origin)
+    page = html.unescape(browser.get("/console/jobs/parts/decision", params={"version": bare.name}).text)
+    assert texts("en")["decide.no_instruction"] in page
+
+
+def test_a_version_of_examples_alone_is_tried_under_their_instruction(visit, service, job, tmp_path):
+    origin = Origin((), "9" * 64, "g", "b", "8" * 64, examples=(("Say the number.\n\nnote 3", "3"),) * 2)
+    folder = adapter_folder(tmp_path / "taught", "three")
+    made = service.plant.as_actor("maker").registry.add_version("parts", folder, origin)
+    form = {"text": "note 4", "version": made.name}
+    assert (
+        f"{made.name}: Say the number.\n\nnote 4" in visit("operator").post("/console/jobs/parts/try", data=form).text
+    )
+
+
+def test_a_version_that_nobody_judged_is_offered_neither_release_nor_refusal_nor_empty_pages(visit, service, tmp_path):
+    plant = service.plant.as_actor("maker")
+    plant.registry.add_job("fresh")
+    origin = Origin(("note one", "note two"), "9" * 64, "g", "b", "8" * 64)
+    plant.registry.add_version("fresh", adapter_folder(tmp_path / "fresh", "four"), origin)
+    browser = visit("approver")
+    page = browser.get("/console/jobs/fresh/decision").text
+    assert 'value="refuse"' not in page and 'value="approve"' not in page
+    tabs = re.findall(
+        r'href="/console/jobs/fresh/(\w+)"(?: aria-current="page")?>', browser.get("/console/jobs/fresh/try").text
+    )
+    assert set(tabs) & {"decision", "watch", "report"} == set()
 
 
 # Who may what
@@ -834,6 +901,33 @@ def test_a_wrong_file_costs_no_typing(visit):
     )
     assert answer.status_code == 400
     assert "my precious line" in answer.text and "a.png" in answer.text
+
+
+def test_a_column_is_chosen_and_the_first_rows_are_seen_before_anything_is_made(visit, service):
+    browser, file = (
+        visit("operator"),
+        ("r.csv", "番号,報告,担当\n1,軸の音,山\n2,漏れ,川\n3,熱い,森\n".encode(), "text/csv"),
+    )
+    page = browser.post("/console/new/advice", files={"prompts_file": file}).text
+    assert '<option value="2" selected>報告</option>' in page and "<li>軸の音</li>" in page
+    page = browser.post("/console/new/advice", data={"prompts_column": "3"}, files={"prompts_file": file}).text
+    assert '<option value="3" selected>担当</option>' in page and "<li>山</li>" in page
+    other = ("o.csv", b"a,b\n1,x\n2,y\n", "text/csv")
+    page = browser.post("/console/new/advice", data={"prompts_column": "3"}, files={"prompts_file": other}).text
+    assert "<li>x</li>" in page, "a column that was chosen for another file is forgotten"
+    assert service.queue.recent() == []
+
+
+def test_a_form_that_is_refused_keeps_its_file_for_whoever_sent_it(visit, service):
+    browser, file = visit("operator"), ("r.csv", "番号,報告\n1,軸の音\n2,漏れ\n".encode(), "text/csv")
+    page = browser.post("/console/new", data={"job": ""}, files={"prompts_file": file}).text
+    assert "Chosen: r.csv" in page
+    token = re.search(r'name="prompts_kept" value="([^"]+)"', page)[1]
+    form = {"job": "kept", "prompts_kept": token}
+    stranger = visit("admin").post("/console/new", data=form)
+    assert stranger.status_code == 400 and texts("en")["error.file_gone"] in stranger.text
+    assert browser.post("/console/new", data=form).status_code == 303
+    assert service.queue.recent()[0].job == "kept"
 
 
 def test_rows_pasted_again_are_the_same_rows():

@@ -199,13 +199,39 @@ def test_a_title_above_the_header_of_a_spreadsheet_is_left_out_and_that_is_said(
     rows = [("点検の記録 2026",), (), (None, "番号", "入力", "正解"), (None, 1, "a", "x"), (None, 2, "b", 7)]
     pairs, told = read_examples(File("e.xlsx", excel(*rows)))
     assert pairs == [("a", "x"), ("b", "7")]
-    assert str(told).endswith("columns '入力' and '正解' of 4; 2 examples; left out: 1 above the header")
+    assert str(told).endswith("columns '入力' and '正解' of 4; 2 examples (rows 4-5); left out: 1 above the header")
 
 
 def test_a_table_without_a_known_name_is_read_from_its_first_row_and_that_is_said():
     prompts, told = read_prompts(File("p.csv", b"Frage;Antwort\na;1\n"))
     assert prompts == ["Frage", "a"]
     assert "column 1 of 2 from the first row on, for no column has a known name" in str(told)
+
+
+NOTES = [("番号", "報告", "担当"), *((n, f"ポンプ{n}のシール交換", "山") for n in range(1, 13))]
+
+
+@pytest.mark.parametrize("delimiter", ["", *DELIMITERS])
+def test_a_header_above_numbers_is_a_header_and_a_numbering_is_no_prompt(delimiter):
+    rows = [[str(cell) for cell in row] for row in NOTES]
+    file = File("p.csv", separated(rows, delimiter).encode()) if delimiter else File("p.xlsx", excel(*NOTES))
+    prompts, told = read_prompts(file)
+    assert prompts == [row[1] for row in NOTES[1:]]
+    assert "column '報告' of 3; 12 prompts (rows 2-13)" in str(told)
+    assert told.names == NOTES[0] and told.first == tuple(prompts[:3])
+
+
+@pytest.mark.parametrize("column", ["担当", "3", " 担当 "])
+def test_a_column_is_taken_by_name_or_number(column):
+    prompts, told = read_prompts(File("p.xlsx", excel(*NOTES)), column=column)
+    assert prompts == ["山"] * 12 and told.columns == ("担当",)
+    assert read_prompts(File("p.txt", b"id;message\n1;a\n2;b\n"), column="message")[0] == ["a", "b"]
+
+
+@pytest.mark.parametrize(("name", "data"), [("p.csv", b"id,message\n1,a\n2,b\n"), ("p.txt", b"one\ntwo\n")])
+def test_a_column_that_is_not_there_is_told_with_those_that_are(name, data):
+    with pytest.raises(InputError, match=r"id, message|leave it out"):
+        read_prompts(File(name, data), column="report")
 
 
 def test_entries_without_a_text_are_counted():
@@ -311,8 +337,9 @@ def test_the_command_line_says_what_it_took_before_anything_else(run, tmp_path, 
     assert (code, out) == (1, "")
     form = f"CSV with semicolons, {ENCODINGS[codec]}" if codec else "Excel, sheet 'Sheet'"
     first, second = error.splitlines()[:2]
-    assert first == f"{tmp_path / name}: {form}; column '入力' of 3; 20 prompts"
-    assert second == f"{tmp_path / name}: {form}; columns '入力' and '正解' of 3; 20 examples"
+    last = 22 if codec else 21  # one cell has two lines
+    assert first == f"{tmp_path / name}: {form}; column '入力' of 3; 20 prompts (rows 2-{last})"
+    assert second == f"{tmp_path / name}: {form}; columns '入力' and '正解' of 3; 20 examples (rows 2-{last})"
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ def test_prices_that_cannot_be_are_refused_in_one_line(run, home, files, text, t
 
 def test_the_registry_tells_what_a_pilot_kept(piloted, run):
     listed = json.loads(run("registry", "list", "--json")[1])
-    assert listed["jobs"] == [{"job": "mail", "answers": "base", "versions": 1}]
+    assert listed["jobs"] == [{"job": "mail", "answers": None, "versions": 1}]
     shown = json.loads(run("registry", "show", "--job", "mail", "--json")[1])
     (version,) = shown["versions"]
     assert (version["name"], version["verdict"]) == (piloted["version"], piloted["verdict"])
@@ -278,7 +278,7 @@ def test_another_generator_shows_what_it_would_change_and_changes_no_release(pil
     measured = {check["metric"]: (check["before"], check["after"]) for check in change["checks"]}
     assert measured["change of the logits"][0] != measured["change of the logits"][1]
     jobs = json.loads(run("registry", "list", "--json")[1])["jobs"]
-    assert jobs == [{"job": "mail", "answers": "base", "versions": 2}]
+    assert jobs == [{"job": "mail", "answers": None, "versions": 2}]
     assert change["candidate"] in run(*words)[1]
     assert run(*words, "--job", "unknown")[0] == 2
 

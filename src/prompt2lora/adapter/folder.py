@@ -17,6 +17,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from prompt2lora.adapter.card import CARD
 from prompt2lora.errors import DamagedFile, cause
 from prompt2lora.ground.files import strict_json
 from prompt2lora.ground.profile import RANKS, TARGETS
@@ -62,9 +63,14 @@ class Contents(NamedTuple):
 
 
 def check(folder: Path) -> Contents:
-    """Judge a folder that must hold the two files and nothing else. Raises DamagedFile."""
-    check_files(folder, (CONFIG, WEIGHTS))
+    """Judge a folder that must hold the two files and nothing else but a model card. Raises DamagedFile."""
+    check_files(folder, (CONFIG, WEIGHTS, *beside(folder)))
     return read(folder)
+
+
+def beside(folder: Path) -> tuple[str, ...]:
+    """The model card, which may lie beside the two files where people keep them."""
+    return (CARD,) if (folder / CARD).is_file() else ()
 
 
 def check_files(folder: Path, names: Collection[str]) -> None:

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from prompt2lora.adapter import folder as adapter_folder
+from prompt2lora.adapter.card import CARD
 from prompt2lora.adapter.folder import CONFIG, OURS, PROFILE, WEIGHTS
 from prompt2lora.adapter.grid import decode, encode, factors, inner
 from prompt2lora.adapter.layout import LoraLayout
@@ -33,8 +34,8 @@ class Adapter:
     grid: Float[Tensor, "layers rows cols"]
     provenance: dict[str, Any] = field(default_factory=dict)
 
-    def save(self, folder: Path) -> str:
-        """Write the folder as a whole; returns its digest.
+    def save(self, folder: Path, card: str = "") -> str:
+        """Write the folder as a whole, with a model card if there is one; returns its digest.
 
         Raises LayoutError for a rank that engines refuse, OutputError if the folder exists or cannot be
         written, DamagedFile if a weight is not finite.
@@ -50,6 +51,8 @@ class Adapter:
                 aside / WEIGHTS, state, {"format": "pt", "prompt2lora": json.dumps(self.provenance, sort_keys=True)}
             )
             write_json(aside / CONFIG, self._config())
+            if card:
+                (aside / CARD).write_text(card, encoding="utf-8")
         return adapter_digest(folder)
 
     @property

@@ -38,6 +38,9 @@ Learned = Annotated[
     Path | None,
     typer.Option("--examples", help="Prompts with right answers to learn from: JSONL, CSV or Excel."),
 ]
+Column = Annotated[
+    str, typer.Option("--column", help="Column of the prompts in a table, by name or number; default: found by itself.")
+]
 Instruction = Annotated[str, typer.Option("--instruction", help="Put this instruction before every prompt.")]
 JobArgument = Annotated[str | None, typer.Argument(metavar="[JOB]", help="The job's name; or name it by --job.")]
 JobOption = Annotated[str | None, typer.Option("--job", help="The job's name: a-z, 0-9, - . and _.")]
@@ -129,14 +132,14 @@ def _line(record: dict[str, Any]) -> str:
     return "  ".join(f"{key} {value}" for key, value in shown.items())
 
 
-def read_given(prompts: Path | None, examples: Path | None, instruction: str) -> Given:
+def read_given(prompts: Path | None, examples: Path | None, instruction: str, column: str = "") -> Given:
     """What an adapter is to be made of, each prompt under its instruction; says how the files were read."""
     from prompt2lora.ground.examples import read_examples, read_prompts
     from prompt2lora.ground.prompts import full_examples
 
     if prompts is None and examples is None:
         raise UsageError("there is nothing to make an adapter of; name a file by --prompts or by --examples")
-    texts, *read = read_prompts(prompts, instruction) if prompts else ([],)
+    texts, *read = read_prompts(prompts, instruction, column) if prompts else ([],)
     pairs, *told = read_examples(examples, part="train") if examples else ([],)
     tell_reading(*read, *told)
     return Given(texts, full_examples(instruction, pairs), [*read, *told])

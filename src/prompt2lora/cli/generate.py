@@ -11,6 +11,7 @@ import typer
 
 from prompt2lora.cli.app import (
     BaseOption,
+    Column,
     GeneratorOption,
     Instruction,
     Json,
@@ -31,12 +32,13 @@ def generate(
     prompts: Prompts = None,
     examples: Learned = None,
     instruction: Instruction = "",
+    column: Column = "",
     generator: GeneratorOption = None,
     base: BaseOption = None,
     as_json: Json = False,
 ) -> None:
     """Make an adapter from a handful of prompts of a job, a few right answers, or both."""
-    given = read_given(prompts, examples, instruction)
+    given = read_given(prompts, examples, instruction, column)
     check_new(out)
     with Working("making the adapter"):
         from prompt2lora import api

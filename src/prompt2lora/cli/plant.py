@@ -10,6 +10,7 @@ import typer
 
 from prompt2lora.cli.app import (
     BaseOption,
+    Column,
     GeneratorOption,
     Instruction,
     Job,
@@ -34,6 +35,7 @@ def pilot(
     job: Job,
     prompts: Prompts = None,
     instruction: Instruction = "",
+    column: Column = "",
     examples: Learned = None,
     inspection: Annotated[Path | None, typer.Option(help="Examples to be judged on (JSONL, CSV, Excel).")] = None,
     bias: Annotated[Path | None, typer.Option(help="Questions of a bias check (JSONL, BBQ's form).")] = None,
@@ -62,7 +64,7 @@ def pilot(
     from prompt2lora.ground.examples import read_examples
     from prompt2lora.plant.plant import Plant
 
-    given = read_given(prompts, examples, instruction)
+    given = read_given(prompts, examples, instruction, column)
     judging, *told = read_examples(inspection) if inspection else ([],)
     tell_reading(*told)
     opened = Plant.open(generator, base)
@@ -130,13 +132,17 @@ def gate(
 
 @prompts_app.command("check")
 def check_prompts(
-    prompts: PromptsNeeded, instruction: Instruction = "", generator: GeneratorOption = None, as_json: Json = False
+    prompts: PromptsNeeded,
+    instruction: Instruction = "",
+    column: Column = "",
+    generator: GeneratorOption = None,
+    as_json: Json = False,
 ) -> None:
     """Too few, repeated, odd, mixed, too long, in another script, personal: what to do about it."""
     from prompt2lora.ground.examples import read_prompts
     from prompt2lora.plant.plant import Plant
 
-    given, read = read_prompts(prompts, instruction)
+    given, read = read_prompts(prompts, instruction, column)
     tell_reading(read)
     with Working("reading"):
         found = Plant.open(generator).check_prompts(given)
@@ -155,6 +161,7 @@ def check_prompts(
 def explain(
     prompts: PromptsNeeded,
     instruction: Instruction = "",
+    column: Column = "",
     texts: Annotated[
         Path | None, typer.Option(help="Texts to answer before and after: text (one a line), JSONL, CSV or Excel.")
     ] = None,
@@ -168,7 +175,7 @@ def explain(
     from prompt2lora.ground.examples import read_prompts
     from prompt2lora.plant.plant import Plant
 
-    given, *read = read_prompts(prompts, instruction)
+    given, *read = read_prompts(prompts, instruction, column)
     asked: list[str] = []
     if texts:
         asked, told = read_prompts(texts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -33,6 +33,13 @@ VersionName = Annotated[str, typer.Option("--version", help="A version's name.")
 Reason = Annotated[str, typer.Option("--reason", help="Why; it stands in the history.")]
 
 
+def _answers(current: Any) -> str | None:
+    """What answers a job now: a version, the base, or nothing before the first release."""
+    if current is None:
+        return None
+    return current.version.name if current.version else "base"
+
+
 @registry_app.command("list")
 def list_jobs(as_json: Json = False) -> None:
     """All jobs and what answers them, and the generators that made their versions."""
@@ -41,15 +48,14 @@ def list_jobs(as_json: Json = False) -> None:
     registry = plant.registry()
     found = []
     for job in registry.jobs():
-        current = registry.current(job)
-        answers = current.version.name if current and current.version else "base"
+        answers = _answers(registry.current(job))
         found.append({"job": job, "answers": answers, "versions": len(registry.versions(job))})
     generators = registry.generators()
     if as_json:
         print_json({"jobs": found, "generators": generators})
     else:
         for one in found:
-            print(f"{one['job']:<30} {one['answers']:<40} versions: {one['versions']}")
+            print(f"{one['job']:<30} {one['answers'] or 'not released':<40} versions: {one['versions']}")
         if not found:
             print("no job yet; `prompt2lora pilot` begins one")
         for made in generators:
@@ -63,7 +69,7 @@ def show_job(name: JobArgument = None, named: JobOption = None, as_json: Json = 
     from prompt2lora.plant import plant
 
     registry = plant.registry()
-    current = registry.current(job)
+    answers = _answers(registry.current(job))
     found = [
         {
             **version._asdict(),
@@ -74,7 +80,6 @@ def show_job(name: JobArgument = None, named: JobOption = None, as_json: Json = 
         }
         for version in registry.versions(job)
     ]
-    answers = current.version.name if current and current.version else "base"
     if as_json:
         print_json({"job": job, "answers": answers, "versions": found})
     else:

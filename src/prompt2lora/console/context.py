@@ -20,10 +20,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from prompt2lora.console.i18n import LANGUAGES
 from prompt2lora.console.typing_checks import TypingChecker
 from prompt2lora.ground.reading import Reading
+from prompt2lora.ground.tables import File
 from prompt2lora.serving.service import Service
 
 ROOT = "/console"
 _REMEMBERED = 500
+_FILES_KEPT = 20
 
 
 class Invitation(NamedTuple):
@@ -41,6 +43,7 @@ class ConsoleContext:
     invitations: dict[str, Invitation] = field(default_factory=dict)
     explained: OrderedDict[str, str] = field(default_factory=OrderedDict)  # id of a queued job -> version
     readings: OrderedDict[str, list[Reading]] = field(default_factory=OrderedDict)  # id of a queued job -> of its files
+    _files: OrderedDict[str, tuple[str, File]] = field(default_factory=OrderedDict)  # of forms that were refused
     _spent: OrderedDict[str, None] = field(default_factory=OrderedDict)
 
     @cached_property
@@ -64,6 +67,17 @@ class ConsoleContext:
     def until(self, days: int) -> str:
         return (self.service.plant.registry.clock() + timedelta(days=days)).isoformat(timespec="minutes")
 
+    def keep_file(self, actor: str, file: File) -> str:
+        """By what a form that was refused finds its file again."""
+        token = secrets.token_urlsafe(16)
+        remember(self._files, token, (actor, file), _FILES_KEPT)
+        return token
+
+    def kept_file(self, actor: str, token: str) -> File | None:
+        """The file that the same person sent, unless many others have come since."""
+        owner, file = self._files.get(token, ("", None))
+        return file if owner == actor else None
+
     def once(self, ticket: str) -> bool:
         """Whether a form is sent for the first time: a double click sends it twice."""
         if not ticket or ticket in self._spent:
@@ -72,7 +86,7 @@ class ConsoleContext:
         return True
 
 
-def remember(kept: OrderedDict[str, Any], name: str, value: Any) -> None:
+def remember(kept: OrderedDict[str, Any], name: str, value: Any, most: int = _REMEMBERED) -> None:
     kept[name] = value
-    while len(kept) > _REMEMBERED:
+    while len(kept) > most:
         kept.popitem(last=False)

@@ -7,6 +7,9 @@ Conflict.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from fastapi.responses import Response
 
 from prompt2lora.console.i18n import TranslatableError
@@ -40,7 +43,14 @@ def show_decision(request: PageRequest) -> Response:
         refusal=refusal,
         own=version.actor == request.actor,
         report=judged is not None,
+        opening=kept.origin(version).instruction,
+        bare=_with_and_without(kept.measured(version).scores),
     )
+
+
+def _with_and_without(scores: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Shares of right answers with the instruction and without it, if both were measured."""
+    return (scores["generated"]["score"], scores["bare"]["score"]) if {"generated", "bare"} <= scores.keys() else None
 
 
 def decide(request: PageRequest) -> Response:

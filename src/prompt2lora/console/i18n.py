@@ -98,10 +98,10 @@ class Translator:
         return format_percent(value, "#,##0" + "." * bool(digits) + "#" * digits + "%", locale=self.locale)
 
     def when(self, at: str) -> str:
-        """A moment of the record, by this machine's clock and calendar."""
+        """A moment of the record, by this machine's clock and calendar, with its time zone."""
         moment = datetime.fromisoformat(at).astimezone()
         day = format_date(moment, "long" if self.language == "ja" else "medium", locale=self.locale)
-        return f"{day} {format_time(moment, 'short', tzinfo=moment.tzinfo, locale=self.locale)}"
+        return f"{day} {format_time(moment, 'short', tzinfo=moment.tzinfo, locale=self.locale)} {moment.tzname()}"
 
     def explain(self, error: Prompt2LoraError) -> str:
         """An error as a text that says what to do: by its name, by its message, or by its kind."""

@@ -68,8 +68,8 @@ def job(request: PageRequest) -> Response:
 
 def show_try(request: PageRequest) -> Response:
     found, version = opened(request)
-    prompts = list(request.service.plant.registry.origin(version).prompts)
-    opening = instruction_of(prompts)
+    origin = request.service.plant.registry.origin(version)
+    prompts, opening = [*origin.prompts, *(prompt for prompt, _ in origin.examples)], origin.instruction
     example = prompts[0].removeprefix(opening).strip() if prompts else ""
     return job_page(
         request, "try", found, version, example=request.value("text", example), opening=opening, answers=None
@@ -84,8 +84,7 @@ async def try_out(request: PageRequest) -> Response:
         raise TranslatableError("no_text")
     if len(text) > _LONGEST_TRY:
         raise TranslatableError("long_text", most=_LONGEST_TRY)
-    prompts = await run_in_threadpool(lambda: list(request.service.plant.registry.origin(version).prompts))
-    opening = instruction_of(prompts)
+    opening = (await run_in_threadpool(request.service.plant.registry.origin, version)).instruction
     seconds = request.service.limits.seconds
     asked = text if not opening or text.startswith(opening) else f"{opening}\n\n{text}"
     generation = GenerationRequest(request.job, messages=(Message("user", asked),), seconds=seconds)

@@ -16,7 +16,7 @@ from prompt2lora.console.job_pages import job_page, opened
 from prompt2lora.console.page_request import Page, PageRequest
 from prompt2lora.console.views import ENOUGH_EXAMPLES, checks, inspection
 from prompt2lora.custody.access import LOOK, MAKE
-from prompt2lora.errors import UsageError
+from prompt2lora.errors import InputError, UsageError
 from prompt2lora.ground.examples import PARTS, read_examples, read_prompts
 from prompt2lora.ground.prompts import full_examples
 from prompt2lora.ground.reading import Reading
@@ -74,6 +74,12 @@ def advise(request: PageRequest) -> Response:
     try:
         prompts, read = _prompts(request)
     except UsageError as error:
+        if (
+            isinstance(error, InputError)
+            and error.rule == "no_column"
+            and request.form.values.pop("prompts_column", "")
+        ):
+            return advise(request)  # it was chosen for another file
         return request.render("advice.html", advice=None, count=0, refused=request.translator.explain(error), read=[])
     advice = request.context.typing_checks.check(prompts)
     return request.render("advice.html", advice=advice, count=len(prompts), refused=None, read=read)
@@ -90,14 +96,18 @@ def read_so_far(request: PageRequest, name: str) -> Response:
 
 def _sources(request: PageRequest, name: str) -> list[File]:
     """The file of a field, and what was typed into the field itself."""
-    file, text = request.form.files.get(f"{name}_file"), request.value(name)
+    file, text = request.file(name), request.value(name)
     typed = [File(request.translator.say("read.typed"), text=text)] if text.strip() else []
-    return [*([File(*file)] if file else []), *typed]
+    return [*([file] if file else []), *typed]
 
 
 def _prompts(request: PageRequest) -> tuple[list[str], list[Reading]]:
     """Under their instruction, and how their files were read."""
-    found = [read_prompts(source, request.value("instruction").strip()) for source in _sources(request, "prompts")]
+    instruction, column = request.value("instruction").strip(), request.value("prompts_column")
+    found = [
+        read_prompts(source, instruction, column if source.text is None else "")
+        for source in _sources(request, "prompts")
+    ]
     return [prompt for prompts, _ in found for prompt in prompts], [read for _, read in found if read.count]
 
 

@@ -18,6 +18,7 @@ from prompt2lora.console.context import ROOT, ConsoleContext
 from prompt2lora.console.i18n import TranslatableError, Translator
 from prompt2lora.custody.access import LOOK, Key
 from prompt2lora.errors import Busy, Conflict, NotAllowed, Prompt2LoraError, TooLate, Unavailable, UsageError
+from prompt2lora.ground.tables import File
 from prompt2lora.plant.plant import Plant
 from prompt2lora.serving.service import Service
 
@@ -77,6 +78,24 @@ class PageRequest:
     def value(self, name: str, default: str = "") -> str:
         """What was typed into a field, or asked for in the address."""
         return self.form.values.get(name) or self.http.query_params.get(name) or default
+
+    def file(self, name: str) -> File | None:
+        """The file of a field, of this form or of the one that was refused. Raises TranslatableError if it is gone."""
+        sent, token = self.form.files.get(f"{name}_file"), self.form.values.get(f"{name}_kept")
+        if sent:
+            return File(*sent)
+        kept = self.context.kept_file(self.actor, token) if token else None
+        if token and kept is None:
+            raise TranslatableError("file_gone")
+        return kept
+
+    def kept(self, name: str) -> tuple[str, str] | None:
+        """For a form that is shown again: by what its file is found, and what it is called."""
+        try:
+            file = self.file(name)
+        except TranslatableError:
+            return None
+        return (self.context.keep_file(self.actor, file), file.name) if file else None
 
     @property
     def current_path(self) -> str:

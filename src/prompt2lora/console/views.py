@@ -72,6 +72,13 @@ class JobStatus:
         return max((nearness(one) for one in self.watched["sources"].values()), default=0.0) if self.watched else 0.0
 
     @property
+    def tabs(self) -> tuple[str, ...]:
+        """The pages that say something: what follows from a verdict or a release comes with the first of them."""
+        if self.newest is None and self.release is None:
+            return ("try", "inspection", "refine", "why")
+        return ("try", "inspection", "decision", "watch", "refine", "why", "report")
+
+    @property
     def light(self) -> Light:
         last = self.release
         if last is None:

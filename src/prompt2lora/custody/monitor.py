@@ -86,7 +86,9 @@ class Monitor:
     def watch(self, job: str, promised: dict[str, float], alpha: float = 0.01) -> Watch:
         """Begin to watch what answers the job now. Raises UsageError if that is the base, which nothing replaces."""
         current = self.registry.current(job)
-        if current is None or current.version is None:
+        if current is None:
+            raise UsageError(f"the job {job} has no release yet; promote a version first")
+        if current.version is None:
             raise UsageError(f"the job {job} is answered by the base, which needs no watch; promote a version first")
         begun = Watch(job, current.id, dict(promised), alpha)
         with exclusive_lock(self.folder / f".{job}.lock"):

@@ -131,7 +131,7 @@ class Registry:
             return releases.history(connection, job)
 
     def current(self, job: str) -> Release | None:
-        """The release that answers now; None before the first, when the base answers."""
+        """The release that answers now; None before the first, when requests are refused."""
         with self.reading() as connection:
             return releases.current(connection, job)
 
@@ -210,7 +210,9 @@ class Registry:
             current = releases.current(connection, job)
             if expected is not None and (current is None or current.id != expected):
                 raise releases.changed(job)
-            if current is None or current.version is None:
+            if current is None:
+                raise UsageError(f"the job {job} has no release yet; there is nothing to roll back")
+            if current.version is None:
                 raise UsageError(f"the job {job} is answered by the base already; there is nothing to roll back")
             before = releases.stack(connection, job)[:-1]
             back = next(one for one in reversed(before) if one is None or self._may_return(connection, one))

@@ -43,7 +43,7 @@ def history(connection: Connection, job: str) -> list[Release]:
 
 
 def current(connection: Connection, job: str) -> Release | None:
-    """The release that answers now; None before the first, when the base answers."""
+    """The release that answers now; None before the first, when requests are refused."""
     number = find_job(connection, job).release
     if number is None:
         return None

@@ -47,9 +47,14 @@ def _render(name: str, language: str, **values: Any) -> str:
     loader = FileSystemLoader(_HERE / "templates")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.filters["inc"] = lambda number: number + 1
-    environment.filters["when"] = lambda at: format_datetime(datetime.fromisoformat(at).astimezone(), locale=language)
+    environment.filters["when"] = lambda at: _when(at, language)
     template = environment.get_template(name)
     return template.render(language=language, say=lambda key, **found: said[key].format(**found), **values)
+
+
+def _when(at: str, language: str) -> str:
+    moment = datetime.fromisoformat(at).astimezone()
+    return f"{format_datetime(moment, locale=language)} {moment.tzname()}"
 
 
 def pilot_page(pilot: Pilot, language: str) -> str:

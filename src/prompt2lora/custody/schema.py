@@ -15,7 +15,7 @@ jobs = Table(
     metadata,
     Column("id", Integer, primary_key=True),
     Column("name", String(80), nullable=False, unique=True),
-    Column("release", Integer),  # the id in `releases` that answers now; null before the first: the base answers
+    Column("release", Integer),  # the id in `releases` that answers now; null before the first: requests are refused
     Column("at", String(32), nullable=False),
 )
 generators = Table(

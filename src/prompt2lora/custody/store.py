@@ -41,7 +41,8 @@ class Store:
 
         Raises DamagedFile for a folder outside the adapter profile; nothing of it is kept then.
         """
-        manifest = _manifest(folder)
+        card = adapter_folder.beside(folder)  # for people; it is not kept
+        manifest = _manifest(folder, card)
         digest = hashlib.sha256(manifest).hexdigest()
         place = self.root / digest
         if not place.exists():

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Table, func, insert, select
 
 from prompt2lora.custody import schema
 from prompt2lora.errors import UsageError
+from prompt2lora.ground.prompts import instruction_of
 
 
 class Version(NamedTuple):
@@ -60,6 +61,11 @@ class Origin:
     parent: int | None = None
     kind: str = "generated"
     examples: Sequence[tuple[str, str]] = ()
+
+    @property
+    def instruction(self) -> str:
+        """What the prompts, or else the examples, open with; empty if they share nothing."""
+        return instruction_of(self.prompts) or instruction_of([prompt for prompt, _ in self.examples])
 
 
 def find_job(connection: Connection, name: str) -> Any:

@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from prompt2lora.adapter.card import card
 from prompt2lora.adapter.folder import LEARNED
 from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.adapter.peft import Adapter
@@ -146,6 +147,12 @@ class Pipeline:
         grid = taught(self.base, self.generator.examples_start, prompts, examples)
         return Made(grid, instruction_to_teach(prompts, examples), {"examples": time.monotonic() - began})
 
+    def _card(self, origin: dict[str, Any], instruction: str) -> str:
+        layout, counts = self.layout, (origin["prompts"], origin.get("examples", 0))
+        targets = [target.name for target in layout.targets]
+        settings = layout.base_model, layout.rank, layout.alpha, targets
+        return card(*settings, origin["generator_sha256"], *counts, instruction)
+
     def write(self, prompts: Sequence[str], out: str | Path, *, examples: Sequence[tuple[str, str]] = ()) -> Generated:
         """The adapter of one job's prompts and examples as a PEFT folder `out`. Raises InputError, OutputError.
 
@@ -160,7 +167,7 @@ class Pipeline:
         if examples:
             origin["examples"] = len(examples)
             origin[LEARNED] = sorted(learned_digests(examples, made.instruction))
-        digest = Adapter(self.layout, made.grid, origin).save(folder)
+        digest = Adapter(self.layout, made.grid, origin).save(folder, self._card(origin, made.instruction))
         seconds = {"load": self.load_seconds, **made.seconds, "write": time.monotonic() - began}
         seconds["total"] = sum(seconds.values())
         rounded = {name: round(value, 4) for name, value in seconds.items()}

@@ -7,10 +7,12 @@ one that may be used is for examples.py to say.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from prompt2lora.errors import InputError
+from prompt2lora.ground.delimited import Known, Rows
 from prompt2lora.ground.tables import EXCEL, JSONL, TEXT, Table
 
 # By these names, the earlier before the later, whatever the case.
@@ -64,13 +66,26 @@ def known_columns(cells: Sequence[str]) -> int:
     return (_find(cells, INPUT) is not None) + (_find(cells, OUTPUT) is not None)
 
 
-def entries(table: Table, least: int) -> tuple[list[Entry], dict[str, Any]]:
-    """The entries, and what is to be told of how they were found."""
+def knowing(column: str) -> Known:
+    """How many known names a row has; the one that was asked for says as much as two."""
+    wanted = _names([column])[0]
+    return lambda cells: known_columns(cells) + 2 * bool(wanted and wanted in _names(cells))
+
+
+def entries(table: Table, least: int, column: str = "") -> tuple[list[Entry], dict[str, Any]]:
+    """The entries, and what is to be told of how they were found; `column` is the name or number of the input's.
+
+    Raises InputError.
+    """
+    if table.format in (JSONL, TEXT) and column:
+        raise InputError(
+            "no_column", f"{table.name}: a column is chosen of a table and this is {table.format}; leave it out"
+        )
     if table.format == JSONL:
         return list(_from_records(table)), {"skipped": {}}
     if table.format == TEXT:
         return [Entry(line, cells[0], None) for line, cells in table.rows], {"skipped": {}}
-    return _from_rows(table, least)
+    return _from_rows(table, least, column)
 
 
 def _from_records(table: Table) -> Iterator[Entry]:
@@ -106,21 +121,27 @@ def _part(text: str | None) -> str:
     return text.strip().lower() if text and text.strip().lower() in ("train", "test") else ""
 
 
-def _from_rows(table: Table, least: int) -> tuple[list[Entry], dict[str, Any]]:
-    above = _header(table, least)
+def _from_rows(table: Table, least: int, column: str) -> tuple[list[Entry], dict[str, Any]]:
+    above = _named(table, column) if column else _header(table, least)
+    if above is None and _looks_headed(table):
+        above = 0
     if above is None:
-        if least > 1 and table.rows and (named := _find(table.rows[0][1], INPUT)) is not None:
+        if not column and least > 1 and table.rows and (named := _find(table.rows[0][1], INPUT)) is not None:
             raise InputError(
                 "no_output",
                 f"{table.name}: it has the column {table.rows[0][1][named].strip()!r} and none of right outputs; "
                 "name that one output",
             )
-        columns, rows, width = _first_columns(table, least), table.rows, table.width
+        columns, rows, width = _first_columns(table, table.rows, least), table.rows, table.width
         head: list[str] = []
     else:
         head, rows = table.rows[above][1], table.rows[above + 1 :]
         left, right = _find(head, INPUT), _find(head, OUTPUT)
         columns, width = [place for place in (left, right) if place is not None][:least], len(head)
+        if len(columns) < least:  # a header of names that are not known
+            columns = _first_columns(table, rows, least)
+    if column:
+        columns = [_chosen(table, head, column, width)]
     extras = [_find(head, names) for names in (_INSTRUCTION, _PART)]
     whole = bool(head) and _names(head)[columns[0]] in _WHOLE
     found = []
@@ -143,6 +164,8 @@ def _from_rows(table: Table, least: int) -> tuple[list[Entry], dict[str, Any]]:
         "headed": bool(head),
         "width": width,
         "skipped": {"above the header": above} if above else {},
+        "names": tuple(cell.strip() for cell in head),
+        "rows": (rows[0][0], rows[-1][0]) if rows else (),
     }
     return found, told
 
@@ -156,8 +179,51 @@ def _header(table: Table, least: int) -> int | None:
     return None
 
 
-def _first_columns(table: Table, least: int) -> list[int]:
-    """The first columns that are not empty from top to bottom."""
+def _named(table: Table, column: str) -> int | None:
+    """Which row is the header, as it holds the name that was asked for."""
+    most = _MOST_ABOVE if table.format == EXCEL and not column.strip().isdecimal() else 0
+    found = (
+        number for number, (_, cells) in enumerate(table.rows[: most + 1]) if _find(cells, _names([column])) is not None
+    )
+    return next(found, None)
+
+
+def _chosen(table: Table, head: Sequence[str], column: str, width: int) -> int:
+    """The place of the column that was asked for. Raises InputError that names those there are."""
+    place = _find(head, _names([column]))
+    if place is not None:
+        return place
+    if column.strip().isdecimal() and 1 <= int(column) <= width:
+        return int(column) - 1
+    there = ", ".join(cell.strip() for cell in head if cell.strip()) if head else f"the numbers 1 to {width}"
+    raise InputError("no_column", f"{table.name}: it has no column {column!r}; name one of {there}")
+
+
+def _looks_headed(table: Table) -> bool:
+    """Whether the first row is names above numbers: all cells filled, none twice, none a number, and a column of
+    numbers below one of them. (Two rows below it are the least that show it.)"""
+    if len(table.rows) < 3:
+        return False
+    head, below = table.rows[0][1], [cells for _, cells in table.rows[1:]]
+    if len({*_names(head)}) < len(head) or not all(_names(head)) or any(map(_is_number, head)):
+        return False
+    return any(
+        all(_is_number(cells[place]) for cells in below if place < len(cells) and cells[place].strip())
+        and sum(1 for cells in below if place < len(cells) and cells[place].strip()) > 1
+        for place in range(len(head))
+    )
+
+
+def _is_number(cell: str) -> bool:
+    """Whether a cell is a number, a date or a number in a series, as 12, 3.5, 2026-01-05, #7."""
+    return bool(re.fullmatch(r"[#№]?[-+]?\d[\d.,:/ -]*", cell.strip()))
+
+
+def _first_columns(table: Table, rows: Rows, least: int) -> list[int]:
+    """The first columns that are not empty from top to bottom; one of numbers alone before them is their numbering."""
     width = len(table.rows[0][1]) if table.rows and table.format != EXCEL else table.width
-    filled = [place for place in range(width) if any(c[place : place + 1] not in ([], [""]) for _, c in table.rows)]
+    filled = [place for place in range(width) if any(c[place : place + 1] not in ([], [""]) for _, c in rows)]
+    numbering = filled and all(_is_number(c[filled[0]]) for _, c in rows if filled[0] < len(c) and c[filled[0]].strip())
+    if numbering and len(filled) > least and len(rows) > 1:
+        filled = filled[1:]
     return (filled + [place for place in range(least + width) if place not in filled])[:least]

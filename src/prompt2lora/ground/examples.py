@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from prompt2lora.errors import InputError
-from prompt2lora.ground.entries import Entry, entries, known_columns
+from prompt2lora.ground.entries import Entry, entries, knowing, known_columns
 from prompt2lora.ground.prompts import MAX_CHARACTERS, check_prompts, full_prompt, is_half
 from prompt2lora.ground.reading import EXAMPLES, PROMPTS, Reading
 from prompt2lora.ground.tables import JSONL, File, Table, read_table
@@ -22,15 +22,16 @@ from prompt2lora.ground.tables import JSONL, File, Table, read_table
 PARTS = {"inspection": "test", "examples": "train"}  # of a task file: what judges, what is learned from
 
 
-def read_prompts(source: Path | File, instruction: str = "") -> tuple[list[str], Reading]:
-    """The prompts of a file; `instruction`, if given, stands before each, with a blank line between.
+def read_prompts(source: Path | File, instruction: str = "", column: str = "") -> tuple[list[str], Reading]:
+    """The prompts of a file; `instruction`, if given, stands before each, with a blank line between; of a table, those
+    of `column` (its name or number), else of the column with a known name, else of the first one of texts.
 
     An entry's own instruction, or that of a task file, stands before it too, but not twice; right answers are not read,
     and examples of the part "test" are for scoring alone. Raises InputError.
     """
     file = File.open(source) if isinstance(source, Path) else source
-    table = read_table(file, known_columns)
-    found, told = entries(table, 1)
+    table = read_table(file, knowing(column))
+    found, told = entries(table, 1, column)
     skipped, prompts = Counter(told.pop("skipped")), []
     for entry in found:
         if entry.part == "test":
@@ -40,7 +41,7 @@ def read_prompts(source: Path | File, instruction: str = "") -> tuple[list[str],
         else:
             prompt = full_prompt(entry.instruction.strip(), (entry.input or "").strip())
             prompts.append(prompt if _begins(prompt, instruction) else full_prompt(instruction, prompt))
-    reading = _reading(table, PROMPTS, len(prompts), skipped, told)
+    reading = _reading(table, PROMPTS, len(prompts), skipped, told | {"first": tuple(prompts[:3])})
     if not prompts and skipped:
         raise InputError("no_prompts", f"{file.name}: no prompt found; left out: {reading.left_out}; add some")
     return check_prompts(prompts, file.name), reading

@@ -29,6 +29,9 @@ class Reading:
     columns: tuple[str, ...] = ()  # their names, or their numbers if none is known
     headed: bool = False
     width: int = 0
+    names: tuple[str, ...] = ()  # of all columns, if there is a header
+    rows: tuple[int, ...] = ()  # the first and the last one of the table, by their numbers in the file
+    first: tuple[str, ...] = ()  # the first texts that were taken
     skipped: tuple[tuple[str, int], ...] = ()
 
     @property
@@ -52,6 +55,7 @@ class Reading:
             "columns": list(self.columns),
             "of": self.width,
             "header": self.headed,
+            "rows": list(self.rows),
             self.what: self.count,
             "left_out": dict(self.skipped),
         }
@@ -68,8 +72,9 @@ class Reading:
             parts.append(f"column{many} {named}{of}")
             if not self.headed:
                 parts[-1] += " from the first row on, for no column has a known name (input, output)"
+        rows = f" (rows {self.rows[0]}-{self.rows[-1]})" if self.rows else ""
         lines = ", one a line" if self.format == TEXT else ""
-        parts.append(f"{self.count} {self.what if self.count != 1 else self.what[:-1]}{lines}")
+        parts.append(f"{self.count} {self.what if self.count != 1 else self.what[:-1]}{lines}{rows}")
         if self.skipped:
             parts.append(f"left out: {self.left_out}")
         return f"{self.name}: {'; '.join(parts)}"

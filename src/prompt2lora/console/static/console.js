@@ -54,6 +54,16 @@
     if (event.detail.requestConfig.elt.matches("form")) whole(event.detail.requestConfig.elt);
   });
 
+  // The browser's own words for a file stand in the browser's language; the page has its own.
+  function showFile(input) {
+    const shown = input.parentElement.querySelector(".chosen");
+    shown.textContent = input.files.length ? input.files[0].name : shown.dataset.none;
+  }
+  document.querySelectorAll(".file input").forEach((input) => {
+    showFile(input);
+    input.addEventListener("change", () => showFile(input));
+  });
+
   document.querySelectorAll("[data-copy]").forEach((button) => {
     button.hidden = false;
     button.addEventListener("click", async () => {
