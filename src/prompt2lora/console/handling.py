@@ -75,7 +75,7 @@ async def _guarded(page: Page, request: PageRequest) -> Response:
                 request.error = worse
     except Exception:
         _log.exception("%s %s failed", page.method, request.http.url.path)
-        request.error = Prompt2LoraError("this failed for a reason that is in the log; nothing was changed")
+        request.error = Prompt2LoraError("this failed for a reason that is in the log; look at the job first")
     return request.render("error.html")
 
 
