@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from prompt2lora.training.synthetic import vocabulary
+
+T = TypeVar("T")
 
 
 class Draft(NamedTuple):
@@ -33,12 +35,30 @@ def draw_word(random: Random) -> str:
     return random.choice(vocabulary.EVERY_WORD)
 
 
-def over_words(change: Callable[[str], str], *wordings: str) -> Draft:
+def over(draw: Callable[[Random], T], text: Callable[[T], str], answer: Callable[[T], str], *wordings: str) -> Draft:
+    """A task whose text and right answer both follow from one thing that is drawn."""
+
     def example(random: Random) -> tuple[str, str]:
-        word = draw_word(random)
-        return word, change(word)
+        drawn = draw(random)
+        return text(drawn), answer(drawn)
 
     return Draft(wordings, example)
+
+
+def over_kinds(
+    kinds: Sequence[str], text: Callable[[str, Random], str], answer: Callable[[str], str], *wordings: str
+) -> Draft:
+    """A task whose right answer follows from the kind that a text is drawn of."""
+
+    def example(random: Random) -> tuple[str, str]:
+        kind = random.choice(kinds)
+        return text(kind, random), answer(kind)
+
+    return Draft(wordings, example)
+
+
+def over_words(change: Callable[[str], str], *wordings: str) -> Draft:
+    return over(draw_word, str, change, *wordings)
 
 
 def draw_labels(random: Random) -> tuple[str, str]:
@@ -104,8 +124,4 @@ def draw_number(random: Random) -> int:
 
 
 def over_numbers(change: Callable[[int], str], *wordings: str, most: int = 999) -> Draft:
-    def example(random: Random) -> tuple[str, str]:
-        number = min(most, draw_number(random))
-        return str(number), change(number)
-
-    return Draft(wordings, example)
+    return over(lambda random: min(most, draw_number(random)), str, change, *wordings)

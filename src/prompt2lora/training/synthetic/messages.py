@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from random import Random
 
 from prompt2lora.training.synthetic import vocabulary
-from prompt2lora.training.synthetic.drafts import Draft, draw_labels, family
+from prompt2lora.training.synthetic.drafts import Draft, draw_labels, family, over_kinds
 
 
 def _message(topic: str, random: Random) -> str:
@@ -24,19 +23,12 @@ def message_text(random: Random) -> str:
     return _message(random.choice(list(vocabulary.MESSAGES)), random)
 
 
-def _over_topics(topics: Sequence[str], answer: Callable[[str], str], *wordings: str) -> Draft:
-    def example(random: Random) -> tuple[str, str]:
-        topic = random.choice(topics)
-        return _message(topic, random), answer(topic)
-
-    return Draft(wordings, example)
-
-
 @family
 def topic_of_message(random: Random) -> Draft:
     chosen = random.sample(list(vocabulary.MESSAGES), random.randint(2, 5))
-    return _over_topics(
+    return over_kinds(
         chosen,
+        _message,
         str,
         f"Classify the message: {', '.join(chosen)}.",
         f"What is it about: {' or '.join(chosen)}?",
@@ -48,9 +40,8 @@ def topic_of_message(random: Random) -> Draft:
 def lettered_topic(random: Random) -> Draft:
     chosen = random.sample(list(vocabulary.MESSAGES), random.randint(2, 4))
     marks = dict(zip(chosen, random.choice(["ABCD", "1234", "PQRS", "XYZW"]), strict=False))
-    return _over_topics(
-        chosen, marks.__getitem__, f"Write {', '.join(f'{mark} for {topic}' for topic, mark in marks.items())}."
-    )
+    parts = ", ".join(f"{mark} for {topic}" for topic, mark in marks.items())
+    return over_kinds(chosen, _message, marks.__getitem__, f"Write {parts}.")
 
 
 @family

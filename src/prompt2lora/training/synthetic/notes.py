@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from random import Random
 
 from prompt2lora.training.synthetic import vocabulary
 from prompt2lora.training.synthetic.drafts import Draft, draw_labels, family
+from prompt2lora.training.synthetic.records import Notes
 
 _FIELDS: dict[str, Callable[[Random], str]] = {
     "machine": lambda random: random.choice(vocabulary.MACHINES),
@@ -43,14 +44,6 @@ _PHRASES = {
     "price": ("it costs {}", "the price is {}", "for {}"),
     "time": ("at {}", "noted at {}", "the clock said {}"),
 }
-_STYLES = ("sentence", "lines", "pairs", "fields")
-
-
-def _record(random: Random, needed: Sequence[str]) -> dict[str, str]:
-    others = [field for field in _FIELDS if field not in needed]
-    chosen = [*needed, *random.sample(others, random.randint(2, 3))]
-    random.shuffle(chosen)
-    return {field: _FIELDS[field](random) for field in chosen}
 
 
 def _note(record: dict[str, str], style: str, random: Random) -> str:
@@ -64,36 +57,14 @@ def _note(record: dict[str, str], style: str, random: Random) -> str:
     return f"{text[0].upper()}{text[1:]}."
 
 
-def note_text(random: Random) -> str:
-    return _note(_record(random, ()), random.choice(_STYLES), random)
-
-
-def _style(random: Random) -> str:
-    return random.choice(["sentence", "sentence", *_STYLES])
-
-
-def _over_notes(
-    style: str,
-    fields: Sequence[str],
-    answer: Callable[[dict[str, str]], str],
-    *wordings: str,
-    values: Sequence[str] = (),
-) -> Draft:
-    """A question on notes that name `fields`; the first field's value is one of `values` if there are any."""
-
-    def example(random: Random) -> tuple[str, str]:
-        record = _record(random, fields)
-        if values:
-            record[fields[0]] = random.choice(values)
-        return _note(record, style, random), answer(record)
-
-    return Draft(wordings, example)
+_NOTES = Notes(_FIELDS, ("sentence", "lines", "pairs", "fields"), _note)
+note_text = _NOTES.text
 
 
 @family
 def field_of_note(random: Random) -> Draft:
-    field, style = random.choice(list(_FIELDS)), _style(random)
-    return _over_notes(
+    field, style = random.choice(list(_FIELDS)), _NOTES.style(random)
+    return _NOTES.over(
         style,
         [field],
         lambda record: record[field],
@@ -106,9 +77,9 @@ def field_of_note(random: Random) -> Draft:
 
 @family
 def field_with_name(random: Random) -> Draft:
-    field, style = random.choice(list(_FIELDS)), _style(random)
+    field, style = random.choice(list(_FIELDS)), _NOTES.style(random)
     form = random.choice([f"{field}: {{}}", f"{field.upper()}={{}}", f"[{field}] {{}}", f"<{field}>{{}}</{field}>"])
-    return _over_notes(
+    return _NOTES.over(
         style,
         [field],
         lambda record: form.format(record[field]),
@@ -119,9 +90,9 @@ def field_with_name(random: Random) -> Draft:
 
 @family
 def two_fields(random: Random) -> Draft:
-    (one, two), style = random.sample(list(_FIELDS), 2), _style(random)
+    (one, two), style = random.sample(list(_FIELDS), 2), _NOTES.style(random)
     mark = random.choice([", ", " - ", "/", " | ", ";"])
-    return _over_notes(
+    return _NOTES.over(
         style,
         [one, two],
         lambda record: f"{record[one]}{mark}{record[two]}",
@@ -133,7 +104,7 @@ def two_fields(random: Random) -> Draft:
 @family
 def fields_as_json(random: Random) -> Draft:
     (one, two), style = random.sample(list(_FIELDS), 2), random.choice(["sentence", "lines", "pairs"])
-    return _over_notes(
+    return _NOTES.over(
         style,
         [one, two],
         lambda record: json.dumps({key: record[key] for key in (one, two)}, ensure_ascii=False),
@@ -144,12 +115,12 @@ def fields_as_json(random: Random) -> Draft:
 
 @family
 def names_field(random: Random) -> Draft:
-    field, style = random.choice(list(_FIELDS)), _style(random)
+    field, style = random.choice(list(_FIELDS)), _NOTES.style(random)
     good, bad = draw_labels(random)
 
     def example(random: Random) -> tuple[str, str]:
         there = random.random() < 0.5
-        record = _record(random, [field] if there else [])
+        record = _NOTES.record(random, [field] if there else [])
         if not there:
             record.pop(field, None)
         return _note(record, style, random), good if there else bad
@@ -168,9 +139,9 @@ def field_above(random: Random) -> Draft:
     field, unit, most = random.choice(
         [("temperature", " °C", 140), ("pressure", " bar", 12), ("price", " euros", 900), ("quantity", "", 99)]
     )
-    limit, style = random.randint(most // 4, 3 * most // 4), _style(random)
+    limit, style = random.randint(most // 4, 3 * most // 4), _NOTES.style(random)
     good, bad = draw_labels(random)
-    return _over_notes(
+    return _NOTES.over(
         style,
         [field],
         lambda record: good if int(record[field].split()[0]) > limit else bad,
@@ -189,12 +160,12 @@ def route_by_field(random: Random) -> Draft:
             ("material", vocabulary.MATERIALS),
         ]
     )
-    chosen, style = random.sample(values, 2), _style(random)
+    chosen, style = random.sample(values, 2), _NOTES.style(random)
     targets = random.sample(["line 1", "line 2", "team A", "team B", "sales", "store", "archive", "boss", "hall 3"], 2)
     route = dict(zip(chosen, targets, strict=True))
 
     parts = [f"{target} for {value}" for value, target in route.items()]
-    return _over_notes(
+    return _NOTES.over(
         style,
         [field],
         lambda record: route[record[field]],
@@ -215,8 +186,8 @@ def which_value(random: Random) -> Draft:
             ("weekday", vocabulary.DAYS),
         ]
     )
-    chosen, style = random.sample(values, 3), _style(random)
-    return _over_notes(
+    chosen, style = random.sample(values, 3), _NOTES.style(random)
+    return _NOTES.over(
         style,
         [field],
         lambda record: record[field],

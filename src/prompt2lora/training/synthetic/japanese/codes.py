@@ -11,7 +11,7 @@ from prompt2lora.training.synthetic.japanese.drafts import (
     draw_order_number,
     draw_part_number,
     family,
-    over,
+    over_texts,
     until,
     whether,
 )
@@ -19,7 +19,7 @@ from prompt2lora.training.synthetic.japanese.drafts import (
 
 @family
 def letters_of_code(random: Random) -> Draft:
-    return over(
+    return over_texts(
         draw_part_number,
         lambda text: text.split("-")[0],
         *asked("品番の先頭の英字"),
@@ -32,7 +32,7 @@ def code_without_hyphen(random: Random) -> Draft:
     mark, name = random.choice(
         [("", "取って"), ("_", "下線（_）に変えて"), (" ", "空白に変えて"), ("/", "スラッシュに変えて")]
     )
-    return over(
+    return over_texts(
         draw_part_number,
         lambda text: text.replace("-", mark),
         f"品番のハイフンを{name}ください。",
@@ -44,7 +44,7 @@ def code_without_hyphen(random: Random) -> Draft:
 @family
 def code_with_front(random: Random) -> Draft:
     front = random.choice(["旧", "新", "試作", "返品", "JP-", "#", "社内", "品番：", "P/N "])
-    return over(
+    return over_texts(
         random.choice([draw_part_number, draw_order_number]),
         lambda text: front + text,
         f"前に「{front}」を付けてください。",
@@ -93,7 +93,7 @@ def place_by_code(random: Random) -> Draft:
     def texts(random: Random) -> str:
         return random.choice(letters) + draw_part_number(random)[1:]
 
-    return over(
+    return over_texts(
         texts,
         lambda text: places[text[0]],
         f"置き場を答えてください。{told}です。",

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import date, timedelta
 from random import Random
 
-from prompt2lora.training.synthetic.drafts import Draft
+from prompt2lora.training.synthetic.drafts import Draft, over
 from prompt2lora.training.synthetic.japanese import vocabulary
 from prompt2lora.training.synthetic.japanese.drafts import asked, draw_labels, family, whether
 from prompt2lora.training.synthetic.japanese.eras import draw_date
@@ -43,18 +43,14 @@ def form_of_date(random: Random) -> Draft:
     before = random.choice(_WHOLE)
     after = random.choice([form for form in _FORMS if form != before])
 
-    def example(random: Random) -> tuple[str, str]:
-        day = _recent(random)
-        return _FORMS[before](day), _FORMS[after](day)
-
-    return Draft(
-        (
-            f"日付を「{after}」の形に直してください。",
-            f"日付の書き方を「{after}」の形式にそろえてください。",
-            f"「{before}」形式の日付を「{after}」形式に変換。",
-            f"{before}なら{after}のように書き換えて。",
-        ),
-        example,
+    return over(
+        _recent,
+        _FORMS[before],
+        _FORMS[after],
+        f"日付を「{after}」の形に直してください。",
+        f"日付の書き方を「{after}」の形式にそろえてください。",
+        f"「{before}」形式の日付を「{after}」形式に変換。",
+        f"{before}なら{after}のように書き換えて。",
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from random import Random
 
-from prompt2lora.training.synthetic.drafts import Draft, Family
+from prompt2lora.training.synthetic.drafts import Draft, Family, over
 
 FAMILIES: dict[str, Family] = {}
 Texts = Callable[[Random], str]
@@ -16,14 +16,9 @@ def family(make: Family) -> Family:
     return make
 
 
-def over(texts: Texts, answer: Callable[[str], str], *wordings: str) -> Draft:
+def over_texts(texts: Texts, answer: Callable[[str], str], *wordings: str) -> Draft:
     """A task whose right answer follows from the text of the input."""
-
-    def example(random: Random) -> tuple[str, str]:
-        text = texts(random)
-        return text, answer(text)
-
-    return Draft(wordings, example)
+    return over(texts, str, answer, *wordings)
 
 
 def draw_labels(random: Random) -> tuple[str, str]:

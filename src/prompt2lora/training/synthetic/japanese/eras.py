@@ -6,8 +6,8 @@ from datetime import date
 from random import Random
 from typing import NamedTuple
 
-from prompt2lora.training.synthetic.drafts import Draft
-from prompt2lora.training.synthetic.japanese.drafts import family, over, turned
+from prompt2lora.training.synthetic.drafts import Draft, over
+from prompt2lora.training.synthetic.japanese.drafts import family, over_texts, turned
 
 
 class Era(NamedTuple):
@@ -57,7 +57,7 @@ def _draw_year(random: Random) -> int:
 
 @family
 def era_of_year(random: Random) -> Draft:
-    return over(
+    return over_texts(
         lambda random: f"{_draw_year(random)}年",
         lambda text: year_in_era(date(int(text[:4]), 7, 1)),
         *turned("西暦の年", "和暦"),
@@ -120,31 +120,23 @@ def name_of_era(random: Random) -> Draft:
 
 @family
 def short_era_into_long(random: Random) -> Draft:
-    def example(random: Random) -> tuple[str, str]:
-        day = draw_date(random)
-        return short_date_in_era(day), date_in_era(day)
-
-    return Draft(
-        (
-            "略した和暦の日付を、元号と年月日で書いてください。",
-            "R・H・Sを令和・平成・昭和に直し、年月日で書いてください。",
-            "略さない和暦の日付にして。",
-        ),
-        example,
+    return over(
+        draw_date,
+        short_date_in_era,
+        date_in_era,
+        "略した和暦の日付を、元号と年月日で書いてください。",
+        "R・H・Sを令和・平成・昭和に直し、年月日で書いてください。",
+        "略さない和暦の日付にして。",
     )
 
 
 @family
 def long_era_into_short(random: Random) -> Draft:
-    def example(random: Random) -> tuple[str, str]:
-        day = draw_date(random)
-        return date_in_era(day), short_date_in_era(day)
-
-    return Draft(
-        (
-            "和暦の日付を「R5.6.7」のような形に略してください。",
-            "令和はR、平成はH、昭和はSとして、日付を点区切りで短く書いてください。",
-            "元号をアルファベット1文字にし、年・月・日を「.」で区切る",
-        ),
-        example,
+    return over(
+        draw_date,
+        date_in_era,
+        short_date_in_era,
+        "和暦の日付を「R5.6.7」のような形に略してください。",
+        "令和はR、平成はH、昭和はSとして、日付を点区切りで短く書いてください。",
+        "元号をアルファベット1文字にし、年・月・日を「.」で区切る",
     )

@@ -12,7 +12,7 @@ from prompt2lora.training.synthetic.japanese.drafts import (
     draw_order_number,
     draw_part_number,
     family,
-    over,
+    over_texts,
     turned,
     whether,
 )
@@ -101,17 +101,17 @@ def into_katakana(random: Random) -> Draft:
     def texts(random: Random) -> str:
         return random.choice(["、", " ", "・"]).join(random.sample(vocabulary.HIRAGANA, random.randint(1, 2)))
 
-    return over(texts, katakana, *turned("ひらがな", "カタカナ"), "カタカナで書いてください。")
+    return over_texts(texts, katakana, *turned("ひらがな", "カタカナ"), "カタカナで書いてください。")
 
 
 @family
 def into_hiragana(random: Random) -> Draft:
-    return over(_katakana_words, hiragana, *turned("カタカナ", "ひらがな"), "ひらがなで書いてください。")
+    return over_texts(_katakana_words, hiragana, *turned("カタカナ", "ひらがな"), "ひらがなで書いてください。")
 
 
 @family
 def into_half_katakana(random: Random) -> Draft:
-    return over(_katakana_words, half_katakana, *turned("カタカナ", "半角カナ"), "半角カタカナで書いてください。")
+    return over_texts(_katakana_words, half_katakana, *turned("カタカナ", "半角カナ"), "半角カタカナで書いてください。")
 
 
 @family
@@ -173,7 +173,7 @@ def characters_of_word(random: Random) -> Draft:
             (1, 2, "2文字目"),
         ]
     )
-    return over(
+    return over_texts(
         _word,
         lambda text: text[begin:end],
         f"{name}を書いてください。",
@@ -185,7 +185,7 @@ def characters_of_word(random: Random) -> Draft:
 @family
 def number_of_characters(random: Random) -> Draft:
     unit = random.choice(["", "文字"])
-    return over(
+    return over_texts(
         _word,
         lambda text: f"{len(text)}{unit}",
         f"文字数を「5{unit}」のように書いてください。",
@@ -205,7 +205,7 @@ def in_brackets(random: Random) -> Draft:
         ]
     )
     texts = random.choice([_word, _labelled_code, _katakana_words])
-    return over(
+    return over_texts(
         texts,
         form.format,
         f"入力を{name}で囲んでください。",

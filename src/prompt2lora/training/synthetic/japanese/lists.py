@@ -6,9 +6,9 @@ import unicodedata
 from collections.abc import Callable
 from random import Random
 
-from prompt2lora.training.synthetic.drafts import Draft
+from prompt2lora.training.synthetic.drafts import Draft, over
 from prompt2lora.training.synthetic.japanese import vocabulary
-from prompt2lora.training.synthetic.japanese.drafts import draw_part_number, family, over, whether
+from prompt2lora.training.synthetic.japanese.drafts import draw_part_number, family, over_texts, whether
 
 _SEPARATORS = ("、", ",", " ", "・", "/", "\n")
 
@@ -30,7 +30,7 @@ def _words(random: Random, low: int = 3, high: int = 5) -> list[str]:
 
 def _over_words(random: Random, change: Callable[[list[str]], str], *wordings: str) -> Draft:
     separator = random.choice(_SEPARATORS)
-    return over(lambda random: separator.join(_words(random)), lambda text: change(text.split(separator)), *wordings)
+    return over(_words, separator.join, change, *wordings)
 
 
 def _over_numbers(random: Random, change: Callable[[list[int]], list[int]], *wordings: str) -> Draft:
@@ -39,7 +39,7 @@ def _over_numbers(random: Random, change: Callable[[list[int]], list[int]], *wor
     def texts(random: Random) -> str:
         return separator.join(map(str, random.sample(range(1, most + 1), random.randint(3, 5))))
 
-    return over(
+    return over_texts(
         texts, lambda text: separator.join(map(str, change([int(item) for item in text.split(separator)]))), *wordings
     )
 
@@ -60,7 +60,7 @@ def sorted_numbers(random: Random) -> Draft:
 @family
 def sorted_words(random: Random) -> Draft:
     separator = random.choice(_SEPARATORS)
-    return over(
+    return over_texts(
         lambda random: separator.join(_words(random, 3, 4)),
         lambda text: separator.join(sorted(text.split(separator), key=kana_order)),
         "五十音順に並べてください。",
@@ -90,7 +90,7 @@ def number_of_items(random: Random) -> Draft:
         count = len(text.split(separator))
         return units[unit][count] if unit in units else f"{count}{unit}"
 
-    return over(
+    return over_texts(
         lambda random: separator.join(_words(random, 2, 7)),
         answer,
         f"いくつありますか。「{shown}」のように答えてください。",
@@ -112,7 +112,7 @@ def items_apart(random: Random) -> Draft:
     before, after = random.sample(
         [("、", "読点"), ("/", "スラッシュ"), ("・", "中点"), (" ", "空白"), ("\n", "改行")], 2
     )
-    return over(
+    return over_texts(
         lambda random: before[0].join(_words(random)),
         lambda text: text.replace(before[0], after[0]),
         f"{before[1]}区切りを{after[1]}区切りに直してください。",
@@ -125,7 +125,7 @@ def items_apart(random: Random) -> Draft:
 def numbered_items(random: Random) -> Draft:
     form, separator = random.choice(["{}. {}", "({}) {}", "{}:{}", "No.{} {}"]), random.choice(_SEPARATORS[:5])
     shown = form.format(1, "ボルト")
-    return over(
+    return over_texts(
         lambda random: separator.join(_words(random, 2, 4)),
         lambda text: "\n".join(form.format(at, item) for at, item in enumerate(text.split(separator), 1)),
         f"「{shown}」のように番号を付け、1行に一つずつ書いてください。",
@@ -136,7 +136,7 @@ def numbered_items(random: Random) -> Draft:
 @family
 def items_in_reverse(random: Random) -> Draft:
     separator = random.choice(_SEPARATORS)
-    return over(
+    return over_texts(
         lambda random: separator.join(_words(random)),
         lambda text: separator.join(reversed(text.split(separator))),
         "並びを逆にしてください。",
@@ -153,7 +153,7 @@ def number_of_marks(random: Random) -> Draft:
     def texts(random: Random) -> str:
         return "".join(random.choices("○○○×△", k=random.randint(5, 10)))
 
-    return over(
+    return over_texts(
         texts,
         lambda text: f"{text.count(mark)}{unit}",
         f"{mark}の数を「3{unit}」のように書いてください。",

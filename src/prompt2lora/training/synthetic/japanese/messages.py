@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from random import Random
 
-from prompt2lora.training.synthetic.drafts import Draft
+from prompt2lora.training.synthetic.drafts import Draft, over_kinds
 from prompt2lora.training.synthetic.japanese import vocabulary
 from prompt2lora.training.synthetic.japanese.drafts import asked, family, listed, whether
 
@@ -25,19 +24,12 @@ def message_text(random: Random) -> str:
     return _message(random.choice(_TOPICS), random)
 
 
-def _over_topics(topics: Sequence[str], answer: Callable[[str], str], *wordings: str) -> Draft:
-    def example(random: Random) -> tuple[str, str]:
-        topic = random.choice(topics)
-        return _message(topic, random), answer(topic)
-
-    return Draft(wordings, example)
-
-
 @family
 def topic_of_message(random: Random) -> Draft:
     chosen = random.sample(_TOPICS, random.randint(2, 5))
-    return _over_topics(
+    return over_kinds(
         chosen,
+        _message,
         str,
         f"何についての連絡ですか。{'、'.join(chosen)}から選んでください。",
         f"連絡の内容を{listed(chosen)}で分類してください。",
@@ -51,8 +43,9 @@ def topic_as_mark(random: Random) -> Draft:
     chosen = random.sample(_TOPICS, random.randint(2, 4))
     marks = dict(zip(chosen, random.choice(["ABCD", "1234", "甲乙丙丁", "アイウエ", "①②③④"]), strict=False))
     parts = "、".join(f"{topic}の件は{mark}" for topic, mark in marks.items())
-    return _over_topics(
+    return over_kinds(
         chosen,
+        _message,
         marks.__getitem__,
         f"{parts}と書いてください。",
         f"用件を記号で答えてください。{parts}。",

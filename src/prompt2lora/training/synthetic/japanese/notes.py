@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
 from random import Random
 
 from prompt2lora.training.synthetic.drafts import Draft
@@ -16,6 +15,7 @@ from prompt2lora.training.synthetic.japanese.drafts import (
     family,
     whether,
 )
+from prompt2lora.training.synthetic.records import Notes
 
 _FIELDS: dict[str, Texts] = {
     "品番": draw_part_number,
@@ -36,7 +36,6 @@ _FIELDS: dict[str, Texts] = {
     "内線": lambda random: str(random.randint(1000, 9999)),
     "不具合": lambda random: random.choice(vocabulary.DEFECTS),
 }
-_STYLES = ("sentences", "lines", "wide lines", "pairs", "fields")
 _NUMBERS = {"数量": ("個", 300), "金額": ("円", 99000), "温度": ("℃", 180), "長さ": ("mm", 900)}
 _VALUES = {
     "材質": vocabulary.MATERIALS,
@@ -46,13 +45,6 @@ _VALUES = {
     "品名": vocabulary.PRODUCTS,
     "取引先": vocabulary.SUPPLIERS,
 }
-
-
-def _record(random: Random, needed: Sequence[str], without: Sequence[str] = ()) -> dict[str, str]:
-    others = [field for field in _FIELDS if field not in needed and field not in without]
-    chosen = [*needed, *random.sample(others, random.randint(2, 3))]
-    random.shuffle(chosen)
-    return {field: _FIELDS[field](random) for field in chosen}
 
 
 def _note(record: dict[str, str], style: str, random: Random) -> str:
@@ -67,38 +59,16 @@ def _note(record: dict[str, str], style: str, random: Random) -> str:
     return f"{random.choice(vocabulary.GREETINGS)}{text}{random.choice(vocabulary.CLOSINGS)}"
 
 
-def note_text(random: Random) -> str:
-    return _note(_record(random, ()), random.choice(_STYLES), random)
-
-
-def _style(random: Random) -> str:
-    return random.choice(["sentences", "sentences", *_STYLES])
-
-
-def _over_notes(
-    random: Random,
-    fields: Sequence[str],
-    answer: Callable[[dict[str, str]], str],
-    *wordings: str,
-    values: Sequence[str] = (),
-    style: str = "",
-) -> Draft:
-    """A question on notes that name `fields`; the first field's value is one of `values` if there are any."""
-    style = style or _style(random)
-
-    def example(random: Random) -> tuple[str, str]:
-        record = _record(random, fields)
-        if values:
-            record[fields[0]] = random.choice(values)
-        return _note(record, style, random), answer(record)
-
-    return Draft(wordings, example)
+_NOTES = Notes(_FIELDS, ("sentences", "lines", "wide lines", "pairs", "fields"), _note)
+note_text = _NOTES.text
 
 
 @family
 def field_of_note(random: Random) -> Draft:
     field = random.choice(list(_FIELDS))
-    return _over_notes(random, [field], lambda record: record[field], *asked(field), f"連絡文にある{field}を抜き出す")
+    return _NOTES.over(
+        _NOTES.style(random), [field], lambda record: record[field], *asked(field), f"連絡文にある{field}を抜き出す"
+    )
 
 
 @family
@@ -108,8 +78,8 @@ def field_with_name(random: Random) -> Draft:
         [f"{field}:{{}}", f"{field}={{}}", f"【{field}】{{}}", f"「{field}は{{}}」", f"<{{}}>({field})"]
     )
     shown = form.format("…")
-    return _over_notes(
-        random,
+    return _NOTES.over(
+        _NOTES.style(random),
         [field],
         lambda record: form.format(record[field]),
         f"{field}を {shown} の形で書いてください。",
@@ -122,8 +92,8 @@ def field_with_name(random: Random) -> Draft:
 def two_fields_of_note(random: Random) -> Draft:
     one, two = random.sample(list(_FIELDS), 2)
     mark, name = random.choice([("、", "読点"), ("/", "スラッシュ"), (" ", "空白"), ("|", "縦棒"), (";", "セミコロン")])
-    return _over_notes(
-        random,
+    return _NOTES.over(
+        _NOTES.style(random),
         [one, two],
         lambda record: f"{record[one]}{mark}{record[two]}",
         f"{one}と{two}を{name}で区切って書いてください。",
@@ -135,37 +105,35 @@ def two_fields_of_note(random: Random) -> Draft:
 @family
 def fields_as_json(random: Random) -> Draft:
     keys = random.sample(list(_FIELDS), 2)
-    return _over_notes(
-        random,
+    return _NOTES.over(
+        random.choice(["sentences", "lines", "wide lines", "pairs"]),
         keys,
         lambda record: json.dumps({key: record[key] for key in keys}, ensure_ascii=False),
         f"{keys[0]}と{keys[1]}をJSONで出力してください。",
         f"キーが「{keys[0]}」と「{keys[1]}」のJSONにしてください。",
         f"{keys[0]}と{keys[1]}を取り出してJSON形式にまとめて。",
-        style=random.choice(["sentences", "lines", "wide lines", "pairs"]),
     )
 
 
 @family
 def fields_as_lines(random: Random) -> Draft:
     keys = random.sample(list(_FIELDS), 2)
-    return _over_notes(
-        random,
+    return _NOTES.over(
+        random.choice(["sentences", "pairs", "fields"]),
         keys,
         lambda record: "\n".join(f"{key}:{record[key]}" for key in keys),
         f"{keys[0]}と{keys[1]}を「項目:値」の形で1行ずつ書いてください。",
         f"{keys[0]}、{keys[1]}の順に「項目:値」で改行して答えてください。",
-        style=random.choice(["sentences", "pairs", "fields"]),
     )
 
 
 @family
 def field_or_nothing(random: Random) -> Draft:
     field, none = random.choice(list(_FIELDS)), random.choice(["なし", "記載なし", "不明", "-"])
-    style = _style(random)
+    style = _NOTES.style(random)
 
     def example(random: Random) -> tuple[str, str]:
-        record = _record(random, [field]) if random.random() < 0.6 else _record(random, (), [field])
+        record = _NOTES.record(random, [field]) if random.random() < 0.6 else _NOTES.record(random, (), [field])
         return _note(record, style, random), record.get(field, none)
 
     return Draft(
@@ -180,10 +148,10 @@ def field_or_nothing(random: Random) -> Draft:
 
 @family
 def names_field(random: Random) -> Draft:
-    field, style = random.choice(list(_FIELDS)), _style(random)
+    field, style = random.choice(list(_FIELDS)), _NOTES.style(random)
 
     def draw(random: Random, wanted: bool) -> str:
-        return _note(_record(random, [field]) if wanted else _record(random, (), [field]), style, random)
+        return _note(_NOTES.record(random, [field]) if wanted else _NOTES.record(random, (), [field]), style, random)
 
     return whether(random, f"{field}が書かれている", draw)
 
@@ -192,11 +160,11 @@ def names_field(random: Random) -> Draft:
 def field_at_least(random: Random) -> Draft:
     field = random.choice(list(_NUMBERS))
     unit, most = _NUMBERS[field]
-    limit, style = random.randrange(most // 4, 3 * most // 4, 5), _style(random)
+    limit, style = random.randrange(most // 4, 3 * most // 4, 5), _NOTES.style(random)
     more, said = random.choice([(True, "以上"), (False, "未満")])
 
     def draw(random: Random, wanted: bool) -> str:
-        record = _record(random, [field])
+        record = _NOTES.record(random, [field])
         number = random.randint(limit, most) if wanted == more else random.randint(2, limit - 1)
         record[field] = f"{number:,}{unit}"
         return _note(record, style, random)
@@ -211,8 +179,8 @@ def route_by_field(random: Random) -> Draft:
     route = dict(zip(chosen, random.sample(vocabulary.TARGETS, len(chosen)), strict=True))
     parts = "、".join(f"{value}なら{target}" for value, target in route.items())
     arrows = "、".join(f"{value}→{target}" for value, target in route.items())
-    return _over_notes(
-        random,
+    return _NOTES.over(
+        _NOTES.style(random),
         [field],
         lambda record: route[record[field]],
         f"{field}で振り分けてください。{parts}。",
@@ -226,8 +194,8 @@ def route_by_field(random: Random) -> Draft:
 def value_out_of_list(random: Random) -> Draft:
     field = random.choice(list(_VALUES))
     chosen = random.sample(_VALUES[field], random.randint(3, 4))
-    return _over_notes(
-        random,
+    return _NOTES.over(
+        _NOTES.style(random),
         [field],
         lambda record: record[field],
         f"{field}は{'、'.join(chosen)}のどれですか。",

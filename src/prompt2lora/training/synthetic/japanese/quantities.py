@@ -8,7 +8,7 @@ from random import Random
 
 from prompt2lora.training.synthetic.drafts import Draft
 from prompt2lora.training.synthetic.japanese import vocabulary
-from prompt2lora.training.synthetic.japanese.drafts import family, listed, over, turned
+from prompt2lora.training.synthetic.japanese.drafts import family, listed, over_texts, turned
 
 _COUNTER_OF = {thing: counter for counter, things in vocabulary.COUNTED.items() for thing in things}
 _THINGS = sorted(_COUNTER_OF)
@@ -175,10 +175,10 @@ def number_with_commas(random: Random) -> Draft:
         return f"{number:,}{unit}" if into else f"{number}{unit}"
 
     if into:
-        return over(
+        return over_texts(
             texts, answer, "3桁ごとにコンマを入れてください。", "数字を3桁区切りにして。", "桁区切りのカンマを付ける"
         )
-    return over(
+    return over_texts(
         texts,
         answer,
         "数字のコンマを取ってください。",
@@ -199,7 +199,7 @@ def total_of_quantities(random: Random) -> Draft:
         numbers = ("".join(filter(str.isdigit, part)) for part in text.split("、"))
         return f"{sum(map(int, numbers))}{counter}"
 
-    return over(
+    return over_texts(
         texts,
         answer,
         f"合わせて何{counter}ですか。",
