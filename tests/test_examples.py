@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from prompt2lora.base.packing import UNLIMITED, pack_examples, stack
-from prompt2lora.generator.examples import ExampleOptions, _batches, _Example, instruction_to_teach, taught
+from prompt2lora.generator.examples import ExampleOptions, _batches, _Example, taught
+from prompt2lora.ground.prompts import instruction_of
 from prompt2lora.training import objectives
 
 INSTRUCTION = "Say the first letter."
@@ -95,4 +96,4 @@ def test_more_examples_than_a_step_holds_are_asked_in_turn(frozen, grid):
 @pytest.mark.parametrize("prompts", [["Do it.\n\na"], []])
 def test_the_instruction_is_that_of_the_prompts_whatever_the_examples_hold_or_else_theirs(prompts):
     examples = [("a text\n\nof two parts", "b")] if prompts else [("Do it.\n\na", "b"), ("Do it.\n\nc", "d")]
-    assert instruction_to_teach(prompts, examples) == "Do it."
+    assert instruction_of(prompts, examples) == "Do it."

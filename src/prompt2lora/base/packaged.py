@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import tempfile
 from contextlib import redirect_stderr
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -18,7 +17,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from prompt2lora.errors import DamagedFile, ModelNotFound
-from prompt2lora.ground.files import exclusive_lock, file_digest
+from prompt2lora.ground.files import exclusive_lock, file_digest, new_folder
 from prompt2lora.ground.home import home
 from prompt2lora.ground.progress import tell
 
@@ -183,8 +182,6 @@ def _dequantise(gguf: Path, folder: Path, tied: bool) -> None:
         weights["model.embed_tokens.weight"] = weights["lm_head.weight"]
     model = AutoModelForCausalLM.from_config(type(quantised.config).from_dict(settings))
     model.load_state_dict(weights)
-    with tempfile.TemporaryDirectory(prefix=".making-", dir=folder.parent) as aside:
+    with new_folder(folder) as aside:
         model.to(torch.bfloat16).save_pretrained(aside)
         AutoTokenizer.from_pretrained(**source).save_pretrained(aside)
-        os.replace(aside, folder)
-        Path(aside).mkdir()  # for its removal

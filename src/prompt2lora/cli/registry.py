@@ -195,24 +195,22 @@ def verify(as_json: Json = False) -> None:
 
     opened = Plant.open()
     registry = opened.registry
-    damaged = []
-    for job in registry.jobs():
-        for version in registry.versions(job):
-            try:
-                registry.store.verify(version.adapter)
-            except DamagedFile as error:
-                damaged.append({"version": version.name, "fault": str(error)})
+    damaged, versions = [], registry.every_version()
+    for version in versions:
+        try:
+            registry.store.verify(version.adapter)
+        except DamagedFile as error:
+            damaged.append({"version": version.name, "fault": str(error)})
     changed, elsewhere = opened.changed_bases()
     damaged += [{"version": version.name, "fault": fault} for version, fault in changed]
-    count = sum(len(registry.versions(job)) for job in registry.jobs())
     if as_json:
-        print_json({"versions": count, "damaged": damaged, "bases_not_here": elsewhere})
+        print_json({"versions": len(versions), "damaged": damaged, "bases_not_here": elsewhere})
     else:
         for one in damaged:
             print(f"BAD  {one['version']}: {one['fault']}")
         for name in elsewhere:
             print(f"not compared: the base {name} is not on this machine")
-        print(f"{count} versions, {len(damaged)} damaged")
+        print(f"{len(versions)} versions, {len(damaged)} damaged")
     if damaged:
         raise typer.Exit(1)
 

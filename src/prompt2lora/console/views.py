@@ -19,6 +19,7 @@ from prompt2lora.custody.judgements import Judgement
 from prompt2lora.custody.releases import Release
 from prompt2lora.custody.reports import BARS
 from prompt2lora.custody.versions import Version
+from prompt2lora.evaluation.metrics import exact_match
 from prompt2lora.serving.service import Service
 
 ENOUGH_EXAMPLES = 40  # labelled examples below which the interval is so wide that hardly anything passes
@@ -169,7 +170,8 @@ def inspection(measured: Evaluation) -> Inspection | None:
     if not examples or "gain" not in scores:
         return None
     gain = scores["gain"]
-    before, after = [_right(one.base, one) for one in examples], [_right(one.generated, one) for one in examples]
+    before = [exact_match(one.base, one.right) == 1 for one in examples]
+    after = [exact_match(one.generated, one.right) == 1 for one in examples]
     pairs = list(zip(examples, before, after, strict=True))
     return Inspection(
         examples=len(examples),
@@ -183,10 +185,6 @@ def inspection(measured: Evaluation) -> Inspection | None:
         both_wrong=[one for one, was, now in pairs if not was and not now],
         arms=[{"name": name, **scores[name]} for name in BARS if name in scores],
     )
-
-
-def _right(answer: str, example: Inspected) -> bool:
-    return answer.strip().lower() == example.right.strip().lower()
 
 
 def checks(judged: Judgement | None) -> list[dict[str, Any]]:

@@ -140,6 +140,10 @@ class Registry:
         found = [self.current(job) for job in self.jobs()]
         return [release.version for release in found if release and release.version]
 
+    def every_version(self) -> list[Version]:
+        """All versions of all jobs."""
+        return [version for job in self.jobs() for version in self.versions(job)]
+
     # Writing
 
     def add_job(self, name: str) -> None:

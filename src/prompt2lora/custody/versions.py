@@ -65,7 +65,7 @@ class Origin:
     @property
     def instruction(self) -> str:
         """What the prompts, or else the examples, open with; empty if they share nothing."""
-        return instruction_of(self.prompts) or instruction_of([prompt for prompt, _ in self.examples])
+        return instruction_of(self.prompts, self.examples)
 
 
 def find_job(connection: Connection, name: str) -> Any:

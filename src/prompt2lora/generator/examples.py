@@ -52,17 +52,12 @@ def taught(
 ) -> Float[Tensor, "layers rows cols"]:
     """A new grid; the given one is left alone. Examples are (prompt, right answer); their order changes nothing.
 
-    For the instruction see `instruction_to_teach`; it may stand in the examples or not.
+    For the instruction see `instruction_of`; it may stand in the examples or not.
     """
     made = grid.to(base.model.device).clone().requires_grad_()
-    for _ in practice(base, made, instruction_to_teach(prompts, examples), examples, options):
+    for _ in practice(base, made, instruction_of(prompts, examples), examples, options):
         pass
     return made.detach().cpu()
-
-
-def instruction_to_teach(prompts: Sequence[str], examples: Sequence[tuple[str, str]]) -> str:
-    """What the prompts open with, or else those of the examples; empty if they share no instruction."""
-    return instruction_of(prompts) or instruction_of([prompt for prompt, _ in examples])
 
 
 def practice(

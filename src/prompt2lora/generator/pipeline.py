@@ -27,12 +27,12 @@ from prompt2lora.base import models
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.errors import LayoutError
 from prompt2lora.generator.alignment import PromptsRead, aligned, instruction_to_align, read_prompts
-from prompt2lora.generator.examples import instruction_to_teach, taught
+from prompt2lora.generator.examples import taught
 from prompt2lora.generator.generator import Generator, released_generator
 from prompt2lora.generator.hidden_states import states
 from prompt2lora.generator.text_encoder import Encoder, cached_encoder
 from prompt2lora.ground.files import check_new
-from prompt2lora.ground.prompts import check_prompts, learned_digests
+from prompt2lora.ground.prompts import check_prompts, instruction_of, learned_digests
 
 
 class Made(NamedTuple):
@@ -145,7 +145,7 @@ class Pipeline:
     def _teach(self, prompts: Sequence[str], examples: Sequence[tuple[str, str]]) -> Made:
         began = time.monotonic()
         grid = taught(self.base, self.generator.examples_start, prompts, examples)
-        return Made(grid, instruction_to_teach(prompts, examples), {"examples": time.monotonic() - began})
+        return Made(grid, instruction_of(prompts, examples), {"examples": time.monotonic() - began})
 
     def _card(self, origin: dict[str, Any], instruction: str) -> str:
         layout, counts = self.layout, (origin["prompts"], origin.get("examples", 0))

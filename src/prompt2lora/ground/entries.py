@@ -8,7 +8,7 @@ one that may be used is for examples.py to say.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from prompt2lora.errors import InputError
@@ -172,20 +172,23 @@ def _from_rows(table: Table, least: int, column: str) -> tuple[list[Entry], dict
 
 def _header(table: Table, least: int) -> int | None:
     """Which row is the header: the first one if it names the columns; in a spreadsheet, also a later one with both."""
-    most = _MOST_ABOVE if table.format == EXCEL else 0
-    for number, (_, cells) in enumerate(table.rows[: most + 1]):
-        if _find(cells, INPUT) is not None and (_find(cells, OUTPUT) is not None or (number == 0 and least == 1)):
-            return number
-    return None
+
+    def names_columns(number: int, cells: Sequence[str]) -> bool:
+        return _find(cells, INPUT) is not None and (_find(cells, OUTPUT) is not None or (number == 0 and least == 1))
+
+    return _first_row(table, names_columns)
 
 
 def _named(table: Table, column: str) -> int | None:
     """Which row is the header, as it holds the name that was asked for."""
-    most = _MOST_ABOVE if table.format == EXCEL and not column.strip().isdecimal() else 0
-    found = (
-        number for number, (_, cells) in enumerate(table.rows[: most + 1]) if _find(cells, _names([column])) is not None
-    )
-    return next(found, None)
+    wanted, numbered = _names([column]), column.strip().isdecimal()
+    return _first_row(table, lambda number, cells: _find(cells, wanted) is not None and not (number and numbered))
+
+
+def _first_row(table: Table, is_header: Callable[[int, Sequence[str]], bool]) -> int | None:
+    """The first row that is one, by its number and cells; in a spreadsheet, some rows may stand above it."""
+    most = _MOST_ABOVE if table.format == EXCEL else 0
+    return next((number for number, (_, cells) in enumerate(table.rows[: most + 1]) if is_header(number, cells)), None)
 
 
 def _chosen(table: Table, head: Sequence[str], column: str, width: int) -> int:
@@ -204,14 +207,16 @@ def _looks_headed(table: Table) -> bool:
     numbers below one of them. (Two rows below it are the least that show it.)"""
     if len(table.rows) < 3:
         return False
-    head, below = table.rows[0][1], [cells for _, cells in table.rows[1:]]
+    head = table.rows[0][1]
     if len({*_names(head)}) < len(head) or not all(_names(head)) or any(map(_is_number, head)):
         return False
-    return any(
-        all(_is_number(cells[place]) for cells in below if place < len(cells) and cells[place].strip())
-        and sum(1 for cells in below if place < len(cells) and cells[place].strip()) > 1
-        for place in range(len(head))
-    )
+    below = [_column(table.rows[1:], place) for place in range(len(head))]
+    return any(len(cells) > 1 and all(map(_is_number, cells)) for cells in below)
+
+
+def _column(rows: Rows, place: int) -> list[str]:
+    """The cells of a column that hold something."""
+    return [cells[place] for _, cells in rows if place < len(cells) and cells[place].strip()]
 
 
 def _is_number(cell: str) -> bool:
@@ -223,7 +228,6 @@ def _first_columns(table: Table, rows: Rows, least: int) -> list[int]:
     """The first columns that are not empty from top to bottom; one of numbers alone before them is their numbering."""
     width = len(table.rows[0][1]) if table.rows and table.format != EXCEL else table.width
     filled = [place for place in range(width) if any(c[place : place + 1] not in ([], [""]) for _, c in rows)]
-    numbering = filled and all(_is_number(c[filled[0]]) for _, c in rows if filled[0] < len(c) and c[filled[0]].strip())
-    if numbering and len(filled) > least and len(rows) > 1:
+    if len(filled) > least and len(rows) > 1 and all(map(_is_number, _column(rows, filled[0]))):
         filled = filled[1:]
     return (filled + [place for place in range(least + width) if place not in filled])[:least]

@@ -61,10 +61,15 @@ def split(prompt: str) -> tuple[str, str]:
     return (opening.strip(), rest.strip()) if rest.strip() else (opening, opening)
 
 
-def instruction_of(prompts: Sequence[str]) -> str:
-    """What all prompts open with, if they have one opening (and a blank line after it); else nothing."""
+def instruction_of(prompts: Sequence[str], examples: Sequence[tuple[str, str]] = ()) -> str:
+    """What all prompts open with, if they have one opening (and a blank line after it); else nothing.
+
+    Where the prompts have none, those of the examples (prompt, right answer) tell.
+    """
     openings = {split(prompt)[0] for prompt in prompts if "\n\n" in prompt.strip()}
-    return openings.pop() if len(openings) == 1 else ""
+    if len(openings) == 1:
+        return openings.pop()
+    return instruction_of([prompt for prompt, _ in examples]) if examples else ""
 
 
 def input_of(prompt: str, instruction: str) -> str:

@@ -18,6 +18,8 @@ from prompt2lora.errors import DamagedFile, Prompt2LoraError
 from prompt2lora.ground.home import home
 
 if TYPE_CHECKING:
+    from prompt2lora.adapter.peft import Adapter
+    from prompt2lora.base.frozen import Frozen
     from prompt2lora.generator.pipeline import Pipeline
     from prompt2lora.plant.measurement import ModelEvaluator
 
@@ -88,13 +90,26 @@ class Installation:
             return own
         raise wrong
 
+    def opened(self, version: Version, *, training: bool = False) -> tuple[Adapter, Frozen]:
+        """A version's adapter and its base, where that is found now; for `training` see `base.models.load_base`.
+
+        Raises DamagedFile, ModelNotFound.
+        """
+        from prompt2lora.adapter.peft import Adapter
+        from prompt2lora.base.frozen import Frozen
+        from prompt2lora.base.models import load_config
+
+        name = self.base_of(version)
+        adapter = Adapter.load(self.registry.store.path(version.adapter), load_config(name))
+        return adapter, Frozen.load(replace(adapter.layout, base_model=name), training=training)
+
     def changed_bases(self) -> tuple[list[tuple[Version, str]], list[str]]:
         """Versions whose bases are not any more what they were made for, each with what is wrong; and the names of the
         bases that are not on this machine. Nothing is fetched."""
         from prompt2lora.base.weights import weights_digest
 
         changed, elsewhere, known = [], [], dict[str, str]()
-        for version in [one for job in self.registry.jobs() for one in self.registry.versions(job)]:
+        for version in self.registry.every_version():
             if version.base not in known:
                 try:
                     known[version.base] = weights_digest(version.base, fetch=False)

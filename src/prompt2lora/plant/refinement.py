@@ -38,16 +38,12 @@ def refine(
         raise UsageError(f"the job {job} has no version to begin from; run a pilot first")
     start = kept.version(job, version) if version else known[-1]
     from prompt2lora.adapter.peft import Adapter
-    from prompt2lora.base import models
-    from prompt2lora.base.frozen import Frozen
     from prompt2lora.generator.examples import ExampleOptions
     from prompt2lora.training.tuning import refine as tune
 
     began = time.monotonic()
     come_from = kept.origin(start)
-    name = plant.base_of(start)
-    adapter = Adapter.load(kept.store.path(start.adapter), models.load_config(name))
-    base = Frozen.load(replace(adapter.layout, base_model=name), training=True)
+    adapter, base = plant.opened(start, training=True)
     instruction = instruction_of(come_from.prompts)
     refined = tune(base, adapter.grid, instruction, examples, ExampleOptions(steps=steps), report=report)
     made = start

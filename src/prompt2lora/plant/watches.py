@@ -7,7 +7,6 @@ In: a plant, a job, inspection examples. Out: watches and alarms. When to take a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from prompt2lora.custody.monitor import Alarm, Monitor, Watch
 from prompt2lora.errors import UsageError
@@ -49,19 +48,14 @@ def replay(
     if alarm:
         return alarm
     watching.replaying(job)
-    from prompt2lora.adapter.peft import Adapter
-    from prompt2lora.base import models
     from prompt2lora.base.decoding import answers
-    from prompt2lora.base.frozen import Frozen
     from prompt2lora.evaluation.metrics import exact_match
     from prompt2lora.plant.inspection import answer_format
     from prompt2lora.plant.measurement import asked_in_full
 
     version = current.version
     prompts = watching.registry.origin(version).prompts
-    name = plant.base_of(version)
-    adapter = Adapter.load(watching.registry.store.path(version.adapter), models.load_config(name))
-    base = Frozen.load(replace(adapter.layout, base_model=name))
+    adapter, base = plant.opened(version)
     asked = [asked_in_full(text, prompts) for text, _ in inspection]
     given = answers(base.model, base.chat, asked, layout=base.layout, grid=adapter.grid, report=report)
     in_format = answer_format([right for _, right in inspection])

@@ -41,7 +41,7 @@ def needed(registry: Registry, layout: LoraLayout, base_digest: str) -> Setup:
                 "its base, or promote another version, or the base, first"
             )
     rank, targets = layout.rank, {target.name for target in layout.targets}
-    for version in [one for job in registry.jobs() for one in registry.versions(job)]:
+    for version in registry.every_version():
         if version.made_for(base, base_digest):
             with suppress(DamagedFile):  # whoever asks for it is told
                 settings = read_config(registry.store.path(version.adapter))
