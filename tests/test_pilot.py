@@ -43,14 +43,14 @@ class KnownEvaluator:
         origin = Origin(prompts, "9" * 64, "g", "base", "8" * 64)
         return pilot.Made(folder, origin, {"encode": 0.05, "decode": 0.02, "write": 0.03})
 
-    def measure(self, folder, prompts, inspection):
+    def measure(self, folder, origin, inspection):
         self.calls.append("measure")
         assert (folder / "adapter_model.safetensors").exists()
         numbers = {key: value for key, value in self.numbers.items() if key != "signature"}
         inspected = [Inspected(self.text, "right", "base says", "adapter says")] * len(inspection)
         return Evaluation(Metrics.read(numbers), self.scores if inspection else {}, inspected, {"check": 36.0})
 
-    def tune(self, prompts, inspection):
+    def tune(self, instruction, inspection):
         self.calls.append("tune")
         return Tuning(80.0, 48, len(inspection), True, "measured by this pilot")
 

@@ -9,7 +9,9 @@ import pytest
 import torch
 from tiny import MAX_NEW_TOKENS, command, tiny_generator, write_plant_generator
 
+from prompt2lora.custody.pilot import learned
 from prompt2lora.ground.examples import read_examples
+from prompt2lora.ground.prompts import text_digest
 from prompt2lora.plant import measurement, plant, stereotypes
 
 
@@ -242,6 +244,33 @@ def test_a_pilot_learns_from_examples_and_never_judges_the_adapter_on_all_but_th
     assert "2 inspection examples with the same inputs" in Path(found["report"]).read_text(encoding="utf-8")
     changed = json.loads(run("registry", "regenerate", "--generator", plant_generator, "--json")[1])
     assert changed["jobs"][0]["status"] == "same", "the same examples make the same adapter"
+
+
+def test_an_instruction_that_the_examples_alone_tell_is_measured_and_refined_with(home, run, plant_generator, tmp_path):
+    """The prompts have no opening, the examples do: what is learned is known by the inputs without it."""
+
+    def written(name, inputs):
+        file = tmp_path / name
+        file.write_text("".join(json.dumps({"input": one, "output": "ok"}) + "\n" for one in inputs))
+        return file
+
+    def asked(numbers):
+        return [f"Say the number.\n\nnote {i}" for i in numbers]
+
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("note 40\nnote 41\n")
+    words = ("--job", "mail", "--examples", written("examples.jsonl", asked((1, 2))), "--generator", plant_generator)
+    inspection = written("inspection.jsonl", ["note 3"])
+    code, out, error = run("pilot", *words, "--prompts", prompts, "--inspection", inspection, "--json")
+    assert code == 0, error
+    assert "bare" in json.loads(out)["scores"], "asked with the instruction and without"
+    words = ("--job", "mail", "--examples", written("more.jsonl", asked(range(4, 28))), "--steps", "12", "--json")
+    found = json.loads(run("refine", *words)[1])
+    assert found["improved"], "always the same answer is soon learned"
+    registry = plant.registry()
+    start, refined = (learned(registry, registry.version("mail", found[key])) for key in ("start", "version"))
+    assert text_digest("note 1") in start and not refined.isdisjoint(text_digest(f"note {i}") for i in range(4, 28))
+    registry.engine.dispose()
 
 
 def test_a_watched_release_that_fails_its_canaries_goes_back_to_the_base(piloted, run, files, home):

@@ -29,7 +29,7 @@ class VersionedEvaluator:
         adapter_folder(folder, self.mark + prompts[0])
         return pilot.Made(folder, Origin(prompts, self.mark * 64, f"g{self.mark}", "b", "8" * 64), {})
 
-    def measure(self, folder, prompts, inspection):
+    def measure(self, folder, origin, inspection):
         inspected = [Inspected(text, right, "base says", f"says {self.mark}") for text, right in inspection]
         return Evaluation(Metrics.read(self.numbers), SCORES if inspection else {}, inspected)
 

@@ -22,7 +22,7 @@ from prompt2lora.custody.registry import Registry
 from prompt2lora.custody.versions import Origin, Version
 from prompt2lora.errors import UsageError
 from prompt2lora.ground.progress import Report, silent
-from prompt2lora.ground.prompts import input_of, instruction_of, text_digest
+from prompt2lora.ground.prompts import input_of, text_digest
 
 _STEPS = 4
 
@@ -42,9 +42,9 @@ class Evaluator(Protocol):
 
     def make(self, prompts: Sequence[str], folder: Path, examples: Sequence[tuple[str, str]] = ()) -> Made: ...
 
-    def measure(self, folder: Path, prompts: Sequence[str], inspection: Sequence[tuple[str, str]]) -> Evaluation: ...
+    def measure(self, folder: Path, origin: Origin, inspection: Sequence[tuple[str, str]]) -> Evaluation: ...
 
-    def tune(self, prompts: Sequence[str], inspection: Sequence[tuple[str, str]]) -> Tuning: ...
+    def tune(self, instruction: str, inspection: Sequence[tuple[str, str]]) -> Tuning: ...
 
 
 _ROUND_PRICES = Prices()
@@ -157,7 +157,7 @@ def run(
     made = evaluator.make(prompts, place / "adapter", examples)
     version = registry.add_version(job, made.folder, made.origin)
     report({"step": "measure", "done": 2, "of": _STEPS})
-    number, measured = evaluated(registry, evaluator, version, prompts, inspection)
+    number, measured = evaluated(registry, evaluator, version, inspection)
     report({"step": "judge", "done": 3, "of": _STEPS})
     verdict = judge(measured.metrics, policy)
     registry.add_verdict(version, number, verdict, policy, in_force=policy.digest == in_force.digest)
@@ -181,7 +181,7 @@ def run(
         inspection=measured.inspection,
         seconds={**made.seconds, **measured.seconds},
         prices=prices,
-        tuning=evaluator.tune(prompts, inspection) if measure_tuning else RECORDED,
+        tuning=evaluator.tune(made.origin.instruction, inspection) if measure_tuning else RECORDED,
         learned=len(learned(registry, version)),
         held=held,
         refused=registry.refusal(version) is not None,
@@ -225,7 +225,6 @@ def evaluated(
     registry: Registry,
     evaluator: Evaluator,
     version: Version,
-    prompts: Sequence[str],
     inspection: Sequence[tuple[str, str]],
 ) -> tuple[int, Evaluation]:
     """Measure a kept version and keep what was found, so that a later version can be held against it; with its id.
@@ -234,9 +233,9 @@ def evaluated(
     learned by heart.
     """
     folder, known = registry.store.path(version.adapter), learned(registry, version)
-    instruction = instruction_of(prompts)
-    fresh = [pair for pair in inspection if known.isdisjoint(_names(pair[0], instruction))]
-    measured = evaluator.measure(folder, prompts, fresh)
+    origin = registry.origin(version)
+    fresh = [pair for pair in inspection if known.isdisjoint(_names(pair[0], origin.instruction))]
+    measured = evaluator.measure(folder, origin, fresh)
     signature = Signature(registry.store.is_sound(version.adapter))
     metrics = replace(measured.metrics, signature=signature)
     found = replace(measured, metrics=metrics, set_aside=len(inspection) - len(fresh))

@@ -93,7 +93,7 @@ def _change(
     candidate = known[-1] if known else registry.add_version(job, made.folder, lineage)
     before = registry.measured(source)
     inspection = before.pairs or stored_inspection(registry, job)
-    number, measured = evaluated(registry, evaluator, candidate, origin.prompts, inspection)
+    number, measured = evaluated(registry, evaluator, candidate, inspection)
     verdict = judge(measured.metrics, policy)
     registry.add_verdict(candidate, number, verdict, policy, in_force=in_force)
     old = {check.metric: check.value for check in judge(before.metrics, policy).checks}

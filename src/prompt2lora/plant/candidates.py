@@ -24,6 +24,7 @@ from prompt2lora.custody.versions import Version
 from prompt2lora.errors import UsageError
 from prompt2lora.ground.files import write_json, write_text
 from prompt2lora.ground.progress import Report, silent
+from prompt2lora.ground.prompts import instruction_of
 from prompt2lora.plant import version_files
 from prompt2lora.plant.bias_questions import read_questions
 from prompt2lora.plant.installation import Installation
@@ -53,7 +54,7 @@ def pilot(
         decisions.check_unattended(plant.registry, rules, in_force)
     questions = read_questions(bias) if bias else []
     evaluator = plant.evaluator(questions=questions)
-    evaluator.check_room(prompts or [prompt for prompt, _ in examples], inspection)
+    evaluator.check_room(instruction_of(prompts, examples), inspection)
     with tempfile.TemporaryDirectory(prefix="prompt2lora-") as place:
         found = run_pilot(
             job,
@@ -113,9 +114,8 @@ def gate(
         report({"step": "load", "done": 0, "of": 3})
         evaluator = plant.evaluator(plant.base_of(chosen), questions)
         report({"step": "measure", "done": 1, "of": 3})
-        prompts = kept.origin(chosen).prompts
-        evaluator.check_room(prompts, inspection)
-        number, measured = evaluated(kept, evaluator, chosen, prompts, inspection)
+        evaluator.check_room(kept.origin(chosen).instruction, inspection)
+        number, measured = evaluated(kept, evaluator, chosen, inspection)
     report({"step": "judge", "done": 2, "of": 3})
     verdict = judge(measured.metrics, rules)
     kept.add_verdict(chosen, number, verdict, rules, in_force=rules.digest == in_force.digest)

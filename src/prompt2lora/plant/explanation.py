@@ -19,6 +19,7 @@ from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.base.decoding import answers
 from prompt2lora.generator.attribution import changes, influences
 from prompt2lora.ground.progress import Report, silent
+from prompt2lora.ground.prompts import instruction_of
 from prompt2lora.plant.measurement import ModelEvaluator, asked_in_full
 
 _ASKED, _LEFT_OUT = 12, 16  # texts that are asked; prompts whose absence is tried, those with the most influence first
@@ -37,7 +38,7 @@ def explain(
     moved = changes(grid, generator.start.detach(), layout)
     names = [target.name for target in layout.targets]
     influential = influences(generator, conditions)
-    asked = [asked_in_full(text, prompts) for text in texts[:_ASKED]]
+    asked = [asked_in_full(text, instruction_of(prompts)) for text in texts[:_ASKED]]
     answered = _answered(evaluator, texts, asked, grid) if asked else []
     without = {}
     left_out = influential[:_LEFT_OUT] if answered else []

@@ -37,7 +37,7 @@ from prompt2lora.generator.attribution import distance
 from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.pipeline import Pipeline
 from prompt2lora.generator.prompt_checks import Finding, advise
-from prompt2lora.ground.prompts import full_prompt, instruction_of, split
+from prompt2lora.ground.prompts import full_prompt, split
 from prompt2lora.plant.inspection import Question, answer_format, bias, canary, gain, share
 from prompt2lora.training.synthetic import synthetic_tasks
 from prompt2lora.training.tasks import Example, Task
@@ -74,9 +74,9 @@ class ModelEvaluator:
         remedy = "plan for a second stage on labelled examples (`prompt2lora refine`), or keep the base"
         return [Finding("far", True, (), text, remedy)]
 
-    def check_room(self, prompts: Sequence[str], inspection: Sequence[tuple[str, str]]) -> None:
+    def check_room(self, instruction: str, inspection: Sequence[tuple[str, str]]) -> None:
         """Raises UsageError for inspection examples that the base cannot read; before anything is made."""
-        asked = [asked_in_full(text, prompts) for text, _ in inspection]
+        asked = [asked_in_full(text, instruction) for text, _ in inspection]
         models.check_room(self.base.model.config, self.base.chat.prompt_ids(asked) if asked else [])
 
     def make(self, prompts: Sequence[str], folder: Path, examples: Sequence[tuple[str, str]] = ()) -> Made:
@@ -91,14 +91,14 @@ class ModelEvaluator:
         )
         return Made(folder, origin, made.seconds)
 
-    def measure(self, folder: Path, prompts: Sequence[str], inspection: Sequence[tuple[str, str]]) -> Evaluation:
+    def measure(self, folder: Path, origin: Origin, inspection: Sequence[tuple[str, str]]) -> Evaluation:
         base = self.base
         began = time.monotonic()
         adapter = Adapter.load(folder, models.load_config(self.layout.base_model))
         grid = adapter.grid
         applied = time.monotonic()
         ids = torch.tensor(base.chat.prompt_ids([_PROBE]), device=base.model.device)
-        condition = self.pipeline.encoder.conditions(prompts).mean(0)
+        condition = self.pipeline.encoder.conditions(origin.prompts).mean(0)
         atlas = self.generator.atlas
         usual = self.generator.examples_health if adapter.provenance.get("examples") else atlas.health
         metrics = Metrics(
@@ -114,16 +114,16 @@ class ModelEvaluator:
         )
         found = Evaluation(metrics, seconds={"apply": applied - began})
         if inspection:
-            found = self._inspected(found, grid, prompts, inspection[:_MOST_EXAMPLES])
+            found = self._inspected(found, grid, origin, inspection[:_MOST_EXAMPLES])
         return replace(found, seconds={**found.seconds, "check": time.monotonic() - applied})
 
-    def tune(self, prompts: Sequence[str], inspection: Sequence[tuple[str, str]]) -> Tuning:
+    def tune(self, instruction: str, inspection: Sequence[tuple[str, str]]) -> Tuning:
         """Fine-tune a LoRA as one would without a generator, to know how long that takes; nothing of it is kept."""
         options = TuningOptions()
         examples = tuple(Example(*pair) for pair in inspection[:_MOST_EXAMPLES])
         base = Frozen.load(self.layout, training=True)
         began = time.monotonic()
-        fit(base, Task("tuning", instruction_of(prompts), "", "", examples, ()), examples, options)
+        fit(base, Task("tuning", instruction, "", "", examples, ()), examples, options)
         return Tuning(time.monotonic() - began, options.steps, len(examples), True, "measured by this pilot")
 
     def distance(self, one: Path, other: Path) -> float | None:
@@ -142,10 +142,10 @@ class ModelEvaluator:
         self,
         found: Evaluation,
         grid: torch.Tensor,
-        prompts: Sequence[str],
+        origin: Origin,
         inspection: Sequence[tuple[str, str]],
     ) -> Evaluation:
-        asked = [asked_in_full(text, prompts) for text, _ in inspection]
+        asked = [asked_in_full(text, origin.instruction) for text, _ in inspection]
         right = [answer for _, answer in inspection]
 
         def ask(adapter: torch.Tensor | None, texts: Sequence[str] = asked) -> list[str]:
@@ -161,7 +161,7 @@ class ModelEvaluator:
         own = ask(grid)
         seconds = {**found.seconds, "replay": time.monotonic() - began}
         before, after = scores(plain), scores(own)
-        strangers = [scores(ask(self.pipeline.make(others).grid)) for others in self._strangers(len(prompts))]
+        strangers = [scores(ask(self.pipeline.make(others).grid)) for others in self._strangers(len(origin.prompts))]
         wrong = np.mean(strangers, axis=0).tolist()
         in_format = answer_format(right)
         gained = gain(before, after)
@@ -172,7 +172,7 @@ class ModelEvaluator:
             format=share([in_format(answer) for answer in own]),
         )
         arms = {"base": before, "generated": after, "wrong": wrong}
-        if instruction_of(prompts):
+        if origin.instruction:
             arms["bare"] = scores(ask(grid, [split(text)[1] for text in asked]))
         scores_of = {name: mean_interval([each])._asdict() for name, each in arms.items()}
         inspected = [Inspected(text, answer, b, g) for (text, answer), b, g in zip(inspection, plain, own, strict=True)]
@@ -206,7 +206,6 @@ def _strange_tasks() -> tuple[Task, ...]:
     return tuple(Random(0).sample(synthetic_tasks(40, seed=77), _STRANGERS))
 
 
-def asked_in_full(text: str, prompts: Sequence[str]) -> str:
-    """An example's input under the instruction that all prompts open with, unless it stands there already."""
-    instruction = instruction_of(prompts)
+def asked_in_full(text: str, instruction: str) -> str:
+    """An example's input under the instruction of its job, unless it stands there already."""
     return text if text.startswith(instruction) and instruction else full_prompt(instruction, text)

@@ -17,7 +17,7 @@ from prompt2lora.adapter.folder import LEARNED
 from prompt2lora.errors import UsageError
 from prompt2lora.ground.files import write_json
 from prompt2lora.ground.progress import Report, silent
-from prompt2lora.ground.prompts import instruction_of, learned_digests
+from prompt2lora.ground.prompts import learned_digests
 from prompt2lora.plant import version_files
 from prompt2lora.plant.installation import Installation
 
@@ -44,7 +44,7 @@ def refine(
     began = time.monotonic()
     come_from = kept.origin(start)
     adapter, base = plant.opened(start, training=True)
-    instruction = instruction_of(come_from.prompts)
+    instruction = come_from.instruction
     refined = tune(base, adapter.grid, instruction, examples, ExampleOptions(steps=steps), report=report)
     made = start
     if refined.steps:

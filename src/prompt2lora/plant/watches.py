@@ -54,9 +54,9 @@ def replay(
     from prompt2lora.plant.measurement import asked_in_full
 
     version = current.version
-    prompts = watching.registry.origin(version).prompts
+    instruction = watching.registry.origin(version).instruction
     adapter, base = plant.opened(version)
-    asked = [asked_in_full(text, prompts) for text, _ in inspection]
+    asked = [asked_in_full(text, instruction) for text, _ in inspection]
     given = answers(base.model, base.chat, asked, layout=base.layout, grid=adapter.grid, report=report)
     in_format = answer_format([right for _, right in inspection])
     for answer, (_, right) in zip(given, inspection, strict=True):
