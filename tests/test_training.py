@@ -304,7 +304,11 @@ def test_training_end_to_end_lowers_the_loss_of_its_tasks(base, encoder_folder, 
 
 def test_with_the_shared_adapter_alone_the_prompts_change_nothing(base, encoder_folder, tasks_folder, tmp_path):
     stage = Stage(steps=3, tasks=2, budget=120, warmup=1, bare=0.0, alone=1.0)
-    made = train(recipe(base, encoder_folder, tasks_folder, (stage,)), tmp_path / "run")
+    told = []
+    wanted = recipe(base, encoder_folder, tasks_folder, (stage,))
+    made = train(wanted, tmp_path / "run", told.append)
+    arms = {key for record in told for key in record if key.endswith("_full") or key.endswith("_bare")}
+    assert arms == {"alone_full"}, "nothing that was not trained is measured"
     one, other = (made.generate(torch.randn(4, made.config.width)) for _ in range(2))
     assert torch.equal(one, other)
     assert not torch.equal(one, initial_grid(made.config.layout, 0)), "the shared adapter was trained"

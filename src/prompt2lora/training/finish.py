@@ -42,7 +42,8 @@ def train(recipe: Recipe, folder: Path, report: Report = silent) -> Generator:
     run = Run(recipe, folder, report)
     if (folder / GENERATOR).exists() and (folder / SHARED).exists():
         return Generator.from_pretrained(folder / GENERATOR)
-    run.prepare()
+    if recipe.decodes:
+        run.prepare()
     run.train()
     return finish(run)
 
@@ -62,7 +63,8 @@ def finish(run: Run) -> Generator:
         **({"start": run.earlier} if run.earlier else {}),
     }
     generator.training_hours = run.earlier_hours + run.seconds / 3600
-    generator.atlas = _atlas(run, generator)
+    if run.recipe.decodes:
+        generator.atlas = _atlas(run, generator)
     target, shared = run.folder / GENERATOR, run.folder / SHARED
     if not target.exists():
         generator.save_pretrained(target)
@@ -75,7 +77,7 @@ def finish(run: Run) -> Generator:
 def _strength(run: Run) -> float:
     """Scale the decoder's output by what serves the held-out training tasks best; returns the factor."""
     strengths, weight = run.recipe.strengths, run.generator.head.weight
-    if len(strengths) == 1 or not run.validation:
+    if len(strengths) == 1 or not run.validation or not run.recipe.decodes:
         best = strengths[0]
     else:
         losses, head = {}, weight.clone()

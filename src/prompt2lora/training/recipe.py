@@ -150,6 +150,11 @@ class Recipe(_Settings):
     def steps(self) -> int:
         return sum(stage.steps for stage in self.stages)
 
+    @property
+    def decodes(self) -> bool:
+        """Whether any of its steps trains more than the shared adapter."""
+        return any(stage.objective != "end-to-end" or stage.alone < 1 for stage in self.stages)
+
     def stage_at(self, step: int) -> tuple[int, int]:
         """(number of the stage, step inside it) of a step of the whole run."""
         for number, stage in enumerate(self.stages):

@@ -8,7 +8,7 @@ resumed run sees exactly what an uninterrupted one would have seen. A run's fold
     curves.csv        loss of every logged step, validation beside; curves.png drawn from it (curves.py)
     generator/        the finished generator (finish.py)
     shared-adapter/   the adapter that every job shares, as a PEFT folder; with alone = 1 and bare = 0 it is
-                      a plain multi-task LoRA
+                      a plain multi-task LoRA, and the generator's decoder is as it was
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ from prompt2lora.training.recipe import Recipe, Stage
 from prompt2lora.training.selection import tasks_digest, training_tasks
 from prompt2lora.training.tasks import Task
 from prompt2lora.training.teachers import Teachers
-from prompt2lora.training.validation import ARMS, PROMPTS, validate
+from prompt2lora.training.validation import ALONE, ARMS, PROMPTS, validate
 
-_KNOWN_CONDITIONS = 400  # tasks that tell what conditions look like
+_KNOWN_CONDITIONS = 128  # tasks that tell what conditions look like
 _DRAW_EVERY = 60  # seconds; a picture takes as long as a step of a small base
 _READ, _READ_ALL = 192, 512  # tokens of a job's prompts that the base reads in training and in validation
 
@@ -115,7 +115,7 @@ class Run:
             began = time.monotonic()
             number, inside = self.recipe.stage_at(self.step)
             goes_on = number == 0 and self.recipe.start and not self.recipe.shared
-            if not inside and not goes_on:
+            if not inside and not goes_on and self.recipe.decodes:
                 self._standardise()
             record = self._update(number, inside)
             self.step += 1
@@ -229,8 +229,9 @@ class Run:
 
     @torch.no_grad()
     def validate(self, arms: Sequence[str] = ARMS) -> dict[str, float]:
-        """Loss and exact match on the held-out training tasks, by arm."""
+        """Loss and exact match on the held-out training tasks, by arm; of the shared adapter's alone if no other is."""
         self.generator.eval()
+        arms = arms if self.recipe.decodes else [arm for arm in arms if arm.startswith(ALONE)]
         prompts = [self.prompts.usual(task, PROMPTS) for task in self.validation]
 
         def grids(groups: Sequence[Sequence[str]]) -> Float[Tensor, "batch layers rows cols"]:

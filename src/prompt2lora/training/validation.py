@@ -18,7 +18,8 @@ from prompt2lora.base.packing import stack
 from prompt2lora.training import objectives, sampling
 from prompt2lora.training.tasks import Task
 
-ARMS = ("alone_full", "own_full", "own_bare", "wrong_bare")
+ALONE = "alone"
+ARMS = (f"{ALONE}_full", "own_full", "own_bare", "wrong_bare")
 PROMPTS = 16  # of every task, in the form that a user would give them in
 _EXAMPLES = 24  # of every task's test part
 _BUDGET = 256  # tokens of a task's examples
@@ -42,8 +43,8 @@ def validate(
     groups = {"own": prompts, "wrong": [*prompts[half:], *prompts[:half]]}
     for at in range(0, len(tasks), _TASKS):
         some = slice(at, at + _TASKS)
-        made = {"alone": shared[None]}
-        made |= {whose: grids(groups[whose][some]) for whose in sorted({_split(arm)[0] for arm in arms} - {"alone"})}
+        made = {ALONE: shared[None]}
+        made |= {whose: grids(groups[whose][some]) for whose in sorted({_split(arm)[0] for arm in arms} - {ALONE})}
         batches = {}
         for form in sorted({_split(arm)[1] for arm in arms}):
             packs = [
