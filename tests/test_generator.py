@@ -225,11 +225,15 @@ def test_a_generator_that_is_nowhere_is_told(name):
         Generator.from_pretrained(name)
 
 
-def test_the_default_sizes_stay_below_twenty_million_for_smollm2():
-    config = LlamaConfig(
-        **{**TINY, "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30},
-    )
-    config.num_attention_heads, config.num_key_value_heads, config.head_dim = 9, 3, 64
-    layout = LoraLayout.from_config(config, base_model="smollm2")
-    assert layout.parameters == 2_442_240
-    assert Generator(GeneratorConfig.sized(layout)).trained_parameters <= 20_000_000
+def test_the_default_sizes_stay_below_twenty_million_for_smollm2_and_for_qwen():
+    """In float16 that is 40 MB, the shared adapter included."""
+    small = LlamaConfig(**{**TINY, "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30})
+    small.num_attention_heads, small.num_key_value_heads, small.head_dim = 9, 3, 64
+    large = LlamaConfig(**{**TINY, "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24})
+    large.num_attention_heads, large.num_key_value_heads, large.head_dim = 14, 2, 64
+    for config, parameters in ((small, 2_442_240), (large, 4_399_104)):
+        layout = LoraLayout.from_config(config, base_model="a base")
+        assert layout.parameters == parameters
+        for asks_base in (False, True):
+            sized = GeneratorConfig.sized(layout, asks_base=asks_base)
+            assert 10_000_000 < Generator(sized).trained_parameters <= 19_000_000

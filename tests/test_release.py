@@ -182,6 +182,26 @@ def test_the_plan_that_we_ship_is_five_runs_and_names_no_place_of_any_machine(tm
         assert not any((run.recipe.start, run.recipe.shared, run.recipe.teachers))
 
 
+def test_every_plan_that_we_ship_can_be_read_and_its_generators_have_a_decoder(tmp_path):
+    plans = sorted(PLAN.parent.glob("**/release.toml"))
+    assert len(plans) > 1
+    for plan in plans:
+        runs = read_plan(plan, tmp_path)
+        assert runs[-1].recipe.decodes and runs[-1].examples
+        assert len({run.recipe.base for run in runs}) == 1
+
+
+def test_a_shared_adapter_that_examples_begin_with_is_written_once(finished, tmp_path):
+    made = Generator.from_pretrained(finished.out / "generator")
+    apart = (finished.out / "generator" / "examples_start.safetensors").stat().st_size
+    made.examples_start = made.start.detach()
+    made.save_pretrained(tmp_path / "one")
+    again = Generator.from_pretrained(tmp_path / "one")
+    assert torch.equal(again.examples_start, again.start)
+    assert again.examples_health.usual == made.examples_health.usual
+    assert (tmp_path / "one" / "examples_start.safetensors").stat().st_size < apart
+
+
 def test_release_is_a_command_that_tells_where_the_generator_is(run, finished, tasks_folder, tmp_path):
     code, out, _ = finished.said
     assert code == 0

@@ -12,6 +12,9 @@ from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.base.models import DEFAULT_ENCODER
 from prompt2lora.generator.decoder import Activation, DecoderConfig, Shape
 
+_WIDEST, _NARROWEST = 128, 16  # columns of the last stage
+_HEAD = 10_500_000  # weights of the decoder's head at most, so that a generator for a large base can still be passed on
+
 
 @dataclass(frozen=True)
 class GeneratorConfig:
@@ -48,10 +51,12 @@ class GeneratorConfig:
     def sized(cls, layout: LoraLayout, *, asks_base: bool = False, **changes: Any) -> GeneratorConfig:
         """The default sizes for a layout: layers and rank vectors are the layout's, the widths are ours.
 
+        The last stage is as wide as the head allows, of which every column takes a whole weight grid of one layer.
         With `asks_base` the generator also listens to the base's own states (see hidden_states.py).
         """
         vectors = 2 * layout.rank * len(layout.targets)
-        last = (layout.layers, vectors, 128)
+        wide = _HEAD // (len(layout.vectors) * layout.cols) // 8 * 8
+        last = (layout.layers, vectors, min(max(wide, _NARROWEST), _WIDEST))
         sizes: dict[str, Any] = {"trunk": ((12, 32, 192), last, last)}
         if asks_base:
             sizes = {"grid": (layout.layers, 8, 128), "trunk": (last, last), "states": layout.hidden}

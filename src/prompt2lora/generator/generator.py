@@ -115,8 +115,9 @@ class Generator(nn.Module):
             digest = write_safetensors(aside / WEIGHTS, state)
             atlas = self.atlas.save(aside) if self._atlas else ""
             files = {"weights": {"file": WEIGHTS, "sha256": digest}, "atlas": {"file": ATLAS, "sha256": atlas}}
-            if self._examples_start is not None:
-                start = {"grid": self._examples_start.half().contiguous()}
+            if self._examples_start is not None:  # it may be the shared adapter, which is not written twice
+                own = self._examples_start.half().contiguous()
+                start = {} if torch.equal(own, self.start.detach().half()) else {"grid": own}
                 health = self._examples_health.to_dict() if self._examples_health else {}
                 written = write_safetensors(aside / EXAMPLES, {**start, **health})
                 files["examples_start"] = {"file": EXAMPLES, "sha256": written}
@@ -156,7 +157,7 @@ class Generator(nn.Module):
         generator.training_hours = _hours(folder, generator.provenance)
         if examples:
             state = _weights(folder / EXAMPLES, examples)[0]
-            generator.examples_start = state["grid"].float()
+            generator.examples_start = state["grid"].float() if "grid" in state else generator.start.detach()
             if "health_mean" in state:
                 generator.examples_health = Reference.from_dict(state, generator.examples_start)
         if atlas:
