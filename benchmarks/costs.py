@@ -22,11 +22,12 @@ from prompt2lora.base.versions import origin
 from prompt2lora.evaluation.arms import ARMS
 from prompt2lora.evaluation.resources import Resources
 from prompt2lora.evaluation.statistics import spread
-from prompt2lora.generator.generator import Generator, released_generator
+from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.text_encoder import Encoder
 from prompt2lora.ground.files import write_json
 from prompt2lora.training.tasks import read_tasks
 
+GENERATOR = "smollm2-135m-instruct"
 MEASURED = ("base", "icl-1", "icl-4", "generated", "few-shot-16", "few-shot-64", "full-shot")
 TRAINED = ("few-shot-16", "few-shot-64", "full-shot")
 JOBS = (1, 10, 100, 1000)
@@ -37,7 +38,7 @@ def one_arm(arm: str, folders: list[Path]) -> dict:
     """Seconds of an arm on every task, measured in this process."""
     marks = [time.process_time()]
     tasks = read_tasks(folders)
-    made = Generator.from_pretrained(released_generator())
+    made = Generator.from_pretrained(GENERATOR)
     encoder = Encoder(made.config.encoder)
     if arm == "generated":
         encoder.load()
@@ -87,7 +88,7 @@ def main() -> None:
             "peak_megabytes": round(found["peak_megabytes"]),
         }
         print(arm, arms[arm], flush=True)
-    hours = (Generator.from_pretrained(released_generator()).training_hours or 0.0) + options.shared_hours
+    hours = (Generator.from_pretrained(GENERATOR).training_hours or 0.0) + options.shared_hours
     generated = arms["generated"]["adapt"]["median"]
     report = {
         "arms": arms,

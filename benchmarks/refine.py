@@ -30,7 +30,7 @@ from prompt2lora.evaluation.revisions import components, revisions
 from prompt2lora.evaluation.score_cache import ScoreCache
 from prompt2lora.evaluation.statistics import mean_interval
 from prompt2lora.generator.examples import ExampleOptions
-from prompt2lora.generator.generator import Generator, released_generator
+from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.text_encoder import cached_encoder
 from prompt2lora.ground.files import check_new, write_json
 from prompt2lora.training.tasks import Example, Task, read_tasks
@@ -146,12 +146,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, nargs="+", default=[16, 48])
     parser.add_argument("--examples", type=int, default=40, help="test examples of every task")
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--generator")
+    parser.add_argument("--generator", default="smollm2-135m-instruct")
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
     check_new(asked.out)
     tasks = shuffled(read_tasks([asked.tasks], split=asked.split))
-    generator = Generator.from_pretrained(asked.generator or released_generator())
+    generator = Generator.from_pretrained(asked.generator)
     layout = generator.config.layout
     base = Frozen.load(layout, dtype=torch.float32)
     work = Resources(base, cached_encoder(generator.config.encoder), generator, tasks)

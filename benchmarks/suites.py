@@ -119,7 +119,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--suites", type=Path, required=True)
     parser.add_argument("--runs", type=Path, default=Path("runs/suites"))
-    parser.add_argument("--generator", type=Path, default=api.released_generator())
+    parser.add_argument("--generator", default="smollm2-135m-instruct")
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--teacher-steps", type=int, default=150)
     parser.add_argument("--examples", type=int, default=200)

@@ -18,7 +18,7 @@ sys.dont_write_bytecode = False  # said above for the processes that are started
 SLOW = set(
     "benchmark cli cluster commands console console_browser decisions doors engine evaluation examples faults gateway "
     "malformed management monitor openapi plant refine_benchmark refusals release report serve takeback teachers "
-    "training tuning vllm".split()
+    "training tuning two_bases vllm".split()
 )
 
 

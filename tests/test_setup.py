@@ -176,7 +176,7 @@ def test_whoever_measures_or_refines_a_version_loads_the_base_that_it_was_made_f
 
 def test_a_generator_of_rank_16_serves_what_it_made(base, tmp_path, monkeypatch):
     """The whole way: pilots by a generator of rank 16, then the engine that `serve` starts."""
-    from prompt2lora.cli.serve import _engine
+    from prompt2lora.cli.serve import _engine, _setup
 
     monkeypatch.setenv("PROMPT2LORA_HOME", str(tmp_path / "home"))
     sizes = {**SIZES, "grid": (2, 2, 16), "trunk": ((2, 224, 16),)}
@@ -191,7 +191,7 @@ def test_a_generator_of_rank_16_serves_what_it_made(base, tmp_path, monkeypatch)
     plant = Plant.open(generator, base)
     for job in ("mail", "notes"):
         plant.registry.promote(job, plant.registry.versions(job)[0], "first", expected=None)
-    engine = _engine(plant, [], 0, 4, 8, True).start()
+    engine = _engine(plant, _setup(plant), [], 0, 4, 8, True).start()
     service = Service(plant, engine, JobQueue(plant.registry.clock), Limits())
     reply = ask(service, keys_of(plant.registry)["asks"])
     asyncio.run(engine.close(0))

@@ -86,9 +86,9 @@ def base(tmp_path_factory) -> str:
     return write_base(tmp_path_factory.mktemp("models") / "base")
 
 
-def write_base(folder: Path) -> str:
+def write_base(folder: Path, **sizes) -> str:
     torch.manual_seed(0)
-    LlamaForCausalLM(LlamaConfig(**TINY, initializer_range=0.2)).save_pretrained(folder)
+    LlamaForCausalLM(LlamaConfig(**{**TINY, **sizes}, initializer_range=0.2)).save_pretrained(folder)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=byte_tokenizer(["</s>", "<pad>", "<|user|>", "<|assistant|>"]),
         eos_token="</s>",

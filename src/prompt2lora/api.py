@@ -6,7 +6,6 @@ request before it writes anything.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -21,17 +20,19 @@ from prompt2lora.base import models
 from prompt2lora.base.chat import ChatFormat
 from prompt2lora.base.decoding import answers
 from prompt2lora.base.frozen import Frozen
+from prompt2lora.base.memory import free_memory, machine_memory, needed_memory
 from prompt2lora.base.packaged import PACKAGED, is_made
 from prompt2lora.base.versions import origin, versions
-from prompt2lora.base.weights import weights_digest
+from prompt2lora.base.weights import is_at_hand, weights_digest
 from prompt2lora.errors import DamagedFile, LayoutError, OutputError, Prompt2LoraError
 from prompt2lora.evaluation import benchmark as judging
 from prompt2lora.evaluation import report as reporting
 from prompt2lora.evaluation.resources import Resources
 from prompt2lora.evaluation.results import BenchmarkResult, GeneratorStamp
 from prompt2lora.evaluation.score_cache import ScoreCache
-from prompt2lora.generator.generator import Generator, released_generator
+from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.pipeline import Generated, Pipeline, fitting_layout
+from prompt2lora.generator.released import default_generator, released
 from prompt2lora.generator.text_encoder import Encoder, cached_encoder
 from prompt2lora.ground.files import check_new, check_writable, write_json
 from prompt2lora.ground.home import home
@@ -42,6 +43,8 @@ from prompt2lora.training import release as releasing
 from prompt2lora.training import teachers as teaching
 from prompt2lora.training.recipe import Recipe, read_recipe
 from prompt2lora.training.tasks import diverse, read_tasks, split_families
+
+_LEAST_MEMORY = 2e9
 
 
 def generate(
@@ -95,7 +98,7 @@ def benchmark(
         raise OutputError(f"the result file must not exist yet; {out} does: name another one or remove it")
     if out is not None:
         check_writable(Path(out))
-    made = Generator.from_pretrained(generator or released_generator())
+    made = Generator.from_pretrained(generator, base=base)
     layout = fitting_layout(made, base)
     shared = _rival_adapter(multi_task, layout) if multi_task else None
     taught = teaching.Teachers(Path(teachers), layout) if teachers else None
@@ -209,7 +212,7 @@ def doctor(generator: str | Path | None = None) -> list[dict[str, str]]:
 
     @cache
     def load() -> Generator:
-        return Generator.from_pretrained(generator or released_generator())
+        return Generator.from_pretrained(generator)
 
     def versions_line() -> str:
         return ", ".join(f"{name} {version}" for name, version in versions().items())
@@ -229,10 +232,12 @@ def doctor(generator: str | Path | None = None) -> list[dict[str, str]]:
         return f"{encoder.name} gives {encoder.conditions(['test']).shape[1]} numbers a prompt"
 
     def memory_line() -> str:
-        free = _free_gigabytes()
-        if free is not None and free < 2:
-            raise Prompt2LoraError(f"2 GB of free memory are needed, {free:.1f} GB are free: close other programs")
-        return "unknown" if free is None else f"{free:.1f} GB free"
+        free, needed = free_memory(), max(_LEAST_MEMORY, needed_memory(load().config.layout.base_model))
+        if free is not None and free < needed:
+            raise Prompt2LoraError(
+                f"{needed / 1e9:.1f} GB of free memory are needed, {free / 1e9:.1f} GB are free: close other programs"
+            )
+        return "unknown" if free is None else f"{free / 1e9:.1f} GB free"
 
     def home_line() -> str:
         place = home()
@@ -257,7 +262,30 @@ def doctor(generator: str | Path | None = None) -> list[dict[str, str]]:
             found.append({"check": name, "state": "good", "found": check()})
         except (Prompt2LoraError, OSError) as error:
             found.append({"check": name, "state": "bad", "found": str(error)})
-    return found + [{"check": "other base", "state": "good", "found": line} for line in _other_bases()]
+    lines = [("released generator", line) for line in _released_generators()]
+    lines += [("other base", line) for line in _other_bases()]
+    return found + [{"check": check, "state": "good", "found": line} for check, line in lines]
+
+
+def _released_generators() -> list[str]:
+    """Of every released generator: its base, whether that is here, the memory that it takes; and which is chosen."""
+    chosen, memory, lines = default_generator().name, machine_memory(), []
+    for one in released():
+        has = f", and this machine has {memory / 1e9:.1f} GB" if memory else ""
+        needs = f"; takes {needed_memory(one.base) / 1e9:.1f} GB of memory{has}" if one.is_at_hand else ""
+        default = "; chosen where none is named" if one.name == chosen else ""
+        lines.append(f"{one.name}, for {one.base}: {_condition(one.base)}{needs}{default}")
+    return lines
+
+
+def _condition(base: str) -> str:
+    """Whether a base is here, or how to have it."""
+    package = PACKAGED.get(base)
+    if package and package.files:
+        return "ready" if is_made(base) else f"made at first use, {package.disk / 1e9:.1f} GB of disk"
+    if is_at_hand(base):
+        return "ready"
+    return package.install if package else "not on this machine"
 
 
 def _other_bases() -> list[str]:
@@ -265,16 +293,6 @@ def _other_bases() -> list[str]:
     lines = []
     for name, package in PACKAGED.items():
         if package.languages and name != models.DEFAULT_BASE:
-            state = f"made at first use, {package.disk / 1e9:.1f} GB of disk" if package.files else package.install
             size = f"{package.parameters / 1e6:.0f} million parameters"
-            lines.append(f"{name}, {size}, {package.languages}: {'ready' if is_made(name) else state}")
+            lines.append(f"{name}, {size}, {package.languages}: {_condition(name)}")
     return lines
-
-
-def _free_gigabytes() -> float | None:
-    if sys.platform != "linux":
-        return None
-    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) / 1e6
-    return None

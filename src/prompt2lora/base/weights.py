@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from pathlib import Path
 
 from prompt2lora.base.models import locate
+from prompt2lora.base.packaged import PACKAGED
 from prompt2lora.errors import DamagedFile, ModelNotFound, cause
 
 # What transformers looks for, in this order: one file, or an index of shards.
@@ -33,6 +35,16 @@ def weights_digest(name: str, *, fetch: bool = True) -> str:
             while chunk := stream.read(1 << 22):
                 digest.update(chunk)
     return digest.hexdigest()
+
+
+def is_at_hand(name: str) -> bool:
+    """Whether a model is on this machine, or can be made of what is installed. Nothing is made or fetched."""
+    package = PACKAGED.get(name)
+    if package and package.files:
+        return True
+    with suppress(ModelNotFound, DamagedFile):
+        return bool(weight_files(name, fetch=False))
+    return False
 
 
 def weight_files(name: str, *, fetch: bool = True) -> list[Path]:

@@ -25,7 +25,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on 
 Tasks = Annotated[list[Path], typer.Option("--tasks", help="Task files or folders of them.")]
 MoreTasks = Annotated[list[Path] | None, typer.Argument(help="More task files or folders.", metavar="[TASKS]...")]
 GeneratorOption = Annotated[
-    str | None, typer.Option("--generator", help="Generator folder or hub id; default: the released one.")
+    str | None,
+    typer.Option("--generator", help="A released generator, a folder or a hub id."),
 ]
 BaseOption = Annotated[
     str | None, typer.Option("--base", help="Base model: hub id or local folder; default: the generator's.")

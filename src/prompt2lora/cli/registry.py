@@ -42,24 +42,29 @@ def _answers(current: Any) -> str | None:
 
 @registry_app.command("list")
 def list_jobs(as_json: Json = False) -> None:
-    """All jobs and what answers them, and the generators that made their versions."""
+    """All jobs, what answers them and on which base, and the generators that made their versions."""
+    from prompt2lora.custody.bases import telling_version
     from prompt2lora.plant import plant
 
     registry = plant.registry()
     found = []
     for job in registry.jobs():
         answers = _answers(registry.current(job))
-        found.append({"job": job, "answers": answers, "versions": len(registry.versions(job))})
+        telling = telling_version(registry, job)
+        base = telling.base if telling else None
+        found.append({"job": job, "answers": answers, "versions": len(registry.versions(job)), "base": base})
     generators = registry.generators()
     if as_json:
         print_json({"jobs": found, "generators": generators})
     else:
         for one in found:
-            print(f"{one['job']:<30} {one['answers'] or 'not released':<40} versions: {one['versions']}")
+            belongs = f", base {one['base']}" if one["base"] else ""
+            print(f"{one['job']:<30} {one['answers'] or 'not released':<40} versions: {one['versions']}{belongs}")
         if not found:
             print("no job yet; `prompt2lora pilot` begins one")
         for made in generators:
-            print(f"generator {made['digest'][:12]} since {made['at'][:10]}: versions: {made['versions']}")
+            name = f"{made['name']} ({made['digest'][:12]})"
+            print(f"generator {name} since {made['at'][:10]}: versions: {made['versions']}")
 
 
 @registry_app.command("show")
@@ -88,6 +93,7 @@ def show_job(name: JobArgument = None, named: JobOption = None, as_json: Json = 
             verdict += f", refused by {made['refused']['actor']}" if made["refused"] else ""
             print(f"{mark} {made['name']:<40} {made['kind']:<10} {verdict}")
             prompts, generator, base = (made[key][:12] for key in ("prompts", "generator", "base_digest"))
+            generator, base = f"{made['generator_name']} ({generator})", f"{made['base']} ({base})"
             came = f"prompts {prompts}, generator {generator}, base {base}"
             print(f"    {came}, seed {made['seed']}, from {made['parent'] or 'no other version'}")
 

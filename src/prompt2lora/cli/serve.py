@@ -20,6 +20,7 @@ from prompt2lora.errors import UsageError
 if TYPE_CHECKING:
     from prompt2lora.plant.plant import Plant
     from prompt2lora.serving.protocol import Engine
+    from prompt2lora.serving.setup import Setup
 
 keys_app = typer.Typer(help="Who may send requests, and who may manage.")
 app.add_typer(keys_app, name="keys")
@@ -54,8 +55,9 @@ def serve(
     from prompt2lora.plant.plant import Plant
     from prompt2lora.serving.job_queue import JobQueue
     from prompt2lora.serving.service import Limits, Service
+    from prompt2lora.serving.setup import elsewhere
 
-    plant = Plant.open(generator, base)
+    plant = Plant.open(generator, base).settled()
     limits = Limits(per_job=per_job, per_minute=per_minute)
     _ = plant.policy  # a broken one is told now
     if host not in _LOOPBACK and not any(key.revoked is None for key in _access(plant).all()):
@@ -64,8 +66,11 @@ def serve(
         )
     _check_port(host, port)
     with Working("loading"):
-        engine = _engine(plant, engine_url or [], ray_replicas, max_batch_size, adapter_cache_size, exact)
-    service = Service(plant, engine, JobQueue(plant.registry.clock), limits, replay_hours=replay_hours)
+        setup = _setup(plant)
+        engine = _engine(plant, setup, engine_url or [], ray_replicas, max_batch_size, adapter_cache_size, exact)
+    for version in elsewhere(plant.registry, setup):
+        print(f"{version.job} is not answered here: it belongs to the base {version.base}", file=sys.stderr)
+    service = Service(plant, engine, JobQueue(plant.registry.clock), limits, replay_hours=replay_hours, setup=setup)
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     if not service.access.has_admin():
         service.first_code = secrets.token_urlsafe(24)
@@ -91,15 +96,24 @@ def _taken(host: str, port: int) -> UsageError:
     return UsageError(f"{host}:{port} cannot be listened on; choose another --port")
 
 
-def _engine(
-    plant: Plant, urls: list[str], replicas: int, max_batch_size: int, adapter_cache_size: int, exact: bool
-) -> Engine:
-    """Where answers come from: other servers, a cluster, or this process."""
-    from prompt2lora.base.weights import weights_digest
+def _setup(plant: Plant) -> Setup:
+    """What an engine has to hold."""
     from prompt2lora.serving.setup import needed
 
-    layout = plant.evaluator().layout
-    setup = needed(plant.registry, layout, weights_digest(layout.base_model))
+    evaluator = plant.evaluator()
+    return needed(plant.registry, evaluator.layout, evaluator.base_stamp[1])
+
+
+def _engine(
+    plant: Plant,
+    setup: Setup,
+    urls: list[str],
+    replicas: int,
+    max_batch_size: int,
+    adapter_cache_size: int,
+    exact: bool,
+) -> Engine:
+    """Where answers come from: other servers, a cluster, or this process."""
     store = plant.registry.store
     if urls:
         import asyncio
@@ -115,7 +129,7 @@ def _engine(
         async def check() -> None:
             tried = servers()
             try:
-                await tried.check(plant.registry.released())
+                await tried.check([one for one in plant.registry.released() if setup.serves(one)])
             finally:
                 await tried.close(0)
 

@@ -12,14 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from prompt2lora.custody.bases import newest_of_its_own
 from prompt2lora.custody.gate import Policy, judge
 from prompt2lora.custody.pilot import Evaluator, evaluated, stored_inspection
 from prompt2lora.custody.registry import Registry
-from prompt2lora.custody.versions import Version
+from prompt2lora.custody.versions import REGENERATED, Version
 from prompt2lora.errors import Prompt2LoraError
 
-REGENERATED = "regenerated"  # the kind of a candidate
-NEW, SAME, EMPTY, FAILED = "new", "same", "no version", "failed"
+NEW, SAME, EMPTY, ELSEWHERE, FAILED = "new", "same", "no version", "another base", "failed"
 
 
 class ComparingEvaluator(Evaluator, Protocol):
@@ -31,7 +31,8 @@ class ComparingEvaluator(Evaluator, Protocol):
 class Change(NamedTuple):
     """What the new generator would change for one job.
 
-    status    new: there is a candidate; same: the new generator makes what is there; no version; failed
+    status    new: there is a candidate; same: the new generator makes what is there; no version; another base: it
+              belongs to one, and was not named; failed
     distance  of the weights' updates, as a share of the old one's size; None if they do not fit the same base
     checks    per metric of the gate: before, after (None: not measured), and whether the new value keeps its bound
     score     share of right answers on the stored inspection examples, before and after, with intervals
@@ -59,17 +60,18 @@ def regenerate(
     jobs: Sequence[str] = (),
     report: Callable[[dict[str, Any]], None] = lambda record: None,
     *,
+    ours: Callable[[Version], bool] = lambda version: True,
     in_force: bool = True,
 ) -> list[Change]:
-    """A candidate for each of `jobs` (none given: all); if one cannot be made, the others still are.
+    """A candidate for each of `jobs` (none given: all of the evaluator's base); if one cannot be made, the others are.
 
-    `in_force` says whether the policy is the one in force.
+    `ours` says whether a version is of the evaluator's base, `in_force` whether the policy is the one in force.
     """
-    chosen = list(jobs) or registry.jobs()
+    chosen, ours = list(jobs) or registry.jobs(), ours if not jobs else lambda version: True
     found = []
     for number, job in enumerate(chosen):
         try:
-            found.append(_change(registry, evaluator, policy, place / str(number), job, in_force))
+            found.append(_change(registry, evaluator, policy, place / str(number), job, ours, in_force))
         except Prompt2LoraError as error:
             found.append(Change(job, FAILED, trouble=str(error)))
         report({"done": number + 1, "of": len(chosen)})
@@ -77,11 +79,19 @@ def regenerate(
 
 
 def _change(
-    registry: Registry, evaluator: ComparingEvaluator, policy: Policy, place: Path, job: str, in_force: bool
+    registry: Registry,
+    evaluator: ComparingEvaluator,
+    policy: Policy,
+    place: Path,
+    job: str,
+    ours: Callable[[Version], bool],
+    in_force: bool,
 ) -> Change:
     source = _source(registry, job)
     if source is None:
         return Change(job, EMPTY)
+    if not ours(source):
+        return Change(job, ELSEWHERE, source.name, trouble=f"{source.base}; named by --job, it gets a candidate too")
     origin = registry.origin(source)
     made = evaluator.make(origin.prompts, place, origin.examples)
     digest = registry.store.put(made.folder)
@@ -125,4 +135,4 @@ def _source(registry: Registry, job: str) -> Version | None:
     current = registry.current(job)
     if current and current.version:
         return current.version
-    return next((version for version in reversed(registry.versions(job)) if version.kind != REGENERATED), None)
+    return newest_of_its_own(registry, job)

@@ -17,6 +17,8 @@ from prompt2lora.custody import schema
 from prompt2lora.errors import UsageError
 from prompt2lora.ground.prompts import instruction_of
 
+REGENERATED = "regenerated"  # the kind of a candidate of another generator
+
 
 class Version(NamedTuple):
     """One adapter of a job; `name` is what engines know it by and is never used again."""

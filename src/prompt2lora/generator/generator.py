@@ -21,18 +21,18 @@ from torch import Tensor, nn
 
 from prompt2lora.adapter.grid import initial_grid
 from prompt2lora.adapter.health import Reference
-from prompt2lora.errors import DamagedFile, ModelNotFound
+from prompt2lora.errors import DamagedFile
 from prompt2lora.generator.atlas import FILE as ATLAS
 from prompt2lora.generator.atlas import Atlas
 from prompt2lora.generator.config import GeneratorConfig
 from prompt2lora.generator.decoder import HyperConvDecoder
 from prompt2lora.generator.pooling import SetPooling
+from prompt2lora.generator.released import CONFIG, default_generator, generator_folder
 from prompt2lora.ground.files import file_digest, new_folder, read_safetensors, write_json, write_safetensors
 
-CONFIG, WEIGHTS, HOURS = "generator_config.json", "generator.safetensors", "training_hours.json"
+WEIGHTS, HOURS = "generator.safetensors", "training_hours.json"
 EXAMPLES = "examples_start.safetensors"
 _FORMAT = 2
-_RELEASED = "smollm2-135m-instruct"
 
 
 class Generator(nn.Module):
@@ -42,6 +42,7 @@ class Generator(nn.Module):
         super().__init__()
         self.config = config
         self.provenance: dict[str, Any] = {}
+        self.name = ""  # of the release, the folder or on the hub; empty: not loaded from any
         self.training_hours: float | None = None  # with those of the generators that it began with; None: not known
         self._atlas: Atlas | Path | None = None
         with torch.random.fork_rng():
@@ -132,12 +133,14 @@ class Generator(nn.Module):
                 write_json(aside / HOURS, {"hours": round(self.training_hours, 4)})
 
     @classmethod
-    def from_pretrained(cls, name: str | Path) -> Generator:
-        """Load a local folder or a hub id.
+    def from_pretrained(cls, name: str | Path | None = None, *, base: str | None = None) -> Generator:
+        """Load a released generator by its name, a local folder or a hub id; without a name the released one that
+        `default_generator` finds for this machine, or for `base`.
 
         Raises ModelNotFound if there is none, DamagedFile if it is truncated, altered or unreadable.
         """
-        folder = _folder(str(name))
+        name = name or default_generator(base).folder
+        folder = generator_folder(str(name), [CONFIG, WEIGHTS, ATLAS, EXAMPLES, HOURS])
         try:
             description = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
             if description["format"] != _FORMAT:
@@ -154,6 +157,7 @@ class Generator(nn.Module):
         generator = cls(config)
         generator.load_state_dict({key: tensor.float() for key, tensor in state.items()}, assign=True)
         generator.provenance = {**description["provenance"], "sha256": digest}
+        generator.name = folder.resolve().name if Path(name).is_dir() else str(name)
         generator.training_hours = _hours(folder, generator.provenance)
         if examples:
             state = _weights(folder / EXAMPLES, examples)[0]
@@ -195,26 +199,3 @@ def _hours(folder: Path, provenance: dict[str, Any]) -> float | None:
 
 def _digest(description: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
-
-
-def released_generator() -> Path:
-    """The folder of the generator that comes with prompt2lora (in the package, or beside a checkout)."""
-    here = Path(__file__).resolve()
-    for place in (here.parents[1] / "generators" / _RELEASED, here.parents[3] / "generators" / _RELEASED):
-        if place.is_dir():
-            return place
-    raise DamagedFile(f"the released generator {_RELEASED} is missing from this installation; install prompt2lora anew")
-
-
-def _folder(name: str) -> Path:
-    if Path(name).is_dir():
-        return Path(name)
-    if Path(name).exists() or name.startswith((".", "/", "~")) or name.count("/") != 1:
-        raise ModelNotFound(f"a generator is a local folder or a hub id owner/name; {name!r} is neither")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS, ATLAS, EXAMPLES, HOURS]))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise ModelNotFound(f"the generator {name!r} is neither a folder here nor reachable on the hub") from error

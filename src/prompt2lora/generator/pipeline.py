@@ -28,7 +28,7 @@ from prompt2lora.base.frozen import Frozen
 from prompt2lora.errors import LayoutError
 from prompt2lora.generator.alignment import PromptsRead, aligned, instruction_to_align, read_prompts
 from prompt2lora.generator.examples import taught
-from prompt2lora.generator.generator import Generator, released_generator
+from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.hidden_states import states
 from prompt2lora.generator.text_encoder import Encoder, cached_encoder
 from prompt2lora.ground.files import check_new
@@ -73,12 +73,12 @@ class Pipeline:
 
     @classmethod
     def load(cls, generator: str | Path | None = None, base: str | None = None) -> Pipeline:
-        """A generator folder or hub id (default: the released one), for `base` (default: its own), ready to be used.
+        """A generator by name (see `Generator.from_pretrained`), for `base` (default: its own), ready to be used.
 
         Raises ModelNotFound, DamagedFile, LayoutError.
         """
         began = time.monotonic()
-        loaded = Generator.from_pretrained(generator or released_generator())
+        loaded = Generator.from_pretrained(generator, base=base)
         pipeline = cls(loaded, cached_encoder(loaded.config.encoder), fitting_layout(loaded, base))
         pipeline.load_models()
         pipeline.load_seconds = time.monotonic() - began

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from prompt2lora.custody import decisions
+from prompt2lora.custody.bases import check_base
 from prompt2lora.custody.costs import Prices
 from prompt2lora.custody.gate import judge
 from prompt2lora.custody.pilot import evaluated, recorded, stored_inspection
@@ -53,7 +54,8 @@ def pilot(
     if approve:
         decisions.check_unattended(plant.registry, rules, in_force)
     questions = read_questions(bias) if bias else []
-    evaluator = plant.evaluator(questions=questions)
+    evaluator = plant.evaluator_for(job, questions)
+    check_base(plant.registry, job, *evaluator.base_stamp)
     evaluator.check_room(instruction_of(prompts, examples), inspection)
     with tempfile.TemporaryDirectory(prefix="prompt2lora-") as place:
         found = run_pilot(
@@ -112,7 +114,7 @@ def gate(
         inspection = inspection or stored_inspection(kept, job)
         questions = read_questions(bias) if bias else []
         report({"step": "load", "done": 0, "of": 3})
-        evaluator = plant.evaluator(plant.base_of(chosen), questions)
+        evaluator = plant.evaluator_of(chosen, questions)
         report({"step": "measure", "done": 1, "of": 3})
         evaluator.check_room(kept.origin(chosen).instruction, inspection)
         number, measured = evaluated(kept, evaluator, chosen, inspection)
@@ -134,5 +136,16 @@ def regenerate(
     usual = rules.digest == in_force.digest
     for job in jobs:
         plant.registry.versions(job)  # a job that is not there is told before anything heavy is loaded
+    evaluator = plant.evaluator()
+    stamp = evaluator.base_stamp
     with tempfile.TemporaryDirectory(prefix="prompt2lora-") as place:
-        return run_regeneration(plant.registry, plant.evaluator(), rules, Path(place), jobs, report, in_force=usual)
+        return run_regeneration(
+            plant.registry,
+            evaluator,
+            rules,
+            Path(place),
+            jobs,
+            report,
+            ours=lambda version: version.made_for(*stamp),
+            in_force=usual,
+        )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from prompt2lora.custody.bases import telling_version
 from prompt2lora.custody.costs import Prices, read_prices
 from prompt2lora.custody.gate import Policy, read_policy
 from prompt2lora.custody.registry import Registry
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Installation:
-    """A registry, and the generator (default: the released one) and base (default: its own) that work for it."""
+    """A registry, and the generator and the base that work for it; not named, they follow from what is there."""
 
     registry: Registry
     generator: str | Path | None = None
@@ -57,16 +58,45 @@ class Installation:
     def evaluator(self, base: str | None = None, questions: Sequence[Any] = ()) -> ModelEvaluator:
         """The mathematics, loaded only now and then kept; `base` for another one than this plant's.
 
-        Without `questions` of a bias check those of `plant/stereotypes.py` are asked.
+        Without `questions` of a bias check those of `plant/stereotypes.py` are asked. Where this plant's generator was
+        not named, the released one for the base works.
         """
         from prompt2lora.generator.pipeline import Pipeline
         from prompt2lora.plant import stereotypes
         from prompt2lora.plant.measurement import ModelEvaluator
 
-        name = base or self.base or ""
+        name = base or self.usual_base or ""
         if name not in self._pipelines:
             self._pipelines[name] = Pipeline.load(self.generator, name or None)
         return ModelEvaluator(self._pipelines[name], questions or stereotypes.questions())
+
+    def evaluator_of(self, version: Version, questions: Sequence[Any] = ()) -> ModelEvaluator:
+        """The mathematics for a version's own base."""
+        return self.evaluator(self.base_of(version), questions)
+
+    def evaluator_for(self, job: str, questions: Sequence[Any] = ()) -> ModelEvaluator:
+        """The mathematics for the next version of a job: for the base that it belongs to, if neither generator nor base
+        was named."""
+        known = job in self.registry.jobs() and not (self.generator or self.base)
+        telling = telling_version(self.registry, job) if known else None
+        return self.evaluator_of(telling, questions) if telling else self.evaluator(questions=questions)
+
+    @property
+    def usual_base(self) -> str | None:
+        """What works where no other base is asked for: the one that was named, or (None) the named generator's own;
+        without either that of what answers jobs now, so that a service can answer a new job beside them; before the
+        first release that of the generator that fits this machine."""
+        if self.base or self.generator:
+            return self.base
+        from prompt2lora.generator.released import default_generator, released
+
+        answering = self.registry.released()
+        ours = (one.base for one in released() if any(version.made_for(one.base, "") for version in answering))
+        return next(ours, None) or default_generator().base
+
+    def settled(self) -> Self:
+        """The same installation, which stays with the base that it would choose now."""
+        return replace(self, base=self.usual_base)
 
     def base_of(self, version: Version) -> str:
         """Where the base of a version is found now: under the name on record, or as this plant's own base.
@@ -85,7 +115,7 @@ class Installation:
         wrong = others(version.base)
         if wrong is None:
             return version.base
-        own = self.base or self.evaluator().layout.base_model
+        own = self.usual_base or self.evaluator().layout.base_model
         if own != version.base and others(own) is None:
             return own
         raise wrong

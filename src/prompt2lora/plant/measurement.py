@@ -81,12 +81,13 @@ class ModelEvaluator:
 
     def make(self, prompts: Sequence[str], folder: Path, examples: Sequence[tuple[str, str]] = ()) -> Made:
         made = self.pipeline.write(prompts, folder, examples=examples)
+        base, base_digest = self.base_stamp
         origin = Origin(
             prompts=prompts,
             generator=str(self.generator.provenance.get("sha256", "")),
-            generator_name=str(self.generator.provenance.get("name", "generator")),
-            base=self.layout.base_model,
-            base_digest=weights_digest(self.layout.base_model),
+            generator_name=self.generator.name or "generator",
+            base=base,
+            base_digest=base_digest,
             examples=examples,
         )
         return Made(folder, origin, made.seconds)
@@ -185,6 +186,11 @@ class ModelEvaluator:
     @property
     def layout(self) -> LoraLayout:
         return self.pipeline.layout
+
+    @property
+    def base_stamp(self) -> tuple[str, str]:
+        """The base that its adapters are for: the name, and the digest of the weights."""
+        return self.layout.base_model, weights_digest(self.layout.base_model)
 
     @property
     def generator(self) -> Generator:

@@ -65,15 +65,13 @@ def router(service: Service, gate: Authenticator) -> APIRouter:
 
     @made.get("/models")
     def models() -> dict[str, Any]:
-        """All jobs that have a release."""
-        registry = service.plant.registry
-        found = [(job, registry.current(job)) for job in registry.jobs()]
-        return {"object": "list", "data": [as_model(release) for _, release in found if release]}
+        """All jobs of this service's base that have a release."""
+        return {"object": "list", "data": [as_model(release, service.engine.base) for release in service.releases()]}
 
     @made.get("/models/{model}")
     def model(model: Annotated[str, Path(max_length=200)]) -> dict[str, Any]:
         """One job and what answers it."""
-        return as_model(_released(service, model))
+        return as_model(_released(service, model), service.engine.base)
 
     return made
 

@@ -62,13 +62,15 @@ class Reply:
             yield {**self.frame(release, [], kind), "usage": _usage(chunk)}
 
 
-def as_model(release: Release) -> dict[str, Any]:
+def as_model(release: Release, base: str) -> dict[str, Any]:
+    """`base` is the name of the base model that the service holds."""
     return {
         "id": release.job,
         "object": "model",
         "created": 0,
         "owned_by": "prompt2lora",
         "release": fingerprint(release),
+        "base": base,
     }
 
 

@@ -7,20 +7,23 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from prompt2lora.custody.access import Access
+from prompt2lora.custody.bases import telling_version
 from prompt2lora.custody.pilot import stored_inspection
 from prompt2lora.custody.releases import Release
 from prompt2lora.custody.versions import Version
-from prompt2lora.errors import UsageError
+from prompt2lora.errors import Misconfigured, UsageError
 from prompt2lora.ground.progress import Report
 from prompt2lora.ground.prompts import check_prompts
 from prompt2lora.plant.plant import Plant
 from prompt2lora.serving.job_queue import JobQueue, QueuedJob
 from prompt2lora.serving.protocol import Engine, GenerationRequest
+from prompt2lora.serving.setup import Setup
 
 MOST_PROMPTS, MOST_EXAMPLES = 256, 5000
 
@@ -44,7 +47,7 @@ class Limits:
 @dataclass
 class Service:
     """`first_code` opens the page of the first key; `replay_hours` pass between two replays of a watched job's canaries
-    (0: none but those that are asked for)."""
+    (0: none but those that are asked for). `setup` is what the engine was started for (None: any version)."""
 
     plant: Plant
     engine: Engine
@@ -52,6 +55,7 @@ class Service:
     limits: Limits = field(default_factory=Limits)
     first_code: str | None = None
     replay_hours: float = 24.0
+    setup: Setup | None = None
 
     @property
     def access(self) -> Access:
@@ -62,8 +66,9 @@ class Service:
         return replace(self, plant=self.plant.as_actor(name))
 
     def released(self) -> list[Version]:
-        """Every version that answers a job now."""
-        return self.plant.registry.released()
+        """Every version that answers a job of this service's base now."""
+        found = self.plant.registry.released()
+        return [version for version in found if self.setup is None or self.setup.serves(version)]
 
     def check_files(self) -> None:
         """Take back every release whose stored files are not what was signed."""
@@ -79,18 +84,36 @@ class Service:
                 self.replay("serving", version.job)
 
     def release(self, job: str) -> Release:
-        """What answers a job now. Raises UsageError for a job that is unknown or was never released."""
+        """What answers a job now. Raises UsageError for a job that is unknown or was never released, Misconfigured for
+        one of another base than this service's."""
         current = self.plant.registry.current(job)
         if current is None:
             raise UsageError(f"the job {job} has no release yet; promote a version of it, or the base, first")
+        self._check_base(current)
         return current
+
+    def releases(self) -> list[Release]:
+        """What answers every job of this service's base that has a release."""
+        registry, found = self.plant.registry, []
+        for job in registry.jobs():
+            with suppress(UsageError, Misconfigured):
+                found.append(self.release(job))
+        return found
+
+    def _check_base(self, release: Release) -> None:
+        """The base of another job's base is not ours to answer with either."""
+        version = release.version or telling_version(self.plant.registry, release.job)
+        if version and self.setup:
+            self.setup.check(version)
 
     def take_back(self, release: Release) -> None:
         """A released version cannot be served: what answered before answers again, on record."""
         self.plant.as_actor("serving").monitor().hard(release, "not applied")
 
     async def try_out(self, version: Version | None, request: GenerationRequest) -> str:
-        """The whole answer of one version (None: the base), whether it is released or not."""
+        """The whole answer of one version (None: the base), whether it is released or not. Raises Misconfigured."""
+        if version and self.setup:
+            self.setup.check(version)
         text = ""
         async for chunk in self.engine.answer(version, request):
             text += chunk.text

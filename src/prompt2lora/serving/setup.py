@@ -1,19 +1,21 @@
 """What an engine is started for: a base, and adapters up to a rank on certain modules.
 
 In: the registry, the layout of the generator's adapters, the digest of the base. Out: a `Setup`, which every kind of
-engine is started with; or one line, before the first question, if what is released was made for another base. What an
-engine cannot hold is a matter of how it was started, and never counts against a version. It knows no engine.
+engine is started with; or one line, before the first question, if nothing that is released was made for the base. What
+an engine cannot hold is a matter of how it was started, and never counts against a version. It knows no engine.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 from prompt2lora.adapter.folder import read_config
 from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.custody.registry import Registry
-from prompt2lora.errors import DamagedFile, UsageError
+from prompt2lora.custody.versions import Version
+from prompt2lora.errors import DamagedFile, Misconfigured, UsageError
 from prompt2lora.ground.profile import TARGETS
 
 
@@ -26,20 +28,35 @@ class Setup:
     rank: int = 8
     targets: tuple[str, ...] = TARGETS
 
+    def serves(self, version: Version) -> bool:
+        """Whether a version was made for this base."""
+        return version.made_for(self.base, self.base_digest)
+
+    def check(self, version: Version) -> None:
+        """Raises Misconfigured for a version of another base."""
+        if not self.serves(version):
+            raise Misconfigured(
+                f"the job {version.job} belongs to the base {version.base} and this service holds {self.base}; ask a "
+                "service that was started with --base and the name of the job's"
+            )
+
 
 def needed(registry: Registry, layout: LoraLayout, base_digest: str) -> Setup:
     """Large enough for every version of the registry that the base can serve, and for those the generator makes.
 
-    Raises UsageError if a job is answered by a version that was made for another base.
+    Jobs of another base may stand in the registry: another service answers them. Raises UsageError if there are no
+    others, or if a version was made for other weights under the name of this base.
     """
     base = layout.base_model
-    for version in registry.released():
-        if not version.made_for(base, base_digest):
-            raise UsageError(
-                f"{version.name} answers the job {version.job} and was made for the base {version.base} "
-                f"({version.base_digest[:12]}), not for {base} ({base_digest[:12]}); start with --base and the name of "
-                "its base, or promote another version, or the base, first"
-            )
+    released = registry.released()
+    others = [version for version in released if not version.made_for(base, base_digest)]
+    changed = [version for version in others if version.base == base]
+    for version in changed or (others if len(others) == len(released) else ()):
+        raise UsageError(
+            f"{version.name} answers the job {version.job} and was made for the base {version.base} "
+            f"({version.base_digest[:12]}), not for {base} ({base_digest[:12]}); start with --base and the name of "
+            "its base, or promote another version, or the base, first"
+        )
     rank, targets = layout.rank, {target.name for target in layout.targets}
     for version in registry.every_version():
         if version.made_for(base, base_digest):
@@ -47,3 +64,8 @@ def needed(registry: Registry, layout: LoraLayout, base_digest: str) -> Setup:
                 settings = read_config(registry.store.path(version.adapter))
                 rank, targets = max(rank, settings["r"]), targets | {*settings["target_modules"]}
     return Setup(base, base_digest, rank, tuple(name for name in TARGETS if name in targets))
+
+
+def elsewhere(registry: Registry, setup: Setup) -> Sequence[Version]:
+    """What answers jobs of other bases, which this setup cannot serve."""
+    return [version for version in registry.released() if not setup.serves(version)]

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field
 
+from prompt2lora.custody.bases import telling_version
 from prompt2lora.custody.registry import Registry
 from prompt2lora.custody.releases import Release
 from prompt2lora.custody.versions import Version
@@ -42,9 +43,10 @@ def known_version(registry: Registry, job: str, version: str) -> Version:
 
 
 def job_record(registry: Registry, job: str) -> dict[str, Any]:
-    current = registry.current(job)
+    current, telling = registry.current(job), telling_version(registry, job)
     return {
         "job": job,
+        "base": telling.base if telling else None,
         "version_count": len(registry.versions(job)),
         "release": release_record(current) if current else None,
     }

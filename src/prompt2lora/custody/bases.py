@@ -1,0 +1,32 @@
+"""Which base a job belongs to. Adapters of one base mean nothing to another, so a job has one base at a time.
+
+In: the registry, a job. Out: the version that tells, or a refusal. A job comes to another base in one way: candidates
+of another generator (regeneration.py), of which a person promotes one. It knows no models.
+"""
+
+from __future__ import annotations
+
+from prompt2lora.custody.registry import Registry
+from prompt2lora.custody.versions import REGENERATED, Version
+from prompt2lora.errors import UsageError
+
+
+def telling_version(registry: Registry, job: str) -> Version | None:
+    """The version whose base is the job's: what answers or last answered, else the newest that is no candidate."""
+    released = [release.version for release in registry.history(job) if release.version]
+    return released[-1] if released else newest_of_its_own(registry, job)
+
+
+def newest_of_its_own(registry: Registry, job: str) -> Version | None:
+    """The newest version that is no candidate of another generator."""
+    return next((version for version in reversed(registry.versions(job)) if version.kind != REGENERATED), None)
+
+
+def check_base(registry: Registry, job: str, base: str, base_digest: str) -> None:
+    """Raises UsageError if a job has versions and belongs to another base than this one."""
+    telling = telling_version(registry, job) if job in registry.jobs() else None
+    if telling and not telling.made_for(base, base_digest):
+        raise UsageError(
+            f"the job {job} belongs to the base {telling.base}, and this would be a version for {base}; name another "
+            f"job, leave --generator and --base out, or move it by `prompt2lora registry regenerate --job {job}`"
+        )
