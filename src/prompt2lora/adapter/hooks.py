@@ -26,10 +26,10 @@ def adapted(model: nn.Module, grid: Float[Tensor, "batch layers rows cols"], lay
 
     A grid of batch 1 serves any number of sequences. The model is as before afterwards, whatever happens.
     """
-    dtype = next(model.parameters()).dtype
+    first = next(model.parameters())
     handles = []
     try:
-        for path, factor in factors(grid.to(dtype), layout).items():
+        for path, factor in factors(grid.to(first.device, first.dtype), layout).items():
             handles.append(model.get_submodule(path).register_forward_hook(_LowRank.of(factor, layout.scale)))
         yield model
     finally:

@@ -101,6 +101,15 @@ def default_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
+def moved(tensor: Any, device: Any) -> Any:
+    """A tensor on another device; to CUDA from pinned memory, so that nobody waits for the copy."""
+    import torch
+
+    if torch.device(device).type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
 @cache
 def default_dtype(device: str) -> Any:
     """bfloat16, but on a CPU only if it is clearly the faster one there: it may also be much slower (decision 8)."""

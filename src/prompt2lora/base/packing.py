@@ -18,6 +18,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from prompt2lora.base.models import moved
+
 SHARED, _PADDING = -1, -2
 UNLIMITED = 1 << 20  # a budget that holds all examples
 
@@ -84,7 +86,7 @@ class PackBatch:
         }
 
     def to(self, device: str | torch.device) -> PackBatch:
-        return PackBatch(**{name: tensor.to(device) for name, tensor in vars(self).items()})
+        return PackBatch(**{name: moved(tensor, device) for name, tensor in vars(self).items()})
 
 
 def additive_mask(

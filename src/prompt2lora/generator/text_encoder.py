@@ -45,11 +45,13 @@ class Encoder:
     name: str = DEFAULT_ENCODER
     cache: Path | None = None
     batch_size: int = 64
+    device: str = "cpu"
     _known: dict[str, NDArray[np.float16]] = field(default_factory=dict, repr=False)
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
-        return load_encoder(self.name)
+        model, tokenizer = load_encoder(self.name)
+        return model.to(self.device), tokenizer
 
     @cached_property
     def _stamp(self) -> str:
@@ -102,12 +104,13 @@ class Encoder:
         model, tokenizer = self._loaded
         cut = {"padding": True, "truncation": True, "max_length": MAX_WORD_PIECES}
         pieces = tokenizer(texts, **cut, return_tensors="pt", split_special_tokens=True)  # users' texts hold no marks
+        pieces = pieces.to(self.device)
         read = model(**pieces, output_hidden_states=True)
         states = read.hidden_states or (read.last_hidden_state,)  # without layers there are only word vectors
         mask = pieces["attention_mask"].unsqueeze(-1).float()
         depths = [states[-1], states[len(states) // 2]]
         means = [torch.nn.functional.normalize((state * mask).sum(1) / mask.sum(1), dim=-1) for state in depths]
-        return torch.cat(means, dim=-1).half().numpy()
+        return torch.cat(means, dim=-1).half().cpu().numpy()
 
     def _key(self, text: str) -> bytes:
         return hashlib.sha256(f"{self._stamp}\0{text}".encode()).digest()
@@ -155,10 +158,8 @@ def cached_encoder(name: str) -> Encoder:
 def pad(
     groups: Sequence[Float[Tensor, "_ width"]],
 ) -> tuple[Float[Tensor, "batch prompts width"], Bool[Tensor, "batch prompts"]]:
-    """Groups of different size in one tensor, and the mask of what is real."""
-    mask = torch.zeros(len(groups), max(len(group) for group in groups), dtype=torch.bool)
-    padded = torch.zeros(*mask.shape, groups[0].shape[-1])
-    for index, group in enumerate(groups):
-        padded[index, : len(group)] = group
-        mask[index, : len(group)] = True
-    return padded, mask
+    """Groups of different size in one tensor, on the device that they are on, and the mask of what is real."""
+    device = groups[0].device
+    padded = torch.nn.utils.rnn.pad_sequence(list(groups), batch_first=True)
+    counts = torch.tensor([len(group) for group in groups], device=device)
+    return padded, torch.arange(padded.shape[1], device=device) < counts[:, None]

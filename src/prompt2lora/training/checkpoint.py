@@ -1,15 +1,18 @@
 """Where a run is: `checkpoint.pt` in its folder, replaced as a whole, so that a run killed at any moment goes on.
 
-In: a step, the weights, the optimiser of the stage. Out: the same, later. It knows neither tasks nor recipes.
+In: a step, the weights, the optimiser of the stage. Out: the same, later. A thread writes, and training goes on
+meanwhile; what it writes is a copy. It knows neither tasks nor recipes.
 """
 
 from __future__ import annotations
 
 import io
 import pickle
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import torch
 
@@ -44,3 +47,44 @@ class Checkpoint:
             return cls(**torch.load(file, map_location=device, weights_only=True))
         except (RuntimeError, OSError, EOFError, ValueError, TypeError, pickle.UnpicklingError) as error:
             raise DamagedFile(f"{file} is damaged; remove the folder and train anew") from error
+
+    def copied(self) -> Checkpoint:
+        """The same, in memory of its own that no later step changes."""
+        return Checkpoint(**_copied(vars(self)))
+
+
+class CheckpointWriter:
+    """Writes checkpoints into a folder, one at a time, in a thread; the end of the block waits for the last one."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._thread = ThreadPoolExecutor(1, "checkpoint")
+        self._last: Future[None] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def write(self, checkpoint: Checkpoint) -> None:
+        """Begin to write; waits first for the one before, and raises what went wrong with that."""
+        self.wait()
+        self._last = self._thread.submit(checkpoint.copied().save, self.folder)
+
+    def wait(self) -> None:
+        """Until the last one is on the disk. Raises OutputError if it could not be written."""
+        last, self._last = self._last, None
+        if last:
+            last.result()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._thread.shutdown()
+        if kind is None:
+            self.wait()
+
+
+def _copied(value: Any) -> Any:
+    """Tensors in main memory, wherever they were."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: _copied(one) for key, one in value.items()}
+    return [_copied(one) for one in value] if isinstance(value, list) else value
