@@ -16,9 +16,9 @@ sys.dont_write_bytecode = False  # said above for the processes that are started
 
 # Files whose tests train, serve, or start processes and databases; `make check` leaves them out.
 SLOW = set(
-    "benchmark cli cluster commands console console_browser decisions doors engine evaluation examples faults gateway "
-    "malformed management monitor openapi plant refine_benchmark refusals release report serve takeback teachers "
-    "training tuning two_bases vllm".split()
+    "accelerated benchmark cli cluster commands console console_browser decisions doors engine evaluation examples "
+    "faults gateway malformed management monitor openapi plant refine_benchmark refusals release report serve "
+    "takeback teachers training tuning two_bases vllm".split()
 )
 
 

@@ -73,8 +73,9 @@ class Encoder:
         return torch.from_numpy(np.stack([np.concatenate([known[part] for part in pair]) for pair in parts])).float()
 
     def remember(self, texts: Iterable[str], progress: Any = None) -> None:
-        """Encode the texts that are not known yet, one by one, so that no vector depends on the others in its batch."""
-        self._encoded(texts, keep=True, progress=progress, together=1)
+        """Encode the texts that are not known yet: on a CPU one by one, so that no vector depends on the others in its
+        batch; on an accelerator, where that would take minutes, many at once."""
+        self._encoded(texts, keep=True, progress=progress, together=1 if self.device == "cpu" else None)
 
     def _encoded(
         self, texts: Iterable[str], *, keep: bool, progress: Any = None, together: int | None = None

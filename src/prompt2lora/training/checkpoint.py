@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import torch
 
@@ -61,7 +61,7 @@ class CheckpointWriter:
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._last: Future[None] | None = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> CheckpointWriter:
         return self
 
     def write(self, checkpoint: Checkpoint) -> None:

@@ -23,6 +23,8 @@ _COLUMNS = (
     "norm",
     "rate",
     *(f"{arm}{kind}" for arm in ARMS for kind in ("", "_loss")),
+    "step_seconds",  # of the steps since the line before, with all that was done between them
+    "memory",  # most bytes of the accelerator that were in use so far
 )
 
 

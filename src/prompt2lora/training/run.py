@@ -35,10 +35,10 @@ from prompt2lora.ground.files import claim
 from prompt2lora.ground.home import home
 from prompt2lora.ground.progress import Report
 from prompt2lora.training import curves, objectives, sampling, synthetic
-from prompt2lora.training.checkpoint import Checkpoint
+from prompt2lora.training.checkpoint import Checkpoint, CheckpointWriter
+from prompt2lora.training.drawing import Drawing, DrawnAhead, drawing_processes, seeded
 from prompt2lora.training.initial import initial_generator
 from prompt2lora.training.optimiser import optimiser_of, set_rate
-from prompt2lora.training.questions import draw_questions, draw_tasks
 from prompt2lora.training.recipe import Recipe, Stage
 from prompt2lora.training.selection import tasks_digest, training_tasks
 from prompt2lora.training.tasks import Task
@@ -60,7 +60,8 @@ class Run:
         self.fit, self.validation = training_tasks(recipe)
         everyone = [*self.fit, *self.validation]
         # What is remembered was encoded text by text: it depends on nothing but the text (see `Encoder.remember`).
-        self.encoder = Encoder(recipe.encoder, cache=home() / "training-conditions.sqlite")
+        device = "cpu" if self.device == "mps" else self.device
+        self.encoder = Encoder(recipe.encoder, cache=home() / "training-conditions.sqlite", device=device)
         self.encoder.load()
         self.prompts = sampling.Prompts(everyone, most=recipe.prompts, known=recipe.known, seed=recipe.seed)
         generator, self.earlier, self.earlier_hours = initial_generator(recipe)
@@ -110,7 +111,13 @@ class Run:
     def train(self) -> None:
         """Every step that is still to be made."""
         self._resume()
-        drawn = time.monotonic()
+        drawing = Drawing(self.recipe, self.fit, self.fresh_families, self.prompts, self.base.chat)
+        ahead = DrawnAhead(drawing, self.recipe.steps, drawing_processes(self.device))
+        with CheckpointWriter(self.folder) as writer, ahead as self._drawn:
+            self._make_steps(writer)
+
+    def _make_steps(self, writer: CheckpointWriter) -> None:
+        drawn, logged = time.monotonic(), (self.step, time.monotonic())
         while self.step < self.recipe.steps:
             began = time.monotonic()
             number, inside = self.recipe.stage_at(self.step)
@@ -125,14 +132,18 @@ class Run:
                 record |= self.validate()
             self.seconds += time.monotonic() - began
             if validated or self.step % self.recipe.log_every == 0:
-                line = {"step": self.step, "seconds": round(self.seconds, 1), **record}
+                pace = (time.monotonic() - logged[1]) / (self.step - logged[0])
+                line = {"step": self.step, "seconds": round(self.seconds, 1), **record, "step_seconds": round(pace, 3)}
+                if self.device == "cuda":
+                    line["memory"] = torch.cuda.max_memory_allocated()
+                logged = (self.step, time.monotonic())
                 curves.add(self.folder, line)
                 self.report({"done": self.step, "of": self.recipe.steps, **line})
             if last or (validated and time.monotonic() - drawn > _DRAW_EVERY):
                 curves.draw(self.folder)
                 drawn = time.monotonic()
             if last or self.step % self.recipe.save_every == 0:
-                self._save()
+                self._save(writer)
 
     def _standardise(self) -> None:
         """What conditions look like, from a few hundred fit tasks, as the shared adapter reads them now."""
@@ -144,18 +155,20 @@ class Run:
     def _conditions(self, groups: Sequence[Sequence[str]], budget: int = _READ) -> list[Float[Tensor, "prompts width"]]:
         """Conditions of several jobs' prompts, of each as many prompts as the budget of tokens holds."""
         if not self.generator.config.states:
-            return [self.encoder.conditions(group, keep=False) for group in groups]
+            return self._encoded(groups)
         packs = [reading_pack(prompt_ids(self.base.chat, group), budget) for group in groups]
         read = read_packs(self.base, self.generator.start.detach(), packs)
         texts = [[group[i] for i in pack.used] for group, pack in zip(groups, packs, strict=True)]
-        return [
-            torch.cat([self.encoder.conditions(some, keep=False).to(self.device), states], 1)
-            for some, states in zip(texts, read, strict=True)
-        ]
+        return [torch.cat(parts, 1) for parts in zip(self._encoded(texts), read, strict=True)]
+
+    def _encoded(self, groups: Sequence[Sequence[str]]) -> list[Float[Tensor, "prompts width"]]:
+        """What the text encoder makes of groups of prompts, all at once."""
+        found = self.encoder.conditions([text for group in groups for text in group], keep=False)
+        return list(models.moved(found, self.device).split([len(group) for group in groups]))
 
     def _update(self, number: int, inside: int) -> dict[str, float]:
-        random = Random(f"{self.recipe.seed} {self.step}")
-        torch.manual_seed(random.getrandbits(63))  # for dropout
+        random, dropout = seeded(self.recipe.seed, self.step)
+        torch.manual_seed(dropout)
         stage = self.recipe.stages[number]
         optimiser = self._optimiser_of(number)
         rate = set_rate(optimiser, stage, inside)
@@ -172,7 +185,7 @@ class Run:
 
     def _losses(self, stage: Stage, random: Random) -> tuple[Float[Tensor, " batch"], float]:
         if stage.objective == "end-to-end":
-            return self._end_to_end(stage, random)
+            return self._end_to_end(stage)
         assert self.teachers is not None  # the recipe was refused otherwise
         taught = [task for task in self.fit if task.name in self.teachers.names]
         tasks = sampling.draw_tasks(taught, sampling.task_weights(taught), stage.tasks, random)
@@ -182,20 +195,17 @@ class Run:
             return objectives.product(grid, target, self.layout), float("nan")
         return objectives.reconstruction(grid, target, self.teachers.weight.to(self.device)), float("nan")
 
-    def _end_to_end(self, stage: Stage, random: Random) -> tuple[Float[Tensor, " batch"], float]:
-        model, chat, _ = self.base
-        share, families = self.recipe.synthetic, self.fresh_families
-        tasks = draw_tasks(self.fit, stage, random, synthetic_share=share, families=families)
-        questions = draw_questions(tasks, stage, chat, random)
+    def _end_to_end(self, stage: Stage) -> tuple[Float[Tensor, " batch"], float]:
+        model, (questions, groups) = self.base.model, self._drawn(self.step)
         packs = questions.packs.to(self.device)
-        grid = self._grids([self.prompts.draw(task, random) for task in tasks], questions.alone)
+        grid = self._grids(groups, questions.alone)
         logits = answer_logits(model, self.layout, grid, packs)
         answers = objectives.judged(logits, packs)
         loss = answers.loss
         if questions.told is not None:
             told, taught = questions.told.to(self.device), torch.tensor(questions.taught, device=self.device)
             with torch.no_grad():
-                teachers = self._told([tasks[i] for i in questions.taught])
+                teachers = self._told([questions.tasks[i] for i in questions.taught])
                 teacher = answer_logits(model, self.layout, teachers, told)
             mine = logits[torch.isin(packs.place[:, 0], taught)]
             loss = loss.index_add(0, taught, stage.distil * objectives.distillation(mine, teacher, told))
@@ -246,11 +256,11 @@ class Run:
             self._optimiser = (number, made)
         return self._optimiser[1]
 
-    def _save(self) -> None:
+    def _save(self, writer: CheckpointWriter) -> None:
         assert self._optimiser is not None
         index, optimiser = self._optimiser
         state = self.generator.state_dict()
-        Checkpoint(self.step, self.seconds, state, index, optimiser.state_dict()).save(self.folder)
+        writer.write(Checkpoint(self.step, self.seconds, state, index, optimiser.state_dict()))
 
     def _resume(self) -> None:
         saved = Checkpoint.load(self.folder, self.device)
