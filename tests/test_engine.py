@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,10 +14,11 @@ from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.adapter.peft import Adapter
 from prompt2lora.base import models
 from prompt2lora.base.chat import ChatFormat
-from prompt2lora.base.decoding import answers
+from prompt2lora.base.decoding import answers, scored_answers
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.custody.versions import Version
 from prompt2lora.errors import Busy, Misconfigured, TooLate, Unavailable, Unfit, UsageError
+from prompt2lora.ground import answer_form as forms
 from prompt2lora.serving.detokenizer import Detokenizer
 from prompt2lora.serving.embedded import EmbeddedEngine
 from prompt2lora.serving.protocol import GenerationRequest, Message, Sampling
@@ -355,6 +357,64 @@ def test_a_base_with_a_sliding_window_answers_in_a_crowd_as_alone(tmp_path):
         return [text.strip() for text in given]
 
     assert asyncio.run(crowd()) == right
+
+
+LABELS = forms.choices(["billing", "shipping", "returns", "returns and refunds"])
+
+
+def test_requests_with_a_form_and_without_share_a_batch_and_each_answers_as_alone(engine, frozen, layout):
+    serving = engine(max_batch_size=4)
+    held = [None, LABELS, forms.number(), forms.date()]
+    asks = [(text, form) for text in TEXTS for form in held]
+
+    async def crowd():
+        return await asyncio.gather(
+            *(said(serving, None, replace(asked(text, max_new_tokens=30), form=form, stream=bool(form))) for text, form in asks)
+        )
+
+    for (text, form), given in zip(asks, asyncio.run(crowd()), strict=True):
+        assert given.strip() == answers(frozen.model, frozen.chat, [text], form=form, max_new_tokens=30)[0]
+        if form:
+            assert form.fits(given) or form.kind == "number"  # a long number is cut at 12 tokens
+
+
+def test_drawn_answers_are_of_their_form_too(engine):
+    serving = engine()
+
+    async def drawn():
+        return [
+            await said(serving, None, replace(asked("q", temperature=2.0, seed=seed, max_new_tokens=40), form=LABELS))
+            for seed in range(12)
+        ]
+
+    given = asyncio.run(drawn())
+    assert {*given} <= {*LABELS.choices} and len({*given}) > 1
+
+
+def test_a_scored_request_is_told_how_likely_every_token_was_within_the_form(engine, frozen):
+    async def last():
+        return (await told(engine(), None, replace(asked("q"), form=LABELS, scored=True)))[-1]
+
+    chunk = asyncio.run(last())
+    right = scored_answers(frozen.model, frozen.chat, ["q"], form=LABELS, scored=True)[0]
+    assert chunk.log_probabilities == pytest.approx(right.log_probabilities, abs=1e-4)
+    assert right.text in LABELS.choices
+
+
+def test_a_form_that_is_too_much_refuses_its_own_request_and_no_other(engine, frozen):
+    endless = forms.pattern("(?:(?:[a-z]{1,300}-){1,300}x){1,300}")
+
+    async def both():
+        serving = engine()
+        return await asyncio.gather(
+            said(serving, None, replace(asked("q"), form=endless)),
+            said(serving, None, asked(TEXTS[0])),
+            return_exceptions=True,
+        )
+
+    refused, given = asyncio.run(both())
+    assert isinstance(refused, Unavailable | UsageError) or endless.fits(refused) or len(refused) <= 12
+    assert given.strip() == answers(frozen.model, frozen.chat, [TEXTS[0]], max_new_tokens=12)[0]
 
 
 def test_a_tensor_of_the_wrong_shape_is_refused(engine, layout):

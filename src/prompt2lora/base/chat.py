@@ -12,6 +12,7 @@ from functools import cached_property
 from itertools import accumulate
 from typing import Any
 
+from prompt2lora.base.constraints import Constraints
 from prompt2lora.base.marks import Marks
 from prompt2lora.errors import ModelNotFound, UsageError
 
@@ -100,6 +101,11 @@ class ChatFormat:
             if whole[: len(before) + len(answer)] == [*before, *answer]:
                 found.append((len(before), answer))
         return found
+
+    @cached_property
+    def constraints(self) -> Constraints:
+        """By what answers are held to a form."""
+        return Constraints(self.tokenizer, self.ends, self.answer_ids(["a"])[0][:1])
 
     @cached_property
     def _marks(self) -> Marks:

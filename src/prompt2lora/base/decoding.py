@@ -1,7 +1,7 @@
 """Prompts -> answers by batched greedy decoding, with or without an adapter.
 
-In: a base model, prompts, optionally one adapter. Out: one text per prompt. What all prompts of a batch
-begin with (system text, instruction) is computed once; finished sequences leave the batch.
+In: a base model, prompts, optionally one adapter and the form that answers have. Out: one text per prompt. What all
+prompts of a batch begin with (system text, instruction) is computed once; finished sequences leave the batch.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -19,7 +19,9 @@ from prompt2lora.adapter.hooks import adapted
 from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.base import models
 from prompt2lora.base.chat import ChatFormat
+from prompt2lora.base.constraints import Matcher
 from prompt2lora.base.packing import common_length
+from prompt2lora.ground.answer_form import AnswerForm
 from prompt2lora.ground.progress import Report, silent
 
 BATCH = 64
@@ -34,28 +36,87 @@ def answers(
     examples: Sequence[tuple[str, str]] = (),
     layout: LoraLayout | None = None,
     grid: Float[Tensor, "layers rows cols"] | None = None,
+    form: AnswerForm | None = None,
     max_new_tokens: int = 64,
     report: Report = silent,
 ) -> list[str]:
-    """Greedy answers of at most `max_new_tokens` tokens; with `grid` through that adapter.
+    """Greedy answers of at most `max_new_tokens` tokens; with `grid` through that adapter, with `form` of that form.
 
     `examples` are (prompt, answer) turns that stand before every prompt. Raises UsageError if one does not fit.
     """
+    given = scored_answers(
+        model,
+        chat,
+        prompts,
+        examples=examples,
+        layout=layout,
+        grid=grid,
+        form=form,
+        max_new_tokens=max_new_tokens,
+        report=report,
+    )
+    return [answer.text for answer in given]
+
+
+class ScoredAnswer(NamedTuple):
+    """An answer with the log-probability of each of its tokens, and of its end, among those that its form allows."""
+
+    text: str
+    log_probabilities: list[float]
+
+
+@torch.inference_mode()
+def scored_answers(
+    model: Any,
+    chat: ChatFormat,
+    prompts: Sequence[str],
+    *,
+    examples: Sequence[tuple[str, str]] = (),
+    layout: LoraLayout | None = None,
+    grid: Float[Tensor, "layers rows cols"] | None = None,
+    form: AnswerForm | None = None,
+    max_new_tokens: int = 64,
+    scored: bool = False,
+    report: Report = silent,
+) -> list[ScoredAnswer]:
+    """The same answers; with `scored`, their log-probabilities too."""
     ids = chat.prompt_ids(prompts, examples)
     models.check_room(model.config, ids)
     order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
-    found: dict[int, list[int]] = {}
+    found: dict[int, _Written] = {}
     context = adapted(model, grid[None], layout) if grid is not None and layout is not None else nullcontext()
     with context:
         for at in range(0, len(order), BATCH):
             report({"done": at, "of": len(order)})
             chosen = order[at : at + BATCH]
-            found.update(zip(chosen, greedy(model, [ids[i] for i in chosen], chat, max_new_tokens), strict=True))
-    return [chat.tokenizer.decode(found[i], skip_special_tokens=True).strip() for i in range(len(ids))]
+            written = _decode(model, [ids[i] for i in chosen], chat, max_new_tokens, form, scored=scored)
+            found.update(zip(chosen, written, strict=True))
+    texts = [chat.tokenizer.decode(found[i].ids, skip_special_tokens=True).strip() for i in range(len(ids))]
+    return [ScoredAnswer(text, found[i].log_probabilities) for i, text in enumerate(texts)]
 
 
-def greedy(model: Any, ids: list[list[int]], chat: ChatFormat, max_new_tokens: int) -> list[list[int]]:
+class _Written(NamedTuple):
+    ids: list[int]
+    log_probabilities: list[float]
+    matcher: Matcher | None
+
+
+def greedy(
+    model: Any, ids: list[list[int]], chat: ChatFormat, max_new_tokens: int, form: AnswerForm | None = None
+) -> list[list[int]]:
     """The answers' token ids, without the token that ends them; none goes beyond the base's context."""
+    return [written.ids for written in _decode(model, ids, chat, max_new_tokens, form)]
+
+
+def _decode(
+    model: Any,
+    ids: list[list[int]],
+    chat: ChatFormat,
+    max_new_tokens: int,
+    form: AnswerForm | None,
+    *,
+    scored: bool = False,
+) -> list[_Written]:
     from transformers import DynamicCache
 
     device, context = model.device, models.context_length(model.config)
@@ -71,18 +132,26 @@ def greedy(model: Any, ids: list[list[int]], chat: ChatFormat, max_new_tokens: i
         cache.batch_repeat_interleave(len(ids))
     tokens, mask = (tensor.to(device) for tensor in _padded_tails(ids, shared, chat.ends[0]))
     positions = (mask.cumsum(-1) - 1).clamp_min(0)[:, shared:]
-    written: list[list[int]] = [[] for _ in ids]
+    written = [_Written([], [], chat.constraints.begin(form) if form else None) for _ in ids]
     active = list(range(len(ids)))
     for _ in range(max_new_tokens):
         logits = model(
             input_ids=tokens, attention_mask=mask, position_ids=positions, past_key_values=cache, logits_to_keep=1
         ).logits[:, -1]
+        if form:
+            _hold(logits, [written[one].matcher for one in active])
         picked = logits.argmax(-1)
+        if scored:
+            likely = logits.float().log_softmax(-1).gather(1, picked[:, None])[:, 0].tolist()
+            for sequence, one in zip(active, likely, strict=True):
+                written[sequence].log_probabilities.append(one)
         ended = torch.isin(picked, ends).tolist()
         for sequence, token, end in zip(active, picked.tolist(), ended, strict=True):
             if not end:
-                written[sequence].append(token)
-        going = [not end and len(written[one]) < room[one] for one, end in zip(active, ended, strict=True)]
+                written[sequence].ids.append(token)
+        if form:
+            ended = [end or _follow(written[one]) for one, end in zip(active, ended, strict=True)]
+        going = [not end and len(written[one].ids) < room[one] for one, end in zip(active, ended, strict=True)]
         keep = torch.tensor(going, device=device).nonzero().flatten()
         if not len(keep):
             break
@@ -94,6 +163,20 @@ def greedy(model: Any, ids: list[list[int]], chat: ChatFormat, max_new_tokens: i
         mask = torch.cat([mask, mask.new_ones(len(active), 1)], dim=1)
         positions = positions[:, -1:] + 1
     return written
+
+
+def _hold(logits: Float[Tensor, "active vocabulary"], matchers: Sequence[Matcher | None]) -> None:
+    """Leave of every row of logits those of tokens that its answer's form allows."""
+    for row, matcher in zip(logits, matchers, strict=True):
+        assert matcher is not None
+        row.masked_fill_(~matcher.mask(len(row)).to(row.device), -math.inf)
+
+
+def _follow(written: _Written) -> bool:
+    """Whether an answer is complete with its latest token."""
+    assert written.matcher is not None
+    written.matcher.accept(written.ids[-1])
+    return written.matcher.complete
 
 
 def _padded_tails(

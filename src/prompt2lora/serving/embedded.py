@@ -122,7 +122,8 @@ class EmbeddedEngine:
                 sampling.seed if sampling.seed is not None else int(torch.randint(2**62, ()))
             )
         detokenizer = Detokenizer(self._tokenizer, sampling.stop)
-        sequence = TokenSequence(request, ids, grid, deadline, send, detokenizer, random)
+        matcher = await asyncio.to_thread(self._chat.constraints.begin, request.form) if request.form else None
+        sequence = TokenSequence(request, ids, grid, deadline, send, detokenizer, random, matcher)
         self._scheduler.submit(sequence)
         try:
             while True:

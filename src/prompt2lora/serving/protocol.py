@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from prompt2lora.custody.versions import Version
+from prompt2lora.ground.answer_form import AnswerForm
 
 STOP, LENGTH = "stop", "length"
 MAX_NEW_TOKENS = 128
@@ -44,6 +45,8 @@ class GenerationRequest:
     job       whose quota it counts against
     seconds   how long it may take, including the time in the queue
     stream    whether chunks are wanted as they come, or the whole answer in one chunk
+    form      what the answer has to be; None: anything
+    scored    whether the last chunk tells how likely the answer was
     """
 
     job: str
@@ -52,15 +55,19 @@ class GenerationRequest:
     sampling: Sampling = field(default_factory=Sampling)
     seconds: float = 120.0
     stream: bool = False
+    form: AnswerForm | None = None
+    scored: bool = False
 
 
 class Chunk(NamedTuple):
-    """A part of an answer; the last one says why it ended."""
+    """A part of an answer; the last one says why it ended, and of a scored request the log-probability of every token
+    of the answer, and of its end, among those that its form allows."""
 
     text: str
     prompt_tokens: int
     completion_tokens: int  # so far
     finish_reason: str | None = None
+    log_probabilities: tuple[float, ...] = ()
 
 
 @runtime_checkable

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from prompt2lora.errors import Busy, TooLate, Unavailable
+from prompt2lora.errors import Busy, Prompt2LoraError, TooLate, Unavailable
 from prompt2lora.serving.batch import BatchCache
 from prompt2lora.serving.protocol import LENGTH, STOP
 from prompt2lora.serving.sequence import TokenSequence
@@ -160,13 +160,18 @@ class Scheduler:
         done = []
         for place, likeliest, scores in zip(places, logits.argmax(-1).tolist(), logits, strict=True):
             sequence = self.running[place]
-            token = sequence.choose(likeliest, scores)
+            try:
+                token = sequence.choose(likeliest, scores)
+            except Prompt2LoraError as error:
+                sequence.send(error)
+                done.append(place)
+                continue
             finish_reason = STOP if token in self.ends else None
             text = ""
             if finish_reason is None:
                 self.counts["completion_tokens"] += 1
                 text = sequence.detokenizer.add(token)
-                if sequence.detokenizer.stopped:
+                if sequence.follow(token) or sequence.detokenizer.stopped:
                     finish_reason = STOP
                 elif len(sequence.detokenizer.ids) >= sequence.max_new_tokens:
                     finish_reason = LENGTH

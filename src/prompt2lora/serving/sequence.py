@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from prompt2lora.base.constraints import Matcher
 from prompt2lora.errors import Prompt2LoraError
 from prompt2lora.serving.detokenizer import Detokenizer
 from prompt2lora.serving.protocol import MAX_NEW_TOKENS, Chunk, GenerationRequest
@@ -16,7 +17,8 @@ from prompt2lora.serving.protocol import MAX_NEW_TOKENS, Chunk, GenerationReques
 
 @dataclass
 class TokenSequence:
-    """`send` hands a chunk, or the error that ends the answer, to whoever waits; `random` is None at temperature 0."""
+    """`send` hands a chunk, or the error that ends the answer, to whoever waits; `random` is None at temperature 0,
+    `matcher` where the answer may be anything."""
 
     request: GenerationRequest
     prompt_ids: list[int]
@@ -25,6 +27,8 @@ class TokenSequence:
     send: Callable[[Chunk | Prompt2LoraError], None]
     detokenizer: Detokenizer
     random: torch.Generator | None
+    matcher: Matcher | None = None
+    log_probabilities: list[float] = field(default_factory=list)
     length: int = 0  # tokens in the batch cache
     cancelled: bool = False
     _unsent: list[str] = field(default_factory=list)
@@ -34,18 +38,34 @@ class TokenSequence:
         return self.request.sampling.max_new_tokens or MAX_NEW_TOKENS
 
     def choose(self, likeliest: int, logits: Float[Tensor, " vocabulary"]) -> int:
-        """The next token: the likeliest, or drawn by temperature from the likeliest that together hold top_p."""
-        if self.random is None:
-            return likeliest
+        """The next token, of those that the form allows: the likeliest, or drawn by temperature from the likeliest that
+        together hold top_p. Raises Unavailable if the answer cannot be held to its form."""
+        if self.matcher:
+            logits = logits.masked_fill(~self.matcher.mask(len(logits)).to(logits.device), -torch.inf)
+            likeliest = int(logits.argmax())
+        token = likeliest if self.random is None else self._drawn(logits, self.random)
+        if self.request.scored:
+            self.log_probabilities.append(float(logits.float().log_softmax(-1)[token]))
+        return token
+
+    def follow(self, token: int) -> bool:
+        """Whether nothing can follow this token of the answer but its end."""
+        if self.matcher is None:
+            return False
+        self.matcher.accept(token)
+        return self.matcher.complete
+
+    def _drawn(self, logits: Float[Tensor, " vocabulary"], random: torch.Generator) -> int:
         sampling = self.request.sampling
         likely, order = (logits.float().cpu() / sampling.temperature).softmax(-1).sort(descending=True)
         likely[likely.cumsum(0) - likely >= sampling.top_p] = 0
-        return int(order[torch.multinomial(likely, 1, generator=self.random)])
+        return int(order[torch.multinomial(likely, 1, generator=random)])
 
     def deliver(self, text: str, finish_reason: str | None) -> None:
         """Send what is due: every text of a stream at once, otherwise everything in one chunk at the end."""
         if finish_reason or (text and self.request.stream):
             whole = "".join([*self._unsent, text])
-            self.send(Chunk(whole, len(self.prompt_ids), len(self.detokenizer.ids), finish_reason))
+            told = tuple(self.log_probabilities) if finish_reason else ()
+            self.send(Chunk(whole, len(self.prompt_ids), len(self.detokenizer.ids), finish_reason, told))
         elif text:
             self._unsent.append(text)

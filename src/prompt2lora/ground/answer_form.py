@@ -1,0 +1,236 @@
+"""The form that a job's answers have: one of some choices, a number, a date, a pattern, or JSON by a schema.
+
+In: what a user declares (as the option `--answers` spells it, a file, or JSON), or labelled answers that show it. Out:
+an `AnswerForm`, which goes with the adapter. How a base is held to it is for base/constraints.py. Standard library
+only.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from prompt2lora.errors import InputError, cause
+
+AUTO, FREE = "auto", "free"
+KEY = "answers"  # in an adapter's origin
+ISO_DATE = "YYYY-MM-DD"
+_LAYOUTS = (ISO_DATE, "YYYY/MM/DD", "YYYY/M/D", "YYYY年M月D日", "DD.MM.YYYY", "D.M.YYYY", "DD/MM/YYYY", "MM/DD/YYYY")
+_DATE_PARTS = {
+    "YYYY": "[0-9]{4}",
+    "MM": "(?:0[1-9]|1[0-2])",
+    "DD": "(?:0[1-9]|[12][0-9]|3[01])",
+    "M": "(?:[1-9]|1[0-2])",
+    "D": "(?:[1-9]|[12][0-9]|3[01])",
+}
+_NUMBER = r"-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,10})?"
+_MOST_FOUND = 20  # choices that are found by themselves; more can be declared
+_UNSEEN = 0.05  # share of answers that occur once: about as likely as a choice that no example shows (Good 1953)
+_MOST_CHOICES, _MOST_CHARACTERS, _MOST_TEXT = 500, 200, 20_000
+
+Kind = Literal["choices", "number", "date", "pattern", "schema"]
+_TEXT_KEY = {"date": "layout", "pattern": "pattern", "schema": "schema"}
+
+
+@dataclass(frozen=True)
+class AnswerForm:
+    """`text` is a date's layout (YYYY-MM-DD), a regular expression, or a JSON schema as JSON."""
+
+    kind: Kind
+    choices: tuple[str, ...] = ()
+    text: str = ""
+
+    @property
+    def pattern(self) -> str | None:
+        """What every answer matches as a whole; None for JSON."""
+        if self.kind == "choices":
+            return "|".join(map(re.escape, self.choices))
+        if self.kind == "date":
+            return re.sub("YYYY|MM|DD|M|D", lambda part: _DATE_PARTS[part[0]], re.escape(self.text))
+        return {"number": _NUMBER, "pattern": self.text}.get(self.kind)
+
+    def fits(self, answer: str) -> bool:
+        """Whether an answer has the form; of JSON no more is looked at than that it is JSON."""
+        if self.pattern is not None:
+            return re.fullmatch(self.pattern, answer.strip()) is not None
+        try:
+            json.loads(answer)
+        except ValueError:
+            return False
+        return True
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it: in an adapter's origin and over HTTP."""
+        if self.kind == "choices":
+            return {"kind": self.kind, "choices": list(self.choices)}
+        if self.kind == "schema":
+            return {"kind": self.kind, "schema": json.loads(self.text)}
+        return {"kind": self.kind, **({_TEXT_KEY[self.kind]: self.text} if self.text else {})}
+
+    def __str__(self) -> str:
+        """As the option --answers spells it; of a schema, its name."""
+        if self.kind == "choices":
+            return f"choices:{','.join(self.choices)}"
+        if self.kind == "schema":
+            return "schema"
+        return f"{self.kind}:{self.text}" if self.text else self.kind
+
+
+def choices(texts: Sequence[str]) -> AnswerForm:
+    """One of these texts. Raises InputError."""
+    found = tuple(dict.fromkeys(text.strip() for text in texts if text.strip()))
+    if not 2 <= len(found) <= _MOST_CHOICES:
+        raise _wrong(f"choices are 2 to {_MOST_CHOICES} different texts and {len(found)} are given; name others")
+    for text in found:
+        if len(text) > _MOST_CHARACTERS or not text.isprintable():
+            raise _wrong(f"a choice is one line of at most {_MOST_CHARACTERS} characters, not {text[:60]!r}; shorten it")
+    return AnswerForm("choices", found)
+
+
+def number() -> AnswerForm:
+    return AnswerForm("number")
+
+
+def date(layout: str = "") -> AnswerForm:
+    """A date in a layout such as DD.MM.YYYY; without one, YYYY-MM-DD. Raises InputError."""
+    layout = layout.strip() or ISO_DATE
+    if len(layout) > 40 or not layout.isprintable() or not all(part in layout for part in ("YYYY", "M", "D")):
+        raise _wrong(f"a date's layout has YYYY, MM or M, and DD or D, as {ISO_DATE}; {layout[:60]!r} has not")
+    return AnswerForm("date", text=layout)
+
+
+def pattern(text: str) -> AnswerForm:
+    """What a regular expression matches as a whole. Raises InputError."""
+    inner = text.strip().removeprefix("^").removesuffix("$")
+    try:
+        re.compile(inner)
+    except re.error as error:
+        raise _wrong(f"{text[:60]!r} is no regular expression ({error}); correct it") from error
+    if not inner or len(inner) > _MOST_TEXT:
+        raise _wrong(f"a pattern has 1 to {_MOST_TEXT:,} characters and this one has {len(inner):,}; write another")
+    return AnswerForm("pattern", text=inner)
+
+
+def schema(value: Any) -> AnswerForm:
+    """JSON by a JSON schema. Raises InputError."""
+    if not isinstance(value, dict):
+        raise _wrong("a JSON schema is a JSON object; see https://json-schema.org")
+    text = json.dumps(value, ensure_ascii=False)
+    if len(text) > _MOST_TEXT:
+        raise _wrong(f"a schema has at most {_MOST_TEXT:,} characters and this one has {len(text):,}; shorten it")
+    return AnswerForm("schema", text=text)
+
+
+def read(told: Any) -> AnswerForm | None:
+    """A form by what `to_dict` says of it; None for None. Raises InputError."""
+    if told is None:
+        return None
+    kind, value = (told.get("kind"), told) if isinstance(told, Mapping) else (None, {})
+    if kind == "choices" and _texts(value.get("choices")):
+        return choices(value["choices"])
+    if kind == "number":
+        return number()
+    if kind == "date" and isinstance(value.get("layout", ""), str):
+        return date(value.get("layout", ""))
+    if kind == "pattern" and isinstance(value.get("pattern"), str):
+        return pattern(value["pattern"])
+    if kind == "schema":
+        return schema(value.get("schema"))
+    raise _wrong(f"a form is choices, number, date, pattern or schema, not {json.dumps(told)[:60]}; see the docs")
+
+
+def declared(spelling: str, answers: Sequence[str] = ()) -> AnswerForm | None:
+    """A form as a user writes it; None: free. With `auto`, what the labelled `answers` show.
+
+    Raises InputError for what is no form, or if an answer is of another.
+    """
+    kind, _, rest = spelling.strip().partition(":")
+    if kind in ("", FREE) and not rest:
+        return None
+    if kind == AUTO and not rest:
+        if not answers:
+            raise _wrong("auto finds the form in labelled examples to learn from and there are none; name the form")
+        return found(answers)
+    if kind == "choices" and rest:
+        form = choices(rest.replace("、", ",").split(","))
+    elif kind == "number" and not rest:
+        form = number()
+    elif kind == "date":
+        form = date(rest)
+    elif kind == "pattern" and rest:
+        form = pattern(rest)
+    elif kind == "schema" and rest:
+        form = schema(_json(Path(rest)))
+    elif Path(spelling).is_file():
+        form = _from_file(Path(spelling))
+    else:
+        raise _wrong(
+            f"{spelling[:60]!r} names no form of answers: write auto, choices:a,b,c, number, date, date:DD.MM.YYYY, "
+            "pattern:..., schema:FILE, or a file with a choice a line"
+        )
+    return checked(form, answers)
+
+
+def checked(form: AnswerForm, answers: Sequence[str]) -> AnswerForm:
+    """The same form. Raises InputError if a labelled answer is of another."""
+    for number_, answer in enumerate(answers, 1):
+        if not form.fits(answer):
+            raise InputError(
+                "other_form",
+                f"the right answer {answer[:60]!r} (example {number_}) has not the form {str(form)[:80]}; "
+                "correct the example or the form",
+                number=number_,
+                answer=answer[:60],
+            )
+    return form
+
+
+def found(answers: Sequence[str]) -> AnswerForm | None:
+    """The form that labelled answers show: a few that recur, numbers, dates of one layout; None if they show none."""
+    texts = [answer.strip() for answer in answers]
+    counts = Counter(texts)
+    once = sum(times == 1 for times in counts.values())
+    few = 2 <= len(counts) <= min(_MOST_FOUND, len(texts) // 2) and once <= _UNSEEN * len(texts)
+    if few and all(text.isprintable() and 0 < len(text) <= _MOST_CHARACTERS for text in counts):
+        return choices(sorted(counts, key=lambda text: -counts[text]))
+    for form in (number(), *map(date, _LAYOUTS)):
+        if len(counts) > 1 and all(map(form.fits, counts)):
+            return form
+    return None
+
+
+def _from_file(file: Path) -> AnswerForm:
+    """A form as JSON (as an adapter's origin has it), or a choice a line."""
+    if file.suffix.lower() == ".json":
+        told = _json(file)
+        form = read(told)
+        assert form is not None
+        return form
+    return choices(_text(file).split("\n"))
+
+
+def _json(file: Path) -> Any:
+    try:
+        return json.loads(_text(file))
+    except (ValueError, RecursionError) as error:
+        raise _wrong(f"{file} must be JSON ({error}); mend it") from error
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise _wrong(f"{file} cannot be read as UTF-8 text ({cause(error)}); check the path") from error
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(text, str) for text in value)
+
+
+def _wrong(message: str) -> InputError:
+    return InputError("answer_form", message)
