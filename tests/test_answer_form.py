@@ -21,20 +21,44 @@ def test_a_form_is_what_a_person_writes(tmp_path):
     assert declared("number") == AnswerForm("number")
     assert declared("date") == AnswerForm("date", text="YYYY-MM-DD")
     assert declared("date:DD.MM.YYYY").fits("28.11.2026") and not declared("date:DD.MM.YYYY").fits("2026-11-28")
+    assert (
+        declared('schema:{"type": "integer"}')
+        == forms.schema({"type": "integer"})
+        == declared(f"schema:{schema}", files=True)
+    )
+    assert declared({"kind": "number"}) == forms.number()
     assert declared("pattern:^[a-c]+$") == AnswerForm("pattern", text="[a-c]+")
-    assert declared(f"schema:{schema}").to_dict() == {"kind": "schema", "schema": {"type": "integer"}}
-    assert declared(str(file)).choices == ("billing", "shipping, late", "返品")
-    assert declared(str(kept)) == forms.date("DD.MM.YYYY")
+    assert declared(f"schema:{schema}", files=True).to_dict() == {"kind": "schema", "schema": {"type": "integer"}}
+    assert declared(str(file), files=True).choices == ("billing", "shipping, late", "返品")
+    assert declared(str(kept), files=True) == forms.date("DD.MM.YYYY")
 
 
 @pytest.mark.parametrize(
     "spelling",
-    ["choice:a,b", "choices:a", "choices:", "number:3", "date:month", "pattern:(", "pattern:", "schema:nowhere", "auto"],
+    [
+        "choice:a,b",
+        "choices:a",
+        "choices:",
+        "number:3",
+        "date:month",
+        "pattern:(",
+        "pattern:",
+        "schema:nowhere",
+        "auto",
+    ],
 )
 def test_what_is_no_form_is_refused_in_one_line(spelling):
     with pytest.raises(InputError) as refused:
         declared(spelling)
     assert "\n" not in str(refused.value)
+
+
+def test_what_comes_over_a_network_names_no_file(tmp_path):
+    file = tmp_path / "labels.txt"
+    file.write_text("a\nb\n")
+    for spelling in (str(file), f"schema:{file}"):
+        with pytest.raises(InputError, match="names no form"):
+            declared(spelling)
 
 
 def test_an_example_of_another_form_is_refused_by_its_number():
@@ -80,7 +104,8 @@ def test_a_form_comes_back_from_json_as_it_was():
 
 
 @pytest.mark.parametrize(
-    "told", [1, "number", {}, {"kind": "choices"}, {"kind": "choices", "choices": [1, 2]}, {"kind": "schema"}, {"kind": 3}]
+    "told",
+    [1, "number", {}, {"kind": "choices"}, {"kind": "choices", "choices": [1, 2]}, {"kind": "schema"}, {"kind": 3}],
 )
 def test_json_that_is_no_form_is_refused(told):
     with pytest.raises(InputError):

@@ -369,7 +369,10 @@ def test_requests_with_a_form_and_without_share_a_batch_and_each_answers_as_alon
 
     async def crowd():
         return await asyncio.gather(
-            *(said(serving, None, replace(asked(text, max_new_tokens=30), form=form, stream=bool(form))) for text, form in asks)
+            *(
+                said(serving, None, replace(asked(text, max_new_tokens=30), form=form, stream=bool(form)))
+                for text, form in asks
+            )
         )
 
     for (text, form), given in zip(asks, asyncio.run(crowd()), strict=True):

@@ -357,7 +357,7 @@ def test_an_adapter_is_made_of_examples_alone_or_beside_prompts(kept, tokens):  
     assert send(service, "/admin/jobs/mail/generate", tokens["operator"], {"examples": file}, data).status_code == 202
     both = {"examples": file, "prompts": ("p.txt", b"c"), "inspection": ("i.csv", b"input,output\nd,e\n")}
     assert send(service, "/admin/jobs/mail/generate", tokens["operator"], both, data).status_code == 202
-    assert seen == [([], [], [("Do.\n\na", "b")]), (["Do.\n\nc"], [("d", "e")], [("Do.\n\na", "b")])]
+    assert seen == [([], [], [("Do.\n\na", "b")], None), (["Do.\n\nc"], [("d", "e")], [("Do.\n\na", "b")], None)]
 
 
 @pytest.mark.parametrize(

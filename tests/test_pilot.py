@@ -37,7 +37,7 @@ class KnownEvaluator:
         self.calls.append("advise")
         return [{"kind": "few", "grave": False, "prompts": [2], "text": "one is odd", "remedy": "look at it"}]
 
-    def make(self, prompts, folder, examples=()):
+    def make(self, prompts, folder, examples=(), form=None):
         self.calls.append("make")
         adapter_folder(folder, "made")
         origin = Origin(prompts, "9" * 64, "g", "base", "8" * 64)

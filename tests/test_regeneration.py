@@ -23,7 +23,7 @@ class VersionedEvaluator:
     def advise(self, prompts):
         return []
 
-    def make(self, prompts, folder, examples=()):
+    def make(self, prompts, folder, examples=(), form=None):
         if prompts[0] == "broken":
             raise DamagedFile("this job's prompts cannot be read")
         adapter_folder(folder, self.mark + prompts[0])

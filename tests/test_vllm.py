@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -11,6 +12,7 @@ import pytest
 
 from prompt2lora.custody.versions import Version
 from prompt2lora.errors import Broken, Busy, Misconfigured, TooLate, Unavailable, Unfit, UsageError
+from prompt2lora.ground import answer_form as forms
 from prompt2lora.serving.event_stream import events
 from prompt2lora.serving.protocol import GenerationRequest, Message, Sampling
 from prompt2lora.serving.vllm import VllmServers
@@ -34,6 +36,7 @@ class FakeServer:
         self.disguised = False  # an unknown name is answered by the base
         self.gone = self.full = self.refuses = self.breaks_off = self.slow = False
         self.raw: bytes | None = None  # what it streams instead of an answer
+        self.knows_forms = True  # else it passes over what it does not know
         self.room = 1000  # tokens that a prompt leaves for an answer
 
     def restart(self) -> None:
@@ -63,6 +66,11 @@ class FakeServer:
         if "logprobs" in body:
             tokens = {"tokens": ["A", "B"], "token_logprobs": [-1.0, -2.0 - 0.001 * (source != BASE)]}
             return httpx.Response(200, json={"choices": [{"logprobs": tokens}]})
+        choice = body.get("structured_outputs", {}).get("choice") if self.knows_forms else None
+        if choice and not body.get("stream"):
+            return httpx.Response(200, json={"choices": [{"text": choice[0]}]})
+        if not body.get("stream"):
+            return httpx.Response(200, json={"choices": [{"text": "Certainly."}]})
         if not body["prompt"] if "prompt" in body else not body["messages"][-1]["content"]:
             return httpx.Response(400, text="the prompt is empty")
         if body.get("max_tokens", 0) > self.room:
@@ -117,7 +125,7 @@ def test_the_last_piece_tells_the_tokens_and_why_it_ended():
     async def last():
         return [chunk async for chunk in engine_of(FakeServer()).answer(version(), ASK)][-1]
 
-    assert asyncio.run(last()) == ("", 7, 2, "stop")
+    assert asyncio.run(last())[:4] == ("", 7, 2, "stop")
 
 
 def test_what_was_asked_reaches_the_server():
@@ -334,3 +342,29 @@ def test_without_a_limit_a_server_is_asked_for_what_room_is_left():
     limited = GenerationRequest("parts", (Message("user", "hello"),), sampling=Sampling(max_new_tokens=128))
     with pytest.raises(UsageError, match="maximum context length"):
         answer(engine_of(server), version(), limited)
+
+
+HELD = {
+    "choices": (forms.choices(["a", "b"]), {"choice": ["a", "b"]}),
+    "number": (forms.number(), {"regex": forms.number().pattern}),
+    "pattern": (forms.pattern("[A-Z]{2}"), {"regex": "[A-Z]{2}"}),
+    "schema": (forms.schema({"type": "object"}), {"json": {"type": "object"}}),
+}
+
+
+@pytest.mark.parametrize("kind", HELD)
+def test_a_form_reaches_a_server_that_was_seen_to_hold_answers_to_one(kind):
+    server, (form, told) = FakeServer(), HELD[kind]
+    engine = engine_of(server)
+    for _ in range(2):
+        answer(engine, version(), replace(ASK, form=form))
+    assert server.asked[-1]["structured_outputs"] == told
+    assert len([body for body in server.asked if not body.get("stream") and "structured_outputs" in body]) == 1
+
+
+def test_a_server_that_passes_over_forms_answers_no_request_that_has_one():
+    server = FakeServer()
+    server.knows_forms = False
+    with pytest.raises(Misconfigured, match="does not hold answers to a form"):
+        answer(engine_of(server), version(), replace(ASK, form=forms.number()))
+    assert answer(engine_of(server), version()) == "from /adapters/00000001"

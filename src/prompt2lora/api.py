@@ -13,11 +13,12 @@ from typing import Any
 
 import torch
 
-from prompt2lora.adapter.folder import read_config
+from prompt2lora.adapter.folder import form_of, read_config
 from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.adapter.peft import Adapter
 from prompt2lora.base import models
 from prompt2lora.base.chat import ChatFormat
+from prompt2lora.base.constraints import check as check_form
 from prompt2lora.base.decoding import answers
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.memory import free_memory, machine_memory, needed_memory
@@ -34,6 +35,7 @@ from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.pipeline import Generated, Pipeline, fitting_layout
 from prompt2lora.generator.released import default_generator, released
 from prompt2lora.generator.text_encoder import Encoder, cached_encoder
+from prompt2lora.ground.answer_form import AnswerForm
 from prompt2lora.ground.files import check_new, check_writable, write_json
 from prompt2lora.ground.home import home
 from prompt2lora.ground.progress import Report, silent
@@ -52,17 +54,21 @@ def generate(
     out: str | Path,
     *,
     examples: Sequence[tuple[str, str]] = (),
+    form: AnswerForm | None = None,
     generator: str | Path | None = None,
     base: str | None = None,
 ) -> Generated:
     """Make an adapter from a handful of prompts of a job, and of examples (prompt, right answer) if there are some.
 
     If the prompts share an instruction (the text before their first blank line), the adapter also does without it what
-    it does with it. There may be no prompts if there are examples. Raises InputError, OutputError.
+    it does with it. There may be no prompts if there are examples. `form` is what the answers have to be (see
+    `prompt2lora.ground.answer_form`); it is kept with the adapter. Raises InputError, OutputError.
     """
+    if form:
+        check_form(form)
     check_prompts([*prompts, *(prompt for prompt, _ in examples)])
     check_new(Path(out))
-    return Pipeline.load(generator, base).write(prompts, out, examples=examples)
+    return Pipeline.load(generator, base).write(prompts, out, examples=examples, form=form)
 
 
 def benchmark(
@@ -137,7 +143,7 @@ def _rival_adapter(folder: str | Path, layout: LoraLayout) -> Adapter:
 
 
 def ask(adapter: str | Path | None, text: str, *, base: str | None = None, max_new_tokens: int = 128) -> str:
-    """The answer of the base, with an adapter folder or (None) without.
+    """The answer of the base, with an adapter folder (and in the form that it tells) or (None) without.
 
     Raises DamagedFile for an adapter that changes nothing, so that the base never answers under its name.
     """
@@ -153,6 +159,7 @@ def ask(adapter: str | Path | None, text: str, *, base: str | None = None, max_n
         check_prompts([text]),
         layout=loaded.layout if loaded else None,
         grid=loaded.grid if loaded else None,
+        form=form_of(loaded.provenance) if loaded else None,
         max_new_tokens=max_new_tokens,
     )
     return given[0]

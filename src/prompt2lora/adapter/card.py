@@ -32,7 +32,7 @@ Made by prompt2lora from {source}.
 | generator (SHA-256) | `{generator}` |
 
 {instruction}
-
+{answers}
 It has not been measured. `prompt2lora pilot` makes an adapter and inspects it on examples with right answers.
 
 ## Use
@@ -58,9 +58,17 @@ An adapter works with its base only: the licence of the base holds for its use.
 
 
 def card(
-    base: str, rank: int, alpha: int, targets: list[str], generator: str, prompts: int, examples: int, instruction: str
+    base: str,
+    rank: int,
+    alpha: int,
+    targets: list[str],
+    generator: str,
+    prompts: int,
+    examples: int,
+    instruction: str,
+    answers: str = "",
 ) -> str:
-    """The text of a model card; `generator` is a digest, `instruction` the one in the weights."""
+    """The text of a model card; `generator` is a digest, `instruction` the one in the weights, `answers` their form."""
     counts = [f"{count} {what}{'s' * (count != 1)}" for count, what in ((prompts, "prompt"), (examples, "example"))]
     quoted = "> " + "\n> ".join(instruction.splitlines())
     told = (
@@ -77,4 +85,7 @@ def card(
         targets=", ".join(f"`{name}`" for name in targets),
         generator=generator or "unknown",
         instruction=told,
+        answers=f"\nAnswers have the form `{answers}`; prompt2lora holds them to it, other engines have to be told.\n"
+        if answers
+        else "",
     )

@@ -18,12 +18,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from prompt2lora.adapter.card import CARD
-from prompt2lora.errors import DamagedFile, cause
+from prompt2lora.errors import DamagedFile, InputError, cause
+from prompt2lora.ground.answer_form import AnswerForm
+from prompt2lora.ground.answer_form import read as read_answer_form
 from prompt2lora.ground.files import strict_json
 from prompt2lora.ground.profile import RANKS, TARGETS
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 LEARNED = "learned"  # in the origin: digests of the inputs whose right answers are in the weights
+ANSWERS = "answers"  # in the origin: the form that the job's answers have
 PROFILE: dict[str, Any] = {
     "peft_type": "LORA",
     "task_type": "CAUSAL_LM",
@@ -91,6 +94,32 @@ def read(folder: Path) -> Contents:
     """Judge the two files of a folder, whatever lies beside them (PEFT writes a README). Raises DamagedFile."""
     settings = read_config(folder)
     return Contents(settings, _read_weights(folder / WEIGHTS, settings))
+
+
+def read_form(folder: Path) -> AnswerForm | None:
+    """The form of the job's answers, by an adapter's origin; its weights are not looked at. Raises DamagedFile."""
+    file = folder / WEIGHTS
+    try:
+        with file.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            if not 0 < length <= _MOST_HEADER:
+                raise ValueError(f"a header of {length} bytes")
+            header = strict_json(stream.read(length))
+        if not isinstance(header, dict):
+            raise ValueError("the header is no JSON object")
+        return form_of(_provenance(header.get("__metadata__", {})))
+    except (OSError, ValueError) as error:
+        raise DamagedFile(f"{file} is no sound adapter ({cause(error)}); use the base or another version") from error
+
+
+def form_of(provenance: Mapping[str, Any]) -> AnswerForm | None:
+    """The form of answers that an origin tells. Raises DamagedFile."""
+    try:
+        return read_answer_form(provenance.get(ANSWERS))
+    except InputError as error:
+        raise DamagedFile(
+            f"an adapter's origin tells a form of answers that is none ({error}); make it anew"
+        ) from error
 
 
 def read_config(folder: Path) -> dict[str, Any]:

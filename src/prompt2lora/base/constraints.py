@@ -23,7 +23,7 @@ from torch import Tensor
 from prompt2lora.errors import InputError, Unavailable
 from prompt2lora.ground.answer_form import AnswerForm
 
-_ONE_SPACE = {"whitespace_flexible": True, "whitespace_pattern": " ?"}  # as JSON is usually written on one line
+_ONE_SPACE: Any = {"whitespace_flexible": True, "whitespace_pattern": " ?"}  # as JSON is usually written on one line
 
 
 def check(form: AnswerForm) -> AnswerForm:

@@ -64,6 +64,15 @@ class ScoredAnswer(NamedTuple):
     text: str
     log_probabilities: list[float]
 
+    @property
+    def confidence(self) -> float:
+        return confidence(self.log_probabilities)
+
+
+def confidence(log_probabilities: Sequence[float]) -> float:
+    """How likely a whole answer was, from 0 to 1, among all answers of its form."""
+    return math.exp(sum(log_probabilities))
+
 
 @torch.inference_mode()
 def scored_answers(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -43,6 +44,14 @@ Column = Annotated[
     str, typer.Option("--column", help="Column of the prompts in a table, by name or number; default: found by itself.")
 ]
 Instruction = Annotated[str, typer.Option("--instruction", help="Put this instruction before every prompt.")]
+Answers = Annotated[
+    str,
+    typer.Option(
+        "--answers",
+        help="What answers have to be: free, auto (as the examples show), choices:a,b,c, number, date, "
+        "date:DD.MM.YYYY, pattern:REGEX, schema:FILE, or a file with a choice a line.",
+    ),
+]
 JobArgument = Annotated[str | None, typer.Argument(metavar="[JOB]", help="The job's name; or name it by --job.")]
 JobOption = Annotated[str | None, typer.Option("--job", help="The job's name: a-z, 0-9, - . and _.")]
 Job = Annotated[str, typer.Option("--job", help="The job's name: a-z, 0-9, - . and _.")]
@@ -144,6 +153,21 @@ def read_given(prompts: Path | None, examples: Path | None, instruction: str, co
     pairs, *told = read_examples(examples, part="train") if examples else ([],)
     tell_reading(*read, *told)
     return Given(texts, full_examples(instruction, pairs), [*read, *told])
+
+
+def declared_form(answers: str, given: Given, judging: Sequence[tuple[str, str]] = ()) -> Any:
+    """What the answers have to be; says on stderr what that is, or what they seem to be if nothing was said."""
+    from prompt2lora.base.constraints import check
+    from prompt2lora.ground.answer_form import AUTO, FREE, declared, found
+
+    form = declared(answers, [right for _, right in given.examples], files=True)
+    if form:
+        print(f"Answers: {check(form)}", file=sys.stderr)
+    elif answers == AUTO:
+        print("Answers: the examples show no form, so they are free", file=sys.stderr)
+    elif answers != FREE and (seen := found([right for _, right in given.examples or judging])):
+        print(f'Answers are free and seem to be {seen}; to hold them to that: --answers "{seen}"', file=sys.stderr)
+    return form
 
 
 def tell_reading(*readings: Any) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from prompt2lora.cli.app import (
+    Answers,
     BaseOption,
     Column,
     GeneratorOption,
@@ -19,6 +20,7 @@ from prompt2lora.cli.app import (
     Prompts,
     Working,
     app,
+    declared_form,
     print_json,
     read_given,
 )
@@ -33,6 +35,7 @@ def generate(
     examples: Learned = None,
     instruction: Instruction = "",
     column: Column = "",
+    answers: Answers = "",
     generator: GeneratorOption = None,
     base: BaseOption = None,
     as_json: Json = False,
@@ -40,12 +43,15 @@ def generate(
     """Make an adapter from a handful of prompts of a job, a few right answers, or both."""
     given = read_given(prompts, examples, instruction, column)
     check_new(out)
+    form = declared_form(answers, given)
     with Working("making the adapter"):
         from prompt2lora import api
 
-        made = api.generate(given.prompts, out, examples=given.examples, generator=generator, base=base)
+        made = api.generate(given.prompts, out, examples=given.examples, form=form, generator=generator, base=base)
     if as_json:
-        print_json({**made.to_dict(), "read": [read.to_dict() for read in given.read]})
+        print_json(
+            {**made.to_dict(), "answers": form and form.to_dict(), "read": [read.to_dict() for read in given.read]}
+        )
     else:
         steps = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in made.seconds.items())
         source = f"{made.prompts} prompts" + (f" and {made.examples} examples" if made.examples else "")

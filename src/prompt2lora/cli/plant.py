@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from prompt2lora.cli.app import (
+    Answers,
     BaseOption,
     Column,
     GeneratorOption,
@@ -20,6 +21,7 @@ from prompt2lora.cli.app import (
     PromptsNeeded,
     Working,
     app,
+    declared_form,
     print_json,
     read_given,
     tell_reading,
@@ -37,6 +39,7 @@ def pilot(
     instruction: Instruction = "",
     column: Column = "",
     examples: Learned = None,
+    answers: Answers = "",
     inspection: Annotated[Path | None, typer.Option(help="Examples to be judged on (JSONL, CSV, Excel).")] = None,
     bias: Annotated[Path | None, typer.Option(help="Questions of a bias check (JSONL, BBQ's form).")] = None,
     policy: Annotated[Path | None, typer.Option(help="Other bounds of the gate for this call (TOML).")] = None,
@@ -67,6 +70,7 @@ def pilot(
     given = read_given(prompts, examples, instruction, column)
     judging, *told = read_examples(inspection) if inspection else ([],)
     tell_reading(*told)
+    form = declared_form(answers, given, judging)
     opened = Plant.open(generator, base)
     given_prices: dict[str, Any] = {
         "currency": currency,
@@ -83,6 +87,7 @@ def pilot(
             job,
             given.prompts,
             examples=given.examples,
+            form=form,
             inspection=judging,
             bias=bias,
             policy=policy,
@@ -93,7 +98,8 @@ def pilot(
             report=show,
         )
     if as_json:
-        print_json({**found, "read": [one.to_dict() for one in (*given.read, *told)]})
+        read = [one.to_dict() for one in (*given.read, *told)]
+        print_json({**found, "answers": form and form.to_dict(), "read": read})
         return
     _print_checks(found["checks"])
     if found["set_aside"]:

@@ -72,7 +72,14 @@ def show_try(request: PageRequest) -> Response:
     prompts, opening = [*origin.prompts, *(prompt for prompt, _ in origin.examples)], origin.instruction
     example = prompts[0].removeprefix(opening).strip() if prompts else ""
     return job_page(
-        request, "try", found, version, example=request.value("text", example), opening=opening, answers=None
+        request,
+        "try",
+        found,
+        version,
+        example=request.value("text", example),
+        opening=opening,
+        form=origin.form,
+        answers=None,
     )
 
 
@@ -84,10 +91,11 @@ async def try_out(request: PageRequest) -> Response:
         raise TranslatableError("no_text")
     if len(text) > _LONGEST_TRY:
         raise TranslatableError("long_text", most=_LONGEST_TRY)
-    opening = (await run_in_threadpool(request.service.plant.registry.origin, version)).instruction
+    origin = await run_in_threadpool(request.service.plant.registry.origin, version)
+    opening = origin.instruction
     seconds = request.service.limits.seconds
     asked = text if not opening or text.startswith(opening) else f"{opening}\n\n{text}"
-    generation = GenerationRequest(request.job, messages=(Message("user", asked),), seconds=seconds)
+    generation = GenerationRequest(request.job, messages=(Message("user", asked),), seconds=seconds, form=origin.form)
 
     async def answer(which: Version | None) -> str:
         try:
@@ -107,7 +115,7 @@ async def try_out(request: PageRequest) -> Response:
         else {"text": one, "error": None}
         for one in given
     ]
-    return job_page(request, "try", found, version, example=text, opening=opening, answers=answers)
+    return job_page(request, "try", found, version, example=text, opening=opening, form=origin.form, answers=answers)
 
 
 def show_why(request: PageRequest) -> Response:

@@ -5,6 +5,7 @@ In: forms with texts or files. Out: queued jobs, and pages that show how far the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
 
@@ -17,12 +18,14 @@ from prompt2lora.console.page_request import Page, PageRequest
 from prompt2lora.console.views import ENOUGH_EXAMPLES, checks, inspection
 from prompt2lora.custody.access import LOOK, MAKE
 from prompt2lora.errors import InputError, UsageError
+from prompt2lora.ground.answer_form import AnswerForm, declared
 from prompt2lora.ground.examples import PARTS, read_examples, read_prompts
 from prompt2lora.ground.prompts import full_examples
 from prompt2lora.ground.reading import Reading
 from prompt2lora.ground.tables import TAKEN, File
 from prompt2lora.serving.job_queue import DONE, QueuedJob
 
+ANSWERS = ("free", "auto", "choices", "number", "date", "pattern")
 STEPS = ("advise", "make", "measure", "judge")
 _SAMPLE = Path(__file__).parent / "sample"
 
@@ -42,10 +45,15 @@ def sample() -> dict[str, str]:
 
 def show_new(request: PageRequest) -> Response:
     given = sample() if request.value("sample") and not request.form.values else {}
-    names = ("job", "instruction", "prompts", "examples", "inspection")
+    names = ("job", "instruction", "prompts", "examples", "inspection", "answers", "answers_detail")
     fields = {name: request.value(name, given.get(name, "")) for name in names}
     return request.render(
-        "new.html", fields=fields, taken=TAKEN, sample=bool(request.value("sample")), enough=ENOUGH_EXAMPLES
+        "new.html",
+        fields=fields,
+        kinds=ANSWERS,
+        taken=TAKEN,
+        sample=bool(request.value("sample")),
+        enough=ENOUGH_EXAMPLES,
     )
 
 
@@ -59,8 +67,15 @@ def generate(request: PageRequest) -> Response:
         raise TranslatableError("no_prompts")
     inspection, of_inspection = _pairs(request, "inspection")
     told = full_examples(request.value("instruction").strip(), examples)
-    queued = request.service.generate(request.actor, request.value("job").strip(), prompts, inspection, told)
+    form = _form(request, [right for _, right in examples])
+    queued = request.service.generate(request.actor, request.value("job").strip(), prompts, inspection, told, form)
     return _started(request, queued, [*read, *of_examples, *of_inspection])
+
+
+def _form(request: PageRequest, right: Sequence[str]) -> AnswerForm | None:
+    """What the answers have to be. A detail without a kind that takes one says nothing."""
+    kind, detail = request.value("answers", "free"), " ".join(request.value("answers_detail").split())
+    return declared(f"{kind}:{detail}" if detail and kind in ("choices", "date", "pattern") else kind, right)
 
 
 def _started(request: PageRequest, queued: QueuedJob, read: list[Reading]) -> Response:

@@ -123,12 +123,16 @@ _GROUPS: dict[str, type[_Group]] = {
 
 
 class Inspected(NamedTuple):
-    """An example of the user's (a text and its right answer), and what the base and the adapter answered."""
+    """An example of the user's (a text and its right answer), and what the base and the adapter answered.
+
+    `confidence` is how likely the adapter's answer was; None: not known of measurements from before this was kept.
+    """
 
     text: str
     right: str
     base: str
     generated: str
+    confidence: float | None = None
 
 
 @dataclass(frozen=True)

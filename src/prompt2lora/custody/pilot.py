@@ -21,6 +21,7 @@ from prompt2lora.custody.gate import PASS, UNKNOWN, Policy, Verdict, judge
 from prompt2lora.custody.registry import Registry
 from prompt2lora.custody.versions import Origin, Version
 from prompt2lora.errors import UsageError
+from prompt2lora.ground.answer_form import AnswerForm
 from prompt2lora.ground.progress import Report, silent
 from prompt2lora.ground.prompts import input_of, text_digest
 
@@ -40,7 +41,13 @@ class Evaluator(Protocol):
 
     def advise(self, prompts: Sequence[str]) -> list[dict[str, Any]]: ...
 
-    def make(self, prompts: Sequence[str], folder: Path, examples: Sequence[tuple[str, str]] = ()) -> Made: ...
+    def make(
+        self,
+        prompts: Sequence[str],
+        folder: Path,
+        examples: Sequence[tuple[str, str]] = (),
+        form: AnswerForm | None = None,
+    ) -> Made: ...
 
     def measure(self, folder: Path, origin: Origin, inspection: Sequence[tuple[str, str]]) -> Evaluation: ...
 
@@ -127,6 +134,7 @@ def run(
     inspection: Sequence[tuple[str, str]],
     *,
     examples: Sequence[tuple[str, str]] = (),
+    form: AnswerForm | None = None,
     evaluator: Evaluator,
     registry: Registry,
     policy: Policy,
@@ -140,6 +148,7 @@ def run(
     """Run a pilot; adapters are made below `place` and kept in the registry's store.
 
     `examples` (prompt, right answer) go into the weights and never judge them; there may be no prompts beside them.
+    `form` is what answers have to be, of the base and of the adapter.
     `measure_tuning` fine-tunes a LoRA on the inspection examples, only to know how long that takes; it is thrown away.
 
     Nothing answers the job but what answered before, unless the verdict is *pass*, `approve` is given and nothing
@@ -154,7 +163,7 @@ def run(
     report({"step": "advise", "done": 0, "of": _STEPS})
     advice = evaluator.advise(prompts)
     report({"step": "make", "done": 1, "of": _STEPS})
-    made = evaluator.make(prompts, place / "adapter", examples)
+    made = evaluator.make(prompts, place / "adapter", examples, form)
     version = registry.add_version(job, made.folder, made.origin)
     report({"step": "measure", "done": 2, "of": _STEPS})
     number, measured = evaluated(registry, evaluator, version, inspection)

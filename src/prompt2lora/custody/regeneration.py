@@ -93,7 +93,7 @@ def _change(
     if not ours(source):
         return Change(job, ELSEWHERE, source.name, trouble=f"{source.base}; named by --job, it gets a candidate too")
     origin = registry.origin(source)
-    made = evaluator.make(origin.prompts, place, origin.examples)
+    made = evaluator.make(origin.prompts, place, origin.examples, origin.form)
     digest = registry.store.put(made.folder)
     generators = (origin.generator, made.origin.generator)
     if digest == source.adapter:

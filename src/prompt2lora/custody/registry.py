@@ -11,13 +11,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, insert, select
 
+from prompt2lora.adapter.folder import read_form
 from prompt2lora.custody import audit, judgements, releases, schema, versions
 from prompt2lora.custody.database import open_database, reading, writing
 from prompt2lora.custody.evaluations import Evaluation
@@ -28,9 +30,16 @@ from prompt2lora.custody.signing import Signer
 from prompt2lora.custody.store import Store
 from prompt2lora.custody.versions import Origin, Version
 from prompt2lora.errors import DamagedFile, UsageError
+from prompt2lora.ground.answer_form import AnswerForm
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,79}")
 _POLICY = "policy"  # a line of the record: from here on another policy is in force
+
+
+@lru_cache(maxsize=4096)
+def _form(folder: Path) -> AnswerForm | None:
+    """Kept, for what lies in the store under a digest is never changed."""
+    return read_form(folder)
 
 
 def now() -> datetime:
@@ -88,7 +97,17 @@ class Registry:
     def origin(self, version: Version) -> Origin:
         """Where a version comes from."""
         with self.reading() as connection:
-            return versions.origin(connection, version)
+            found = versions.origin(connection, version)
+        return replace(found, form=self.form(version))
+
+    def form(self, version: Version) -> AnswerForm | None:
+        """What the answers of a version have to be; None: anything. Raises DamagedFile if its adapter is damaged."""
+        return _form(self.store.path(version.adapter))
+
+    def form_of_release(self, release: Release) -> AnswerForm | None:
+        """What the answers of a job have to be now; where the base answers, what its newest version tells."""
+        version = release.version or next(reversed(self.versions(release.job)), None)
+        return self.form(version) if version else None
 
     def provenance(self, version: Version) -> dict[str, Any]:
         """All that a version depends on, by digest, for auditors. `policy` is that of the latest verdict."""

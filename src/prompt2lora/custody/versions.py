@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Table, func, insert, select
 
 from prompt2lora.custody import schema
 from prompt2lora.errors import UsageError
+from prompt2lora.ground.answer_form import AnswerForm
 from prompt2lora.ground.prompts import instruction_of
 
 REGENERATED = "regenerated"  # the kind of a candidate of another generator
@@ -52,7 +53,7 @@ class Version(NamedTuple):
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a version comes from; `examples` are (prompt, right answer)."""
+    """Where a version comes from; `examples` are (prompt, right answer), `form` is what answers have to be."""
 
     prompts: Sequence[str]
     generator: str
@@ -63,6 +64,7 @@ class Origin:
     parent: int | None = None
     kind: str = "generated"
     examples: Sequence[tuple[str, str]] = ()
+    form: AnswerForm | None = None
 
     @property
     def instruction(self) -> str:
@@ -85,7 +87,7 @@ def of_job(connection: Connection, job: str) -> list[Version]:
 
 
 def origin(connection: Connection, version: Version) -> Origin:
-    """Where a version comes from."""
+    """Where a version comes from; the form of its answers stands in its adapter, and not here."""
     tables = schema.versions.join(schema.prompt_sets).join(schema.generators)
     kept = schema.prompt_sets.c
     found = select(schema.versions, kept.prompts.label("texts"), kept.examples, schema.generators.c.name)

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from prompt2lora.adapter.card import card
-from prompt2lora.adapter.folder import LEARNED
+from prompt2lora.adapter.folder import ANSWERS, LEARNED
 from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.adapter.peft import Adapter
 from prompt2lora.base import models
@@ -31,6 +31,7 @@ from prompt2lora.generator.examples import taught
 from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.hidden_states import states
 from prompt2lora.generator.text_encoder import Encoder, cached_encoder
+from prompt2lora.ground.answer_form import AnswerForm
 from prompt2lora.ground.files import check_new
 from prompt2lora.ground.prompts import check_prompts, instruction_of, learned_digests
 
@@ -147,16 +148,23 @@ class Pipeline:
         grid = taught(self.base, self.generator.examples_start, prompts, examples)
         return Made(grid, instruction_of(prompts, examples), {"examples": time.monotonic() - began})
 
-    def _card(self, origin: dict[str, Any], instruction: str) -> str:
+    def _card(self, origin: dict[str, Any], instruction: str, form: AnswerForm | None) -> str:
         layout, counts = self.layout, (origin["prompts"], origin.get("examples", 0))
         targets = [target.name for target in layout.targets]
         settings = layout.base_model, layout.rank, layout.alpha, targets
-        return card(*settings, origin["generator_sha256"], *counts, instruction)
+        return card(*settings, origin["generator_sha256"], *counts, instruction, str(form or ""))
 
-    def write(self, prompts: Sequence[str], out: str | Path, *, examples: Sequence[tuple[str, str]] = ()) -> Generated:
+    def write(
+        self,
+        prompts: Sequence[str],
+        out: str | Path,
+        *,
+        examples: Sequence[tuple[str, str]] = (),
+        form: AnswerForm | None = None,
+    ) -> Generated:
         """The adapter of one job's prompts and examples as a PEFT folder `out`. Raises InputError, OutputError.
 
-        There may be no prompts if there are examples.
+        There may be no prompts if there are examples. The form of the job's answers is told in the folder.
         """
         prompts, folder = list(prompts), Path(out)
         check_prompts([*prompts, *(prompt for prompt, _ in examples)])
@@ -167,7 +175,9 @@ class Pipeline:
         if examples:
             origin["examples"] = len(examples)
             origin[LEARNED] = sorted(learned_digests(examples, made.instruction))
-        digest = Adapter(self.layout, made.grid, origin).save(folder, self._card(origin, made.instruction))
+        if form:
+            origin[ANSWERS] = form.to_dict()
+        digest = Adapter(self.layout, made.grid, origin).save(folder, self._card(origin, made.instruction, form))
         seconds = {"load": self.load_seconds, **made.seconds, "write": time.monotonic() - began}
         seconds["total"] = sum(seconds.values())
         rounded = {name: round(value, 4) for name, value in seconds.items()}

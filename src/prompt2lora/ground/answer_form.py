@@ -18,7 +18,6 @@ from typing import Any, Literal
 from prompt2lora.errors import InputError, cause
 
 AUTO, FREE = "auto", "free"
-KEY = "answers"  # in an adapter's origin
 ISO_DATE = "YYYY-MM-DD"
 _LAYOUTS = (ISO_DATE, "YYYY/MM/DD", "YYYY/M/D", "YYYY年M月D日", "DD.MM.YYYY", "D.M.YYYY", "DD/MM/YYYY", "MM/DD/YYYY")
 _DATE_PARTS = {
@@ -88,7 +87,9 @@ def choices(texts: Sequence[str]) -> AnswerForm:
         raise _wrong(f"choices are 2 to {_MOST_CHOICES} different texts and {len(found)} are given; name others")
     for text in found:
         if len(text) > _MOST_CHARACTERS or not text.isprintable():
-            raise _wrong(f"a choice is one line of at most {_MOST_CHARACTERS} characters, not {text[:60]!r}; shorten it")
+            raise _wrong(
+                f"a choice is one line of at most {_MOST_CHARACTERS} characters, not {text[:60]!r}; shorten it"
+            )
     return AnswerForm("choices", found)
 
 
@@ -144,11 +145,18 @@ def read(told: Any) -> AnswerForm | None:
     raise _wrong(f"a form is choices, number, date, pattern or schema, not {json.dumps(told)[:60]}; see the docs")
 
 
-def declared(spelling: str, answers: Sequence[str] = ()) -> AnswerForm | None:
-    """A form as a user writes it; None: free. With `auto`, what the labelled `answers` show.
+def declared(told: str | Mapping[str, Any], answers: Sequence[str] = (), *, files: bool = False) -> AnswerForm | None:
+    """A form as a user writes it, or as JSON has it; None: free. With `auto`, what the labelled `answers` show.
 
-    Raises InputError for what is no form, or if an answer is of another.
+    Only with `files` may it name one. Raises InputError for what is no form, or if an answer is of another.
     """
+    form = told if isinstance(told, str) else read(told)
+    if isinstance(form, str):
+        form = _spelled(form, answers, files)
+    return checked(form, answers) if form else None
+
+
+def _spelled(spelling: str, answers: Sequence[str], files: bool) -> AnswerForm | None:
     kind, _, rest = spelling.strip().partition(":")
     if kind in ("", FREE) and not rest:
         return None
@@ -157,23 +165,24 @@ def declared(spelling: str, answers: Sequence[str] = ()) -> AnswerForm | None:
             raise _wrong("auto finds the form in labelled examples to learn from and there are none; name the form")
         return found(answers)
     if kind == "choices" and rest:
-        form = choices(rest.replace("、", ",").split(","))
-    elif kind == "number" and not rest:
-        form = number()
-    elif kind == "date":
-        form = date(rest)
-    elif kind == "pattern" and rest:
-        form = pattern(rest)
-    elif kind == "schema" and rest:
-        form = schema(_json(Path(rest)))
-    elif Path(spelling).is_file():
-        form = _from_file(Path(spelling))
-    else:
-        raise _wrong(
-            f"{spelling[:60]!r} names no form of answers: write auto, choices:a,b,c, number, date, date:DD.MM.YYYY, "
-            "pattern:..., schema:FILE, or a file with a choice a line"
-        )
-    return checked(form, answers)
+        return choices(rest.replace("、", ",").split(","))
+    if kind == "number" and not rest:
+        return number()
+    if kind == "date":
+        return date(rest)
+    if kind == "pattern" and rest:
+        return pattern(rest)
+    if kind == "schema" and rest.lstrip().startswith("{"):
+        return schema(_json("the schema", rest))
+    if kind == "schema" and rest and files:
+        return schema(_json(rest, _text(Path(rest))))
+    if files and Path(spelling).is_file():
+        return _from_file(Path(spelling))
+    beside = ", schema:FILE, or a file with a choice a line" if files else ", schema:{...}"
+    raise _wrong(
+        f"{spelling[:60]!r} names no form of answers: write auto, choices:a,b,c, number, date, date:DD.MM.YYYY, "
+        f"pattern:...{beside}"
+    )
 
 
 def checked(form: AnswerForm, answers: Sequence[str]) -> AnswerForm:
@@ -207,18 +216,18 @@ def found(answers: Sequence[str]) -> AnswerForm | None:
 def _from_file(file: Path) -> AnswerForm:
     """A form as JSON (as an adapter's origin has it), or a choice a line."""
     if file.suffix.lower() == ".json":
-        told = _json(file)
-        form = read(told)
-        assert form is not None
+        form = read(_json(str(file), _text(file)))
+        if form is None:
+            raise _wrong(f"{file} holds no form of answers; see the docs")
         return form
     return choices(_text(file).split("\n"))
 
 
-def _json(file: Path) -> Any:
+def _json(name: str, text: str) -> Any:
     try:
-        return json.loads(_text(file))
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise _wrong(f"{file} must be JSON ({error}); mend it") from error
+        raise _wrong(f"{name} must be JSON ({error}); mend it") from error
 
 
 def _text(file: Path) -> str:

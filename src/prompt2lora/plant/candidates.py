@@ -23,6 +23,7 @@ from prompt2lora.custody.reports import languages, pilot_page
 from prompt2lora.custody.reports import texts as page_texts
 from prompt2lora.custody.versions import Version
 from prompt2lora.errors import UsageError
+from prompt2lora.ground.answer_form import AnswerForm
 from prompt2lora.ground.files import write_json, write_text
 from prompt2lora.ground.progress import Report, silent
 from prompt2lora.ground.prompts import instruction_of
@@ -37,6 +38,7 @@ def pilot(
     prompts: Sequence[str],
     *,
     examples: Sequence[tuple[str, str]] = (),
+    form: AnswerForm | None = None,
     inspection: Sequence[tuple[str, str]] = (),
     bias: Path | None = None,
     policy: Path | None = None,
@@ -63,6 +65,7 @@ def pilot(
             prompts,
             inspection,
             examples=examples,
+            form=form,
             evaluator=evaluator,
             registry=plant.registry,
             policy=rules,

@@ -23,7 +23,7 @@ from prompt2lora.adapter.intruders import intruders
 from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.adapter.peft import Adapter
 from prompt2lora.base import models
-from prompt2lora.base.decoding import answers
+from prompt2lora.base.decoding import ScoredAnswer, scored_answers
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.weights import weights_digest
 from prompt2lora.custody.costs import Tuning
@@ -37,6 +37,7 @@ from prompt2lora.generator.attribution import distance
 from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.pipeline import Pipeline
 from prompt2lora.generator.prompt_checks import Finding, advise
+from prompt2lora.ground.answer_form import AnswerForm
 from prompt2lora.ground.prompts import full_prompt, split
 from prompt2lora.plant.inspection import Question, answer_format, bias, canary, gain, share
 from prompt2lora.training.synthetic import synthetic_tasks
@@ -79,8 +80,14 @@ class ModelEvaluator:
         asked = [asked_in_full(text, instruction) for text, _ in inspection]
         models.check_room(self.base.model.config, self.base.chat.prompt_ids(asked) if asked else [])
 
-    def make(self, prompts: Sequence[str], folder: Path, examples: Sequence[tuple[str, str]] = ()) -> Made:
-        made = self.pipeline.write(prompts, folder, examples=examples)
+    def make(
+        self,
+        prompts: Sequence[str],
+        folder: Path,
+        examples: Sequence[tuple[str, str]] = (),
+        form: AnswerForm | None = None,
+    ) -> Made:
+        made = self.pipeline.write(prompts, folder, examples=examples, form=form)
         base, base_digest = self.base_stamp
         origin = Origin(
             prompts=prompts,
@@ -89,6 +96,7 @@ class ModelEvaluator:
             base=base,
             base_digest=base_digest,
             examples=examples,
+            form=form,
         )
         return Made(folder, origin, made.seconds)
 
@@ -149,13 +157,20 @@ class ModelEvaluator:
         asked = [asked_in_full(text, origin.instruction) for text, _ in inspection]
         right = [answer for _, answer in inspection]
 
-        def ask(adapter: torch.Tensor | None, texts: Sequence[str] = asked) -> list[str]:
-            return answers(
-                self.base.model, self.base.chat, texts, layout=self.layout, grid=adapter, max_new_tokens=_MAX_NEW_TOKENS
+        def ask(adapter: torch.Tensor | None, texts: Sequence[str] = asked) -> list[ScoredAnswer]:
+            return scored_answers(
+                self.base.model,
+                self.base.chat,
+                texts,
+                layout=self.layout,
+                grid=adapter,
+                form=origin.form,
+                max_new_tokens=_MAX_NEW_TOKENS,
+                scored=adapter is grid,
             )
 
-        def scores(given: Sequence[str]) -> list[float]:
-            return [exact_match(*pair) for pair in zip(given, right, strict=True)]
+        def scores(given: Sequence[ScoredAnswer]) -> list[float]:
+            return [exact_match(answer.text, wanted) for answer, wanted in zip(given, right, strict=True)]
 
         plain = ask(None)
         began = time.monotonic()
@@ -170,13 +185,16 @@ class ModelEvaluator:
             found.metrics,
             gain=gained,
             conditioning=Interval(**paired_difference([after], [wrong])._asdict()),
-            format=share([in_format(answer) for answer in own]),
+            format=share([in_format(answer.text) for answer in own]),
         )
         arms = {"base": before, "generated": after, "wrong": wrong}
         if origin.instruction:
             arms["bare"] = scores(ask(grid, [split(text)[1] for text in asked]))
         scores_of = {name: mean_interval([each])._asdict() for name, each in arms.items()}
-        inspected = [Inspected(text, answer, b, g) for (text, answer), b, g in zip(inspection, plain, own, strict=True)]
+        inspected = [
+            Inspected(text, answer, before.text, after.text, after.confidence)
+            for (text, answer), before, after in zip(inspection, plain, own, strict=True)
+        ]
         return Evaluation(metrics, {**scores_of, "gain": asdict(gained)}, inspected, seconds)
 
     def _strangers(self, count: int) -> list[list[str]]:

@@ -54,10 +54,12 @@ def replay(
     from prompt2lora.plant.measurement import asked_in_full
 
     version = current.version
-    instruction = watching.registry.origin(version).instruction
+    origin = watching.registry.origin(version)
     adapter, base = plant.opened(version)
-    asked = [asked_in_full(text, instruction) for text, _ in inspection]
-    given = answers(base.model, base.chat, asked, layout=base.layout, grid=adapter.grid, report=report)
+    asked = [asked_in_full(text, origin.instruction) for text, _ in inspection]
+    given = answers(
+        base.model, base.chat, asked, layout=base.layout, grid=adapter.grid, form=origin.form, report=report
+    )
     in_format = answer_format([right for _, right in inspection])
     for answer, (_, right) in zip(given, inspection, strict=True):
         bad = {"canary": 1 - exact_match(answer, right), "format": float(not in_format(answer))}

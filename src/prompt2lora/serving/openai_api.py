@@ -11,6 +11,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Iterator
 from contextlib import aclosing, contextmanager, suppress
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Request
@@ -81,6 +82,7 @@ async def _answer(
 ) -> JSONResponse | StreamingResponse:
     generation, record = body.generation(_seconds(service, request)), record_of(request)
     release = await asyncio.to_thread(_released, service, generation.job)
+    generation = await asyncio.to_thread(_in_form, service, release, generation)
     record.job, record.release, record.version = release.job, fingerprint(release), release.name
     reply = Reply(kind, body, record.request)
     headers = {RELEASE: fingerprint(release)}
@@ -164,6 +166,17 @@ def _seconds(service: Service, request: Request) -> float:
     if not 0 < seconds < float("inf"):
         raise Refused(400, f"{_TIMEOUT} must be a positive number of seconds, not {given[:40]!r}", "invalid_timeout")
     return min(seconds, most)
+
+
+def _in_form(service: Service, release: Release, generation: GenerationRequest) -> GenerationRequest:
+    """The same request, for answers of the job's form; a text that is to be gone on with is none of its answers.
+
+    Raises UsageError if the request asks for another form.
+    """
+    form = service.form(release) if generation.messages else None
+    if form and generation.form and form != generation.form:
+        raise UsageError(f"the answers of {release.job} have the form {str(form)[:80]}; leave response_format out")
+    return replace(generation, form=form or generation.form)
 
 
 def _released(service: Service, job: str) -> Release:

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from prompt2lora.base.constraints import check
+from prompt2lora.ground.answer_form import AnswerForm, schema
 from prompt2lora.serving.protocol import GenerationRequest, Message, Sampling
 
 _TEXT = 200_000  # most characters of one text
@@ -53,9 +55,37 @@ class StreamOptions(BaseModel):
     include_obfuscation: bool = False
 
 
-class ResponseFormat(BaseModel):
+class JsonSchema(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    name: Annotated[str, Field(max_length=200)]
+    description: Annotated[str, Field(max_length=2000)] | None = None
+    schema_: Annotated[dict[str, Any] | None, Field(alias="schema")] = None
+    strict: bool | None = None
+
+
+class TextFormat(BaseModel):
     model_config = ConfigDict(extra="forbid")
     type: Literal["text"]
+
+    def form(self) -> AnswerForm | None:
+        return None
+
+
+class JsonFormat(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    type: Literal["json_object"]
+
+    def form(self) -> AnswerForm | None:
+        return schema({"type": "object"})
+
+
+class SchemaFormat(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    type: Literal["json_schema"]
+    json_schema: JsonSchema
+
+    def form(self) -> AnswerForm | None:
+        return check(schema(self.json_schema.schema_ or {"type": "object"}))
 
 
 class CompletionFields(BaseModel):
@@ -95,7 +125,7 @@ class CompletionFields(BaseModel):
 class ChatRequest(CompletionFields):
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=200)]
     max_completion_tokens: Annotated[int, Field(ge=1, le=8192)] | None = None
-    response_format: ResponseFormat | None = None
+    response_format: Annotated[TextFormat | JsonFormat | SchemaFormat, Field(discriminator="type")] | None = None
     logprobs: Literal[False] | None = None
     top_logprobs: Literal[0] | None = None
     tools: Nothing = None
@@ -122,6 +152,7 @@ class ChatRequest(CompletionFields):
             sampling=self.sampling(self.max_completion_tokens or self.max_tokens),
             seconds=seconds,
             stream=bool(self.stream),
+            form=self.response_format.form() if self.response_format else None,
         )
 
 

@@ -18,11 +18,13 @@ import httpx
 
 from prompt2lora.custody.versions import Version
 from prompt2lora.errors import Busy, Misconfigured, Unfit, UsageError
+from prompt2lora.ground.answer_form import AnswerForm, choices
 from prompt2lora.serving.event_stream import events
 from prompt2lora.serving.protocol import MAX_NEW_TOKENS, Chunk, GenerationRequest
 
 _PROBE = "Please answer in one word."
 _PROBE_TOKENS = 4
+_ODD_WORDS = ("qxz", "vkj")  # what no base answers by itself
 _MOVED = 1e-4  # smallest change of a log-probability that counts as an adapter at work
 
 
@@ -47,12 +49,14 @@ class Replica:
     loads: int = 0
     failed_probes: int = 0
     failed_at: float = float("-inf")
+    forms: bool = False  # whether it was seen to hold answers to a form
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def put_aside(self, at: float) -> None:
         """A replica that does not answer may have been restarted: what it held is no longer trusted."""
         self.failed_at = at
         self.sound.clear()
+        self.forms = False
 
     async def listed(self) -> set[str]:
         """The base and the adapters that it says it has."""
@@ -85,8 +89,31 @@ class Replica:
                 raise Unfit(f"{self.url} answers {version.name} as the base; its adapter is not applied there")
             self.sound.add(version.name)
 
+    async def holds_forms(self) -> None:
+        """See that it holds answers to a form. Raises Misconfigured if it does not: such fields are passed over."""
+        async with self._lock:
+            if self.forms:
+                return
+            asked = {"model": self.base, "prompt": _PROBE, "max_tokens": 8, "temperature": 0}
+            body = {**asked, **_structured(choices(_ODD_WORDS))}
+            reply = await self.client.post("/v1/completions", json=body, timeout=self.seconds)
+            if reply.status_code >= 500:
+                raise Lost(_reply_text(reply))
+            said = ""
+            if reply.status_code == 200:
+                with _readable():
+                    said = str(reply.json()["choices"][0]["text"]).strip()
+            if said not in _ODD_WORDS:
+                raise Misconfigured(
+                    f"{self.url} does not hold answers to a form (structured_outputs); update that server, or release "
+                    "a version whose answers are free"
+                )
+            self.forms = True
+
     async def answer(self, name: str, request: GenerationRequest) -> AsyncGenerator[Chunk]:
         """The chunks of the answer of a version that it holds, or of the base, by name."""
+        if request.form:
+            await self.holds_forms()
         route = "/v1/chat/completions" if request.messages else "/v1/completions"
         wanted = request.sampling.max_new_tokens
         for limit in (wanted,) if wanted else (MAX_NEW_TOKENS, None):  # None: as many as there is room for
@@ -135,11 +162,22 @@ def _body(name: str, request: GenerationRequest, max_tokens: int | None) -> dict
     }
     if sampling.seed is not None:
         body["seed"] = sampling.seed
+    if request.form:
+        body.update(_structured(request.form))
     if sampling.stop:
         body["stop"] = list(sampling.stop)
     if request.messages:
         return {**body, "messages": [message._asdict() for message in request.messages]}
     return {**body, "prompt": request.text}
+
+
+def _structured(form: AnswerForm) -> dict[str, Any]:
+    """A form as vLLM takes it (0.12 and later; before, it had other names)."""
+    if form.kind == "choices":
+        return {"structured_outputs": {"choice": list(form.choices)}}
+    if form.pattern is not None:
+        return {"structured_outputs": {"regex": form.pattern}}
+    return {"structured_outputs": {"json": json.loads(form.text)}}
 
 
 async def _chunks(reply: httpx.Response, name: str) -> AsyncGenerator[Chunk]:

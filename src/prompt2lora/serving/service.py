@@ -12,12 +12,14 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from prompt2lora.base.constraints import check as check_form
 from prompt2lora.custody.access import Access
 from prompt2lora.custody.bases import telling_version
 from prompt2lora.custody.pilot import stored_inspection
 from prompt2lora.custody.releases import Release
 from prompt2lora.custody.versions import Version
 from prompt2lora.errors import Misconfigured, UsageError
+from prompt2lora.ground.answer_form import AnswerForm
 from prompt2lora.ground.progress import Report
 from prompt2lora.ground.prompts import check_prompts
 from prompt2lora.plant.plant import Plant
@@ -110,6 +112,10 @@ class Service:
         """A released version cannot be served: what answered before answers again, on record."""
         self.plant.as_actor("serving").monitor().hard(release, "not applied")
 
+    def form(self, release: Release) -> AnswerForm | None:
+        """What the answers of a job have to be now; None: anything."""
+        return self.plant.registry.form_of_release(release)
+
     async def try_out(self, version: Version | None, request: GenerationRequest) -> str:
         """The whole answer of one version (None: the base), whether it is released or not. Raises Misconfigured."""
         if version and self.setup:
@@ -128,8 +134,14 @@ class Service:
         prompts: Sequence[str],
         inspection: Sequence[tuple[str, str]] = (),
         examples: Sequence[tuple[str, str]] = (),
+        form: AnswerForm | None = None,
     ) -> QueuedJob:
-        """A pilot: an adapter from prompts, and from examples if there are some, inspected and judged; not released."""
+        """A pilot: an adapter from prompts, and from examples if there are some, inspected and judged; not released.
+
+        `form` is what the answers of the job have to be.
+        """
+        if form:
+            check_form(form)
         check_prompts([*prompts, *(prompt for prompt, _ in examples)])
         _at_most(prompts, MOST_PROMPTS, "prompts")
         _at_most(examples, MOST_EXAMPLES, "examples")
@@ -137,7 +149,7 @@ class Service:
         self.plant.as_actor(actor).registry.add_job(job)
 
         def run(plant: Plant, report: Report) -> dict[str, Any]:
-            return plant.pilot(job, prompts, examples=examples, inspection=inspection, report=report)
+            return plant.pilot(job, prompts, examples=examples, form=form, inspection=inspection, report=report)
 
         return self._begin("generate", job, actor, run)
 

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from prompt2lora.custody.access import LOOK, MAKE, Key
 from prompt2lora.errors import UsageError
+from prompt2lora.ground.answer_form import declared
 from prompt2lora.ground.prompts import MAX_CHARACTERS, check_prompts, full_examples, full_prompt
 from prompt2lora.serving.bodies import Taken, described, taking
 from prompt2lora.serving.guard import Authenticator, Refused
@@ -28,6 +29,8 @@ class Example(Body):
     output: Annotated[str, Field(max_length=MAX_CHARACTERS)]
 
 
+# As the option --answers of the command line, without files; or the form itself.
+Answers = Annotated[str, Field(max_length=20_000)] | dict[str, Any]
 Prompts = Annotated[tuple[Prompt, ...], Field(max_length=MOST_PROMPTS)]
 Examples = Annotated[tuple[Example, ...], Field(max_length=MOST_EXAMPLES)]
 
@@ -37,6 +40,7 @@ class GenerateRequest(Body):
     instruction: Instruction = ""
     examples: Examples = ()
     inspection: Examples = ()
+    answers: Answers = "free"
 
 
 class EvaluateRequest(Body):
@@ -78,7 +82,8 @@ def router(service: Service, gate: Authenticator) -> APIRouter:
         judged; an unknown job is added."""
         body, instruction = taken.body, taken.body.instruction.strip()
         examples = full_examples(instruction, _pairs(body.examples))
-        queued = service.generate(key.name, job, _full_prompts(body), _pairs(body.inspection), examples)
+        form = declared(body.answers, [right for _, right in examples])
+        queued = service.generate(key.name, job, _full_prompts(body), _pairs(body.inspection), examples, form)
         return {**queued_record(queued), **taken.as_json()}
 
     @made.post("/jobs/{job}/versions/{version}/evaluate", status_code=202, openapi_extra=described(EvaluateRequest))

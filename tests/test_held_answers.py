@@ -1,0 +1,95 @@
+"""The form of a job's answers goes with its adapter, and every door holds answers to it."""
+
+import json
+
+import pytest
+from safetensors.torch import load_file, save_file
+from test_gateway import ASK, FROM, ask, kept, service, tokens  # noqa: F401
+from tiny import adapter_folder, command
+
+import prompt2lora as p2l
+from prompt2lora.adapter.folder import read_form
+from prompt2lora.errors import DamagedFile, InputError
+from prompt2lora.ground import answer_form as forms
+
+LABELS = forms.choices(["billing", "shipping", "returns"])
+
+
+def with_form(folder, told):
+    """An adapter folder whose origin tells a form."""
+    file = adapter_folder(folder, "held") / "adapter_model.safetensors"
+    save_file(load_file(file), file, metadata={"prompt2lora": json.dumps({"answers": told})})
+    return folder
+
+
+@pytest.fixture
+def held(kept, tmp_path):  # noqa: F811
+    """A released version of the job mail whose answers are labels."""
+    made = kept.add_version("mail", with_form(tmp_path / "held", LABELS.to_dict()), FROM)
+    kept.promote("mail", made, "better", expected=None)
+    return made
+
+
+def test_an_adapter_of_a_form_tells_it_and_answers_in_it(generator_folder, base, tmp_path):
+    made = p2l.generate(["a", "b c"], tmp_path / "made", form=LABELS, generator=generator_folder, base=base)
+    assert read_form(tmp_path / "made") == LABELS
+    assert "choices:billing,shipping,returns" in (tmp_path / "made" / "README.md").read_text()
+    assert all(p2l.ask(made.adapter, text) in LABELS.choices for text in ("a", "what now?"))
+    free = p2l.generate(["a", "b c"], tmp_path / "free", generator=generator_folder, base=base)
+    assert read_form(tmp_path / "free") is None
+    assert p2l.ask(free.adapter, "a", max_new_tokens=8) not in LABELS.choices
+
+
+def test_a_form_that_cannot_be_held_to_is_refused_before_anything_is_made(generator_folder, base, tmp_path):
+    with pytest.raises(InputError, match="cannot be held"):
+        p2l.generate(["a"], tmp_path / "made", form=forms.pattern("(?=a)b"), generator=generator_folder, base=base)
+    assert not (tmp_path / "made").exists()
+
+
+def test_the_command_line_finds_a_form_in_the_examples_or_says_what_they_seem_to_be(generator_folder, base, tmp_path):
+    file = tmp_path / "examples.csv"
+    file.write_text("input,output\n" + "".join(f"note {n},{LABELS.choices[n % 3]}\n" for n in range(9)))
+    words = ("generate", "--examples", file, "--generator", generator_folder, "--base", base)
+    code, _, told = command(*words, "--out", tmp_path / "free")
+    assert code == 0 and "seem to be choices:billing,shipping,returns" in told
+    code, out, told = command(*words, "--out", tmp_path / "made", "--answers", "auto", "--json")
+    assert code == 0 and "Answers: choices:billing,shipping,returns" in told
+    assert json.loads(out)["answers"] == LABELS.to_dict()
+    assert read_form(tmp_path / "made") == LABELS
+    code, _, told = command(*words, "--out", tmp_path / "other", "--answers", "number")
+    assert code == 2 and "example 1" in told
+
+
+def test_the_registry_tells_the_form_of_a_version_and_of_a_job_that_the_base_answers(kept, held):  # noqa: F811
+    assert kept.form(held) == LABELS == kept.origin(held).form
+    assert kept.form_of_release(kept.current("mail")) == LABELS
+    back = kept.promote("mail", None, "back", expected=kept.current("mail").id)
+    assert back.version is None and kept.form_of_release(back) == LABELS
+
+
+def test_an_origin_that_tells_no_form_is_refused(tmp_path):
+    with pytest.raises(DamagedFile, match="none"):
+        read_form(with_form(tmp_path / "a", {"kind": "anything"}))
+
+
+def test_a_request_to_a_job_is_answered_in_its_form(service, tokens, held):  # noqa: F811
+    assert ask(service, tokens["asks"], ASK).status_code == 200
+    assert service.engine.asks[-1].form == LABELS
+    schema = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}
+    refused = ask(service, tokens["asks"], {**ASK, "response_format": schema})
+    assert refused.status_code == 400 and "choices:billing" in refused.json()["error"]["message"]
+
+
+def test_a_request_may_ask_for_json_where_answers_are_free(service, tokens, kept, tmp_path):  # noqa: F811
+    made = kept.add_version("mail", adapter_folder(tmp_path / "free", "free"), FROM)
+    kept.promote("mail", made, "better", expected=None)
+    told = {"type": "object", "properties": {"part": {"type": "string"}}}
+    for asked, expected in (
+        ({"type": "json_schema", "json_schema": {"name": "x", "schema": told, "strict": True}}, forms.schema(told)),
+        ({"type": "json_object"}, forms.schema({"type": "object"})),
+        ({"type": "text"}, None),
+    ):
+        assert ask(service, tokens["asks"], {**ASK, "response_format": asked}).status_code == 200
+        assert service.engine.asks[-1].form == expected
+    broken = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "nothing"}}}
+    assert ask(service, tokens["asks"], {**ASK, "response_format": broken}).status_code == 400
