@@ -397,6 +397,7 @@ def test_the_document_shows_both_ways(kept):  # noqa: F811
             "examples",
             "inspection",
             "instruction",
+            "answers",
         }
     )
     assert files["properties"]["inspection"]["format"] == "binary"
