@@ -9,6 +9,7 @@ from tiny import adapter_folder, command
 
 import prompt2lora as p2l
 from prompt2lora.adapter.folder import read_form
+from prompt2lora.custody.bases import released_form
 from prompt2lora.errors import DamagedFile, InputError
 from prompt2lora.ground import answer_form as forms
 
@@ -62,9 +63,9 @@ def test_the_command_line_finds_a_form_in_the_examples_or_says_what_they_seem_to
 
 def test_the_registry_tells_the_form_of_a_version_and_of_a_job_that_the_base_answers(kept, held):  # noqa: F811
     assert kept.form(held) == LABELS == kept.origin(held).form
-    assert kept.form_of_release(kept.current("mail")) == LABELS
+    assert released_form(kept, kept.current("mail")) == LABELS
     back = kept.promote("mail", None, "back", expected=kept.current("mail").id)
-    assert back.version is None and kept.form_of_release(back) == LABELS
+    assert back.version is None and released_form(kept, back) == LABELS
 
 
 def test_an_origin_that_tells_no_form_is_refused(tmp_path):

@@ -1,20 +1,29 @@
-"""Which base a job belongs to. Adapters of one base mean nothing to another, so a job has one base at a time.
+"""Which base a job belongs to, and which form its answers have.
 
-In: the registry, a job. Out: the version that tells, or a refusal. A job comes to another base in one way: candidates
-of another generator (regeneration.py), of which a person promotes one. It knows no models.
+Adapters of one base mean nothing to another, so a job has one base at a time. In: the registry, a job. Out: the version
+that tells, or a refusal. A job comes to another base in one way: candidates of another generator (regeneration.py), of
+which a person promotes one. It knows no models.
 """
 
 from __future__ import annotations
 
 from prompt2lora.custody.registry import Registry
+from prompt2lora.custody.releases import Release
 from prompt2lora.custody.versions import REGENERATED, Version
 from prompt2lora.errors import UsageError
+from prompt2lora.ground.answer_form import AnswerForm
 
 
 def telling_version(registry: Registry, job: str) -> Version | None:
     """The version whose base is the job's: what answers or last answered, else the newest that is no candidate."""
     released = [release.version for release in registry.history(job) if release.version]
     return released[-1] if released else newest_of_its_own(registry, job)
+
+
+def released_form(registry: Registry, release: Release) -> AnswerForm | None:
+    """What the answers of a job have to be now; where the base itself answers, what the telling version says."""
+    version = release.version or telling_version(registry, release.job)
+    return registry.form(version) if version else None
 
 
 def newest_of_its_own(registry: Registry, job: str) -> Version | None:

@@ -104,11 +104,6 @@ class Registry:
         """What the answers of a version have to be; None: anything. Raises DamagedFile if its adapter is damaged."""
         return _form(self.store.path(version.adapter))
 
-    def form_of_release(self, release: Release) -> AnswerForm | None:
-        """What the answers of a job have to be now; where the base answers, what its newest version tells."""
-        version = release.version or next(reversed(self.versions(release.job)), None)
-        return self.form(version) if version else None
-
     def provenance(self, version: Version) -> dict[str, Any]:
         """All that a version depends on, by digest, for auditors. `policy` is that of the latest verdict."""
         with self.reading() as connection:

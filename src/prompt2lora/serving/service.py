@@ -14,7 +14,7 @@ from typing import Any
 
 from prompt2lora.base.constraints import check as check_form
 from prompt2lora.custody.access import Access
-from prompt2lora.custody.bases import telling_version
+from prompt2lora.custody.bases import released_form, telling_version
 from prompt2lora.custody.pilot import stored_inspection
 from prompt2lora.custody.releases import Release
 from prompt2lora.custody.versions import Version
@@ -114,7 +114,7 @@ class Service:
 
     def form(self, release: Release) -> AnswerForm | None:
         """What the answers of a job have to be now; None: anything."""
-        return self.plant.registry.form_of_release(release)
+        return released_form(self.plant.registry, release)
 
     async def try_out(self, version: Version | None, request: GenerationRequest) -> str:
         """The whole answer of one version (None: the base), whether it is released or not. Raises Misconfigured."""
