@@ -1,0 +1,92 @@
+"""Answering all rows of a file: answer. Thin, like all of the command line."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from prompt2lora.cli.app import BaseOption, Json, Working, app, print_json, tell_reading
+from prompt2lora.errors import OutputError, UsageError
+from prompt2lora.ground.files import check_writable, write_bytes
+
+if TYPE_CHECKING:
+    from prompt2lora.ground.answer_sheet import AnswerSheet
+
+
+@app.command()
+def answer(
+    file: Annotated[Path, typer.Option("--in", help="Rows to answer: CSV or Excel, or a text (one a line).")],
+    out: Annotated[Path, typer.Option(help="The same file with the answers; must not exist.")],
+    job: Annotated[str | None, typer.Option("--job", help="The job that answers, by what is released for it.")] = None,
+    adapter: Annotated[Path | None, typer.Option(help="An adapter folder that answers instead.")] = None,
+    column: Annotated[str, typer.Option(help="Column of the texts, by name or number; default: found.")] = "",
+    instruction: Annotated[
+        str, typer.Option("--instruction", help="With --adapter: put this instruction before every text.")
+    ] = "",
+    bound: Annotated[
+        float, typer.Option(min=0, max=1, help="An answer that is less likely to be right than this is `unsure`.")
+    ] = 0.0,
+    max_new_tokens: Annotated[int, typer.Option(min=1, max=4096, help="Most tokens of an answer.")] = 128,
+    max_batch_size: Annotated[int, typer.Option(min=1, max=256, help="Rows answered at once.")] = 32,
+    language: Annotated[str, typer.Option(help="Language of the three new columns: en or ja.")] = "en",
+    base: BaseOption = None,
+    as_json: Json = False,
+) -> None:
+    """Answer every row of a file, many at once; after any interruption the same command goes on where it was."""
+    from prompt2lora.ground.answer_sheet import HEADS, read_answer_sheet
+
+    if (job is None) == (adapter is None):
+        raise UsageError("name what answers, either a job by --job or an adapter folder by --adapter")
+    if instruction and job:
+        raise UsageError("the instruction of a job is kept with its version; leave --instruction out")
+    if language not in HEADS:
+        raise UsageError(f"the new columns are in {' or '.join(HEADS)}, not {language!r}; name one of them")
+    sheet = read_answer_sheet(file, column)
+    _check_out(sheet, out)
+    tell_reading(sheet.reading)
+    with Working("answering") as show:
+        from prompt2lora.evaluation.score_cache import ScoreCache
+        from prompt2lora.serving import offline
+
+        asked = (
+            offline.by_job(job, base) if job else offline.by_folder(Path(adapter or ""), base, instruction=instruction)
+        )
+        request = asked.request(bound, max_new_tokens, 2 * max_batch_size, language)
+        kept = ScoreCache(_kept(out))
+        rows = offline.answer(asked, request, sheet.texts, kept, max_batch_size, show)
+    write_bytes(out, sheet.filled(rows, language))
+    _kept(out).unlink(missing_ok=True)
+    unsure = sum(bool(request.is_unsure(row)) for row in rows.values())
+    failed = {line: row.note for line, row in rows.items() if not row.answer and row.note}
+    told: dict[str, Any] = {
+        "out": str(out),
+        "rows": len(sheet.texts),
+        "unsure": unsure,
+        "wrong_rows": {**sheet.wrong, **failed},
+        "calibrated_on": request.calibration.examples,
+    }
+    if as_json:
+        print_json({**told, "read": [sheet.reading.to_dict()]})
+        return
+    print(f"{out}: {len(sheet.texts)} rows answered, {unsure} of them unsure")
+    for line, why in sorted({**sheet.wrong, **failed}.items()):
+        print(f"row {line}: {why}", file=sys.stderr)
+    if not request.calibration.examples:
+        print("The confidence is the model's own: it was not held against inspected examples", file=sys.stderr)
+
+
+def _check_out(sheet: AnswerSheet, out: Path) -> None:
+    """Raises OutputError, UsageError before anything is loaded."""
+    if out.exists():
+        raise OutputError(f"the output file must not exist yet; {out} does: name another one or remove it")
+    if out.suffix.lower().removeprefix(".") != sheet.ending:
+        raise UsageError(f"the answers go into a file of the kind that was read; name --out with .{sheet.ending}")
+    check_writable(out)
+
+
+def _kept(out: Path) -> Path:
+    """Where answers are kept until all are there."""
+    return out.with_name(f".{out.name}.answers")

@@ -1,0 +1,156 @@
+"""A table whose rows are to be answered: a CSV or Excel file, or a text with a row a line; and the same file, answered.
+
+In: a file and the name of its column of texts. Out: the texts by their rows, and the rows that hold none, each with the
+reason; later the bytes of the same file with an answer, a confidence and a note beside every row. It knows no models.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from prompt2lora.errors import InputError
+from prompt2lora.ground.entries import Entry, entries, knowing
+from prompt2lora.ground.prompts import MAX_CHARACTERS, is_half
+from prompt2lora.ground.reading import PROMPTS, Reading
+from prompt2lora.ground.tables import EXCEL, JSONL, TEXT, File, Table, read_table
+
+HEADS = {"en": ("answer", "confidence", "note"), "ja": ("回答", "確信度", "備考")}
+UNSURE = {"en": "unsure", "ja": "要確認"}
+NO_TEXT, LONG_TEXT, HALF_TEXT, WIDE_ROW = "no text", "text too long", "half a character", "more cells than the header"
+_CODECS = {
+    "UTF-16": "utf-16",
+    "Shift-JIS": "cp932",
+    "EUC-JP": "euc_jis_2004",
+    "ISO-2022-JP": "iso2022_jp_ext",
+    "UTF-8": "utf-8",
+}
+_MOST_WRONG = 1000
+
+
+class RowAnswer(NamedTuple):
+    """What stands beside a row; `confidence` is None where there is no answer."""
+
+    answer: str = ""
+    confidence: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class AnswerSheet:
+    """`texts` and `wrong` (why a row cannot be asked) are by the row's number in the file."""
+
+    file: File
+    table: Table
+    reading: Reading
+    texts: dict[int, str]
+    wrong: dict[int, str]
+
+    @property
+    def ending(self) -> str:
+        """Of the file that is written."""
+        if self.table.format == EXCEL:
+            return "xlsm" if self.file.ending == "xlsm" else "xlsx"
+        return "tsv" if self.table.delimiter == "\t" else "csv"
+
+    def filled(self, answers: Mapping[int, RowAnswer], language: str = "en") -> bytes:
+        """The same file with three columns more."""
+        told = {**{line: RowAnswer(note=why) for line, why in self.wrong.items()}, **answers}
+        return self._excel(told, language) if self.table.format == EXCEL else self._delimited(told, language)
+
+    @property
+    def _header(self) -> int | None:
+        """The number of the row that names the columns."""
+        first = min([*self.texts, *self.wrong], default=0)
+        above = [line for line, _ in self.table.rows if line < first]
+        return above[-1] if self.reading.headed and above else None
+
+    def _excel(self, told: Mapping[int, RowAnswer], language: str) -> bytes:
+        from openpyxl import load_workbook  # type: ignore[import-untyped]
+
+        book = load_workbook(io.BytesIO(self.file.data), keep_vba=self.ending == "xlsm")
+        sheet = book.worksheets[0]
+        place = sheet.max_column + 1
+
+        def put(row: int, values: tuple[Any, ...]) -> None:
+            for column, value in enumerate(values, place):
+                cell = sheet.cell(row, column, value)
+                if isinstance(value, str):
+                    cell.data_type = "s"  # an answer that begins with = is no formula
+                elif value is not None:
+                    cell.number_format = "0.00"
+
+        if self._header:
+            put(self._header, HEADS[language])
+        for line, one in told.items():
+            put(line, (one.answer or None, one.confidence, one.note or None))
+        out = io.BytesIO()
+        book.save(out)
+        return out.getvalue()
+
+    def _delimited(self, told: Mapping[int, RowAnswer], language: str) -> bytes:
+        out = io.StringIO(newline="")
+        writer = csv.writer(out, delimiter=self.table.delimiter or ",", lineterminator="\r\n")
+        if self.table.format == TEXT:
+            writer.writerow(["text" if language == "en" else "入力", *HEADS[language]])
+        for line, cells in self.table.rows:
+            row = [*cells, *[""] * (self.table.width - len(cells))]
+            one = told.get(line)
+            if line == self._header:
+                row += HEADS[language]
+            elif one is not None:
+                row += [one.answer, "" if one.confidence is None else f"{one.confidence:.2f}", one.note]
+            writer.writerow(row)
+        try:
+            return out.getvalue().encode(_CODECS.get(self.table.encoding, "utf-8-sig"))
+        except UnicodeEncodeError:  # an answer holds what that encoding lacks
+            return out.getvalue().encode("utf-8-sig")
+
+
+def read_answer_sheet(source: Path | File, column: str = "") -> AnswerSheet:
+    """The rows of a file that are to be answered. Raises InputError for a file that holds no table, or no text."""
+    file = File.open(source) if isinstance(source, Path) else source
+    table = read_table(file, knowing(column))
+    if table.format == JSONL:
+        raise InputError("file_type", f"{file.name}: answers go into CSV or Excel; save it as one", name=file.name[:80])
+    found, told, wrong = _entries(table, column)
+    told.pop("skipped")
+    for entry in found:
+        if why := _trouble(entry):
+            wrong[entry.line] = why
+    texts = {entry.line: (entry.input or "").strip() for entry in found if entry.line not in wrong}
+    if not texts:
+        raise InputError("no_prompts", f"{file.name}: it has no row with a text to answer; name another --column")
+    described = (table.name, PROMPTS, len(texts), table.format, table.encoding, table.delimiter)
+    reading = Reading(*described, table.sheet, table.sheets, skipped=_counted(wrong), **told)
+    return AnswerSheet(file, table, reading, texts, wrong)
+
+
+def _entries(table: Table, column: str) -> tuple[list[Entry], dict[str, Any], dict[int, str]]:
+    """The rows, what is told of them, and those that are wider than the header."""
+    wrong: dict[int, str] = {}
+    while True:
+        try:
+            left = replace(table, rows=[row for row in table.rows if row[0] not in wrong])
+            return *entries(left, 1, column), wrong
+        except InputError as error:
+            if error.rule != "row_width" or len(wrong) >= _MOST_WRONG:
+                raise
+            wrong[error.values["line"]] = WIDE_ROW
+
+
+def _trouble(entry: Entry) -> str:
+    text = (entry.input or "").strip()
+    if not text:
+        return NO_TEXT
+    if is_half(text):
+        return HALF_TEXT
+    return LONG_TEXT if len(text) > MAX_CHARACTERS else ""
+
+
+def _counted(wrong: Mapping[int, str]) -> tuple[tuple[str, int], ...]:
+    return (("without an answer", len(wrong)),) if wrong else ()

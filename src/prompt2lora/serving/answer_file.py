@@ -1,0 +1,121 @@
+"""Every row of a file answered by one version, many at once, so that work that was killed goes on where it was.
+
+In: an engine, a version, the rows of a file. Out: the answer of every row with its confidence, or why there is none.
+Answers are kept one by one in a file beside the result, under the digest of all that they depend on; the result itself
+is written as a whole by whoever asked. It knows no formats of files and no HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from prompt2lora.base.decoding import confidence
+from prompt2lora.custody.versions import Version
+from prompt2lora.errors import UsageError
+from prompt2lora.evaluation.arms import digest
+from prompt2lora.evaluation.score_cache import ScoreCache
+from prompt2lora.ground.answer_form import AnswerForm
+from prompt2lora.ground.answer_sheet import UNSURE, RowAnswer
+from prompt2lora.ground.progress import Report, silent
+from prompt2lora.ground.prompts import full_prompt
+from prompt2lora.plant.calibration import PLAIN, Calibration
+from prompt2lora.serving.protocol import LENGTH, Engine, GenerationRequest, Message, Sampling
+
+_SECONDS = 3600.0  # that a row may wait behind the others
+_CUT = "cut off"
+
+
+@dataclass(frozen=True)
+class RowsRequest:
+    """How rows are answered.
+
+    version      None: the base
+    instruction  stands before every text that does not begin with it
+    bound        answers less likely to be right than this are "unsure"
+    at_once      most rows that are with the engine at the same time
+    """
+
+    job: str
+    version: Version | None
+    form: AnswerForm | None = None
+    instruction: str = ""
+    calibration: Calibration = PLAIN
+    bound: float = 0.0
+    max_new_tokens: int = 128
+    at_once: int = 64
+    language: str = "en"
+
+    def generation(self, text: str) -> GenerationRequest:
+        asked = text if self.instruction and text.startswith(self.instruction) else full_prompt(self.instruction, text)
+        sampling = Sampling(max_new_tokens=self.max_new_tokens)
+        message = (Message("user", asked),)
+        return GenerationRequest(self.job, message, sampling=sampling, seconds=_SECONDS, form=self.form, scored=True)
+
+    def is_unsure(self, row: RowAnswer) -> bool:
+        return row.answer == UNSURE[self.language]
+
+    def key(self, base: str, text: str) -> str:
+        """The digest of all that an answer depends on."""
+        by = self.version.adapter if self.version else base
+        form = self.form.to_dict() if self.form else None
+        return digest([by, form, self.instruction, self.max_new_tokens, text])
+
+
+async def answer_rows(
+    engine: Engine, request: RowsRequest, texts: Mapping[int, str], kept: ScoreCache, report: Report = silent
+) -> dict[int, RowAnswer]:
+    """The answers by row; each text is asked once. Raises what the engine raises, but for what is wrong with a row."""
+    keys = {line: request.key(engine.base, text) for line, text in texts.items()}
+    open_keys = {key: texts[line] for line, key in keys.items() if kept.get(key) is None}
+    places = asyncio.Semaphore(request.at_once)
+    total, done = len({*keys.values()}), len({*keys.values()}) - len(open_keys)
+
+    async def one(key: str, text: str) -> None:
+        nonlocal done
+        async with places:
+            kept.add(key, await _answered(engine, request, text))
+        done += 1
+        report({"done": done, "of": total})
+
+    report({"done": done, "of": total})
+    in_order = sorted(open_keys.items(), key=lambda item: len(item[1]))  # those of one length are read together
+    tasks = [asyncio.ensure_future(one(key, text)) for key, text in in_order]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    return {line: _row(request, kept.get(key) or {}) for line, key in keys.items()}
+
+
+async def _answered(engine: Engine, request: RowsRequest, text: str) -> dict[str, object]:
+    """One answer as it is kept."""
+    words, last = "", None
+    try:
+        async for chunk in engine.answer(request.version, request.generation(text)):
+            words, last = words + chunk.text, chunk
+    except UsageError as error:  # what is wrong with this row, and not with the others
+        return {"wrong": str(error)}
+    scored = bool(last and last.log_probabilities)
+    return {
+        "answer": words.strip(),
+        "confidence": confidence(last.log_probabilities) if last and scored else None,
+        "cut": bool(last and last.finish_reason == LENGTH),
+    }
+
+
+def _row(request: RowsRequest, told: Mapping[str, object]) -> RowAnswer:
+    """What stands beside a row, by what was kept of it."""
+    if "wrong" in told:
+        return RowAnswer(note=str(told["wrong"]))
+    answer, found = str(told["answer"]), told["confidence"]
+    share = round(request.calibration.share(float(found)), 4) if isinstance(found, float | int) else None
+    plain = RowAnswer(answer, share, _CUT if told["cut"] else "")
+    broken = request.form is not None and bool(told["cut"])  # the beginning of an answer is not of its form
+    if broken or (share is not None and share < request.bound):
+        guess = f"{answer}?" if answer else ""
+        return RowAnswer(UNSURE[request.language], share, "; ".join(filter(None, (guess, plain.note))))
+    return plain
