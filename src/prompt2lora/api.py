@@ -1,4 +1,4 @@
-"""The verbs as Python functions: generate, benchmark, report, collect, compare, train, release, ask; and doctor.
+"""The verbs as Python functions: generate, ask, export, benchmark, report, collect, compare, train, release, doctor.
 
 The only place, beside the command line, where real parts are joined. Every function checks all of its
 request before it writes anything.
@@ -7,12 +7,14 @@ request before it writes anything.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from prompt2lora.adapter import formats
 from prompt2lora.adapter.folder import form_of, read_config
 from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.adapter.peft import Adapter
@@ -27,7 +29,9 @@ from prompt2lora.base.versions import origin, versions
 from prompt2lora.base.weights import is_at_hand, weights_digest
 from prompt2lora.errors import DamagedFile, LayoutError, OutputError, Prompt2LoraError
 from prompt2lora.evaluation import benchmark as judging
+from prompt2lora.evaluation import engines
 from prompt2lora.evaluation import report as reporting
+from prompt2lora.evaluation.engines import Compared
 from prompt2lora.evaluation.resources import Resources
 from prompt2lora.evaluation.results import BenchmarkResult, GeneratorStamp
 from prompt2lora.evaluation.score_cache import ScoreCache
@@ -163,6 +167,33 @@ def ask(adapter: str | Path | None, text: str, *, base: str | None = None, max_n
         max_new_tokens=max_new_tokens,
     )
     return given[0]
+
+
+def export(adapter: str | Path, to: str, out: str | Path, *, base: str | None = None) -> str:
+    """Write an adapter folder in the files of another engine, at the strength of PEFT; returns how to load it.
+
+    `to` is one of `adapter.formats.FORMATS`. Raises UsageError for another one, DamagedFile, OutputError.
+    """
+    loaded, config = _opened(adapter, base)
+    return formats.export(loaded, config, to, Path(out))
+
+
+def check_export(
+    adapter: str | Path, to: str, exported: str | Path, *, base: str | None = None, model: str = ""
+) -> Compared:
+    """Ask the engine itself, with the exported folder and without, and hold it against PEFT's arithmetic.
+
+    `model` is the base as that engine's file or folder. Raises UsageError if the engine is not installed.
+    """
+    loaded, _ = _opened(adapter, base)
+    layout = replace(loaded.layout, base_model=base) if base else loaded.layout
+    return engines.check(loaded, Frozen.load(layout), Path(exported), to, model)
+
+
+def _opened(adapter: str | Path, base: str | None) -> tuple[Adapter, Any]:
+    """An adapter folder, and the configuration of its base (or of the one that is named)."""
+    config = models.load_config(base or read_config(Path(adapter))["base_model_name_or_path"])
+    return Adapter.load(Path(adapter), config), config
 
 
 def collect(

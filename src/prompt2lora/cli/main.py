@@ -11,12 +11,12 @@ import sys
 
 from typer.exceptions import TyperException
 
-from prompt2lora.cli import answer, benchmark, generate, monitor, plant, registry, serve, train
+from prompt2lora.cli import answer, benchmark, export, generate, monitor, plant, registry, serve, train
 from prompt2lora.cli.app import app
 from prompt2lora.errors import Prompt2LoraError, cause
 
 # Modules whose commands have joined the app.
-COMMANDS = (generate, answer, benchmark, train, plant, registry, monitor, serve)
+COMMANDS = (generate, answer, export, benchmark, train, plant, registry, monitor, serve)
 _INTERRUPTED = 130  # how typer tells an interrupt
 
 

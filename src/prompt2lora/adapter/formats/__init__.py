@@ -1,0 +1,48 @@
+"""An adapter in the files of other engines, at the strength that it has in PEFT.
+
+In: an adapter, the configuration of its base, the name of an engine. Out: a folder with that engine's files and a note
+of how to load them. It runs no engine (evaluation/engines.py does).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from prompt2lora.adapter.formats import gguf, mlx, onnxruntime, openvino
+from prompt2lora.adapter.peft import Adapter
+from prompt2lora.errors import UsageError
+from prompt2lora.ground.files import new_folder, write_text
+
+NOTE = "README.md"
+
+
+def _peft(adapter: Adapter, config: Any, folder: Path) -> str:
+    adapter.save(folder / "adapter")
+    return "PEFT: `PeftModel.from_pretrained(model, 'adapter')`. vLLM, SGLang and LoRAX load the same folder."
+
+
+FORMATS: dict[str, Callable[[Adapter, Any, Path], str]] = {
+    "gguf": gguf.write,
+    "mlx": mlx.write,
+    "onnxruntime": onnxruntime.write,
+    "openvino": openvino.write,
+    "peft": _peft,
+}
+
+
+def export(adapter: Adapter, config: Any, to: str, folder: Path) -> str:
+    """Write `folder` as a whole for the engine `to`; returns the note that stands in it, too.
+
+    `config` is the base's, as transformers has it. Raises UsageError for an engine or a kind of base that is not known,
+    OutputError if the folder exists or cannot be written.
+    """
+    if to not in FORMATS:
+        raise UsageError(f"an adapter can be exported to {', '.join(FORMATS)}, not to {to!r}; name one of these")
+    layout = adapter.layout
+    with new_folder(folder) as aside:
+        loading = FORMATS[to](adapter, config, aside)
+        note = f"A LoRA adapter (rank {layout.rank}) for {layout.base_model} and for no other base.\n\n{loading}\n"
+        write_text(aside / NOTE, note)
+    return note
