@@ -20,7 +20,6 @@ from tqdm import tqdm
 from prompt2lora.base.decoding import answers
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.versions import origin
-from prompt2lora.evaluation.metrics import exact_match
 from prompt2lora.evaluation.statistics import mean_interval
 from prompt2lora.generator.alignment import AlignmentOptions, aligned, read_prompts
 from prompt2lora.generator.pipeline import Pipeline
@@ -47,7 +46,7 @@ def right(base: Frozen, task: Task, grid: Tensor, *, bare: bool) -> list[float]:
     examples = task.test[:EXAMPLES]
     asked = [full_prompt("" if bare else task.instruction, example.input) for example in examples]
     given = answers(base.model, base.chat, asked, layout=base.layout, grid=grid, max_new_tokens=MAX_NEW_TOKENS)
-    return [exact_match(answer, example.output) for answer, example in zip(given, examples, strict=True)]
+    return [task.comparison.score(answer, example.output) for answer, example in zip(given, examples, strict=True)]
 
 
 def _aligned(base: Any, grid: Any, teacher: Any, prompts: Any, how: AlignmentOptions) -> Any:

@@ -24,7 +24,6 @@ from prompt2lora.adapter.grid import initial_grid
 from prompt2lora.base.decoding import answers
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.versions import origin
-from prompt2lora.evaluation.metrics import exact_match
 from prompt2lora.evaluation.resources import Resources
 from prompt2lora.evaluation.revisions import components, revisions
 from prompt2lora.evaluation.score_cache import ScoreCache
@@ -74,7 +73,7 @@ class Bench:
         asked, base = task.test[: self.examples], self.work.base
         prompts = [task.prompt(example.input) for example in asked]
         given = answers(base.model, base.chat, prompts, examples=examples, layout=base.layout, grid=grid)
-        scores = [float(exact_match(answer, example.output)) for answer, example in zip(given, asked, strict=True)]
+        scores = [task.comparison.score(answer, example.output) for answer, example in zip(given, asked, strict=True)]
         return Measured(ready - began, time.process_time() - ready, scores)
 
     def _grid(self, task: Task, seed: int, point: Point, examples: Sequence[Example]) -> torch.Tensor | None:

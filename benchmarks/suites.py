@@ -25,7 +25,6 @@ from prompt2lora.base.decoding import answers
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.versions import origin
 from prompt2lora.evaluation.likelihood import choices
-from prompt2lora.evaluation.metrics import exact_match
 from prompt2lora.evaluation.statistics import mean_interval
 from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.pipeline import Pipeline
@@ -85,7 +84,7 @@ def written(base: Frozen, task: Task, grid: torch.Tensor | None) -> list[float]:
     """Whether what is written freely is the right answer, example by example."""
     prompts = [task.prompt(example.input) for example in task.test]
     given = answers(base.model, base.chat, prompts, layout=base.layout, grid=grid, max_new_tokens=6)
-    return [exact_match(answer, example.output) for answer, example in zip(given, task.test, strict=True)]
+    return [task.comparison.score(answer, example.output) for answer, example in zip(given, task.test, strict=True)]
 
 
 def without(task: Task, tasks: list[Task], runs: Path, steps: int, start: Path) -> Generator:

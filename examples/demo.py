@@ -15,7 +15,6 @@ from prompt2lora.adapter.peft import Adapter
 from prompt2lora.base import models
 from prompt2lora.base.decoding import answers
 from prompt2lora.custody.costs import MAKING
-from prompt2lora.evaluation.metrics import exact_match
 from prompt2lora.generator.pipeline import Pipeline
 from prompt2lora.training.tasks import Task, read_tasks
 
@@ -58,7 +57,9 @@ def main(folder: Path) -> None:
             f"generated without instruction {bare_seconds:.1f} s"
         )
         changed = [
-            i for i, one in enumerate(task.test) if exact_match(full[i], one.output) > exact_match(base[i], one.output)
+            i
+            for i, one in enumerate(task.test)
+            if task.comparison.score(full[i], one.output) > task.comparison.score(base[i], one.output)
         ]
         sample = changed[0] if changed else 0
         console.print(f"  asked      {task.test[sample].input}", markup=False, highlight=False)
@@ -75,7 +76,8 @@ def main(folder: Path) -> None:
 
 
 def share(given: list[str], task: Task) -> float:
-    return sum(exact_match(answer, one.output) for answer, one in zip(given, task.test, strict=True)) / len(given)
+    right = [one.output for one in task.test]
+    return sum(map(task.comparison.score, given, right)) / len(given)
 
 
 if __name__ == "__main__":

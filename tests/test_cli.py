@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import pytest
@@ -15,6 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from prompt2lora.adapter.folder import check
 from prompt2lora.adapter.peft import adapter_digest
+from prompt2lora.cli.app import Working
 
 
 @pytest.fixture
@@ -347,7 +349,28 @@ def test_an_interrupt_in_the_middle_leaves_nothing_half_written(
     code, printed, told = run(verb, *words)
     assert (code, printed) == (1, "")
     assert one_line(told)
+    assert ("go on with: prompt2lora " in told) == (verb in ("benchmark", "collect")), "what is kept on the way"
     assert set(tmp_path.rglob("*")) == before
+
+
+def test_where_there_is_no_terminal_long_steps_are_plain_lines_with_share_and_time_left(capsys, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    with Working("pilot") as show:
+        for now[0], record in (
+            (0.0, {"step": "load", "share": 0.0}),
+            (1.0, {"step": "load", "share": 0.01}),
+            (6.0, {"step": "measure", "share": 0.25}),
+            (7.0, {"step": "measure", "share": 0.3}),
+            (20.0, {"step": "measure", "share": 0.5}),
+            (20.5, {"step": "measure", "share": 0.5, "version": "mail@v1-0"}),
+        ):
+            show(record)
+    assert capsys.readouterr().err.splitlines() == [
+        "step measure  share 25 %  left about 20 s",
+        "step measure  share 50 %  left about 20 s",
+        "step measure  version mail@v1-0  share 50 %  left about 20 s",
+    ]
 
 
 def test_training_that_is_interrupted_ends_with_code_1_and_goes_on_later(base, encoder_folder, tasks_folder, tmp_path):

@@ -9,6 +9,7 @@ import io
 import json
 import re
 import threading
+import time
 import tomllib
 from pathlib import Path
 from string import Formatter
@@ -21,6 +22,7 @@ from tiny import AT, GOOD, adapter_folder, new_registry
 
 from prompt2lora.console import pdf, routing
 from prompt2lora.console.i18n import LANGUAGES, Translator, choose, known, texts
+from prompt2lora.console.new_jobs import STEPS
 from prompt2lora.console.page_request import KEY_COOKIE
 from prompt2lora.console.routing import PAGES, router
 from prompt2lora.console.typing_checks import TypingChecker, instant_findings
@@ -168,7 +170,10 @@ def test_every_text_that_a_page_asks_for_is_there():
     assert not [key for key in asked if key not in texts("en") and f"error.{key}" not in texts("en")]
     assert all(f"error.{name}" in texts("ja") for name in known())
     for kind in ("generate", "inspect", "refine", "explain", "replay", "regenerate"):
-        assert {f"queue.title_{kind}", f"queue.now_{kind}", f"did.begin {kind}"} <= texts("ja").keys()
+        assert {f"queue.title_{kind}", f"queue.now_{kind}", f"did.begin {kind}", f"did.cancel {kind}"} <= texts(
+            "ja"
+        ).keys()
+        assert {f"queue.{what}_{step}" for step in STEPS[kind] for what in ("step", "name")} <= texts("ja").keys()
     for check in judge(Metrics(), Policy(most_intruders=1)).checks:
         assert f"advise.{check.metric}" in texts("ja") and f"metric {check.metric}" in report_texts("ja")
 
@@ -675,11 +680,59 @@ def test_a_work_shows_where_it_is_and_then_leads_on(visit, service, job):
     queued = service.queue.start("generate", "parts", "x", lambda report: {"version": job.name})
     service.queue.close()
     assert browser.get(f"/console/queue/{queued.id}").headers["location"].startswith("/console/jobs/parts/try?version=")
-    queued.state, queued.progress = "running", {"step": "measure", "done": 2, "of": 4}
+    queued.state, queued.progress = "running", {"step": "measure", "share": 0.42, "seconds_left": 130}
     page = browser.get(f"/console/queue/{queued.id}").text
     assert 'aria-current="step"' in page and "hx-trigger" in page and 'http-equiv="refresh"' in page
-    queued.kind, queued.progress = "refine", {"done": 5, "of": 48}
-    assert '<progress max="48" value="5"' in browser.get(f"/console/queue/{queued.id}").text
+    assert '<progress max="1" value="0.420"' in page and "42% done. About 2 minutes left." in page
+    japanese = browser.get(f"/console/queue/{queued.id}?lang=ja").text
+    assert "42% 完了。" in japanese and "残り約 2 分。" in japanese
+    queued.kind, queued.progress = "refine", {"step": "refine", "share": 0.1, "seconds_left": None}
+    page = browser.get(f"/console/queue/{queued.id}?lang=en").text
+    assert '<progress max="1" value="0.100"' in page and "left" not in page, "nobody knows yet"
+    assert "/cancel" not in page, "a viewer cancels nothing"
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_people_see_the_display_name_and_addresses_keep_the_job_s_name(visit, service, job, language):
+    browser, name = visit("operator", language=language), "ポンプ <報告>"
+    assert 'action="/console/jobs/parts/name"' in browser.get("/console/jobs/parts/try").text
+    assert 'action="/console/jobs/parts/name"' not in visit("viewer").get("/console/jobs/parts/try").text
+    answer = browser.post("/console/jobs/parts/name", data={"display_name": name})
+    assert answer.status_code == 303 and "/console/jobs/parts" in answer.headers["location"]
+    for page in ("", "/jobs/parts/try", "/jobs/parts/return", "/jobs/parts/report/page"):
+        assert html.escape(name) in browser.get(f"/console{page}").text, page
+    refused = browser.post("/console/jobs/parts/name", data={"display_name": "x" * 81})
+    assert refused.status_code == 400 and texts(language)["error.display_name"].format(most=80) in refused.text
+    form = {"job": "new-one", "display_name": "新しい作業", "prompts": "a"}
+    queued = browser.post("/console/new", data=form).headers["location"]
+    assert "新しい作業" in browser.get(queued).text
+    assert service.plant.registry.display_names()["new-one"] == "新しい作業"
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_a_work_is_cancelled_by_whoever_may_make_one_and_says_so(visit, service, job, language):
+    browser, held = visit("operator", language=language), threading.Event()
+
+    def work(report):
+        report({"step": "measure", "share": 0.1})
+        held.wait(30)
+        report({"step": "measure", "share": 0.2})
+
+    queued = service.queue.start("generate", "parts", "x", work)
+    while queued.state == "waiting" or not queued.progress:
+        time.sleep(0.01)
+    place, said = f"/console/queue/{queued.id}", texts(language)
+    assert f'action="{place}/cancel"' in browser.get(place).text
+    assert visit("viewer").post(f"{place}/cancel").status_code == 403
+    answer = browser.post(f"{place}/cancel")
+    assert answer.status_code == 303 and said["queue.stopping"] in browser.get(place).text
+    held.set()
+    service.queue._pool.shutdown(wait=True)
+    page = browser.get(place).text
+    assert said["queue.cancelled"].format(who="the operator") in page and "hx-trigger" not in page
+    assert browser.post(f"{place}/cancel").status_code == 303, "what has ended is shown as it is"
+    last = service.plant.registry.audit_lines()[-1]
+    assert (last.action, last.subject, last.actor) == ("cancel generate", "parts", "the operator")
 
 
 def test_htmx_is_told_to_go_on_and_a_browser_without_it_is_redirected(visit, service, job):
@@ -693,11 +746,24 @@ def test_htmx_is_told_to_go_on_and_a_browser_without_it_is_redirected(visit, ser
 
 def test_right_answers_that_are_known_are_learned_from_and_others_inspect(visit, service):
     browser, seen, given = visit("operator"), [], service.generate
-    service.generate = lambda *words: seen.append(words[2:]) or given(*words)
+    service.generate = lambda *words, **more: seen.append(words[2:]) or given(*words, **more)
     form = {"job": "known", "instruction": "Do.", "prompts": "c", "examples": "a\tb", "inspection": "d\te"}
     assert "/queue/" in browser.post("/console/new", data=form).headers["location"]
     assert browser.post("/console/new", data={**form, "prompts": ""}).status_code == 303
-    assert seen == [(["Do.\n\nc"], [("d", "e")], [("Do.\n\na", "b")]), ([], [("d", "e")], [("Do.\n\na", "b")])]
+    right, learned = [("d", "e")], [("Do.\n\na", "b")]
+    assert seen == [(["Do.\n\nc"], right, learned, None), ([], right, learned, None)]
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_how_answers_are_compared_is_chosen_for_a_new_job_and_said_of_its_inspection(visit, service, job, language):
+    browser, seen, given = visit("operator", language=language), [], service.generate
+    service.generate = lambda *words, **more: seen.append(more["comparison"]) or given(*words, **more)
+    page = browser.get("/console/new").text
+    said = texts(language)
+    assert all(html.escape(said[f"compare.{one}"]) in page for one in ("exact", "compatible", "number"))
+    assert browser.post("/console/new", data={"job": "k", "prompts": "c", "comparison": "number"}).status_code == 303
+    assert seen == ["number"]
+    assert said["compare.said_exact"] in browser.get("/console/jobs/parts/inspection").text
 
 
 def test_the_sample_is_filled_in_and_large_enough_to_pass(visit):

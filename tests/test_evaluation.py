@@ -7,8 +7,9 @@ from tiny import write_task
 from prompt2lora import api
 from prompt2lora.base.decoding import answers, greedy
 from prompt2lora.errors import OutputError, UsageError
-from prompt2lora.evaluation.metrics import exact_match, token_f1
+from prompt2lora.evaluation.metrics import token_f1
 from prompt2lora.evaluation.statistics import mean_interval, paired_difference, spread
+from prompt2lora.ground.comparison import Comparison
 
 
 @pytest.mark.parametrize(
@@ -16,7 +17,7 @@ from prompt2lora.evaluation.statistics import mean_interval, paired_difference, 
     [("Paris", " paris ", 1), ("Paris.", "paris", 0), ("", "", 1), ("12", "12", 1), ("12", "1 2", 0)],
 )
 def test_exact_match_looks_past_case_and_outer_space_only(answer, reference, score):
-    assert exact_match(answer, reference) == score
+    assert Comparison.EXACT.score(answer, reference) == score
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ ROUTES = {
     ("GET", "/admin/jobs"): LOOK,
     ("POST", "/admin/jobs"): MAKE,
     ("GET", "/admin/jobs/mail"): LOOK,
+    ("PATCH", "/admin/jobs/mail"): MAKE,
     ("GET", "/admin/jobs/mail/history"): LOOK,
     ("POST", "/admin/jobs/mail/promote"): RELEASE,
     ("POST", "/admin/jobs/mail/rollback"): RETURN,
@@ -35,6 +36,7 @@ ROUTES = {
     ("POST", "/admin/regenerate"): MAKE,
     ("GET", "/admin/queue"): LOOK,
     ("GET", "/admin/queue/1"): LOOK,
+    ("POST", "/admin/queue/1/cancel"): MAKE,
     ("POST", "/admin/prompts/check"): LOOK,
     ("POST", "/admin/jobs/mail/watch"): MAKE,
     ("GET", "/admin/jobs/mail/watch"): LOOK,
@@ -279,6 +281,42 @@ def test_a_work_that_fails_says_so_and_the_others_go_on(kept):  # noqa: F811
     assert all(work.state == DONE for work in done)
 
 
+def test_a_job_has_a_display_name_over_http_from_the_beginning_or_later(kept, tokens):  # noqa: F811
+    operator = tokens["operator"]
+    made, renamed, listed, long, none = calls(
+        service_of(kept),
+        ("POST", "/admin/jobs", operator, {"job": "pumps", "display_name": "ポンプ"}),
+        ("PATCH", "/admin/jobs/pumps", operator, {"display_name": "Pumpen"}),
+        ("GET", "/admin/jobs", tokens["viewer"], None),
+        ("PATCH", "/admin/jobs/pumps", operator, {"display_name": "x" * 81}),
+        ("PATCH", "/admin/jobs/nothing", operator, {"display_name": "x"}),
+    )
+    assert [made.json()["display_name"], renamed.json()["display_name"]] == ["ポンプ", "Pumpen"]
+    assert {one["job"]: one["display_name"] for one in listed.json()["jobs"]}["pumps"] == "Pumpen"
+    assert [long.status_code, none.status_code] == [400, 404]
+
+
+def test_a_queued_job_is_cancelled_over_http_on_record_and_says_who_did_it(kept, tokens):  # noqa: F811
+    service, held = service_of(kept), threading.Event()
+    service.queue.start("replay", "mail", "x", lambda report: {"held": held.wait(30)})
+    waiting = service.queue.start("refine", "mail", "x", lambda report: {})
+    path = f"/admin/queue/{waiting.id}"
+    cancelled, seen, again, none = calls(
+        service,
+        ("POST", f"{path}/cancel", tokens["operator"], None),
+        ("GET", path, tokens["viewer"], None),
+        ("POST", f"{path}/cancel", tokens["operator"], None),
+        ("POST", "/admin/queue/nothing/cancel", tokens["operator"], None),
+    )
+    held.set()
+    service.queue.close()
+    assert [cancelled.status_code, again.status_code, none.status_code] == [200, 409, 404]
+    assert cancelled.json() == seen.json()
+    assert (seen.json()["state"], seen.json()["cancelled_by"]) == ("cancelled", "the operator")
+    line = kept.audit_lines()[-1]
+    assert (line.action, line.subject, line.actor) == ("cancel refine", "mail", "the operator")
+
+
 FORMS = {
     "p.csv": "no;入力;x\r\n1;一つ;a\r\n2;two, more;b\r\n".encode("cp932"),
     "p.tsv": "no\t入力\n1\t一つ\n2\ttwo, more\n".encode("euc_jp"),
@@ -351,13 +389,29 @@ def test_an_adapter_is_made_of_examples_alone_or_beside_prompts(kept, tokens):  
     service, seen = service_of(kept), []
     service.queue.start = lambda kind, job, actor, run: QueuedJob("1", kind, job, actor, "")
     given = service.generate
-    service.generate = lambda *words: seen.append(words[2:]) or given(*words)
+    service.generate = lambda *words, **more: seen.append(words[2:]) or given(*words, **more)
     file = ("e.csv", b"input,output\na,b\n")
     data = {"instruction": "Do."}
     assert send(service, "/admin/jobs/mail/generate", tokens["operator"], {"examples": file}, data).status_code == 202
     both = {"examples": file, "prompts": ("p.txt", b"c"), "inspection": ("i.csv", b"input,output\nd,e\n")}
     assert send(service, "/admin/jobs/mail/generate", tokens["operator"], both, data).status_code == 202
     assert seen == [([], [], [("Do.\n\na", "b")], None), (["Do.\n\nc"], [("d", "e")], [("Do.\n\na", "b")], None)]
+
+
+def test_how_answers_are_compared_is_a_field_of_json_and_of_a_form(kept, tokens):  # noqa: F811
+    service, seen = service_of(kept), []
+    service.queue.start = lambda kind, job, actor, run: QueuedJob("1", kind, job, actor, "")
+    given = service.generate
+    service.generate = lambda *words, **more: seen.append(more["comparison"]) or given(*words, **more)
+    path, token = "/admin/jobs/mail/generate", tokens["operator"]
+    said = [
+        call(service, "POST", path, token, {"prompts": ["a"], "comparison": "number"}),
+        call(service, "POST", path, token, {"prompts": ["a"]}),
+        send(service, path, token, {"prompts": ("p.txt", b"a")}, {"comparison": "compatible"}),
+        call(service, "POST", path, token, {"prompts": ["a"], "comparison": "fuzzy"}),
+    ]
+    assert [answer.status_code for answer in said] == [202, 202, 202, 400]
+    assert seen == ["number", None, "compatible"] and "comparison" in said[-1].text
 
 
 @pytest.mark.parametrize(
@@ -398,6 +452,8 @@ def test_the_document_shows_both_ways(kept):  # noqa: F811
             "inspection",
             "instruction",
             "answers",
+            "comparison",
+            "display_name",
         }
     )
     assert files["properties"]["inspection"]["format"] == "binary"

@@ -15,6 +15,7 @@ from prompt2lora.custody.gate import Policy, judge
 from prompt2lora.custody.versions import Origin
 from prompt2lora.errors import UsageError
 from prompt2lora.generator import prompt_checks
+from prompt2lora.ground.comparison import Comparison
 from prompt2lora.plant import measurement as mathematics
 
 PROMPTS = [f"Do it.\n\n{i}" for i in range(16)]
@@ -45,6 +46,7 @@ class KnownEvaluator:
 
     def measure(self, folder, origin, inspection):
         self.calls.append("measure")
+        self.compared = origin.comparison
         assert (folder / "adapter_model.safetensors").exists()
         numbers = {key: value for key, value in self.numbers.items() if key != "signature"}
         inspected = [Inspected(self.text, "right", "base says", "adapter says")] * len(inspection)
@@ -113,6 +115,18 @@ def test_the_result_is_json_with_verdict_release_and_reasons(run_pilot):
     assert costs["generating"]["money"] == pytest.approx(0.1 / 3600 * 0.06 * 0.30)
     assert costs["checking"]["kilowatt_hours"] == pytest.approx(0.01 * 0.06)
     assert costs["labelling"]["people_hours"] == pytest.approx(40 * 2 / 60)
+
+
+def test_how_answers_are_compared_stays_with_the_job_s_versions_and_is_told(run_pilot, registry):
+    evaluator = KnownEvaluator()
+    for asked, kept in ((None, "exact"), (Comparison.NUMBER, "number"), (None, "number"), (Comparison.EXACT, "exact")):
+        found = run_pilot(evaluator, comparison=asked)
+        version = registry.version("mail", found.version)
+        assert (version.comparison, registry.origin(version).comparison, found.comparison) == (kept,) * 3
+        assert evaluator.compared == kept
+        assert pilot.recorded(registry, version, {}).to_dict()["comparison"] == kept
+        for language in reports.languages():
+            assert reports.texts(language)[f"compared {kept}"] in reports.pilot_page(found, language)
 
 
 def test_fine_tuning_is_measured_only_if_asked_for_and_else_the_recorded_figure_is_named(run_pilot):

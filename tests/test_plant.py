@@ -2,7 +2,9 @@
 
 import json
 import math
+import shlex
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -70,7 +72,7 @@ def test_a_pilot_leaves_a_verdict_a_report_and_a_record(piloted, run, home):
     page = Path(piloted["report"]).read_text(encoding="utf-8")
     assert piloted["version"] in page
     saved = json.loads((home / "pilots" / piloted["version"] / "pilot.json").read_text())
-    assert saved | {"read": piloted["read"]} == piloted
+    assert saved | {"read": piloted["read"], "answers": piloted["answers"]} == piloted
     measured = {check["metric"]: check["value"] for check in piloted["checks"]}
     assert measured["signature"] == 1
     assert measured["change of the logits"] > 0
@@ -127,9 +129,57 @@ def test_prices_that_cannot_be_are_refused_in_one_line(run, home, files, text, t
     assert (code, error.count("\n")) == (2, 1) and told in error
 
 
-def test_the_registry_tells_what_a_pilot_kept(piloted, run):
+def test_a_pilot_that_is_interrupted_says_by_which_command_its_version_is_measured(
+    run, home, files, plant_generator, monkeypatch
+):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    words = ("pilot", "--job", "mail", "--prompts", files[0], "--inspection", files[1], "--generator", plant_generator)
+    with monkeypatch.context() as patch:
+        patch.setattr(measurement.ModelEvaluator, "measure", interrupted)
+        code, out, error = run(*words)
+    assert (code, out) == (1, "")
+    goes_on = shlex.split(error.splitlines()[-1].partition("go on with: prompt2lora ")[2])
+    assert goes_on[:3] == ["gate", "--job", "mail"]
+    code, out, error = run(*goes_on, "--json")
+    assert code == 0, error
+    assert json.loads(out)["verdict"] in ("fail", "not enough evidence")
+
+
+def test_a_job_is_called_otherwise_on_the_command_line(piloted, run):
+    code, out, _ = run("registry", "name", "mail", "--display-name", "部品番号")
+    assert (code, out) == (0, "mail is called 部品番号 from now on\n")
+    assert "mail" in run("registry", "list")[1] and "(部品番号)" in run("registry", "list")[1]
+    assert json.loads(run("registry", "name", "--job", "mail", "--display-name", "", "--json")[1]) == {
+        "job": "mail",
+        "display_name": "mail",
+    }
+    code, _, error = run("registry", "name", "nothing", "--display-name", "x")
+    assert code == 2 and "there is no job 'nothing'" in error
+
+
+def test_a_name_that_no_job_can_have_is_told_before_anything_is_loaded(run, home, files, tmp_path, monkeypatch):
+    monkeypatch.setattr(plant.Plant, "evaluator_for", None)
+    code, _, error = run("pilot", "--job", "Not A Name", "--prompts", files[0])
+    assert code == 2 and "a job's name is made of a-z" in error
+
+
+def test_measuring_tells_how_far_it_is_from_the_first_text_to_the_last_answer(home, files, plant_generator):
+    told = []
+    examples = read_examples(files[1])[0]
+    plant.Plant.open(plant_generator).pilot("mail", ["Do.\n\na", "Do.\n\nb"], inspection=examples, report=told.append)
+    assert list(dict.fromkeys(record["step"] for record in told)) == ["load", "advise", "make", "measure", "judge"]
+    shares = [record["share"] for record in told if "share" in record]
+    assert shares == sorted(shares) and shares[0] == 0 and shares[-1] <= 1
+    measuring = [record["share"] for record in told if record["step"] == "measure" and "share" in record]
+    assert len(measuring) > 60 and max(b - a for a, b in pairwise(measuring)) < 0.2
+
+
+def test_the_registry_tells_what_a_pilot_kept(piloted, run, base):
     listed = json.loads(run("registry", "list", "--json")[1])
-    assert listed["jobs"] == [{"job": "mail", "answers": None, "versions": 1}]
+    job = {"job": "mail", "display_name": "mail", "answers": None, "versions": 1, "base": base}
+    assert listed["jobs"] == [job]
     shown = json.loads(run("registry", "show", "--job", "mail", "--json")[1])
     (version,) = shown["versions"]
     assert (version["name"], version["verdict"]) == (piloted["version"], piloted["verdict"])
@@ -307,7 +357,7 @@ def test_another_generator_shows_what_it_would_change_and_changes_no_release(pil
     measured = {check["metric"]: (check["before"], check["after"]) for check in change["checks"]}
     assert measured["change of the logits"][0] != measured["change of the logits"][1]
     jobs = json.loads(run("registry", "list", "--json")[1])["jobs"]
-    assert jobs == [{"job": "mail", "answers": None, "versions": 2}]
+    assert [(one["job"], one["answers"], one["versions"]) for one in jobs] == [("mail", None, 2)]
     assert change["candidate"] in run(*words)[1]
     assert run(*words, "--job", "unknown")[0] == 2
 

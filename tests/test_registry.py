@@ -1,6 +1,8 @@
 """Custody: what is stored stays as it was, what answers is changed in one step, and every step is on record."""
 
 import multiprocessing
+import unicodedata
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -91,6 +93,32 @@ def test_only_a_job_s_own_versions_answer_it(registry, add):
 def test_a_job_s_name_never_is_a_path(registry, name):
     with pytest.raises(UsageError, match="job's name"):
         registry.add_job(name)
+
+
+def test_people_call_a_job_what_they_like_and_programs_by_its_name(registry):
+    registry.add_job("pump-parts", "  ポンプ報告の部品番号 ")
+    assert registry.jobs() == ["mail", "pump-parts"]
+    assert registry.display_names() == {"mail": "mail", "pump-parts": "ポンプ報告の部品番号"}
+    registry.add_job("pump-parts")
+    assert registry.display_names()["pump-parts"] == "ポンプ報告の部品番号", "a second pilot changes nothing"
+    registry.call_job("pump-parts", unicodedata.normalize("NFD", "ポンプ報告の部品番号"))
+    registry.call_job("pump-parts", "Pumpenmeldungen: Teilenummern")
+    registry.call_job("pump-parts", "")
+    assert registry.display_names()["pump-parts"] == "pump-parts"
+    told = [(line.detail["before"], line.detail["display name"]) for line in registry.audit_lines()[2:]]
+    names = ["", "ポンプ報告の部品番号", "Pumpenmeldungen: Teilenummern", ""]
+    assert told == list(pairwise(names)), "what changes nothing is no line"
+
+
+@pytest.mark.parametrize("name", ["two\nlines", "x" * 81, "\u202eback", "tab\there"])
+def test_a_display_name_is_one_short_line(registry, name):
+    with pytest.raises(UsageError, match="a display name is one line of at most 80"):
+        registry.call_job("mail", name)
+    with pytest.raises(UsageError, match="a display name is one line of at most 80"):
+        registry.add_job("new", name)
+    assert registry.jobs() == ["mail"]
+    with pytest.raises(UsageError, match="there is no job 'nothing'"):
+        registry.call_job("nothing", "a name")
 
 
 @pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors", "manifest.json", "manifest.sig"])
@@ -336,6 +364,7 @@ def test_a_database_of_the_first_schema_is_brought_forward_with_all_that_it_hold
     engine.dispose()
     opened = Registry.open(tmp_path / "home", url=database, actor="tests", clock=lambda: AT)
     (version,) = opened.versions("old")
-    assert (version.adapter, version.actor) == ("a", None)
+    assert (version.adapter, version.actor, version.comparison) == ("a", None, "exact")
+    assert opened.display_names() == {"old": "old"}
     assert Access(opened).all() == []
     opened.engine.dispose()

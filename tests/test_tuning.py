@@ -8,6 +8,7 @@ import torch
 from prompt2lora.adapter.grid import initial_grid
 from prompt2lora.errors import UsageError
 from prompt2lora.generator.examples import ExampleOptions
+from prompt2lora.ground.comparison import Comparison
 from prompt2lora.training.tasks import read_tasks
 from prompt2lora.training.tuning import TuningOptions, fit, judged, refine
 
@@ -54,6 +55,17 @@ def test_where_nothing_is_better_the_start_is_kept_and_that_is_said(frozen, task
     assert refined.steps == 0
     assert refined.before == refined.after
     assert torch.equal(refined.grid, start)
+
+
+def test_a_second_stage_counts_answers_as_the_job_compares_them(frozen, task):
+    start = fit(frozen, task, task.train, TuningOptions(steps=40, budget=200, learning_rate=1e-2))
+    wide = [(text, chr(ord(answer) + 0xFEE0)) for text, answer in pairs(task)]  # the answers that it learned are narrow
+    stopped = replace(EXAMPLE_OPTIONS, steps=1)
+    found = {
+        comparison: refine(frozen, start, task.instruction, wide, stopped, comparison=comparison).before[0]
+        for comparison in Comparison
+    }
+    assert found["exact"] == 0 < found["compatible"] == found["number"]
 
 
 def test_a_second_stage_leaves_its_start_alone(frozen, task, layout):

@@ -42,7 +42,7 @@ from prompt2lora.generator.text_encoder import Encoder, cached_encoder
 from prompt2lora.ground.answer_form import AnswerForm
 from prompt2lora.ground.files import check_new, check_writable, write_json
 from prompt2lora.ground.home import home
-from prompt2lora.ground.progress import Report, silent
+from prompt2lora.ground.progress import Report, silent, steps, tell
 from prompt2lora.ground.prompts import check_prompts
 from prompt2lora.training import finish as training
 from prompt2lora.training import release as releasing
@@ -61,6 +61,7 @@ def generate(
     form: AnswerForm | None = None,
     generator: str | Path | None = None,
     base: str | None = None,
+    report: Report = tell,
 ) -> Generated:
     """Make an adapter from a handful of prompts of a job, and of examples (prompt, right answer) if there are some.
 
@@ -72,7 +73,11 @@ def generate(
         check_form(form)
     check_prompts([*prompts, *(prompt for prompt, _ in examples)])
     check_new(Path(out))
-    return Pipeline.load(generator, base).write(prompts, out, examples=examples, form=form)
+    step = steps(report, load=6, make=3 + 3 * min(12, len(examples)))
+    with step("load"):
+        pipeline = Pipeline.load(generator, base)
+    with step("make"):
+        return pipeline.write(prompts, out, examples=examples, form=form)
 
 
 def benchmark(

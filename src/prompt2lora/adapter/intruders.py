@@ -17,6 +17,7 @@ from torch import Tensor
 from prompt2lora.adapter.grid import factors
 from prompt2lora.adapter.health import shares
 from prompt2lora.adapter.layout import LoraLayout
+from prompt2lora.ground.progress import tell
 
 
 class Intruder(NamedTuple):
@@ -48,7 +49,8 @@ def intruders(
     chosen = sorted(share, key=lambda path: -share[path])[:modules]
     found = []
     pairs = factors(grid[None].double(), layout)
-    for path in chosen:
+    for number, path in enumerate(chosen):
+        tell({"done": number, "of": len(chosen)})
         weight, pair = weights[path].double(), pairs[path]
         new = _directions(weight + layout.scale * pair.b[0].T @ pair.a[0])[:, :leading]
         similarity = (_directions(weight).T @ new).abs().amax(0).tolist()

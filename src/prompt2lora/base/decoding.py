@@ -22,7 +22,7 @@ from prompt2lora.base.chat import ChatFormat
 from prompt2lora.base.constraints import Matcher
 from prompt2lora.base.packing import common_length
 from prompt2lora.ground.answer_form import AnswerForm
-from prompt2lora.ground.progress import Report, silent
+from prompt2lora.ground.progress import Report, part, tell
 
 BATCH = 64
 
@@ -38,7 +38,7 @@ def answers(
     grid: Float[Tensor, "layers rows cols"] | None = None,
     form: AnswerForm | None = None,
     max_new_tokens: int = 64,
-    report: Report = silent,
+    report: Report = tell,
 ) -> list[str]:
     """Greedy answers of at most `max_new_tokens` tokens; with `grid` through that adapter, with `form` of that form.
 
@@ -86,7 +86,7 @@ def scored_answers(
     form: AnswerForm | None = None,
     max_new_tokens: int = 64,
     scored: bool = False,
-    report: Report = silent,
+    report: Report = tell,
 ) -> list[ScoredAnswer]:
     """The same answers; with `scored`, their log-probabilities too."""
     ids = chat.prompt_ids(prompts, examples)
@@ -96,9 +96,9 @@ def scored_answers(
     context = adapted(model, grid[None], layout) if grid is not None and layout is not None else nullcontext()
     with context:
         for at in range(0, len(order), BATCH):
-            report({"done": at, "of": len(order)})
             chosen = order[at : at + BATCH]
-            written = _decode(model, [ids[i] for i in chosen], chat, max_new_tokens, form, scored=scored)
+            with part(report, at / len(order), (at + len(chosen)) / len(order)):
+                written = _decode(model, [ids[i] for i in chosen], chat, max_new_tokens, form, scored=scored)
             found.update(zip(chosen, written, strict=True))
     texts = [chat.tokenizer.decode(found[i].ids, skip_special_tokens=True).strip() for i in range(len(ids))]
     return [ScoredAnswer(text, found[i].log_probabilities) for i, text in enumerate(texts)]
@@ -143,7 +143,8 @@ def _decode(
     positions = (mask.cumsum(-1) - 1).clamp_min(0)[:, shared:]
     written = [_Written([], [], chat.constraints.begin(form) if form else None) for _ in ids]
     active = list(range(len(ids)))
-    for _ in range(max_new_tokens):
+    for step in range(max_new_tokens):
+        tell({"share": max(step / max_new_tokens, 1 - len(active) / len(ids))})
         logits = model(
             input_ids=tokens, attention_mask=mask, position_ids=positions, past_key_values=cache, logits_to_keep=1
         ).logits[:, -1]

@@ -47,7 +47,7 @@ def answer(
     sheet = read_answer_sheet(file, column)
     _check_out(sheet, out)
     tell_reading(sheet.reading)
-    with Working("answering") as show:
+    with Working("answering", resumable=True) as show:
         from prompt2lora.evaluation.score_cache import ScoreCache
         from prompt2lora.serving import offline
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import typer
 
 from prompt2lora import __version__
 from prompt2lora.errors import UsageError
-from prompt2lora.ground.progress import listening
+from prompt2lora.ground.progress import listening, timed
 
-_INTERRUPTED = 130  # how typer tells an interrupt
+_QUIET, _EVERY = 5.0, 10.0  # seconds before a plain line about another step, or about the same
 
 app = typer.Typer(
     add_completion=False,
@@ -102,39 +104,74 @@ def print_release(release: Any, as_json: bool) -> None:
 
 
 class Working:
-    """What is being done, on stderr: a bar in a terminal, plain lines elsewhere.
+    """What is being done, on stderr: a bar in a terminal, plain lines elsewhere, with the share that is done and about
+    how long the rest takes.
 
-    Gives a function that shows a record; `done` and `of` in it, if there, move the bar.
+    Gives a function that shows a record (see ground/progress.py). After an interrupt `goes_on` is the command that goes
+    on with the work, if one does: the same one where the work is `resumable`, else what `go_on_by` was told.
     """
 
-    def __init__(self, what: str) -> None:
+    goes_on: ClassVar[str] = ""
+
+    def __init__(self, what: str, *, resumable: bool = False) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
         self.console = Console(stderr=True)
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[far]}"))
         self.bar = Progress(*columns, TimeElapsedColumn(), console=self.console, transient=True)
-        self.task = self.bar.add_task(what, total=None)
-        self.listening = listening(self.show)
+        self.task = self.bar.add_task(what, total=None, far="")
+        self.resume = shlex.join(["prompt2lora", *sys.argv[1:]]) if resumable else ""
+        self.report = timed(self.show, time.monotonic)
+        self.listening = listening(self.report)
+        self.said: tuple[Any, float] = (None, time.monotonic())  # the step of the last plain line, and when that was
 
     def __enter__(self) -> Any:
+        Working.goes_on = ""
         self.listening.__enter__()
         if self.console.is_terminal:
             self.bar.start()
-        return self.show
+        return self.report
+
+    def go_on_by(self, *words: str) -> None:
+        """What goes on with the work if it is interrupted from now on."""
+        self.resume = shlex.join(["prompt2lora", *words])
 
     def show(self, record: dict[str, Any]) -> None:
-        position = {key: record[key] for key in ("done", "of") if key in record}
-        if position:
-            self.bar.update(self.task, completed=position["done"], total=position["of"])
-        rest = {key: value for key, value in record.items() if key not in position}
-        if rest:
-            line = _line(rest if self.console.is_terminal else position | rest)
-            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        far = {key: record[key] for key in ("share", "seconds_left") if record.get(key) is not None}
+        counted: dict[str, Any] = {key: record[key] for key in ("done", "of") if key in record}
+        told = {"share": f"{100 * far['share']:.0f} %"} if "share" in far else {}
+        if "seconds_left" in far:
+            told["left"] = f"about {duration(far['seconds_left'])}"
+        rest = {key: value for key, value in record.items() if key not in ("share", "seconds_left", *counted)}
+        step, line = rest.get("step"), dict(rest)
+        if self.console.is_terminal:
+            if isinstance(step, str):
+                self.bar.update(self.task, description=step)
+                del line["step"]
+            if told:
+                self.bar.update(self.task, completed=far["share"], total=1.0, far="  left ".join(told.values()))
+        elif rest.keys() - {"step"} or time.monotonic() - self.said[1] > (_EVERY if step == self.said[0] else _QUIET):
+            line = {**counted, **rest, **told}
+        else:
+            line = {}
+        if line:
+            self.said = (step, time.monotonic())
+            self.console.print(_line(line), markup=False, highlight=False, soft_wrap=True)
 
-    def __exit__(self, *_: object) -> None:
-        self.bar.stop()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self.console.is_terminal:
+            self.bar.stop()
         self.listening.__exit__(None, None, None)
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            Working.goes_on = self.resume
+
+
+def duration(seconds: float) -> str:
+    """About so long, in the one unit that fits."""
+    if seconds < 90:
+        return f"{5 * max(1, round(seconds / 5))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
 
 
 def _line(record: dict[str, Any]) -> str:

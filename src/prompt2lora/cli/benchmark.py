@@ -45,7 +45,7 @@ def benchmark(
 
     tasks = [*tasks, *(more or [])]
     read_tasks(tasks, split=split)  # a broken file is told before anything heavy is loaded
-    with Working("judging") as show:
+    with Working("judging", resumable=True) as show:
         from prompt2lora import api
 
         result = api.benchmark(

@@ -44,10 +44,12 @@ def generate(
     given = read_given(prompts, examples, instruction, column)
     check_new(out)
     form = declared_form(answers, given)
-    with Working("making the adapter"):
+    with Working("making the adapter") as show:
         from prompt2lora import api
 
-        made = api.generate(given.prompts, out, examples=given.examples, form=form, generator=generator, base=base)
+        made = api.generate(
+            given.prompts, out, examples=given.examples, form=form, generator=generator, base=base, report=show
+        )
     if as_json:
         print_json(
             {**made.to_dict(), "answers": form and form.to_dict(), "read": [read.to_dict() for read in given.read]}

@@ -12,7 +12,7 @@ import sys
 from typer.exceptions import TyperException
 
 from prompt2lora.cli import answer, benchmark, export, generate, monitor, plant, registry, serve, train
-from prompt2lora.cli.app import app
+from prompt2lora.cli.app import Working, app
 from prompt2lora.errors import Prompt2LoraError, cause
 
 # Modules whose commands have joined the app.
@@ -40,7 +40,8 @@ def main() -> None:
         print("error: not enough memory; close other programs (see `prompt2lora doctor`)", file=sys.stderr)
         sys.exit(1)
     if code == _INTERRUPTED:
-        print("error: interrupted; nothing is half written, and a run can be resumed", file=sys.stderr)
+        goes_on = f"go on with: {Working.goes_on}" if Working.goes_on else "run it again to begin anew"
+        print(f"error: interrupted; nothing is half written; {goes_on}", file=sys.stderr)
         sys.exit(1)
     sys.exit(code or 0)
 

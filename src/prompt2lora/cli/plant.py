@@ -27,6 +27,7 @@ from prompt2lora.cli.app import (
     tell_reading,
 )
 from prompt2lora.custody.gate import Check
+from prompt2lora.ground.comparison import Comparison
 
 prompts_app = typer.Typer(help="Look at prompts before an adapter is made of them.")
 app.add_typer(prompts_app, name="prompts")
@@ -43,6 +44,11 @@ def pilot(
     inspection: Annotated[Path | None, typer.Option(help="Examples to be judged on (JSONL, CSV, Excel).")] = None,
     bias: Annotated[Path | None, typer.Option(help="Questions of a bias check (JSONL, BBQ's form).")] = None,
     policy: Annotated[Path | None, typer.Option(help="Other bounds of the gate for this call (TOML).")] = None,
+    comparison: Annotated[
+        Comparison | None,
+        typer.Option(help="How answers are compared with the right ones; default: as before in this job, or exact."),
+    ] = None,
+    display_name: Annotated[str, typer.Option(help="What people call the job, in any script.")] = "",
     approve: Annotated[bool, typer.Option("--approve", help="Release the adapter if every check passes.")] = False,
     language: Annotated[str, typer.Option(help="Language of the report: en or ja.")] = "en",
     currency: Annotated[str | None, typer.Option(help="Currency of the report's costs.")] = None,
@@ -82,7 +88,16 @@ def pilot(
         "jobs": sharing_jobs,
     }
     prices = replace(opened.prices, **{name: price for name, price in given_prices.items() if price is not None})
-    with Working("pilot") as show:
+    working = Working("pilot")
+
+    def follow(record: dict[str, Any]) -> None:
+        show(record)
+        if "version" in record:  # it is kept, and can be measured at any time
+            options = {"--inspection": inspection, "--bias": bias, "--policy": policy, "--generator": generator}
+            words = [str(word) for option in options.items() if option[1] for word in option]
+            working.go_on_by("gate", "--job", job, "--version", record["version"], *words)
+
+    with working as show:
         found = opened.pilot(
             job,
             given.prompts,
@@ -91,11 +106,13 @@ def pilot(
             inspection=judging,
             bias=bias,
             policy=policy,
+            comparison=comparison,
+            display_name=display_name,
             approve=approve,
             language=language,
             prices=prices,
             measure_tuning=measure_tuning,
-            report=show,
+            report=follow,
         )
     if as_json:
         read = [one.to_dict() for one in (*given.read, *told)]
@@ -228,7 +245,7 @@ def refine(
         print_json({**found, "read": [read.to_dict()]})
     elif found["improved"]:
         print(f"{found['version']}: from {found['start']} in {found['seconds']:.0f} s, {found['steps']} steps")
-        print(f"exact match on {found['held_out']} held-out examples: {found['before']:.2f} -> {found['after']:.2f}")
+        print(f"right answers on {found['held_out']} held-out examples: {found['before']:.2f} -> {found['after']:.2f}")
     else:
         print(f"nothing was better than {found['start']} on {found['held_out']} held-out examples; it stays as it is")
 

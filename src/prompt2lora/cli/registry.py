@@ -48,23 +48,55 @@ def list_jobs(as_json: Json = False) -> None:
 
     registry = plant.registry()
     found = []
-    for job in registry.jobs():
+    for job, called in sorted(registry.display_names().items()):
         answers = _answers(registry.current(job))
         telling = telling_version(registry, job)
-        base = telling.base if telling else None
-        found.append({"job": job, "answers": answers, "versions": len(registry.versions(job)), "base": base})
+        found.append(
+            {
+                "job": job,
+                "display_name": called,
+                "answers": answers,
+                "versions": len(registry.versions(job)),
+                "base": telling.base if telling else None,
+            }
+        )
     generators = registry.generators()
     if as_json:
         print_json({"jobs": found, "generators": generators})
     else:
         for one in found:
             belongs = f", base {one['base']}" if one["base"] else ""
-            print(f"{one['job']:<30} {one['answers'] or 'not released':<40} versions: {one['versions']}{belongs}")
+            told = f"{one['versions']}{belongs}{_called(one)}"
+            print(f"{one['job']:<30} {one['answers'] or 'not released':<40} versions: {told}")
         if not found:
             print("no job yet; `prompt2lora pilot` begins one")
         for made in generators:
             name = f"{made['name']} ({made['digest'][:12]})"
             print(f"generator {name} since {made['at'][:10]}: versions: {made['versions']}")
+
+
+def _called(job: dict[str, Any]) -> str:
+    return f"  ({job['display_name']})" if job["display_name"] != job["job"] else ""
+
+
+@registry_app.command("name")
+def name_job(
+    display_name: Annotated[str, typer.Option(help="What people call the job, in any script; empty: by its name.")],
+    name: JobArgument = None,
+    named: JobOption = None,
+    as_json: Json = False,
+) -> None:
+    """Change what people call a job; programs go on using its name."""
+    job = one_job(name, named)
+    from prompt2lora.plant import plant
+
+    registry = plant.registry()
+    registry.call_job(job, display_name)
+    called = registry.display_names()[job]
+    if as_json:
+        print_json({"job": job, "display_name": called})
+    else:
+        print(f"{job} is called {called} from now on")
 
 
 @registry_app.command("show")
@@ -96,6 +128,7 @@ def show_job(name: JobArgument = None, named: JobOption = None, as_json: Json = 
             generator, base = f"{made['generator_name']} ({generator})", f"{made['base']} ({base})"
             came = f"prompts {prompts}, generator {generator}, base {base}"
             print(f"    {came}, seed {made['seed']}, from {made['parent'] or 'no other version'}")
+            print(f"    answers compared: {made['comparison']}")
 
 
 @registry_app.command("report")

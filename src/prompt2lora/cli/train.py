@@ -26,7 +26,7 @@ def collect(
     as_json: Json = False,
 ) -> None:
     """Train a teacher LoRA for every task of split train (resumable)."""
-    with Working("training teachers") as show:
+    with Working("training teachers", resumable=True) as show:
         from prompt2lora import api
         from prompt2lora.base.models import DEFAULT_BASE
         from prompt2lora.training.teachers import TeacherOptions
@@ -52,7 +52,7 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Rank collected teachers on held-out training tasks, for the arm best-teacher (resumable)."""
-    with Working("comparing teachers") as show:
+    with Working("comparing teachers", resumable=True) as show:
         from prompt2lora import api
 
         best = api.compare(teachers, [*tasks, *(more or [])], validation=validation, report=show)
@@ -73,7 +73,7 @@ def train(
     from prompt2lora.training.recipe import read_recipe
 
     wanted = read_recipe(recipe)
-    with Working("training") as show:
+    with Working("training", resumable=True) as show:
         from prompt2lora import api
 
         made = api.train(wanted, out, tasks=tasks, report=show)
@@ -88,7 +88,7 @@ def release(
     as_json: Json = False,
 ) -> None:
     """Make a generator from task files by several runs (resumable)."""
-    with Working("training") as show:
+    with Working("training", resumable=True) as show:
         from prompt2lora import api
 
         made = api.release(plan, tasks, out, report=show)

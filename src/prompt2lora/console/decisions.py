@@ -39,7 +39,7 @@ def show_decision(request: PageRequest) -> Response:
         may_withdraw=refusal is not None
         and request.key is not None
         and (refusal.actor == request.actor or request.may(GOVERN)),
-        inspected=inspection(kept.measured(version)),
+        inspected=inspection(kept.measured(version), version.comparison),
         refusal=refusal,
         own=version.actor == request.actor,
         report=judged is not None,

@@ -10,13 +10,13 @@ import re
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from babel.core import negotiate_locale
-from babel.dates import format_date, format_time
+from babel.dates import format_date, format_time, format_timedelta
 from babel.lists import format_list
 from babel.numbers import format_decimal, format_percent
 
@@ -102,6 +102,11 @@ class Translator:
         moment = datetime.fromisoformat(at).astimezone()
         day = format_date(moment, "long" if self.language == "ja" else "medium", locale=self.locale)
         return f"{day} {format_time(moment, 'short', tzinfo=moment.tzinfo, locale=self.locale)} {moment.tzname()}"
+
+    def duration(self, seconds: float) -> str:
+        """About so long, in the one unit that fits."""
+        rounded = 5 * max(1, round(seconds / 5)) if seconds < 90 else seconds
+        return format_timedelta(timedelta(seconds=rounded), threshold=1.5, locale=self.locale)
 
     def explain(self, error: Prompt2LoraError) -> str:
         """An error as a text that says what to do: by its name, by its message, or by its kind."""

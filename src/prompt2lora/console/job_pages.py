@@ -18,6 +18,7 @@ from prompt2lora.console.context import remember
 from prompt2lora.console.i18n import TranslatableError
 from prompt2lora.console.page_request import NotFound, Page, PageRequest
 from prompt2lora.console.views import JobStatus, attention, heat, job_status
+from prompt2lora.custody.access import MAKE
 from prompt2lora.custody.releases import Release
 from prompt2lora.custody.versions import Version
 from prompt2lora.errors import Prompt2LoraError, TooLate, Unavailable
@@ -64,6 +65,13 @@ def job(request: PageRequest) -> Response:
         return request.redirect("/new", job=request.job)
     place = found.step.place
     return request.redirect(f"/jobs/{request.job}/{place if not place.startswith('/') else 'try'}")
+
+
+def call(request: PageRequest) -> Response:
+    """Change what people call the job."""
+    opened(request)
+    request.plant.registry.call_job(request.job, request.value("display_name"))
+    return request.redirect(f"/jobs/{request.job}/try", done="named")
 
 
 def show_try(request: PageRequest) -> Response:
@@ -229,6 +237,7 @@ ANYWHERE_ELSE = Page("GET", "/{rest:path}", not_found, ())
 PAGES = (
     Page("GET", "", overview),
     Page("GET", "/jobs/{job}", job),
+    Page("POST", "/jobs/{job}/name", call, (MAKE,), show_try),
     Page("GET", "/jobs/{job}/try", show_try),
     Page("POST", "/jobs/{job}/try", try_out, again=show_try),
     Page("GET", "/jobs/{job}/why", show_why),

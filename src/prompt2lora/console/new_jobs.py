@@ -17,16 +17,25 @@ from prompt2lora.console.job_pages import job_page, opened
 from prompt2lora.console.page_request import Page, PageRequest
 from prompt2lora.console.views import ENOUGH_EXAMPLES, checks, inspection
 from prompt2lora.custody.access import LOOK, MAKE
-from prompt2lora.errors import InputError, UsageError
+from prompt2lora.errors import Conflict, InputError, UsageError
 from prompt2lora.ground.answer_form import AnswerForm, declared
+from prompt2lora.ground.comparison import Comparison
 from prompt2lora.ground.examples import PARTS, read_examples, read_prompts
+from prompt2lora.ground.progress import share_of
 from prompt2lora.ground.prompts import full_examples
 from prompt2lora.ground.reading import Reading
 from prompt2lora.ground.tables import TAKEN, File
 from prompt2lora.serving.job_queue import DONE, QueuedJob
 
 ANSWERS = ("free", "auto", "choices", "number", "date", "pattern")
-STEPS = ("advise", "make", "measure", "judge")
+STEPS = {  # of every kind of work, in their order
+    "generate": ("load", "advise", "make", "measure", "judge"),
+    "inspect": ("load", "measure"),
+    "refine": ("load", "refine", "measure"),
+    "explain": ("load", "read", "answer", "leave_out"),
+    "replay": ("load", "replay"),
+    "regenerate": ("load", "make", "measure"),
+}
 _SAMPLE = Path(__file__).parent / "sample"
 
 
@@ -36,6 +45,7 @@ def sample() -> dict[str, str]:
     instruction, *prompts = (_SAMPLE / "prompts.txt").read_text(encoding="utf-8").splitlines()
     return {
         "job": "sample",
+        "display_name": "",
         "instruction": instruction,
         "prompts": "\n".join(prompts),
         "inspection": (_SAMPLE / "inspection_examples.csv").read_text(encoding="utf-8"),
@@ -45,7 +55,7 @@ def sample() -> dict[str, str]:
 
 def show_new(request: PageRequest) -> Response:
     given = sample() if request.value("sample") and not request.form.values else {}
-    names = ("job", "instruction", "prompts", "examples", "inspection", "answers", "answers_detail")
+    names = ("job", "display_name", "instruction", "prompts", "examples", "inspection", "answers", "answers_detail")
     fields = {name: request.value(name, given.get(name, "")) for name in names}
     return request.render(
         "new.html",
@@ -54,6 +64,7 @@ def show_new(request: PageRequest) -> Response:
         taken=TAKEN,
         sample=bool(request.value("sample")),
         enough=ENOUGH_EXAMPLES,
+        comparisons=list(Comparison),
     )
 
 
@@ -68,7 +79,12 @@ def generate(request: PageRequest) -> Response:
     inspection, of_inspection = _pairs(request, "inspection")
     told = full_examples(request.value("instruction").strip(), examples)
     form = _form(request, [right for _, right in examples])
-    queued = request.service.generate(request.actor, request.value("job").strip(), prompts, inspection, told, form)
+    chosen = request.value("comparison")
+    comparison = Comparison(chosen) if chosen in list(Comparison) else None
+    job, called = request.value("job").strip(), request.value("display_name")
+    queued = request.service.generate(
+        request.actor, job, prompts, inspection, told, form, comparison=comparison, display_name=called
+    )
     return _started(request, queued, [*read, *of_examples, *of_inspection])
 
 
@@ -142,15 +158,28 @@ def show_queued(request: PageRequest) -> Response:
         return _onward(request, queued)
     waiting = [other for other in request.service.queue.recent() if not other.over]
     ahead = len(waiting) - 1 - waiting.index(queued) if queued in waiting else 0
-    step = queued.progress.get("step")
+    steps, step = STEPS[queued.kind], queued.progress.get("step")
     return request.render(
         "queued.html",
         queued=queued,
+        called=request.service.plant.registry.display_names().get(queued.job, queued.job),
         ahead=ahead,
-        steps=STEPS,
-        step=STEPS.index(step) if step in STEPS else 0,
+        steps=steps,
+        step=steps.index(step) if step in steps else 0,
+        share=share_of(queued.progress),
+        left=queued.progress.get("seconds_left"),
         read=request.context.readings.get(queued.id, []),
     )
+
+
+def cancel(request: PageRequest) -> Response:
+    """Stop what is queued; what has ended meanwhile is shown as it is."""
+    id = str(request.http.path_params["queued"])
+    try:
+        request.service.cancel(request.actor, id)
+    except Conflict:
+        return request.redirect(f"/queue/{id}")
+    return request.redirect(f"/queue/{id}", done="cancelled")
 
 
 def _onward(request: PageRequest, queued: QueuedJob) -> Response:
@@ -179,7 +208,7 @@ def show_inspection(request: PageRequest) -> Response:
         version,
         verdict=judged.verdict.result if judged else None,
         checks=checks(judged),
-        inspected=inspection(measured),
+        inspected=inspection(measured, version.comparison),
         set_aside=measured.set_aside,
         taken=TAKEN,
         enough=ENOUGH_EXAMPLES,
@@ -228,6 +257,7 @@ PAGES = (
     Page("POST", "/new/examples", partial(read_so_far, name="examples"), (MAKE,)),
     Page("POST", "/new/inspection", partial(read_so_far, name="inspection"), (MAKE,)),
     Page("GET", "/queue/{queued}", show_queued),
+    Page("POST", "/queue/{queued}/cancel", cancel, (MAKE,)),
     Page("GET", "/jobs/{job}/inspection", show_inspection, (LOOK,)),
     Page("POST", "/jobs/{job}/inspection", inspect, (MAKE,), show_inspection),
     Page("GET", "/jobs/{job}/refine", show_refine, (LOOK,)),

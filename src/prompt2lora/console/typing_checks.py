@@ -15,6 +15,7 @@ from concurrent.futures import wait as wait_for
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from prompt2lora.ground.comparison import composed
 from prompt2lora.ground.prompts import MAX_CHARACTERS
 
 FEWEST, MOST = 5, 20  # prompts that are asked for; fewer or more are taken too
@@ -70,7 +71,7 @@ class TypingChecker:
 
 def instant_findings(prompts: Sequence[str]) -> list[dict[str, Any]]:
     """Findings for which it is enough to read the texts."""
-    texts = [" ".join(prompt.lower().split()) for prompt in prompts]
+    texts = [" ".join(composed(prompt).lower().split()) for prompt in prompts]
     twice = [i for i, text in enumerate(texts) if text in set(texts[:i])] if len(texts) <= 300 else []
     endless = [i for i, prompt in enumerate(prompts) if len(prompt) > MAX_CHARACTERS]
     found = [("endless", endless)] if endless else []

@@ -19,7 +19,7 @@ from prompt2lora.custody.judgements import Judgement
 from prompt2lora.custody.releases import Release
 from prompt2lora.custody.reports import BARS
 from prompt2lora.custody.versions import Version
-from prompt2lora.evaluation.metrics import exact_match
+from prompt2lora.ground.comparison import Comparison
 from prompt2lora.serving.service import Service
 
 ENOUGH_EXAMPLES = 40  # labelled examples below which the interval is so wide that hardly anything passes
@@ -48,6 +48,7 @@ class JobStatus:
     """The present status of a job."""
 
     job: str
+    display_name: str
     versions: list[Version]
     release: Release | None
     history: list[Release]
@@ -126,6 +127,7 @@ def job_status(service: Service, job: str) -> JobStatus:
     kinds = {one.kind for one in against}
     return JobStatus(
         job=job,
+        display_name=kept.display_names()[job],
         versions=versions,
         release=release,
         history=kept.history(job),
@@ -163,15 +165,15 @@ class Inspection(NamedTuple):
     arms: list[dict[str, Any]]
 
 
-def inspection(measured: Evaluation) -> Inspection | None:
+def inspection(measured: Evaluation, comparison: Comparison) -> Inspection | None:
     """None for a version that was never measured on labelled examples."""
     scores = measured.scores
     examples = measured.inspection
     if not examples or "gain" not in scores:
         return None
     gain = scores["gain"]
-    before = [exact_match(one.base, one.right) == 1 for one in examples]
-    after = [exact_match(one.generated, one.right) == 1 for one in examples]
+    before = [comparison.same(one.base, one.right) for one in examples]
+    after = [comparison.same(one.generated, one.right) for one in examples]
     pairs = list(zip(examples, before, after, strict=True))
     return Inspection(
         examples=len(examples),

@@ -32,7 +32,7 @@ class Interval(_Group):
 
 @dataclass(frozen=True)
 class Gain(Interval):
-    """Gain of exact match over the base, with McNemar's exact p value, on so many inspected examples."""
+    """Gain of right answers over the base, with McNemar's exact p value, on so many inspected examples."""
 
     p_value: Value = None
     examples: Value = None

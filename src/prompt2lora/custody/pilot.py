@@ -22,10 +22,12 @@ from prompt2lora.custody.registry import Registry
 from prompt2lora.custody.versions import Origin, Version
 from prompt2lora.errors import UsageError
 from prompt2lora.ground.answer_form import AnswerForm
-from prompt2lora.ground.progress import Report, silent
+from prompt2lora.ground.comparison import Comparison
+from prompt2lora.ground.progress import Report, steps, tell
 from prompt2lora.ground.prompts import input_of, text_digest
 
-_STEPS = 4
+_TUNING = 60.0  # seconds, about, of the fine-tune that is measured
+INSPECTION_SECONDS = 1.0  # about, of an inspection example on two cores; only shares of the work follow from it
 
 
 class Made(NamedTuple):
@@ -61,6 +63,8 @@ _ROUND_PRICES = Prices()
 class Pilot:
     """Everything that a report says; JSON-ready by `to_dict`.
 
+    comparison how answers are compared with the right ones
+    display_name what people call the job; its name, if nothing else
     held      why a version that passed and was approved is not released all the same; empty: nothing held it
     refused   whether a person said no to the version, or to the same adapter before
     learned   how many examples are in its weights
@@ -85,6 +89,8 @@ class Pilot:
     held: str = ""
     refused: bool = False
     set_aside: int = 0
+    comparison: Comparison = Comparison.EXACT
+    display_name: str = ""
 
     @property
     def unknown(self) -> list[str]:
@@ -140,15 +146,17 @@ def run(
     policy: Policy,
     place: Path,
     approve: bool,
+    comparison: Comparison | None = None,
     in_force: Policy | None = None,
     prices: Prices = _ROUND_PRICES,
     measure_tuning: bool = False,
-    report: Report = silent,
+    report: Report = tell,
 ) -> Pilot:
     """Run a pilot; adapters are made below `place` and kept in the registry's store.
 
     `examples` (prompt, right answer) go into the weights and never judge them; there may be no prompts beside them.
     `form` is what answers have to be, of the base and of the adapter.
+    `comparison` is kept with the version; None: that of the job's newest version, else exact.
     `measure_tuning` fine-tunes a LoRA on the inspection examples, only to know how long that takes; it is thrown away.
 
     Nothing answers the job but what answered before, unless the verdict is *pass*, `approve` is given and nothing
@@ -160,16 +168,25 @@ def run(
     registry.add_job(job)
     prompts = prompts or [prompt for prompt, _ in examples]
     seen = registry.current(job)
-    report({"step": "advise", "done": 0, "of": _STEPS})
-    advice = evaluator.advise(prompts)
-    report({"step": "make", "done": 1, "of": _STEPS})
-    made = evaluator.make(prompts, place / "adapter", examples, form)
-    version = registry.add_version(job, made.folder, made.origin)
-    report({"step": "measure", "done": 2, "of": _STEPS})
-    number, measured = evaluated(registry, evaluator, version, inspection)
-    report({"step": "judge", "done": 3, "of": _STEPS})
-    verdict = judge(measured.metrics, policy)
-    registry.add_verdict(version, number, verdict, policy, in_force=policy.digest == in_force.digest)
+    tuning = _TUNING if measure_tuning else 0.0
+    step = steps(report, advise=2, make=making(examples), measure=measuring(inspection), tune=tuning, judge=1)
+    with step("advise"):
+        advice = evaluator.advise(prompts)
+    with step("make"):
+        made = evaluator.make(prompts, place / "adapter", examples, form)
+    earlier = registry.versions(job)
+    comparison = comparison or (earlier[-1].comparison if earlier else Comparison.EXACT)
+    version = registry.add_version(job, made.folder, replace(made.origin, comparison=comparison))
+    with step("measure") as told:
+        told({"version": version.name})
+        number, measured = evaluated(registry, evaluator, version, inspection)
+    tuned = RECORDED
+    if measure_tuning:  # before a release: what can still be stopped has decided nothing
+        with step("tune"):
+            tuned = evaluator.tune(made.origin.instruction, inspection)
+    with step("judge"):
+        verdict = judge(measured.metrics, policy)
+        registry.add_verdict(version, number, verdict, policy, in_force=policy.digest == in_force.digest)
     released, held = None, ""
     if approve and verdict.result == PASS:
         expected = seen.id if seen else None
@@ -190,11 +207,13 @@ def run(
         inspection=measured.inspection,
         seconds={**made.seconds, **measured.seconds},
         prices=prices,
-        tuning=evaluator.tune(made.origin.instruction, inspection) if measure_tuning else RECORDED,
+        tuning=tuned,
         learned=len(learned(registry, version)),
         held=held,
         refused=registry.refusal(version) is not None,
         set_aside=measured.set_aside,
+        comparison=version.comparison,
+        display_name=registry.display_names()[version.job],
     )
 
 
@@ -227,7 +246,19 @@ def recorded(registry: Registry, version: Version, told: Mapping[str, Any]) -> P
         refused=registry.refusal(version) is not None,
         learned=len(learned(registry, version)),
         set_aside=measured.set_aside,
+        comparison=version.comparison,
+        display_name=registry.display_names()[version.job],
     )
+
+
+def making(examples: Sequence[tuple[str, str]]) -> float:
+    """About how many seconds it takes to make an adapter, beside other steps."""
+    return 4.0 + 3 * min(12, len(examples))
+
+
+def measuring(inspection: Sequence[tuple[str, str]]) -> float:
+    """About how many seconds measuring takes, beside other steps."""
+    return 35 + INSPECTION_SECONDS * len(inspection)
 
 
 def evaluated(

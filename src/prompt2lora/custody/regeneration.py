@@ -14,10 +14,11 @@ from typing import Any, NamedTuple, Protocol
 
 from prompt2lora.custody.bases import newest_of_its_own
 from prompt2lora.custody.gate import Policy, judge
-from prompt2lora.custody.pilot import Evaluator, evaluated, stored_inspection
+from prompt2lora.custody.pilot import Evaluator, evaluated, making, measuring, stored_inspection
 from prompt2lora.custody.registry import Registry
 from prompt2lora.custody.versions import REGENERATED, Version
 from prompt2lora.errors import Prompt2LoraError
+from prompt2lora.ground.progress import Report, part, steps, tell
 
 NEW, SAME, EMPTY, ELSEWHERE, FAILED = "new", "same", "no version", "another base", "failed"
 
@@ -58,7 +59,7 @@ def regenerate(
     policy: Policy,
     place: Path,
     jobs: Sequence[str] = (),
-    report: Callable[[dict[str, Any]], None] = lambda record: None,
+    report: Report = tell,
     *,
     ours: Callable[[Version], bool] = lambda version: True,
     in_force: bool = True,
@@ -70,11 +71,11 @@ def regenerate(
     chosen, ours = list(jobs) or registry.jobs(), ours if not jobs else lambda version: True
     found = []
     for number, job in enumerate(chosen):
-        try:
-            found.append(_change(registry, evaluator, policy, place / str(number), job, ours, in_force))
-        except Prompt2LoraError as error:
-            found.append(Change(job, FAILED, trouble=str(error)))
-        report({"done": number + 1, "of": len(chosen)})
+        with part(report, number / len(chosen), (number + 1) / len(chosen)):
+            try:
+                found.append(_change(registry, evaluator, policy, place / str(number), job, ours, in_force))
+            except Prompt2LoraError as error:
+                found.append(Change(job, FAILED, trouble=str(error)))
     return found
 
 
@@ -93,23 +94,27 @@ def _change(
     if not ours(source):
         return Change(job, ELSEWHERE, source.name, trouble=f"{source.base}; named by --job, it gets a candidate too")
     origin = registry.origin(source)
-    made = evaluator.make(origin.prompts, place, origin.examples, origin.form)
+    before = registry.measured(source)
+    inspection = before.pairs or stored_inspection(registry, job)
+    step = steps(tell, make=making(origin.examples), measure=measuring(inspection))
+    with step("make"):
+        made = evaluator.make(origin.prompts, place, origin.examples, origin.form)
     digest = registry.store.put(made.folder)
     generators = (origin.generator, made.origin.generator)
     if digest == source.adapter:
         return Change(job, SAME, source.name, source.name, generators, 0.0, registry.verdict(source))
     known = [version for version in registry.versions(job) if version.adapter == digest]
-    lineage = replace(made.origin, parent=source.id, kind=REGENERATED)
+    lineage = replace(made.origin, parent=source.id, kind=REGENERATED, comparison=source.comparison)
     candidate = known[-1] if known else registry.add_version(job, made.folder, lineage)
-    before = registry.measured(source)
-    inspection = before.pairs or stored_inspection(registry, job)
-    number, measured = evaluated(registry, evaluator, candidate, inspection)
+    with step("measure"):
+        number, measured = evaluated(registry, evaluator, candidate, inspection)
     verdict = judge(measured.metrics, policy)
     registry.add_verdict(candidate, number, verdict, policy, in_force=in_force)
     old = {check.metric: check.value for check in judge(before.metrics, policy).checks}
     scores = (before.scores.get("generated"), measured.scores.get("generated"))
     answers = {one.text: one.generated for one in before.inspection}
-    changed = sum(answers[one.text] != one.generated for one in measured.inspection if one.text in answers)
+    again = [(answers[one.text], one.generated) for one in measured.inspection if one.text in answers]
+    changed = sum(not source.comparison.same(*pair) for pair in again)
     distance = None
     if source.made_for(made.origin.base, made.origin.base_digest):
         distance = evaluator.distance(registry.store.path(source.adapter), registry.store.path(digest))

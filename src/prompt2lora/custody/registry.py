@@ -17,7 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, insert, select
+from sqlalchemy import Connection, Engine, insert, select, update
 
 from prompt2lora.adapter.folder import read_form
 from prompt2lora.custody import audit, judgements, releases, schema, versions
@@ -31,8 +31,10 @@ from prompt2lora.custody.store import Store
 from prompt2lora.custody.versions import Origin, Version
 from prompt2lora.errors import DamagedFile, UsageError
 from prompt2lora.ground.answer_form import AnswerForm
+from prompt2lora.ground.comparison import composed
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,79}")
+_LONGEST_DISPLAY_NAME = 80
 _POLICY = "policy"  # a line of the record: from here on another policy is in force
 
 
@@ -40,6 +42,23 @@ _POLICY = "policy"  # a line of the record: from here on another policy is in fo
 def _form(folder: Path) -> AnswerForm | None:
     """Kept, for what lies in the store under a digest is never changed."""
     return read_form(folder)
+
+
+def check_job_name(name: str) -> None:
+    """Raises UsageError for what no job can be called."""
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"a job's name is made of a-z, 0-9, - . and _, at most 80 of them; {name[:90]!r} is not")
+
+
+def display_name_of(text: str) -> str:
+    """What people may call a job: one short line, in any script, trimmed; empty for no name of its own.
+
+    Raises UsageError for anything else.
+    """
+    name, most = composed(text).strip(), _LONGEST_DISPLAY_NAME
+    if len(name) > most or not name.isprintable():
+        raise UsageError(f"a display name is one line of at most {most} characters; shorten or mend {name[:40]!r}")
+    return name
 
 
 def now() -> datetime:
@@ -77,6 +96,12 @@ class Registry:
     def jobs(self) -> list[str]:
         with self.reading() as connection:
             return list(connection.scalars(select(schema.jobs.c.name).order_by(schema.jobs.c.name)))
+
+    def display_names(self) -> dict[str, str]:
+        """What people call every job; its name for one without a display name."""
+        found = select(schema.jobs.c.name, schema.jobs.c.display_name)
+        with self.reading() as connection:
+            return {row.name: row.display_name or row.name for row in connection.execute(found)}
 
     def versions(self, job: str) -> list[Version]:
         """All versions of a job, the oldest first."""
@@ -160,14 +185,28 @@ class Registry:
 
     # Writing
 
-    def add_job(self, name: str) -> None:
-        """Know a job by name. Does nothing if it is known already."""
-        if not _NAME.fullmatch(name):
-            raise UsageError(f"a job's name is made of a-z, 0-9, - . and _, at most 80 of them; {name[:90]!r} is not")
+    def add_job(self, name: str, display_name: str = "") -> None:
+        """Know a job by name. One that is known already only gets the display name, if there is one."""
+        check_job_name(name)
+        display_name = display_name_of(display_name)
         with self.writing() as connection:
             if connection.scalar(select(schema.jobs.c.id).where(schema.jobs.c.name == name)) is None:
                 connection.execute(insert(schema.jobs).values(name=name, at=self.at()))
                 self.tell(connection, "add job", name, {})
+            if display_name:
+                self._call_job(connection, name, display_name)
+
+    def call_job(self, name: str, display_name: str) -> None:
+        """Let people call a job otherwise from now on; by its name alone, if the display name is empty."""
+        display_name = display_name_of(display_name)
+        with self.writing() as connection:
+            self._call_job(connection, name, display_name)
+
+    def _call_job(self, connection: Connection, name: str, display_name: str) -> None:
+        job = versions.find_job(connection, name)
+        if job.display_name != display_name:
+            connection.execute(update(schema.jobs).where(schema.jobs.c.id == job.id).values(display_name=display_name))
+            self.tell(connection, "name job", name, {"display name": display_name, "before": job.display_name})
 
     def add_version(self, job: str, folder: Path, origin: Origin) -> Version:
         """Keep an adapter folder as the job's next version; it answers nobody until it is promoted."""

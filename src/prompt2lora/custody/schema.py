@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from sqlalchemy import JSON, Boolean, Column, ForeignKey, Integer, MetaData, String, Table, UniqueConstraint
 
-REVISION = "0003"  # the newest step of `migrations/`
+REVISION = "0005"  # the newest step of `migrations/`
 metadata = MetaData()
 
 jobs = Table(
@@ -17,6 +17,7 @@ jobs = Table(
     Column("name", String(80), nullable=False, unique=True),
     Column("release", Integer),  # the id in `releases` that answers now; null before the first: requests are refused
     Column("at", String(32), nullable=False),
+    Column("display_name", String(80), nullable=False, server_default=""),  # for people, in any script; may be empty
 )
 generators = Table(
     "generators",
@@ -49,6 +50,7 @@ versions = Table(
     Column("kind", String(20), nullable=False),  # generated, refined or regenerated
     Column("at", String(32), nullable=False),
     Column("actor", String(80)),  # null: made before this was kept
+    Column("comparison", String(20), nullable=False, server_default="exact"),  # see ground/comparison.py
     UniqueConstraint("job", "number"),
 )
 evaluations = Table(

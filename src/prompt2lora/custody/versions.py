@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Table, func, insert, select
 from prompt2lora.custody import schema
 from prompt2lora.errors import UsageError
 from prompt2lora.ground.answer_form import AnswerForm
+from prompt2lora.ground.comparison import Comparison
 from prompt2lora.ground.prompts import instruction_of
 
 REGENERATED = "regenerated"  # the kind of a candidate of another generator
@@ -34,6 +35,7 @@ class Version(NamedTuple):
     parent: int | None
     actor: str | None = None  # who made it; not known of versions from before this was kept
     base_digest: str = ""  # of the base's weights; empty: not known
+    comparison: Comparison = Comparison.EXACT  # how its answers are compared with the right ones
 
     @property
     def name(self) -> str:
@@ -41,7 +43,7 @@ class Version(NamedTuple):
 
     @classmethod
     def read(cls, job: str, row: Any) -> Version:
-        made = (row.kind, row.at, row.parent, row.actor, row.base_digest)
+        made = (row.kind, row.at, row.parent, row.actor, row.base_digest, Comparison(row.comparison))
         return cls(row.id, job, row.number, row.adapter, row.base, *made)
 
     def made_for(self, base: str, base_digest: str) -> bool:
@@ -65,6 +67,7 @@ class Origin:
     kind: str = "generated"
     examples: Sequence[tuple[str, str]] = ()
     form: AnswerForm | None = None
+    comparison: Comparison = Comparison.EXACT
 
     @property
     def instruction(self) -> str:
@@ -94,7 +97,7 @@ def origin(connection: Connection, version: Version) -> Origin:
     row = connection.execute(found.select_from(tables).where(schema.versions.c.id == version.id)).one()
     examples = tuple((prompt, answer) for prompt, answer in row.examples or ())
     made = (row.generator, row.name, row.base, row.base_digest, row.seed, row.parent, row.kind)
-    return Origin(row.texts, *made, examples)
+    return Origin(row.texts, *made, examples, comparison=Comparison(row.comparison))
 
 
 def provenance(connection: Connection, version: Version) -> dict[str, Any]:
@@ -142,6 +145,7 @@ def add(connection: Connection, job: str, adapter: str, origin: Origin, actor: s
         "seed": origin.seed,
         "parent": origin.parent,
         "kind": origin.kind,
+        "comparison": origin.comparison,
         "actor": actor,
         "at": at,
     }

@@ -32,7 +32,8 @@ from prompt2lora.evaluation.results import Asked, Cell, Estimate, Scored, ScoreT
 from prompt2lora.evaluation.revisions import revisions
 from prompt2lora.evaluation.score_cache import ScoreCache
 from prompt2lora.evaluation.statistics import Interval, mean_interval, paired_difference
-from prompt2lora.ground.progress import Report, silent
+from prompt2lora.ground.comparison import Comparison
+from prompt2lora.ground.progress import Report, part, silent, tell
 from prompt2lora.training.tasks import Task
 
 FORMS = ("full", "bare")
@@ -67,10 +68,10 @@ class BenchmarkRequest:
         if self.forms == ("bare",) and not any(task.instruction for task in tasks):
             raise UsageError("the bare form leaves the instruction out and no task has one; ask for the form full")
         for task in tasks:
-            for part, examples in (("train", task.train), ("test", task.test)):
+            for which, examples in (("train", task.train), ("test", task.test)):
                 if not examples:
                     raise UsageError(
-                        f'task {task.name} has no examples of part "{part}"; add some or leave the task out'
+                        f'task {task.name} has no examples of part "{which}"; add some or leave the task out'
                     )
 
 
@@ -101,7 +102,8 @@ class Judge:
         asked = [[example.input, example.output] for example in task.test[: self.request.limit]]
         code = revisions(*_ANSWERING, *attempt.code)
         depends = [form, task.instruction, asked, self._max_new_tokens(task), attempt.depends]
-        return digest([versions(), self.base_digest, code, depends])
+        compared = [] if task.comparison is Comparison.EXACT else [task.comparison]
+        return digest([versions(), self.base_digest, code, depends, *compared])
 
     def judged(self, task: Task, form: str, attempt: Attempt) -> Scored:
         """The scores of an attempt, kept or new."""
@@ -113,21 +115,26 @@ class Judge:
         put = str if form == "bare" else task.prompt
         prompts = [put(example.input) for example in examples]
         shown = [(put(shot.input), shot.output) for shot in attempt.examples]
-        grid, adapting = self.made(attempt)
+        with part(tell, 0.0, 0.5):
+            grid, adapting = self.made(attempt)
         began = time.monotonic()
-        given = answers(
-            model,
-            chat,
-            prompts,
-            examples=shown,
-            layout=layout,
-            grid=grid,
-            max_new_tokens=self._max_new_tokens(task),
-        )
+        with part(tell, 0.5, 1.0):
+            given = answers(
+                model,
+                chat,
+                prompts,
+                examples=shown,
+                layout=layout,
+                grid=grid,
+                max_new_tokens=self._max_new_tokens(task),
+            )
         answering = time.monotonic() - began
         result = Scored(
             scores={
-                metric: [round(score(answer, one.output), 4) for answer, one in zip(given, examples, strict=True)]
+                metric: [
+                    round(score(task.comparison, answer, one.output), 4)
+                    for answer, one in zip(given, examples, strict=True)
+                ]
                 for metric, score in METRICS.items()
             },
             seconds=Seconds(adapt=round(adapting, 3), answer=round(answering, 3)),
@@ -138,7 +145,10 @@ class Judge:
 
     def scored(self, task: Task, form: str, arm: str) -> Scored:
         """Scores and costs of an arm, means over the seeds."""
-        found = [self.judged(task, form, ARMS[arm].attempt(self.resources, task, seed)) for seed in self.request.seeds]
+        found, seeds = [], self.request.seeds
+        for number, seed in enumerate(seeds):
+            with part(tell, number / len(seeds), (number + 1) / len(seeds)):
+                found.append(self.judged(task, form, ARMS[arm].attempt(self.resources, task, seed)))
         return Scored(
             scores={metric: np.mean([one.scores[metric] for one in found], axis=0).tolist() for metric in METRICS},
             seconds=Seconds(
@@ -157,16 +167,20 @@ def run(judge: Judge, report: Report = silent) -> ScoreTable:
     """Score every arm in every form on every task."""
     request, tasks = judge.request, judge.resources.tasks
     scores: dict[str, dict[str, _Cells]] = {}
+    forms = {task.name: [form for form in request.forms if form == "full" or task.instruction] for task in tasks}
+    number, count = 0, len(request.arms) * sum(map(len, forms.values()))
     for done, task in enumerate(tasks, 1):
         scores[task.name] = {}
         judge.begin()
-        for form in request.forms:
-            if form == "bare" and not task.instruction:
-                continue
-            scored = {arm: judge.scored(task, form, arm) for arm in request.arms}
+        for form in forms[task.name]:
+            scored = {}
+            for arm in request.arms:
+                with part(report, number / count, (number + 1) / count):
+                    scored[arm] = judge.scored(task, form, arm)
+                number += 1
             scores[task.name][form] = scored
             means = {arm: round(float(np.mean(one.scores["score"])), 3) for arm, one in scored.items()}
-            report({"done": done, "of": len(tasks), "task": task.name, "form": form, **means})
+            report({"done": done, "of": len(tasks), "share": number / count, "task": task.name, "form": form, **means})
     every = [one for by_form in scores.values() for by_arm in by_form.values() for one in by_arm.values()]
     having = {form: [by[form] for by in scores.values() if form in by] for form in request.forms}
     return ScoreTable(

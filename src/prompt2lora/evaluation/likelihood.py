@@ -16,6 +16,7 @@ from prompt2lora.base import models
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.logits import answer_logits
 from prompt2lora.base.packing import UNLIMITED, pack_examples, stack
+from prompt2lora.ground.progress import tell
 
 _BATCH = 16
 
@@ -30,6 +31,7 @@ def option_scores(
     """Per prompt, for every option: the log probability of its text, and the same per token."""
     found: list[Tensor] = []
     for at in range(0, len(prompts), _BATCH):
+        tell({"done": at, "of": len(prompts)})
         asked = list(zip(base.chat.prompt_ids(prompts[at : at + _BATCH]), options[at : at + _BATCH], strict=True))
         models.check_room(base.model.config, [ids for ids, _ in asked])
         packs = [pack_examples([ids] * len(texts), base.chat.answer_ids(texts), UNLIMITED) for ids, texts in asked]

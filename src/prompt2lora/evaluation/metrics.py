@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
-
-def exact_match(answer: str, reference: str) -> float:
-    """1 if both are the same after trimming and lower-casing, else 0."""
-    return float(answer.strip().lower() == reference.strip().lower())
+from prompt2lora.ground.comparison import Comparison, composed
 
 
 def token_f1(answer: str, reference: str) -> float:
     """Harmonic mean of precision and recall over lower-cased words, as in SQuAD (Rajpurkar et al. 2016)."""
-    given, wanted = answer.lower().split(), reference.lower().split()
+    given, wanted = (composed(composed(text).lower()).split() for text in (answer, reference))
     if not given or not wanted:
         return float(given == wanted)
     common = sum((Counter(given) & Counter(wanted)).values())
     return 2 * common / (len(given) + len(wanted))
 
 
-METRICS: dict[str, Callable[[str, str], float]] = {"score": exact_match, "f1": token_f1}  # the first is the score
+# How an answer is measured against the right one under a task's comparison; the first is the score.
+METRICS: dict[str, Callable[[Comparison, str, str], float]] = {
+    "score": Comparison.score,
+    "f1": lambda _, answer, reference: token_f1(answer, reference),
+}

@@ -21,6 +21,8 @@ from prompt2lora.base.chat import ChatFormat
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.logits import answer_logits
 from prompt2lora.base.packing import UNLIMITED, PackBatch, pack_examples, stack
+from prompt2lora.ground.comparison import composed
+from prompt2lora.ground.progress import tell
 from prompt2lora.ground.prompts import full_prompt, input_of, instruction_of
 
 
@@ -68,7 +70,9 @@ def practice(
     options: ExampleOptions,
 ) -> Iterator[float]:
     """Train `grid` in place on all examples in turn, half of them with the instruction; gives every step's loss."""
-    known = sorted({_Example(input_of(prompt, instruction), answer) for prompt, answer in examples}, key=_digest)
+    known = sorted(
+        {_Example(input_of(prompt, instruction), composed(right)) for prompt, right in examples}, key=_digest
+    )
     batches = [batch.to(grid.device) for batch in _batches(base.chat, instruction, known, options.budget)]
     steps = options.steps or min(options.most, max(options.least, len(known) // 2))
 
@@ -102,6 +106,7 @@ def descend(
         found.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_([grid], 1.0)
         optimiser.step()
+        tell({"done": step, "of": steps})
         yield float(found.detach())
 
 

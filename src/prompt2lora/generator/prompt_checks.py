@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from prompt2lora.generator.text_encoder import MAX_WORD_PIECES
+from prompt2lora.ground.comparison import composed
 from prompt2lora.ground.prompts import split
 
 ENOUGH, LEAST = 16, 4
@@ -78,7 +79,7 @@ def _number(prompts: Sequence[str]) -> list[Finding]:
 def _repeated(prompts: Sequence[str], conditions: Float[Tensor, "prompts width"]) -> list[Finding]:
     unit = torch.nn.functional.normalize(conditions, dim=-1)
     same = (unit @ unit.T > _NEAR).tril(-1)
-    texts = [" ".join(prompt.lower().split()) for prompt in prompts]
+    texts = [" ".join(composed(prompt).lower().split()) for prompt in prompts]
     twice = {i for i, text in enumerate(texts) if text in texts[:i]}
     near = {i for i in range(len(prompts)) if bool(same[i].any())} - twice
     found = []

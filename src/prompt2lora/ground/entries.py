@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from prompt2lora.errors import InputError
+from prompt2lora.ground.comparison import composed
 from prompt2lora.ground.delimited import Known, Rows
 from prompt2lora.ground.tables import EXCEL, JSONL, TEXT, Table
 
@@ -53,7 +54,7 @@ class Entry(NamedTuple):
 
 
 def _names(cells: Sequence[str]) -> list[str]:
-    return [str(cell).strip().strip('"').lower() for cell in cells]
+    return [composed(str(cell)).strip().strip('"').lower() for cell in cells]
 
 
 def _find(cells: Sequence[str], known: Sequence[str]) -> int | None:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from prompt2lora.custody.evaluations import Evaluation
-from prompt2lora.evaluation.metrics import exact_match
+from prompt2lora.ground.comparison import Comparison
 
 ENOUGH = 40  # examples below which confidences are left as they are
 _LEAST = 1e-6
@@ -50,10 +50,10 @@ def calibrate(confidences: Sequence[float], right: Sequence[bool]) -> Calibratio
     return Calibration(slope, offset, len(right))
 
 
-def calibration_of(measured: Evaluation) -> Calibration:
+def calibration_of(measured: Evaluation, comparison: Comparison = Comparison.EXACT) -> Calibration:
     """By the inspected examples of a version; none if they are few, or from before confidences were kept."""
     known = [one for one in measured.inspection if one.confidence is not None]
-    right = [exact_match(one.generated, one.right) == 1 for one in known]
+    right = [comparison.same(one.generated, one.right) for one in known]
     return calibrate([one.confidence for one in known if one.confidence is not None], right)
 
 

@@ -19,17 +19,21 @@ from prompt2lora.custody.pilot import evaluated, recorded, stored_inspection
 from prompt2lora.custody.pilot import run as run_pilot
 from prompt2lora.custody.regeneration import Change
 from prompt2lora.custody.regeneration import regenerate as run_regeneration
+from prompt2lora.custody.registry import check_job_name, display_name_of
 from prompt2lora.custody.reports import languages, pilot_page
 from prompt2lora.custody.reports import texts as page_texts
 from prompt2lora.custody.versions import Version
 from prompt2lora.errors import UsageError
 from prompt2lora.ground.answer_form import AnswerForm
+from prompt2lora.ground.comparison import Comparison
 from prompt2lora.ground.files import write_json, write_text
-from prompt2lora.ground.progress import Report, silent
+from prompt2lora.ground.progress import Report, part, tell
 from prompt2lora.ground.prompts import instruction_of
 from prompt2lora.plant import version_files
 from prompt2lora.plant.bias_questions import read_questions
 from prompt2lora.plant.installation import Installation
+
+_LOADING = 0.05  # about this share of the work
 
 
 def pilot(
@@ -42,24 +46,34 @@ def pilot(
     inspection: Sequence[tuple[str, str]] = (),
     bias: Path | None = None,
     policy: Path | None = None,
+    comparison: Comparison | None = None,
+    display_name: str = "",
     approve: bool = False,
     language: str = "en",
     prices: Prices | None = None,
     measure_tuning: bool = False,
-    report: Report = silent,
+    report: Report = tell,
 ) -> dict[str, Any]:
-    """Make, measure and judge an adapter, release it if it passes and `approve` is given, and write the report."""
+    """Make, measure and judge an adapter, release it if it passes and `approve` is given, and write the report.
+
+    `comparison` says how answers are compared; None: as for the job's newest version, else exactly.
+    People call the job by `display_name` from now on, if there is one.
+    """
     page_texts(language)
+    check_job_name(job)
+    display_name = display_name_of(display_name)
     if measure_tuning and not inspection:
         raise UsageError("fine-tuning is measured on labelled examples and none are given; add --inspection")
     rules, in_force = plant.rules(policy)
     if approve:
         decisions.check_unattended(plant.registry, rules, in_force)
     questions = read_questions(bias) if bias else []
-    evaluator = plant.evaluator_for(job, questions)
-    check_base(plant.registry, job, *evaluator.base_stamp)
-    evaluator.check_room(instruction_of(prompts, examples), inspection)
-    with tempfile.TemporaryDirectory(prefix="prompt2lora-") as place:
+    with part(report, 0.0, _LOADING, step="load"):
+        evaluator = plant.evaluator_for(job, questions)
+        check_base(plant.registry, job, *evaluator.base_stamp)
+        evaluator.check_room(instruction_of(prompts, examples), inspection)
+    plant.registry.add_job(job, display_name)
+    with part(report, _LOADING, 1.0) as told, tempfile.TemporaryDirectory(prefix="prompt2lora-") as place:
         found = run_pilot(
             job,
             prompts,
@@ -69,12 +83,13 @@ def pilot(
             evaluator=evaluator,
             registry=plant.registry,
             policy=rules,
+            comparison=comparison,
             in_force=in_force,
             place=Path(place),
             approve=approve,
             prices=prices or plant.prices,
             measure_tuning=measure_tuning,
-            report=report,
+            report=told,
         )
     found.training_hours = evaluator.generator.training_hours
     folder = version_files.folder(found.version)
@@ -99,7 +114,7 @@ def gate(
     *,
     inspection: Sequence[tuple[str, str]] = (),
     bias: Path | None = None,
-    report: Report = silent,
+    report: Report = tell,
 ) -> dict[str, Any]:
     """Judge a version anew, perhaps by another policy; the verdict is kept.
 
@@ -116,12 +131,11 @@ def gate(
     else:
         inspection = inspection or stored_inspection(kept, job)
         questions = read_questions(bias) if bias else []
-        report({"step": "load", "done": 0, "of": 3})
-        evaluator = plant.evaluator_of(chosen, questions)
-        report({"step": "measure", "done": 1, "of": 3})
-        evaluator.check_room(kept.origin(chosen).instruction, inspection)
-        number, measured = evaluated(kept, evaluator, chosen, inspection)
-    report({"step": "judge", "done": 2, "of": 3})
+        with part(report, 0.0, _LOADING, step="load"):
+            evaluator = plant.evaluator_of(chosen, questions)
+            evaluator.check_room(kept.origin(chosen).instruction, inspection)
+        with part(report, _LOADING, 1.0, step="measure"):
+            number, measured = evaluated(kept, evaluator, chosen, inspection)
     verdict = judge(measured.metrics, rules)
     kept.add_verdict(chosen, number, verdict, rules, in_force=rules.digest == in_force.digest)
     return {"version": version, "verdict": verdict.result, "policy": rules.digest, "checks": verdict.reasons}
@@ -132,23 +146,24 @@ def regenerate(
     jobs: Sequence[str] = (),
     *,
     policy: Path | None = None,
-    report: Report = silent,
+    report: Report = tell,
 ) -> list[Change]:
     """Candidates of a generator for all jobs (or those named), beside what answers them; releases stay."""
     rules, in_force = plant.rules(policy)
     usual = rules.digest == in_force.digest
     for job in jobs:
         plant.registry.versions(job)  # a job that is not there is told before anything heavy is loaded
-    evaluator = plant.evaluator()
+    with part(report, 0.0, _LOADING, step="load"):
+        evaluator = plant.evaluator()
     stamp = evaluator.base_stamp
-    with tempfile.TemporaryDirectory(prefix="prompt2lora-") as place:
+    with tempfile.TemporaryDirectory(prefix="prompt2lora-") as place, part(report, _LOADING, 1.0) as told:
         return run_regeneration(
             plant.registry,
             evaluator,
             rules,
             Path(place),
             jobs,
-            report,
+            told,
             ours=lambda version: version.made_for(*stamp),
             in_force=usual,
         )

@@ -18,7 +18,7 @@ from prompt2lora.adapter.intruders import intruders
 from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.base.decoding import answers
 from prompt2lora.generator.attribution import changes, influences
-from prompt2lora.ground.progress import Report, silent
+from prompt2lora.ground.progress import Report, part, steps, tell
 from prompt2lora.ground.prompts import instruction_of
 from prompt2lora.plant.measurement import ModelEvaluator, asked_in_full
 
@@ -28,23 +28,27 @@ _SPECTRA = 3  # modules whose spectrum is shown, the most unusual first
 
 
 def explain(
-    evaluator: ModelEvaluator, prompts: Sequence[str], texts: Sequence[str], report: Report = silent
+    evaluator: ModelEvaluator, prompts: Sequence[str], texts: Sequence[str], report: Report = tell
 ) -> dict[str, Any]:
     """Everything about the adapter of `prompts`; the base is loaded only if there are texts to ask it."""
     generator, layout = evaluator.generator, evaluator.layout
-    conditions = evaluator.pipeline.conditions(prompts)
+    step = steps(report, read=4, answer=2 if texts else 0, leave_out=min(_LEFT_OUT, len(prompts)) if texts else 0)
+    with step("read"):
+        conditions = evaluator.pipeline.conditions(prompts)
     condition = evaluator.pipeline.encoder.conditions(prompts).mean(0)
     grid = evaluator.pipeline.make(prompts, conditions).grid
     moved = changes(grid, generator.start.detach(), layout)
     names = [target.name for target in layout.targets]
     influential = influences(generator, conditions)
     asked = [asked_in_full(text, instruction_of(prompts)) for text in texts[:_ASKED]]
-    answered = _answered(evaluator, texts, asked, grid) if asked else []
+    with step("answer"):
+        answered = _answered(evaluator, texts, asked, grid) if asked else []
     without = {}
     left_out = influential[:_LEFT_OUT] if answered else []
-    for done, one in enumerate(left_out):
-        report({"done": done, "of": len(left_out)})
-        without[one.prompt] = _changed(evaluator, conditions, prompts, one.prompt, asked, answered)
+    with step("leave_out") as told:
+        for done, one in enumerate(left_out):
+            with part(told, done / len(left_out), (done + 1) / len(left_out)):
+                without[one.prompt] = _changed(evaluator, conditions, prompts, one.prompt, asked, answered)
     return {
         "generator": str(generator.provenance.get("sha256", "")),
         "neighbours": [neighbour._asdict() for neighbour in generator.atlas.neighbours(condition)],
@@ -62,7 +66,10 @@ def _answered(
     evaluator: ModelEvaluator, texts: Sequence[str], asked: Sequence[str], grid: Tensor
 ) -> list[dict[str, str]]:
     """Every text with what the base and the adapter answer."""
-    before, after = _answers(evaluator, asked, None), _answers(evaluator, asked, grid)
+    with part(tell, 0.0, 0.5):
+        before = _answers(evaluator, asked, None)
+    with part(tell, 0.5, 1.0):
+        after = _answers(evaluator, asked, grid)
     return [{"text": t, "base": b, "generated": g} for t, b, g in zip(texts, before, after, strict=False)]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from typing import TypedDict
 
 import torch
@@ -20,6 +21,8 @@ from prompt2lora.base.frozen import Frozen
 from prompt2lora.custody.evaluations import Canary, Gain, Interval
 from prompt2lora.evaluation.likelihood import choices
 from prompt2lora.evaluation.statistics import mean_interval, paired_difference
+from prompt2lora.ground.comparison import Comparison, Key
+from prompt2lora.ground.progress import tell
 
 # General texts that have nothing to do with any job: an adapter should leave them about as likely as they were.
 CANARIES = (
@@ -80,28 +83,30 @@ def share(holds: Sequence[bool]) -> Interval:
     return Interval(p, max(0.0, min(p, middle - half)), min(1.0, max(p, middle + half)))
 
 
-def answer_format(answers: Sequence[str]) -> Callable[[str], bool]:
+def answer_format(answers: Sequence[str], comparison: Comparison = Comparison.EXACT) -> Callable[[str], bool]:
     """What the asked answers have in common: a few labels, or a pattern of letters, digits and signs, and a length."""
-    labels = {answer.strip().lower() for answer in answers}
+    labels = {comparison.key(answer) for answer in answers}
     if len(labels) <= min(_MOST_LABELS, len(answers) // 2):
-        return lambda answer: answer.strip().lower() in labels
-    shapes = {_shape(answer) for answer in answers}
+        return lambda answer: comparison.key(answer) in labels
+    shapes = {_shape(comparison.key(answer)) for answer in answers}
     longest = 2 * max(map(len, answers)) + 8
     if len(shapes) <= max(1, len(answers) // 4):
-        return lambda answer: _shape(answer) in shapes and len(answer) <= longest
+        return lambda answer: _shape(comparison.key(answer)) in shapes and len(answer) <= longest
     return lambda answer: 0 < len(answer.strip()) <= longest and "\n" not in answer.strip()
 
 
-def _shape(text: str) -> str:
+def _shape(key: Key) -> str:
     """'PX-204' -> 'a-0': runs of letters and of digits, whatever their length, and the signs between."""
-    return re.sub(r"[0-9]+", "0", re.sub(r"[^\W\d_]+", "a", text.strip()))
+    text = "".join("0" if isinstance(part, Decimal) else part for part in key)
+    return re.sub(r"[0-9]+", "0", re.sub(r"[^\W\d_]+", "a", text))
 
 
 @torch.inference_mode()
 def canary(base: Frozen, grid: Float[Tensor, "layers rows cols"], texts: Sequence[str] = CANARIES) -> Canary:
     """Divergence from the base in nats per token, and perplexity as a multiple of the base's, on general texts."""
     kl = plain_loss = moved_loss = tokens = 0.0
-    for text in texts:
+    for number, text in enumerate(texts):
+        tell({"done": number, "of": len(texts)})
         ids = base.chat.tokenizer(text, return_tensors="pt")["input_ids"].to(base.model.device)
         plain = base.model(input_ids=ids, use_cache=False).logits[0].float().log_softmax(-1)
         with adapted(base.model, grid[None].to(base.model.device), base.layout):

@@ -29,15 +29,15 @@ from prompt2lora.base.weights import weights_digest
 from prompt2lora.custody.costs import Tuning
 from prompt2lora.custody.evaluations import Evaluation, Health, Inspected, Interval, Metrics, Probe, Prompts
 from prompt2lora.custody.gate import Policy
-from prompt2lora.custody.pilot import Made
+from prompt2lora.custody.pilot import INSPECTION_SECONDS, Made
 from prompt2lora.custody.versions import Origin
-from prompt2lora.evaluation.metrics import exact_match
 from prompt2lora.evaluation.statistics import mean_interval, paired_difference
 from prompt2lora.generator.attribution import distance
 from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.pipeline import Pipeline
 from prompt2lora.generator.prompt_checks import Finding, advise
 from prompt2lora.ground.answer_form import AnswerForm
+from prompt2lora.ground.progress import part, steps, tell
 from prompt2lora.ground.prompts import full_prompt, split
 from prompt2lora.plant.inspection import Question, answer_format, bias, canary, gain, share
 from prompt2lora.training.synthetic import synthetic_tasks
@@ -47,6 +47,7 @@ from prompt2lora.training.tuning import TuningOptions, fit
 _STRANGERS = 3  # other jobs whose prompts make the adapters that the job's own has to beat
 _MOST_EXAMPLES = 400
 _MAX_NEW_TOKENS = 96
+_QUESTION_SECONDS = 0.1  # about, of two cores; only shares of the work follow from it
 _PROBE = "Please answer in one word."
 
 
@@ -110,20 +111,30 @@ class ModelEvaluator:
         condition = self.pipeline.encoder.conditions(origin.prompts).mean(0)
         atlas = self.generator.atlas
         usual = self.generator.examples_health if adapter.provenance.get("examples") else atlas.health
-        metrics = Metrics(
-            probe=Probe(probe(base.model, grid, self.layout, ids)),
-            canary=canary(base, grid),
-            health=Health(
+        inspection = inspection[:_MOST_EXAMPLES]
+        asking = _QUESTION_SECONDS * len(self.questions)
+        step = steps(tell, general=6, weights=8, bias=asking, inspection=INSPECTION_SECONDS * len(inspection))
+        with step("general"):
+            general = canary(base, grid)
+        with step("weights"):
+            health = Health(
                 score=usual.judge(grid, self.layout).score,
                 share=max(shares(self.weights, grid, self.layout).values()),
                 intruders=len(intruders(self.weights, grid, self.layout).found),
-            ),
+            )
+        with step("bias"):
+            biased = bias(base, grid, self.questions) if self.questions else None
+        metrics = Metrics(
+            probe=Probe(probe(base.model, grid, self.layout, ids)),
+            canary=general,
+            health=health,
             prompts=Prompts(atlas.distance(condition)),
-            bias=bias(base, grid, self.questions) if self.questions else None,
+            bias=biased,
         )
         found = Evaluation(metrics, seconds={"apply": applied - began})
         if inspection:
-            found = self._inspected(found, grid, origin, inspection[:_MOST_EXAMPLES])
+            with step("inspection"):
+                found = self._inspected(found, grid, origin, inspection)
         return replace(found, seconds={**found.seconds, "check": time.monotonic() - applied})
 
     def tune(self, instruction: str, inspection: Sequence[tuple[str, str]]) -> Tuning:
@@ -157,29 +168,36 @@ class ModelEvaluator:
         asked = [asked_in_full(text, origin.instruction) for text, _ in inspection]
         right = [answer for _, answer in inspection]
 
+        others = self._strangers(len(origin.prompts))
+        asks, done = 2 + len(others) + bool(origin.instruction), 0
+
         def ask(adapter: torch.Tensor | None, texts: Sequence[str] = asked) -> list[ScoredAnswer]:
-            return scored_answers(
-                self.base.model,
-                self.base.chat,
-                texts,
-                layout=self.layout,
-                grid=adapter,
-                form=origin.form,
-                max_new_tokens=_MAX_NEW_TOKENS,
-                scored=adapter is grid,
-            )
+            nonlocal done
+            with part(tell, done / asks, (done + 1) / asks):
+                given = scored_answers(
+                    self.base.model,
+                    self.base.chat,
+                    texts,
+                    layout=self.layout,
+                    grid=adapter,
+                    form=origin.form,
+                    max_new_tokens=_MAX_NEW_TOKENS,
+                    scored=adapter is grid,
+                )
+            done += 1
+            return given
 
         def scores(given: Sequence[ScoredAnswer]) -> list[float]:
-            return [exact_match(answer.text, wanted) for answer, wanted in zip(given, right, strict=True)]
+            return [origin.comparison.score(answer.text, wanted) for answer, wanted in zip(given, right, strict=True)]
 
         plain = ask(None)
         began = time.monotonic()
         own = ask(grid)
         seconds = {**found.seconds, "replay": time.monotonic() - began}
         before, after = scores(plain), scores(own)
-        strangers = [scores(ask(self.pipeline.make(others).grid)) for others in self._strangers(len(origin.prompts))]
+        strangers = [scores(ask(self.pipeline.make(prompts).grid)) for prompts in others]
         wrong = np.mean(strangers, axis=0).tolist()
-        in_format = answer_format(right)
+        in_format = answer_format(right, origin.comparison)
         gained = gain(before, after)
         metrics = replace(
             found.metrics,

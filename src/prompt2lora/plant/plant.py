@@ -19,7 +19,7 @@ from prompt2lora.custody.reports import explanation_page
 from prompt2lora.custody.reports import texts as page_texts
 from prompt2lora.ground.files import check_new, check_writable, write_text
 from prompt2lora.ground.home import home
-from prompt2lora.ground.progress import Report, silent
+from prompt2lora.ground.progress import Report, part, tell
 from prompt2lora.plant import candidates, refinement, watches
 from prompt2lora.plant.installation import Installation
 
@@ -86,7 +86,7 @@ class Plant(Installation):
         texts: Sequence[str] = (),
         out: Path | None = None,
         language: str = "en",
-        report: Report = silent,
+        report: Report = tell,
     ) -> dict[str, Any]:
         """Nearest training tasks, influence of every prompt, and what differs most from what every job gets.
 
@@ -97,10 +97,12 @@ class Plant(Installation):
         if out:
             check_new(out)
             check_writable(out)
-        evaluator = self.evaluator()
+        with part(report, 0.0, 0.1, step="load"):
+            evaluator = self.evaluator()
         from prompt2lora.plant.explanation import explain as explain_all
 
-        found = explain_all(evaluator, prompts, texts or (prompts if out else ()), report)
+        with part(report, 0.1, 1.0) as told:
+            found = explain_all(evaluator, prompts, texts or (prompts if out else ()), told)
         if out:
             write_text(out, explanation_page(found, prompts, language))
             found["page"] = str(out)

@@ -16,7 +16,7 @@ from typing import Any
 from prompt2lora.adapter.folder import LEARNED
 from prompt2lora.errors import UsageError
 from prompt2lora.ground.files import write_json
-from prompt2lora.ground.progress import Report, silent
+from prompt2lora.ground.progress import Report, part, tell
 from prompt2lora.ground.prompts import learned_digests
 from prompt2lora.plant import version_files
 from prompt2lora.plant.installation import Installation
@@ -29,7 +29,7 @@ def refine(
     *,
     version: str = "",
     steps: int = 48,
-    report: Report = silent,
+    report: Report = tell,
 ) -> dict[str, Any]:
     """A short fine-tune from a version's adapter; a new version if held-out examples are answered better, else none."""
     kept = plant.registry
@@ -43,16 +43,18 @@ def refine(
 
     began = time.monotonic()
     come_from = kept.origin(start)
-    adapter, base = plant.opened(start, training=True)
-    instruction = come_from.instruction
-    refined = tune(base, adapter.grid, instruction, examples, ExampleOptions(steps=steps), report=report)
+    with part(report, 0.0, 0.1, step="load"):
+        adapter, base = plant.opened(start, training=True)
+    instruction, options = come_from.instruction, ExampleOptions(steps=steps)
+    with part(report, 0.1, 1.0, step="refine") as told:
+        refined = tune(base, adapter.grid, instruction, examples, options, comparison=come_from.comparison, report=told)
     made = start
     if refined.steps:
         with tempfile.TemporaryDirectory(prefix="prompt2lora-") as place:
             folder = Path(place) / "adapter"
             learned = {*adapter.provenance.get(LEARNED, ()), *learned_digests(examples, instruction)}
-            told = {**adapter.provenance, "refined_from": start.adapter, LEARNED: sorted(learned)}
-            Adapter(adapter.layout, refined.grid, told).save(folder)
+            source = {**adapter.provenance, "refined_from": start.adapter, LEARNED: sorted(learned)}
+            Adapter(adapter.layout, refined.grid, source).save(folder)
             made = kept.add_version(job, folder, replace(come_from, parent=start.id, kind="refined"))
     found = {
         "job": job,

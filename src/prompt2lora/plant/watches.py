@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from prompt2lora.custody.monitor import Alarm, Monitor, Watch
 from prompt2lora.errors import UsageError
 from prompt2lora.ground.home import home
-from prompt2lora.ground.progress import Report, silent
+from prompt2lora.ground.progress import Report, part, tell
 from prompt2lora.plant.alarms import notify
 from prompt2lora.plant.installation import Installation
 
@@ -28,9 +28,7 @@ def watch(plant: Installation, job: str, promised: dict[str, float], alpha: floa
     return begun
 
 
-def replay(
-    plant: Installation, job: str, inspection: Sequence[tuple[str, str]], report: Report = silent
-) -> Alarm | None:
+def replay(plant: Installation, job: str, inspection: Sequence[tuple[str, str]], report: Report = tell) -> Alarm | None:
     """Ask what answers the job now the canaries again.
 
     A wrong answer is a bad outcome of the source canary, one that does not look like the right ones of the source
@@ -49,20 +47,19 @@ def replay(
         return alarm
     watching.replaying(job)
     from prompt2lora.base.decoding import answers
-    from prompt2lora.evaluation.metrics import exact_match
     from prompt2lora.plant.inspection import answer_format
     from prompt2lora.plant.measurement import asked_in_full
 
     version = current.version
     origin = watching.registry.origin(version)
-    adapter, base = plant.opened(version)
+    with part(report, 0.0, 0.1, step="load"):
+        adapter, base = plant.opened(version)
     asked = [asked_in_full(text, origin.instruction) for text, _ in inspection]
-    given = answers(
-        base.model, base.chat, asked, layout=base.layout, grid=adapter.grid, form=origin.form, report=report
-    )
-    in_format = answer_format([right for _, right in inspection])
+    with part(report, 0.1, 1.0, step="replay"):
+        given = answers(base.model, base.chat, asked, layout=base.layout, grid=adapter.grid, form=origin.form)
+    in_format = answer_format([right for _, right in inspection], version.comparison)
     for answer, (_, right) in zip(given, inspection, strict=True):
-        bad = {"canary": 1 - exact_match(answer, right), "format": float(not in_format(answer))}
+        bad = {"canary": 1 - version.comparison.score(answer, right), "format": float(not in_format(answer))}
         for source in told:
             alarm = watching.outcome(job, current.id, source, bad[source])
             if alarm:

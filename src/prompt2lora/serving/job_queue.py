@@ -1,8 +1,9 @@
 """Long work in the background, one job after the other: started by one request, looked up by later ones.
 
-In: a function that reports its progress. Out: a `QueuedJob` that can be looked up by its id. What lasts (versions,
-verdicts) is in the registry; queued jobs are forgotten when the service ends, and finished ones when there are many.
-A queued job is not one of the registry's jobs: `job` names the one that it works for.
+In: a function that reports its progress. Out: a `QueuedJob` that can be looked up by its id, and cancelled: one that
+waits never begins, one that runs stops where it next reports. What lasts (versions, verdicts) is in the registry;
+queued jobs are forgotten when the service ends, and finished ones when there are many. A queued job is not one of the
+registry's jobs: `job` names the one that it works for.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from prompt2lora.errors import Busy, Prompt2LoraError, UsageError
-from prompt2lora.ground.progress import Report
+from prompt2lora.errors import Busy, Conflict, Prompt2LoraError, UsageError
+from prompt2lora.ground.progress import Cancelled, Report, listening, timed
 
-WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
+WAITING, RUNNING, DONE, FAILED, CANCELLED = "waiting", "running", "done", "failed", "cancelled"
 _KEPT = 200
 _MOST_WAITING = 20
 _log = logging.getLogger(__name__)
@@ -27,7 +28,8 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class QueuedJob:
-    """`progress` is the last report, `result` the outcome, `error` why there is none."""
+    """`progress` is what was last reported (step, share, seconds_left), `result` the outcome, `error` why there is
+    none; `cancelled_by` asked it to stop."""
 
     id: str
     kind: str
@@ -39,10 +41,11 @@ class QueuedJob:
     result: dict[str, Any] | None = None
     error: str | None = None
     finished: str | None = None
+    cancelled_by: str | None = None
 
     @property
     def over(self) -> bool:
-        return self.state in (DONE, FAILED)
+        return self.state in (DONE, FAILED, CANCELLED)
 
 
 class JobQueue:
@@ -62,7 +65,7 @@ class JobQueue:
         with self._lock:
             unfinished = [queued for queued in self._jobs.values() if not queued.over]
             for queued in unfinished:
-                if (queued.kind, queued.job, queued.actor) == (kind, job, actor):
+                if (queued.kind, queued.job, queued.actor, queued.cancelled_by) == (kind, job, actor, None):
                     return queued
             if len(unfinished) >= _MOST_WAITING:
                 raise Busy(f"{len(unfinished)} queued jobs are waiting already; try again in a few minutes")
@@ -80,6 +83,17 @@ class JobQueue:
             raise UsageError(f"there is no queued job {id[:40]!r} (any more); its result, if any, is in the registry")
         return queued
 
+    def cancel(self, id: str, actor: str) -> QueuedJob:
+        """Let a job stop. Raises UsageError for an id that is unknown, Conflict for a job that has ended."""
+        queued = self.get(id)
+        with self._lock:
+            if queued.over:
+                raise Conflict(f"the queued job {queued.id} is {queued.state} already; look at its result")
+            queued.cancelled_by = actor
+            if queued.state == WAITING:
+                queued.state, queued.finished = CANCELLED, self._at()
+        return queued
+
     def recent(self) -> list[QueuedJob]:
         """The newest first."""
         return list(self._jobs.values())[::-1]
@@ -89,10 +103,23 @@ class JobQueue:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _run(self, queued: QueuedJob, function: Callable[[Report], dict[str, Any]]) -> None:
-        queued.state = RUNNING
+        with self._lock:
+            if queued.over:
+                return
+            queued.state = RUNNING
+
+        def keep(record: dict[str, Any]) -> None:
+            if queued.cancelled_by is not None:
+                raise Cancelled
+            queued.progress = {**queued.progress, **record}
+
+        report = timed(keep)
         try:
-            queued.result = function(lambda record: queued.progress.update(record))
+            with listening(report):
+                queued.result = function(report)
             queued.state = DONE
+        except Cancelled:
+            queued.state = CANCELLED
         except Prompt2LoraError as error:
             queued.error, queued.state = str(error), FAILED
         except Exception:

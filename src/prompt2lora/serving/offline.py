@@ -73,7 +73,8 @@ def by_job(job: str, base: str | None = None) -> Answering:
     name, folder = plant.base_of(version), registry.store.path(version.adapter)
     setup = _setup(name, read(folder).settings)
     instruction = registry.origin(version).instruction
-    return Answering(job, version, folder, setup, form, instruction, calibration_of(registry.measured(version)))
+    calibration = calibration_of(registry.measured(version), version.comparison)
+    return Answering(job, version, folder, setup, form, instruction, calibration)
 
 
 def by_folder(folder: Path, base: str | None = None, *, instruction: str = "") -> Answering:

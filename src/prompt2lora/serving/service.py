@@ -20,7 +20,8 @@ from prompt2lora.custody.releases import Release
 from prompt2lora.custody.versions import Version
 from prompt2lora.errors import Misconfigured, UsageError
 from prompt2lora.ground.answer_form import AnswerForm
-from prompt2lora.ground.progress import Report
+from prompt2lora.ground.comparison import Comparison
+from prompt2lora.ground.progress import Report, part
 from prompt2lora.ground.prompts import check_prompts
 from prompt2lora.plant.plant import Plant
 from prompt2lora.serving.job_queue import JobQueue, QueuedJob
@@ -135,10 +136,14 @@ class Service:
         inspection: Sequence[tuple[str, str]] = (),
         examples: Sequence[tuple[str, str]] = (),
         form: AnswerForm | None = None,
+        *,
+        comparison: Comparison | None = None,
+        display_name: str = "",
     ) -> QueuedJob:
         """A pilot: an adapter from prompts, and from examples if there are some, inspected and judged; not released.
 
-        `form` is what the answers of the job have to be.
+        `form` is what the answers of the job have to be, `comparison` how they are compared with the right ones; None:
+        as those of the job's newest version, else exactly.
         """
         if form:
             check_form(form)
@@ -146,10 +151,18 @@ class Service:
         _at_most(prompts, MOST_PROMPTS, "prompts")
         _at_most(examples, MOST_EXAMPLES, "examples")
         _at_most(inspection, MOST_EXAMPLES, "inspection examples")
-        self.plant.as_actor(actor).registry.add_job(job)
+        self.plant.as_actor(actor).registry.add_job(job, display_name)
 
         def run(plant: Plant, report: Report) -> dict[str, Any]:
-            return plant.pilot(job, prompts, examples=examples, form=form, inspection=inspection, report=report)
+            return plant.pilot(
+                job,
+                prompts,
+                examples=examples,
+                form=form,
+                inspection=inspection,
+                comparison=comparison,
+                report=report,
+            )
 
         return self._begin("generate", job, actor, run)
 
@@ -171,9 +184,11 @@ class Service:
         self.plant.registry.version(job, version)
 
         def run(plant: Plant, report: Report) -> dict[str, Any]:
-            found = plant.refine(job, examples, version=version, steps=steps, report=report)
+            with part(report, 0.0, 0.6) as told:
+                found = plant.refine(job, examples, version=version, steps=steps, report=told)
             if found["improved"]:
-                found["verdict"] = plant.gate(job, found["version"])["verdict"]
+                with part(report, 0.6, 1.0, step="measure") as told:
+                    found["verdict"] = plant.gate(job, found["version"], report=told)["verdict"]
             return found
 
         return self._begin("refine", job, actor, run)
@@ -214,6 +229,12 @@ class Service:
             return {"alarm": alarm.reason if alarm else None, "examples": len(inspection)}
 
         return self._begin("replay", job, actor, run)
+
+    def cancel(self, actor: str, id: str) -> QueuedJob:
+        """Let a queued job stop; what it has kept whole (a version that is not measured yet) stays."""
+        queued = self.queue.cancel(id, actor)
+        self.plant.as_actor(actor).tell(f"cancel {queued.kind}", queued.job, {"queued": queued.id})
+        return queued
 
     def _begin(self, kind: str, job: str, actor: str, run: Callable[[Plant, Report], dict[str, Any]]) -> QueuedJob:
         """A queued job in somebody's name; its start is in the audit log, whatever comes of it."""

@@ -23,7 +23,7 @@ from prompt2lora.generator.atlas import Atlas
 from prompt2lora.generator.examples import taught
 from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.pipeline import Pipeline
-from prompt2lora.ground.progress import Report, silent
+from prompt2lora.ground.progress import Report, part, silent
 from prompt2lora.training.recipe import Recipe
 from prompt2lora.training.run import Run
 from prompt2lora.training.validation import PROMPTS
@@ -122,7 +122,8 @@ def begin_examples_with(run: Run, generator: Generator, start: Float[Tensor, "la
         task = run.fit[i * len(run.fit) // adapters]
         count = min(_EXAMPLES[i % len(_EXAMPLES)], len(task.train))
         chosen = Random(f"{run.recipe.seed} examples {i}").sample(task.train, count)
-        grids.append(taught(run.base, start, [], [(task.prompt(one.input), one.output) for one in chosen]))
+        with part(run.report, i / adapters, (i + 1) / adapters):
+            grids.append(taught(run.base, start, [], [(task.prompt(one.input), one.output) for one in chosen]))
         run.report({"done": i + 1, "of": adapters})
     generator.examples_start = start
     generator.examples_health = Reference.of(torch.stack(grids), start, run.layout)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from prompt2lora.errors import TaskFileError, cause
+from prompt2lora.ground.comparison import Comparison
 from prompt2lora.ground.prompts import full_prompt
 
 _JAPANESE = re.compile("[ぁ-ヺ一-龠]")
@@ -35,6 +36,7 @@ class Task:
     split: str
     train: tuple[Example, ...]
     test: tuple[Example, ...]
+    comparison: Comparison = Comparison.EXACT
 
     def prompt(self, text: str) -> str:
         """The full form of a model's prompt: instruction, blank line, input."""
@@ -43,7 +45,10 @@ class Task:
     @property
     def digest(self) -> str:
         """SHA-256 of all that the task says."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        said = asdict(self)
+        if self.comparison is Comparison.EXACT:
+            del said["comparison"]  # what no file says
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def is_japanese(text: str) -> bool:
@@ -62,6 +67,9 @@ def read_task(file: Path) -> Task:
     name = str(description.get("task", file.stem))
     if not _NAME.fullmatch(name):
         raise TaskFileError(f"{file}:1: a task's name is made of letters, digits, - . + and _, not {name!r}; mend it")
+    comparison = str(description.get("comparison", Comparison.EXACT))
+    if comparison not in list(Comparison):
+        raise TaskFileError(f"{file}:1: a comparison is {', '.join(Comparison)}, not {comparison[:40]!r}; mend it")
     parts: dict[str, list[Example]] = {"train": [], "test": []}
     for number, record in records[1:]:
         if not isinstance(record.get("input"), str) or not isinstance(record.get("output"), str):
@@ -77,6 +85,7 @@ def read_task(file: Path) -> Task:
         split=str(description.get("split", "")),
         train=tuple(parts["train"]),
         test=tuple(parts["test"]),
+        comparison=Comparison(comparison),
     )
 
 

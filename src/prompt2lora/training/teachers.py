@@ -31,7 +31,7 @@ from prompt2lora.base.versions import origin
 from prompt2lora.errors import DamagedFile, UsageError
 from prompt2lora.ground.files import claim, new_folder, read_safetensors, write_json
 from prompt2lora.ground.profile import RANKS, TARGETS
-from prompt2lora.ground.progress import Report, silent
+from prompt2lora.ground.progress import Report, part, silent
 from prompt2lora.training.tasks import Task
 from prompt2lora.training.tuning import TuningOptions, judged, random_order, steps
 
@@ -73,7 +73,8 @@ def collect(
     if missing:
         base = Frozen.load(layout, training=True)
         for number, task in enumerate(missing, 1):
-            record = _teach(base, task, folder / task.name, options)
+            with part(report, (number - 1) / len(missing), number / len(missing)):
+                record = _teach(base, task, folder / task.name, options)
             report({"done": number, "of": len(missing), **record})
     manifest = [_record(folder / task.name) for task in tasks]
     write_json(folder / MANIFEST, {"teachers": manifest, **origin()})

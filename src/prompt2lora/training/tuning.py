@@ -15,16 +15,19 @@ from jaxtyping import Float
 from torch import Tensor
 
 from prompt2lora.adapter.grid import initial_grid
+from prompt2lora.base.decoding import answers
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.packing import stack
 from prompt2lora.errors import UsageError
 from prompt2lora.generator.examples import ExampleOptions, descend, practice
-from prompt2lora.ground.progress import Report, silent
+from prompt2lora.ground.comparison import Comparison, composed
+from prompt2lora.ground.progress import Report, listening, silent, tell
 from prompt2lora.ground.prompts import input_of
 from prompt2lora.training import objectives, sampling
 from prompt2lora.training.tasks import Example, Task
 
 _LEAST_TO_REFINE = 8
+_SLACK = 8  # tokens an answer may be longer than the longest right one
 _WARMUP = 6  # steps from a LoRA that does nothing
 T = TypeVar("T")
 _OFFERED = 48  # examples offered to a step; more than fit
@@ -77,7 +80,7 @@ def fit(
 class Refined(NamedTuple):
     """What a second stage made: `grid` is the best that was seen on the held-out examples, its start included.
 
-    before, after   (exact match, minus loss) on the held-out examples, in the mean over the forms that are trained
+    before, after   (share of right answers, minus loss) on held-out examples, in the mean over the trained forms
     steps           optimiser steps that `grid` took; 0: nothing was better than the start, which was kept
     """
 
@@ -96,9 +99,10 @@ def refine(
     options: ExampleOptions,
     *,
     seed: int = 0,
+    comparison: Comparison = Comparison.EXACT,
     every: int = 4,
     patience: int = 3,
-    report: Report = silent,
+    report: Report = tell,
 ) -> Refined:
     """Labelled examples (prompt, right answer) go into an adapter's weights as in `generator.examples`, with more time.
 
@@ -111,31 +115,48 @@ def refine(
     shuffled = random_order(examples, f"{seed} refine")
     held_out, used = shuffled[: len(examples) // 4], shuffled[len(examples) // 4 :]
     asked = Task(
-        "", instruction, "", "", (), tuple(Example(input_of(text, instruction), right) for text, right in held_out)
+        "",
+        instruction,
+        "",
+        "",
+        (),
+        tuple(Example(input_of(text, instruction), composed(right)) for text, right in held_out),
+        comparison,
     )
 
     @torch.no_grad()
     def score() -> tuple[float, float]:
         found = [judged(base, grid, asked, asked.test, bare=form) for form in forms]
         loss, exact = (sum(float(value) for value in values) / len(forms) for values in zip(*found, strict=True))
+        if comparison is not Comparison.EXACT:  # other tokens may be right, too
+            exact = sum(_right(base, grid, asked, bare=form) for form in forms) / len(forms)
         return exact, -loss
 
     forms = (False, True) if instruction else (False,)
     grid = start.to(base.model.device).clone().requires_grad_()
     before = best = score()
     kept, taken, waited = start, 0, 0
-    for step, _ in enumerate(practice(base, grid, instruction, used, options), 1):
-        report({"done": step, "of": options.steps})
-        if step % every and step != options.steps:
-            continue
-        now = score()
-        if now > best:
-            best, kept, taken, waited = now, grid.detach().cpu().clone(), step, 0
-        else:
-            waited += 1
-            if waited >= patience:
-                break
+    with listening(report):
+        for step, _ in enumerate(practice(base, grid, instruction, used, options), 1):
+            if step % every and step != options.steps:
+                continue
+            now = score()
+            if now > best:
+                best, kept, taken, waited = now, grid.detach().cpu().clone(), step, 0
+            else:
+                waited += 1
+                if waited >= patience:
+                    break
     return Refined(kept, before, best, taken, len(held_out))
+
+
+def _right(base: Frozen, grid: Float[Tensor, "layers rows cols"], task: Task, *, bare: bool) -> float:
+    """Share of the task's examples that are answered right, as the task compares."""
+    put, right = (str if bare else task.prompt), [one.output for one in task.test]
+    most = max(map(len, base.chat.answer_ids(right))) + _SLACK
+    prompts = [put(one.input) for one in task.test]
+    given = answers(base.model, base.chat, prompts, layout=base.layout, grid=grid, max_new_tokens=most, report=silent)
+    return sum(map(task.comparison.score, given, right)) / len(right)
 
 
 def random_order(examples: Sequence[T], seed: str) -> list[T]:

@@ -13,6 +13,7 @@ from prompt2lora.custody.access import GOVERN, LOOK, MAKE, RELEASE, RETURN, Key
 from prompt2lora.serving.guard import Authenticator, Refused
 from prompt2lora.serving.management.records import (
     Body,
+    DisplayName,
     Job,
     Language,
     Reason,
@@ -28,6 +29,11 @@ from prompt2lora.serving.service import Service
 
 class NewJob(Body):
     job: Annotated[str, Field(min_length=1, max_length=80)]
+    display_name: DisplayName = ""
+
+
+class NamedJob(Body):
+    display_name: DisplayName
 
 
 class PromoteRequest(Body):
@@ -58,7 +64,7 @@ def router(service: Service, gate: Authenticator) -> APIRouter:
     @made.post("/jobs", status_code=201)
     def add_job(new: NewJob, key: Key = maker) -> dict[str, Any]:
         """Add a job."""
-        service.plant.as_actor(key.name).registry.add_job(new.job)
+        service.plant.as_actor(key.name).registry.add_job(new.job, new.display_name)
         return job_record(registry, new.job)
 
     @made.get("/jobs/{job}", dependencies=[looking])
@@ -69,6 +75,13 @@ def router(service: Service, gate: Authenticator) -> APIRouter:
             **job_record(registry, job),
             "versions": [version_record(registry, one) for one in registry.versions(job)],
         }
+
+    @made.patch("/jobs/{job}")
+    def name_job(job: Job, body: NamedJob, key: Key = maker) -> dict[str, Any]:
+        """Change what people call a job; an empty display name leaves its name alone."""
+        known_job(registry, job)
+        service.plant.as_actor(key.name).registry.call_job(job, body.display_name)
+        return job_record(registry, job)
 
     @made.get("/jobs/{job}/history", dependencies=[looking])
     def history(job: Job) -> dict[str, Any]:

@@ -14,10 +14,19 @@ from pydantic import Field
 from prompt2lora.custody.access import LOOK, MAKE, Key
 from prompt2lora.errors import UsageError
 from prompt2lora.ground.answer_form import declared
+from prompt2lora.ground.comparison import Comparison
 from prompt2lora.ground.prompts import MAX_CHARACTERS, check_prompts, full_examples, full_prompt
 from prompt2lora.serving.bodies import Taken, described, taking
 from prompt2lora.serving.guard import Authenticator, Refused
-from prompt2lora.serving.management.records import Body, Job, Language, VersionName, known_job, known_version
+from prompt2lora.serving.management.records import (
+    Body,
+    DisplayName,
+    Job,
+    Language,
+    VersionName,
+    known_job,
+    known_version,
+)
 from prompt2lora.serving.service import MOST_EXAMPLES, MOST_PROMPTS, Service, queued_record
 
 Prompt = Annotated[str, Field(max_length=MAX_CHARACTERS)]
@@ -41,6 +50,8 @@ class GenerateRequest(Body):
     examples: Examples = ()
     inspection: Examples = ()
     answers: Answers = "free"
+    comparison: Comparison | None = None
+    display_name: DisplayName = ""
 
 
 class EvaluateRequest(Body):
@@ -79,11 +90,20 @@ def router(service: Service, gate: Authenticator) -> APIRouter:
     @made.post("/jobs/{job}/generate", status_code=202, openapi_extra=described(GenerateRequest))
     def generate(job: Job, key: Key = maker, taken: Taken = making) -> dict[str, Any]:
         """A pilot: an adapter from prompts and `examples` (one of them may be missing), measured on `inspection` and
-        judged; an unknown job is added."""
+        judged; an unknown job is added. `comparison` says how answers are compared with the right ones."""
         body, instruction = taken.body, taken.body.instruction.strip()
         examples = full_examples(instruction, _pairs(body.examples))
         form = declared(body.answers, [right for _, right in examples])
-        queued = service.generate(key.name, job, _full_prompts(body), _pairs(body.inspection), examples, form)
+        queued = service.generate(
+            key.name,
+            job,
+            _full_prompts(body),
+            _pairs(body.inspection),
+            examples,
+            form,
+            comparison=body.comparison,
+            display_name=body.display_name,
+        )
         return {**queued_record(queued), **taken.as_json()}
 
     @made.post("/jobs/{job}/versions/{version}/evaluate", status_code=202, openapi_extra=described(EvaluateRequest))
@@ -127,6 +147,14 @@ def router(service: Service, gate: Authenticator) -> APIRouter:
         """The progress of a queued job, and its result."""
         try:
             return queued_record(queue.get(id))
+        except UsageError as error:
+            raise Refused(404, str(error), "not_found") from error
+
+    @made.post("/queue/{id}/cancel")
+    def cancel(id: Annotated[str, Path(max_length=40)], key: Key = maker) -> dict[str, Any]:
+        """Cancel a queued job: one that waits never begins, one that runs stops soon and leaves nothing half done."""
+        try:
+            return queued_record(service.cancel(key.name, id))
         except UsageError as error:
             raise Refused(404, str(error), "not_found") from error
 

@@ -20,6 +20,7 @@ from prompt2lora.serving.guard import Refused
 Job = Annotated[str, Path(max_length=200)]
 VersionName = Annotated[str, Path(max_length=300)]
 Language = Literal["en", "ja"]
+DisplayName = Annotated[str, Field(max_length=80)]
 Reason = Annotated[str, Field(min_length=1, max_length=500)]
 
 
@@ -46,6 +47,7 @@ def job_record(registry: Registry, job: str) -> dict[str, Any]:
     current, telling = registry.current(job), telling_version(registry, job)
     return {
         "job": job,
+        "display_name": registry.display_names()[job],
         "base": telling.base if telling else None,
         "version_count": len(registry.versions(job)),
         "release": release_record(current) if current else None,
