@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import pickle
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,7 +24,8 @@ _FILE = "checkpoint.pt"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """`seconds` of training until `step`; the state of the generator, and of the optimiser of stage number `stage`."""
+    """`seconds` of training until `step`; the state of the generator, and of the optimiser of stage number `stage`
+    (empty: it was left out)."""
 
     step: int
     seconds: float
@@ -33,9 +34,17 @@ class Checkpoint:
     optimiser: dict[str, Any]
 
     def save(self, folder: Path) -> None:
+        write_bytes(folder / _FILE, self.to_bytes())
+
+    def to_bytes(self) -> bytes:
         buffer = io.BytesIO()
         torch.save(vars(self), buffer)
-        write_bytes(folder / _FILE, buffer.getvalue())
+        return buffer.getvalue()
+
+    def small(self) -> Checkpoint:
+        """A sixth of the bytes, to be carried elsewhere: float16, and without the optimiser, which begins anew."""
+        weights = {name: value.half() if value.is_floating_point() else value for name, value in self.generator.items()}
+        return replace(self, generator=weights, optimiser={})
 
     @classmethod
     def load(cls, folder: Path, device: str) -> Checkpoint | None:

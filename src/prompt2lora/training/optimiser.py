@@ -13,6 +13,8 @@ import torch
 from prompt2lora.generator.generator import Generator
 from prompt2lora.training.recipe import Stage
 
+SETTLING = 25  # steps until Adam's second moment, which remembers about 50, is of use
+
 
 def optimiser_of(generator: Generator, stage: Stage, device: str) -> torch.optim.Optimizer:
     """A new optimiser for a stage: the shared adapter has a rate of its own, or (0) is held still."""
@@ -26,9 +28,10 @@ def optimiser_of(generator: Generator, stage: Stage, device: str) -> torch.optim
     return torch.optim.AdamW(groups, lr=stage.learning_rate, betas=(0.9, 0.98), fused=device != "mps")
 
 
-def set_rate(optimiser: torch.optim.Optimizer, stage: Stage, step: int) -> float:
-    """Set the learning rate of a step inside its stage; returns it."""
-    rate = stage.learning_rate * _schedule(step, stage)
+def set_rate(optimiser: torch.optim.Optimizer, stage: Stage, step: int, *, anew: int = SETTLING) -> float:
+    """Set the learning rate of a step inside its stage; returns it. It is lower in the first steps after the optimiser
+    began `anew` without its moments, which at first make every step as large as its sign."""
+    rate = stage.learning_rate * _schedule(step, stage) * min(1.0, (anew + 1) / SETTLING)
     for group in optimiser.param_groups:
         group["lr"] = rate * group["multiple"]
     return rate

@@ -38,7 +38,7 @@ from prompt2lora.training import curves, objectives, sampling, synthetic
 from prompt2lora.training.checkpoint import Checkpoint, CheckpointWriter
 from prompt2lora.training.drawing import Drawing, DrawnAhead, drawing_processes, seeded
 from prompt2lora.training.initial import initial_generator
-from prompt2lora.training.optimiser import optimiser_of, set_rate
+from prompt2lora.training.optimiser import SETTLING, optimiser_of, set_rate
 from prompt2lora.training.recipe import Recipe, Stage
 from prompt2lora.training.selection import tasks_digest, training_tasks
 from prompt2lora.training.tasks import Task
@@ -71,6 +71,7 @@ class Run:
         if recipe.teachers:
             self.teachers = Teachers(Path(recipe.teachers), self.layout, canonical=recipe.canonical)
         self.step, self.seconds = 0, 0.0
+        self._began_anew = -SETTLING  # the step at which the optimiser began anew, within a stage
         self._optimiser: tuple[int, torch.optim.Optimizer] | None = None
         refusal = f"{folder} belongs to another recipe or to other tasks; name another folder or remove it"
         claim(folder / "recipe.json", self.origin, refusal)
@@ -171,7 +172,7 @@ class Run:
         torch.manual_seed(dropout)
         stage = self.recipe.stages[number]
         optimiser = self._optimiser_of(number)
-        rate = set_rate(optimiser, stage, inside)
+        rate = set_rate(optimiser, stage, inside, anew=self.step - self._began_anew)
         self.generator.train()
         losses, exact = self._losses(stage, random)
         loss = losses.mean()
@@ -267,6 +268,9 @@ class Run:
         if saved:
             self.generator.load_state_dict(saved.generator)
             self.step, self.seconds = saved.step, saved.seconds
-            self._optimiser_of(saved.stage).load_state_dict(saved.optimiser)
+            if saved.optimiser:
+                self._optimiser_of(saved.stage).load_state_dict(saved.optimiser)
+            else:
+                self._began_anew = self.step
             self.report({"resumed_at": self.step})
         curves.forget_after(self.folder, self.step)
