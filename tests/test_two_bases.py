@@ -16,9 +16,10 @@ from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.adapter.peft import Adapter
 from prompt2lora.base import models
 from prompt2lora.base.weights import weights_digest
+from prompt2lora.console.i18n import Translator
 from prompt2lora.custody.registry import Registry
 from prompt2lora.custody.versions import Origin
-from prompt2lora.errors import UsageError
+from prompt2lora.errors import Misconfigured, UsageError
 from prompt2lora.generator import released
 from prompt2lora.generator.config import GeneratorConfig
 from prompt2lora.generator.generator import Generator
@@ -190,6 +191,13 @@ def test_a_service_answers_the_jobs_of_its_base_and_says_of_the_others_where_the
                 assert (reply.status_code, reply.json()["error"]["code"]) == (503, "misconfigured")
                 assert f"the job {other} belongs to the base" in reply.json()["error"]["message"]
             service.check_files()
+            theirs = world.bases["large" if name == "small" else "small"]
+            with pytest.raises(Misconfigured) as refused:
+                service.release(other)
+            assert Translator("en").explain(refused.value) == (
+                f"The job {other} belongs to another base model ({theirs}) than this service has. "
+                "Use the service for that base model, or ask an engineer."
+            )
             assert [one.job for one in service.released()] == [mine]
     assert len(world.registry.history("mail")) == len(world.registry.history("notes")) == 1
 
