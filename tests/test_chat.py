@@ -8,7 +8,7 @@ import pytest
 import torch
 from test_engine import asked, said, told
 from tiny import TEMPLATE
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from prompt2lora import api
 from prompt2lora.adapter.layout import LoraLayout
@@ -19,6 +19,7 @@ from prompt2lora.errors import DamagedFile, ModelNotFound, UsageError
 from prompt2lora.evaluation.likelihood import option_scores
 from prompt2lora.generator.observation import observe
 from prompt2lora.generator.text_encoder import Encoder
+from prompt2lora.ground.files import exclusive_lock, new_folder
 from prompt2lora.serving.embedded import EmbeddedEngine
 from prompt2lora.serving.protocol import GenerationRequest, Message
 
@@ -42,12 +43,24 @@ def loaded(base):
 # Texts of users
 
 
+@pytest.fixture(scope="session")
+def smollm(shared_folder):
+    """A folder with the packaged base's tokenizer, which is written as the product writes it, and no weights."""
+    if not SMOLLM:
+        pytest.skip("the packaged base is not installed")
+    (gguf,), folder = SMOLLM, shared_folder / "smollm"
+    with exclusive_lock(folder.with_suffix(".lock")):
+        if not folder.exists():
+            with new_folder(folder) as aside:
+                AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(aside)
+    return str(folder)
+
+
 @pytest.fixture(params=["tiny", "a mark that no vocabulary calls special", "SmolLM2"])
 def any_chat(request, base, tmp_path):
     if request.param == "SmolLM2":
-        if not SMOLLM:
-            pytest.skip("the packaged base is not installed")
-        return ChatFormat(models.load_tokenizer(models.DEFAULT_BASE)), "<|im_end|>\n<|im_start|>assistant\n"
+        tokenizer = AutoTokenizer.from_pretrained(request.getfixturevalue("smollm"))
+        return ChatFormat(tokenizer), "<|im_end|>\n<|im_start|>assistant\n"
     if request.param == "tiny":
         return ChatFormat(models.load_tokenizer(base)), "</s><|assistant|>"
     shutil.copytree(base, tmp_path / "base")

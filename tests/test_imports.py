@@ -17,7 +17,7 @@ FLOORS = [
     {"generator"},
     {"training"},
     {"evaluation"},
-    {"plant"},
+    {"plant", "machine"},
     {"api"},
     {"serving"},
     {"console"},

@@ -1,6 +1,5 @@
 """Custody: what is stored stays as it was, what answers is changed in one step, and every step is on record."""
 
-import multiprocessing
 import unicodedata
 from itertools import pairwise
 from pathlib import Path
@@ -277,15 +276,9 @@ def test_a_database_locked_for_too_long_is_told_in_one_line_and_reading_goes_on(
 
 
 def test_two_processes_that_open_a_new_home_at_once_share_one_key_and_one_schema(tmp_path, database):
-    context = multiprocessing.get_context("spawn")
-    gate, results = context.Barrier(3), context.Queue()
-    processes = [context.Process(target=workers.open_home, args=(tmp_path, database, gate, results)) for _ in range(3)]
-    for process in processes:
-        process.start()
-    found = {results.get(timeout=60) for _ in processes}
-    for process in processes:
-        process.join()
-    assert len(found) == 1
+    found = workers.race(workers.open_home, *[(tmp_path, database)] * 3)
+    assert len(found) == 3
+    assert len(set(found)) == 1
 
 
 @pytest.mark.parametrize("signed", ["adapter", "record"])
@@ -319,17 +312,8 @@ def test_what_was_measured_as_not_finite_is_kept_as_not_measured(registry, add):
 
 def test_of_two_processes_that_promote_at_once_one_wins(registry, add, tmp_path, database):
     add("a"), add("b")
-    context = multiprocessing.get_context("spawn")
-    gate, results = context.Barrier(2), context.Queue()
-    processes = [
-        context.Process(target=workers.promote, args=(tmp_path / "home", database, number, gate, results))
-        for number in range(2)
-    ]
-    for process in processes:
-        process.start()
-    answers = [results.get(timeout=60) for _ in processes]
-    for process in processes:
-        process.join()
+    answers = workers.race(workers.promote, *((tmp_path / "home", database, number) for number in range(2)))
+    assert len(answers) == 2
     assert answers.count(None) == 1
     (winner,) = (number for number in answers if number is not None)
     assert registry.current("mail").version == registry.versions("mail")[winner]

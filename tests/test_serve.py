@@ -79,22 +79,22 @@ def test_the_service_starts_answers_and_ends(world):
     assert "hello" not in log and token not in log
 
 
-def test_an_address_that_is_open_to_others_needs_a_key_first(world):
+def test_an_address_that_is_open_to_others_needs_a_key_first(run, world, monkeypatch):
     place, generator, _ = world
-    refused = program(place, "serve", "--host", "0.0.0.0", "--generator", str(generator))
-    _, told = refused.communicate(timeout=60)
-    assert refused.returncode == 2
+    monkeypatch.setenv("PROMPT2LORA_HOME", str(place / "home"))
+    code, out, told = run("serve", "--host", "0.0.0.0", "--generator", generator)
+    assert (code, out) == (2, "")
     assert told.strip().splitlines()[-1].startswith("error: 0.0.0.0 can be reached by others")
 
 
-def test_a_port_that_is_taken_is_told_in_one_line_before_anything_is_loaded(world):
+def test_a_port_that_is_taken_is_told_in_one_line_before_anything_is_loaded(run, world, monkeypatch):
     place, generator, _ = world
+    monkeypatch.setenv("PROMPT2LORA_HOME", str(place / "home"))
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        refused = program(place, "serve", "--port", str(taken.getsockname()[1]), "--generator", str(generator))
-        out, told = refused.communicate(timeout=90)
-    assert (refused.returncode, out, told.count("\n")) == (2, "", 1)
+        code, out, told = run("serve", "--port", taken.getsockname()[1], "--generator", generator)
+    assert (code, out, told.count("\n")) == (2, "", 1)
     assert "--port" in told
 
 

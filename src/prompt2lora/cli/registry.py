@@ -1,4 +1,4 @@
-"""The registry and its record: versions, releases, audit. Thin, like all of the command line."""
+"""The registry: versions and releases. Thin, like all of the command line."""
 
 from __future__ import annotations
 
@@ -24,9 +24,7 @@ from prompt2lora.cli.app import (
 from prompt2lora.errors import DamagedFile, UsageError
 
 registry_app = typer.Typer(help="Which version of a job answers, and how it came to that.")
-audit_app = typer.Typer(help="The record of every change.")
 app.add_typer(registry_app, name="registry")
-app.add_typer(audit_app, name="audit")
 
 
 VersionName = Annotated[str, typer.Option("--version", help="A version's name.")]
@@ -281,34 +279,3 @@ def regenerate(
             print(f"  {check['metric']:<26} {before:>10} -> {after:<10} {check['result']}")
         if change.answers:
             print(f"  {change.answers[0]} of {change.answers[1]} inspected answers differ")
-
-
-@audit_app.command("verify")
-def verify_audit(as_json: Json = False) -> None:
-    """Check that no line of the record was altered, removed or moved."""
-    from prompt2lora.plant import plant
-
-    count = plant.registry().verify_audit()
-    if as_json:
-        print_json({"lines": count, "sound": True})
-    else:
-        print(f"{count} lines, all as they were written")
-
-
-@audit_app.command("export")
-def export_audit(out: Annotated[Path, typer.Option(help="File to write (JSONL).")], as_json: Json = False) -> None:
-    """Write the record to a file, a line a change, with the public key that signs its end."""
-    import json
-    from dataclasses import asdict
-
-    from prompt2lora.ground.files import check_new, write_text
-    from prompt2lora.plant import plant
-
-    check_new(out)
-    registry = plant.registry()
-    lines = [json.dumps(asdict(line), ensure_ascii=False) for line in registry.audit_lines()]
-    write_text(out, "".join(f"{line}\n" for line in lines))
-    if as_json:
-        print_json({"lines": len(lines), "public_key": registry.store.signer.public})
-    else:
-        print(f"{out}: {len(lines)} lines; public key {registry.store.signer.public}")

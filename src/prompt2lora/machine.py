@@ -1,0 +1,116 @@
+"""This machine: whether it has what the product needs, and which generators and other bases it could use.
+
+In: a generator by name or folder, or none for the default one. Out: named checks, each good or bad, with what was found
+or what to do. It changes nothing but a probe file in the home, which it takes away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+from prompt2lora.base import models
+from prompt2lora.base.memory import free_memory, machine_memory, needed_memory
+from prompt2lora.base.packaged import PACKAGED, is_made
+from prompt2lora.base.versions import versions
+from prompt2lora.base.weights import is_at_hand
+from prompt2lora.errors import Prompt2LoraError
+from prompt2lora.generator.generator import Generator
+from prompt2lora.generator.pipeline import fitting_layout
+from prompt2lora.generator.released import default_generator, released
+from prompt2lora.generator.text_encoder import Encoder
+from prompt2lora.ground.home import home
+
+_LEAST_MEMORY = 2e9
+
+
+def checks(generator: str | Path | None) -> list[dict[str, str]]:
+    """Name, state (good, bad) and what was found or what to do, of every check."""
+
+    @cache
+    def load() -> Generator:
+        return Generator.from_pretrained(generator)
+
+    def versions_line() -> str:
+        return ", ".join(f"{name} {version}" for name, version in versions().items())
+
+    def generator_line() -> str:
+        made = load()
+        layout, size = made.config.layout, made.trained_parameters / 1e6
+        return f"{size:.1f} million parameters for {layout.base_model}, rank {layout.rank}"
+
+    def base_line() -> str:
+        made = load()
+        fitting_layout(made, models.locate(made.config.layout.base_model))
+        return f"{made.config.layout.base_model} fits the generator"
+
+    def encoder_line() -> str:
+        encoder = Encoder()
+        return f"{encoder.name} gives {encoder.conditions(['test']).shape[1]} numbers a prompt"
+
+    def memory_line() -> str:
+        free, needed = free_memory(), max(_LEAST_MEMORY, needed_memory(load().config.layout.base_model))
+        if free is not None and free < needed:
+            raise Prompt2LoraError(
+                f"{needed / 1e9:.1f} GB of free memory are needed, {free / 1e9:.1f} GB are free: close other programs"
+            )
+        return "unknown" if free is None else f"{free / 1e9:.1f} GB free"
+
+    def home_line() -> str:
+        place = home()
+        place.mkdir(parents=True, exist_ok=True)
+        probe = place / ".doctor"
+        probe.write_text("x", encoding="utf-8")
+        probe.unlink()
+        return str(place)
+
+    to_check: dict[str, Callable[[], str]] = {
+        "versions": versions_line,
+        "device": models.default_device,
+        "memory": memory_line,
+        "home": home_line,
+        "encoder": encoder_line,
+        "generator": generator_line,
+        "base": base_line,
+    }
+    found = []
+    for name, check in to_check.items():
+        try:
+            found.append({"check": name, "state": "good", "found": check()})
+        except (Prompt2LoraError, OSError) as error:
+            found.append({"check": name, "state": "bad", "found": str(error)})
+    lines = [("released generator", line) for line in _released_generators()]
+    lines += [("other base", line) for line in _other_bases()]
+    return found + [{"check": check, "state": "good", "found": line} for check, line in lines]
+
+
+def _released_generators() -> list[str]:
+    """Of every released generator: its base, whether that is here, the memory that it takes; and which is chosen."""
+    chosen, memory, lines = default_generator().name, machine_memory(), []
+    for one in released():
+        has = f", and this machine has {memory / 1e9:.1f} GB" if memory else ""
+        needs = f"; takes {needed_memory(one.base) / 1e9:.1f} GB of memory{has}" if one.is_at_hand else ""
+        default = "; chosen where none is named" if one.name == chosen else ""
+        lines.append(f"{one.name}, for {one.base}: {_condition(one.base)}{needs}{default}")
+    return lines
+
+
+def _condition(base: str) -> str:
+    """Whether a base is here, or how to have it."""
+    package = PACKAGED.get(base)
+    if package and package.files:
+        return "ready" if is_made(base) else f"made at first use, {package.disk / 1e9:.1f} GB of disk"
+    if is_at_hand(base):
+        return "ready"
+    return package.install if package else "not on this machine"
+
+
+def _other_bases() -> list[str]:
+    """What packages offer besides the default base: size and languages, and how to have it."""
+    lines = []
+    for name, package in PACKAGED.items():
+        if package.languages and name != models.DEFAULT_BASE:
+            size = f"{package.parameters / 1e6:.0f} million parameters"
+            lines.append(f"{name}, {size}, {package.languages}: {_condition(name)}")
+    return lines
