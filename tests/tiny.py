@@ -35,6 +35,7 @@ from prompt2lora.generator.atlas import Atlas
 from prompt2lora.generator.config import GeneratorConfig
 from prompt2lora.generator.generator import Generator
 from prompt2lora.plant import explanation, measurement
+from prompt2lora.training import finish
 
 TEMPLATE = (
     "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}</s>{% endfor %}"
@@ -85,6 +86,14 @@ def short_answers():
     with pytest.MonkeyPatch.context() as patch:
         for module in (measurement, explanation):
             patch.setattr(module, "_MAX_NEW_TOKENS", 12)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_adapters():
+    """What adapters usually look like is found from ten, the fewest that tell it, where the product takes sixteen."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(finish, "_FEWEST_ADAPTERS", 10)
         yield
 
 
