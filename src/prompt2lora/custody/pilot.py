@@ -27,7 +27,6 @@ from prompt2lora.ground.progress import Report, steps, tell
 from prompt2lora.ground.prompts import input_of, text_digest
 
 _TUNING = 60.0  # seconds, about, of the fine-tune that is measured
-INSPECTION_SECONDS = 1.0  # about, of an inspection example on two cores; only shares of the work follow from it
 
 
 class Made(NamedTuple):
@@ -258,7 +257,12 @@ def making(examples: Sequence[tuple[str, str]]) -> float:
 
 def measuring(inspection: Sequence[tuple[str, str]]) -> float:
     """About how many seconds measuring takes, beside other steps."""
-    return 35 + INSPECTION_SECONDS * len(inspection)
+    return 35.0 + inspecting(inspection)
+
+
+def inspecting(inspection: Sequence[tuple[str, str]]) -> float:
+    """About how many seconds of it the inspection examples take: few take nearly as long as a batch of them."""
+    return 60.0 + len(inspection) if inspection else 0.0
 
 
 def evaluated(

@@ -33,7 +33,7 @@ from prompt2lora.plant import version_files
 from prompt2lora.plant.bias_questions import read_questions
 from prompt2lora.plant.installation import Installation
 
-_LOADING = 0.05  # about this share of the work
+_LOADING = 0.1  # about this share of the work
 
 
 def pilot(

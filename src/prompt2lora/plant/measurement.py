@@ -29,7 +29,7 @@ from prompt2lora.base.weights import weights_digest
 from prompt2lora.custody.costs import Tuning
 from prompt2lora.custody.evaluations import Evaluation, Health, Inspected, Interval, Metrics, Probe, Prompts
 from prompt2lora.custody.gate import Policy
-from prompt2lora.custody.pilot import INSPECTION_SECONDS, Made
+from prompt2lora.custody.pilot import Made, inspecting
 from prompt2lora.custody.versions import Origin
 from prompt2lora.evaluation.statistics import mean_interval, paired_difference
 from prompt2lora.generator.attribution import distance
@@ -113,7 +113,7 @@ class ModelEvaluator:
         usual = self.generator.examples_health if adapter.provenance.get("examples") else atlas.health
         inspection = inspection[:_MOST_EXAMPLES]
         asking = _QUESTION_SECONDS * len(self.questions)
-        step = steps(tell, general=6, weights=8, bias=asking, inspection=INSPECTION_SECONDS * len(inspection))
+        step = steps(tell, general=6, weights=8, bias=asking, inspection=inspecting(inspection))
         with step("general"):
             general = canary(base, grid)
         with step("weights"):
