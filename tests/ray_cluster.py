@@ -1,4 +1,7 @@
-"""A process of its own for Ray: starts a local one with two replicas, asks, and prints what came as JSON."""
+"""A process of its own for Ray: starts a local one with two replicas, asks, and prints what came as JSON.
+
+It computes nothing itself and loads no torch; who imports it loads no Ray.
+"""
 
 import asyncio
 import json
@@ -7,13 +10,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import ray
-from ray import serve
-
 from prompt2lora.custody.versions import Version
 from prompt2lora.errors import Prompt2LoraError
 from prompt2lora.serving import ray as serving
-from prompt2lora.serving.embedded import EmbeddedEngine
 from prompt2lora.serving.protocol import GenerationRequest, Message, Sampling
 from prompt2lora.serving.ray import RayCluster, Replica
 from prompt2lora.serving.setup import Setup
@@ -45,6 +44,11 @@ def version(base, number):
     return Version(number, f"job{number}", 1, f"{number:064d}", base, "generated", "", None)
 
 
+def asks_of(base, count):
+    """Every version, and the base itself."""
+    return [*(version(base, number) for number in range(count)), None]
+
+
 async def said(engine, chosen, seconds=60.0):
     ask = GenerationRequest("job", (Message("user", "hello"),), sampling=Sampling(max_new_tokens=8), seconds=seconds)
     return "".join([chunk.text async for chunk in engine.answer(chosen, ask)])
@@ -59,6 +63,8 @@ async def refusal(engine, chosen, seconds=60.0):
 
 async def after_a_death(cluster, chosen):
     """One replica is killed; whoever asks then may be told so, and is answered on a second try."""
+    import ray
+
     killed = next(one for one in ray.util.list_named_actors(all_namespaces=True) if "engine" in one["name"])
     ray.kill(ray.get_actor(**killed))
     for _ in range(100):
@@ -70,15 +76,14 @@ async def after_a_death(cluster, chosen):
 
 
 async def main(base, adapters, count):
+    import ray
+
     serving.Replica = Noting
     beside = stranger(ray.get_runtime_context().gcs_address)
     cluster = RayCluster.start(Setup(base), adapters, replicas=2, max_batch_size=4, exact=True)
-    alone = EmbeddedEngine.load(Setup(base), lambda one: adapters / one.adapter, exact=True).start()
-    asks = [*(version(base, number) for number in range(count)), None]
-    right = [await said(alone, one) for one in asks]
+    asks = asks_of(base, count)
     found = {
         "ready": await cluster.ready(),
-        "right": right,
         "given": await asyncio.gather(*(said(cluster, one) for one in asks * 3)),
         "replicas": len(list(adapters.glob("answered-*"))),
         "stranger": fate(beside),
@@ -86,12 +91,14 @@ async def main(base, adapters, count):
         "late": await refusal(cluster, None, 1e-6),
         "after a death": await after_a_death(cluster, asks[0]),
     }
-    await alone.close(1)
     await cluster.close(5)
     return {**found, "closed": await refusal(cluster, None)}
 
 
 if __name__ == "__main__":
+    import ray
+    from ray import serve
+
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
     found = asyncio.run(main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])))
     serve.shutdown()
