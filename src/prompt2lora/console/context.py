@@ -43,6 +43,7 @@ class ConsoleContext:
     invitations: dict[str, Invitation] = field(default_factory=dict)
     explained: OrderedDict[str, str] = field(default_factory=OrderedDict)  # id of a queued job -> version
     readings: OrderedDict[str, list[Reading]] = field(default_factory=OrderedDict)  # id of a queued job -> of its files
+    sheets: OrderedDict[str, bytes] = field(default_factory=OrderedDict)  # id of a queued job -> the file it answers
     _files: OrderedDict[str, tuple[str, File]] = field(default_factory=OrderedDict)  # of forms that were refused
     _spent: OrderedDict[str, None] = field(default_factory=OrderedDict)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from prompt2lora.console import audit_log, decisions, job_pages, new_jobs, people, watching
+from prompt2lora.console import audit_log, decisions, job_pages, new_jobs, people, sheets, watching
 from prompt2lora.console.context import ROOT, ConsoleContext
 from prompt2lora.console.handling import mount
 from prompt2lora.console.page_request import Page
@@ -20,6 +20,7 @@ from prompt2lora.serving.service import Service
 PAGES: tuple[Page, ...] = (
     *job_pages.PAGES,
     *new_jobs.PAGES,
+    *sheets.PAGES,
     *decisions.PAGES,
     *watching.PAGES,
     *audit_log.PAGES,

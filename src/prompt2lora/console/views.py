@@ -78,7 +78,8 @@ class JobStatus:
         """The pages that say something: what follows from a verdict or a release comes with the first of them."""
         if self.newest is None and self.release is None:
             return ("try", "inspection", "refine", "why")
-        return ("try", "inspection", "decision", "watch", "refine", "why", "report")
+        released = ("sheet",) if self.release else ()
+        return ("try", *released, "inspection", "decision", "watch", "refine", "why", "report")
 
     @property
     def light(self) -> Light:

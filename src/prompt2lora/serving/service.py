@@ -5,6 +5,8 @@ The HTTP interface and the console are two faces of it; everything that they do 
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -19,16 +21,24 @@ from prompt2lora.custody.pilot import stored_inspection
 from prompt2lora.custody.releases import Release
 from prompt2lora.custody.versions import Version
 from prompt2lora.errors import Misconfigured, UsageError
+from prompt2lora.evaluation.arms import digest
+from prompt2lora.evaluation.score_cache import ScoreCache
 from prompt2lora.ground.answer_form import AnswerForm
+from prompt2lora.ground.answer_sheet import AnswerSheet
 from prompt2lora.ground.comparison import Comparison
+from prompt2lora.ground.files import write_bytes
+from prompt2lora.ground.home import home
 from prompt2lora.ground.progress import Report, part
 from prompt2lora.ground.prompts import check_prompts
+from prompt2lora.plant.calibration import PLAIN, calibration_of
 from prompt2lora.plant.plant import Plant
+from prompt2lora.serving.answer_file import RowsRequest, answer_rows
 from prompt2lora.serving.job_queue import JobQueue, QueuedJob
 from prompt2lora.serving.protocol import Engine, GenerationRequest
 from prompt2lora.serving.setup import Setup
 
 MOST_PROMPTS, MOST_EXAMPLES = 256, 5000
+_ROWS_AT_ONCE = 16  # of a file, so that requests from elsewhere do not wait long
 
 
 @dataclass(frozen=True)
@@ -176,6 +186,53 @@ class Service:
 
         return self._begin("inspect", job, actor, run)
 
+    def answer_file(
+        self,
+        actor: str,
+        job: str,
+        sheet: AnswerSheet,
+        bound: float,
+        language: str,
+        loop: asyncio.AbstractEventLoop,
+    ) -> QueuedJob:
+        """Answer every row of a file by what is released for a job; `loop` is the one that the engine is asked from.
+
+        The file that comes of it is found by `answered_file`.
+        """
+        release = self.release(job)
+        version, registry = release.version, self.plant.registry
+        telling = version or telling_version(registry, job)
+        request = RowsRequest(
+            job,
+            version,
+            self.form(release),
+            registry.origin(telling).instruction if telling else "",
+            calibration_of(registry.measured(version)) if version else PLAIN,
+            bound,
+            at_once=_ROWS_AT_ONCE,
+            language=language,
+        )
+        told = [request.key(self.engine.base, sheet.file.name), bound, language, sheet.reading.columns]
+        name = digest([told, hashlib.sha256(sheet.file.data).hexdigest()])[:32]
+        out = _answered(f"{name}.{sheet.ending}")
+        kept = out.with_suffix(".kept")
+
+        def run(_: Plant, report: Report) -> dict[str, Any]:
+            work = answer_rows(self.engine, request, sheet.texts, ScoreCache(kept), report)
+            rows = asyncio.run_coroutine_threadsafe(work, loop).result()
+            write_bytes(out, sheet.filled(rows, language))
+            kept.unlink(missing_ok=True)
+            unsure = sum(request.is_unsure(row) for row in rows.values())
+            wrong = len(sheet.wrong) + sum(not row.answer and bool(row.note) for row in rows.values())
+            return {"file": out.name, "rows": len(rows), "unsure": unsure, "wrong": wrong}
+
+        return self._begin("answer", job, actor, run)
+
+    def answered_file(self, name: str) -> bytes | None:
+        """A file that `answer_file` wrote; None if it is gone."""
+        place = _answered(name)
+        return place.read_bytes() if place.is_file() else None
+
     def refine(
         self, actor: str, job: str, version: str, examples: Sequence[tuple[str, str]], steps: int = 48
     ) -> QueuedJob:
@@ -263,6 +320,11 @@ class Service:
             for source, process in watch.processes.items()
         }
         return {"release": watch.release, "sources": sources}
+
+
+def _answered(name: str) -> Path:
+    """Where answered files lie, by names of our own."""
+    return home() / "answers" / name
 
 
 def queued_record(queued: QueuedJob) -> dict[str, Any]:

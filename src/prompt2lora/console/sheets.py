@@ -1,0 +1,101 @@
+"""A whole spreadsheet answered by what is released for a job: the form, what came of it, and the file to take away.
+
+In: forms with a file. Out: queued jobs, a page, the same file with the answers. The work goes on where it was if the
+same file comes again after a cut.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from urllib.parse import quote
+
+from fastapi.responses import Response
+from starlette.concurrency import run_in_threadpool
+
+from prompt2lora.console.context import remember
+from prompt2lora.console.i18n import TranslatableError
+from prompt2lora.console.job_pages import job_page, opened
+from prompt2lora.console.page_request import NotFound, Page, PageRequest
+from prompt2lora.custody.access import LOOK, MAKE
+from prompt2lora.ground.answer_sheet import read_answer_sheet
+from prompt2lora.plant.calibration import calibration_of
+from prompt2lora.serving.job_queue import DONE, QueuedJob
+
+TAKEN = ".csv,.tsv,.xlsx,.txt"
+_KINDS = {
+    "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    "xlsm": "application/vnd.ms-excel.sheet.macroEnabled.12",
+    "csv": "text/csv",
+    "tsv": "text/tab-separated-values",
+}
+
+
+def show_sheet(request: PageRequest) -> Response:
+    found, version = opened(request)
+    answering = found.answering
+    learned = calibration_of(request.service.plant.registry.measured(answering)).examples if answering else 0
+    ended = next((one for one in _of_job(request) if one.state == DONE and one.id == request.value("queued")), None)
+    return job_page(
+        request,
+        "sheet",
+        found,
+        version,
+        taken=TAKEN,
+        result=ended.result if ended else None,
+        queued=ended.id if ended else "",
+        bound=request.value("bound", "80"),
+        learned=learned,
+    )
+
+
+async def start(request: PageRequest) -> Response:
+    """A file that cannot be read is refused before anything starts; the same one sent twice is answered once."""
+    file = request.file("sheet")
+    if file is None:
+        raise TranslatableError("no_sheet")
+    bound = _bound(request)
+    await run_in_threadpool(opened, request)
+    sheet = await run_in_threadpool(read_answer_sheet, file, request.value("column").strip())
+    unfinished = next((one for one in _of_job(request) if not one.over and one.actor == request.actor), None)
+    if unfinished and request.context.sheets.get(unfinished.id) != file.data:
+        raise TranslatableError("still_answering")
+    language, loop = request.translator.language, asyncio.get_running_loop()
+    queued = await run_in_threadpool(
+        request.service.answer_file, request.actor, request.job, sheet, bound, language, loop
+    )
+    remember(request.context.sheets, queued.id, file.data, 20)
+    remember(request.context.readings, queued.id, [sheet.reading])
+    return request.redirect(f"/queue/{queued.id}")
+
+
+def take(request: PageRequest) -> Response:
+    """The file with its answers."""
+    wanted = str(request.http.path_params["queued"])
+    found = next((one for one in _of_job(request) if one.id == wanted and one.result), None)
+    data = request.service.answered_file(found.result["file"]) if found and found.result else None
+    if found is None or found.result is None or data is None:
+        raise NotFound("no_page")
+    ending = found.result["file"].rpartition(".")[2]
+    name = quote(f"{request.job}-answered.{ending}")
+    return Response(data, media_type=_KINDS[ending], headers={"Content-Disposition": f'attachment; filename="{name}"'})
+
+
+def _of_job(request: PageRequest) -> list[QueuedJob]:
+    return [one for one in request.service.queue.recent() if (one.kind, one.job) == ("answer", request.job)]
+
+
+def _bound(request: PageRequest) -> float:
+    try:
+        percent = float(request.value("bound", "0"))
+    except ValueError:
+        percent = -1.0
+    if not 0 <= percent <= 100:
+        raise TranslatableError("number", least="0", most="100")
+    return percent / 100
+
+
+PAGES = (
+    Page("GET", "/jobs/{job}/sheet", show_sheet, (LOOK,)),
+    Page("POST", "/jobs/{job}/sheet", start, (MAKE,), show_sheet),
+    Page("GET", "/jobs/{job}/sheet/{queued}", take, (LOOK,)),
+)
