@@ -16,6 +16,7 @@ sys.dont_write_bytecode = False  # said above for the processes that are started
 
 # Files whose tests train, serve, or start processes and databases; `make check` leaves them out.
 SLOW = set(
+    "answer_file console_sheets held_answers "
     "accelerated benchmark cli cluster commands console console_browser decisions doors engine evaluation examples "
     "faults gateway malformed management monitor openapi plant refine_benchmark refusals release rented report serve "
     "takeback teachers training tuning two_bases vllm".split()

@@ -12,6 +12,8 @@ from prompt2lora.adapter.folder import read_form
 from prompt2lora.custody.bases import released_form
 from prompt2lora.errors import DamagedFile, InputError
 from prompt2lora.ground import answer_form as forms
+from prompt2lora.ground.examples import as_csv
+from prompt2lora.plant.plant import registry
 
 LABELS = forms.choices(["billing", "shipping", "returns"])
 
@@ -94,3 +96,33 @@ def test_a_request_may_ask_for_json_where_answers_are_free(service, tokens, kept
         assert service.engine.asks[-1].form == expected
     broken = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "nothing"}}}
     assert ask(service, tokens["asks"], {**ASK, "response_format": broken}).status_code == 400
+
+
+def test_a_pilot_holds_the_base_and_the_adapter_to_the_form_and_its_release_answers_a_file(
+    plant_generator, base, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("PROMPT2LORA_HOME", str(tmp_path / "home"))
+    pairs = [(f"note {n}", LABELS.choices[n % 3]) for n in range(12)]
+    files = {name: tmp_path / f"{name}.csv" for name in ("examples", "inspection", "rows")}
+    files["examples"].write_text(as_csv(pairs))
+    files["inspection"].write_text(as_csv([(f"{text} again, and more", answer) for text, answer in pairs]))
+    files["rows"].write_text("text\n" + "".join(f"{text}\n" for text, _ in pairs))
+    words = ("--examples", files["examples"], "--inspection", files["inspection"], "--answers", "auto")
+    code, out, told = command("pilot", "--job", "mail", *words, "--generator", plant_generator, "--json")
+    assert code == 0, told
+    assert json.loads(out)["answers"] == LABELS.to_dict()
+    kept = registry()  # noqa: F811
+    made = kept.versions("mail")[0]
+    inspected = kept.measured(made).inspection
+    assert {one.base for one in inspected} | {one.generated for one in inspected} <= {*LABELS.choices}
+    assert all(one.confidence is not None and 0 < one.confidence <= 1 for one in inspected)
+    assert kept.measured(made).metrics.format.score == 1
+    answer = ("answer", "--job", "mail", "--in", files["rows"], "--out", tmp_path / "out.csv", "--json")
+    assert command(*answer)[0] == 2  # nothing is released
+    kept.promote("mail", made, "better", expected=None)
+    code, out, told = command(*answer)
+    assert code == 0, told
+    rows = (tmp_path / "out.csv").read_text().splitlines()
+    assert rows[0] == "text,answer,confidence,note" and len(rows) == 13
+    assert {row.split(",")[1] for row in rows[1:]} <= {*LABELS.choices}
+    kept.engine.dispose()
