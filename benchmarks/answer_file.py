@@ -1,8 +1,8 @@
-"""Rows a second of a file that is answered in one batch engine, beside rows that are asked one by one.
+"""Rows a second of a file that is answered in batches, beside rows that are asked one by one.
 
 The base is the released generator's, the adapter is made of examples/department.jsonl, the rows are its test inputs
-(repeated with a number before them, so that no two are the same). Asked one by one means: the same engine, one request
-at a time, loaded once.
+(repeated with a number before them, so that no two are the same). Asked one by one means: by the same code, one row a
+time, with the base in memory.
 
     python benchmarks/answer_file.py --rows 1000 --one-by-one 60 --out benchmarks/results/answer-file.json
 """
@@ -33,7 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1000)
     parser.add_argument("--one-by-one", type=int, default=60)
-    parser.add_argument("--max-batch-size", type=int, default=32)
+    parser.add_argument("--max-batch-size", type=int, default=64)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
@@ -50,14 +50,14 @@ def main() -> None:
         )
         asked = offline.by_folder(folder, instruction=INSTRUCTION)
         for name, count, size in (("one by one", given.one_by_one, 1), ("batch", given.rows, given.max_batch_size)):
-            request = asked.request(0.0, 32, 1 if size == 1 else 2 * size, "en")
+            request = asked.request(0.0, 32, size, "en")
             some = {n: texts[n] for n in range(count)}
             told: list[tuple[float, float]] = []
 
             def report(_: dict, told: list[tuple[float, float]] = told) -> None:
                 told.append((time.monotonic(), time.process_time()))
 
-            rows = offline.answer(asked, request, some, ScoreCache(Path(place) / name), size, report)
+            rows = offline.answer(asked, request, some, ScoreCache(Path(place) / name), report)
             # From the first request to the last answer, without loading.
             spent, worked = (last - first for first, last in zip(told[0], told[-1], strict=True))
             result[name] = {

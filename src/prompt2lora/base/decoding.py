@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -63,6 +64,7 @@ class ScoredAnswer(NamedTuple):
 
     text: str
     log_probabilities: list[float]
+    cut: bool = False  # whether it went on when there was no more room for it
 
     @property
     def confidence(self) -> float:
@@ -101,13 +103,15 @@ def scored_answers(
                 written = _decode(model, [ids[i] for i in chosen], chat, max_new_tokens, form, scored=scored)
             found.update(zip(chosen, written, strict=True))
     texts = [chat.tokenizer.decode(found[i].ids, skip_special_tokens=True).strip() for i in range(len(ids))]
-    return [ScoredAnswer(text, found[i].log_probabilities) for i, text in enumerate(texts)]
+    return [ScoredAnswer(text, found[i].log_probabilities, found[i].cut) for i, text in enumerate(texts)]
 
 
-class _Written(NamedTuple):
-    ids: list[int]
-    log_probabilities: list[float]
+@dataclass
+class _Written:
     matcher: Matcher | None
+    ids: list[int] = field(default_factory=list)
+    log_probabilities: list[float] = field(default_factory=list)
+    cut: bool = True  # until its end comes
 
 
 def greedy(
@@ -141,7 +145,7 @@ def _decode(
         cache.batch_repeat_interleave(len(ids))
     tokens, mask = (tensor.to(device) for tensor in _padded_tails(ids, shared, chat.ends[0]))
     positions = (mask.cumsum(-1) - 1).clamp_min(0)[:, shared:]
-    written = [_Written([], [], chat.constraints.begin(form) if form else None) for _ in ids]
+    written = [_Written(chat.constraints.begin(form) if form else None) for _ in ids]
     active = list(range(len(ids)))
     for step in range(max_new_tokens):
         tell({"share": max(step / max_new_tokens, 1 - len(active) / len(ids))})
@@ -161,6 +165,8 @@ def _decode(
                 written[sequence].ids.append(token)
         if form:
             ended = [end or _follow(written[one]) for one, end in zip(active, ended, strict=True)]
+        for sequence, end in zip(active, ended, strict=True):
+            written[sequence].cut = not end
         going = [not end and len(written[one].ids) < room[one] for one, end in zip(active, ended, strict=True)]
         keep = torch.tensor(going, device=device).nonzero().flatten()
         if not len(keep):

@@ -30,7 +30,7 @@ def answer(
         float, typer.Option(min=0, max=1, help="An answer that is less likely to be right than this is `unsure`.")
     ] = 0.0,
     max_new_tokens: Annotated[int, typer.Option(min=1, max=4096, help="Most tokens of an answer.")] = 128,
-    max_batch_size: Annotated[int, typer.Option(min=1, max=256, help="Rows answered at once.")] = 32,
+    max_batch_size: Annotated[int, typer.Option(min=1, max=256, help="Rows answered at once.")] = 64,
     language: Annotated[str, typer.Option(help="Language of the three new columns: en or ja.")] = "en",
     base: BaseOption = None,
     as_json: Json = False,
@@ -54,9 +54,9 @@ def answer(
         asked = (
             offline.by_job(job, base) if job else offline.by_folder(Path(adapter or ""), base, instruction=instruction)
         )
-        request = asked.request(bound, max_new_tokens, 2 * max_batch_size, language)
+        request = asked.request(bound, max_new_tokens, max_batch_size, language)
         kept = ScoreCache(_kept(out))
-        rows = offline.answer(asked, request, sheet.texts, kept, max_batch_size, show)
+        rows = offline.answer(asked, request, sheet.texts, kept, show)
     write_bytes(out, sheet.filled(rows, language))
     _kept(out).unlink(missing_ok=True)
     unsure = sum(bool(request.is_unsure(row)) for row in rows.values())

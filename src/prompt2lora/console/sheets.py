@@ -33,7 +33,8 @@ _KINDS = {
 def show_sheet(request: PageRequest) -> Response:
     found, version = opened(request)
     answering = found.answering
-    learned = calibration_of(request.service.plant.registry.measured(answering)).examples if answering else 0
+    kept = request.service.plant.registry
+    learned = calibration_of(kept.measured(answering), answering.comparison).examples if answering else 0
     ended = next((one for one in _of_job(request) if one.state == DONE and one.id == request.value("queued")), None)
     return job_page(
         request,

@@ -47,10 +47,13 @@ class RowsRequest:
     at_once: int = 64
     language: str = "en"
 
+    def prompt(self, text: str) -> str:
+        """A text under the instruction, unless it begins with it."""
+        return text if self.instruction and text.startswith(self.instruction) else full_prompt(self.instruction, text)
+
     def generation(self, text: str) -> GenerationRequest:
-        asked = text if self.instruction and text.startswith(self.instruction) else full_prompt(self.instruction, text)
         sampling = Sampling(max_new_tokens=self.max_new_tokens)
-        message = (Message("user", asked),)
+        message = (Message("user", self.prompt(text)),)
         return GenerationRequest(self.job, message, sampling=sampling, seconds=_SECONDS, form=self.form, scored=True)
 
     def is_unsure(self, row: RowAnswer) -> bool:
@@ -67,10 +70,9 @@ async def answer_rows(
     engine: Engine, request: RowsRequest, texts: Mapping[int, str], kept: ScoreCache, report: Report = silent
 ) -> dict[int, RowAnswer]:
     """The answers by row; each text is asked once. Raises what the engine raises, but for what is wrong with a row."""
-    keys = {line: request.key(engine.base, text) for line, text in texts.items()}
-    open_keys = {key: texts[line] for line, key in keys.items() if kept.get(key) is None}
+    asked = open_rows(request, engine.base, texts, kept)
     places = asyncio.Semaphore(request.at_once)
-    total, done = len({*keys.values()}), len({*keys.values()}) - len(open_keys)
+    total, done = len({*texts.values()}), len({*texts.values()}) - len(asked)
 
     async def one(key: str, text: str) -> None:
         nonlocal done
@@ -80,15 +82,26 @@ async def answer_rows(
         report({"done": done, "of": total})
 
     report({"done": done, "of": total})
-    in_order = sorted(open_keys.items(), key=lambda item: len(item[1]))  # those of one length are read together
-    tasks = [asyncio.ensure_future(one(key, text)) for key, text in in_order]
+    tasks = [asyncio.ensure_future(one(key, text)) for key, text in asked.items()]
     try:
         await asyncio.gather(*tasks)
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-    return {line: _row(request, kept.get(key) or {}) for line, key in keys.items()}
+    return rows(request, engine.base, texts, kept)
+
+
+def open_rows(request: RowsRequest, base: str, texts: Mapping[int, str], kept: ScoreCache) -> dict[str, str]:
+    """What is still to be asked, by its key: every text once, the short ones first, for those of one length are read
+    together."""
+    found = {request.key(base, text): text for text in sorted(texts.values(), key=len)}
+    return {key: text for key, text in found.items() if kept.get(key) is None}
+
+
+def rows(request: RowsRequest, base: str, texts: Mapping[int, str], kept: ScoreCache) -> dict[int, RowAnswer]:
+    """What stands beside every row, once all are answered."""
+    return {line: _row(request, kept.get(request.key(base, text)) or {}) for line, text in texts.items()}
 
 
 async def _answered(engine: Engine, request: RowsRequest, text: str) -> dict[str, object]:

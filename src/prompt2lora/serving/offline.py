@@ -1,21 +1,23 @@
-"""Answering a file without a service: what answers (a job's release, or an adapter folder), in an engine of its own.
+"""Answering a file without a service: what answers (a job's release, or an adapter folder), batch after batch.
 
-In: a job or a folder, rows. Out: answers. The engine has the main thread meanwhile (decision 6). It knows no formats of
-files.
+In: a job or a folder, rows. Out: answers. All rows are for one version and known from the start, so the instruction
+that they share is read once a batch, which an engine for requests of all jobs cannot do. It knows no formats of files.
 """
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+
 from prompt2lora.adapter.folder import form_of, read
-from prompt2lora.adapter.peft import adapter_digest
+from prompt2lora.adapter.layout import LoraLayout
+from prompt2lora.adapter.peft import Adapter, adapter_digest
 from prompt2lora.base import models
-from prompt2lora.base.weights import weights_digest
+from prompt2lora.base.decoding import scored_answers
+from prompt2lora.base.frozen import Frozen
 from prompt2lora.custody.bases import released_form, telling_version
 from prompt2lora.custody.versions import Version
 from prompt2lora.errors import UsageError
@@ -25,9 +27,7 @@ from prompt2lora.ground.answer_sheet import RowAnswer
 from prompt2lora.ground.progress import Report, silent
 from prompt2lora.plant.calibration import PLAIN, Calibration, calibration_of
 from prompt2lora.plant.plant import Plant
-from prompt2lora.serving.answer_file import RowsRequest, answer_rows
-from prompt2lora.serving.embedded import EmbeddedEngine
-from prompt2lora.serving.setup import Setup
+from prompt2lora.serving.answer_file import RowsRequest, open_rows, rows
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Answering:
     job: str
     version: Version | None
     folder: Path | None
-    setup: Setup
+    layout: LoraLayout
     form: AnswerForm | None
     instruction: str
     calibration: Calibration = PLAIN
@@ -66,64 +66,61 @@ def by_job(job: str, base: str | None = None) -> Answering:
     version, form = release.version, released_form(registry, release)
     if version is None:
         telling = telling_version(registry, job)
-        name = plant.base_of(telling) if telling else plant.evaluator().layout.base_model
-        instruction = registry.origin(telling).instruction if telling else ""
-        return Answering(job, None, None, Setup(name, weights_digest(name)), form, instruction)
+        layout = plant.evaluator().layout
+        if telling:
+            layout = _layout(plant.base_of(telling), registry.store.path(telling.adapter))
+        return Answering(job, None, None, layout, form, registry.origin(telling).instruction if telling else "")
     registry.store.verify(version.adapter)
-    name, folder = plant.base_of(version), registry.store.path(version.adapter)
-    setup = _setup(name, read(folder).settings)
-    instruction = registry.origin(version).instruction
+    folder = registry.store.path(version.adapter)
+    layout, instruction = _layout(plant.base_of(version), folder), registry.origin(version).instruction
     calibration = calibration_of(registry.measured(version), version.comparison)
-    return Answering(job, version, folder, setup, form, instruction, calibration)
+    return Answering(job, version, folder, layout, form, instruction, calibration)
 
 
 def by_folder(folder: Path, base: str | None = None, *, instruction: str = "") -> Answering:
     """An adapter folder. Raises DamagedFile."""
     told = read(folder)
     name = base or str(told.settings["base_model_name_or_path"])
-    setup = _setup(name, told.settings)
-    known = adapter_digest(folder)
-    version = Version(0, "adapter", 1, known, name, "folder", "", None, base_digest=setup.base_digest)
-    return Answering("adapter", version, folder, setup, form_of(told.provenance), instruction.strip())
+    layout = _layout(name, folder)
+    version = Version(0, "adapter", 1, adapter_digest(folder), name, "folder", "", None)
+    return Answering("adapter", version, folder, layout, form_of(told.provenance), instruction.strip())
 
 
+@torch.inference_mode()
 def answer(
-    asked: Answering,
-    request: RowsRequest,
-    texts: Mapping[int, str],
-    kept: ScoreCache,
-    max_batch_size: int,
-    report: Report = silent,
+    asked: Answering, request: RowsRequest, texts: Mapping[int, str], kept: ScoreCache, report: Report = silent
 ) -> dict[int, RowAnswer]:
-    """The answers by row. Call it in the main thread: the engine works there until all rows are answered."""
-    engine = EmbeddedEngine.load(
-        asked.setup, lambda version: asked.folder or Path(version.adapter), max_batch_size=max_batch_size
-    )
-    found: dict[int, RowAnswer] = {}
-    failed: list[BaseException] = []
+    """The answers by row, `request.at_once` of them a time; what they have in common is read once a time."""
+    layout = asked.layout
+    adapter = Adapter.load(asked.folder, models.load_config(layout.base_model)) if asked.folder else None
+    base = Frozen.load(layout)
+    waiting, total = [*open_rows(request, layout.base_model, texts, kept).items()], len({*texts.values()})
+    report({"done": total - len(waiting), "of": total})
+    while waiting:
+        some, waiting = waiting[: request.at_once], waiting[request.at_once :]
+        fitting = {}
+        for key, text in some:
+            try:
+                models.check_room(base.model.config, base.chat.prompt_ids([request.prompt(text)]))
+                fitting[key] = request.prompt(text)
+            except UsageError as error:  # what is wrong with this row, and not with the others
+                kept.add(key, {"wrong": str(error)})
+        given = fitting and scored_answers(
+            base.model,
+            base.chat,
+            [*fitting.values()],
+            layout=layout,
+            grid=adapter.grid if adapter else None,
+            form=request.form,
+            max_new_tokens=request.max_new_tokens,
+            scored=True,
+        )
+        for key, one in zip(fitting, given or [], strict=True):
+            kept.add(key, {"answer": one.text, "confidence": one.confidence, "cut": one.cut})
+        report({"done": total - len(waiting), "of": total})
+    return rows(request, layout.base_model, texts, kept)
 
-    def work() -> None:
-        try:
-            found.update(asyncio.run(answer_rows(engine, request, texts, kept, report)))
-        except BaseException as error:
-            failed.append(error)
-        finally:
-            engine.stop()
 
-    thread = threading.Thread(target=work, name="rows")
-    thread.start()
-    try:
-        engine.run()
-    finally:
-        engine.stop()
-        thread.join()
-    if failed:
-        raise failed[0]
-    return found
-
-
-def _setup(base: str, settings: Mapping[str, object]) -> Setup:
-    rank, targets = settings["r"], settings["target_modules"]
-    assert isinstance(rank, int) and isinstance(targets, list)
-    models.load_config(base)  # a base that is not here is told before its weights are looked for
-    return Setup(base, weights_digest(base), rank, tuple(targets))
+def _layout(base: str, folder: Path) -> LoraLayout:
+    """Of an adapter folder, on a base by the name under which it is found now."""
+    return replace(Adapter.load(folder, models.load_config(base)).layout, base_model=base)

@@ -207,7 +207,7 @@ class Service:
             version,
             self.form(release),
             registry.origin(telling).instruction if telling else "",
-            calibration_of(registry.measured(version)) if version else PLAIN,
+            calibration_of(registry.measured(version), version.comparison) if version else PLAIN,
             bound,
             at_once=_ROWS_AT_ONCE,
             language=language,
