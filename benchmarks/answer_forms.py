@@ -25,7 +25,6 @@ from prompt2lora.base.decoding import scored_answers
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.versions import origin
 from prompt2lora.evaluation.arms import ARMS, digest
-from prompt2lora.evaluation.metrics import exact_match
 from prompt2lora.evaluation.resources import Resources
 from prompt2lora.evaluation.revisions import revisions
 from prompt2lora.evaluation.score_cache import ScoreCache
@@ -34,6 +33,7 @@ from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.released import default_generator
 from prompt2lora.generator.text_encoder import cached_encoder
 from prompt2lora.ground.answer_form import AnswerForm, found
+from prompt2lora.ground.comparison import Comparison
 from prompt2lora.ground.files import write_json
 from prompt2lora.plant.calibration import ENOUGH, calibrate
 from prompt2lora.training.tasks import Task, read_tasks
@@ -93,8 +93,8 @@ def judged(
     free, held = (scored_answers(base.model, base.chat, prompts, form=one, **options) for one in (None, form))
     pairs = [(given, wanted.output) for given, wanted in zip(free, examples, strict=True)]
     entry = {
-        "free": [exact_match(given.text, right) for given, right in pairs],
-        "held": [exact_match(given.text, one.output) for given, one in zip(held, examples, strict=True)],
+        "free": [Comparison.EXACT.score(given.text, right) for given, right in pairs],
+        "held": [Comparison.EXACT.score(given.text, one.output) for given, one in zip(held, examples, strict=True)],
         "of_form": [float(form.fits(given.text)) for given, _ in pairs],
         "tokens": [[round(value, 4) for value in given.log_probabilities] for given in held],
         "free_tokens": [[round(value, 4) for value in given.log_probabilities] for given in free],
