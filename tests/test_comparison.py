@@ -189,6 +189,12 @@ def test_other_units_values_and_marks_that_are_no_number_decide(one, other):
     assert not NUMBER.same(one, other)
 
 
+@pytest.mark.parametrize("text", ["十十", "万億", "二千千三", "百千"])
+def test_figures_in_no_order_of_numbers_are_letters(text):
+    assert NUMBER.same(text, text)
+    assert not NUMBER.same(text, "20")
+
+
 def test_a_number_of_any_length_is_read_exactly():
     long = "9" * 6000
     assert NUMBER.same(f"{long}.0", long) and not NUMBER.same(long, long[:-1] + "8")

@@ -92,7 +92,7 @@ def approve(
             registry.tell(connection, WITHDRAW, version.name, {"reason": override})
         return told
 
-    _ask_reason(reason)
+    check_reason(reason)
     return registry.promote(version.job, version, reason, expected=expected, rule=rule)
 
 
@@ -101,7 +101,7 @@ def refuse(registry: Registry, version: Version, reason: str, *, second: bool | 
 
     Raises UsageError if it answers now: that has to be taken back first.
     """
-    _ask_reason(reason)
+    check_reason(reason)
     with registry.writing() as connection:
         _ask_second(registry, version, second)
         answering = registry.current(version.job)
@@ -117,7 +117,7 @@ def withdraw(
     registry: Registry, version: Version, reason: str, *, admin: bool = False, second: bool | None = None
 ) -> None:
     """Take a refusal back: by whoever refused, or by an admin. Raises UsageError, NotAllowed."""
-    _ask_reason(reason)
+    check_reason(reason)
     with registry.writing() as connection:
         _ask_second(registry, version, second)
         refusal = registry.refusal(version)
@@ -151,16 +151,10 @@ def _ask_second(registry: Registry, version: Version, second: bool | None) -> No
         raise UsageError(f"{version.name} was made by {version.actor}; it takes a second person to decide on it")
 
 
-def _ask_reason(reason: str) -> None:
-    check_reason(reason)
-    if not reason.strip():
-        raise UsageError("a decision stands in the record with its reason and this one has none; say why in one line")
-
-
 def _check_override(version: Version, against: Sequence[Objection], override: str, admin: bool) -> None:
     if not admin:
         raise NotAllowed(f"only an admin may override what stands against {version.name}; ask one")
-    _ask_reason(override)
+    check_reason(override)
     if not against:
         raise UsageError(f"nothing stands against {version.name}; release it without an override")
     if not against[0].overridable:

@@ -99,7 +99,7 @@ def add(
 def check_reason(reason: str) -> None:
     """Raises UsageError for what is no short line."""
     if not reason.strip():
-        raise UsageError("a reason is needed, and the one given is blank; say in a few words why")
+        raise UsageError("a decision stands in the record with its reason and this one has none; say why in one line")
     if len(reason) > MAX_REASON or not reason.isprintable():
         raise UsageError(f"a reason is one line of at most {MAX_REASON} characters; shorten {reason[:40]!r}...")
 

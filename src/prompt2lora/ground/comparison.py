@@ -126,6 +126,8 @@ def _value(figures: str) -> Decimal | None:
 
 def _read(piece: str) -> str | None:
     """Figures without marks but a decimal point; None for what no notation writes."""
+    if piece in _SMALL or piece in _LARGE:  # out of its order: 十十
+        return None
     if piece[0] in _FIGURES:
         return "".join(_FIGURES[figure] for figure in piece)
     groups, marks = re.split(r"[., '’]", piece), re.findall(r"[., '’]", piece)
