@@ -12,10 +12,10 @@ from tiny import SIZES
 from prompt2lora.base import models
 from prompt2lora.errors import OutputError
 from prompt2lora.generator.text_encoder import Encoder
+from prompt2lora.ground.progress import silent
 from prompt2lora.training import run as running
 from prompt2lora.training.checkpoint import Checkpoint, CheckpointWriter
 from prompt2lora.training.drawing import Drawing, DrawnAhead, drawing_processes
-from prompt2lora.training.finish import train
 from prompt2lora.training.recipe import Stage
 from prompt2lora.training.run import Run
 
@@ -28,10 +28,18 @@ def wanted(base, encoder_folder, tasks_folder):
     return recipe(base, encoder_folder, tasks_folder, STAGES, generator=sizes, synthetic=0.4, dtype="float32")
 
 
+def trained(recipe, folder, report=silent):
+    """The weights after all steps; nothing is made of them."""
+    one = Run(recipe, folder, report)
+    one.prepare()
+    one.train()
+    return one.generator
+
+
 def test_what_other_processes_draw_trains_the_same_weights(wanted, tmp_path, monkeypatch):
-    alone = train(wanted, tmp_path / "alone")
+    alone = trained(wanted, tmp_path / "alone")
     monkeypatch.setattr(running, "drawing_processes", lambda device: 2)
-    assert same_weights(alone, train(wanted, tmp_path / "helped"))
+    assert same_weights(alone, trained(wanted, tmp_path / "helped"))
     assert curve(tmp_path / "alone") == curve(tmp_path / "helped")
 
 
@@ -51,7 +59,7 @@ def test_a_cpu_draws_by_itself_and_an_accelerator_has_it_drawn():
 def test_in_bfloat16_the_curve_is_that_of_float32_within_noise(wanted, tmp_path):
     longer = wanted.changed(stages=(STAGES[0].changed(steps=12),), validate_every=6)
     for dtype in ("float32", "bfloat16"):
-        train(longer.changed(dtype=dtype), tmp_path / dtype)
+        trained(longer.changed(dtype=dtype), tmp_path / dtype)
     full, half = (curve(tmp_path / dtype) for dtype in ("float32", "bfloat16"))
     columns = ("loss", "norm", "own_full_loss", "own_bare_loss")
     for one, other in zip(full, half, strict=True):
@@ -75,14 +83,14 @@ def test_whatever_a_kill_leaves_between_two_checkpoints_goes_on_to_the_same_weig
 
     longer = wanted.changed(stages=(STAGES[0].changed(steps=6),))
     monkeypatch.setattr(Checkpoint, "save", slow)
-    whole = train(longer, tmp_path / "whole", keep)
+    whole = trained(longer, tmp_path / "whole", keep)
     monkeypatch.setattr(Checkpoint, "save", write)
     behind = 0
     for step in range(1, 6):
         left = tmp_path / f"at-{step}"
         saved = Checkpoint.load(left, "cpu")
         behind += (saved.step if saved else 0) < step
-        assert same_weights(whole, train(longer, left))
+        assert same_weights(whole, trained(longer, left))
         assert curve(left) == curve(tmp_path / "whole")
     assert behind == 5, "no step waited for its own checkpoint"
 
