@@ -22,6 +22,7 @@ def write(adapter: Adapter, config: Any, folder: Path) -> str:
     Adapter(plain, encode(scaled, plain), adapter.provenance).save(folder / "adapter")
     return (
         f"OpenVINO GenAI: `openvino_genai.AdapterConfig(openvino_genai.Adapter('adapter/{WEIGHTS}'))`, without another "
-        "alpha (the strength is in the weights). Give one adapter to the constructor of the pipeline, and name the "
+        "alpha (the strength is in the weights). The base must be in OpenVINO's own format: one that it read from GGUF "
+        "answers as if there were no adapter. Give one adapter to the constructor of the pipeline, and name the "
         "adapters in every call: without any, those of the call before stay."
     )
