@@ -4,6 +4,7 @@ import asyncio
 import json
 import threading
 import time
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
@@ -114,6 +115,15 @@ def test_keys_are_made_told_once_and_revoked(kept, tokens):  # noqa: F811
     assert token not in listed.text and "hash" not in listed.text
     assert [models.status_code, again.status_code, revoked.status_code, after.status_code] == [200, 409, 200, 401]
     assert [line.actor for line in kept.audit_lines()[-2:]] == ["the admin", "the admin"]
+
+
+def test_models_say_which_jobs_can_be_asked_without_their_instruction(kept, tokens, tmp_path):  # noqa: F811
+    for job, prompts in (("mail", ["Where to?\n\none", "Where to?\n\ntwo"]), ("notes", ["one", "two"])):
+        made = kept.add_version(job, adapter_folder(tmp_path / job, job), replace(FROM, prompts=prompts))
+        kept.promote(job, made, "r", expected=None)
+    (answer,) = calls(service_of(kept), ("GET", "/v1/models", tokens["asks"], None))
+    listed = answer.json()["data"]
+    assert {one["id"]: one["instruction_in_weights"] for one in listed} == {"mail": True, "notes": False}
 
 
 def test_a_version_is_promoted_rolled_back_and_its_history_told(kept, tokens, tmp_path):  # noqa: F811

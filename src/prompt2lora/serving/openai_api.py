@@ -67,14 +67,18 @@ def router(service: Service, gate: Authenticator) -> APIRouter:
     @made.get("/models")
     def models() -> dict[str, Any]:
         """All jobs of this service's base that have a release."""
-        return {"object": "list", "data": [as_model(release, service.engine.base) for release in service.releases()]}
+        return {"object": "list", "data": [_described(service, release) for release in service.releases()]}
 
     @made.get("/models/{model}")
     def model(model: Annotated[str, Path(max_length=200)]) -> dict[str, Any]:
         """One job and what answers it."""
-        return as_model(_released(service, model), service.engine.base)
+        return _described(service, _released(service, model))
 
     return made
+
+
+def _described(service: Service, release: Release) -> dict[str, Any]:
+    return as_model(release, service.engine.base, told=service.instruction_in_weights(release))
 
 
 async def _answer(

@@ -62,8 +62,8 @@ class Reply:
             yield {**self.frame(release, [], kind), "usage": _usage(chunk)}
 
 
-def as_model(release: Release, base: str) -> dict[str, Any]:
-    """`base` is the name of the base model that the service holds."""
+def as_model(release: Release, base: str, *, told: bool) -> dict[str, Any]:
+    """`base` is the name of the base model that the service holds; `told` whether the instruction is in the weights."""
     return {
         "id": release.job,
         "object": "model",
@@ -71,6 +71,7 @@ def as_model(release: Release, base: str) -> dict[str, Any]:
         "owned_by": "prompt2lora",
         "release": fingerprint(release),
         "base": base,
+        "instruction_in_weights": told,
     }
 
 

@@ -113,6 +113,10 @@ class Service:
                 found.append(self.release(job))
         return found
 
+    def instruction_in_weights(self, release: Release) -> bool:
+        """Whether requests can leave the instruction out, since the adapter that answers was made with it."""
+        return bool(release.version and self.plant.registry.origin(release.version).instruction)
+
     def _check_base(self, release: Release) -> None:
         """The base of another job's base is not ours to answer with either."""
         version = release.version or telling_version(self.plant.registry, release.job)
