@@ -15,7 +15,16 @@ import prompt2lora as p2l
 from prompt2lora.errors import InputError, Unavailable
 from prompt2lora.evaluation.score_cache import ScoreCache
 from prompt2lora.ground import answer_form as forms
-from prompt2lora.ground.answer_sheet import LONG_TEXT, NO_TEXT, WIDE_ROW, RowAnswer, read_answer_sheet
+from prompt2lora.ground.answer_sheet import (
+    CUT,
+    HALF_TEXT,
+    LONG_TEXT,
+    NO_TEXT,
+    WIDE_ROW,
+    RowAnswer,
+    note_in,
+    read_answer_sheet,
+)
 from prompt2lora.ground.tables import File
 from prompt2lora.plant.calibration import ENOUGH, calibrate
 from prompt2lora.serving.answer_file import RowsRequest, answer_rows
@@ -34,11 +43,22 @@ def test_an_excel_file_comes_back_with_three_columns_and_all_else_as_it_was():
     assert [row[3:] for row in rows] == [
         ("回答", "確信度", "備考"),
         ("=1+1", 0.91, None),
-        (None, None, NO_TEXT),
+        (None, None, "テキストなし"),
         ("要確認", 0.3, "returns?"),
     ]
     assert book.active.cell(2, 4).data_type == "s"  # no formula
     assert book.sheetnames == ["Sheet", "other"]
+
+
+def test_every_note_of_a_row_is_in_the_language_of_the_columns():
+    for note in (NO_TEXT, LONG_TEXT, HALF_TEXT, WIDE_ROW, CUT):
+        assert note_in("ja", note) != note == note_in("en", note)
+    assert note_in("ja", "returns?") == "returns?"
+
+
+def test_a_row_without_a_text_is_not_said_to_lack_an_answer():
+    sheet = read_answer_sheet(File("in.csv", separated(ROWS, ",").encode()), "報告")
+    assert sheet.reading.left_out == "1 that cannot be asked"
 
 
 @pytest.mark.parametrize(("codec", "delimiter"), [("utf-8-sig", ";"), ("cp932", ","), ("utf-16", "\t")])

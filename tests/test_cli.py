@@ -206,6 +206,11 @@ def test_ask_answers_with_an_adapter_and_without(run, prompts, generator_folder,
     assert answers[0] != answers[1]
 
 
+def test_a_generator_that_is_missing_is_no_fault_of_the_memory(run):
+    _, out, _ = run("doctor", "--generator", "./nowhere", "--json")
+    assert all("generator" not in one["found"] for one in json.loads(out)["checks"] if one["check"] == "memory")
+
+
 def test_doctor_finds_a_good_generator_and_a_missing_one(run, generator_folder):
     _, out, _ = run("doctor", "--generator", generator_folder, "--json")
     states = {check["check"]: check["state"] for check in json.loads(out)["checks"]}

@@ -119,6 +119,14 @@ def test_export_is_a_command_for_a_folder(adapter, run, tmp_path):
     assert not (tmp_path / "three").exists()
 
 
+def test_a_version_is_refused_beside_a_folder_and_nothing_is_written(adapter, run, tmp_path):
+    adapter.save(tmp_path / "adapter")
+    words = ("export", "--adapter", tmp_path / "adapter", "--version", "v1", "--to", "mlx", "--out", tmp_path / "out")
+    code, _, told = run(*words)
+    assert (code, "--version names a version of a job" in told) == (2, True)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_check_without_its_engine_or_of_an_engine_that_it_does_not_know_is_refused(adapter, frozen, tmp_path):
     with pytest.raises(UsageError, match="an export to openvino cannot be checked here, only to gguf, mlx"):
         engines.check(adapter, frozen, tmp_path, "openvino")

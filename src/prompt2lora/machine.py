@@ -7,6 +7,7 @@ or what to do. It changes nothing but a probe file in the home, which it takes a
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -50,7 +51,9 @@ def checks(generator: str | Path | None) -> list[dict[str, str]]:
         return f"{encoder.name} gives {encoder.conditions(['test']).shape[1]} numbers a prompt"
 
     def memory_line() -> str:
-        free, needed = free_memory(), max(_LEAST_MEMORY, needed_memory(load().config.layout.base_model))
+        free, needed = free_memory(), _LEAST_MEMORY
+        with suppress(Prompt2LoraError, OSError):  # a generator that cannot be read is told in its own line
+            needed = max(needed, needed_memory(load().config.layout.base_model))
         if free is not None and free < needed:
             raise Prompt2LoraError(
                 f"{needed / 1e9:.1f} GB of free memory are needed, {free / 1e9:.1f} GB are free: close other programs"

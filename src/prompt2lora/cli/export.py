@@ -29,6 +29,8 @@ def export(
     check_new(out)
     if (adapter is None) == (job is None):
         raise UsageError("name what to export, by --adapter FOLDER or by --job NAME")
+    if version and adapter:
+        raise UsageError("--version names a version of a job; leave it out, or name the job by --job")
     folder = adapter or _kept(str(job), version)
     with Working("exporting"):
         from prompt2lora import api

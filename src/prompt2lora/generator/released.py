@@ -98,7 +98,7 @@ def generator_folder(name: str, files: Sequence[str]) -> Path:
     if Path(name).exists() or name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise ModelNotFound(
             f"a generator is a released one ({', '.join(known)}), a local folder or a hub id owner/name; {name!r} is "
-            "none of these"
+            "none of these: name one that is"
         )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError

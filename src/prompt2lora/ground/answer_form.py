@@ -84,7 +84,7 @@ def choices(texts: Sequence[str]) -> AnswerForm:
     """One of these texts. Raises InputError."""
     found = tuple(dict.fromkeys(text.strip() for text in texts if text.strip()))
     if not 2 <= len(found) <= _MOST_CHOICES:
-        raise _wrong(f"choices are 2 to {_MOST_CHOICES} different texts and {len(found)} are given; name others")
+        raise _wrong(f"choices are 2 to {_MOST_CHOICES} different texts, not {len(found)}; name others")
     for text in found:
         if len(text) > _MOST_CHARACTERS or not text.isprintable():
             raise _wrong(
@@ -101,7 +101,9 @@ def date(layout: str = "") -> AnswerForm:
     """A date in a layout such as DD.MM.YYYY; without one, YYYY-MM-DD. Raises InputError."""
     layout = layout.strip() or ISO_DATE
     if len(layout) > 40 or not layout.isprintable() or not all(part in layout for part in ("YYYY", "M", "D")):
-        raise _wrong(f"a date's layout has YYYY, MM or M, and DD or D, as {ISO_DATE}; {layout[:60]!r} has not")
+        raise _wrong(
+            f"a date's layout needs YYYY, MM or M, and DD or D, not {layout[:60]!r}; write it as in {ISO_DATE}"
+        )
     return AnswerForm("date", text=layout)
 
 
@@ -111,7 +113,7 @@ def pattern(text: str) -> AnswerForm:
     try:
         re.compile(inner)
     except re.error as error:
-        raise _wrong(f"{text[:60]!r} is no regular expression ({error}); correct it") from error
+        raise _wrong(f"{text[:60]!r} is not a valid regular expression ({error}); correct it") from error
     if not inner or len(inner) > _MOST_TEXT:
         raise _wrong(f"a pattern has 1 to {_MOST_TEXT:,} characters and this one has {len(inner):,}; write another")
     return AnswerForm("pattern", text=inner)
@@ -191,7 +193,7 @@ def checked(form: AnswerForm, answers: Sequence[str]) -> AnswerForm:
         if not form.fits(answer):
             raise InputError(
                 "other_form",
-                f"the right answer {answer[:60]!r} (example {number_}) has not the form {str(form)[:80]}; "
+                f"the right answer {answer[:60]!r} (example {number_}) does not have the form {str(form)[:80]}; "
                 "correct the example or the form",
                 number=number_,
                 answer=answer[:60],

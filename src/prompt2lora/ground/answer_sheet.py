@@ -22,6 +22,14 @@ from prompt2lora.ground.tables import EXCEL, JSONL, TEXT, File, Table, read_tabl
 HEADS = {"en": ("answer", "confidence", "note"), "ja": ("回答", "確信度", "備考")}
 UNSURE = {"en": "unsure", "ja": "要確認"}
 NO_TEXT, LONG_TEXT, HALF_TEXT, WIDE_ROW = "no text", "text too long", "half a character", "more cells than the header"
+CUT = "cut off"
+NOTES_JA = {
+    NO_TEXT: "テキストなし",
+    LONG_TEXT: "テキストが長すぎます",
+    HALF_TEXT: "文字が壊れています",
+    WIDE_ROW: "見出しより列が多い行です",
+    CUT: "回答が途中で切れています",
+}
 _CODECS = {
     "UTF-16": "utf-16",
     "Shift-JIS": "cp932",
@@ -59,7 +67,7 @@ class AnswerSheet:
 
     def filled(self, answers: Mapping[int, RowAnswer], language: str = "en") -> bytes:
         """The same file with three columns more."""
-        told = {**{line: RowAnswer(note=why) for line, why in self.wrong.items()}, **answers}
+        told = {**{line: RowAnswer(note=note_in(language, why)) for line, why in self.wrong.items()}, **answers}
         return self._excel(told, language) if self.table.format == EXCEL else self._delimited(told, language)
 
     @property
@@ -111,6 +119,11 @@ class AnswerSheet:
             return out.getvalue().encode("utf-8-sig")
 
 
+def note_in(language: str, note: str) -> str:
+    """One of our own notes in the language of the file; any other text as it is."""
+    return NOTES_JA.get(note, note) if language == "ja" else note
+
+
 def read_answer_sheet(source: Path | File, column: str = "") -> AnswerSheet:
     """The rows of a file that are to be answered. Raises InputError for a file that holds no table, or no text."""
     file = File.open(source) if isinstance(source, Path) else source
@@ -153,4 +166,4 @@ def _trouble(entry: Entry) -> str:
 
 
 def _counted(wrong: Mapping[int, str]) -> tuple[tuple[str, int], ...]:
-    return (("without an answer", len(wrong)),) if wrong else ()
+    return (("that cannot be asked", len(wrong)),) if wrong else ()

@@ -17,14 +17,13 @@ from prompt2lora.errors import UsageError
 from prompt2lora.evaluation.arms import digest
 from prompt2lora.evaluation.score_cache import ScoreCache
 from prompt2lora.ground.answer_form import AnswerForm
-from prompt2lora.ground.answer_sheet import UNSURE, RowAnswer
+from prompt2lora.ground.answer_sheet import CUT, UNSURE, RowAnswer, note_in
 from prompt2lora.ground.progress import Report, silent
 from prompt2lora.ground.prompts import full_prompt
 from prompt2lora.plant.calibration import PLAIN, Calibration
 from prompt2lora.serving.protocol import LENGTH, Engine, GenerationRequest, Message, Sampling
 
 _SECONDS = 3600.0  # that a row may wait behind the others
-_CUT = "cut off"
 
 
 @dataclass(frozen=True)
@@ -126,7 +125,7 @@ def _row(request: RowsRequest, told: Mapping[str, object]) -> RowAnswer:
         return RowAnswer(note=str(told["wrong"]))
     answer, found = str(told["answer"]), told["confidence"]
     share = round(request.calibration.share(float(found)), 4) if isinstance(found, float | int) else None
-    plain = RowAnswer(answer, share, _CUT if told["cut"] else "")
+    plain = RowAnswer(answer, share, note_in(request.language, CUT) if told["cut"] else "")
     broken = request.form is not None and bool(told["cut"])  # the beginning of an answer is not of its form
     if broken or (share is not None and share < request.bound):
         guess = f"{answer}?" if answer else ""
