@@ -12,7 +12,7 @@ from test_engine import adapters, engine, frozen, version  # noqa: F401
 from tiny import command
 
 import prompt2lora as p2l
-from prompt2lora.errors import InputError, Unavailable
+from prompt2lora.errors import Busy, InputError, Unavailable
 from prompt2lora.evaluation.score_cache import ScoreCache
 from prompt2lora.ground import answer_form as forms
 from prompt2lora.ground.answer_sheet import (
@@ -25,8 +25,10 @@ from prompt2lora.ground.answer_sheet import (
     note_in,
     read_answer_sheet,
 )
+from prompt2lora.ground.progress import Cancelled
 from prompt2lora.ground.tables import File
 from prompt2lora.plant.calibration import ENOUGH, calibrate
+from prompt2lora.serving import answer_file
 from prompt2lora.serving.answer_file import RowsRequest, answer_rows
 
 LABELS = forms.choices(["billing", "shipping", "returns"])
@@ -59,6 +61,12 @@ def test_every_note_of_a_row_is_in_the_language_of_the_columns():
 def test_a_row_without_a_text_is_not_said_to_lack_an_answer():
     sheet = read_answer_sheet(File("in.csv", separated(ROWS, ",").encode()), "報告")
     assert sheet.reading.left_out == "1 that cannot be asked"
+
+
+def test_an_answer_with_letters_that_excel_forbids_loses_them_and_not_the_file():
+    sheet = read_answer_sheet(File("in.xlsx", excel(*ROWS)), "報告")
+    book = openpyxl.load_workbook(io.BytesIO(sheet.filled({2: RowAnswer("a\x00b\x0bc", 0.5)})))
+    assert book.active.cell(2, 4).value == "abc"
 
 
 @pytest.mark.parametrize(("codec", "delimiter"), [("utf-8-sig", ";"), ("cp932", ","), ("utf-16", "\t")])
@@ -163,6 +171,38 @@ def test_work_that_was_cut_off_at_any_row_goes_on_and_asks_nothing_twice(engine,
     assert found.keys() == TEXTS.keys()
     assert told[0] == {"done": kept, "of": distinct}
     assert (told[-1]["done"], told[-1]["of"]) == (distinct, distinct)
+
+
+class Crowded(Counting):
+    """An engine that is too busy for every second request."""
+
+    async def answer(self, version, request):
+        self.asks += 1
+        if self.asks % 2:
+            raise Busy("others are waiting")
+        async for chunk in self.engine.answer(version, request):
+            yield chunk
+
+
+def test_a_busy_engine_is_asked_again_until_it_is_not_or_the_work_is_cancelled(engine, layout, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(answer_file, "_PAUSE", 0.0)
+    serving, texts = engine(), {1: "a", 2: "b"}
+
+    def cancelled(record):
+        seen.append(record)
+        if len(seen) > 1:
+            raise Cancelled
+
+    async def work():
+        found = await answer_rows(Crowded(serving, 0), asked(layout, at_once=1), texts, ScoreCache(tmp_path / "kept"))
+        with pytest.raises(Cancelled):
+            await answer_rows(Crowded(serving, 0), asked(layout), texts, ScoreCache(tmp_path / "other"), cancelled)
+        return found
+
+    seen = []
+    found = asyncio.run(work())
+    assert all(row.answer in LABELS.choices for row in found.values())
+    assert not (tmp_path / "other").exists()
 
 
 def test_below_the_bound_an_answer_is_unsure_and_a_row_too_long_is_named(engine, layout, tmp_path):  # noqa: F811

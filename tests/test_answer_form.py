@@ -1,6 +1,7 @@
 """The form of a job's answers: declared by a person, found in labelled answers, kept as JSON."""
 
 import json
+import time
 
 import pytest
 
@@ -42,6 +43,8 @@ def test_a_form_is_what_a_person_writes(tmp_path):
         "number:3",
         "date:month",
         "pattern:(",
+        "pattern:a{99999999999}",
+        f"pattern:{'(' * 5000}a{')' * 5000}",
         "pattern:",
         "schema:nowhere",
         "auto",
@@ -110,3 +113,20 @@ def test_a_form_comes_back_from_json_as_it_was():
 def test_json_that_is_no_form_is_refused(told):
     with pytest.raises(InputError):
         forms.read(told)
+
+
+def test_a_pattern_is_followed_in_time_that_grows_with_the_answer_alone():
+    slow = forms.pattern("(a+)+b")
+    began = time.monotonic()
+    assert slow.fits("a" * 4000 + "b") and not slow.fits("a" * 4000)
+    assert time.monotonic() - began < 10, "`re` would need longer than there is"
+    with pytest.raises(InputError, match="write a plainer one"):
+        forms.pattern(".*a" * 2000).fits("a" * 4000)
+
+
+def test_a_schema_of_too_many_levels_is_refused():
+    deep = {"type": "string"}
+    for _ in range(100_000):
+        deep = {"properties": {"a": deep}}
+    with pytest.raises(InputError, match="levels"):
+        forms.schema(deep)

@@ -277,6 +277,8 @@ def test_what_is_kept_outlives_a_crash_in_the_middle_of_a_line_and_two_writers(t
     other.add("b", {"scores": []})
     with file.open("a") as stream:
         stream.write('{"key": "c", "row')
+    with file.open("ab") as stream:
+        stream.write('{"key": "e", "answer": "外'.encode()[:-1])  # within a letter
     after = ScoreCache(file)
     after.add("d", {"scores": [1.0]})
     found = ScoreCache(file)

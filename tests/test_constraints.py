@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 
 import pytest
 import torch
@@ -118,3 +119,11 @@ def test_a_pattern_that_cannot_be_followed_is_refused_before_anything_is_asked()
             check(form)
     for form, _, _ in FORMS.values():
         assert check(form) == form
+
+
+@pytest.mark.parametrize("form", [forms.pattern("(a{1000}){1000}"), forms.schema({"$ref": "#"})])
+def test_a_form_that_costs_too_much_is_refused_where_it_is_declared(form):
+    began = time.monotonic()
+    with pytest.raises(InputError, match="write a plainer one"):
+        check(form)
+    assert time.monotonic() - began < 10

@@ -1,6 +1,7 @@
 """The form of a job's answers goes with its adapter, and every door holds answers to it."""
 
 import json
+import os
 
 import pytest
 from safetensors.torch import load_file, save_file
@@ -68,6 +69,26 @@ def test_the_registry_tells_the_form_of_a_version_and_of_a_job_that_the_base_ans
     assert released_form(kept, kept.current("mail")) == LABELS
     back = kept.promote("mail", None, "back", expected=kept.current("mail").id)
     assert back.version is None and released_form(kept, back) == LABELS
+
+
+def test_a_version_of_a_form_is_refined_with_answers_of_that_form_alone(service, held):  # noqa: F811
+    pairs = [(f"note {n}", "billing") for n in range(8)]
+    with pytest.raises(InputError, match="example 9"):
+        service.refine("me", "mail", held.name, [*pairs, ("note 9", "something else")])
+    assert service.queue.recent() == []
+
+
+def test_answered_files_are_kept_for_a_week_and_then_deleted(service, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("PROMPT2LORA_HOME", str(tmp_path))
+    service.forget_answered()  # where there are none
+    now = service.plant.registry.clock().timestamp()
+    (tmp_path / "answers").mkdir()
+    for name, days in (("old.xlsx", 7.1), ("old.kept", 8), ("new.csv", 6.9), ("new.kept", 0)):
+        file = tmp_path / "answers" / name
+        file.touch()
+        os.utime(file, (now - days * 86400,) * 2)
+    service.forget_answered()
+    assert {file.name for file in (tmp_path / "answers").iterdir()} == {"new.csv", "new.kept"}
 
 
 def test_an_origin_that_tells_no_form_is_refused(tmp_path):

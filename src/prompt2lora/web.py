@@ -101,7 +101,7 @@ def _operations(app: FastAPI, service: Service, metrics: Metrics, gate: Authenti
 
 async def _rounds(service: Service, seconds: float) -> None:
     """Again and again: every replica holds what is released, which lies in the store as it was signed; canaries that
-    are due are asked again."""
+    are due are asked again; old answered files are deleted."""
     while True:
         await asyncio.sleep(seconds)
         try:
@@ -111,8 +111,11 @@ async def _rounds(service: Service, seconds: float) -> None:
                 await reconcile(released)
             await asyncio.to_thread(service.check_files)
             await asyncio.to_thread(service.replay_due)
+            await asyncio.to_thread(service.forget_answered)
         except Prompt2LoraError as error:
             _log.error("%s", error)
+        except Exception:  # a database that is away for a moment must not end the rounds
+            _log.exception("a round failed; the next one comes in %g seconds", seconds)
 
 
 def _tell_the_truth(app: FastAPI) -> None:

@@ -22,18 +22,18 @@ from torch import Tensor
 
 from prompt2lora.errors import InputError, Unavailable
 from prompt2lora.ground.answer_form import AnswerForm
+from prompt2lora.ground.bounded_grammar import limits, trouble
 
 _ONE_SPACE: Any = {"whitespace_flexible": True, "whitespace_pattern": " ?"}  # as JSON is usually written on one line
 
 
 def check(form: AnswerForm) -> AnswerForm:
-    """The same form. Raises InputError for a pattern or schema that no answer can be held to."""
+    """The same form. Raises InputError for one that answers cannot be held to, or only at a high cost."""
     try:
-        trouble = str(LLMatcher.validate_grammar(_grammar(form, ""), None))
-    except ValueError as error:
-        trouble = str(error)
-    if trouble:
-        said = " ".join(trouble.split())[:200]
+        said = trouble(_grammar(form, ""))
+    except (ValueError, RecursionError) as error:
+        said = " ".join(str(error).split())[:200]
+    if said:
         raise InputError("answer_form", f"answers cannot be held to {str(form)[:60]} ({said}); write a plainer one")
     return form
 
@@ -86,7 +86,7 @@ class Constraints:
     def begin(self, form: AnswerForm) -> Matcher:
         """A matcher for a new answer. Raises InputError, Unavailable."""
         tokens, lead = self._tokens()
-        matcher = LLMatcher(tokens, _grammar(form, lead), log_level=0)
+        matcher = LLMatcher(tokens, _grammar(form, lead), log_level=0, limits=limits())
         if matcher.is_error():
             check(form)
             said = " ".join(str(matcher.get_error()).split())[:200]

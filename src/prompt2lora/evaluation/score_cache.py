@@ -19,7 +19,7 @@ class ScoreCache:
         """Read what is there; a line that a crash cut off counts as never written."""
         self.file = file
         self._known: dict[str, dict[str, Any]] = {}
-        text = file.read_text(encoding="utf-8") if file.exists() else ""
+        text = file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""  # cut within a letter, too
         self._ends = not text or text.endswith("\n")
         for line in text.split("\n"):
             with suppress(ValueError, KeyError, AttributeError):

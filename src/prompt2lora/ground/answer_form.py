@@ -1,8 +1,7 @@
 """The form that a job's answers have: one of some choices, a number, a date, a pattern, or JSON by a schema.
 
 In: what a user declares (as the option `--answers` spells it, a file, or JSON), or labelled answers that show it. Out:
-an `AnswerForm`, which goes with the adapter. How a base is held to it is for base/constraints.py. Standard library
-only.
+an `AnswerForm`, which goes with the adapter. How a base is held to it is for base/constraints.py.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from prompt2lora.errors import InputError, cause
+from prompt2lora.ground.bounded_grammar import matches
 
 AUTO, FREE = "auto", "free"
 ISO_DATE = "YYYY-MM-DD"
@@ -54,12 +54,17 @@ class AnswerForm:
         return {"number": _NUMBER, "pattern": self.text}.get(self.kind)
 
     def fits(self, answer: str) -> bool:
-        """Whether an answer has the form; of JSON no more is looked at than that it is JSON."""
+        """Whether an answer has the form; of JSON no more is looked at than that it is JSON.
+
+        Raises InputError for a pattern that no answer can be held to.
+        """
+        if self.kind == "pattern":
+            return matches(_grammar(self.text), answer.strip())
         if self.pattern is not None:
             return re.fullmatch(self.pattern, answer.strip()) is not None
         try:
             json.loads(answer)
-        except ValueError:
+        except (ValueError, RecursionError):
             return False
         return True
 
@@ -112,7 +117,7 @@ def pattern(text: str) -> AnswerForm:
     inner = text.strip().removeprefix("^").removesuffix("$")
     try:
         re.compile(inner)
-    except re.error as error:
+    except (re.error, RecursionError, OverflowError) as error:
         raise _wrong(f"{text[:60]!r} is not a valid regular expression ({error}); correct it") from error
     if not inner or len(inner) > _MOST_TEXT:
         raise _wrong(f"a pattern has 1 to {_MOST_TEXT:,} characters and this one has {len(inner):,}; write another")
@@ -123,7 +128,10 @@ def schema(value: Any) -> AnswerForm:
     """JSON by a JSON schema. Raises InputError."""
     if not isinstance(value, dict):
         raise _wrong("a JSON schema is a JSON object; see https://json-schema.org")
-    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text = json.dumps(value, ensure_ascii=False)
+    except RecursionError as error:
+        raise _wrong("a schema has at most some hundred levels and this one has more; flatten it") from error
     if len(text) > _MOST_TEXT:
         raise _wrong(f"a schema has at most {_MOST_TEXT:,} characters and this one has {len(text):,}; shorten it")
     return AnswerForm("schema", text=text)
@@ -237,6 +245,12 @@ def _text(file: Path) -> str:
         return file.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         raise _wrong(f"{file} cannot be read as UTF-8 text ({cause(error)}); check the path") from error
+
+
+def _grammar(pattern: str) -> str:
+    from llguidance import LLMatcher
+
+    return str(LLMatcher.grammar_from_regex(f"(?:{pattern})"))
 
 
 def _texts(value: Any) -> bool:

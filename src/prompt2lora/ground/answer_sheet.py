@@ -79,6 +79,7 @@ class AnswerSheet:
 
     def _excel(self, told: Mapping[int, RowAnswer], language: str) -> bytes:
         from openpyxl import load_workbook  # type: ignore[import-untyped]
+        from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE  # type: ignore[import-untyped]
 
         book = load_workbook(io.BytesIO(self.file.data), keep_vba=self.ending == "xlsm")
         sheet = book.worksheets[0]
@@ -86,6 +87,7 @@ class AnswerSheet:
 
         def put(row: int, values: tuple[Any, ...]) -> None:
             for column, value in enumerate(values, place):
+                value = ILLEGAL_CHARACTERS_RE.sub("", value) if isinstance(value, str) else value
                 cell = sheet.cell(row, column, value)
                 if isinstance(value, str):
                     cell.data_type = "s"  # an answer that begins with = is no formula

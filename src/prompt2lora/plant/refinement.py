@@ -15,6 +15,7 @@ from typing import Any
 
 from prompt2lora.adapter.folder import LEARNED
 from prompt2lora.errors import UsageError
+from prompt2lora.ground.answer_form import checked
 from prompt2lora.ground.files import write_json
 from prompt2lora.ground.progress import Report, part, tell
 from prompt2lora.ground.prompts import learned_digests
@@ -43,11 +44,22 @@ def refine(
 
     began = time.monotonic()
     come_from = kept.origin(start)
+    if come_from.form:
+        checked(come_from.form, [right for _, right in examples])
     with part(report, 0.0, 0.1, step="load"):
         adapter, base = plant.opened(start, training=True)
     instruction, options = come_from.instruction, ExampleOptions(steps=steps)
     with part(report, 0.1, 1.0, step="refine") as told:
-        refined = tune(base, adapter.grid, instruction, examples, options, comparison=come_from.comparison, report=told)
+        refined = tune(
+            base,
+            adapter.grid,
+            instruction,
+            examples,
+            options,
+            comparison=come_from.comparison,
+            form=come_from.form,
+            report=told,
+        )
     made = start
     if refined.steps:
         with tempfile.TemporaryDirectory(prefix="prompt2lora-") as place:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from prompt2lora.base.decoding import confidence
 from prompt2lora.custody.versions import Version
-from prompt2lora.errors import UsageError
+from prompt2lora.errors import Busy, UsageError
 from prompt2lora.evaluation.arms import digest
 from prompt2lora.evaluation.score_cache import ScoreCache
 from prompt2lora.ground.answer_form import AnswerForm
@@ -24,6 +24,7 @@ from prompt2lora.plant.calibration import PLAIN, Calibration
 from prompt2lora.serving.protocol import LENGTH, Engine, GenerationRequest, Message, Sampling
 
 _SECONDS = 3600.0  # that a row may wait behind the others
+_PAUSE = 1.0  # seconds before a busy engine is asked again
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ class RowsRequest:
 async def answer_rows(
     engine: Engine, request: RowsRequest, texts: Mapping[int, str], kept: ScoreCache, report: Report = silent
 ) -> dict[int, RowAnswer]:
-    """The answers by row; each text is asked once. Raises what the engine raises, but for what is wrong with a row."""
+    """The answers by row; each text is asked once. Raises what the engine raises, but for what is
+    wrong with a row; a busy engine is asked again."""
     asked = open_rows(request, engine.base, texts, kept)
     places = asyncio.Semaphore(request.at_once)
     total, done = len({*texts.values()}), len({*texts.values()}) - len(asked)
@@ -76,7 +78,10 @@ async def answer_rows(
     async def one(key: str, text: str) -> None:
         nonlocal done
         async with places:
-            kept.add(key, await _answered(engine, request, text))
+            while (found := await _answered(engine, request, text)) is None:
+                report({"done": done, "of": total})  # whoever cancels need not wait for others' requests
+                await asyncio.sleep(_PAUSE)
+            kept.add(key, found)
         done += 1
         report({"done": done, "of": total})
 
@@ -103,12 +108,14 @@ def rows(request: RowsRequest, base: str, texts: Mapping[int, str], kept: ScoreC
     return {line: _row(request, kept.get(request.key(base, text)) or {}) for line, text in texts.items()}
 
 
-async def _answered(engine: Engine, request: RowsRequest, text: str) -> dict[str, object]:
-    """One answer as it is kept."""
+async def _answered(engine: Engine, request: RowsRequest, text: str) -> dict[str, object] | None:
+    """One answer as it is kept; None if the engine is too busy with others to take it now."""
     words, last = "", None
     try:
         async for chunk in engine.answer(request.version, request.generation(text)):
             words, last = words + chunk.text, chunk
+    except Busy:
+        return None
     except UsageError as error:  # what is wrong with this row, and not with the others
         return {"wrong": str(error)}
     scored = bool(last and last.log_probabilities)

@@ -113,19 +113,19 @@ class JobQueue:
                 raise Cancelled
             queued.progress = {**queued.progress, **record}
 
-        report = timed(keep)
+        report, result, error = timed(keep), None, None
         try:
             with listening(report):
-                queued.result = function(report)
-            queued.state = DONE
+                result, state = function(report), DONE
         except Cancelled:
-            queued.state = CANCELLED
-        except Prompt2LoraError as error:
-            queued.error, queued.state = str(error), FAILED
+            state = CANCELLED
+        except Prompt2LoraError as wrong:
+            error, state = str(wrong), FAILED
         except Exception:
             _log.exception("queued job %s (%s of %s) failed", queued.id, queued.kind, queued.job)
-            queued.error, queued.state = "this failed for a reason that is in the log; nothing was changed", FAILED
-        queued.finished = self._at()
+            error, state = "this failed for a reason that is in the log; nothing was changed", FAILED
+        with self._lock:  # whoever cancels now finds it ended, with its result
+            queued.result, queued.error, queued.finished, queued.state = result, error, self._at(), state
 
     def _at(self) -> str:
         return self._clock().isoformat(timespec="milliseconds")

@@ -84,7 +84,8 @@ def _described(service: Service, release: Release) -> dict[str, Any]:
 async def _answer(
     service: Service, quota: Quota, kind: str, body: ChatRequest | TextRequest, request: Request
 ) -> JSONResponse | StreamingResponse:
-    generation, record = body.generation(_seconds(service, request)), record_of(request)
+    record = record_of(request)
+    generation = await asyncio.to_thread(body.generation, _seconds(service, request))  # a form is looked at
     release = await asyncio.to_thread(_released, service, generation.job)
     generation = await asyncio.to_thread(_in_form, service, release, generation)
     record.job, record.release, record.version = release.job, fingerprint(release), release.name

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from prompt2lora.custody.versions import Version
 from prompt2lora.errors import Misconfigured, UsageError
 from prompt2lora.evaluation.arms import digest
 from prompt2lora.evaluation.score_cache import ScoreCache
-from prompt2lora.ground.answer_form import AnswerForm
+from prompt2lora.ground.answer_form import AnswerForm, checked
 from prompt2lora.ground.answer_sheet import AnswerSheet
 from prompt2lora.ground.comparison import Comparison
 from prompt2lora.ground.files import write_bytes
@@ -38,6 +39,7 @@ from prompt2lora.serving.protocol import Engine, GenerationRequest
 from prompt2lora.serving.setup import Setup
 
 MOST_PROMPTS, MOST_EXAMPLES = 256, 5000
+_ANSWERED_FILES_KEPT = timedelta(days=7)
 _ROWS_AT_ONCE = 16  # of a file, so that requests from elsewhere do not wait long
 
 
@@ -95,6 +97,14 @@ class Service:
         for version in self.released() if self.replay_hours else ():
             if monitor.due(version.job, self.replay_hours) and stored_inspection(registry, version.job):
                 self.replay("serving", version.job)
+
+    def forget_answered(self) -> None:
+        """Delete the answered files, and what is kept of unfinished ones, that nobody has touched for a week."""
+        last = (self.plant.registry.clock() - _ANSWERED_FILES_KEPT).timestamp()
+        for file in _answered("").glob("*"):
+            with suppress(FileNotFoundError):
+                if file.stat().st_mtime < last:
+                    file.unlink()
 
     def release(self, job: str) -> Release:
         """What answers a job now. Raises UsageError for a job that is unknown or was never released, Misconfigured for
@@ -201,7 +211,7 @@ class Service:
     ) -> QueuedJob:
         """Answer every row of a file by what is released for a job; `loop` is the one that the engine is asked from.
 
-        The file that comes of it is found by `answered_file`.
+        The file that comes of it is found by `answered_file`, for a week.
         """
         release = self.release(job)
         version, registry = release.version, self.plant.registry
@@ -242,7 +252,10 @@ class Service:
     ) -> QueuedJob:
         """The second stage; the new version (if there is one) is judged on examples that it did not learn from."""
         _at_most(examples, MOST_EXAMPLES, "examples")
-        self.plant.registry.version(job, version)
+        registry = self.plant.registry
+        form = registry.form(registry.version(job, version))
+        if form:
+            checked(form, [right for _, right in examples])
 
         def run(plant: Plant, report: Report) -> dict[str, Any]:
             with part(report, 0.0, 0.6) as told:

@@ -20,6 +20,7 @@ from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.packing import stack
 from prompt2lora.errors import UsageError
 from prompt2lora.generator.examples import ExampleOptions, descend, practice
+from prompt2lora.ground.answer_form import AnswerForm
 from prompt2lora.ground.comparison import Comparison, composed
 from prompt2lora.ground.progress import Report, listening, silent, tell
 from prompt2lora.ground.prompts import input_of
@@ -80,7 +81,8 @@ def fit(
 class Refined(NamedTuple):
     """What a second stage made: `grid` is the best that was seen on the held-out examples, its start included.
 
-    before, after   (share of right answers, minus loss) on held-out examples, in the mean over the trained forms
+    before, after   (share of right answers, minus loss) on held-out examples; the mean of asking with the instruction
+                    and without it, if there is one
     steps           optimiser steps that `grid` took; 0: nothing was better than the start, which was kept
     """
 
@@ -100,6 +102,7 @@ def refine(
     *,
     seed: int = 0,
     comparison: Comparison = Comparison.EXACT,
+    form: AnswerForm | None = None,
     every: int = 4,
     patience: int = 3,
     report: Report = tell,
@@ -126,13 +129,13 @@ def refine(
 
     @torch.no_grad()
     def score() -> tuple[float, float]:
-        found = [judged(base, grid, asked, asked.test, bare=form) for form in forms]
-        loss, exact = (sum(float(value) for value in values) / len(forms) for values in zip(*found, strict=True))
+        found = [judged(base, grid, asked, asked.test, bare=bare) for bare in ways]
+        loss, exact = (sum(float(value) for value in values) / len(ways) for values in zip(*found, strict=True))
         if comparison is not Comparison.EXACT:  # other tokens may be right, too
-            exact = sum(_right(base, grid, asked, bare=form) for form in forms) / len(forms)
+            exact = sum(_right(base, grid, asked, form, bare=bare) for bare in ways) / len(ways)
         return exact, -loss
 
-    forms = (False, True) if instruction else (False,)
+    ways = (False, True) if instruction else (False,)
     grid = start.to(base.model.device).clone().requires_grad_()
     before = best = score()
     kept, taken, waited = start, 0, 0
@@ -150,12 +153,23 @@ def refine(
     return Refined(kept, before, best, taken, len(held_out))
 
 
-def _right(base: Frozen, grid: Float[Tensor, "layers rows cols"], task: Task, *, bare: bool) -> float:
-    """Share of the task's examples that are answered right, as the task compares."""
+def _right(
+    base: Frozen, grid: Float[Tensor, "layers rows cols"], task: Task, form: AnswerForm | None, *, bare: bool
+) -> float:
+    """Share of the task's examples that are answered right, in a form, as the task compares."""
     put, right = (str if bare else task.prompt), [one.output for one in task.test]
     most = max(map(len, base.chat.answer_ids(right))) + _SLACK
     prompts = [put(one.input) for one in task.test]
-    given = answers(base.model, base.chat, prompts, layout=base.layout, grid=grid, max_new_tokens=most, report=silent)
+    given = answers(
+        base.model,
+        base.chat,
+        prompts,
+        layout=base.layout,
+        grid=grid,
+        form=form,
+        max_new_tokens=most,
+        report=silent,
+    )
     return sum(map(task.comparison.score, given, right)) / len(right)
 
 
