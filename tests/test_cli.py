@@ -61,6 +61,7 @@ def test_every_verb_has_help_and_json(run, verb):
         (("produce",), "produce"),
         (("ask", "hello", "--max-new-tokens", "0"), "--max-new-tokens"),
         (("benchmark", "--tasks", "t", "--out", "o", "--seeds", "many"), "--seeds"),
+        (("pilot", "--job", "a", "--comparison", "fuzzy"), "'--comparison': 'fuzzy' is not one of"),
     ],
 )
 def test_a_wrong_word_on_the_command_line_is_told_in_one_line(run, words, told):

@@ -25,7 +25,7 @@ def main() -> None:
     try:
         code = app(sys.argv[1:] or ["--help"], prog_name="prompt2lora", standalone_mode=False)
     except TyperException as error:
-        told = " ".join(error.format_message().split()).rstrip(".")
+        told = " ".join(error.format_message().split()).rstrip(".").replace(": Value error, ", ": ")  # pydantic's word
         context = getattr(error, "ctx", None)  # of the command that was named, if it was recognised
         print(f"error: {told}; see {context.command_path if context else 'prompt2lora'} --help", file=sys.stderr)
         sys.exit(error.exit_code)
