@@ -116,7 +116,7 @@ def test_an_unknown_generator_is_told_the_released_names_in_one_line(world, prom
         assert code == 1
         assert told.strip().splitlines()[-1] == (
             "error: a generator is a released one (large, small), a local folder or a hub id owner/name; 'larg' is "
-            "none of these"
+            "none of these: name one that is"
         )
 
 

@@ -130,7 +130,7 @@ class Generator(nn.Module):
             }
             write_json(aside / CONFIG, {**description, "sha256": _digest(description)})
             if self.training_hours is not None:  # apart: the same training takes another time every time
-                write_json(aside / HOURS, {"hours": round(self.training_hours, 4)})
+                write_json(aside / HOURS, {"hours": round(self.training_hours, 6)})
 
     @classmethod
     def from_pretrained(cls, name: str | Path | None = None, *, base: str | None = None) -> Generator:

@@ -134,7 +134,7 @@ class Run:
             self.seconds += time.monotonic() - began
             if validated or self.step % self.recipe.log_every == 0:
                 pace = (time.monotonic() - logged[1]) / (self.step - logged[0])
-                line = {"step": self.step, "seconds": round(self.seconds, 1), **record, "step_seconds": round(pace, 3)}
+                line = {"step": self.step, "seconds": round(self.seconds, 3), **record, "step_seconds": round(pace, 3)}
                 if self.device == "cuda":
                     line["memory"] = torch.cuda.max_memory_allocated()
                 logged = (self.step, time.monotonic())
