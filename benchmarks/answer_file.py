@@ -13,6 +13,7 @@ import argparse
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -23,8 +24,10 @@ from prompt2lora.evaluation.score_cache import ScoreCache
 from prompt2lora.ground.answer_form import found
 from prompt2lora.ground.examples import read_examples
 from prompt2lora.ground.files import write_json
+from prompt2lora.ground.prompts import full_prompt
 from prompt2lora.serving import offline
 
+GENERATOR = "smollm2-135m-instruct"
 INSTRUCTION = "Which department should handle this message: maintenance, IT, purchasing or personnel?"
 EXAMPLES = Path(__file__).parent.parent / "examples" / "department.jsonl"
 
@@ -46,18 +49,22 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         folder, labels = Path(place) / "adapter", found([answer for _, answer in learned])
         p2l.generate(
-            [], folder, examples=[(f"{INSTRUCTION}\n\n{text}", answer) for text, answer in learned], form=labels
+            [],
+            folder,
+            examples=[(full_prompt(INSTRUCTION, text), answer) for text, answer in learned],
+            form=labels,
+            generator=GENERATOR,
         )
         asked = offline.by_folder(folder, instruction=INSTRUCTION)
         for name, count, size in (("one by one", given.one_by_one, 1), ("batch", given.rows, given.max_batch_size)):
-            request = asked.request(0.0, 32, size, "en")
+            request = replace(asked.request, max_new_tokens=32, at_once=size)
             some = {n: texts[n] for n in range(count)}
             told: list[tuple[float, float]] = []
 
             def report(_: dict, told: list[tuple[float, float]] = told) -> None:
                 told.append((time.monotonic(), time.process_time()))
 
-            rows = offline.answer(asked, request, some, ScoreCache(Path(place) / name), report)
+            rows = offline.answer(replace(asked, request=request), some, ScoreCache(Path(place) / name), report)
             # From the first request to the last answer, without loading.
             spent, worked = (last - first for first, last in zip(told[0], told[-1], strict=True))
             result[name] = {

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from prompt2lora.base.decoding import scored_answers
+from prompt2lora.base.decoding import confidence, scored_answers
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.versions import origin
 from prompt2lora.evaluation.arms import ARMS, digest
@@ -30,7 +30,6 @@ from prompt2lora.evaluation.revisions import revisions
 from prompt2lora.evaluation.score_cache import ScoreCache
 from prompt2lora.evaluation.statistics import mean_interval, paired_difference
 from prompt2lora.generator.generator import Generator
-from prompt2lora.generator.released import default_generator
 from prompt2lora.generator.text_encoder import cached_encoder
 from prompt2lora.ground.answer_form import AnswerForm, found
 from prompt2lora.ground.comparison import Comparison
@@ -38,10 +37,11 @@ from prompt2lora.ground.files import write_json
 from prompt2lora.plant.calibration import ENOUGH, calibrate
 from prompt2lora.training.tasks import Task, read_tasks
 
+GENERATOR = "smollm2-135m-instruct"
 COVERAGES = (1.0, 0.9, 0.75, 0.5, 0.25)
 SLACK = 8
 CONFIDENCES = {
-    "sequence": lambda tokens: math.exp(sum(tokens)),
+    "sequence": confidence,
     "geometric mean": lambda tokens: math.exp(sum(tokens) / max(1, len(tokens))),
 }
 
@@ -60,7 +60,7 @@ def main() -> None:
     tasks = read_tasks([given.tasks], split=given.split)
     forms = {task.name: found([example.output for example in task.train]) for task in tasks}
     chosen = sorted((task for task in tasks if forms[task.name]), key=lambda task: digest(task.name))[: given.most]
-    generator = Generator.from_pretrained(default_generator().folder)
+    generator = Generator.from_pretrained(GENERATOR)
     base = Frozen.load(generator.config.layout, dtype=torch.float32)
     resources = Resources(base, cached_encoder(generator.config.encoder), generator, tasks)
     kept = ScoreCache(given.kept)
@@ -154,9 +154,9 @@ def calibration(cells: list[dict]) -> dict:
         if half < ENOUGH:
             continue
         rule, count = calibrate(confidences[:half], [score == 1 for score in cell["held"][:half]]), count + 1
-        for confidence, score in zip(confidences[half:], cell["held"][half:], strict=True):
-            errors.append((rule.share(confidence) - score) ** 2)
-            plain.append((confidence - score) ** 2)
+        for sure, score in zip(confidences[half:], cell["held"][half:], strict=True):
+            errors.append((rule.share(sure) - score) ** 2)
+            plain.append((sure - score) ** 2)
     if not count:
         return {"tasks": 0}
     return {"tasks": count, "brier": round(float(np.mean(errors)), 4), "brier_plain": round(float(np.mean(plain)), 4)}

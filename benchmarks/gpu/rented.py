@@ -153,7 +153,7 @@ def train(asked: argparse.Namespace) -> None:
     told |= {"base_digest": found, "base_as_at_home": found == plan["base_digest"], "ready": since(began)}
     print(json.dumps({key: told[key] for key in ("base_as_at_home", "ready")}), flush=True)
     places = {name: str(sent / name) for name in ("tasks", "start", "shared") if (sent / name).exists()}
-    places |= {"shared": str(asked.shared)} if asked.shared else {}
+    places |= {"shared": str(asked.at / asked.shared)} if asked.shared else {}
 
     def over(*_: Any) -> None:
         raise TimeoutError
@@ -262,7 +262,7 @@ def main() -> None:
     two.add_argument("--device", choices=("cuda", "cpu"), help="refuse to compute on anything else")
     two.add_argument("--recipe", type=Path, help="of the working tree, instead of the one that was sent")
     two.add_argument("--run", default="run", help="name of the run's folder")
-    two.add_argument("--shared", type=Path, help="the adapter of an earlier run on this machine to begin with")
+    two.add_argument("--shared", type=Path, help="the adapter of an earlier run below --at to begin with")
     two.add_argument(
         "--bring", nargs="+", default=["generator", "shared-adapter"], help="what comes back when finished"
     )

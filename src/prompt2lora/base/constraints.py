@@ -22,7 +22,7 @@ from torch import Tensor
 
 from prompt2lora.errors import InputError, Unavailable
 from prompt2lora.ground.answer_form import AnswerForm
-from prompt2lora.ground.bounded_grammar import limits, trouble
+from prompt2lora.ground.bounded_grammar import limits, said, trouble
 
 _ONE_SPACE: Any = {"whitespace_flexible": True, "whitespace_pattern": " ?"}  # as JSON is usually written on one line
 
@@ -30,11 +30,11 @@ _ONE_SPACE: Any = {"whitespace_flexible": True, "whitespace_pattern": " ?"}  # a
 def check(form: AnswerForm) -> AnswerForm:
     """The same form. Raises InputError for one that answers cannot be held to, or only at a high cost."""
     try:
-        said = trouble(_grammar(form, ""))
+        against = trouble(_grammar(form, ""))
     except (ValueError, RecursionError) as error:
-        said = " ".join(str(error).split())[:200]
-    if said:
-        raise InputError("answer_form", f"answers cannot be held to {str(form)[:60]} ({said}); write a plainer one")
+        against = " ".join(str(error).split())[:200]
+    if against:
+        raise InputError("answer_form", f"answers cannot be held to {str(form)[:60]} ({against}); write a plainer one")
     return form
 
 
@@ -59,8 +59,7 @@ class Matcher:
         """Which tokens may come next, of a vocabulary of `width`. Raises Unavailable if the form is too much."""
         bits = np.unpackbits(np.frombuffer(self._matcher.compute_bitmask(), np.uint8), bitorder="little")
         if self._matcher.is_error():
-            said = " ".join(str(self._matcher.get_error()).split())[:200]
-            raise Unavailable(f"the answer cannot be held to its form ({said}); declare a simpler one")
+            raise Unavailable(f"the answer cannot be held to its form ({said(self._matcher)}); declare a simpler one")
         allowed = torch.zeros(width, dtype=torch.bool)
         known = torch.from_numpy(bits[:width].astype(bool))
         allowed[: len(known)] = known
@@ -89,8 +88,7 @@ class Constraints:
         matcher = LLMatcher(tokens, _grammar(form, lead), log_level=0, limits=limits())
         if matcher.is_error():
             check(form)
-            said = " ".join(str(matcher.get_error()).split())[:200]
-            raise Unavailable(f"answers cannot be held to {str(form)[:60]} here ({said}); declare another form")
+            raise Unavailable(f"answers are not held to {str(form)[:60]} here ({said(matcher)}); declare another form")
         return Matcher(matcher)
 
     def _tokens(self) -> tuple[LLTokenizer, str]:

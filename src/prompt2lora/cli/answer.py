@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -54,13 +55,14 @@ def answer(
         asked = (
             offline.by_job(job, base) if job else offline.by_folder(Path(adapter or ""), base, instruction=instruction)
         )
-        request = asked.request(bound, max_new_tokens, max_batch_size, language)
-        kept = ScoreCache(_kept(out))
-        rows = offline.answer(asked, request, sheet.texts, kept, show)
+        request = replace(
+            asked.request, bound=bound, max_new_tokens=max_new_tokens, at_once=max_batch_size, language=language
+        )
+        rows = offline.answer(replace(asked, request=request), sheet.texts, ScoreCache(_kept(out)), show)
     write_bytes(out, sheet.filled(rows, language))
     _kept(out).unlink(missing_ok=True)
     unsure = sum(bool(request.is_unsure(row)) for row in rows.values())
-    failed = {line: row.note for line, row in rows.items() if not row.answer and row.note}
+    failed = {line: row.note for line, row in rows.items() if row.failed}
     told: dict[str, Any] = {
         "out": str(out),
         "rows": len(sheet.texts),

@@ -90,7 +90,7 @@ def name_job(
 
     registry = plant.registry()
     registry.call_job(job, display_name)
-    called = registry.display_names()[job]
+    called = registry.display_name(job)
     if as_json:
         print_json({"job": job, "display_name": called})
     else:

@@ -22,7 +22,7 @@ from prompt2lora.custody.access import MAKE
 from prompt2lora.custody.releases import Release
 from prompt2lora.custody.versions import Version
 from prompt2lora.errors import Prompt2LoraError, TooLate, Unavailable
-from prompt2lora.ground.prompts import instruction_of
+from prompt2lora.ground.prompts import asked_in_full, instruction_of
 from prompt2lora.serving.job_queue import DONE
 from prompt2lora.serving.protocol import GenerationRequest, Message
 
@@ -102,7 +102,7 @@ async def try_out(request: PageRequest) -> Response:
     origin = await run_in_threadpool(request.service.plant.registry.origin, version)
     opening = origin.instruction
     seconds = request.service.limits.seconds
-    asked = text if not opening or text.startswith(opening) else f"{opening}\n\n{text}"
+    asked = asked_in_full(text, opening)
     generation = GenerationRequest(request.job, messages=(Message("user", asked),), seconds=seconds, form=origin.form)
 
     async def answer(which: Version | None) -> str:

@@ -128,7 +128,7 @@ def job_status(service: Service, job: str) -> JobStatus:
     kinds = {one.kind for one in against}
     return JobStatus(
         job=job,
-        display_name=kept.display_names()[job],
+        display_name=kept.display_name(job),
         versions=versions,
         release=release,
         history=kept.history(job),

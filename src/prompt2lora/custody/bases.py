@@ -20,6 +20,14 @@ def telling_version(registry: Registry, job: str) -> Version | None:
     return released[-1] if released else newest_of_its_own(registry, job)
 
 
+def current_release(registry: Registry, job: str) -> Release:
+    """What answers a job now. Raises UsageError for a job that is unknown or was never released."""
+    release = registry.current(job)
+    if release is None:
+        raise UsageError(f"the job {job} has no release yet; promote a version of it, or the base, first")
+    return release
+
+
 def released_form(registry: Registry, release: Release) -> AnswerForm | None:
     """What the answers of a job have to be now; where the base itself answers, what the telling version says."""
     version = release.version or telling_version(registry, release.job)

@@ -212,7 +212,7 @@ def run(
         refused=registry.refusal(version) is not None,
         set_aside=measured.set_aside,
         comparison=version.comparison,
-        display_name=registry.display_names()[version.job],
+        display_name=registry.display_name(version.job),
     )
 
 
@@ -246,7 +246,7 @@ def recorded(registry: Registry, version: Version, told: Mapping[str, Any]) -> P
         learned=len(learned(registry, version)),
         set_aside=measured.set_aside,
         comparison=version.comparison,
-        display_name=registry.display_names()[version.job],
+        display_name=registry.display_name(version.job),
     )
 
 

@@ -97,6 +97,11 @@ class Registry:
         with self.reading() as connection:
             return list(connection.scalars(select(schema.jobs.c.name).order_by(schema.jobs.c.name)))
 
+    def display_name(self, job: str) -> str:
+        """What people call a job; its name if nothing else."""
+        with self.reading() as connection:
+            return versions.find_job(connection, job).display_name or job
+
     def display_names(self) -> dict[str, str]:
         """What people call every job; its name for one without a display name."""
         found = select(schema.jobs.c.name, schema.jobs.c.display_name)

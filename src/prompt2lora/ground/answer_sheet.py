@@ -47,6 +47,11 @@ class RowAnswer(NamedTuple):
     confidence: float | None = None
     note: str = ""
 
+    @property
+    def failed(self) -> bool:
+        """Whether there is no answer, and a note says why."""
+        return bool(not self.answer and self.note)
+
 
 @dataclass(frozen=True)
 class AnswerSheet:

@@ -36,7 +36,7 @@ def trouble(grammar: str) -> str:
         if not allowed:
             break
         matcher.consume_token(allowed[-1])
-    return _said(matcher) if matcher.is_error() else ""
+    return said(matcher) if matcher.is_error() else ""
 
 
 def matches(grammar: str, text: str) -> bool:
@@ -48,12 +48,14 @@ def matches(grammar: str, text: str) -> bool:
     if fitting < len(given) and not matcher.is_error():
         matcher.compute_bitmask()  # tells a text of another kind from a grammar that costs too much
     if matcher.is_error():
-        said = _said(matcher)
-        raise InputError("answer_form", f"answers cannot be held to this pattern ({said}); write a plainer one")
+        raise InputError(
+            "answer_form", f"answers cannot be held to this pattern ({said(matcher)}); write a plainer one"
+        )
     return fitting == len(given) and bool(matcher.is_accepting())
 
 
-def _said(matcher: LLMatcher) -> str:
+def said(matcher: LLMatcher) -> str:
+    """What a matcher says of its error, in one line."""
     return " ".join(matcher.get_error().split("<state>")[0].split())[:200]
 
 

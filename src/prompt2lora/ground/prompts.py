@@ -50,6 +50,11 @@ def full_prompt(instruction: str, text: str) -> str:
     return f"{instruction}\n\n{text}" if instruction else text
 
 
+def asked_in_full(text: str, instruction: str) -> str:
+    """A text under the instruction of its job, unless it stands there already."""
+    return text if instruction and text.startswith(instruction) else full_prompt(instruction, text)
+
+
 def full_examples(instruction: str, examples: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     """(input, right answer) -> (prompt, right answer), every input under the instruction."""
     return [(full_prompt(instruction, text), answer) for text, answer in examples]

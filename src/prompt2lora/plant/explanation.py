@@ -19,8 +19,8 @@ from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.base.decoding import answers
 from prompt2lora.generator.attribution import changes, influences
 from prompt2lora.ground.progress import Report, part, steps, tell
-from prompt2lora.ground.prompts import instruction_of
-from prompt2lora.plant.measurement import ModelEvaluator, asked_in_full
+from prompt2lora.ground.prompts import asked_in_full, instruction_of
+from prompt2lora.plant.measurement import ModelEvaluator
 
 _ASKED, _LEFT_OUT = 12, 16  # texts that are asked; prompts whose absence is tried, those with the most influence first
 _MAX_NEW_TOKENS = 48

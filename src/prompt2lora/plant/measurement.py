@@ -38,7 +38,7 @@ from prompt2lora.generator.pipeline import Pipeline
 from prompt2lora.generator.prompt_checks import Finding, advise
 from prompt2lora.ground.answer_form import AnswerForm
 from prompt2lora.ground.progress import part, steps, tell
-from prompt2lora.ground.prompts import full_prompt, split
+from prompt2lora.ground.prompts import asked_in_full, split
 from prompt2lora.plant.inspection import Question, answer_format, bias, canary, gain, share
 from prompt2lora.training.synthetic import synthetic_tasks
 from prompt2lora.training.tasks import Example, Task
@@ -246,8 +246,3 @@ class ModelEvaluator:
 def _strange_tasks() -> tuple[Task, ...]:
     """The synthetic tasks whose prompts are those of other jobs."""
     return tuple(Random(0).sample(synthetic_tasks(40, seed=77), _STRANGERS))
-
-
-def asked_in_full(text: str, instruction: str) -> str:
-    """An example's input under the instruction of its job, unless it stands there already."""
-    return text if text.startswith(instruction) and instruction else full_prompt(instruction, text)

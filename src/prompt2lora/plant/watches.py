@@ -12,6 +12,7 @@ from prompt2lora.custody.monitor import Alarm, Monitor, Watch
 from prompt2lora.errors import UsageError
 from prompt2lora.ground.home import home
 from prompt2lora.ground.progress import Report, part, tell
+from prompt2lora.ground.prompts import asked_in_full
 from prompt2lora.plant.alarms import notify
 from prompt2lora.plant.installation import Installation
 
@@ -48,7 +49,6 @@ def replay(plant: Installation, job: str, inspection: Sequence[tuple[str, str]],
     watching.replaying(job)
     from prompt2lora.base.decoding import answers
     from prompt2lora.plant.inspection import answer_format
-    from prompt2lora.plant.measurement import asked_in_full
 
     version = current.version
     origin = watching.registry.origin(version)

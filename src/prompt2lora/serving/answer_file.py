@@ -12,6 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from prompt2lora.base.decoding import confidence
+from prompt2lora.custody.bases import released_form, telling_version
+from prompt2lora.custody.registry import Registry
+from prompt2lora.custody.releases import Release
 from prompt2lora.custody.versions import Version
 from prompt2lora.errors import Busy, UsageError
 from prompt2lora.evaluation.arms import digest
@@ -19,8 +22,8 @@ from prompt2lora.evaluation.score_cache import ScoreCache
 from prompt2lora.ground.answer_form import AnswerForm
 from prompt2lora.ground.answer_sheet import CUT, UNSURE, RowAnswer, note_in
 from prompt2lora.ground.progress import Report, silent
-from prompt2lora.ground.prompts import full_prompt
-from prompt2lora.plant.calibration import PLAIN, Calibration
+from prompt2lora.ground.prompts import asked_in_full
+from prompt2lora.plant.calibration import PLAIN, Calibration, calibration_of
 from prompt2lora.serving.protocol import LENGTH, Engine, GenerationRequest, Message, Sampling
 
 _SECONDS = 3600.0  # that a row may wait behind the others
@@ -49,12 +52,25 @@ class RowsRequest:
 
     def prompt(self, text: str) -> str:
         """A text under the instruction, unless it begins with it."""
-        return text if self.instruction and text.startswith(self.instruction) else full_prompt(self.instruction, text)
+        return asked_in_full(text, self.instruction)
 
     def generation(self, text: str) -> GenerationRequest:
         sampling = Sampling(max_new_tokens=self.max_new_tokens)
         message = (Message("user", self.prompt(text)),)
         return GenerationRequest(self.job, message, sampling=sampling, seconds=_SECONDS, form=self.form, scored=True)
+
+    @classmethod
+    def of(cls, registry: Registry, release: Release) -> RowsRequest:
+        """By what is released for a job: its form, its instruction, what was learned of its confidences."""
+        version = release.version
+        telling = version or telling_version(registry, release.job)
+        return cls(
+            release.job,
+            version,
+            released_form(registry, release),
+            registry.origin(telling).instruction if telling else "",
+            calibration_of(registry.measured(version), version.comparison) if version else PLAIN,
+        )
 
     def is_unsure(self, row: RowAnswer) -> bool:
         return row.answer == UNSURE[self.language]

@@ -18,63 +18,36 @@ from prompt2lora.adapter.peft import Adapter, adapter_digest
 from prompt2lora.base import models
 from prompt2lora.base.decoding import scored_answers
 from prompt2lora.base.frozen import Frozen
-from prompt2lora.custody.bases import released_form, telling_version
+from prompt2lora.custody.bases import current_release, telling_version
 from prompt2lora.custody.versions import Version
 from prompt2lora.errors import UsageError
 from prompt2lora.evaluation.score_cache import ScoreCache
-from prompt2lora.ground.answer_form import AnswerForm
 from prompt2lora.ground.answer_sheet import RowAnswer
 from prompt2lora.ground.progress import Report, silent
-from prompt2lora.plant.calibration import PLAIN, Calibration, calibration_of
 from prompt2lora.plant.plant import Plant
 from prompt2lora.serving.answer_file import RowsRequest, open_rows, rows
 
 
 @dataclass(frozen=True)
 class Answering:
-    """What answers: a version (None: the base) whose adapter lies in `folder`, on a base."""
+    """How rows are answered, and by what: an adapter folder (None: the base alone) on the base of a layout."""
 
-    job: str
-    version: Version | None
+    request: RowsRequest
     folder: Path | None
     layout: LoraLayout
-    form: AnswerForm | None
-    instruction: str
-    calibration: Calibration = PLAIN
-
-    def request(self, bound: float, max_new_tokens: int, at_once: int, language: str) -> RowsRequest:
-        return RowsRequest(
-            self.job,
-            self.version,
-            self.form,
-            self.instruction,
-            self.calibration,
-            bound,
-            max_new_tokens,
-            at_once,
-            language,
-        )
 
 
 def by_job(job: str, base: str | None = None) -> Answering:
     """What is released for a job. Raises UsageError for a job that was never released."""
     plant = Plant.open(base=base)
     registry = plant.registry
-    release = registry.current(job)
-    if release is None:
-        raise UsageError(f"the job {job} has no release yet; promote a version of it, or the base, first")
-    version, form = release.version, released_form(registry, release)
-    if version is None:
-        telling = telling_version(registry, job)
-        layout = plant.evaluator().layout
-        if telling:
-            layout = _layout(plant.base_of(telling), registry.store.path(telling.adapter))
-        return Answering(job, None, None, layout, form, registry.origin(telling).instruction if telling else "")
-    registry.store.verify(version.adapter)
-    folder = registry.store.path(version.adapter)
-    layout, instruction = _layout(plant.base_of(version), folder), registry.origin(version).instruction
-    calibration = calibration_of(registry.measured(version), version.comparison)
-    return Answering(job, version, folder, layout, form, instruction, calibration)
+    release = current_release(registry, job)
+    version, telling = release.version, release.version or telling_version(registry, job)
+    if version:
+        registry.store.verify(version.adapter)
+    folder = registry.store.path(telling.adapter) if telling else None
+    layout = _layout(plant.base_of(telling), folder) if telling and folder else plant.evaluator().layout
+    return Answering(RowsRequest.of(registry, release), folder if version else None, layout)
 
 
 def by_folder(folder: Path, base: str | None = None, *, instruction: str = "") -> Answering:
@@ -83,15 +56,15 @@ def by_folder(folder: Path, base: str | None = None, *, instruction: str = "") -
     name = base or str(told.settings["base_model_name_or_path"])
     layout = _layout(name, folder)
     version = Version(0, "adapter", 1, adapter_digest(folder), name, "folder", "", None)
-    return Answering("adapter", version, folder, layout, form_of(told.provenance), instruction.strip())
+    return Answering(RowsRequest("adapter", version, form_of(told.provenance), instruction.strip()), folder, layout)
 
 
 @torch.inference_mode()
 def answer(
-    asked: Answering, request: RowsRequest, texts: Mapping[int, str], kept: ScoreCache, report: Report = silent
+    asked: Answering, texts: Mapping[int, str], kept: ScoreCache, report: Report = silent
 ) -> dict[int, RowAnswer]:
     """The answers by row, `request.at_once` of them a time; what they have in common is read once a time."""
-    layout = asked.layout
+    request, layout = asked.request, asked.layout
     adapter = Adapter.load(asked.folder, models.load_config(layout.base_model)) if asked.folder else None
     base = Frozen.load(layout)
     waiting, total = [*open_rows(request, layout.base_model, texts, kept).items()], len({*texts.values()})

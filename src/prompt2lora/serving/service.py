@@ -17,7 +17,7 @@ from typing import Any
 
 from prompt2lora.base.constraints import check as check_form
 from prompt2lora.custody.access import Access
-from prompt2lora.custody.bases import released_form, telling_version
+from prompt2lora.custody.bases import current_release, released_form, telling_version
 from prompt2lora.custody.pilot import stored_inspection
 from prompt2lora.custody.releases import Release
 from prompt2lora.custody.versions import Version
@@ -31,7 +31,6 @@ from prompt2lora.ground.files import write_bytes
 from prompt2lora.ground.home import home
 from prompt2lora.ground.progress import Report, part
 from prompt2lora.ground.prompts import check_prompts
-from prompt2lora.plant.calibration import PLAIN, calibration_of
 from prompt2lora.plant.plant import Plant
 from prompt2lora.serving.answer_file import RowsRequest, answer_rows
 from prompt2lora.serving.job_queue import JobQueue, QueuedJob
@@ -109,9 +108,7 @@ class Service:
     def release(self, job: str) -> Release:
         """What answers a job now. Raises UsageError for a job that is unknown or was never released, Misconfigured for
         one of another base than this service's."""
-        current = self.plant.registry.current(job)
-        if current is None:
-            raise UsageError(f"the job {job} has no release yet; promote a version of it, or the base, first")
+        current = current_release(self.plant.registry, job)
         self._check_base(current)
         return current
 
@@ -213,19 +210,8 @@ class Service:
 
         The file that comes of it is found by `answered_file`, for a week.
         """
-        release = self.release(job)
-        version, registry = release.version, self.plant.registry
-        telling = version or telling_version(registry, job)
-        request = RowsRequest(
-            job,
-            version,
-            self.form(release),
-            registry.origin(telling).instruction if telling else "",
-            calibration_of(registry.measured(version), version.comparison) if version else PLAIN,
-            bound,
-            at_once=_ROWS_AT_ONCE,
-            language=language,
-        )
+        released = RowsRequest.of(self.plant.registry, self.release(job))
+        request = replace(released, bound=bound, at_once=_ROWS_AT_ONCE, language=language)
         told = [request.key(self.engine.base, sheet.file.name), bound, language, sheet.reading.columns]
         name = digest([told, hashlib.sha256(sheet.file.data).hexdigest()])[:32]
         out = _answered(f"{name}.{sheet.ending}")
@@ -237,7 +223,7 @@ class Service:
             write_bytes(out, sheet.filled(rows, language))
             kept.unlink(missing_ok=True)
             unsure = sum(request.is_unsure(row) for row in rows.values())
-            wrong = len(sheet.wrong) + sum(not row.answer and bool(row.note) for row in rows.values())
+            wrong = len(sheet.wrong) + sum(row.failed for row in rows.values())
             return {"file": out.name, "rows": len(rows), "unsure": unsure, "wrong": wrong}
 
         return self._begin("answer", job, actor, run)

@@ -47,7 +47,7 @@ def job_record(registry: Registry, job: str) -> dict[str, Any]:
     current, telling = registry.current(job), telling_version(registry, job)
     return {
         "job": job,
-        "display_name": registry.display_names()[job],
+        "display_name": registry.display_name(job),
         "base": telling.base if telling else None,
         "version_count": len(registry.versions(job)),
         "release": release_record(current) if current else None,
