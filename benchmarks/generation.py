@@ -54,7 +54,7 @@ def main() -> None:
         for turn in range(options.cold):
             file = Path(folder) / f"prompts-{turn}.jsonl"
             file.write_text("".join(json.dumps(text) + "\n" for text in prompts(1000 + turn)), encoding="utf-8")
-            words = [sys.executable, "-m", "prompt2lora.cli.main", "generate", "--prompts", str(file)]
+            words = [sys.executable, "-m", "prompt2lora", "generate", "--prompts", str(file)]
             began = time.perf_counter()
             subprocess.run(
                 [*words, "--out", str(Path(folder) / f"cold-{turn}"), "--json"],

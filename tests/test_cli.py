@@ -33,11 +33,10 @@ def one_line(told: str) -> bool:
     return len(lines) == 1 and lines[0].startswith("error: ")
 
 
-def test_help_loads_no_torch_and_answers_at_once():
+def test_the_module_is_the_command_line_whose_help_loads_no_torch_and_answers_at_once():
     code = (
-        "import sys; sys.argv = ['prompt2lora', '--help']\n"
-        "from prompt2lora.cli.main import main\n"
-        "try: main()\n"
+        "import runpy, sys; sys.argv = ['prompt2lora', '--help']\n"
+        "try: runpy.run_module('prompt2lora', run_name='__main__')\n"
         "except SystemExit: pass\n"
         "assert not {'torch', 'transformers', 'numpy'} & set(sys.modules)"
     )

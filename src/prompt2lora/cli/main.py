@@ -44,7 +44,3 @@ def main() -> None:
         print(f"error: interrupted; nothing is half written; {goes_on}", file=sys.stderr)
         sys.exit(1)
     sys.exit(code or 0)
-
-
-if __name__ == "__main__":
-    main()
