@@ -227,3 +227,12 @@ def test_a_folder_without_results_and_a_broken_file_are_refused(tmp_path):
     (tmp_path / "broken.json").write_text("{")
     with pytest.raises(DamagedFile, match="broken"):
         api.report(tmp_path, tmp_path / "page.md")
+
+
+def test_every_base_has_a_headline_table_of_its_own(results, tmp_path):
+    result = json.loads((results / "small.json").read_text())
+    (results / "other.json").write_text(json.dumps({**result, "base": "somebody/other-base"}))
+    page = api.report(results, tmp_path / "page.md")[0].read_text(encoding="utf-8")
+    tables = page.split("## What the words mean")[0].split("Exact match of ")[1:]
+    assert [table.split()[0] for table in tables] == ["other-base", result["base"].rpartition("/")[2]]
+    assert all("at most 2 test examples each" in table and f"| {ARMS['base'].says} |" in table for table in tables)

@@ -1,11 +1,11 @@
 """The opening of the page: what is measured, the headline table, and what forms and arms are, for a newcomer.
 
-In: the results of `prompt2lora benchmark`. Out: Markdown. The headline is the result with the most arms.
+In: the results of `prompt2lora benchmark`. Out: Markdown.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from prompt2lora.evaluation.arms import ARMS
@@ -41,31 +41,29 @@ of their day; scripts, recipes and options may have been renamed since (`--kept`
 
 
 def opening(results: Mapping[Path, BenchmarkResult]) -> str:
-    """The page up to its first section.
-
-    The first file by name gives the forms and most of the arms; others of the same tasks add those that it lacks.
-    """
+    """The page up to its first section, with one table a base; the base of the first file by name comes first."""
     if not results:
         return f"{_OPENING}\n{_REST}"
     ordered = sorted(results.items(), key=lambda item: item[0].stem)
-    _, first = ordered[0]
+    tasks = ordered[0][1].tasks.keys()
+    same = [(file, result) for file, result in ordered if result.tasks.keys() == tasks]
+    bases = dict.fromkeys(result.base for _, result in same)
+    tables = [_headline([item for item in same if item[1].base == base]) for base in bases]
+    return "\n".join([_OPENING, *tables, "## What the words mean\n", _TERMS, _REST])
+
+
+def _headline(results: Sequence[tuple[Path, BenchmarkResult]]) -> str:
+    """Results of one base and the same tasks: the first gives the forms and most of the arms, others add those that it
+    lacks."""
+    (_, first), *_ = results
     forms, shown = list(first.mean), dict[str, list[str]]()
-    for file, result in ordered:
-        if result.base != first.base or result.tasks.keys() != first.tasks.keys():
-            continue
+    for file, result in results:
         for arm in dict.fromkeys(arm for mean in result.mean.values() for arm in mean):
             found = [result.mean.get(form, {}).get(arm) for form in forms]
             cells = [interval(one) if one else "" for one in found]
             says = ARMS[arm].says if arm in ARMS else ""
             shown.setdefault(arm, [f"**{arm}**" if arm == OWN else arm, says, *cells, f"`{file.name}`"])
-    base = first.base.rpartition("/")[2]
-    return "\n".join(
-        [
-            _OPENING,
-            f"Exact match of {base} on {counted(first.request.tasks, 'task')}:\n",
-            table(["arm", "what it is", *(f"{form} form" for form in forms), "file"], shown.values()),
-            "\n## What the words mean\n",
-            _TERMS,
-            _REST,
-        ]
-    )
+    base, asked = first.base.rpartition("/")[2], first.request
+    limit = f", at most {asked.limit} test examples each" if asked.limit else ""
+    heads = ["arm", "what it is", *(f"{form} form" for form in forms), "file"]
+    return f"Exact match of {base} on {counted(asked.tasks, 'task')}{limit}:\n\n{table(heads, shown.values())}\n"
