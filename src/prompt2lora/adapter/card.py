@@ -41,11 +41,11 @@ In PEFT; `FOLDER` is the folder of this file:
 
 ```python
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import {model_class}, {reader_class}
 
 base = {base_quoted}
-tokenizer = AutoTokenizer.from_pretrained(base)
-model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), FOLDER)
+{reader} = {reader_class}.from_pretrained(base)
+model = PeftModel.from_pretrained({model_class}.from_pretrained(base), FOLDER)
 ```
 
 On the command line: `prompt2lora ask --adapter FOLDER "your text"`. In vLLM:
@@ -67,8 +67,11 @@ def card(
     examples: int,
     instruction: str,
     answers: str = "",
+    *,
+    pictures: bool = False,
 ) -> str:
-    """The text of a model card; `generator` is a digest, `instruction` the one in the weights, `answers` their form."""
+    """The text of a model card; `generator` is a digest, `instruction` the one in the weights, `answers` their form,
+    `pictures` whether the base reads them."""
     counts = [f"{count} {what}{'s' * (count != 1)}" for count, what in ((prompts, "prompt"), (examples, "example"))]
     quoted = "> " + "\n> ".join(instruction.splitlines())
     told = (
@@ -78,6 +81,9 @@ def card(
     )
     return _CARD.format(
         base=base,
+        model_class="AutoModelForImageTextToText" if pictures else "AutoModelForCausalLM",
+        reader_class="AutoProcessor" if pictures else "AutoTokenizer",
+        reader="processor" if pictures else "tokenizer",
         base_quoted=json.dumps(base, ensure_ascii=False),
         source=" and ".join(one for one in counts if not one.startswith("0 ")),
         rank=rank,

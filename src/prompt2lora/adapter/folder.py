@@ -40,6 +40,7 @@ PROFILE: dict[str, Any] = {
     "layers_to_transform": None,
 }
 _TASK, _CLASS = "task_type", "auto_mapping"  # PEFT writes the second where the first is null
+OUTSIDE = "exclude_modules"  # of a base that reads pictures: all but its language tower
 OURS = ("base_model_name_or_path", "r", "lora_alpha", "target_modules")
 # Of training, not of the weights: key -> the types that it may have.
 _HARMLESS: dict[str, tuple[type, ...]] = {
@@ -55,7 +56,14 @@ _MOST_ALPHA = 1 << 16
 _MOST_CONFIG = 1 << 18  # bytes
 _MOST_HEADER = 1 << 24
 _NAME = re.compile(r"base_model\.model\.((?:\w+\.)+(\w+))\.lora_([AB])\.weight", re.ASCII)
+_OUTSIDE = re.compile(r"\(\?!(?:\w+\\\.)+\)\.\*", re.ASCII)
 _KINDS = {"F16": (2, 0x7C00), "BF16": (2, 0x7F80), "F32": (4, 0x7F800000)}  # bytes, and the bits of no finite number
+
+
+def outside(tower: str) -> str:
+    """The pattern of all modules that are not within the tower, as PEFT matches names: it would adapt every module of a
+    target's name, those of a vision tower too."""
+    return f"(?!{re.escape(tower)}\\.).*"
 
 
 class Contents(NamedTuple):
@@ -166,6 +174,8 @@ def _allowed(key: str, value: Any) -> bool:
         return True
     if key == _CLASS:
         return _is_class(value)
+    if key == OUTSIDE:
+        return isinstance(value, str) and _OUTSIDE.fullmatch(value) is not None
     return isinstance(value, _HARMLESS[key]) if key in _HARMLESS else bool(value == _DEFAULTS.get(key, ...))
 
 

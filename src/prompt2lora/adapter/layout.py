@@ -1,6 +1,7 @@
 """Which LoRA matrices an adapter has, and where each lies in the weight grid.
 
-In: the configuration of any Hugging Face causal language model, a rank and the target modules.
+In: the configuration of any Hugging Face causal language model, or of one that reads pictures too, a rank and the
+target modules.
 Out: a `LoraLayout`, derived by building the model on the meta device (no weights are read).
 It knows no text, no file format and no training.
 
@@ -22,7 +23,7 @@ from functools import cached_property
 from typing import Any
 
 from prompt2lora.errors import LayoutError
-from prompt2lora.ground.profile import RANKS, TARGETS
+from prompt2lora.ground.profile import PICTURE_BASES, RANKS, TARGETS
 
 _LAYER = re.compile(r"^(?P<stem>.*\.layers)\.(?P<index>\d+)\.(?P<module>.+)$")
 
@@ -56,7 +57,7 @@ class LoraLayout:
     """The shape of an adapter for one base model.
 
     base_model   the name that goes into `base_model_name_or_path`
-    stem         the module path of the layers, for instance model.layers
+    stem         the module path of the layers, for instance model.layers or model.language_model.layers
     layers       number of transformer layers
     targets      adapted modules of a layer, in the order of the model
     rank, alpha  as in LoRA (Hu et al. 2021): W' = W + alpha / rank * B A
@@ -146,6 +147,12 @@ class LoraLayout:
         return target.out_features if target.name in ("o_proj", "down_proj") else target.in_features
 
     @property
+    def tower(self) -> str:
+        """The module path of the language model within a larger base, for instance model.language_model; else empty."""
+        within = self.stem.rpartition(".")[0]
+        return within if "." in within else ""
+
+    @property
     def scale(self) -> float:
         return self.alpha / self.rank
 
@@ -194,18 +201,20 @@ def _linear_modules(config: Any, names: frozenset[str]) -> tuple[str, list[list[
 
 def _look(config: Any, names: frozenset[str]) -> tuple[str, list[list[Target]]]:
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
+    pictures = getattr(config, "model_type", "") in PICTURE_BASES
     try:
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config)
+            model = (AutoModelForImageTextToText if pictures else AutoModelForCausalLM).from_config(config)
     except ValueError as error:
         kind = type(config).__name__
         raise LayoutError(f"a base must be a causal language model and {kind} is none; name another base") from error
     layers: dict[int, list[Target]] = {}
     stems: set[str] = set()
+    tower = _path_of(model.get_decoder(), model) if pictures else ""  # a vision tower has modules of the same names
     for path, module in model.named_modules():
-        match = _LAYER.match(path)
+        match = path.startswith(tower) and _LAYER.match(path)
         if match and isinstance(module, torch.nn.Linear) and path.rsplit(".", 1)[-1] in names:
             stems.add(match["stem"])
             target = Target(match["module"], module.in_features, module.out_features)
@@ -218,3 +227,8 @@ def _look(config: Any, names: frozenset[str]) -> tuple[str, list[list[Target]]]:
             "models of pictures or sound do; name one that reads text alone"
         )
     return stems.pop(), [layers[index] for index in sorted(layers)]
+
+
+def _path_of(module: Any, model: Any) -> str:
+    """The module path of a part of a model, with the dot behind it."""
+    return next(f"{path}." for path, one in model.named_modules() if one is module)

@@ -18,12 +18,12 @@ from torch import Tensor
 
 from prompt2lora.adapter import folder as adapter_folder
 from prompt2lora.adapter.card import CARD
-from prompt2lora.adapter.folder import CONFIG, OURS, PROFILE, WEIGHTS
+from prompt2lora.adapter.folder import CONFIG, OURS, OUTSIDE, PROFILE, WEIGHTS, outside
 from prompt2lora.adapter.grid import decode, encode, factors, inner
 from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.errors import DamagedFile, LayoutError
 from prompt2lora.ground.files import new_folder, read_safetensors, write_json, write_safetensors
-from prompt2lora.ground.profile import RANKS
+from prompt2lora.ground.profile import PICTURE_BASES, RANKS
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,8 @@ class Adapter:
             self.layout.alpha,
             [target.name for target in self.layout.targets],
         )
-        return {**PROFILE, **dict(zip(OURS, own, strict=True)), "lora_dropout": 0.0, "inference_mode": True}
+        tower = {OUTSIDE: outside(self.layout.tower)} if self.layout.tower else {}
+        return {**PROFILE, **tower, **dict(zip(OURS, own, strict=True)), "lora_dropout": 0.0, "inference_mode": True}
 
     @classmethod
     def load(cls, folder: Path, model_config: Any) -> Adapter:
@@ -90,6 +91,11 @@ class Adapter:
             raise DamagedFile(
                 f"{folder} does not fit the base {settings['base_model_name_or_path']}: {error}"
             ) from error
+        elsewhere = settings.get(OUTSIDE)
+        if elsewhere and elsewhere != outside(layout.tower):
+            raise DamagedFile(
+                f"{folder} leaves out {elsewhere} and its base has its layers in {layout.stem}; name its own base"
+            )
         state, _ = read_safetensors(folder / WEIGHTS)
         grid = encode(state, layout).float()
         return cls(layout, grid, provenance)
@@ -97,10 +103,15 @@ class Adapter:
 
 def _check_class(folder: Path, settings: dict[str, Any], model_config: Any) -> None:
     """Raises DamagedFile if the adapter says that it was trained on a model of another class than the base's."""
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+    )
 
     told = (settings.get("auto_mapping") or {}).get("base_model_class")
-    own = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(model_config.model_type)
+    kind = model_config.model_type
+    classes = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES if kind in PICTURE_BASES else MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    own = classes.get(kind)
     if told not in (None, own):
         raise DamagedFile(f"{folder} was trained on the class {told} and the base is a {own}; name its own base")
 

@@ -152,7 +152,8 @@ class Pipeline:
         layout, counts = self.layout, (origin["prompts"], origin.get("examples", 0))
         targets = [target.name for target in layout.targets]
         settings = layout.base_model, layout.rank, layout.alpha, targets
-        return card(*settings, origin["generator_sha256"], *counts, instruction, str(form or ""))
+        pictures = bool(layout.tower)
+        return card(*settings, origin["generator_sha256"], *counts, instruction, str(form or ""), pictures=pictures)
 
     def write(
         self,

@@ -41,6 +41,8 @@ def export(adapter: Adapter, config: Any, to: str, folder: Path) -> str:
     if to not in FORMATS:
         raise UsageError(f"an adapter can be exported to {', '.join(FORMATS)}, not to {to!r}; name one of these")
     layout = adapter.layout
+    if layout.tower and to != "peft":
+        raise UsageError(f"an adapter for a base that reads pictures cannot be exported to {to}; export to peft")
     with new_folder(folder) as aside:
         loading = FORMATS[to](adapter, config, aside)
         note = f"A LoRA adapter (rank {layout.rank}) for {layout.base_model} and for no other base.\n\n{loading}\n"
