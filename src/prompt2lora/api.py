@@ -227,11 +227,27 @@ def compare(
 
 
 def train(
-    recipe: str | Path | Recipe, out: str | Path, *, tasks: str | Path | None = None, report: Report = silent
+    recipe: str | Path | Recipe,
+    out: str | Path,
+    *,
+    tasks: str | Path | None = None,
+    suites: str | Path | None = None,
+    without: Sequence[str] = (),
+    start: str | Path | None = None,
+    shared: str | Path | None = None,
+    report: Report = silent,
 ) -> Generator:
-    """Train a generator by a recipe, or go on with the run in `out`; `tasks` is the folder of the task files."""
+    """Train a generator by a recipe, or go on with the run in `out`.
+
+    `tasks` and `suites` are the folders of the task files and of the published tasks, `start` and `shared` those of
+    the generator and the adapter that it begins with; nothing of the published tasks `without` is trained on.
+    """
     loaded = recipe if isinstance(recipe, Recipe) else read_recipe(Path(recipe))
-    return training.train(loaded.changed(tasks=str(tasks)) if tasks else loaded, Path(out), report)
+    said = {"tasks": tasks, "suites": suites, "start": start, "shared": shared}
+    changes: dict[str, Any] = {key: str(place) for key, place in said.items() if place}
+    if without:
+        changes["without"] = tuple(dict.fromkeys([*loaded.without, *without]))
+    return training.train(loaded.changed(**changes) if changes else loaded, Path(out), report)
 
 
 def release(plan: str | Path, tasks: str | Path, out: str | Path, *, report: Report = silent) -> Generator:

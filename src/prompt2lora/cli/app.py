@@ -82,6 +82,11 @@ def _options(
     pass
 
 
+def listed(text: str) -> tuple[str, ...]:
+    """The parts of an option with commas."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
 def one_job(argument: str | None, option: str | None) -> str:
     """The job that was named, by its place or by the option."""
     named = {name for name in (argument, option) if name is not None}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prompt2lora.cli.app import BaseOption, GeneratorOption, Json, MoreTasks, Tasks, Working, app, print_json
+from prompt2lora.cli.app import BaseOption, GeneratorOption, Json, MoreTasks, Tasks, Working, app, listed, print_json
 
 if TYPE_CHECKING:
     from prompt2lora.evaluation.results import BenchmarkResult
@@ -50,8 +50,8 @@ def benchmark(
 
         result = api.benchmark(
             list(tasks),
-            arms=_listed(arms),
-            forms=_listed(forms),
+            arms=listed(arms),
+            forms=listed(forms),
             seed=seed,
             seeds=seeds,
             limit=limit,
@@ -89,10 +89,6 @@ def report(
         print_json({"written": [str(file) for file in written]})
     else:
         print(f"{out} and {len(written) - 1} pictures")
-
-
-def _listed(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _print_scores(result: BenchmarkResult) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from prompt2lora.cli.app import Json, MoreTasks, Tasks, Working, app, print_json
+from prompt2lora.cli.app import Json, MoreTasks, Tasks, Working, app, listed, print_json
 
 
 @app.command()
@@ -67,6 +67,12 @@ def train(
     recipe: Annotated[Path, typer.Option(help="The run as a TOML file; see recipes/.")],
     out: Annotated[Path, typer.Option(help="Folder of the run; an unfinished one is resumed.")],
     tasks: Annotated[Path | None, typer.Option(help="Folder of the task files, if the recipe needs any.")] = None,
+    suites: Annotated[Path | None, typer.Option(help="Folder of the published tasks, if any are named.")] = None,
+    without: Annotated[
+        str, typer.Option(help="Published tasks, with commas, of which nothing may be trained on.")
+    ] = "",
+    start: Annotated[Path | None, typer.Option(help="Generator folder to go on from.")] = None,
+    shared: Annotated[Path | None, typer.Option(help="Adapter folder that the shared adapter begins with.")] = None,
     as_json: Json = False,
 ) -> None:
     """Train a generator by a recipe (resumable)."""
@@ -76,7 +82,9 @@ def train(
     with Working("training", resumable=True) as show:
         from prompt2lora import api
 
-        made = api.train(wanted, out, tasks=tasks, report=show)
+        made = api.train(
+            wanted, out, tasks=tasks, suites=suites, without=listed(without), start=start, shared=shared, report=show
+        )
     _print_made(made, out / "generator", as_json)
 
 

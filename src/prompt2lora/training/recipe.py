@@ -17,7 +17,8 @@ from prompt2lora.errors import UsageError
 from prompt2lora.ground.files import read_toml
 from prompt2lora.ground.profile import RANKS, TARGETS
 
-PLACES = ("tasks", "teachers", "start", "shared")  # say where something lies, not what is done
+PLACES = ("tasks", "suites", "teachers", "start", "shared")  # say where something lies, not what is done
+_LATER = ("published", "without")  # keys that older runs do not have: an empty one is left out of what a run is
 _REMEDY = "see the recipes in recipes/"
 
 Objective = Literal["end-to-end", "reconstruction", "product"]
@@ -95,6 +96,10 @@ class Stage(_Settings):
 
 class Recipe(_Settings):
     """tasks       folder of task files; only those of split "train" are read; empty: synthetic tasks alone
+    suites      folder of the published tasks, if the two keys below name any (see suites.py)
+    published   published tasks to train on as well
+    without     published tasks that nothing of may be trained on: neither they, nor what was made from them, nor any
+                example with one of their questions
     teachers    folder of a collection, for the objectives and the distillation that need it
     canonical   bring the teachers' factors to one fixed form first
     dtype       what the base computes in; auto: what this processor is fastest with (another one, other bytes)
@@ -112,6 +117,9 @@ class Recipe(_Settings):
 
     stages: tuple[Stage, ...] = Field(min_length=1)
     tasks: str = ""
+    suites: str = ""
+    published: tuple[str, ...] = Field((), strict=False)
+    without: tuple[str, ...] = Field((), strict=False)
     teachers: str = ""
     canonical: bool = False
     base: str = DEFAULT_BASE
@@ -165,7 +173,8 @@ class Recipe(_Settings):
 
     def method(self) -> dict[str, Any]:
         """The recipe without the places: what two runs have in common that do the same on two machines."""
-        return {key: value for key, value in self.to_dict().items() if key not in PLACES}
+        said = {key: value for key, value in self.to_dict().items() if key not in PLACES}
+        return {key: value for key, value in said.items() if value or key not in _LATER}
 
 
 def read_recipe(file: Path, **changes: Any) -> Recipe:

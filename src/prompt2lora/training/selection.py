@@ -12,6 +12,7 @@ from pathlib import Path
 from prompt2lora.errors import UsageError
 from prompt2lora.training import synthetic
 from prompt2lora.training.recipe import Recipe
+from prompt2lora.training.suites import check_names, read_suites, training_part, without
 from prompt2lora.training.tasks import Task, diverse, read_tasks, split_families
 
 _SYNTHETIC_TASKS = 440  # that stand for the task files where there are none
@@ -29,6 +30,7 @@ def training_tasks(recipe: Recipe) -> tuple[list[Task], list[Task]]:
             f"a recipe needs a folder of task files unless synthetic is 1, and here it is {recipe.synthetic:g}; "
             "name the folder by --tasks"
         )
+    tasks = _with_suites(tasks, recipe)
     for task in tasks:
         if not task.train or not task.test:
             raise UsageError(f"task {task.name} needs examples of both parts, train and test; add some or leave it out")
@@ -37,6 +39,19 @@ def training_tasks(recipe: Recipe) -> tuple[list[Task], list[Task]]:
     if not fit:
         raise UsageError(f"validation {recipe.validation} holds out every task; lower it or add task families")
     return fit, validation
+
+
+def _with_suites(tasks: list[Task], recipe: Recipe) -> list[Task]:
+    """The tasks with the published ones that the recipe trains on, and without all that it leaves out."""
+    names = (*recipe.published, *recipe.without)
+    check_names(names)
+    if not names:
+        return tasks
+    if not recipe.suites:
+        raise UsageError(f"the recipe names the published task {names[0]}; name their folder by --suites")
+    folder = Path(recipe.suites)
+    trained = [training_part(one) for one in read_suites(folder, recipe.published)]
+    return without([*tasks, *trained], folder, recipe.without)
 
 
 def tasks_digest(tasks: Sequence[Task]) -> str:

@@ -1,0 +1,168 @@
+"""The published tasks: their parts, and what must not be met in training."""
+
+import json
+
+import pytest
+
+from prompt2lora.errors import TaskFileError, UsageError
+from prompt2lora.training.recipe import Recipe, Stage
+from prompt2lora.training.selection import training_tasks
+from prompt2lora.training.suites import (
+    COMMONSENSE,
+    SUITES,
+    never_trained_on,
+    question,
+    read_suite,
+    read_suites,
+    training_part,
+    without,
+)
+from prompt2lora.training.tasks import Example, Task
+
+LETTERED = "{}\nA. first\nB. second"
+
+
+def lettered(text, answer="B"):
+    return {"instruction": "Write the letter.", "input": LETTERED.format(text), "output": answer}
+
+
+def write(folder, name, rows):
+    (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def write_suite_files(folder):
+    """Every file of the suites, small; nothing occurs twice."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for suite in SUITES.values():
+        for file in {suite.train, suite.test, *suite.also}:
+            write(folder, file, [_row(file, at) for at in range(20 if file == "mbpp" else 12)])
+    return folder
+
+
+def _row(file, at):
+    if file.startswith("gsm8k"):
+        meta = {"solution": f"{at} + 1 = {at + 1}"}
+        return {"instruction": "Solve.", "input": f"{file} {at} and one?", "output": str(at + 1), "meta": meta}
+    if file.startswith("math"):
+        meta = {"solution": f"It is $\\boxed{{\\frac{{{at}}}{{2}}}}$."}
+        return {
+            "instruction": "Solve.",
+            "input": f"{file} half of {at}?",
+            "output": f"\\frac{{{at}}}{{2}}",
+            "meta": meta,
+        }
+    if file == "humaneval":
+        code = f'def f{at}(x):\n    """ Add {at}. """'
+        tests = f"def check(f):\n    assert f(1) == {at + 1}\n\ncheck(f{at})"
+        return {"instruction": "Complete.", "input": code, "output": f"return x + {at}", "tests": tests}
+    if file == "mbpp":
+        number = 11 + at if at < 10 else 601 + at
+        meta, tests = {"task_id": number, "setup": ""}, [f"assert g{at}(1) == {at}"] * 3
+        row = {
+            "instruction": "Write.",
+            "input": f"Write g{at}.\n{tests[0]}",
+            "output": f"def g{at}(x):\n    return {at}",
+        }
+        return {**row, "meta": meta, "tests": tests}
+    if file.startswith("boolq"):
+        return {"instruction": "Answer yes or no.", "input": f"is {file} {at} so?", "output": "yes" if at % 2 else "no"}
+    if file.startswith("winogrande"):
+        return lettered(f"Ann met Eve in {file} {at} and _ smiled.", "AB"[at % 2])
+    return lettered(f"{file} question {at}?", "AB"[at % 2])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_suite_files(tmp_path / "suites")
+
+
+def test_every_suite_has_prompts_and_tests_that_share_no_question(folder):
+    for published in read_suites(folder):
+        asked = {question(one.input) for one in published.task.test}
+        assert asked
+        assert published.task.train
+        assert not asked & {question(one.input) for one in published.task.train}
+
+
+def test_a_suite_with_one_part_is_halved_always_alike_and_others_keep_theirs(folder):
+    halved, again = read_suite(folder, "piqa").task, read_suite(folder, "piqa").task
+    assert halved == again
+    assert len(halved.train) == len(halved.test) == 6
+    arc = read_suite(folder, "arc_e").task
+    assert {one.input.split()[0] for one in arc.train} == {"arc_e_train"}
+    assert {one.input.split()[0] for one in arc.test} == {"arc_e_test"}
+    assert [one.input for one in arc.test] != sorted(one.input for one in arc.test)
+
+
+def test_mbpp_is_tested_on_the_numbers_that_the_field_tests(folder):
+    mbpp = read_suite(folder, "mbpp")
+    assert {one.input.split()[1] for one in mbpp.task.test} == {f"g{at}." for at in range(10)}
+    assert [tests.count("assert") for tests in mbpp.tests] == [3] * 10
+    assert all(f"g{one.input[7]}(1)" in tests for one, tests in zip(mbpp.task.test, mbpp.tests, strict=True))
+
+
+def test_worked_steps_are_an_option_and_end_with_the_result(folder):
+    plain, worked = (read_suite(folder, name).task for name in ("gsm8k", "gsm8k-steps"))
+    assert [one.input for one in plain.test] == [one.input for one in worked.test]
+    for short, long in zip(plain.test, worked.test, strict=True):
+        assert long.output.endswith(f"\n#### {short.output}")
+        assert "+ 1 =" in long.output
+    assert all("\\boxed{" in one.output for one in read_suite(folder, "math-steps").task.test)
+    assert "####" in worked.instruction
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_nothing_that_is_measured_on_a_suite_was_trained_on_it(folder, name):
+    corpus = [Task(other, "", "", "train", (), ()) for other in ("plain", "reasoning_gym_gsm_symbolic")]
+    everything = [*corpus, *(training_part(one) for one in read_suites(folder))]
+    left = without(everything, folder, [name])
+    names = {task.name for task in left}
+    assert name not in names
+    assert not names & never_trained_on(name)
+    assert "plain" in names
+    asked = {question(one.input) for one in read_suite(folder, name).task.test}
+    assert not asked & {question(one.input) for task in left for one in (*task.train, *task.test)}
+
+
+def test_suites_of_one_kind_stay_apart_where_the_field_trains_without_both():
+    assert {"gsm8k", "math", "reasoning_gym_gsm_symbolic"} <= never_trained_on("math-steps")
+    assert {"humaneval", "mbpp"} == never_trained_on("mbpp")
+    assert never_trained_on("arc_e") == {"arc_e"}
+    assert len(COMMONSENSE) == 7
+
+
+def test_a_question_of_the_suite_is_taken_out_wherever_it_stands_and_under_other_options(folder):
+    known = read_suite(folder, "obqa").task.test[0].input
+    same = known.replace("A. first", "A. another").upper()
+    task = Task("mine", "Do.", "mine", "train", (Example(same, "A"), Example("own", "B")), (Example(known, "A"),))
+    (left,) = without([task], folder, ["obqa"])
+    assert left.train == (Example("own", "B"),)
+    assert left.test == ()
+    assert without([task], folder, ["piqa"]) == [task]
+
+
+def recipe(folder, tasks, **changes):
+    return Recipe(stages=(Stage(steps=1),), tasks=str(tasks), suites=str(folder), validation=0.0, **changes)
+
+
+def test_a_recipe_trains_on_six_suites_and_the_corpus_and_leaves_the_seventh_out(folder, tasks_folder):
+    fit, _ = training_tasks(recipe(folder, tasks_folder, published=COMMONSENSE, without=("boolq",)))
+    names = {task.name for task in fit}
+    assert names == {*(set(COMMONSENSE) - {"boolq"}), *(f"task{i}" for i in range(6))}
+    assert all(task.train and task.test for task in fit)
+
+
+def test_a_recipe_that_names_no_suite_is_the_one_it_was(tasks_folder):
+    plain = Recipe(stages=(Stage(steps=1),), tasks=str(tasks_folder))
+    assert not {"published", "without", "suites"} & plain.method().keys()
+    assert plain.changed(without=("boolq",)).method()["without"] == ("boolq",)
+
+
+def test_an_unknown_suite_a_missing_folder_and_a_broken_row_are_told(folder, tasks_folder):
+    with pytest.raises(UsageError, match="unknown suite 'arc'; there are arc_e, obqa"):
+        read_suite(folder, "arc")
+    with pytest.raises(UsageError, match="--suites"):
+        training_tasks(recipe("", tasks_folder, without=("boolq",)))
+    write(folder, "obqa_test", [{"input": "x", "output": "y"}])
+    with pytest.raises(TaskFileError, match=r"obqa_test\.jsonl:1: a row needs the texts instruction"):
+        read_suite(folder, "obqa")
