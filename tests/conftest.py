@@ -18,8 +18,8 @@ sys.dont_write_bytecode = False  # said above for the processes that are started
 SLOW = set(
     "answer_file console_sheets held_answers "
     "accelerated benchmark cli cluster commands console console_browser decisions doors engine evaluation examples "
-    "faults gateway malformed management monitor openapi plant refine_benchmark refusals release rented report serve "
-    "takeback teachers training tuning two_bases vllm".split()
+    "faults gateway imported_versions malformed management monitor openapi plant refine_benchmark refusals release "
+    "rented report serve takeback teachers training tuning two_bases vllm".split()
 )
 
 

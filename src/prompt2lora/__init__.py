@@ -17,6 +17,7 @@ _PUBLIC = {
     "collect": "prompt2lora.api",
     "train": "prompt2lora.api",
     "ask": "prompt2lora.api",
+    "import_adapter": "prompt2lora.api",
 }
 __all__ = ["__version__", *_PUBLIC]
 

@@ -1,4 +1,5 @@
-"""The verbs as Python functions: generate, ask, export, benchmark, report, collect, compare, train, release, doctor.
+"""The verbs as Python functions: generate, ask, export, import_adapter, benchmark, report, collect, compare, train,
+release, doctor.
 
 The only place, beside the command line, where real parts are joined. Every function checks all of its
 request before it writes anything.
@@ -23,6 +24,8 @@ from prompt2lora.base.chat import ChatFormat
 from prompt2lora.base.constraints import check as check_form
 from prompt2lora.base.decoding import answers
 from prompt2lora.base.frozen import Frozen
+from prompt2lora.base.imported import Imported
+from prompt2lora.base.imported import import_adapter as bring_in
 from prompt2lora.base.versions import origin
 from prompt2lora.base.weights import weights_digest
 from prompt2lora.errors import DamagedFile, LayoutError, OutputError
@@ -176,6 +179,18 @@ def export(adapter: str | Path, to: str, out: str | Path, *, base: str | None = 
     """
     loaded, config = _opened(adapter, base)
     return formats.export(loaded, config, to, Path(out))
+
+
+def import_adapter(
+    folder: str | Path, out: str | Path, *, base: str | None = None, approximate: bool = False
+) -> Imported:
+    """Bring an adapter that was made elsewhere into the adapter profile, as the folder `out`.
+
+    The base's new weights are those that PEFT makes of `folder`; an adapter of which no plain LoRA can make them is
+    refused. `base` is where its base is found; None: under the name that the folder tells. With `approximate` a rank
+    that engines do not take is lowered. Raises DamagedFile, LayoutError, ModelNotFound, OutputError.
+    """
+    return bring_in(Path(folder), Path(out), base, approximate=approximate)
 
 
 def check_export(

@@ -145,7 +145,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise DamagedFile(f"{file} must hold one JSON object; make the adapter anew")
     for key, value in settings.items():
-        if key == "init_lora_weights" and not _leaves_the_base_alone(value):
+        if key == "init_lora_weights" and not leaves_the_base_alone(value):
             raise DamagedFile(
                 f"{file}: with init_lora_weights = {_short(value)} the adapter stands on a base that PEFT changes; "
                 "save it again with PEFT's path_initial_model_for_weight_conversion"
@@ -179,7 +179,7 @@ def _allowed(key: str, value: Any) -> bool:
     return isinstance(value, _HARMLESS[key]) if key in _HARMLESS else bool(value == _DEFAULTS.get(key, ...))
 
 
-def _leaves_the_base_alone(value: Any) -> bool:
+def leaves_the_base_alone(value: Any) -> bool:
     return not value or value is True or (isinstance(value, str) and value.lower() in _INITIAL)
 
 

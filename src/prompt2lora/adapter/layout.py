@@ -199,17 +199,25 @@ def _linear_modules(config: Any, names: frozenset[str]) -> tuple[str, list[list[
     return _FOUND[key]
 
 
-def _look(config: Any, names: frozenset[str]) -> tuple[str, list[list[Target]]]:
+def skeleton(config: Any) -> Any:
+    """The model of a configuration without its weights, on the meta device. Raises LayoutError if it is no base."""
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
     pictures = getattr(config, "model_type", "") in PICTURE_BASES
     try:
         with torch.device("meta"):
-            model = (AutoModelForImageTextToText if pictures else AutoModelForCausalLM).from_config(config)
+            return (AutoModelForImageTextToText if pictures else AutoModelForCausalLM).from_config(config)
     except ValueError as error:
         kind = type(config).__name__
         raise LayoutError(f"a base must be a causal language model and {kind} is none; name another base") from error
+
+
+def _look(config: Any, names: frozenset[str]) -> tuple[str, list[list[Target]]]:
+    import torch
+
+    model = skeleton(config)
+    pictures = config.model_type in PICTURE_BASES
     layers: dict[int, list[Target]] = {}
     stems: set[str] = set()
     tower = _path_of(model.get_decoder(), model) if pictures else ""  # a vision tower has modules of the same names

@@ -34,8 +34,8 @@ class Adapter:
     grid: Float[Tensor, "layers rows cols"]
     provenance: dict[str, Any] = field(default_factory=dict)
 
-    def save(self, folder: Path, card: str = "") -> str:
-        """Write the folder as a whole, with a model card if there is one; returns its digest.
+    def save(self, folder: Path, card: str = "", dtype: torch.dtype = torch.float16) -> str:
+        """Write the folder as a whole, its numbers as `dtype`, with a model card if there is one; returns its digest.
 
         Raises LayoutError for a rank that engines refuse, OutputError if the folder exists or cannot be
         written, DamagedFile if a weight is not finite.
@@ -43,10 +43,10 @@ class Adapter:
         layout = self.layout
         if layout.rank not in RANKS:
             raise LayoutError(f"engines load the ranks {RANKS}, not {layout.rank}; choose one of them")
-        if not torch.isfinite(self.grid.half()).all():
+        if not torch.isfinite(self.grid.to(dtype)).all():
             raise DamagedFile("an adapter must be finite and this one is not; it was not written")
         with new_folder(folder) as aside:
-            state = {name: tensor.half() for name, tensor in decode(self.grid, layout).items()}
+            state = {name: tensor.to(dtype) for name, tensor in decode(self.grid, layout).items()}
             write_safetensors(
                 aside / WEIGHTS, state, {"format": "pt", "prompt2lora": json.dumps(self.provenance, sort_keys=True)}
             )
@@ -78,7 +78,8 @@ class Adapter:
         Raises DamagedFile if a file is missing or altered beyond the profile, or does not fit that base.
         """
         settings, provenance = adapter_folder.read(folder)
-        _check_class(folder, settings, model_config)
+        told = (settings.get("auto_mapping") or {}).get("base_model_class")
+        check_class(str(folder), told, model_config)
         try:
             layout = LoraLayout.from_config(
                 model_config,
@@ -101,19 +102,18 @@ class Adapter:
         return cls(layout, grid, provenance)
 
 
-def _check_class(folder: Path, settings: dict[str, Any], model_config: Any) -> None:
-    """Raises DamagedFile if the adapter says that it was trained on a model of another class than the base's."""
+def check_class(adapter: str, told: str | None, model_config: Any) -> None:
+    """Raises DamagedFile if the class of model that an adapter says it was trained on is another than the base's."""
     from transformers.models.auto.modeling_auto import (
         MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
         MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
     )
 
-    told = (settings.get("auto_mapping") or {}).get("base_model_class")
     kind = model_config.model_type
     classes = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES if kind in PICTURE_BASES else MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     own = classes.get(kind)
     if told not in (None, own):
-        raise DamagedFile(f"{folder} was trained on the class {told} and the base is a {own}; name its own base")
+        raise DamagedFile(f"{adapter} was trained on the class {told} and the base is a {own}; name its own base")
 
 
 def adapter_digest(folder: Path) -> str:

@@ -11,12 +11,24 @@ import sys
 
 from typer.exceptions import TyperException
 
-from prompt2lora.cli import answer, audit, benchmark, export, generate, monitor, plant, registry, serve, train
+from prompt2lora.cli import (
+    answer,
+    audit,
+    benchmark,
+    export,
+    generate,
+    importing,
+    monitor,
+    plant,
+    registry,
+    serve,
+    train,
+)
 from prompt2lora.cli.app import Working, app
 from prompt2lora.errors import Prompt2LoraError, cause
 
 # Modules whose commands have joined the app.
-COMMANDS = (generate, answer, export, benchmark, train, plant, registry, audit, monitor, serve)
+COMMANDS = (generate, answer, export, importing, benchmark, train, plant, registry, audit, monitor, serve)
 _INTERRUPTED = 130  # how typer tells an interrupt
 
 

@@ -21,6 +21,7 @@ from prompt2lora.cli.app import (
     print_release,
     release_record,
 )
+from prompt2lora.custody.versions import IMPORTED
 from prompt2lora.errors import DamagedFile, UsageError
 
 registry_app = typer.Typer(help="Which version of a job answers, and how it came to that.")
@@ -69,8 +70,8 @@ def list_jobs(as_json: Json = False) -> None:
         if not found:
             print("no job yet; `prompt2lora pilot` begins one")
         for made in generators:
-            name = f"{made['name']} ({made['digest'][:12]})"
-            print(f"generator {name} since {made['at'][:10]}: versions: {made['versions']}")
+            name = f"generator {made['name']} ({made['digest'][:12]})" if made["digest"] != IMPORTED else IMPORTED
+            print(f"{name} since {made['at'][:10]}: versions: {made['versions']}")
 
 
 def _called(job: dict[str, Any]) -> str:
@@ -123,8 +124,10 @@ def show_job(name: JobArgument = None, named: JobOption = None, as_json: Json = 
             verdict += f", refused by {made['refused']['actor']}" if made["refused"] else ""
             print(f"{mark} {made['name']:<40} {made['kind']:<10} {verdict}")
             prompts, generator, base = (made[key][:12] for key in ("prompts", "generator", "base_digest"))
-            generator, base = f"{made['generator_name']} ({generator})", f"{made['base']} ({base})"
-            came = f"prompts {prompts}, generator {generator}, base {base}"
+            generator, base = f"generator {made['generator_name']} ({generator})", f"{made['base']} ({base})"
+            if made["generator"] == IMPORTED:
+                generator = "imported"
+            came = f"prompts {prompts}, {generator}, base {base}"
             print(f"    {came}, seed {made['seed']}, from {made['parent'] or 'no other version'}")
             print(f"    answers compared: {made['comparison']}")
 

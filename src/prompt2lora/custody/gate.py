@@ -112,12 +112,19 @@ _CHECKS: dict[str, tuple[str, str, bool]] = {
 }
 
 
-def judge(metrics: Metrics, policy: Policy) -> Verdict:
-    """Hold every measurement against its bound; see `Policy` for their names."""
+# What holds an adapter against its generator, so that it means nothing for one that was made elsewhere.
+_OF_A_GENERATOR = {"weight health", "distance of the prompts"}
+
+
+def judge(metrics: Metrics, policy: Policy, *, generated: bool = True) -> Verdict:
+    """Hold every measurement against its bound; see `Policy` for their names.
+
+    Of an adapter that no generator made (`generated` is false) nothing is held against a generator.
+    """
     checks = []
     for metric, (place, bound_name, more_is_better) in _CHECKS.items():
         bound = float(getattr(policy, bound_name))
-        if math.isnan(bound):
+        if math.isnan(bound) or (metric in _OF_A_GENERATOR and not generated):
             continue
         value = _value(metrics, place)
         if value is None:

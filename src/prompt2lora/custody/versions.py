@@ -20,6 +20,7 @@ from prompt2lora.ground.comparison import Comparison
 from prompt2lora.ground.prompts import instruction_of
 
 REGENERATED = "regenerated"  # the kind of a candidate of another generator
+IMPORTED = "imported"  # the kind of a version that was made elsewhere, and what stands for its generator
 
 
 class Version(NamedTuple):
@@ -73,6 +74,11 @@ class Origin:
     def instruction(self) -> str:
         """What the prompts, or else the examples, open with; empty if they share nothing."""
         return instruction_of(self.prompts, self.examples)
+
+    @property
+    def generated(self) -> bool:
+        """Whether it goes back to a generator; what was made elsewhere does not, refined or not."""
+        return self.generator != IMPORTED
 
 
 def find_job(connection: Connection, name: str) -> Any:

@@ -136,7 +136,7 @@ def gate(
             evaluator.check_room(kept.origin(chosen).instruction, inspection)
         with part(report, _LOADING, 1.0, step="measure"):
             number, measured = evaluated(kept, evaluator, chosen, inspection)
-    verdict = judge(measured.metrics, rules)
+    verdict = judge(measured.metrics, rules, generated=kept.origin(chosen).generated)
     kept.add_verdict(chosen, number, verdict, rules, in_force=rules.digest == in_force.digest)
     return {"version": version, "verdict": verdict.result, "policy": rules.digest, "checks": verdict.reasons}
 

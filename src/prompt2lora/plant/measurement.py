@@ -45,6 +45,7 @@ from prompt2lora.training.tasks import Example, Task
 from prompt2lora.training.tuning import TuningOptions, fit
 
 _STRANGERS = 3  # other jobs whose prompts make the adapters that the job's own has to beat
+_USUAL_PROMPTS = 16  # of a job whose own are not known
 _MOST_EXAMPLES = 400
 _MAX_NEW_TOKENS = 96
 _QUESTION_SECONDS = 0.1  # about, of two cores; only shares of the work follow from it
@@ -102,13 +103,11 @@ class ModelEvaluator:
         return Made(folder, origin, made.seconds)
 
     def measure(self, folder: Path, origin: Origin, inspection: Sequence[tuple[str, str]]) -> Evaluation:
-        base = self.base
         began = time.monotonic()
         adapter = Adapter.load(folder, models.load_config(self.layout.base_model))
-        grid = adapter.grid
+        base, grid, layout = self.base._replace(layout=adapter.layout), adapter.grid, adapter.layout
         applied = time.monotonic()
         ids = torch.tensor(base.chat.prompt_ids([_PROBE]), device=base.model.device)
-        condition = self.pipeline.encoder.conditions(origin.prompts).mean(0)
         atlas = self.generator.atlas
         usual = self.generator.examples_health if adapter.provenance.get("examples") else atlas.health
         inspection = inspection[:_MOST_EXAMPLES]
@@ -117,24 +116,26 @@ class ModelEvaluator:
         with step("general"):
             general = canary(base, grid)
         with step("weights"):
+            weights = _matrices(base)
             health = Health(
-                score=usual.judge(grid, self.layout).score,
-                share=max(shares(self.weights, grid, self.layout).values()),
-                intruders=len(intruders(self.weights, grid, self.layout).found),
+                score=usual.judge(grid, layout).score if origin.generated else None,
+                share=max(shares(weights, grid, layout).values()),
+                intruders=len(intruders(weights, grid, layout).found),
             )
+            prompts = self._distance(origin.prompts) if origin.generated else None
         with step("bias"):
             biased = bias(base, grid, self.questions) if self.questions else None
         metrics = Metrics(
-            probe=Probe(probe(base.model, grid, self.layout, ids)),
+            probe=Probe(probe(base.model, grid, layout, ids)),
             canary=general,
             health=health,
-            prompts=Prompts(atlas.distance(condition)),
+            prompts=prompts,
             bias=biased,
         )
         found = Evaluation(metrics, seconds={"apply": applied - began})
         if inspection:
             with step("inspection"):
-                found = self._inspected(found, grid, origin, inspection)
+                found = self._inspected(found, adapter, origin, inspection)
         return replace(found, seconds={**found.seconds, "check": time.monotonic() - applied})
 
     def tune(self, instruction: str, inspection: Sequence[tuple[str, str]]) -> Tuning:
@@ -161,41 +162,41 @@ class ModelEvaluator:
     def _inspected(
         self,
         found: Evaluation,
-        grid: torch.Tensor,
+        adapter: Adapter,
         origin: Origin,
         inspection: Sequence[tuple[str, str]],
     ) -> Evaluation:
         asked = [asked_in_full(text, origin.instruction) for text, _ in inspection]
         right = [answer for _, answer in inspection]
 
-        others = self._strangers(len(origin.prompts))
+        others = self._strangers(len(origin.prompts) or _USUAL_PROMPTS)
         asks, done = 2 + len(others) + bool(origin.instruction), 0
 
-        def ask(adapter: torch.Tensor | None, texts: Sequence[str] = asked) -> list[ScoredAnswer]:
+        def ask(given: Adapter | None, texts: Sequence[str] = asked) -> list[ScoredAnswer]:
             nonlocal done
             with part(tell, done / asks, (done + 1) / asks):
-                given = scored_answers(
+                answered = scored_answers(
                     self.base.model,
                     self.base.chat,
                     texts,
-                    layout=self.layout,
-                    grid=adapter,
+                    layout=given.layout if given else None,
+                    grid=given.grid if given else None,
                     form=origin.form,
                     max_new_tokens=_MAX_NEW_TOKENS,
-                    scored=adapter is grid,
+                    scored=given is adapter,
                 )
             done += 1
-            return given
+            return answered
 
         def scores(given: Sequence[ScoredAnswer]) -> list[float]:
             return [origin.comparison.score(answer.text, wanted) for answer, wanted in zip(given, right, strict=True)]
 
         plain = ask(None)
         began = time.monotonic()
-        own = ask(grid)
+        own = ask(adapter)
         seconds = {**found.seconds, "replay": time.monotonic() - began}
         before, after = scores(plain), scores(own)
-        strangers = [scores(ask(self.pipeline.make(prompts).grid)) for prompts in others]
+        strangers = [scores(ask(Adapter(self.layout, self.pipeline.make(prompts).grid))) for prompts in others]
         wrong = np.mean(strangers, axis=0).tolist()
         in_format = answer_format(right, origin.comparison)
         gained = gain(before, after)
@@ -207,13 +208,17 @@ class ModelEvaluator:
         )
         arms = {"base": before, "generated": after, "wrong": wrong}
         if origin.instruction:
-            arms["bare"] = scores(ask(grid, [split(text)[1] for text in asked]))
+            arms["bare"] = scores(ask(adapter, [split(text)[1] for text in asked]))
         scores_of = {name: mean_interval([each])._asdict() for name, each in arms.items()}
         inspected = [
             Inspected(text, answer, before.text, after.text, after.confidence)
             for (text, answer), before, after in zip(inspection, plain, own, strict=True)
         ]
         return Evaluation(metrics, {**scores_of, "gain": asdict(gained)}, inspected, seconds)
+
+    def _distance(self, prompts: Sequence[str]) -> Prompts:
+        """How far prompts are from the generator's training tasks."""
+        return Prompts(self.generator.atlas.distance(self.pipeline.encoder.conditions(prompts).mean(0)))
 
     def _strangers(self, count: int) -> list[list[str]]:
         """Prompts of other jobs: synthetic ones, always the same."""
@@ -238,8 +243,13 @@ class ModelEvaluator:
 
     @property
     def weights(self) -> dict[str, torch.Tensor]:
-        """The base's adapted matrices by module path."""
-        return {path: self.base.model.get_submodule(path).weight for _, _, path in self.layout.module_paths()}
+        """The matrices of the base that its adapters are for, by module path."""
+        return _matrices(self.base)
+
+
+def _matrices(base: Frozen) -> dict[str, torch.Tensor]:
+    """The base's adapted matrices by module path."""
+    return {path: base.model.get_submodule(path).weight for _, _, path in base.layout.module_paths()}
 
 
 @cache

@@ -1,7 +1,7 @@
 """The plant as Python functions: what people do with a registry, a generator and a base, one method each.
 
 All state lives under PROMPT2LORA_HOME. What only looks at the registry loads no torch. The longer ones have modules of
-their own: `candidates`, `refinement`, `watches`.
+their own: `candidates`, `importing`, `refinement`, `watches`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from prompt2lora.custody.reports import texts as page_texts
 from prompt2lora.ground.files import check_new, check_writable, write_text
 from prompt2lora.ground.home import home
 from prompt2lora.ground.progress import Report, part, tell
-from prompt2lora.plant import candidates, refinement, watches
+from prompt2lora.plant import candidates, importing, refinement, watches
 from prompt2lora.plant.installation import Installation
 
 
@@ -39,6 +39,7 @@ class Plant(Installation):
     report_page = candidates.report_page
     gate = candidates.gate
     regenerate = candidates.regenerate
+    import_version = importing.import_version
     refine = refinement.refine
     monitor = watches.monitor
     watch = watches.watch

@@ -122,7 +122,10 @@ class Service:
 
     def instruction_in_weights(self, release: Release) -> bool:
         """Whether requests can leave the instruction out, since the adapter that answers was made with it."""
-        return bool(release.version and self.plant.registry.origin(release.version).instruction)
+        if not release.version:
+            return False
+        origin = self.plant.registry.origin(release.version)
+        return bool(origin.generated and origin.instruction)
 
     def _check_base(self, release: Release) -> None:
         """The base of another job's base is not ours to answer with either."""
@@ -256,7 +259,7 @@ class Service:
     def explain(self, actor: str, job: str, version: str, language: str = "en") -> QueuedJob:
         """Why a version is what it is; the page is part of the result."""
         registry = self.plant.registry
-        prompts = list(registry.origin(registry.version(job, version)).prompts)
+        prompts = check_prompts(list(registry.origin(registry.version(job, version)).prompts))
         texts = [text for text, _ in stored_inspection(registry, job)][:20]
 
         def run(plant: Plant, report: Report) -> dict[str, Any]:
