@@ -21,7 +21,7 @@ import torch
 import prompt2lora as p2l
 from prompt2lora.base.versions import origin
 from prompt2lora.evaluation.score_cache import ScoreCache
-from prompt2lora.ground.answer_form import found
+from prompt2lora.ground.declared_form import found
 from prompt2lora.ground.examples import read_examples
 from prompt2lora.ground.files import write_json
 from prompt2lora.ground.prompts import full_prompt

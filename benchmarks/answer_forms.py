@@ -31,8 +31,9 @@ from prompt2lora.evaluation.score_cache import ScoreCache
 from prompt2lora.evaluation.statistics import mean_interval, paired_difference
 from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.text_encoder import cached_encoder
-from prompt2lora.ground.answer_form import AnswerForm, found
+from prompt2lora.ground.answer_form import AnswerForm
 from prompt2lora.ground.comparison import Comparison
+from prompt2lora.ground.declared_form import found
 from prompt2lora.ground.files import write_json
 from prompt2lora.plant.calibration import ENOUGH, calibrate
 from prompt2lora.training.tasks import Task, read_tasks

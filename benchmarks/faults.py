@@ -33,8 +33,9 @@ from safetensors.torch import save_file
 from sqlalchemy import text
 
 from prompt2lora import api
-from prompt2lora.adapter.folder import CONFIG, WEIGHTS
 from prompt2lora.adapter.peft import Adapter
+from prompt2lora.adapter.settings import CONFIG
+from prompt2lora.adapter.tensors import WEIGHTS
 from prompt2lora.base import models
 from prompt2lora.base.versions import origin
 from prompt2lora.custody import database

@@ -22,8 +22,9 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 from transformers import LlamaConfig
 
-from prompt2lora.adapter.folder import CONFIG, OURS, PROFILE, WEIGHTS
 from prompt2lora.adapter.peft import Adapter
+from prompt2lora.adapter.settings import CONFIG, OURS, PROFILE
+from prompt2lora.adapter.tensors import WEIGHTS
 from prompt2lora.base.versions import origin
 from prompt2lora.custody.gate import Policy, read_policy
 from prompt2lora.custody.signing import Signer

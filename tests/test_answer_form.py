@@ -7,7 +7,8 @@ import pytest
 
 from prompt2lora.errors import InputError
 from prompt2lora.ground import answer_form as forms
-from prompt2lora.ground.answer_form import AnswerForm, declared, found
+from prompt2lora.ground.answer_form import AnswerForm
+from prompt2lora.ground.declared_form import declared, found
 
 
 def test_a_form_is_what_a_person_writes(tmp_path):

@@ -6,7 +6,7 @@ import os
 import pytest
 from safetensors.torch import load_file, save_file
 from test_gateway import ASK, FROM, ask, kept, service, tokens  # noqa: F401
-from tiny import adapter_folder, command
+from tiny import AT, adapter_folder, command
 
 import prompt2lora as p2l
 from prompt2lora.adapter.folder import read_form
@@ -15,6 +15,7 @@ from prompt2lora.errors import DamagedFile, InputError
 from prompt2lora.ground import answer_form as forms
 from prompt2lora.ground.examples import as_csv
 from prompt2lora.plant.plant import registry
+from prompt2lora.serving import answered_files
 
 LABELS = forms.choices(["billing", "shipping", "returns"])
 
@@ -78,16 +79,16 @@ def test_a_version_of_a_form_is_refined_with_answers_of_that_form_alone(service,
     assert service.queue.recent() == []
 
 
-def test_answered_files_are_kept_for_a_week_and_then_deleted(service, tmp_path, monkeypatch):  # noqa: F811
+def test_answered_files_are_kept_for_a_week_and_then_deleted(tmp_path, monkeypatch):
     monkeypatch.setenv("PROMPT2LORA_HOME", str(tmp_path))
-    service.forget_answered()  # where there are none
-    now = service.plant.registry.clock().timestamp()
+    answered_files.forget(AT)  # where there are none
+    now = AT.timestamp()
     (tmp_path / "answers").mkdir()
     for name, days in (("old.xlsx", 7.1), ("old.kept", 8), ("new.csv", 6.9), ("new.kept", 0)):
         file = tmp_path / "answers" / name
         file.touch()
         os.utime(file, (now - days * 86400,) * 2)
-    service.forget_answered()
+    answered_files.forget(AT)
     assert {file.name for file in (tmp_path / "answers").iterdir()} == {"new.csv", "new.kept"}
 
 

@@ -27,6 +27,8 @@ FLOORS = [
 LIGHT = [
     "__init__.py",
     "adapter/folder.py",
+    "adapter/settings.py",
+    "adapter/tensors.py",
     "base/versions.py",
     "cli/main.py",
     "errors.py",

@@ -6,8 +6,9 @@ import pytest
 from malformed import BASE, CONFIG, SETTINGS, SOUND, WEIGHTS, run
 from peft import LoraConfig
 
-from prompt2lora.adapter.folder import read, read_config
+from prompt2lora.adapter.folder import read
 from prompt2lora.adapter.peft import Adapter
+from prompt2lora.adapter.settings import read_config
 from prompt2lora.custody.signing import Signer
 from prompt2lora.custody.store import Store
 from prompt2lora.errors import DamagedFile, Prompt2LoraError

@@ -11,6 +11,7 @@ from tiny import GOOD, adapter_folder
 from prompt2lora.custody import decisions, pilot, reports
 from prompt2lora.custody.costs import RECORDED, Prices, Tuning, read_prices
 from prompt2lora.custody.evaluations import Evaluation, Inspected, Metrics
+from prompt2lora.custody.evaluator import Made
 from prompt2lora.custody.gate import Policy, judge
 from prompt2lora.custody.versions import Origin
 from prompt2lora.errors import UsageError
@@ -42,7 +43,7 @@ class KnownEvaluator:
         self.calls.append("make")
         adapter_folder(folder, "made")
         origin = Origin(prompts, "9" * 64, "g", "base", "8" * 64)
-        return pilot.Made(folder, origin, {"encode": 0.05, "decode": 0.02, "write": 0.03})
+        return Made(folder, origin, {"encode": 0.05, "decode": 0.02, "write": 0.03})
 
     def measure(self, folder, origin, inspection):
         self.calls.append("measure")

@@ -11,7 +11,7 @@ import pytest
 import torch
 from tiny import MAX_NEW_TOKENS, command, tiny_generator, write_plant_generator
 
-from prompt2lora.custody.pilot import learned
+from prompt2lora.custody.evaluator import learned
 from prompt2lora.ground.examples import read_examples
 from prompt2lora.ground.prompts import text_digest
 from prompt2lora.plant import measurement, plant, stereotypes

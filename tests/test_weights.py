@@ -7,11 +7,11 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from test_layout import FAMILIES
 from transformers import AutoModelForCausalLM
 
-from prompt2lora.adapter.folder import read_config
 from prompt2lora.adapter.grid import decode, encode, factors, weight_name
 from prompt2lora.adapter.hooks import adapted, probe
 from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.adapter.peft import Adapter, adapter_digest
+from prompt2lora.adapter.settings import read_config
 from prompt2lora.base import models
 from prompt2lora.errors import DamagedFile, LayoutError, OutputError
 from prompt2lora.ground.profile import TARGETS

@@ -16,9 +16,10 @@ import torch
 
 from prompt2lora import machine
 from prompt2lora.adapter import formats
-from prompt2lora.adapter.folder import form_of, read_config
+from prompt2lora.adapter.folder import form_of
 from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.adapter.peft import Adapter
+from prompt2lora.adapter.settings import read_config
 from prompt2lora.base import models
 from prompt2lora.base.chat import ChatFormat
 from prompt2lora.base.constraints import check as check_form

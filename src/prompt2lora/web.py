@@ -19,7 +19,7 @@ from prompt2lora import __version__
 from prompt2lora.console import routing
 from prompt2lora.custody.access import LOOK
 from prompt2lora.errors import Prompt2LoraError
-from prompt2lora.serving import management, openai_api
+from prompt2lora.serving import answered_files, management, openai_api
 from prompt2lora.serving.guard import Authenticator, RequestGuard
 from prompt2lora.serving.metrics import Metrics
 from prompt2lora.serving.refusals import ERRORS, add_handlers, failure_schemas
@@ -111,7 +111,7 @@ async def _rounds(service: Service, seconds: float) -> None:
                 await reconcile(released)
             await asyncio.to_thread(service.check_files)
             await asyncio.to_thread(service.replay_due)
-            await asyncio.to_thread(service.forget_answered)
+            await asyncio.to_thread(answered_files.forget, service.plant.registry.clock())
         except Prompt2LoraError as error:
             _log.error("%s", error)
         except Exception:  # a database that is away for a moment must not end the rounds

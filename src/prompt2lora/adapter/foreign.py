@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from prompt2lora.adapter.folder import CONFIG, WEIGHTS, leaves_the_base_alone
+from prompt2lora.adapter.settings import CONFIG, leaves_the_base_alone
+from prompt2lora.adapter.tensors import WEIGHTS
 from prompt2lora.errors import DamagedFile, cause
 from prompt2lora.ground.files import read_metadata, read_safetensors, strict_json
 

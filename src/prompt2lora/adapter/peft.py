@@ -18,9 +18,10 @@ from torch import Tensor
 
 from prompt2lora.adapter import folder as adapter_folder
 from prompt2lora.adapter.card import CARD
-from prompt2lora.adapter.folder import CONFIG, OURS, OUTSIDE, PROFILE, WEIGHTS, outside
 from prompt2lora.adapter.grid import decode, encode, factors, inner
 from prompt2lora.adapter.layout import LoraLayout
+from prompt2lora.adapter.settings import CONFIG, OURS, OUTSIDE, PROFILE, outside
+from prompt2lora.adapter.tensors import WEIGHTS
 from prompt2lora.errors import DamagedFile, LayoutError
 from prompt2lora.ground.files import new_folder, read_safetensors, write_json, write_safetensors
 from prompt2lora.ground.profile import PICTURE_BASES, RANKS

@@ -200,7 +200,7 @@ def read_given(prompts: Path | None, examples: Path | None, instruction: str, co
 def declared_form(answers: str, given: Given, judging: Sequence[tuple[str, str]] = ()) -> Any:
     """What the answers have to be; says on stderr what that is, or what they seem to be if nothing was said."""
     from prompt2lora.base.constraints import check
-    from prompt2lora.ground.answer_form import AUTO, FREE, declared, found
+    from prompt2lora.ground.declared_form import AUTO, FREE, declared, found
 
     form = declared(answers, [right for _, right in given.examples], files=True)
     if form:

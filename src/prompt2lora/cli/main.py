@@ -15,10 +15,12 @@ from prompt2lora.cli import (
     answer,
     audit,
     benchmark,
+    decisions,
     export,
     generate,
     importing,
     monitor,
+    pilot,
     plant,
     registry,
     serve,
@@ -28,7 +30,21 @@ from prompt2lora.cli.app import Working, app
 from prompt2lora.errors import Prompt2LoraError, cause
 
 # Modules whose commands have joined the app.
-COMMANDS = (generate, answer, export, importing, benchmark, train, plant, registry, audit, monitor, serve)
+COMMANDS = (
+    generate,
+    answer,
+    export,
+    importing,
+    benchmark,
+    train,
+    pilot,
+    plant,
+    registry,
+    decisions,
+    audit,
+    monitor,
+    serve,
+)
 _INTERRUPTED = 130  # how typer tells an interrupt
 
 

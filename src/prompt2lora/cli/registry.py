@@ -1,4 +1,4 @@
-"""The registry: versions and releases. Thin, like all of the command line."""
+"""The registry: what it knows of jobs, versions and releases. Thin, like all of the command line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from prompt2lora.cli.app import (
     app,
     one_job,
     print_json,
-    print_release,
     release_record,
 )
 from prompt2lora.custody.versions import IMPORTED
@@ -26,10 +25,6 @@ from prompt2lora.errors import DamagedFile, UsageError
 
 registry_app = typer.Typer(help="Which version of a job answers, and how it came to that.")
 app.add_typer(registry_app, name="registry")
-
-
-VersionName = Annotated[str, typer.Option("--version", help="A version's name.")]
-Reason = Annotated[str, typer.Option("--reason", help="Why; it stands in the history.")]
 
 
 def _answers(current: Any) -> str | None:
@@ -169,63 +164,6 @@ def show_history(name: JobArgument = None, named: JobOption = None, as_json: Jso
         for release in found:
             told = f"{release['actor']}: {release['reason']}"
             print(f"{release['at']}  {release['action']:<9} {release['version'] or 'base':<40} {told}")
-
-
-@registry_app.command("promote")
-def promote(
-    version: Annotated[str, typer.Option(help="A version's name, or `base`.")],
-    reason: Reason,
-    override: Annotated[
-        str | None,
-        typer.Option(help="Why to release it although it was refused, never judged, or judged by another policy."),
-    ] = None,
-    name: JobArgument = None,
-    named: JobOption = None,
-    as_json: Json = False,
-) -> None:
-    """Let a version answer the job from now on; only what passed its gate by the policy in force."""
-    job = one_job(name, named)
-    from prompt2lora.plant.plant import Plant, owns_home
-
-    opened = Plant.open()
-    print_release(opened.promote(job, version, reason, override=override, admin=owns_home()), as_json)
-
-
-@registry_app.command("refuse")
-def refuse(job: Job, version: VersionName, reason: Reason, as_json: Json = False) -> None:
-    """Say no to a version: nobody releases it until that is withdrawn."""
-    from prompt2lora.custody import decisions
-    from prompt2lora.plant import plant
-
-    kept = plant.registry()
-    decisions.refuse(kept, kept.version(job, version), reason)
-    _print_decision("refused", version, reason, as_json)
-
-
-@registry_app.command("withdraw")
-def withdraw(job: Job, version: VersionName, reason: Reason, as_json: Json = False) -> None:
-    """Take a refusal back: whoever refused, or the owner of the home."""
-    from prompt2lora.custody import decisions
-    from prompt2lora.plant import plant
-
-    kept = plant.registry()
-    decisions.withdraw(kept, kept.version(job, version), reason, admin=plant.owns_home())
-    _print_decision("refusal withdrawn", version, reason, as_json)
-
-
-def _print_decision(what: str, version: str, reason: str, as_json: bool) -> None:
-    if as_json:
-        print_json({"version": version, "decision": what, "reason": reason})
-    else:
-        print(f"{version}: {what}; {reason}")
-
-
-@registry_app.command("rollback")
-def rollback(job: Job, reason: Reason, as_json: Json = False) -> None:
-    """Let what answered before answer again; in the end that is the base."""
-    from prompt2lora.plant import plant
-
-    print_release(plant.registry().rollback(job, reason), as_json)
 
 
 @registry_app.command("verify")

@@ -18,8 +18,9 @@ from prompt2lora.console.page_request import Page, PageRequest
 from prompt2lora.console.views import ENOUGH_EXAMPLES, checks, inspection
 from prompt2lora.custody.access import LOOK, MAKE
 from prompt2lora.errors import Conflict, InputError, UsageError
-from prompt2lora.ground.answer_form import AnswerForm, declared
+from prompt2lora.ground.answer_form import AnswerForm
 from prompt2lora.ground.comparison import Comparison
+from prompt2lora.ground.declared_form import declared
 from prompt2lora.ground.examples import PARTS, read_examples, read_prompts
 from prompt2lora.ground.progress import share_of
 from prompt2lora.ground.prompts import full_examples

@@ -19,6 +19,7 @@ from prompt2lora.console.page_request import NotFound, Page, PageRequest
 from prompt2lora.custody.access import LOOK, MAKE
 from prompt2lora.ground.answer_sheet import read_answer_sheet
 from prompt2lora.plant.calibration import calibration_of
+from prompt2lora.serving import answered_files
 from prompt2lora.serving.job_queue import DONE, QueuedJob
 
 TAKEN = ".csv,.tsv,.xlsx,.txt"
@@ -73,7 +74,7 @@ def take(request: PageRequest) -> Response:
     """The file with its answers."""
     wanted = str(request.http.path_params["queued"])
     found = next((one for one in _of_job(request) if one.id == wanted and one.result), None)
-    data = request.service.answered_file(found.result["file"]) if found and found.result else None
+    data = answered_files.read(found.result["file"]) if found and found.result else None
     if found is None or found.result is None or data is None:
         raise NotFound("no_page")
     ending = found.result["file"].rpartition(".")[2]

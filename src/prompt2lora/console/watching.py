@@ -12,7 +12,7 @@ from prompt2lora.console.job_pages import job_page, opened
 from prompt2lora.console.page_request import Page, PageRequest
 from prompt2lora.console.views import nearness, promises
 from prompt2lora.custody.access import MAKE, RELEASE, RETURN
-from prompt2lora.custody.pilot import stored_inspection
+from prompt2lora.custody.evaluator import stored_inspection
 
 _MOST_CHECKED = 1000
 

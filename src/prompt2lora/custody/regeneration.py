@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from prompt2lora.custody.bases import newest_of_its_own
+from prompt2lora.custody.evaluator import Evaluator, evaluated, making, measuring, stored_inspection
 from prompt2lora.custody.gate import Policy, judge
-from prompt2lora.custody.pilot import Evaluator, evaluated, making, measuring, stored_inspection
 from prompt2lora.custody.registry import Registry
 from prompt2lora.custody.versions import REGENERATED, Version
 from prompt2lora.errors import Prompt2LoraError

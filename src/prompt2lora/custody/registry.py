@@ -3,62 +3,32 @@
 In: jobs, adapter folders with where they come from, evaluations, verdicts. Out: releases. `promote` and `rollback`
 are one transaction each, refused if somebody else changed the job meanwhile; a release may be the base itself. Nothing
 of the past is ever changed, and every change has its audit line in the same transaction. It knows no models.
-What is read and written within a transaction stands in versions.py, judgements.py and releases.py.
+What can be read stands in catalogue.py; what is written within a transaction in jobs.py, versions.py, judgements.py
+and releases.py.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, insert, select, update
+from sqlalchemy import Connection
 
-from prompt2lora.adapter.folder import read_form
-from prompt2lora.custody import audit, judgements, releases, schema, versions
-from prompt2lora.custody.database import open_database, reading, writing
+from prompt2lora.custody import audit, database, jobs, judgements, releases, versions
+from prompt2lora.custody.catalogue import Catalogue
 from prompt2lora.custody.evaluations import Evaluation
 from prompt2lora.custody.gate import Policy, Verdict
-from prompt2lora.custody.judgements import Judgement, Refusal
 from prompt2lora.custody.releases import PROMOTE, ROLLBACK, Release
 from prompt2lora.custody.signing import Signer
 from prompt2lora.custody.store import Store
 from prompt2lora.custody.versions import Origin, Version
 from prompt2lora.errors import DamagedFile, UsageError
-from prompt2lora.ground.answer_form import AnswerForm
-from prompt2lora.ground.comparison import composed
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,79}")
-_LONGEST_DISPLAY_NAME = 80
 _POLICY = "policy"  # a line of the record: from here on another policy is in force
-
-
-@lru_cache(maxsize=4096)
-def _form(folder: Path) -> AnswerForm | None:
-    """Kept, for what lies in the store under a digest is never changed."""
-    return read_form(folder)
-
-
-def check_job_name(name: str) -> None:
-    """Raises UsageError for what no job can be called."""
-    if not _NAME.fullmatch(name):
-        raise UsageError(f"a job's name is made of a-z, 0-9, - . and _, at most 80 of them; {name[:90]!r} is not")
-
-
-def display_name_of(text: str) -> str:
-    """What people may call a job: one short line, in any script, trimmed; empty for no name of its own.
-
-    Raises UsageError for anything else.
-    """
-    name, most = composed(text).strip(), _LONGEST_DISPLAY_NAME
-    if len(name) > most or not name.isprintable():
-        raise UsageError(f"a display name is one line of at most {most} characters; shorten or mend {name[:40]!r}")
-    return name
 
 
 def now() -> datetime:
@@ -66,11 +36,9 @@ def now() -> datetime:
 
 
 @dataclass
-class Registry:
-    """A database, a store of adapters and the seal of the audit log; `clock` tells the time."""
+class Registry(Catalogue):
+    """The catalogue with the seal of the audit log; what is written has an `actor`, and `clock` tells the time."""
 
-    engine: Engine
-    store: Store
     seal: audit.Seal
     clock: Callable[[], datetime] = now
     actor: str = "unknown"
@@ -87,131 +55,30 @@ class Registry:
         store, seal = Store(home / "store", signer), audit.Seal(home / "audit.seal", signer)
         if not signer.file.exists() and (seal.file.exists() or store.digests()):
             raise DamagedFile(f"the key {signer.file} that signed this registry is lost; put its backup back")
-        engine = open_database(url or f"sqlite:///{home / 'registry.db'}")
+        engine = database.open_database(url or f"sqlite:///{home / 'registry.db'}")
         signer.make()
         return cls(engine, store, seal, clock, actor)
 
-    # Reading
-
-    def jobs(self) -> list[str]:
-        with self.reading() as connection:
-            return list(connection.scalars(select(schema.jobs.c.name).order_by(schema.jobs.c.name)))
-
-    def display_name(self, job: str) -> str:
-        """What people call a job; its name if nothing else."""
-        with self.reading() as connection:
-            return versions.find_job(connection, job).display_name or job
-
-    def display_names(self) -> dict[str, str]:
-        """What people call every job; its name for one without a display name."""
-        found = select(schema.jobs.c.name, schema.jobs.c.display_name)
-        with self.reading() as connection:
-            return {row.name: row.display_name or row.name for row in connection.execute(found)}
-
-    def versions(self, job: str) -> list[Version]:
-        """All versions of a job, the oldest first."""
-        with self.reading() as connection:
-            return versions.of_job(connection, job)
-
-    def version(self, job: str, name: str) -> Version:
-        """A job's version by its name. Raises UsageError if it has none of that name."""
-        for version in self.versions(job):
-            if version.name == name:
-                return version
-        raise UsageError(f"the job {job} has no version {name[:120]!r}; see `prompt2lora registry show --job {job}`")
-
-    def parent(self, version: Version) -> Version | None:
-        """The version that one began from."""
-        return next((one for one in self.versions(version.job) if one.id == version.parent), None)
-
-    def origin(self, version: Version) -> Origin:
-        """Where a version comes from."""
-        with self.reading() as connection:
-            found = versions.origin(connection, version)
-        return replace(found, form=self.form(version))
-
-    def form(self, version: Version) -> AnswerForm | None:
-        """What the answers of a version have to be; None: anything. Raises DamagedFile if its adapter is damaged."""
-        return _form(self.store.path(version.adapter))
-
-    def provenance(self, version: Version) -> dict[str, Any]:
-        """All that a version depends on, by digest, for auditors. `policy` is that of the latest verdict."""
-        with self.reading() as connection:
-            return versions.provenance(connection, version)
-
-    def generators(self) -> list[dict[str, Any]]:
-        """Every generator that made a version, the oldest first, and how many versions it made."""
-        with self.reading() as connection:
-            return versions.generators(connection)
-
-    def evaluation(self, version: Version) -> tuple[int, Evaluation] | None:
-        """(id, what was measured) of the latest evaluation of a version; None if it was never measured."""
-        with self.reading() as connection:
-            return judgements.evaluation(connection, version)
-
-    def measured(self, version: Version) -> Evaluation:
-        """What was last measured of a version; empty if nothing was."""
-        latest = self.evaluation(version)
-        return latest[1] if latest else Evaluation()
-
-    def judgement(self, version: Version) -> Judgement | None:
-        """The latest judgement of a version; None if it was never judged."""
-        with self.reading() as connection:
-            return judgements.judgement(connection, version)
-
-    def verdict(self, version: Version) -> str | None:
-        """The latest verdict on a version, if there is one."""
-        latest = self.judgement(version)
-        return latest.verdict.result if latest else None
-
-    def refusal(self, version: Version) -> Refusal | None:
-        """The refusal that holds for a version, or for the same adapter under another number; None if none does."""
-        with self.reading() as connection:
-            return judgements.refusal(connection, version)
-
-    def history(self, job: str) -> list[Release]:
-        """All releases of a job, the oldest first."""
-        with self.reading() as connection:
-            return releases.history(connection, job)
-
-    def current(self, job: str) -> Release | None:
-        """The release that answers now; None before the first, when requests are refused."""
-        with self.reading() as connection:
-            return releases.current(connection, job)
-
-    def released(self) -> list[Version]:
-        """Every version that answers a job now."""
-        found = [self.current(job) for job in self.jobs()]
-        return [release.version for release in found if release and release.version]
-
-    def every_version(self) -> list[Version]:
-        """All versions of all jobs."""
-        return [version for job in self.jobs() for version in self.versions(job)]
-
-    # Writing
-
     def add_job(self, name: str, display_name: str = "") -> None:
         """Know a job by name. One that is known already only gets the display name, if there is one."""
-        check_job_name(name)
-        display_name = display_name_of(display_name)
+        jobs.check_name(name)
+        display_name = jobs.display_name_of(display_name)
         with self.writing() as connection:
-            if connection.scalar(select(schema.jobs.c.id).where(schema.jobs.c.name == name)) is None:
-                connection.execute(insert(schema.jobs).values(name=name, at=self.at()))
+            if jobs.add(connection, name, self.at()):
                 self.tell(connection, "add job", name, {})
             if display_name:
                 self._call_job(connection, name, display_name)
 
     def call_job(self, name: str, display_name: str) -> None:
         """Let people call a job otherwise from now on; by its name alone, if the display name is empty."""
-        display_name = display_name_of(display_name)
+        display_name = jobs.display_name_of(display_name)
         with self.writing() as connection:
             self._call_job(connection, name, display_name)
 
     def _call_job(self, connection: Connection, name: str, display_name: str) -> None:
-        job = versions.find_job(connection, name)
-        if job.display_name != display_name:
-            connection.execute(update(schema.jobs).where(schema.jobs.c.id == job.id).values(display_name=display_name))
-            self.tell(connection, "name job", name, {"display name": display_name, "before": job.display_name})
+        before = jobs.call(connection, name, display_name)
+        if before is not None:
+            self.tell(connection, "name job", name, {"display name": display_name, "before": before})
 
     def add_version(self, job: str, folder: Path, origin: Origin) -> Version:
         """Keep an adapter folder as the job's next version; it answers nobody until it is promoted."""
@@ -301,13 +168,6 @@ class Registry:
 
     # The record
 
-    def verify(self, job: str | None = None) -> int:
-        """Check the files of every version (of one job, or of all); returns how many there are."""
-        checked = [version for name in ([job] if job else self.jobs()) for version in self.versions(name)]
-        for version in checked:
-            self.store.verify(version.adapter)
-        return len(checked)
-
     def audit_lines(self) -> list[audit.Line]:
         with self.reading() as connection:
             return list(audit.lines(connection))
@@ -329,14 +189,9 @@ class Registry:
         return self.clock().astimezone(UTC).isoformat(timespec="seconds")
 
     @contextmanager
-    def reading(self) -> Iterator[Connection]:
-        with reading(self.engine) as connection:
-            yield connection
-
-    @contextmanager
     def writing(self) -> Iterator[Connection]:
         """A transaction; when it is committed, the audit log's end is sealed."""
-        with writing(self.engine) as connection:
+        with database.writing(self.engine) as connection:
             connection.info.pop("last audit line", None)
             yield connection
             line = connection.info.pop("last audit line", None)

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, insert, select, update
 
-from prompt2lora.custody import schema
-from prompt2lora.custody.versions import Version, find_job
+from prompt2lora.custody import jobs, schema
+from prompt2lora.custody.versions import Version
 from prompt2lora.errors import Conflict, UsageError
 
 MAX_REASON = 500
@@ -38,13 +38,13 @@ class Release(NamedTuple):
 
 def history(connection: Connection, job: str) -> list[Release]:
     """All releases of a job, the oldest first."""
-    found = select(schema.releases).where(schema.releases.c.job == find_job(connection, job).id)
+    found = select(schema.releases).where(schema.releases.c.job == jobs.find(connection, job).id)
     return [_release(connection, job, row) for row in connection.execute(found.order_by(schema.releases.c.id))]
 
 
 def current(connection: Connection, job: str) -> Release | None:
     """The release that answers now; None before the first, when requests are refused."""
-    number = find_job(connection, job).release
+    number = jobs.find(connection, job).release
     if number is None:
         return None
     row = connection.execute(select(schema.releases).where(schema.releases.c.id == number)).one()
@@ -75,7 +75,7 @@ def add(
     at: str,
 ) -> Release:
     """Let a version (None: the base) answer the job. Raises Conflict if another release than `previous` does now."""
-    owner = find_job(connection, job)
+    owner = jobs.find(connection, job)
     check_reason(reason)
     if version is not None and version.job != job:
         raise UsageError(f"{version.name} is a version of the job {version.job}, not of {job}; name one of its own")
@@ -89,8 +89,8 @@ def add(
         "at": at,
     }
     row = connection.execute(insert(schema.releases).values(**values).returning(schema.releases)).one()
-    jobs = schema.jobs
-    swap = update(jobs).where(jobs.c.id == owner.id, jobs.c.release.is_not_distinct_from(previous))
+    table = schema.jobs
+    swap = update(table).where(table.c.id == owner.id, table.c.release.is_not_distinct_from(previous))
     if connection.execute(swap.values(release=row.id)).rowcount != 1:
         raise changed(job)
     return _release(connection, job, row)

@@ -24,7 +24,6 @@ from prompt2lora.custody.signing import Signer
 from prompt2lora.errors import DamagedFile, UsageError, cause
 from prompt2lora.ground.files import file_digest, new_folder
 
-FILES = (adapter_folder.CONFIG, adapter_folder.WEIGHTS)
 _MANIFEST, _SIGNATURE = "manifest.json", "manifest.sig"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -47,7 +46,7 @@ class Store:
         place = self.root / digest
         if not place.exists():
             with new_folder(place) as aside:
-                for name in FILES:
+                for name in adapter_folder.FILES:
                     shutil.copyfile(folder / name, aside / name, follow_symlinks=False)
                 if _manifest(aside) != manifest:
                     raise DamagedFile(f"{folder} changed while it was copied; try again")
@@ -92,6 +91,6 @@ class Store:
 
 def _manifest(folder: Path, beside: tuple[str, ...] = ()) -> bytes:
     """The manifest that the folder's present contents deserve."""
-    adapter_folder.check_files(folder, (*FILES, *beside))
-    files = {name: file_digest(folder / name) for name in FILES}
+    adapter_folder.check_files(folder, (*adapter_folder.FILES, *beside))
+    files = {name: file_digest(folder / name) for name in adapter_folder.FILES}
     return json.dumps({"files": files}, sort_keys=True).encode()

@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Table, func, insert, select
 
-from prompt2lora.custody import schema
-from prompt2lora.errors import UsageError
+from prompt2lora.custody import jobs, schema
 from prompt2lora.ground.answer_form import AnswerForm
 from prompt2lora.ground.comparison import Comparison
 from prompt2lora.ground.prompts import instruction_of
@@ -81,17 +80,9 @@ class Origin:
         return self.generator != IMPORTED
 
 
-def find_job(connection: Connection, name: str) -> Any:
-    """A job's row. Raises UsageError if there is none of that name."""
-    row = connection.execute(select(schema.jobs).where(schema.jobs.c.name == name)).first()
-    if row is None:
-        raise UsageError(f"there is no job {name[:90]!r}; see `prompt2lora registry list`")
-    return row
-
-
 def of_job(connection: Connection, job: str) -> list[Version]:
     """All versions of a job, the oldest first."""
-    found = select(schema.versions).where(schema.versions.c.job == find_job(connection, job).id)
+    found = select(schema.versions).where(schema.versions.c.job == jobs.find(connection, job).id)
     return [Version.read(job, row) for row in connection.execute(found.order_by(schema.versions.c.number))]
 
 
@@ -134,7 +125,7 @@ def add(connection: Connection, job: str, adapter: str, origin: Origin, actor: s
     prompts, examples = list(origin.prompts), [list(example) for example in origin.examples]
     known = json.dumps([prompts, examples] if examples else prompts, ensure_ascii=False)
     prompts_digest = hashlib.sha256(known.encode()).hexdigest()
-    owner = find_job(connection, job)
+    owner = jobs.find(connection, job)
     _once(connection, schema.generators, digest=origin.generator, name=origin.generator_name, at=at)
     texts = {"prompts": prompts, "examples": examples or None}
     _once(connection, schema.prompt_sets, digest=prompts_digest, **texts, at=at)

@@ -1,25 +1,21 @@
 """The form that a job's answers have: one of some choices, a number, a date, a pattern, or JSON by a schema.
 
-In: what a user declares (as the option `--answers` spells it, a file, or JSON), or labelled answers that show it. Out:
-an `AnswerForm`, which goes with the adapter. How a base is held to it is for base/constraints.py.
+In: its parts, or JSON. Out: an `AnswerForm`, which goes with the adapter. How people declare one is for
+declared_form.py, how a base is held to it for base/constraints.py.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
-from prompt2lora.errors import InputError, cause
+from prompt2lora.errors import InputError
 from prompt2lora.ground.bounded_grammar import matches
 
-AUTO, FREE = "auto", "free"
 ISO_DATE = "YYYY-MM-DD"
-_LAYOUTS = (ISO_DATE, "YYYY/MM/DD", "YYYY/M/D", "YYYY年M月D日", "DD.MM.YYYY", "D.M.YYYY", "DD/MM/YYYY", "MM/DD/YYYY")
 _DATE_PARTS = {
     "YYYY": "[0-9]{4}",
     "MM": "(?:0[1-9]|1[0-2])",
@@ -28,9 +24,7 @@ _DATE_PARTS = {
     "D": "(?:[1-9]|[12][0-9]|3[01])",
 }
 _NUMBER = r"-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,10})?"
-_MOST_FOUND = 20  # choices that are found by themselves; more can be declared
-_UNSEEN = 0.05  # share of answers that occur once: about as likely as a choice that no example shows (Good 1953)
-_MOST_CHOICES, _MOST_CHARACTERS, _MOST_TEXT = 500, 200, 20_000
+_MOST_CHOICES, MOST_CHARACTERS, _MOST_TEXT = 500, 200, 20_000
 
 Kind = Literal["choices", "number", "date", "pattern", "schema"]
 _TEXT_KEY = {"date": "layout", "pattern": "pattern", "schema": "schema"}
@@ -89,12 +83,10 @@ def choices(texts: Sequence[str]) -> AnswerForm:
     """One of these texts. Raises InputError."""
     found = tuple(dict.fromkeys(text.strip() for text in texts if text.strip()))
     if not 2 <= len(found) <= _MOST_CHOICES:
-        raise _wrong(f"choices are 2 to {_MOST_CHOICES} different texts, not {len(found)}; name others")
+        raise wrong(f"choices are 2 to {_MOST_CHOICES} different texts, not {len(found)}; name others")
     for text in found:
-        if len(text) > _MOST_CHARACTERS or not text.isprintable():
-            raise _wrong(
-                f"a choice is one line of at most {_MOST_CHARACTERS} characters, not {text[:60]!r}; shorten it"
-            )
+        if len(text) > MOST_CHARACTERS or not text.isprintable():
+            raise wrong(f"a choice is one line of at most {MOST_CHARACTERS} characters, not {text[:60]!r}; shorten it")
     return AnswerForm("choices", found)
 
 
@@ -106,9 +98,7 @@ def date(layout: str = "") -> AnswerForm:
     """A date in a layout such as DD.MM.YYYY; without one, YYYY-MM-DD. Raises InputError."""
     layout = layout.strip() or ISO_DATE
     if len(layout) > 40 or not layout.isprintable() or not all(part in layout for part in ("YYYY", "M", "D")):
-        raise _wrong(
-            f"a date's layout needs YYYY, MM or M, and DD or D, not {layout[:60]!r}; write it as in {ISO_DATE}"
-        )
+        raise wrong(f"a date's layout needs YYYY, MM or M, and DD or D, not {layout[:60]!r}; write it as in {ISO_DATE}")
     return AnswerForm("date", text=layout)
 
 
@@ -118,22 +108,22 @@ def pattern(text: str) -> AnswerForm:
     try:
         re.compile(inner)
     except (re.error, RecursionError, OverflowError) as error:
-        raise _wrong(f"{text[:60]!r} is not a valid regular expression ({error}); correct it") from error
+        raise wrong(f"{text[:60]!r} is not a valid regular expression ({error}); correct it") from error
     if not inner or len(inner) > _MOST_TEXT:
-        raise _wrong(f"a pattern has 1 to {_MOST_TEXT:,} characters and this one has {len(inner):,}; write another")
+        raise wrong(f"a pattern has 1 to {_MOST_TEXT:,} characters and this one has {len(inner):,}; write another")
     return AnswerForm("pattern", text=inner)
 
 
 def schema(value: Any) -> AnswerForm:
     """JSON by a JSON schema. Raises InputError."""
     if not isinstance(value, dict):
-        raise _wrong("a JSON schema is a JSON object; see https://json-schema.org")
+        raise wrong("a JSON schema is a JSON object; see https://json-schema.org")
     try:
         text = json.dumps(value, ensure_ascii=False)
     except RecursionError as error:
-        raise _wrong("a schema has at most some hundred levels and this one has more; flatten it") from error
+        raise wrong("a schema has at most some hundred levels and this one has more; flatten it") from error
     if len(text) > _MOST_TEXT:
-        raise _wrong(f"a schema has at most {_MOST_TEXT:,} characters and this one has {len(text):,}; shorten it")
+        raise wrong(f"a schema has at most {_MOST_TEXT:,} characters and this one has {len(text):,}; shorten it")
     return AnswerForm("schema", text=text)
 
 
@@ -152,47 +142,7 @@ def read(told: Any) -> AnswerForm | None:
         return pattern(value["pattern"])
     if kind == "schema":
         return schema(value.get("schema"))
-    raise _wrong(f"a form is choices, number, date, pattern or schema, not {json.dumps(told)[:60]}; see the docs")
-
-
-def declared(told: str | Mapping[str, Any], answers: Sequence[str] = (), *, files: bool = False) -> AnswerForm | None:
-    """A form as a user writes it, or as JSON has it; None: free. With `auto`, what the labelled `answers` show.
-
-    Only with `files` may it name one. Raises InputError for what is no form, or if an answer is of another.
-    """
-    form = told if isinstance(told, str) else read(told)
-    if isinstance(form, str):
-        form = _spelled(form, answers, files)
-    return checked(form, answers) if form else None
-
-
-def _spelled(spelling: str, answers: Sequence[str], files: bool) -> AnswerForm | None:
-    kind, _, rest = spelling.strip().partition(":")
-    if kind in ("", FREE) and not rest:
-        return None
-    if kind == AUTO and not rest:
-        if not answers:
-            raise _wrong("auto finds the form in labelled examples to learn from and there are none; name the form")
-        return found(answers)
-    if kind == "choices" and rest:
-        return choices(rest.replace("、", ",").split(","))
-    if kind == "number" and not rest:
-        return number()
-    if kind == "date":
-        return date(rest)
-    if kind == "pattern" and rest:
-        return pattern(rest)
-    if kind == "schema" and rest.lstrip().startswith("{"):
-        return schema(_json("the schema", rest))
-    if kind == "schema" and rest and files:
-        return schema(_json(rest, _text(Path(rest))))
-    if files and Path(spelling).is_file():
-        return _from_file(Path(spelling))
-    beside = ", schema:FILE, or a file with a choice a line" if files else ", schema:{...}"
-    raise _wrong(
-        f"{spelling[:60]!r} names no form of answers: write auto, choices:a,b,c, number, date, date:DD.MM.YYYY, "
-        f"pattern:...{beside}"
-    )
+    raise wrong(f"a form is choices, number, date, pattern or schema, not {json.dumps(told)[:60]}; see the docs")
 
 
 def checked(form: AnswerForm, answers: Sequence[str]) -> AnswerForm:
@@ -209,44 +159,6 @@ def checked(form: AnswerForm, answers: Sequence[str]) -> AnswerForm:
     return form
 
 
-def found(answers: Sequence[str]) -> AnswerForm | None:
-    """The form that labelled answers show: a few that recur, numbers, dates of one layout; None if they show none."""
-    texts = [answer.strip() for answer in answers]
-    counts = Counter(texts)
-    once = sum(times == 1 for times in counts.values())
-    few = 2 <= len(counts) <= min(_MOST_FOUND, len(texts) // 2) and once <= _UNSEEN * len(texts)
-    if few and all(text.isprintable() and 0 < len(text) <= _MOST_CHARACTERS for text in counts):
-        return choices(sorted(counts, key=lambda text: -counts[text]))
-    for form in (number(), *map(date, _LAYOUTS)):
-        if len(counts) > 1 and all(map(form.fits, counts)):
-            return form
-    return None
-
-
-def _from_file(file: Path) -> AnswerForm:
-    """A form as JSON (as an adapter's origin has it), or a choice a line."""
-    if file.suffix.lower() == ".json":
-        form = read(_json(str(file), _text(file)))
-        if form is None:
-            raise _wrong(f"{file} holds no form of answers; see the docs")
-        return form
-    return choices(_text(file).split("\n"))
-
-
-def _json(name: str, text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise _wrong(f"{name} must be JSON ({error}); mend it") from error
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise _wrong(f"{file} cannot be read as UTF-8 text ({cause(error)}); check the path") from error
-
-
 def _grammar(pattern: str) -> str:
     from llguidance import LLMatcher
 
@@ -257,5 +169,6 @@ def _texts(value: Any) -> bool:
     return isinstance(value, list | tuple) and all(isinstance(text, str) for text in value)
 
 
-def _wrong(message: str) -> InputError:
+def wrong(message: str) -> InputError:
+    """What is no form of answers."""
     return InputError("answer_form", message)

@@ -14,12 +14,13 @@ from typing import Any
 from prompt2lora.custody import decisions
 from prompt2lora.custody.bases import check_base
 from prompt2lora.custody.costs import Prices
+from prompt2lora.custody.evaluator import evaluated, stored_inspection
 from prompt2lora.custody.gate import judge
-from prompt2lora.custody.pilot import evaluated, recorded, stored_inspection
+from prompt2lora.custody.jobs import check_name, display_name_of
+from prompt2lora.custody.pilot import recorded
 from prompt2lora.custody.pilot import run as run_pilot
 from prompt2lora.custody.regeneration import Change
 from prompt2lora.custody.regeneration import regenerate as run_regeneration
-from prompt2lora.custody.registry import check_job_name, display_name_of
 from prompt2lora.custody.reports import languages, pilot_page
 from prompt2lora.custody.reports import texts as page_texts
 from prompt2lora.custody.versions import Version
@@ -60,7 +61,7 @@ def pilot(
     People call the job by `display_name` from now on, if there is one.
     """
     page_texts(language)
-    check_job_name(job)
+    check_name(job)
     display_name = display_name_of(display_name)
     if measure_tuning and not inspection:
         raise UsageError("fine-tuning is measured on labelled examples and none are given; add --inspection")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from prompt2lora.custody.bases import check_base
-from prompt2lora.custody.registry import check_job_name, display_name_of
+from prompt2lora.custody.jobs import check_name, display_name_of
 from prompt2lora.custody.versions import IMPORTED, Origin
 from prompt2lora.plant.installation import Installation
 
@@ -33,7 +33,7 @@ def import_version(
     The base is the one that the plant was opened with, else the one that the folder names. The job's `prompts`, as it
     is asked, tell the instruction of its requests.
     """
-    check_job_name(job)
+    check_name(job)
     display_name = display_name_of(display_name)
     from prompt2lora.base.imported import import_adapter
     from prompt2lora.base.weights import weights_digest

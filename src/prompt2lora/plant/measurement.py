@@ -28,8 +28,8 @@ from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.weights import weights_digest
 from prompt2lora.custody.costs import Tuning
 from prompt2lora.custody.evaluations import Evaluation, Health, Inspected, Interval, Metrics, Probe, Prompts
+from prompt2lora.custody.evaluator import Made, inspecting
 from prompt2lora.custody.gate import Policy
-from prompt2lora.custody.pilot import Made, inspecting
 from prompt2lora.custody.versions import Origin
 from prompt2lora.evaluation.statistics import mean_interval, paired_difference
 from prompt2lora.generator.attribution import distance

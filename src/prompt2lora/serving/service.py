@@ -1,4 +1,4 @@
-"""The service as one value: the engine, the registry, who may do what, and the job queue.
+"""The service as one value: what is served (served.py), who may do what, and the job queue.
 
 The HTTP interface and the console are two faces of it; everything that they do goes through here.
 """
@@ -6,40 +6,28 @@ The HTTP interface and the console are two faces of it; everything that they do 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from prompt2lora.base.constraints import check as check_form
 from prompt2lora.custody.access import Access
-from prompt2lora.custody.bases import current_release, released_form, telling_version
-from prompt2lora.custody.pilot import stored_inspection
-from prompt2lora.custody.releases import Release
-from prompt2lora.custody.versions import Version
-from prompt2lora.errors import Misconfigured, UsageError
-from prompt2lora.evaluation.arms import digest
-from prompt2lora.evaluation.score_cache import ScoreCache
+from prompt2lora.custody.evaluator import stored_inspection
+from prompt2lora.errors import UsageError
 from prompt2lora.ground.answer_form import AnswerForm, checked
 from prompt2lora.ground.answer_sheet import AnswerSheet
 from prompt2lora.ground.comparison import Comparison
-from prompt2lora.ground.files import write_bytes
-from prompt2lora.ground.home import home
 from prompt2lora.ground.progress import Report, part
 from prompt2lora.ground.prompts import check_prompts
 from prompt2lora.plant.plant import Plant
-from prompt2lora.serving.answer_file import RowsRequest, answer_rows
+from prompt2lora.serving.answer_file import RowsRequest
+from prompt2lora.serving.answered_files import AnsweredFile
 from prompt2lora.serving.job_queue import JobQueue, QueuedJob
-from prompt2lora.serving.protocol import Engine, GenerationRequest
-from prompt2lora.serving.setup import Setup
+from prompt2lora.serving.served import Served
 
 MOST_PROMPTS, MOST_EXAMPLES = 256, 5000
-_ANSWERED_FILES_KEPT = timedelta(days=7)
-_ROWS_AT_ONCE = 16  # of a file, so that requests from elsewhere do not wait long
 
 
 @dataclass(frozen=True)
@@ -59,17 +47,14 @@ class Limits:
 
 
 @dataclass
-class Service:
+class Service(Served):
     """`first_code` opens the page of the first key; `replay_hours` pass between two replays of a watched job's canaries
-    (0: none but those that are asked for). `setup` is what the engine was started for (None: any version)."""
+    (0: none but those that are asked for)."""
 
-    plant: Plant
-    engine: Engine
     queue: JobQueue
     limits: Limits = field(default_factory=Limits)
     first_code: str | None = None
     replay_hours: float = 24.0
-    setup: Setup | None = None
 
     @property
     def access(self) -> Access:
@@ -79,76 +64,12 @@ class Service:
         """The same service, used in somebody's name."""
         return replace(self, plant=self.plant.as_actor(name))
 
-    def released(self) -> list[Version]:
-        """Every version that answers a job of this service's base now."""
-        found = self.plant.registry.released()
-        return [version for version in found if self.setup is None or self.setup.serves(version)]
-
-    def check_files(self) -> None:
-        """Take back every release whose stored files are not what was signed."""
-        monitor = self.plant.as_actor("serving").monitor()
-        for version in self.released():
-            monitor.check_files(version.job)
-
     def replay_due(self) -> None:
         """Start the replays that are due, of jobs that have inspection examples."""
         registry, monitor = self.plant.registry, self.plant.monitor()
         for version in self.released() if self.replay_hours else ():
             if monitor.due(version.job, self.replay_hours) and stored_inspection(registry, version.job):
                 self.replay("serving", version.job)
-
-    def forget_answered(self) -> None:
-        """Delete the answered files, and what is kept of unfinished ones, that nobody has touched for a week."""
-        last = (self.plant.registry.clock() - _ANSWERED_FILES_KEPT).timestamp()
-        for file in _answered("").glob("*"):
-            with suppress(FileNotFoundError):
-                if file.stat().st_mtime < last:
-                    file.unlink()
-
-    def release(self, job: str) -> Release:
-        """What answers a job now. Raises UsageError for a job that is unknown or was never released, Misconfigured for
-        one of another base than this service's."""
-        current = current_release(self.plant.registry, job)
-        self._check_base(current)
-        return current
-
-    def releases(self) -> list[Release]:
-        """What answers every job of this service's base that has a release."""
-        registry, found = self.plant.registry, []
-        for job in registry.jobs():
-            with suppress(UsageError, Misconfigured):
-                found.append(self.release(job))
-        return found
-
-    def instruction_in_weights(self, release: Release) -> bool:
-        """Whether requests can leave the instruction out, since the adapter that answers was made with it."""
-        if not release.version:
-            return False
-        origin = self.plant.registry.origin(release.version)
-        return bool(origin.generated and origin.instruction)
-
-    def _check_base(self, release: Release) -> None:
-        """The base of another job's base is not ours to answer with either."""
-        version = release.version or telling_version(self.plant.registry, release.job)
-        if version and self.setup:
-            self.setup.check(version)
-
-    def take_back(self, release: Release) -> None:
-        """A released version cannot be served: what answered before answers again, on record."""
-        self.plant.as_actor("serving").monitor().hard(release, "not applied")
-
-    def form(self, release: Release) -> AnswerForm | None:
-        """What the answers of a job have to be now; None: anything."""
-        return released_form(self.plant.registry, release)
-
-    async def try_out(self, version: Version | None, request: GenerationRequest) -> str:
-        """The whole answer of one version (None: the base), whether it is released or not. Raises Misconfigured."""
-        if version and self.setup:
-            self.setup.check(version)
-        text = ""
-        async for chunk in self.engine.answer(version, request):
-            text += chunk.text
-        return text
 
     # Long work, in somebody's name
 
@@ -211,30 +132,15 @@ class Service:
     ) -> QueuedJob:
         """Answer every row of a file by what is released for a job; `loop` is the one that the engine is asked from.
 
-        The file that comes of it is found by `answered_file`, for a week.
+        The file that comes of it is in answered_files.py, for a week.
         """
-        released = RowsRequest.of(self.plant.registry, self.release(job))
-        request = replace(released, bound=bound, at_once=_ROWS_AT_ONCE, language=language)
-        told = [request.key(self.engine.base, sheet.file.name), bound, language, sheet.reading.columns]
-        name = digest([told, hashlib.sha256(sheet.file.data).hexdigest()])[:32]
-        out = _answered(f"{name}.{sheet.ending}")
-        kept = out.with_suffix(".kept")
+        request = replace(RowsRequest.of(self.plant.registry, self.release(job)), bound=bound, language=language)
+        wanted = AnsweredFile(sheet, request, self.engine)
 
         def run(_: Plant, report: Report) -> dict[str, Any]:
-            work = answer_rows(self.engine, request, sheet.texts, ScoreCache(kept), report)
-            rows = asyncio.run_coroutine_threadsafe(work, loop).result()
-            write_bytes(out, sheet.filled(rows, language))
-            kept.unlink(missing_ok=True)
-            unsure = sum(request.is_unsure(row) for row in rows.values())
-            wrong = len(sheet.wrong) + sum(row.failed for row in rows.values())
-            return {"file": out.name, "rows": len(rows), "unsure": unsure, "wrong": wrong}
+            return wanted.make(loop, report)
 
         return self._begin("answer", job, actor, run)
-
-    def answered_file(self, name: str) -> bytes | None:
-        """A file that `answer_file` wrote; None if it is gone."""
-        place = _answered(name)
-        return place.read_bytes() if place.is_file() else None
 
     def refine(
         self, actor: str, job: str, version: str, examples: Sequence[tuple[str, str]], steps: int = 48
@@ -308,29 +214,6 @@ class Service:
             return run(plant, report)
 
         return self.queue.start(kind, job, actor, recorded)
-
-    def watched(self, job: str) -> dict[str, Any] | None:
-        """The evidence against what answers a job now; None if nothing is watched."""
-        try:
-            watch = self.plant.monitor().read(job)
-        except UsageError:
-            return None
-        sources = {
-            source: {
-                "promised": process.promised,
-                "outcomes": process.count,
-                "bad": process.bad,
-                "evidence": process.evidence,
-                "limit": len(watch.processes) / watch.alpha,
-            }
-            for source, process in watch.processes.items()
-        }
-        return {"release": watch.release, "sources": sources}
-
-
-def _answered(name: str) -> Path:
-    """Where answered files lie, by names of our own."""
-    return home() / "answers" / name
 
 
 def queued_record(queued: QueuedJob) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from prompt2lora.adapter.folder import read_config
 from prompt2lora.adapter.layout import LoraLayout
+from prompt2lora.adapter.settings import read_config
 from prompt2lora.custody.registry import Registry
 from prompt2lora.custody.versions import Version
 from prompt2lora.errors import DamagedFile, Misconfigured, UsageError

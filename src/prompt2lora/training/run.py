@@ -29,14 +29,14 @@ from prompt2lora.base import models
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.logits import answer_logits
 from prompt2lora.errors import UsageError
-from prompt2lora.generator.hidden_states import prompt_ids, read_packs, reading_pack
-from prompt2lora.generator.text_encoder import Encoder, pad
+from prompt2lora.generator.text_encoder import Encoder
 from prompt2lora.ground.files import claim
 from prompt2lora.ground.home import home
 from prompt2lora.ground.progress import Report
 from prompt2lora.training import curves, objectives, sampling, synthetic
 from prompt2lora.training.checkpoint import Checkpoint, CheckpointWriter
 from prompt2lora.training.drawing import Drawing, DrawnAhead, drawing_processes, seeded
+from prompt2lora.training.grids import READ_ALL, Grids
 from prompt2lora.training.initial import initial_generator
 from prompt2lora.training.optimiser import SETTLING, optimiser_of, set_rate
 from prompt2lora.training.recipe import Recipe, Stage
@@ -47,7 +47,6 @@ from prompt2lora.training.validation import ALONE, ARMS, PROMPTS, validate
 
 _KNOWN_CONDITIONS = 128  # tasks that tell what conditions look like
 _DRAW_EVERY = 60  # seconds; a picture takes as long as a step of a small base
-_READ, _READ_ALL = 192, 512  # tokens of a job's prompts that the base reads in training and in validation
 
 
 class Run:
@@ -67,6 +66,7 @@ class Run:
         generator, self.earlier, self.earlier_hours = initial_generator(recipe)
         self.generator = generator.to(self.device)
         self.layout = self.generator.config.layout
+        self.grids = Grids(self.generator, self.encoder, lambda: self.base, self.device, self.dtype)
         self.teachers: Teachers | None = None
         if recipe.teachers:
             self.teachers = Teachers(Path(recipe.teachers), self.layout, canonical=recipe.canonical)
@@ -147,25 +147,9 @@ class Run:
                 self._save(writer)
 
     def _standardise(self) -> None:
-        """What conditions look like, from a few hundred fit tasks, as the shared adapter reads them now."""
+        """What conditions look like, from a few hundred fit tasks."""
         tasks = Random(self.recipe.seed).sample(self.fit, min(_KNOWN_CONDITIONS, len(self.fit)))
-        groups = [self.prompts.usual(task, PROMPTS) for task in tasks]
-        means = [group.mean(0) for at in range(0, len(groups), 16) for group in self._conditions(groups[at : at + 16])]
-        self.generator.pooling.standardise(torch.stack(means))
-
-    def _conditions(self, groups: Sequence[Sequence[str]], budget: int = _READ) -> list[Float[Tensor, "prompts width"]]:
-        """Conditions of several jobs' prompts, of each as many prompts as the budget of tokens holds."""
-        if not self.generator.config.states:
-            return self._encoded(groups)
-        packs = [reading_pack(prompt_ids(self.base.chat, group), budget) for group in groups]
-        read = read_packs(self.base, self.generator.start.detach(), packs)
-        texts = [[group[i] for i in pack.used] for group, pack in zip(groups, packs, strict=True)]
-        return [torch.cat(parts, 1) for parts in zip(self._encoded(texts), read, strict=True)]
-
-    def _encoded(self, groups: Sequence[Sequence[str]]) -> list[Float[Tensor, "prompts width"]]:
-        """What the text encoder makes of groups of prompts, all at once."""
-        found = self.encoder.conditions([text for group in groups for text in group], keep=False)
-        return list(models.moved(found, self.device).split([len(group) for group in groups]))
+        self.grids.standardise([self.prompts.usual(task, PROMPTS) for task in tasks])
 
     def _update(self, number: int, inside: int) -> dict[str, float]:
         random, dropout = seeded(self.recipe.seed, self.step)
@@ -191,7 +175,7 @@ class Run:
         taught = [task for task in self.fit if task.name in self.teachers.names]
         tasks = sampling.draw_tasks(taught, sampling.task_weights(taught), stage.tasks, random)
         target = torch.stack([self.teachers.draw(task.name, random) for task in tasks]).to(self.device)
-        grid = self._grids([self.prompts.draw(task, random) for task in tasks])
+        grid = self.grids.of([self.prompts.draw(task, random) for task in tasks])
         if stage.objective == "product":
             return objectives.product(grid, target, self.layout), float("nan")
         return objectives.reconstruction(grid, target, self.teachers.weight.to(self.device)), float("nan")
@@ -199,7 +183,7 @@ class Run:
     def _end_to_end(self, stage: Stage) -> tuple[Float[Tensor, " batch"], float]:
         model, (questions, groups) = self.base.model, self._drawn(self.step)
         packs = questions.packs.to(self.device)
-        grid = self._grids(groups, questions.alone)
+        grid = self.grids.of(groups, questions.alone)
         logits = answer_logits(model, self.layout, grid, packs)
         answers = objectives.judged(logits, packs)
         loss = answers.loss
@@ -223,21 +207,6 @@ class Run:
             ]
         )
 
-    def _grids(
-        self, groups: Sequence[Sequence[str]], alone: Sequence[bool] = (), *, budget: int = _READ
-    ) -> Float[Tensor, "batch layers rows cols"]:
-        """Weight grids generated from groups of prompts; where `alone`, the shared adapter instead."""
-        if alone and all(alone):
-            return self.generator.start[None]  # one adapter serves all sequences
-        conditions, mask = pad(self._conditions(groups, budget))
-        fast = self.dtype == torch.bfloat16 and self.device != "mps"
-        with torch.autocast(self.device, dtype=torch.bfloat16, enabled=fast):
-            grid: Tensor = self.generator(conditions.to(self.device), mask.to(self.device))
-        if any(alone):
-            shared = torch.tensor(alone, device=self.device)[:, None, None, None]
-            grid = torch.where(shared, self.generator.start, grid)
-        return grid
-
     @torch.no_grad()
     def validate(self, arms: Sequence[str] = ARMS) -> dict[str, float]:
         """Loss and exact match on the held-out training tasks, by arm; of the shared adapter's alone if no other is."""
@@ -246,7 +215,7 @@ class Run:
         prompts = [self.prompts.usual(task, PROMPTS) for task in self.validation]
 
         def grids(groups: Sequence[Sequence[str]]) -> Float[Tensor, "batch layers rows cols"]:
-            return self._grids(groups, budget=_READ_ALL)
+            return self.grids.of(groups, budget=READ_ALL)
 
         return validate(self.base, self.validation, prompts, grids, self.generator.start, arms)
 

@@ -21,10 +21,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from prompt2lora.adapter.folder import WEIGHTS
 from prompt2lora.adapter.grid import balanced, encode, initial_grid
 from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.adapter.peft import Adapter, adapter_digest
+from prompt2lora.adapter.tensors import WEIGHTS
 from prompt2lora.base import models
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.versions import origin

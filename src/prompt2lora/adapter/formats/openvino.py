@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from prompt2lora.adapter.folder import WEIGHTS
 from prompt2lora.adapter.grid import decode, encode
 from prompt2lora.adapter.peft import Adapter
+from prompt2lora.adapter.tensors import WEIGHTS
 
 
 def write(adapter: Adapter, config: Any, folder: Path) -> str:

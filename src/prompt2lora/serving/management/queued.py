@@ -13,8 +13,8 @@ from pydantic import Field
 
 from prompt2lora.custody.access import LOOK, MAKE, Key
 from prompt2lora.errors import UsageError
-from prompt2lora.ground.answer_form import declared
 from prompt2lora.ground.comparison import Comparison
+from prompt2lora.ground.declared_form import declared
 from prompt2lora.ground.prompts import MAX_CHARACTERS, check_prompts, full_examples, full_prompt
 from prompt2lora.serving.bodies import Taken, described, taking
 from prompt2lora.serving.guard import Authenticator, Refused

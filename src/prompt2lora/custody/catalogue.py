@@ -1,0 +1,154 @@
+"""The catalogue: everything that is known of jobs, their versions, how these were judged, and what answers.
+
+In: a database and a store of adapters. Out: values; reading changes nothing. What changes is for registry.py; what is
+read within one transaction stands in jobs.py, versions.py, judgements.py and releases.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine
+
+from prompt2lora.adapter.folder import read_form
+from prompt2lora.custody import database, jobs, judgements, releases, versions
+from prompt2lora.custody.evaluations import Evaluation
+from prompt2lora.custody.judgements import Judgement, Refusal
+from prompt2lora.custody.releases import Release
+from prompt2lora.custody.store import Store
+from prompt2lora.custody.versions import Origin, Version
+from prompt2lora.errors import UsageError
+from prompt2lora.ground.answer_form import AnswerForm
+
+
+@lru_cache(maxsize=4096)
+def _form(folder: Path) -> AnswerForm | None:
+    """Kept, for what lies in the store under a digest is never changed."""
+    return read_form(folder)
+
+
+@dataclass
+class Catalogue:
+    """A database and a store of adapters."""
+
+    engine: Engine
+    store: Store
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        with database.reading(self.engine) as connection:
+            yield connection
+
+    # Jobs
+
+    def jobs(self) -> list[str]:
+        with self.reading() as connection:
+            return list(jobs.display_names(connection))
+
+    def display_name(self, job: str) -> str:
+        """What people call a job; its name if nothing else."""
+        with self.reading() as connection:
+            return jobs.find(connection, job).display_name or job
+
+    def display_names(self) -> dict[str, str]:
+        """What people call every job; its name for one without a display name."""
+        with self.reading() as connection:
+            return jobs.display_names(connection)
+
+    # Versions
+
+    def versions(self, job: str) -> list[Version]:
+        """All versions of a job, the oldest first."""
+        with self.reading() as connection:
+            return versions.of_job(connection, job)
+
+    def every_version(self) -> list[Version]:
+        """All versions of all jobs."""
+        return [version for job in self.jobs() for version in self.versions(job)]
+
+    def version(self, job: str, name: str) -> Version:
+        """A job's version by its name. Raises UsageError if it has none of that name."""
+        for version in self.versions(job):
+            if version.name == name:
+                return version
+        raise UsageError(f"the job {job} has no version {name[:120]!r}; see `prompt2lora registry show --job {job}`")
+
+    def parent(self, version: Version) -> Version | None:
+        """The version that one began from."""
+        return next((one for one in self.versions(version.job) if one.id == version.parent), None)
+
+    def origin(self, version: Version) -> Origin:
+        """Where a version comes from."""
+        with self.reading() as connection:
+            found = versions.origin(connection, version)
+        return replace(found, form=self.form(version))
+
+    def form(self, version: Version) -> AnswerForm | None:
+        """What the answers of a version have to be; None: anything. Raises DamagedFile if its adapter is damaged."""
+        return _form(self.store.path(version.adapter))
+
+    def provenance(self, version: Version) -> dict[str, Any]:
+        """All that a version depends on, by digest, for auditors. `policy` is that of the latest verdict."""
+        with self.reading() as connection:
+            return versions.provenance(connection, version)
+
+    def generators(self) -> list[dict[str, Any]]:
+        """Every generator that made a version, the oldest first, and how many versions it made."""
+        with self.reading() as connection:
+            return versions.generators(connection)
+
+    def verify(self, job: str | None = None) -> int:
+        """Check the files of every version (of one job, or of all); returns how many there are."""
+        checked = self.versions(job) if job else self.every_version()
+        for version in checked:
+            self.store.verify(version.adapter)
+        return len(checked)
+
+    # Judgements
+
+    def evaluation(self, version: Version) -> tuple[int, Evaluation] | None:
+        """(id, what was measured) of the latest evaluation of a version; None if it was never measured."""
+        with self.reading() as connection:
+            return judgements.evaluation(connection, version)
+
+    def measured(self, version: Version) -> Evaluation:
+        """What was last measured of a version; empty if nothing was."""
+        latest = self.evaluation(version)
+        return latest[1] if latest else Evaluation()
+
+    def judgement(self, version: Version) -> Judgement | None:
+        """The latest judgement of a version; None if it was never judged."""
+        with self.reading() as connection:
+            return judgements.judgement(connection, version)
+
+    def verdict(self, version: Version) -> str | None:
+        """The latest verdict on a version, if there is one."""
+        latest = self.judgement(version)
+        return latest.verdict.result if latest else None
+
+    def refusal(self, version: Version) -> Refusal | None:
+        """The refusal that holds for a version, or for the same adapter under another number; None if none does."""
+        with self.reading() as connection:
+            return judgements.refusal(connection, version)
+
+    # Releases
+
+    def history(self, job: str) -> list[Release]:
+        """All releases of a job, the oldest first."""
+        with self.reading() as connection:
+            return releases.history(connection, job)
+
+    def current(self, job: str) -> Release | None:
+        """The release that answers now; None before the first, when requests are refused."""
+        with self.reading() as connection:
+            return releases.current(connection, job)
+
+    def released(self) -> list[Version]:
+        """Every version that answers a job now."""
+        found = [self.current(job) for job in self.jobs()]
+        return [release.version for release in found if release and release.version]

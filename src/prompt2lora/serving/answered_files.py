@@ -1,0 +1,73 @@
+"""Answered files: each a file of people's with the answers filled in, kept for a week by names of our own.
+
+In: a sheet, how its rows are answered, an engine. Out: the same file with its answers, under a name that tells all that
+they depend on, so that work that was killed goes on where it was. It knows neither the job queue nor who asks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from prompt2lora.evaluation.arms import digest
+from prompt2lora.evaluation.score_cache import ScoreCache
+from prompt2lora.ground.answer_sheet import AnswerSheet
+from prompt2lora.ground.files import write_bytes
+from prompt2lora.ground.home import home
+from prompt2lora.ground.progress import Report
+from prompt2lora.serving.answer_file import RowsRequest, answer_rows
+from prompt2lora.serving.protocol import Engine
+
+_KEPT = timedelta(days=7)
+_ROWS_AT_ONCE = 16  # of a file, so that requests from elsewhere do not wait long
+
+
+@dataclass(frozen=True)
+class AnsweredFile:
+    """A sheet that is still to be answered."""
+
+    sheet: AnswerSheet
+    request: RowsRequest
+    engine: Engine
+
+    @property
+    def name(self) -> str:
+        sheet, request = self.sheet, self.request
+        key = request.key(self.engine.base, sheet.file.name)
+        told = [key, request.bound, request.language, sheet.reading.columns]
+        return f"{digest([told, hashlib.sha256(sheet.file.data).hexdigest()])[:32]}.{sheet.ending}"
+
+    def make(self, loop: asyncio.AbstractEventLoop, report: Report) -> dict[str, Any]:
+        """Answer every row and write the file; `loop` is the one that the engine is asked from, not the caller's."""
+        request, out = replace(self.request, at_once=_ROWS_AT_ONCE), _place(self.name)
+        kept = out.with_suffix(".kept")
+        work = answer_rows(self.engine, request, self.sheet.texts, ScoreCache(kept), report)
+        rows = asyncio.run_coroutine_threadsafe(work, loop).result()
+        write_bytes(out, self.sheet.filled(rows, request.language))
+        kept.unlink(missing_ok=True)
+        unsure = sum(request.is_unsure(row) for row in rows.values())
+        wrong = len(self.sheet.wrong) + sum(row.failed for row in rows.values())
+        return {"file": out.name, "rows": len(rows), "unsure": unsure, "wrong": wrong}
+
+
+def read(name: str) -> bytes | None:
+    """An answered file by its name; None if it is gone."""
+    place = _place(name)
+    return place.read_bytes() if place.is_file() else None
+
+
+def forget(now: datetime) -> None:
+    """Delete the answered files, and what is kept of unfinished ones, that nobody has touched for a week."""
+    for file in _place("").glob("*"):
+        with suppress(FileNotFoundError):
+            if file.stat().st_mtime < (now - _KEPT).timestamp():
+                file.unlink()
+
+
+def _place(name: str) -> Path:
+    return home() / "answers" / name

@@ -1,0 +1,103 @@
+"""What is served: the releases of one base, and the engine that answers by them.
+
+In: a job. Out: its release, if that is one of this base, what its answers have to be, the evidence against it. It knows
+no keys and no job queue.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from prompt2lora.custody.bases import current_release, released_form, telling_version
+from prompt2lora.custody.releases import Release
+from prompt2lora.custody.versions import Version
+from prompt2lora.errors import Misconfigured, UsageError
+from prompt2lora.ground.answer_form import AnswerForm
+from prompt2lora.plant.plant import Plant
+from prompt2lora.serving.protocol import Engine, GenerationRequest
+from prompt2lora.serving.setup import Setup
+
+
+@dataclass
+class Served:
+    """`setup` is what the engine was started for (None: any version)."""
+
+    plant: Plant
+    engine: Engine
+    setup: Setup | None = field(default=None, kw_only=True)
+
+    def released(self) -> list[Version]:
+        """Every version that answers a job of this service's base now."""
+        found = self.plant.registry.released()
+        return [version for version in found if self.setup is None or self.setup.serves(version)]
+
+    def check_files(self) -> None:
+        """Take back every release whose stored files are not what was signed."""
+        monitor = self.plant.as_actor("serving").monitor()
+        for version in self.released():
+            monitor.check_files(version.job)
+
+    def release(self, job: str) -> Release:
+        """What answers a job now. Raises UsageError for a job that is unknown or was never released, Misconfigured for
+        one of another base than this service's."""
+        current = current_release(self.plant.registry, job)
+        self._check_base(current)
+        return current
+
+    def releases(self) -> list[Release]:
+        """What answers every job of this service's base that has a release."""
+        registry, found = self.plant.registry, []
+        for job in registry.jobs():
+            with suppress(UsageError, Misconfigured):
+                found.append(self.release(job))
+        return found
+
+    def instruction_in_weights(self, release: Release) -> bool:
+        """Whether requests can leave the instruction out, since the adapter that answers was made with it."""
+        if not release.version:
+            return False
+        origin = self.plant.registry.origin(release.version)
+        return bool(origin.generated and origin.instruction)
+
+    def _check_base(self, release: Release) -> None:
+        """The base of another job's base is not ours to answer with either."""
+        version = release.version or telling_version(self.plant.registry, release.job)
+        if version and self.setup:
+            self.setup.check(version)
+
+    def take_back(self, release: Release) -> None:
+        """A released version cannot be served: what answered before answers again, on record."""
+        self.plant.as_actor("serving").monitor().hard(release, "not applied")
+
+    def form(self, release: Release) -> AnswerForm | None:
+        """What the answers of a job have to be now; None: anything."""
+        return released_form(self.plant.registry, release)
+
+    async def try_out(self, version: Version | None, request: GenerationRequest) -> str:
+        """The whole answer of one version (None: the base), whether it is released or not. Raises Misconfigured."""
+        if version and self.setup:
+            self.setup.check(version)
+        text = ""
+        async for chunk in self.engine.answer(version, request):
+            text += chunk.text
+        return text
+
+    def watched(self, job: str) -> dict[str, Any] | None:
+        """The evidence against what answers a job now; None if nothing is watched."""
+        try:
+            watch = self.plant.monitor().read(job)
+        except UsageError:
+            return None
+        sources = {
+            source: {
+                "promised": process.promised,
+                "outcomes": process.count,
+                "bad": process.bad,
+                "evidence": process.evidence,
+                "limit": len(watch.processes) / watch.alpha,
+            }
+            for source, process in watch.processes.items()
+        }
+        return {"release": watch.release, "sources": sources}
