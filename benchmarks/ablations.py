@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from prompt2lora.base.versions import origin
-from prompt2lora.evaluation.arms import digest
+from prompt2lora.evaluation.score_cache import digest
 from prompt2lora.ground.files import read_toml, write_json
 from prompt2lora.training.recipe import Recipe, read_recipe
 from prompt2lora.training.run import Run

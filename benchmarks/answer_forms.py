@@ -24,10 +24,10 @@ import torch
 from prompt2lora.base.decoding import confidence, scored_answers
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.versions import origin
-from prompt2lora.evaluation.arms import ARMS, digest
+from prompt2lora.evaluation.arms import ARMS
 from prompt2lora.evaluation.resources import Resources
 from prompt2lora.evaluation.revisions import revisions
-from prompt2lora.evaluation.score_cache import ScoreCache
+from prompt2lora.evaluation.score_cache import ScoreCache, digest
 from prompt2lora.evaluation.statistics import mean_interval, paired_difference
 from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.text_encoder import cached_encoder

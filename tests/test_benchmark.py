@@ -13,8 +13,9 @@ from prompt2lora.base import models
 from prompt2lora.base.chat import ChatFormat
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.errors import LayoutError, UsageError
-from prompt2lora.evaluation import arms, benchmark
-from prompt2lora.evaluation.arms import ARMS, shuffled
+from prompt2lora.evaluation import attempts, benchmark
+from prompt2lora.evaluation.arms import ARMS
+from prompt2lora.evaluation.attempts import shuffled
 from prompt2lora.evaluation.benchmark import BenchmarkRequest, Judge
 from prompt2lora.evaluation.resources import Resources
 from prompt2lora.evaluation.score_cache import ScoreCache
@@ -151,7 +152,7 @@ def test_a_trained_rival_sees_as_many_examples_as_its_name_says_and_no_test_exam
     bench = resources(generator, [task])
     bench.base = bench.base._replace(model=model)
     seen = []
-    monkeypatch.setattr("prompt2lora.evaluation.arms.fit", lambda base, task, examples, options: seen.append(examples))
+    monkeypatch.setattr(attempts, "fit", lambda base, task, examples, options: seen.append(examples))
     ARMS[arm].attempt(bench, task, 0).grid()
     assert len(seen[0]) == min(count or len(task.train), len(task.train))
     assert set(seen[0]) <= set(task.train)
@@ -183,7 +184,7 @@ def test_an_arm_that_stands_on_something_missing_says_what(tasks_folder, generat
 def test_every_arm_runs_on_a_real_base(
     tasks_folder, generator, generator_folder, collected, base, layout, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(arms, "TuningOptions", lambda steps, seed: TuningOptions(steps=8, seed=seed))
+    monkeypatch.setattr(attempts, "TuningOptions", lambda steps, seed: TuningOptions(steps=8, seed=seed))
     api.compare(collected, [tasks_folder], validation=0.45)
     torch.manual_seed(3)
     Adapter(layout, torch.randn(layout.shape) * 0.05).save(tmp_path / "multi-task")

@@ -6,7 +6,8 @@ import pytest
 
 from prompt2lora.errors import UsageError
 from prompt2lora.evaluation import benchmark, revisions
-from prompt2lora.evaluation.arms import ARMS, Attempt
+from prompt2lora.evaluation.arms import ARMS
+from prompt2lora.evaluation.attempts import Attempt
 from prompt2lora.evaluation.revisions import components, refreshed, said, text
 
 CODE = 'def double(x: int) -> int:\n    """Twice."""\n    # easy\n    return 2 * x\n'

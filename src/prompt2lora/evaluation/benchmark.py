@@ -25,12 +25,13 @@ from torch import Tensor
 from prompt2lora.base.decoding import answers
 from prompt2lora.base.versions import versions
 from prompt2lora.errors import UsageError
-from prompt2lora.evaluation.arms import ARMS, Attempt, digest
+from prompt2lora.evaluation.arms import ARMS
+from prompt2lora.evaluation.attempts import Attempt
 from prompt2lora.evaluation.metrics import METRICS
 from prompt2lora.evaluation.resources import Resources
 from prompt2lora.evaluation.results import Asked, Cell, Estimate, Scored, ScoreTable, Seconds, Summary
 from prompt2lora.evaluation.revisions import revisions
-from prompt2lora.evaluation.score_cache import ScoreCache
+from prompt2lora.evaluation.score_cache import ScoreCache, digest
 from prompt2lora.evaluation.statistics import Interval, mean_interval, paired_difference
 from prompt2lora.ground.comparison import Comparison
 from prompt2lora.ground.progress import Report, part, silent, tell

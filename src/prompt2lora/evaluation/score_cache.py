@@ -6,6 +6,7 @@ is only ever added to (by several processes at once, too), and can be committed 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from contextlib import suppress
 from pathlib import Path
@@ -40,3 +41,8 @@ class ScoreCache:
             raise OutputError(f"cannot write {self.file} ({cause(error)}); name another place") from error
         self._ends = True
         self._known[key] = entry
+
+
+def digest(data: Any) -> str:
+    """SHA-256 of anything that JSON can say."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()

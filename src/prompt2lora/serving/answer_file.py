@@ -17,8 +17,7 @@ from prompt2lora.custody.registry import Registry
 from prompt2lora.custody.releases import Release
 from prompt2lora.custody.versions import Version
 from prompt2lora.errors import Busy, UsageError
-from prompt2lora.evaluation.arms import digest
-from prompt2lora.evaluation.score_cache import ScoreCache
+from prompt2lora.evaluation.score_cache import ScoreCache, digest
 from prompt2lora.ground.answer_form import AnswerForm
 from prompt2lora.ground.answer_sheet import CUT, UNSURE, RowAnswer, note_in
 from prompt2lora.ground.progress import Report, silent

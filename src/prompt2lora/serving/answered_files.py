@@ -14,8 +14,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from prompt2lora.evaluation.arms import digest
-from prompt2lora.evaluation.score_cache import ScoreCache
+from prompt2lora.evaluation.score_cache import ScoreCache, digest
 from prompt2lora.ground.answer_sheet import AnswerSheet
 from prompt2lora.ground.files import write_bytes
 from prompt2lora.ground.home import home
