@@ -23,6 +23,7 @@ FLOORS = [
     {"console"},
     {"web"},
     {"cli"},
+    {"__main__"},
 ]
 LIGHT = [
     "__init__.py",
