@@ -5,9 +5,8 @@ import json
 import pytest
 import torch
 from peft import PeftModel
-from picture_bases import configs
+from picture_bases import configs, tiny_model
 from test_adapter import random_grid
-from transformers import AutoModelForImageTextToText
 
 from prompt2lora.adapter.folder import check
 from prompt2lora.adapter.formats import export
@@ -20,11 +19,6 @@ from prompt2lora.ground.profile import PICTURE_BASES, TARGETS
 
 IDS = torch.tensor([[5, 17, 42, 9]])
 STEMS = {"idefics3": "model.text_model.layers", "smolvlm": "model.text_model.layers"}
-
-
-def tiny_model(kind):
-    torch.manual_seed(0)
-    return AutoModelForImageTextToText.from_config(configs()[kind]).eval().requires_grad_(False)
 
 
 @pytest.mark.parametrize("kind", PICTURE_BASES)

@@ -43,6 +43,7 @@ from prompt2lora.generator.text_encoder import cached_encoder
 from prompt2lora.ground.answer_form import AnswerForm
 from prompt2lora.ground.files import check_new, check_writable, write_json
 from prompt2lora.ground.home import home
+from prompt2lora.ground.pictures import Prompt
 from prompt2lora.ground.progress import Report, silent, steps, tell
 from prompt2lora.ground.prompts import check_prompts
 from prompt2lora.training import finish as training
@@ -53,10 +54,10 @@ from prompt2lora.training.tasks import diverse, read_tasks, split_families
 
 
 def generate(
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     out: str | Path,
     *,
-    examples: Sequence[tuple[str, str]] = (),
+    examples: Sequence[tuple[Prompt, str]] = (),
     form: AnswerForm | None = None,
     generator: str | Path | None = None,
     base: str | None = None,
@@ -65,7 +66,8 @@ def generate(
     """Make an adapter from a handful of prompts of a job, and of examples (prompt, right answer) if there are some.
 
     If the prompts share an instruction (the text before their first blank line), the adapter also does without it what
-    it does with it. There may be no prompts if there are examples. `form` is what the answers have to be (see
+    it does with it. A prompt may hold pictures (`prompt2lora.ground.pictures.Pictured`), for a base that reads them.
+    There may be no prompts if there are examples. `form` is what the answers have to be (see
     `prompt2lora.ground.answer_form`); it is kept with the adapter. Raises InputError, OutputError.
     """
     if form:

@@ -1,7 +1,8 @@
 """Prompts and answers -> token ids, as the base model was taught to read them.
 
-In: texts, and labelled examples as earlier turns. Out: lists of token ids, and which tokens end an answer. A text is a
-text: what looks like one of the base's control tokens in it is letters (`marks`). It knows no tensors.
+In: texts, perhaps with pictures, and labelled examples as earlier turns. Out: lists of token ids, and which tokens end
+an answer. A text is a text: what looks like one of the base's control tokens in it is letters (`marks`). Pictures are
+what the base's own processor makes of them (`pictures`). It knows no tensors.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from typing import Any
 
 from prompt2lora.base.constraints import Constraints
 from prompt2lora.base.marks import Marks
+from prompt2lora.base.pictures import PictureReader, reader_of
 from prompt2lora.errors import ModelNotFound, UsageError
+from prompt2lora.ground.pictures import Picture, Pictured, Prompt, pictures_of, rewritten, text_of
 
 _SENTINEL = "\u241fprompt\u241f"
 _EXCHANGE = (("user", "a"), ("assistant", "b"), ("user", "c"))
@@ -24,17 +27,20 @@ _EXCHANGE = (("user", "a"), ("assistant", "b"), ("user", "c"))
 class ChatFormat:
     """How a prompt is put to the base: its own chat template, or plain text if it has none.
 
-    `generation_ends` are the tokens that end an answer by the base's generation settings.
+    `generation_ends` are the tokens that end an answer by the base's generation settings, `pictures` what reads them if
+    the base does.
     """
 
     tokenizer: Any
     generation_ends: tuple[int, ...] = ()
+    pictures: PictureReader | None = None
 
     @classmethod
     def of(cls, model: Any, tokenizer: Any) -> ChatFormat:
         """How a loaded base is asked. Raises ModelNotFound if it has no token that ends an answer."""
         named = getattr(model.generation_config, "eos_token_id", None)
-        chat = cls(tokenizer, () if named is None else (named,) if isinstance(named, int) else tuple(named))
+        ends = () if named is None else (named,) if isinstance(named, int) else tuple(named)
+        chat = cls(tokenizer, ends, reader_of(model))
         if not chat.ends:
             raise ModelNotFound(
                 f"a base needs a token that ends an answer and {model.config.name_or_path} names none; add eos_token "
@@ -51,7 +57,7 @@ class ChatFormat:
     @cached_property
     def end(self) -> int:
         """The token that ends an answer which is shown: the one that the template writes, if it is one that ends."""
-        if self.tokenizer.chat_template:
+        if self._template:
             turn = self._rendered([("user", "a"), ("assistant", _SENTINEL)], answering=False)
             behind = self._marks.encode([turn.rpartition(_SENTINEL)[2]])[0]
             return next((one for one in behind if one in self.ends), self.ends[0])
@@ -61,19 +67,29 @@ class ChatFormat:
     def padding(self) -> int:
         return self.tokenizer.pad_token_id or 0
 
-    def prompt_ids(self, prompts: Sequence[str], examples: Sequence[tuple[str, str]] = ()) -> list[list[int]]:
-        """Token ids of every prompt, after the (prompt, answer) examples if there are any."""
-        before, after = self._frame(examples)
-        return self._encode([f"{before}{self._marks.hide(prompt)}{after}" for prompt in prompts])
+    def prompt_ids(self, prompts: Sequence[Prompt], examples: Sequence[tuple[Prompt, str]] = ()) -> list[list[int]]:
+        """Token ids of every prompt, after the (prompt, answer) examples if there are any.
 
-    def conversation_ids(self, messages: Sequence[tuple[str, str]]) -> list[int]:
-        """Token ids of a conversation, (role, text) a message. Raises UsageError if the base's template refuses it."""
+        Raises UsageError for pictures if the base reads text alone.
+        """
+        turned = [picture for prompt, _ in examples for picture in pictures_of(prompt)]
+        frames = {count: self._frame(examples, count) for count in {len(pictures_of(prompt)) for prompt in prompts}}
+        texts = []
+        for prompt in prompts:
+            before, after = frames[len(pictures_of(prompt))]
+            texts.append(f"{before}{self._marks.hide(text_of(prompt))}{after}")
+        return self._encode(texts, [[*turned, *pictures_of(prompt)] for prompt in prompts])
+
+    def conversation_ids(self, messages: Sequence[tuple[str, Prompt]]) -> list[int]:
+        """Token ids of a conversation, (role, prompt) a message. Raises UsageError if the base's template refuses it,
+        or for pictures if the base reads text alone."""
         if [role for role, _ in messages] == ["user"]:
             return self.prompt_ids([messages[0][1]])[0]
-        hidden = [(role, self._marks.hide(text)) for role, text in messages]
-        if self.tokenizer.chat_template:
-            return self._encode([self._rendered(hidden)])[0]
-        return self._encode(["\n\n".join(text for _, text in hidden) + "\n"])[0]
+        hidden = [(role, rewritten(said, self._marks.hide)) for role, said in messages]
+        seen = [picture for _, said in messages for picture in pictures_of(said)]
+        if self._template:
+            return self._encode([self._rendered(hidden)], [seen])[0]
+        return self._encode(["\n\n".join(self._plain(said) for _, said in hidden) + "\n"], [seen])[0]
 
     def text_ids(self, text: str) -> list[int]:
         """Token ids of a text that is to be gone on with, without a frame."""
@@ -109,24 +125,48 @@ class ChatFormat:
 
     @cached_property
     def _marks(self) -> Marks:
-        return Marks(self.tokenizer, self._rendered(_EXCHANGE) if self.tokenizer.chat_template else "")
+        return Marks(self.tokenizer, self._rendered(_EXCHANGE) if self._template else "")
 
-    def _frame(self, examples: Sequence[tuple[str, str]]) -> tuple[str, str]:
-        """What stands before and after a prompt; examples are earlier turns of the same conversation."""
-        hidden = [(self._marks.hide(prompt), self._marks.hide(answer)) for prompt, answer in examples]
-        if not self.tokenizer.chat_template:
-            return "".join(f"{prompt}\n{answer}\n\n" for prompt, answer in hidden), "\n"
-        turns = [turn for pair in hidden for turn in zip(("user", "assistant"), pair, strict=True)]
-        before, _, after = self._rendered([*turns, ("user", _SENTINEL)]).rpartition(_SENTINEL)
+    @property
+    def _template(self) -> str | None:
+        template: str | None = self.pictures.template if self.pictures else self.tokenizer.chat_template
+        return template
+
+    def _frame(self, examples: Sequence[tuple[Prompt, str]], count: int) -> tuple[str, str]:
+        """What stands before and after the text of a prompt with so many pictures; examples are earlier turns of the
+        same conversation."""
+        hidden = [(rewritten(prompt, self._marks.hide), self._marks.hide(answer)) for prompt, answer in examples]
+        asked = _SENTINEL if not count else Pictured(_SENTINEL, (Picture(b""),) * count)
+        if not self._template:
+            turns = "".join(f"{self._plain(prompt)}\n{answer}\n\n" for prompt, answer in hidden)
+            return f"{turns}{self._plain(asked)}".removesuffix(_SENTINEL), "\n"
+        said: list[tuple[str, Prompt]] = []
+        for prompt, answer in hidden:
+            said += [("user", prompt), ("assistant", answer)]
+        before, _, after = self._rendered([*said, ("user", asked)]).rpartition(_SENTINEL)
         return before, after
 
-    def _rendered(self, messages: Sequence[tuple[str, str]], *, answering: bool = True) -> str:
+    def _plain(self, prompt: Prompt) -> str:
+        """A prompt where there is no template: its pictures' places, and its text."""
+        place = self.pictures.processor.image_token if self.pictures else ""
+        return place * len(pictures_of(prompt)) + text_of(prompt)
+
+    def _content(self, said: Prompt) -> Any:
+        """What a template takes as the content of a message; those of bases that read pictures take parts alone."""
+        if self.pictures is None:
+            return text_of(said)
+        return [*[{"type": "image"}] * len(pictures_of(said)), {"type": "text", "text": text_of(said)}]
+
+    def _rendered(self, messages: Sequence[tuple[str, Prompt]], *, answering: bool = True) -> str:
         """The template's text of a conversation, up to where the answer begins if the base is `answering` it."""
         from jinja2 import TemplateError
 
-        said = [{"role": role, "content": text} for role, text in messages]
+        said = [{"role": role, "content": self._content(one)} for role, one in messages]
+        template = {"chat_template": self.pictures.template} if self.pictures else {}
         try:
-            text: str = self.tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=answering)
+            text: str = self.tokenizer.apply_chat_template(
+                said, tokenize=False, add_generation_prompt=answering, **template
+            )
         except TemplateError as error:
             roles = ", ".join(role for role, _ in messages)
             raise UsageError(
@@ -134,6 +174,23 @@ class ChatFormat:
             ) from error
         return text
 
-    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of whole prompts; a template writes every special token itself."""
-        return self._marks.encode(texts, add_special_tokens=not self.tokenizer.chat_template)
+    def _encode(self, texts: Sequence[str], pictures: Sequence[Sequence[Picture]]) -> list[list[int]]:
+        """Token ids of whole prompts, each with its pictures; a template writes every special token itself."""
+        if any(pictures) and self.pictures is None:
+            raise UsageError("the base reads text alone and a prompt holds a picture; name a base that reads pictures")
+        ids = self._marks.encode(texts, add_special_tokens=not self._template)
+        return [self._seen(words, seen) if seen else words for words, seen in zip(ids, pictures, strict=True)]
+
+    def _seen(self, words: list[int], pictures: Sequence[Picture]) -> list[int]:
+        """Token ids with the pictures' own where the template has left a place for each."""
+        assert self.pictures
+        if words.count(self.pictures.token) != len(pictures):
+            raise UsageError(
+                f"the base's chat template has {words.count(self.pictures.token)} places for {len(pictures)} pictures; "
+                "send fewer, or text alone"
+            )
+        left = iter(pictures)
+        ids: list[int] = []
+        for word in words:
+            ids += self.pictures.ids(next(left)) if word == self.pictures.token else [word]
+        return ids

@@ -22,7 +22,9 @@ from prompt2lora.base import models
 from prompt2lora.base.chat import ChatFormat
 from prompt2lora.base.constraints import Matcher
 from prompt2lora.base.packing import common_length
+from prompt2lora.base.pictures import positions
 from prompt2lora.ground.answer_form import AnswerForm
+from prompt2lora.ground.pictures import Prompt
 from prompt2lora.ground.progress import Report, part, tell
 
 BATCH = 64
@@ -32,9 +34,9 @@ BATCH = 64
 def answers(
     model: Any,
     chat: ChatFormat,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     *,
-    examples: Sequence[tuple[str, str]] = (),
+    examples: Sequence[tuple[Prompt, str]] = (),
     layout: LoraLayout | None = None,
     grid: Float[Tensor, "layers rows cols"] | None = None,
     form: AnswerForm | None = None,
@@ -80,9 +82,9 @@ def confidence(log_probabilities: Sequence[float]) -> float:
 def scored_answers(
     model: Any,
     chat: ChatFormat,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     *,
-    examples: Sequence[tuple[str, str]] = (),
+    examples: Sequence[tuple[Prompt, str]] = (),
     layout: LoraLayout | None = None,
     grid: Float[Tensor, "layers rows cols"] | None = None,
     form: AnswerForm | None = None,
@@ -141,16 +143,17 @@ def _decode(
     shared = common_length(ids) if max(map(len, ids)) + max_new_tokens <= window else 0
     cache = DynamicCache(config=model.config)
     if shared:
-        model(input_ids=torch.tensor([ids[0][:shared]], device=device), past_key_values=cache, logits_to_keep=1)
+        opening = ids[0][:shared]
+        known = torch.tensor([opening], device=device), torch.tensor([positions(opening)[:-1]], device=device)
+        model(input_ids=known[0], position_ids=known[1], past_key_values=cache, logits_to_keep=1)
         cache.batch_repeat_interleave(len(ids))
-    tokens, mask = (tensor.to(device) for tensor in _padded_tails(ids, shared, chat.ends[0]))
-    positions = (mask.cumsum(-1) - 1).clamp_min(0)[:, shared:]
+    tokens, mask, places = (tensor.to(device) for tensor in _padded_tails(ids, shared, chat.ends[0]))
     written = [_Written(chat.constraints.begin(form) if form else None) for _ in ids]
     active = list(range(len(ids)))
     for step in range(max_new_tokens):
         tell({"share": max(step / max_new_tokens, 1 - len(active) / len(ids))})
         logits = model(
-            input_ids=tokens, attention_mask=mask, position_ids=positions, past_key_values=cache, logits_to_keep=1
+            input_ids=tokens, attention_mask=mask, position_ids=places, past_key_values=cache, logits_to_keep=1
         ).logits[:, -1]
         if form:
             _hold(logits, [written[one].matcher for one in active])
@@ -174,10 +177,10 @@ def _decode(
         if len(keep) < len(active):
             active = [active[i] for i in keep.tolist()]
             cache.batch_select_indices(keep)
-            picked, mask, positions = picked[keep], mask[keep], positions[keep]
+            picked, mask, places = picked[keep], mask[keep], places[keep]
         tokens = picked[:, None]
         mask = torch.cat([mask, mask.new_ones(len(active), 1)], dim=1)
-        positions = positions[:, -1:] + 1
+        places = places[:, -1:] + 1
     return written
 
 
@@ -197,12 +200,15 @@ def _follow(written: _Written) -> bool:
 
 def _padded_tails(
     ids: Sequence[list[int]], shared: int, padding: int
-) -> tuple[Int[Tensor, "batch width"], Int[Tensor, "batch {shared}+width"]]:
-    """What follows the shared beginning, padded on the left; and which tokens of beginning and tail are real."""
+) -> tuple[Int[Tensor, "batch width"], Int[Tensor, "batch {shared}+width"], Int[Tensor, "batch width"]]:
+    """What follows the shared beginning, padded on the left; which tokens of beginning and tail are real; where the
+    tokens that follow stand."""
     tails = [sequence[shared:] for sequence in ids]
     width = max(map(len, tails))
     tokens = torch.tensor([[padding] * (width - len(tail)) + tail for tail in tails])
     mask = torch.ones(len(ids), shared + width, dtype=torch.long)
     for number, tail in enumerate(tails):
         mask[number, shared : shared + width - len(tail)] = 0
-    return tokens, mask
+    places = [positions(sequence)[shared:-1] for sequence in ids]
+    padded = torch.tensor([[0] * (width - len(place)) + place for place in places])
+    return tokens, mask, padded

@@ -10,16 +10,20 @@ import sys
 import time
 from collections.abc import Sequence
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from prompt2lora.base.packaged import MINILM, PACKAGED, SMOLLM2, packaged_folder
 from prompt2lora.errors import DamagedFile, ModelNotFound, UsageError
+from prompt2lora.ground.profile import PICTURE_BASES
 
 DEFAULT_BASE, DEFAULT_ENCODER = SMOLLM2, MINILM
 
 # What transformers raises at folders that hold no model, half of one, or one that it does not know.
 _UNLOADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, ImportError)
+# What the processors of some kinds of base need beside transformers, for videos that nobody asks about here.
+_LIBRARIES = {"qwen2_vl": ["torchvision"], "qwen2_5_vl": ["torchvision"], "smolvlm": ["torchvision", "num2words"]}
 
 
 def locate(name: str) -> str:
@@ -47,26 +51,45 @@ def load_base(name: str, *, dtype: Any = None, device: str | None = None, traini
     `training` chooses what makes gradients fastest: on a CPU plain attention, for the backward pass of the
     fused one takes a quarter of a step on short sequences.
     """
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
     from prompt2lora.adapter.hooks import frozen
+    from prompt2lora.base.pictures import PictureReader
 
     device = device or default_device()
     attention = {"attn_implementation": "eager"} if training and device == "cpu" else {}
     options = {"dtype": dtype or default_dtype(device), **attention}
-    model, found = _load(AutoModelForCausalLM, name, output_loading_info=True, **options)
+    kind = load_config(name).model_type
+    pictures = kind in PICTURE_BASES
+    factory = AutoModelForImageTextToText if pictures else AutoModelForCausalLM
+    model, found = _load(factory, name, output_loading_info=True, **options)
     if found["missing_keys"]:  # transformers makes them up
         raise DamagedFile(
             f"the weights of {name} lack {len(found['missing_keys'])} that its config.json asks for, such as "
             f"{min(found['missing_keys'])}: fetch the model anew"
         )
-    return frozen(model).to(device), load_tokenizer(name)
+    model = frozen(model).to(device)
+    if pictures:
+        processor = load_processor(name, kind)
+        PictureReader(model, processor)
+        return model, processor.tokenizer
+    return model, load_tokenizer(name)
 
 
 def load_tokenizer(name: str) -> Any:
     from transformers import AutoTokenizer
 
     return _load(AutoTokenizer, name)
+
+
+def load_processor(name: str, kind: str) -> Any:
+    """What makes a base's input of pictures and text. Raises ModelNotFound, also where a library for it is missing."""
+    from transformers import AutoProcessor
+
+    missing = [library for library in _LIBRARIES.get(kind, ()) if find_spec(library) is None]
+    if missing:
+        raise ModelNotFound(f"the processor of {name} needs {' and '.join(missing)}; pip install {' '.join(missing)}")
+    return _load(AutoProcessor, name)
 
 
 def load_encoder(name: str) -> tuple[Any, Any]:

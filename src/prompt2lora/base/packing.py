@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from prompt2lora.base.models import moved
+from prompt2lora.base.pictures import positions
 
 SHARED, _PADDING = -1, -2
 UNLIMITED = 1 << 20  # a budget that holds all examples
@@ -49,7 +50,8 @@ def pack_examples(prompts: Sequence[list[int]], answers: Sequence[list[int]], bu
     fits = [i for i in range(len(prompts)) if len(prompts[i]) + len(answers[i]) <= budget]
     chosen = fits or [min(range(len(prompts)), key=lambda i: len(prompts[i]) + len(answers[i]))]
     shared = common_length([prompts[i] for i in chosen])
-    pack = Pack(list(prompts[chosen[0]][:shared]), list(range(shared)), [SHARED] * shared, [], [], [], [])
+    opening = list(prompts[chosen[0]][:shared])
+    pack = Pack([*opening], positions(opening)[:-1], [SHARED] * shared, [], [], [], [])
     for number, i in enumerate(chosen):
         own = [*prompts[i][shared:], *answers[i][:-1]]
         if number and len(pack.ids) + len(own) > budget:
@@ -60,7 +62,7 @@ def pack_examples(prompts: Sequence[list[int]], answers: Sequence[list[int]], bu
         pack.labels.extend(answers[i])
         pack.label_example.extend([number] * len(answers[i]))
         pack.ids.extend(own)
-        pack.positions.extend(range(shared, shared + len(own)))
+        pack.positions.extend(positions([*opening, *own])[shared:-1])
         pack.token_example.extend([number] * len(own))
     return pack
 

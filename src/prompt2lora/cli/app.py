@@ -60,10 +60,11 @@ Job = Annotated[str, typer.Option("--job", help="The job's name: a-z, 0-9, - . a
 
 
 class Given(NamedTuple):
-    """Prompts, examples (prompt, right answer), and how the files of both were read."""
+    """Prompts, examples (prompt, right answer), and how the files of both were read. They are texts, unless pictures
+    were to be read too."""
 
-    prompts: list[str]
-    examples: list[tuple[str, str]]
+    prompts: list[Any]
+    examples: list[tuple[Any, str]]
     read: list[Any]
 
 
@@ -184,13 +185,17 @@ def _line(record: dict[str, Any]) -> str:
     return "  ".join(f"{key} {value}" for key, value in shown.items())
 
 
-def read_given(prompts: Path | None, examples: Path | None, instruction: str, column: str = "") -> Given:
+def read_given(
+    prompts: Path | None, examples: Path | None, instruction: str, column: str = "", *, pictures: bool = False
+) -> Given:
     """What an adapter is to be made of, each prompt under its instruction; says how the files were read."""
-    from prompt2lora.ground.examples import read_examples, read_prompts
+    from prompt2lora.ground import examples as reading
     from prompt2lora.ground.prompts import full_examples
 
     if prompts is None and examples is None:
         raise UsageError("there is nothing to make an adapter of; name a file by --prompts or by --examples")
+    read_prompts: Any = reading.read_pictured if pictures else reading.read_prompts
+    read_examples: Any = reading.read_pictured_examples if pictures else reading.read_examples
     texts, *read = read_prompts(prompts, instruction, column) if prompts else ([],)
     pairs, *told = read_examples(examples, part="train") if examples else ([],)
     tell_reading(*read, *told)

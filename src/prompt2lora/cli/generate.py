@@ -41,7 +41,7 @@ def generate(
     as_json: Json = False,
 ) -> None:
     """Make an adapter from a handful of prompts of a job, a few right answers, or both."""
-    given = read_given(prompts, examples, instruction, column)
+    given = read_given(prompts, examples, instruction, column, pictures=True)
     check_new(out)
     form = declared_form(answers, given)
     with Working("making the adapter") as show:

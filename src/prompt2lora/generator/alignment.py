@@ -25,8 +25,10 @@ from prompt2lora.adapter.hooks import adapted
 from prompt2lora.adapter.layout import LoraLayout, Target
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.packing import SHARED, UNLIMITED, Pack, pack_examples, stack
+from prompt2lora.base.pictures import soft_tokens
 from prompt2lora.generator.hidden_states import prompt_ids, reading_pack
 from prompt2lora.generator.observation import OUTPUT, Observed, observe
+from prompt2lora.ground.pictures import Prompt, identity, rewritten
 from prompt2lora.ground.prompts import instruction_of, split
 
 _TINY = 1e-12
@@ -36,7 +38,7 @@ _END = 0  # stands for what follows an answer; nobody looks at it
 @dataclass(frozen=True)
 class AlignmentOptions:
     """prompts         how many of the prompts are read
-    budget          tokens that they may have together
+    budget          tokens that they may have together, those of pictures not counted
     max_new_tokens  tokens of the base's own answers to them that are read, too
     answers         weight of the places of an answer; other places have 1
     ridge           penalty, as a share of the mean square of what the projections get
@@ -49,7 +51,7 @@ class AlignmentOptions:
     ridge: float = 0.1
 
 
-def instruction_to_align(layout: LoraLayout, prompts: Sequence[str]) -> str:
+def instruction_to_align(layout: LoraLayout, prompts: Sequence[Prompt]) -> str:
     """The instruction that can be put into the weights; empty if the prompts share none or the layout has no place."""
     return instruction_of(prompts) if any(target.name == OUTPUT for target in layout.targets) else ""
 
@@ -57,23 +59,23 @@ def instruction_to_align(layout: LoraLayout, prompts: Sequence[str]) -> str:
 class PromptsRead(NamedTuple):
     """The prompts that were read, in an order that hangs on their texts alone, and what the base did with them."""
 
-    prompts: list[str]
+    prompts: list[Prompt]
     observed: Observed
 
 
 def read_prompts(
     base: Frozen,
     teacher: Float[Tensor, "layers rows cols"],
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     options: AlignmentOptions = AlignmentOptions(),
 ) -> PromptsRead:
     """As many of the prompts as the options allow, read and answered by the base with the teacher's adapter.
 
     The order of the prompts changes nothing.
     """
-    ordered = sorted(prompts, key=lambda text: hashlib.sha256(text.encode()).digest())[: options.prompts]
+    ordered = sorted(prompts, key=lambda one: hashlib.sha256(identity(one).encode()).digest())[: options.prompts]
     ids = prompt_ids(base.chat, ordered)
-    used = reading_pack(ids, options.budget).used
+    used = reading_pack(ids, options.budget + sum(map(soft_tokens, ids))).used
     return PromptsRead(
         [ordered[i] for i in used], observe(base, teacher, [ids[i] for i in used], options.max_new_tokens)
     )
@@ -93,7 +95,7 @@ def aligned(
     """
     model, chat, layout = base
     device, whole = model.device, read.observed
-    untold = prompt_ids(chat, [split(prompt)[1] for prompt in read.prompts])
+    untold = prompt_ids(chat, [rewritten(prompt, lambda text: split(text)[1]) for prompt in read.prompts])
     inner = pack_examples(untold, [[*answer, _END] for answer in whole.answers], UNLIMITED)
     batch = stack([inner], chat.padding).to(device)
     there, here = (places.to(device) for places in _same_places(whole.pack, inner))

@@ -22,6 +22,7 @@ from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.logits import answer_logits
 from prompt2lora.base.packing import UNLIMITED, PackBatch, pack_examples, stack
 from prompt2lora.ground.comparison import composed
+from prompt2lora.ground.pictures import Prompt, identity, rewritten
 from prompt2lora.ground.progress import tell
 from prompt2lora.ground.prompts import full_prompt, input_of, instruction_of
 
@@ -41,15 +42,15 @@ class ExampleOptions:
 
 
 class _Example(NamedTuple):
-    input: str
+    input: Prompt
     output: str
 
 
 def taught(
     base: Frozen,
     grid: Float[Tensor, "layers rows cols"],
-    prompts: Sequence[str],
-    examples: Sequence[tuple[str, str]],
+    prompts: Sequence[Prompt],
+    examples: Sequence[tuple[Prompt, str]],
     options: ExampleOptions = ExampleOptions(),
 ) -> Float[Tensor, "layers rows cols"]:
     """A new grid; the given one is left alone. Examples are (prompt, right answer); their order changes nothing.
@@ -66,12 +67,16 @@ def practice(
     base: Frozen,
     grid: Float[Tensor, "layers rows cols"],
     instruction: str,
-    examples: Sequence[tuple[str, str]],
+    examples: Sequence[tuple[Prompt, str]],
     options: ExampleOptions,
 ) -> Iterator[float]:
     """Train `grid` in place on all examples in turn, half of them with the instruction; gives every step's loss."""
     known = sorted(
-        {_Example(input_of(prompt, instruction), composed(right)) for prompt, right in examples}, key=_digest
+        {
+            _Example(rewritten(prompt, lambda text: input_of(text, instruction)), composed(right))
+            for prompt, right in examples
+        },
+        key=_digest,
     )
     batches = [batch.to(grid.device) for batch in _batches(base.chat, instruction, known, options.budget)]
     steps = options.steps or min(options.most, max(options.least, len(known) // 2))
@@ -111,7 +116,7 @@ def descend(
 
 
 def _digest(example: _Example) -> bytes:
-    return hashlib.sha256("\0".join(example).encode()).digest()
+    return hashlib.sha256("\0".join([identity(example.input), example.output]).encode()).digest()
 
 
 def _batches(chat: ChatFormat, instruction: str, examples: Sequence[_Example], budget: int) -> list[PackBatch]:
@@ -122,7 +127,7 @@ def _batches(chat: ChatFormat, instruction: str, examples: Sequence[_Example], b
     """
     answers = chat.answer_ids([one.output for one in examples])
     bare = chat.prompt_ids([one.input for one in examples])
-    told = chat.prompt_ids([full_prompt(instruction, one.input) for one in examples])
+    told = chat.prompt_ids([rewritten(one.input, lambda text: full_prompt(instruction, text)) for one in examples])
     batches, rest = [], list(range(len(examples)))
     while rest:
         used = pack_examples([told[i] for i in rest], [answers[i] for i in rest], budget).used

@@ -18,13 +18,15 @@ from prompt2lora.adapter.hooks import adapted
 from prompt2lora.base.chat import ChatFormat
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.packing import Pack, PackBatch, pack_examples, stack
+from prompt2lora.base.pictures import soft_tokens
+from prompt2lora.ground.pictures import Prompt
 
 _MAX_TOKENS = 512  # tokens of a prompt that are read: its beginning and its end
 _BUDGET = 1024  # tokens read at once
 
 
 def states(
-    base: Frozen, shared: Float[Tensor, "layers rows cols"], prompts: Sequence[str]
+    base: Frozen, shared: Float[Tensor, "layers rows cols"], prompts: Sequence[Prompt]
 ) -> Float[Tensor, "prompts states"]:
     """All prompts as the base reads them: layers x hidden numbers each."""
     ids = prompt_ids(base.chat, prompts)
@@ -37,10 +39,13 @@ def states(
     return torch.stack([found[i] for i in range(len(ids))])
 
 
-def prompt_ids(chat: ChatFormat, prompts: Sequence[str]) -> list[list[int]]:
-    """Token ids as the base sees the prompts; of a long one the beginning and the end."""
+def prompt_ids(chat: ChatFormat, prompts: Sequence[Prompt]) -> list[list[int]]:
+    """Token ids as the base sees the prompts; of a long one the beginning and the end, if it is text alone."""
     half = _MAX_TOKENS // 2
-    return [ids if len(ids) <= _MAX_TOKENS else ids[:half] + ids[-half:] for ids in chat.prompt_ids(prompts)]
+    return [
+        ids if len(ids) <= _MAX_TOKENS or soft_tokens(ids) else ids[:half] + ids[-half:]
+        for ids in chat.prompt_ids(prompts)
+    ]
 
 
 def reading_pack(ids: Sequence[list[int]], budget: int) -> Pack:

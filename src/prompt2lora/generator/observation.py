@@ -18,6 +18,7 @@ from prompt2lora.adapter.hooks import adapted
 from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.packing import SHARED, UNLIMITED, Pack, additive_mask, stack
+from prompt2lora.base.pictures import positions
 from prompt2lora.generator.hidden_states import last_states, reading_pack
 
 OUTPUT = "o_proj"  # what tokens hear of others passes through these projections
@@ -62,6 +63,7 @@ def observe(
     model, chat, layout = base
     pack = reading_pack(prompts, UNLIMITED)
     batch = stack([pack], chat.padding).to(model.device)
+    ends = [positions(prompt)[-1] for prompt in prompts]
     cache = DynamicCache()  # of all tokens: the mask says which of them are seen
     answers: list[list[int]] = [[] for _ in prompts]
     with adapted(model, grid[None], layout), _watched(model, output_paths(layout)) as seen:
@@ -76,7 +78,7 @@ def observe(
             if not new:
                 break
             active = [one for one, _ in new]
-            pack = _longer(pack, new, [len(prompts[one]) + len(answers[one]) for one in active])
+            pack = _longer(pack, new, [ends[one] + len(answers[one]) for one in active])
             for one, token in new:
                 answers[one].append(token)
             hidden = decoder(**_newest(model, pack, len(new)), past_key_values=cache).last_hidden_state[0]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -33,6 +33,7 @@ from prompt2lora.generator.hidden_states import states
 from prompt2lora.generator.text_encoder import Encoder, cached_encoder
 from prompt2lora.ground.answer_form import AnswerForm
 from prompt2lora.ground.files import check_new
+from prompt2lora.ground.pictures import Prompt, text_of
 from prompt2lora.ground.prompts import check_prompts, instruction_of, learned_digests
 
 
@@ -99,23 +100,23 @@ class Pipeline:
     def layout(self) -> LoraLayout:
         return self._base.layout if isinstance(self._base, Frozen) else self._base
 
-    def conditions(self, prompts: Sequence[str]) -> Float[Tensor, "prompts width"]:
+    def conditions(self, prompts: Sequence[Prompt]) -> Float[Tensor, "prompts width"]:
         """What the encoder, and the base where the generator asks it, make of every prompt."""
-        text = self.encoder.conditions(prompts)
+        text = self.encoder.conditions([text_of(prompt) for prompt in prompts])
         if not self.generator.config.states:
             return text
         return torch.cat([text, states(self.base, self.generator.start.detach(), prompts).cpu()], 1)
 
-    def instruction(self, prompts: Sequence[str]) -> str:
+    def instruction(self, prompts: Sequence[Prompt]) -> str:
         """The instruction that goes into the weights; empty if the prompts share none or the generator has no base."""
         return instruction_to_align(self.layout, prompts) if self.generator.config.states else ""
 
     def make(
         self,
-        prompts: Sequence[str],
+        prompts: Sequence[Prompt],
         conditions: Float[Tensor, "prompts width"] | None = None,
         *,
-        examples: Sequence[tuple[str, str]] = (),
+        examples: Sequence[tuple[Prompt, str]] = (),
     ) -> Made:
         """The adapter of one job's prompts; `conditions` if they are known already.
 
@@ -136,14 +137,15 @@ class Pipeline:
         marks["align"] = time.monotonic()
         return Made(grid, instruction, {name: end - begin for (_, begin), (name, end) in pairwise(marks.items())})
 
-    def _read(self, prompts: Sequence[str]) -> PromptsRead:
+    def _read(self, prompts: Sequence[Prompt]) -> PromptsRead:
         """The base with the adapter that all jobs share reads the prompts, for conditions and alignment alike."""
         return read_prompts(self.base, self.generator.start.detach(), prompts)
 
     def _conditions(self, read: PromptsRead) -> Float[Tensor, "prompts width"]:
-        return torch.cat([self.encoder.conditions(read.prompts), read.observed.states.cpu()], 1)
+        text = self.encoder.conditions([text_of(prompt) for prompt in read.prompts])
+        return torch.cat([text, read.observed.states.cpu()], 1)
 
-    def _teach(self, prompts: Sequence[str], examples: Sequence[tuple[str, str]]) -> Made:
+    def _teach(self, prompts: Sequence[Prompt], examples: Sequence[tuple[Prompt, str]]) -> Made:
         began = time.monotonic()
         grid = taught(self.base, self.generator.examples_start, prompts, examples)
         return Made(grid, instruction_of(prompts, examples), {"examples": time.monotonic() - began})
@@ -157,10 +159,10 @@ class Pipeline:
 
     def write(
         self,
-        prompts: Sequence[str],
+        prompts: Sequence[Prompt],
         out: str | Path,
         *,
-        examples: Sequence[tuple[str, str]] = (),
+        examples: Sequence[tuple[Prompt, str]] = (),
         form: AnswerForm | None = None,
     ) -> Generated:
         """The adapter of one job's prompts and examples as a PEFT folder `out`. Raises InputError, OutputError.
@@ -197,7 +199,7 @@ def fitting_layout(generator: Generator, base: str | None) -> LoraLayout:
         other = LoraLayout.from_config(config, base_model=base, rank=layout.rank, alpha=layout.alpha, targets=targets)
     except LayoutError as error:
         raise LayoutError(f"the base {base} does not fit this generator ({error}); name {layout.base_model}") from error
-    if other.digest != layout.digest:
+    if replace(other, stem=layout.stem).digest != layout.digest:  # within a base that reads pictures it lies deeper
         raise LayoutError(
             f"this generator makes adapters for {layout.base_model} {layout.shape}, and {base} needs {other.shape}; "
             f"name a generator trained for that base"

@@ -44,13 +44,15 @@ _MOST_ABOVE = 10  # rows above the header of a spreadsheet: its title, the day
 
 
 class Entry(NamedTuple):
-    """One prompt or example of a file, whatever the format; `line` is where it stands."""
+    """One prompt or example of a file, whatever the format; `line` is where it stands, `image` a picture's path beside
+    the file, which JSONL alone has."""
 
     line: int
     input: str | None
     output: str | None
     instruction: str = ""
     part: str = ""
+    image: str = ""
 
 
 def _names(cells: Sequence[str]) -> list[str]:
@@ -98,7 +100,8 @@ def _from_records(table: Table) -> Iterator[Entry]:
             own = record.get("instruction", instruction) if key.lower() not in _WHOLE else ""
             answer = record.get(_key(record, OUTPUT) or "")
             output, part = (value if isinstance(value, str) else None for value in (answer, record.get("part")))
-            yield Entry(line, record[key], output, own if isinstance(own, str) else "", _part(part))
+            told = own if isinstance(own, str) else ""
+            yield Entry(line, record[key], output, told, _part(part), _image(table, line, record.get("image")))
         elif isinstance(record, dict) and not begun and "task" in record:
             instruction = str(record.get("instruction", ""))
             continue
@@ -110,6 +113,15 @@ def _from_records(table: Table) -> Iterator[Entry]:
                 line=line,
             )
         begun = True
+
+
+def _image(table: Table, line: int, path: Any) -> str:
+    """The path of a record's picture; empty if it has none."""
+    if not isinstance(path, str | None) or path == "":
+        raise InputError(
+            "picture_path", f"{table.name}:{line}: image must be the path of a picture; mend the line", line=line
+        )
+    return path or ""
 
 
 def _key(record: dict[str, Any], known: Sequence[str]) -> str | None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from prompt2lora.errors import InputError
 from prompt2lora.ground.entries import Entry, entries, knowing, known_columns
+from prompt2lora.ground.pictures import Pictured, Prompt, opened, text_of, texts_alone
 from prompt2lora.ground.prompts import MAX_CHARACTERS, check_prompts, full_prompt, is_half
 from prompt2lora.ground.reading import EXAMPLES, PROMPTS, Reading
 from prompt2lora.ground.tables import JSONL, File, Table, read_table
@@ -23,8 +24,15 @@ PARTS = {"inspection": "test", "examples": "train"}  # of a task file: what judg
 
 
 def read_prompts(source: Path | File, instruction: str = "", column: str = "") -> tuple[list[str], Reading]:
-    """The prompts of a file; `instruction`, if given, stands before each, with a blank line between; of a table, those
-    of `column` (its name or number), else of the column with a known name, else of the first one of texts.
+    """The prompts of a file, which are texts alone. For the rest see `read_pictured`; raises InputError."""
+    prompts, reading = read_pictured(source, instruction, column)
+    return texts_alone(prompts), reading
+
+
+def read_pictured(source: Path | File, instruction: str = "", column: str = "") -> tuple[list[Prompt], Reading]:
+    """The prompts of a file, those of JSONL perhaps with a picture (`image`, a path beside the file); `instruction`, if
+    given, stands before each, with a blank line between; of a table, those of `column` (its name or number), else of
+    the column with a known name, else of the first one of texts.
 
     An entry's own instruction, or that of a task file, stands before it too, but not twice; right answers are not read,
     and examples of the part "test" are for scoring alone. Raises InputError.
@@ -32,7 +40,7 @@ def read_prompts(source: Path | File, instruction: str = "", column: str = "") -
     file = File.open(source) if isinstance(source, Path) else source
     table = read_table(file, knowing(column))
     found, told = entries(table, 1, column)
-    skipped, prompts = Counter(told.pop("skipped")), []
+    skipped, prompts = Counter(told.pop("skipped")), list[Prompt]()
     for entry in found:
         if entry.part == "test":
             skipped["of the part test"] += 1
@@ -40,33 +48,55 @@ def read_prompts(source: Path | File, instruction: str = "", column: str = "") -
             skipped["without a text"] += 1
         else:
             prompt = full_prompt(entry.instruction.strip(), (entry.input or "").strip())
-            prompts.append(prompt if _begins(prompt, instruction) else full_prompt(instruction, prompt))
-    reading = _reading(table, PROMPTS, len(prompts), skipped, told | {"first": tuple(prompts[:3])})
+            text = prompt if _begins(prompt, instruction) else full_prompt(instruction, prompt)
+            prompts.append(_pictured(source, table, entry, text))
+    first = tuple(text_of(prompt) for prompt in prompts[:3])
+    reading = _reading(table, PROMPTS, len(prompts), skipped, told | {"first": first})
     if not prompts and skipped:
         raise InputError("no_prompts", f"{file.name}: no prompt found; left out: {reading.left_out}; add some")
     return check_prompts(prompts, file.name), reading
 
 
 def read_examples(source: Path | File, part: str = "test") -> tuple[list[tuple[str, str]], Reading]:
-    """The inputs of a file with their right answers; a task file gives those of its part `part`, test or train.
+    """The inputs of a file, which are texts alone, with their right answers. For the rest see `read_pictured_examples`;
+    raises InputError."""
+    pairs, reading = read_pictured_examples(source, part)
+    return list(zip(texts_alone([one for one, _ in pairs]), [right for _, right in pairs], strict=True)), reading
+
+
+def read_pictured_examples(source: Path | File, part: str = "test") -> tuple[list[tuple[Prompt, str]], Reading]:
+    """The inputs of a file, those of JSONL perhaps with a picture, with their right answers; a task file gives those of
+    its part `part`, test or train.
 
     Raises InputError that names the line.
     """
     file = File.open(source) if isinstance(source, Path) else source
     table = read_table(file, known_columns, 2)
     found, told = entries(table, 2)
-    skipped, pairs = Counter(told.pop("skipped")), []
+    skipped, pairs = Counter(told.pop("skipped")), list[tuple[Prompt, str]]()
     for entry in found:
         if entry.part in ("train", "test") and entry.part != part:
             skipped[f"of the part {entry.part}"] += 1
             continue
-        pair = (_filled(table, entry, entry.input), _filled(table, entry, entry.output))
-        pairs.append(pair)
+        text, right = _filled(table, entry, entry.input), _filled(table, entry, entry.output)
+        pairs.append((_pictured(source, table, entry, text), right))
     reading = _reading(table, EXAMPLES, len(pairs), skipped, told)
     if not pairs:
         left = f"; left out: {reading.left_out}" if skipped else ""
         raise InputError("no_examples", f"{file.name}: no example found{left}; add inputs with their right outputs")
     return pairs, reading
+
+
+def _pictured(source: Path | File, table: Table, entry: Entry, text: str) -> Prompt:
+    """The text, with its picture if the entry names one beside its file. Raises InputError."""
+    if not entry.image:
+        return text
+    place = f"{table.name}:{entry.line}"
+    if not isinstance(source, Path):
+        raise InputError(
+            "pictures", f"{place}: an image lies beside a file and this is none; use `prompt2lora generate`"
+        )
+    return Pictured(text, (opened(source.parent, entry.image, place),))
 
 
 def as_csv(pairs: Sequence[tuple[str, str]]) -> str:

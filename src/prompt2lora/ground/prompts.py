@@ -1,7 +1,7 @@
 """What a prompt consists of, and what may be one.
 
-In: texts. Out: the same texts, or their parts. It refuses what is empty, too long, or no text; files it does not know.
-Standard library only.
+In: texts, perhaps with pictures. Out: the same, or parts of them. It refuses what is empty, too long, or no text; files
+it does not know. Standard library only.
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ import unicodedata
 from collections.abc import Sequence
 
 from prompt2lora.errors import InputError
+from prompt2lora.ground.pictures import P, Prompt, identity, rewritten, text_of
 
 MAX_CHARACTERS = 20_000
 
 
-def check_prompts(prompts: list[str], source: str = "prompts") -> list[str]:
+def check_prompts(prompts: list[P], source: str = "prompts") -> list[P]:
     """The same prompts. Raises InputError if there is none, or one is blank or longer than MAX_CHARACTERS."""
     if not prompts:
         raise InputError(
             "no_prompts", f"{source}: at least one prompt is needed and there is none; write a prompt a line"
         )
-    for number, prompt in enumerate(prompts, 1):
+    for number, prompt in enumerate(map(text_of, prompts), 1):
         if is_half(prompt):
             raise InputError(
                 "half_character",
@@ -55,9 +56,9 @@ def asked_in_full(text: str, instruction: str) -> str:
     return text if instruction and text.startswith(instruction) else full_prompt(instruction, text)
 
 
-def full_examples(instruction: str, examples: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+def full_examples(instruction: str, examples: Sequence[tuple[P, str]]) -> list[tuple[P, str]]:
     """(input, right answer) -> (prompt, right answer), every input under the instruction."""
-    return [(full_prompt(instruction, text), answer) for text, answer in examples]
+    return [(rewritten(one, lambda text: full_prompt(instruction, text)), answer) for one, answer in examples]
 
 
 def split(prompt: str) -> tuple[str, str]:
@@ -66,12 +67,12 @@ def split(prompt: str) -> tuple[str, str]:
     return (opening.strip(), rest.strip()) if rest.strip() else (opening, opening)
 
 
-def instruction_of(prompts: Sequence[str], examples: Sequence[tuple[str, str]] = ()) -> str:
+def instruction_of(prompts: Sequence[Prompt], examples: Sequence[tuple[Prompt, str]] = ()) -> str:
     """What all prompts open with, if they have one opening (and a blank line after it); else nothing.
 
     Where the prompts have none, those of the examples (prompt, right answer) tell.
     """
-    openings = {split(prompt)[0] for prompt in prompts if "\n\n" in prompt.strip()}
+    openings = {split(prompt)[0] for prompt in map(text_of, prompts) if "\n\n" in prompt.strip()}
     if len(openings) == 1:
         return openings.pop()
     return instruction_of([prompt for prompt, _ in examples]) if examples else ""
@@ -82,9 +83,10 @@ def input_of(prompt: str, instruction: str) -> str:
     return prompt.strip().removeprefix(instruction).strip() or prompt.strip()
 
 
-def learned_digests(examples: Sequence[tuple[str, str]], instruction: str) -> set[str]:
+def learned_digests(examples: Sequence[tuple[Prompt, str]], instruction: str) -> set[str]:
     """By what an adapter remembers the inputs of the examples (prompt, right answer) that it was made of."""
-    return {text_digest(input_of(prompt, instruction)) for prompt, _ in examples}
+    inputs = [rewritten(prompt, lambda text: input_of(text, instruction)) for prompt, _ in examples]
+    return {text_digest(identity(one)) for one in inputs}
 
 
 def text_digest(text: str) -> str:
