@@ -49,6 +49,7 @@ def test_a_program_passes_if_it_comes_to_its_end(walls):
         ("def", "SyntaxError"),
     ],
 )
+@pytest.mark.slow
 @pytest.mark.parametrize("namespaces", [True, False])
 def test_what_takes_too_much_fails_and_is_ended(namespaces, code, reason):
     if namespaces and shut_off_by() != NAMESPACES:

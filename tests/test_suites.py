@@ -97,8 +97,8 @@ def test_a_suite_with_one_part_is_halved_always_alike_and_others_keep_theirs(fol
 def test_mbpp_is_tested_on_the_numbers_that_the_field_tests(folder):
     mbpp = read_suite(folder, "mbpp")
     assert {one.input.split()[1] for one in mbpp.task.test} == {f"g{at}." for at in range(10)}
-    assert [tests.count("assert") for tests in mbpp.tests] == [3] * 10
-    assert all(f"g{one.input[7]}(1)" in tests for one, tests in zip(mbpp.task.test, mbpp.tests, strict=True))
+    assert [tests.count("assert") for tests in mbpp.against] == [3] * 10
+    assert all(f"g{one.input[7]}(1)" in tests for one, tests in zip(mbpp.task.test, mbpp.against, strict=True))
 
 
 def test_worked_steps_are_an_option_and_end_with_the_result(folder):

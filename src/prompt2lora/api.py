@@ -17,7 +17,6 @@ import torch
 from prompt2lora import machine
 from prompt2lora.adapter import formats
 from prompt2lora.adapter.folder import form_of
-from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.adapter.peft import Adapter
 from prompt2lora.adapter.settings import read_config
 from prompt2lora.base import models
@@ -29,11 +28,14 @@ from prompt2lora.base.imported import Imported
 from prompt2lora.base.imported import import_adapter as bring_in
 from prompt2lora.base.versions import origin
 from prompt2lora.base.weights import weights_digest
-from prompt2lora.errors import DamagedFile, LayoutError, OutputError
+from prompt2lora.errors import DamagedFile, OutputError
 from prompt2lora.evaluation import benchmark as judging
 from prompt2lora.evaluation import engines
 from prompt2lora.evaluation import report as reporting
 from prompt2lora.evaluation.engines import Compared
+from prompt2lora.evaluation.published import benchmark as published
+from prompt2lora.evaluation.published import measuring
+from prompt2lora.evaluation.published.results import PublishedResult
 from prompt2lora.evaluation.resources import Resources
 from prompt2lora.evaluation.results import BenchmarkResult, GeneratorStamp
 from prompt2lora.evaluation.score_cache import ScoreCache
@@ -116,7 +118,7 @@ def benchmark(
         check_writable(Path(out))
     made = Generator.from_pretrained(generator, base=base)
     layout = fitting_layout(made, base)
-    shared = _rival_adapter(multi_task, layout) if multi_task else None
+    shared = published.rival_adapter(Path(multi_task), layout) if multi_task else None
     taught = teaching.Teachers(Path(teachers), layout) if teachers else None
     loaded = Frozen.load(layout, dtype=torch.float32)  # so that figures and kept scores are of no machine
     resources = Resources(
@@ -143,13 +145,46 @@ def benchmark(
     return result
 
 
-def _rival_adapter(folder: str | Path, layout: LoraLayout) -> Adapter:
-    adapter = Adapter.load(Path(folder), models.load_config(layout.base_model))
-    if adapter.layout.digest != layout.digest:
-        raise LayoutError(
-            f"{folder} has another rank, alpha or targets than the generator's adapters; name another one"
-        )
-    return adapter
+def benchmark_published(
+    suites: str | Path,
+    names: Sequence[str] = (),
+    *,
+    arms: Sequence[str] = judging.DEFAULT_ARMS,
+    seed: int = 0,
+    seeds: int = 1,
+    limit: int | None = None,
+    samples: int = measuring.SAMPLES,
+    out: str | Path | None = None,
+    generator: str | Path | None = None,
+    base: str | None = None,
+    multi_task: str | Path | None = None,
+    teachers: str | Path | None = None,
+    reference: str | Path | None = None,
+    tasks: Sequence[str | Path] = (),
+    prompts_per_task: int = measuring.PROMPTS_PER_TASK,
+    scores: str | Path | None = None,
+    report: Report = silent,
+) -> PublishedResult:
+    """Score arms on published tasks, all of the folder `suites` or those of `names`.
+
+    `{suite}` in the name of a generator or rival stands for the name of the suite: the one that was trained without it.
+    Of every test example with a program for its answer, `samples` programs are drawn for pass@5.
+    """
+    rivals = {"generator": generator, "multi_task": multi_task, "teachers": teachers, "reference": reference}
+    return published.benchmark(
+        Path(suites),
+        tuple(names),
+        published.Named(
+            base=base,
+            tasks=tuple(map(Path, tasks)),
+            **{what: str(place) if place else None for what, place in rivals.items()},
+        ),
+        measuring.PublishedRequest(tuple(arms), tuple(range(seed, seed + seeds)), limit, samples),
+        prompts_per_task=prompts_per_task,
+        out=Path(out) if out else None,
+        scores=Path(scores) if scores else None,
+        report=report,
+    )
 
 
 def ask(adapter: str | Path | None, text: str, *, base: str | None = None, max_new_tokens: int = 128) -> str:

@@ -1,4 +1,4 @@
-"""Prompts -> answers by batched greedy decoding, with or without an adapter.
+"""Prompts -> answers by batched decoding, greedy or sampled, with or without an adapter.
 
 In: a base model, prompts, optionally one adapter and the form that answers have. Out: one text per prompt. What all
 prompts of a batch begin with (system text, instruction) is computed once; finished sequences leave the batch.
@@ -23,6 +23,7 @@ from prompt2lora.base.chat import ChatFormat
 from prompt2lora.base.constraints import Matcher
 from prompt2lora.base.packing import common_length
 from prompt2lora.base.pictures import positions
+from prompt2lora.base.sampling import Sampling, drawn
 from prompt2lora.ground.answer_form import AnswerForm
 from prompt2lora.ground.pictures import Prompt
 from prompt2lora.ground.progress import Report, part, tell
@@ -41,9 +42,11 @@ def answers(
     grid: Float[Tensor, "layers rows cols"] | None = None,
     form: AnswerForm | None = None,
     max_new_tokens: int = 64,
+    sampling: Sampling | None = None,
     report: Report = tell,
 ) -> list[str]:
-    """Greedy answers of at most `max_new_tokens` tokens; with `grid` through that adapter, with `form` of that form.
+    """Answers of at most `max_new_tokens` tokens, greedy without `sampling`; with `grid` through that adapter, with
+    `form` of that form.
 
     `examples` are (prompt, answer) turns that stand before every prompt. Raises UsageError if one does not fit.
     """
@@ -56,6 +59,7 @@ def answers(
         grid=grid,
         form=form,
         max_new_tokens=max_new_tokens,
+        sampling=sampling,
         report=report,
     )
     return [answer.text for answer in given]
@@ -90,6 +94,7 @@ def scored_answers(
     form: AnswerForm | None = None,
     max_new_tokens: int = 64,
     scored: bool = False,
+    sampling: Sampling | None = None,
     report: Report = tell,
 ) -> list[ScoredAnswer]:
     """The same answers; with `scored`, their log-probabilities too."""
@@ -97,12 +102,15 @@ def scored_answers(
     models.check_room(model.config, ids)
     order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
     found: dict[int, _Written] = {}
+    randoms = sampling.generators(len(ids)) if sampling else []
     context = adapted(model, grid[None], layout) if grid is not None and layout is not None else nullcontext()
     with context:
         for at in range(0, len(order), BATCH):
             chosen = order[at : at + BATCH]
             with part(report, at / len(order), (at + len(chosen)) / len(order)):
-                written = _decode(model, [ids[i] for i in chosen], chat, max_new_tokens, form, scored=scored)
+                drawing = (sampling, [randoms[i] for i in chosen]) if sampling else None
+                asked = [ids[i] for i in chosen]
+                written = _decode(model, asked, chat, max_new_tokens, form, scored=scored, drawing=drawing)
             found.update(zip(chosen, written, strict=True))
     texts = [chat.tokenizer.decode(found[i].ids, skip_special_tokens=True).strip() for i in range(len(ids))]
     return [ScoredAnswer(text, found[i].log_probabilities, found[i].cut) for i, text in enumerate(texts)]
@@ -131,6 +139,7 @@ def _decode(
     form: AnswerForm | None,
     *,
     scored: bool = False,
+    drawing: tuple[Sampling, list[torch.Generator]] | None = None,
 ) -> list[_Written]:
     from transformers import DynamicCache
 
@@ -158,6 +167,11 @@ def _decode(
         if form:
             _hold(logits, [written[one].matcher for one in active])
         picked = logits.argmax(-1)
+        if drawing:
+            how, randoms = drawing
+            one_each = zip(logits, active, strict=True)
+            tokens_drawn = [drawn(row, how.temperature, how.top_p, randoms[one]) for row, one in one_each]
+            picked = torch.tensor(tokens_drawn, device=device)
         if scored:
             likely = logits.float().log_softmax(-1).gather(1, picked[:, None])[:, 0].tolist()
             for sequence, one in zip(active, likely, strict=True):

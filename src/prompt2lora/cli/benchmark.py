@@ -3,31 +3,45 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prompt2lora.cli.app import BaseOption, GeneratorOption, Json, MoreTasks, Tasks, Working, app, listed, print_json
+from prompt2lora.cli.app import BaseOption, Json, MoreTasks, Working, app, listed, print_json
+from prompt2lora.errors import UsageError
 
 if TYPE_CHECKING:
+    from prompt2lora.evaluation.published.results import PublishedResult
     from prompt2lora.evaluation.results import BenchmarkResult
 
 
 @app.command()
 def benchmark(
-    tasks: Tasks,
     out: Annotated[Path, typer.Option(help="Result file (JSON); must not exist.")],
+    tasks: Annotated[list[Path] | None, typer.Option("--tasks", help="Task files or folders of them.")] = None,
     more: MoreTasks = None,
+    suites: Annotated[Path | None, typer.Option(help="Folder of the published tasks, in place of --tasks.")] = None,
+    suite: Annotated[str, typer.Option(help="Which of them, with commas; an unknown one lists them all.")] = "",
     arms: Annotated[
         str, typer.Option(help="Which arms, with commas; an unknown one lists them all.")
     ] = "base,generated,wrong-prompt",
     forms: Annotated[str, typer.Option(help="Which forms, with commas: full, bare.")] = "full,bare",
     limit: Annotated[int | None, typer.Option(min=1, help="Most test examples per task.")] = None,
-    prompts_per_task: Annotated[int, typer.Option(min=1, help="Prompts that make an adapter.")] = 16,
+    prompts_per_task: Annotated[
+        int | None, typer.Option(min=1, help="Prompts that make an adapter; default: 16, of published tasks 128.")
+    ] = None,
+    samples: Annotated[
+        int, typer.Option(min=0, help="Programs drawn for each example of humaneval and mbpp, for pass@5.")
+    ] = 10,
     seed: Annotated[int, typer.Option(help="Seed of the choice of prompts and examples.")] = 0,
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds, from --seed on, to take the mean of.")] = 1,
     split: Annotated[str | None, typer.Option(help="Only tasks of this split.")] = None,
-    generator: GeneratorOption = None,
+    generator: Annotated[
+        str | None,
+        typer.Option(
+            help="A released generator, a folder or a hub id; {suite} in it, and in the rivals, is the suite."
+        ),
+    ] = None,
     base: BaseOption = None,
     multi_task: Annotated[Path | None, typer.Option(help="Adapter folder of the arm multi-task.")] = None,
     teachers: Annotated[
@@ -40,32 +54,44 @@ def benchmark(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Score the base, the generated adapters, rivals and controls on task files (resumable)."""
+    """Score the base, the generated adapters, rivals and controls, on task files or on published tasks (resumable)."""
+    from prompt2lora.training.suites import SUITES, check_names
     from prompt2lora.training.tasks import read_tasks
 
-    tasks = [*tasks, *(more or [])]
-    read_tasks(tasks, split=split)  # a broken file is told before anything heavy is loaded
+    places = [*(tasks or []), *(more or [])]
+    names = listed(suite)
+    both, neither = places and suites is not None, not places and suites is None
+    if neither or (both and "nearest-teacher" not in arms):  # that one finds its teachers' tasks in their files
+        raise UsageError("name either task files by --tasks or the folder of the published tasks by --suites")
+    check_names(names)
+    if places:  # a broken file is told before anything heavy is loaded
+        read_tasks(places, split=split)
+    common: dict[str, Any] = {
+        "arms": listed(arms),
+        "seed": seed,
+        "seeds": seeds,
+        "limit": limit,
+        "out": out,
+        "generator": generator,
+        "base": base,
+        "multi_task": multi_task,
+        "teachers": teachers,
+        "reference": reference,
+        "scores": scores,
+        **({"prompts_per_task": prompts_per_task} if prompts_per_task else {}),
+    }
     with Working("judging", resumable=True) as show:
         from prompt2lora import api
 
-        result = api.benchmark(
-            list(tasks),
-            arms=listed(arms),
-            forms=listed(forms),
-            seed=seed,
-            seeds=seeds,
-            limit=limit,
-            out=out,
-            generator=generator,
-            base=base,
-            multi_task=multi_task,
-            teachers=teachers,
-            reference=reference,
-            prompts_per_task=prompts_per_task,
-            split=split,
-            scores=scores,
-            report=show,
-        )
+        if suites is not None:
+            measured = api.benchmark_published(
+                suites, names or tuple(SUITES), samples=samples, tasks=places, report=show, **common
+            )
+        else:
+            result = api.benchmark(places, forms=listed(forms), split=split, report=show, **common)
+    if suites is not None:
+        _print_published(measured, as_json)
+        return
     if as_json:
         print_json(result.to_dict())
     else:
@@ -102,3 +128,23 @@ def _print_scores(result: BenchmarkResult) -> None:
         for arm, cell in {**arms, **result.difference[form]}.items():
             table.add_row(arm, f"{cell.score:.3f}", f"{cell.low:.3f} to {cell.high:.3f}")
         Console().print(table)
+
+
+def _print_published(result: PublishedResult, as_json: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    if as_json:
+        print_json(result.to_dict())
+        return
+    for name, suite in result.published.items():
+        metrics = list(next(iter(suite.arms.values())).scores)
+        table = Table(title=f"{name}, {suite.examples} of {suite.of} examples")
+        for column in ("arm", *metrics):
+            table.add_column(column)
+        for arm, found in suite.arms.items():
+            cells = [found.scores[metric] for metric in metrics]
+            table.add_row(arm, *(f"{cell.score:.3f} ({cell.low:.3f} to {cell.high:.3f})" for cell in cells))
+        Console().print(table)
+        if suite.seen:
+            print(f"{name}: the generator was trained on {', '.join(suite.seen)}, which this suite forbids")

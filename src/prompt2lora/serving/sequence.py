@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from prompt2lora.base.constraints import Matcher
+from prompt2lora.base.sampling import drawn
 from prompt2lora.errors import Prompt2LoraError
 from prompt2lora.serving.detokenizer import Detokenizer
 from prompt2lora.serving.protocol import MAX_NEW_TOKENS, Chunk, GenerationRequest
@@ -57,9 +58,7 @@ class TokenSequence:
 
     def _drawn(self, logits: Float[Tensor, " vocabulary"], random: torch.Generator) -> int:
         sampling = self.request.sampling
-        likely, order = (logits.float().cpu() / sampling.temperature).softmax(-1).sort(descending=True)
-        likely[likely.cumsum(0) - likely >= sampling.top_p] = 0
-        return int(order[torch.multinomial(likely, 1, generator=random)])
+        return drawn(logits, sampling.temperature, sampling.top_p, random)
 
     def deliver(self, text: str, finish_reason: str | None) -> None:
         """Send what is due: every text of a stream at once, otherwise everything in one chunk at the end."""

@@ -42,6 +42,7 @@ class Suite:
     also            further files of the same source, which nothing trains on either
     stem            how the field puts a question before an option whose likelihood it takes
     steps           answers show the steps; `instruction` then asks for them
+    completes       the prompt is the beginning of a program, which the answer finishes
     ids             where the file has both parts: the first and the last number of the test part and of the train part
     """
 
@@ -55,6 +56,7 @@ class Suite:
     stem: str = ""
     steps: bool = False
     instruction: str = ""
+    completes: bool = False
     ids: tuple[tuple[int, int], tuple[int, int]] | None = None
 
 
@@ -106,18 +108,19 @@ SUITES: dict[str, Suite] = {
         steps=True,
         instruction="Solve the competition math problem step by step. Put the final answer into \\boxed{}.",
     ),
-    "humaneval": Suite(Kind.CODE, *_HUMAN, 384, ("humaneval", "mbpp")),
+    "humaneval": Suite(Kind.CODE, *_HUMAN, 384, ("humaneval", "mbpp"), completes=True),
     "mbpp": Suite(Kind.CODE, *_MBPP, 384, ("humaneval", "mbpp"), ids=((11, 510), (601, 974))),
 }
 COMMONSENSE = tuple(name for name, suite in SUITES.items() if suite.kind is Kind.COMMONSENSE)
 
 
 class PublishedTask(NamedTuple):
-    """A suite as a task; `tests` has what an answer to each test example must pass, if it is a program."""
+    """A suite as a task; `against` has what the answer to each test example is held against: the tests that a program
+    must pass, the right result (without the steps), or the right answer."""
 
     suite: Suite
     task: Task
-    tests: tuple[str, ...] = ()
+    against: tuple[str, ...]
 
 
 def check_names(names: Sequence[str]) -> None:
@@ -153,7 +156,8 @@ def read_suite(folder: Path, name: str) -> PublishedTask:
         train=tuple(_example(suite, row) for row in train),
         test=tuple(_example(suite, row) for row in test),
     )
-    return PublishedTask(suite, task, tuple(map(_tests, test)) if suite.kind is Kind.CODE else ())
+    against = map(_tests, test) if suite.kind is Kind.CODE else (row["output"] for row in test)
+    return PublishedTask(suite, task, tuple(against))
 
 
 def read_suites(folder: Path, names: Sequence[str] = tuple(SUITES)) -> list[PublishedTask]:

@@ -1,0 +1,214 @@
+"""Published tasks and arms -> scores with intervals, kept a few examples at a time, so that hours of work go on.
+
+In: suites with what the arms draw on (a generator may be another one for every suite: the one that was trained without
+it), a request. Out: scores by suite, arm and metric. Prompts and labelled examples come from a suite's train part
+alone. The key of what is kept holds all that it depends on, and the revisions of the code.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from prompt2lora.base.versions import versions
+from prompt2lora.errors import DamagedFile, UsageError
+from prompt2lora.evaluation.arms import ARMS, Attempt, digest
+from prompt2lora.evaluation.published.mathematics import check_installed
+from prompt2lora.evaluation.published.results import ArmScores, SuiteScores
+from prompt2lora.evaluation.published.runner import shut_off_by
+from prompt2lora.evaluation.published.scoring import METRICS, Asking, score
+from prompt2lora.evaluation.resources import Resources
+from prompt2lora.evaluation.results import Estimate, GeneratorStamp, Seconds
+from prompt2lora.evaluation.revisions import revisions
+from prompt2lora.evaluation.score_cache import ScoreCache
+from prompt2lora.evaluation.statistics import mean_interval, paired_difference
+from prompt2lora.generator.generator import Generator
+from prompt2lora.ground.progress import Report, part, tell
+from prompt2lora.training.suites import Kind, PublishedTask, never_trained_on
+from prompt2lora.training.tasks import Task
+
+PROMPTS_PER_TASK, SAMPLES = 128, 10
+_BASE = "base"
+_AT_ONCE = 32  # test examples whose scores are kept together
+_CODE = ("answers", "prompts", "published")
+
+
+@dataclass(frozen=True)
+class PublishedRequest:
+    """samples: programs that are drawn for each test example for pass@5; fewer than five: none"""
+
+    arms: tuple[str, ...]
+    seeds: tuple[int, ...] = (0,)
+    limit: int | None = None
+    samples: int = SAMPLES
+
+    def check(self, suites: Sequence[PublishedTask]) -> None:
+        """Raises UsageError for an unknown arm, or what this machine lacks for a suite."""
+        if not self.arms or not suites:
+            raise UsageError(f"at least one arm and one suite are needed; the arms are {', '.join(ARMS)}")
+        for name in self.arms:
+            if name not in ARMS:
+                raise UsageError(f"unknown arm {name!r}; there are {', '.join(ARMS)}")
+        kinds = {published.suite.kind for published in suites}
+        if Kind.MATHEMATICS in kinds:
+            check_installed()
+        if Kind.CODE in kinds:
+            shut_off_by()
+
+
+class _Kept(BaseModel):
+    """Scores of a few examples, and the seconds that adapting and answering took."""
+
+    model_config = ConfigDict(frozen=True)
+
+    scores: dict[str, list[float]]
+    adapt: float
+    answer: float
+
+
+@dataclass
+class SuiteJudge:
+    """Scores the arms on one suite; `base_digest` stands for the base's weights."""
+
+    resources: Resources
+    published: PublishedTask
+    request: PublishedRequest
+    cache: ScoreCache
+    base_digest: str
+
+    def measured(self, report: Report) -> dict[str, dict[str, Any]]:
+        """By arm: scores example by example, means over the seeds, and seconds."""
+        arms, found = self.request.arms, {}
+        for number, arm in enumerate(arms):
+            with part(report, number / len(arms), (number + 1) / len(arms)):
+                found[arm] = self._arm(arm)
+            means = {metric: round(float(np.mean(each)), 3) for metric, each in found[arm]["scores"].items()}
+            report({"share": (number + 1) / len(arms), "suite": self.published.task.name, "arm": arm, **means})
+        return found
+
+    def _arm(self, arm: str) -> dict[str, Any]:
+        seeds, by_seed = self.request.seeds, []
+        for number, seed in enumerate(seeds):
+            with part(tell, number / len(seeds), (number + 1) / len(seeds)):
+                by_seed.append(self._attempted(ARMS[arm].attempt(self.resources, self.published.task, seed)))
+        scores = {
+            metric: np.mean([one.scores[metric] for one in by_seed], axis=0).tolist() for metric in by_seed[0].scores
+        }
+        adapt, answer = (float(np.mean([getattr(one, what) for one in by_seed])) for what in ("adapt", "answer"))
+        return {"scores": scores, "seconds": Seconds(adapt=round(adapt, 3), answer=round(answer, 3))}
+
+    def _attempted(self, attempt: Attempt) -> _Kept:
+        count = min(self.request.limit or len(self.published.task.test), len(self.published.task.test))
+        starts = range(0, count, _AT_ONCE)
+        made: list[tuple[Tensor | None, float]] = []
+        parts = []
+        for start in starts:
+            end = min(count, start + _AT_ONCE)
+            with part(tell, start / count, end / count):
+                parts.append(self._some(attempt, start, end, made))
+        return _Kept(
+            scores={metric: [each for one in parts for each in one.scores[metric]] for metric in parts[0].scores},
+            adapt=max(one.adapt for one in parts),
+            answer=sum(one.answer for one in parts),
+        )
+
+    def _some(self, attempt: Attempt, start: int, end: int, made: list[tuple[Tensor | None, float]]) -> _Kept:
+        """Scores of a few examples, kept or new; `made` holds the adapter once it is made."""
+        key = self._key(attempt, start, end)
+        if known := self.cache.get(key):
+            return _Kept.model_validate(known)
+        if not made:
+            began = time.monotonic()
+            made.append((attempt.grid(), time.monotonic() - began))
+        grid, adapting = made[0]
+        began = time.monotonic()
+        asking = Asking(self.resources.base, grid, attempt.examples, self.request.samples)
+        scores = score(asking, self.published, start, end)
+        kept = _Kept(
+            scores={metric: [round(one, 4) for one in each] for metric, each in scores.items()},
+            adapt=round(adapting, 3),
+            answer=round(time.monotonic() - began, 3),
+        )
+        self.cache.add(key, kept.model_dump())
+        return kept
+
+    def _key(self, attempt: Attempt, start: int, end: int) -> str:
+        suite, task, against = self.published
+        samples = self.request.samples if suite.kind is Kind.CODE else 0
+        asked = [[one.input, one.output, what] for one, what in zip(task.test, against, strict=True)][start:end]
+        told = [suite.kind, suite.stem, suite.completes, suite.max_new_tokens, task.instruction, start, samples, asked]
+        return digest([versions(), self.base_digest, revisions(*_CODE, *attempt.code), told, attempt.depends])
+
+
+def measure(
+    suites: Sequence[PublishedTask],
+    resources: Callable[[PublishedTask], Resources],
+    request: PublishedRequest,
+    cache: ScoreCache,
+    base_digest: str,
+    report: Report,
+) -> tuple[dict[str, SuiteScores], dict[str, dict[str, Estimate]]]:
+    """(scores by suite, means by arm and metric over the commonsense suites)."""
+    found: dict[str, SuiteScores] = {}
+    commonsense: list[dict[str, dict[str, Any]]] = []
+    for number, published in enumerate(suites):
+        with part(report, number / len(suites), (number + 1) / len(suites)) as inside:
+            own = resources(published)
+            by_arm = SuiteJudge(own, published, request, cache, base_digest).measured(inside)
+        found[published.task.name] = _suite_scores(published, own.generator, by_arm)
+        if published.suite.kind is Kind.COMMONSENSE:
+            commonsense.append(by_arm)
+    means = {
+        arm: {
+            metric: Estimate.of(mean_interval([by_arm[arm]["scores"][metric] for by_arm in commonsense]))
+            for metric in METRICS[Kind.COMMONSENSE]
+        }
+        for arm in (request.arms if commonsense else ())
+    }
+    return found, means
+
+
+def seen(generator: Generator, suite: str) -> tuple[str, ...] | None:
+    """Tasks of the generator's training that are forbidden to it where it is measured on a suite; None: not told."""
+    try:
+        known = generator.atlas.names
+    except DamagedFile:
+        return None
+    names = {*known, *generator.provenance.get("validation_tasks", ())}
+    return tuple(sorted(names & never_trained_on(suite)))
+
+
+def others(published: PublishedTask, suites: Sequence[PublishedTask]) -> list[Task]:
+    """The suite's task and those whose prompts are wrong ones for it: of other files, with another instruction."""
+    own = published.suite.test, published.task.instruction
+    wrong = [one.task for one in suites if one.suite.test != own[0] and one.task.instruction != own[1]]
+    return [published.task, *wrong]
+
+
+def _suite_scores(published: PublishedTask, generator: Generator, by_arm: dict[str, dict[str, Any]]) -> SuiteScores:
+    arms = {}
+    for arm, one in by_arm.items():
+        gain = {}
+        if _BASE in by_arm and arm != _BASE:
+            before = by_arm[_BASE]["scores"]
+            gain = {
+                metric: Estimate.of(paired_difference([each], [before[metric]]))
+                for metric, each in one["scores"].items()
+            }
+        scores = {metric: Estimate.of(mean_interval([each])) for metric, each in one["scores"].items()}
+        arms[arm] = ArmScores(scores=scores, gain=gain, seconds=one["seconds"])
+    stamp = GeneratorStamp(sha256=generator.provenance.get("sha256", ""), steps=generator.provenance.get("steps"))
+    return SuiteScores(
+        kind=published.suite.kind,
+        examples=len(next(iter(next(iter(by_arm.values()))["scores"].values()))),
+        of=len(published.task.test),
+        arms=arms,
+        generator=stamp,
+        seen=seen(generator, published.task.name),
+    )

@@ -1,0 +1,62 @@
+"""What measuring the published tasks gives, typed. In and out: values that nobody changes, written and read as JSON.
+
+It computes nothing and knows no models.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from prompt2lora.evaluation.results import Estimate, GeneratorStamp, Seconds
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def to_dict(self) -> dict[str, Any]:
+        return self.model_dump(mode="json")
+
+
+class ArmScores(_Value):
+    """One arm on one suite: means by metric, the same minus the base's, and what it took."""
+
+    scores: dict[str, Estimate]
+    gain: dict[str, Estimate] = {}
+    seconds: Seconds
+
+
+class SuiteScores(_Value):
+    """`seen`: tasks that the generator was trained on and should not have been; None if it does not tell its tasks."""
+
+    kind: str
+    examples: int
+    of: int
+    arms: dict[str, ArmScores]
+    generator: GeneratorStamp
+    seen: tuple[str, ...] | None
+
+
+class Asked(_Value):
+    arms: tuple[str, ...]
+    seeds: tuple[int, ...]
+    limit: int | None
+    prompts_per_task: int
+    samples: int
+
+
+class PublishedResult(_Value):
+    """Scores by suite; `mean` by arm and metric over the commonsense suites.
+
+    `shut_off_by` says what kept programs away from the machine, if any were run.
+    """
+
+    published: dict[str, SuiteScores]
+    mean: dict[str, dict[str, Estimate]]
+    request: Asked
+    base: str
+    shut_off_by: str
+    command: str
+    versions: dict[str, str]
+    hardware: dict[str, str | int]

@@ -1,0 +1,174 @@
+"""How each kind of published task is scored: one function a kind, from an adapter to scores, example by example.
+
+In: the base, an adapter or none, some examples of a suite, labelled examples to be shown. Out: scores from 0 to 1 by
+metric. It knows no arms and no files.
+
+    commonsense  written   the answer is written, in the form that was asked for
+                 letter    of all allowed answers the right one is the likeliest
+                 acc       of all options' texts the right one is the likeliest, the question being shown alone
+                 acc_norm  the same per letter of the text
+    mathematics  value     the answer's result has the right value
+                 exact     the answer is the right one to the letter: its form was learned, too
+    code         pass@1    the program that is written greedily passes the tests
+                 pass@5    the chance that one of five programs that are drawn does
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from prompt2lora.base.decoding import answers
+from prompt2lora.base.frozen import Frozen
+from prompt2lora.base.sampling import Sampling
+from prompt2lora.evaluation.likelihood import Asked, continuation_scores, option_scores
+from prompt2lora.evaluation.published import code
+from prompt2lora.evaluation.published.choices import continuations, read_question
+from prompt2lora.evaluation.published.mathematics import same_value
+from prompt2lora.evaluation.published.runner import run
+from prompt2lora.ground.comparison import Comparison
+from prompt2lora.ground.progress import part, tell
+from prompt2lora.training.suites import Kind, PublishedTask, Suite
+from prompt2lora.training.tasks import Example
+
+Scores = dict[str, list[float]]
+METRICS: dict[Kind, tuple[str, ...]] = {
+    Kind.COMMONSENSE: ("written", "letter", "acc", "acc_norm"),
+    Kind.MATHEMATICS: ("value", "exact"),
+    Kind.CODE: ("pass@1", "pass@5"),
+}
+MAIN = {kind: metrics[0] for kind, metrics in METRICS.items()}
+_DRAWN = 5  # the k of pass@k
+
+
+@dataclass(frozen=True)
+class Asking:
+    """Who is asked: the base, through an adapter if there is one, with labelled examples before every question."""
+
+    base: Frozen
+    grid: Float[Tensor, "layers rows cols"] | None
+    examples: Sequence[Example]
+    samples: int = 10
+
+    def answers(
+        self, published: PublishedTask, asked: Sequence[Example], sampling: Sampling | None = None
+    ) -> list[str]:
+        task = published.task
+        return answers(
+            self.base.model,
+            self.base.chat,
+            [task.prompt(one.input) for one in asked],
+            examples=self.shown(published),
+            layout=self.base.layout,
+            grid=self.grid,
+            max_new_tokens=published.suite.max_new_tokens,
+            sampling=sampling,
+        )
+
+    def shown(self, published: PublishedTask) -> list[tuple[str, str]]:
+        return [(published.task.prompt(one.input), one.output) for one in self.examples]
+
+
+def score(asking: Asking, published: PublishedTask, start: int, end: int) -> Scores:
+    """Scores of the test examples from `start` to `end`."""
+    return _SCORINGS[published.suite.kind](asking, published, range(start, min(end, len(published.task.test))))
+
+
+def _commonsense(asking: Asking, published: PublishedTask, places: range) -> Scores:
+    asked = [published.task.test[place] for place in places]
+    questions = [read_question(example) for example in asked]
+    with part(tell, 0.0, 0.3):
+        given = asking.answers(published, asked)
+    with part(tell, 0.3, 0.5):
+        prompts = [published.task.prompt(example.input) for example in asked]
+        options = [question.answers for question in questions]
+        letters = option_scores(asking.base, prompts, options, asking.grid, examples=asking.shown(published))
+    with part(tell, 0.5, 1.0):
+        likely = _likelihoods(asking, published.suite, asked)
+    picked = [_picked(published.suite, one, example) for one, example in zip(likely, asked, strict=True)]
+    return {
+        "written": [Comparison.EXACT.score(one, example.output) for one, example in zip(given, asked, strict=True)],
+        "letter": [float(int(one[:, 0].argmax()) == it.right) for one, it in zip(letters, questions, strict=True)],
+        "acc": [float(plain == it.right) for (plain, _), it in zip(picked, questions, strict=True)],
+        "acc_norm": [float(normed == it.right) for (_, normed), it in zip(picked, questions, strict=True)],
+    }
+
+
+def _likelihoods(asking: Asking, suite: Suite, asked: Sequence[Example]) -> list[list[float]]:
+    """Of every option of every question the log probability of what follows, after the shown examples."""
+    before = "".join(f"{''.join(_right(suite, example))}\n\n" for example in asking.examples)
+    pairs = [continuations(suite, read_question(example)) for example in asked]
+    together: list[Asked] = []
+    for options in pairs:
+        by_beginning: dict[str, list[str]] = {}
+        for beginning, follows in options:
+            by_beginning.setdefault(before + beginning, []).append(follows)
+        together += [_tokens(asking, beginning, follows) for beginning, follows in by_beginning.items()]
+    scores = [float(value) for one in continuation_scores(asking.base, together, asking.grid) for value in one[:, 0]]
+    found, at = [], 0
+    for options in pairs:
+        found.append(scores[at : at + len(options)])
+        at += len(options)
+    return found
+
+
+def _right(suite: Suite, example: Example) -> tuple[str, str]:
+    question = read_question(example)
+    return continuations(suite, question)[question.right]
+
+
+def _tokens(asking: Asking, beginning: str, follows: Sequence[str]) -> Asked:
+    """Token ids of a beginning, and of what may follow as it is read there."""
+    ids = asking.base.chat.text_ids(beginning)
+    return ids, [asking.base.chat.text_ids(beginning + text)[len(ids) :] for text in follows]
+
+
+def _picked(suite: Suite, likely: Sequence[float], example: Example) -> tuple[int, int]:
+    """The likeliest option as it is, and per letter of its text."""
+    lengths = [max(1, len(follows) - 1) for _, follows in continuations(suite, read_question(example))]
+    places = range(len(likely))
+    plain = max(places, key=lambda place: likely[place])
+    return plain, max(places, key=lambda place: likely[place] / lengths[place])
+
+
+def _mathematics(asking: Asking, published: PublishedTask, places: range) -> Scores:
+    asked = [published.task.test[place] for place in places]
+    given = asking.answers(published, asked)
+    right = [published.against[place] for place in places]
+    return {
+        "value": [float(same_value(answer, value)) for answer, value in zip(given, right, strict=True)],
+        "exact": [Comparison.EXACT.score(one, example.output) for one, example in zip(given, asked, strict=True)],
+    }
+
+
+def _code(asking: Asking, published: PublishedTask, places: range) -> Scores:
+    asked = [published.task.test[place] for place in places]
+    share = 1 / (1 + asking.samples)
+    with part(tell, 0.0, share):
+        greedy = asking.answers(published, asked)
+        found = {"pass@1": [float(_passes(published, place, one)) for place, one in zip(places, greedy, strict=True)]}
+    if asking.samples < _DRAWN:
+        return found
+    right = [0] * len(asked)
+    for number in range(asking.samples):
+        with part(tell, (1 + number) * share, (2 + number) * share):
+            # an answer's number in its call is its place in the suite, so that the draws depend on nothing else
+            sampling = Sampling(seed=number * 10_007 + places.start)
+            for at, answer in enumerate(asking.answers(published, asked, sampling)):
+                right[at] += _passes(published, places[at], answer)
+    return {**found, "pass@5": [code.pass_at(_DRAWN, asking.samples, count) for count in right]}
+
+
+def _passes(published: PublishedTask, place: int, answer: str) -> bool:
+    prompt, tests = published.task.test[place].input, published.against[place]
+    return run(code.program(prompt, answer, tests, goes_on=published.suite.completes)).passed
+
+
+_SCORINGS: dict[Kind, Callable[[Asking, PublishedTask, range], Scores]] = {
+    Kind.COMMONSENSE: _commonsense,
+    Kind.MATHEMATICS: _mathematics,
+    Kind.CODE: _code,
+}
