@@ -18,7 +18,8 @@ from torch import Tensor
 
 from prompt2lora.base.versions import versions
 from prompt2lora.errors import DamagedFile, UsageError
-from prompt2lora.evaluation.arms import ARMS, Attempt, digest
+from prompt2lora.evaluation.arms import ARMS
+from prompt2lora.evaluation.attempts import Attempt
 from prompt2lora.evaluation.published.mathematics import check_installed
 from prompt2lora.evaluation.published.results import ArmScores, SuiteScores
 from prompt2lora.evaluation.published.runner import shut_off_by
@@ -26,7 +27,7 @@ from prompt2lora.evaluation.published.scoring import METRICS, Asking, score
 from prompt2lora.evaluation.resources import Resources
 from prompt2lora.evaluation.results import Estimate, GeneratorStamp, Seconds
 from prompt2lora.evaluation.revisions import revisions
-from prompt2lora.evaluation.score_cache import ScoreCache
+from prompt2lora.evaluation.score_cache import ScoreCache, digest
 from prompt2lora.evaluation.statistics import mean_interval, paired_difference
 from prompt2lora.generator.generator import Generator
 from prompt2lora.ground.progress import Report, part, tell
