@@ -69,6 +69,19 @@ def test_prompts_of_another_script_are_told(text):
     assert kinds(advise([text] * 3, conditions([text] * 3)))["language"].grave
 
 
+def test_a_script_that_the_base_has_words_for_is_the_encoders_trouble_alone():
+    """And then nothing is grave: examples with right answers go past the encoder."""
+    prompts = [*GOOD, "部品番号を書いてください", "Γράψτε τον αριθμό"]
+
+    def pieces(text):  # a word a piece of Japanese, a piece a letter of Greek
+        return len(text) if "Γ" in text else len(text) // 2
+
+    found = kinds(advise(prompts, conditions(prompts), base_count=pieces))
+    assert found["language"].prompts == (19,) and found["encoder language"].prompts == (18,)
+    assert "try it" in found["language"].remedy and "try it" in found["encoder language"].remedy
+    assert not kinds(advise(prompts[-2:-1], conditions(prompts[-2:-1]), base_count=pieces))["encoder language"].grave
+
+
 @pytest.mark.parametrize(
     ("text", "personal"),
     [

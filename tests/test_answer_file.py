@@ -24,6 +24,7 @@ from prompt2lora.ground.answer_sheet import (
     RowAnswer,
     note_in,
     read_answer_sheet,
+    refusal_in,
 )
 from prompt2lora.ground.progress import Cancelled
 from prompt2lora.ground.tables import File
@@ -56,6 +57,14 @@ def test_every_note_of_a_row_is_in_the_language_of_the_columns():
     for note in (NO_TEXT, LONG_TEXT, HALF_TEXT, WIDE_ROW, CUT):
         assert note_in("ja", note) != note == note_in("en", note)
     assert note_in("ja", "returns?") == "returns?"
+
+
+def test_what_an_engine_says_of_a_row_is_told_in_the_language_of_the_columns():
+    long = "prompt and answer may have 2048 tokens together and this request needs 9000 + 1; shorten the prompt"
+    assert refusal_in("en", long) == long
+    assert refusal_in("ja", long) == "元のモデルが一度に読める長さ（2048 トークン）を超えています"
+    assert refusal_in("ja", "a prompt must hold at least one token; write something") == note_in("ja", NO_TEXT)
+    assert refusal_in("ja", "anything else") == "回答できません（anything else）"
 
 
 def test_a_row_without_a_text_is_not_said_to_lack_an_answer():

@@ -219,6 +219,24 @@ def test_doctor_finds_a_good_generator_and_a_missing_one(run, generator_folder):
     states = {check["check"]: check["state"] for check in json.loads(out)["checks"]}
     assert code == 1
     assert states["generator"] == "bad"
+    found = {check["check"]: check["found"] for check in json.loads(out)["checks"]}
+    assert found["base"] == "not checked, as the generator cannot be read" != found["generator"]
+
+
+@pytest.mark.parametrize("text", ["", " \n"])
+def test_a_blank_question_is_told_before_any_model_is_loaded(run, text):
+    code, _, told = run("ask", text, "--base", "./nowhere")
+    assert (code, one_line(told)) == (2, True) and "there is nothing to ask" in told
+
+
+def test_generate_says_what_looks_wrong_about_the_prompts(run, generator_folder, tmp_path):
+    file = tmp_path / "prompts.txt"
+    file.write_text("部品番号は KX-4825\nポンプ３を交換\n軸受から異音\n", encoding="utf-8")
+    words = ("--prompts", file, "--generator", generator_folder)
+    printed = run("generate", *words, "--out", tmp_path / "a")[1].splitlines()
+    assert [line for line in printed if "prompts 1, 2, 3: in a script" in line and "try it" in line]
+    told = json.loads(run("generate", *words, "--out", tmp_path / "b", "--json")[1])["advice"]
+    assert {"few"} < {finding["kind"] for finding in told}
 
 
 BAD_PROMPTS = {

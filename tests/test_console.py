@@ -11,6 +11,7 @@ import re
 import threading
 import time
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from string import Formatter
 
@@ -20,6 +21,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from tiny import AT, GOOD, adapter_folder, new_registry
 
+from prompt2lora.base.packaged import MINILM, PACKAGED, QWEN_CODER, SMOLLM2, languages_of
 from prompt2lora.console import pdf, routing
 from prompt2lora.console.i18n import LANGUAGES, Translator, choose, known, texts
 from prompt2lora.console.new_jobs import STEPS
@@ -33,9 +35,11 @@ from prompt2lora.custody.gate import Policy, judge
 from prompt2lora.custody.reports import texts as report_texts
 from prompt2lora.custody.versions import Origin
 from prompt2lora.errors import Busy, Conflict, DamagedFile, InputError, Prompt2LoraError, TooLate, UsageError
+from prompt2lora.generator import released
 from prompt2lora.ground.examples import as_csv, read_examples, read_prompts
 from prompt2lora.ground.tables import File
 from prompt2lora.plant.plant import Plant
+from prompt2lora.serving import service as serving_service
 from prompt2lora.serving.job_queue import JobQueue
 from prompt2lora.serving.protocol import Chunk
 from prompt2lora.serving.service import Limits, Service
@@ -169,7 +173,9 @@ def test_every_text_that_a_page_asks_for_is_there():
     assert len(asked) > 150
     assert not [key for key in asked if key not in texts("en") and f"error.{key}" not in texts("en")]
     assert all(f"error.{name}" in texts("ja") for name in known())
-    for kind in ("generate", "inspect", "refine", "explain", "replay", "regenerate"):
+    queued = re.findall(r'self\._begin\(\s*"(\w+)"', Path(serving_service.__file__).read_text(encoding="utf-8"))
+    assert {*queued} == STEPS.keys(), "every kind of work has a page"
+    for kind in STEPS:
         assert {f"queue.title_{kind}", f"queue.now_{kind}", f"did.begin {kind}", f"did.cancel {kind}"} <= texts(
             "ja"
         ).keys()
@@ -351,10 +357,59 @@ def test_a_version_that_nobody_judged_is_offered_neither_release_nor_refusal_nor
     browser = visit("approver")
     page = browser.get("/console/jobs/fresh/decision").text
     assert 'value="refuse"' not in page and 'value="approve"' not in page
+    assert texts("en")["decide.uninspected_text"] in page and texts("en")["decide.not_yet_text"] not in page
     tabs = re.findall(
         r'href="/console/jobs/fresh/(\w+)"(?: aria-current="page")?>', browser.get("/console/jobs/fresh/try").text
     )
     assert set(tabs) & {"decision", "watch", "report"} == set()
+
+
+def written_generator(place, name, base):
+    """What is read of a generator before its weights."""
+    (place / name).mkdir(parents=True)
+    config = {"layout": {"base_model": base}, "encoder": MINILM}
+    told = {"config": config, "weights": {"sha256": "1" * 64}, "provenance": {}}
+    (place / name / "generator_config.json").write_text(json.dumps(told))
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_new_job_is_told_what_its_models_read_and_how_a_service_with_others_is_started(
+    visit, service, tmp_path, monkeypatch, language
+):
+    monkeypatch.setattr(released, "places", lambda: [tmp_path / "generators"])
+    for name, base in (("one", SMOLLM2), ("two", QWEN_CODER), ("three", str(tmp_path / "own-base"))):
+        written_generator(tmp_path / "generators", name, base)
+    service.plant = replace(service.plant, generator="one", base=None)
+    page, said = html.unescape(visit("operator", language=language).get("/console/new").text), texts(language)
+    assert said["models.used"].format(languages=said["languages.English"]) in page
+    assert said[f"languages.{languages_of(QWEN_CODER)}"] in page
+    assert said["languages.unknown"] in page, "nobody knows what a base of one's own reads"
+    assert "prompt2lora serve --generator two" in page and "prompt2lora serve --generator three" in page
+    assert "prompt2lora serve --generator one" not in page
+    assert said["models.no_other"] not in page
+
+
+def test_where_no_generator_can_be_read_a_new_job_says_nothing_of_models(visit):
+    answer = visit("operator").get("/console/new")
+    assert answer.status_code == 200 and texts("en")["models.one_base"] not in answer.text
+
+
+def test_the_languages_of_every_model_have_a_text():
+    known = {languages_of(name) for name in PACKAGED}
+    assert all(f"languages.{one}" in texts(language) for one in known for language in LANGUAGES)
+
+
+def test_an_exception_of_an_administrator_stands_apart_from_the_decision(visit, service, job):
+    """And is offered for what has been refused, not for what may simply be approved."""
+    browser, decision = visit("admin"), "/console/jobs/parts/decision"
+    assert 'value="override"' not in browser.get(decision).text
+    browser.post(decision, data={"version": job.name, "reason": "drops a zero", "decision": "refuse"})
+    page = browser.get(decision).text
+    before, _, after = page.partition(texts("en")["decide.override_title"])
+    assert 'value="withdraw"' in before and 'value="override"' not in before and 'value="override"' in after
+    form = {"version": job.name, "reason": "the label was wrong", "seen": "", "decision": "override"}
+    assert browser.post(decision, data=form).status_code == 303
+    assert service.release("parts").version.name == job.name
 
 
 # Who may what
@@ -690,6 +745,10 @@ def test_a_work_shows_where_it_is_and_then_leads_on(visit, service, job):
     page = browser.get(f"/console/queue/{queued.id}?lang=en").text
     assert '<progress max="1" value="0.100"' in page and "left" not in page, "nobody knows yet"
     assert "/cancel" not in page, "a viewer cancels nothing"
+    for kind, steps in STEPS.items():
+        queued.kind, queued.progress = kind, {"share": 0.1, "seconds_left": None}
+        page = browser.get(f"/console/queue/{queued.id}?lang=en")
+        assert page.status_code == 200 and texts("en")[f"queue.step_{steps[0]}"] in html.unescape(page.text), kind
 
 
 @pytest.mark.parametrize("language", ["en", "ja"])
@@ -779,7 +838,7 @@ def test_the_sample_is_filled_in_and_large_enough_to_pass(visit):
     assert len(inspected) == 48 == len({right for _, right in inspected})
     assert all(right in text for text, right in inspected)
     assert not {text for text, _ in inspected} & set(prompts)
-    learned = examples(sample()["training_examples"])
+    learned = examples(sample()["examples"])
     assert len(learned) == 32 and all(right in text for text, right in learned)
     assert not set(learned) & set(inspected), "it is never inspected on what it learned"
 

@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 from types import SimpleNamespace
 
+import openpyxl
 import pytest
 import torch
 import uvicorn
@@ -28,6 +29,7 @@ from prompt2lora.console.routing import router
 from prompt2lora.custody.registry import Registry
 from prompt2lora.generator.atlas import Atlas
 from prompt2lora.generator.generator import Generator
+from prompt2lora.ground.answer_sheet import HEADS
 from prompt2lora.plant.plant import Plant
 from prompt2lora.serving.job_queue import JobQueue
 from prompt2lora.serving.protocol import Chunk
@@ -213,11 +215,24 @@ def test_the_first_person_starts_invites_another_and_signs_in_again(world, perso
     page.get_by_role("heading", name=EN["overview.empty_title"]).wait_for()
 
 
+def spreadsheet(place: Path, *rows) -> Path:
+    book = openpyxl.Workbook()
+    for row in rows:
+        book.active.append(row)
+    book.save(place)
+    return place
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_a_job_goes_all_its_way_by_clicks(world, person, language):
-    """Make, try, inspect, decide, watch, correct, return: with two persons, in one language."""
-    said, job = texts(language), f"job-{language}"
+def test_the_first_hour_leads_from_a_spreadsheet_to_answers_in_a_spreadsheet(world, person, tmp_path, language):
+    """Make, try, inspect, decide, watch, answer a file, correct, return: with two persons, in one language, and every
+    file as Excel."""
+    said, job, name = texts(language), f"job-{language}", f"ポンプの報告 {language}"
     maker, decider = person("operator", f"maker {language}", language), person("approver", f"boss {language}", language)
+    notes = PROMPTS.splitlines()
+    reports = spreadsheet(tmp_path / "r.xlsx", ("番号", "担当", "報告"), *((i, "山", t) for i, t in enumerate(notes)))
+    learned = spreadsheet(tmp_path / "l.xlsx", ("入力", "正解"), *((f"note {i}", f"{i}") for i in range(20, 24)))
+    known = spreadsheet(tmp_path / "k.xlsx", ("input", "output"), *(line.split("\t") for line in EXAMPLES.splitlines()))
 
     def click(page, key, role="button", **values):
         page.get_by_role(role, name=said[key].format(**values), exact=True).first.click()
@@ -225,11 +240,17 @@ def test_a_job_goes_all_its_way_by_clicks(world, person, language):
     maker.goto(world.address)
     maker.goto(f"{world.address}/new")
     maker.get_by_label(said["new.job"]).fill(job)
+    maker.get_by_label(said["name.label"]).fill(name)
     maker.get_by_label(said["new.instruction"]).fill("Say the number.")
-    maker.get_by_label(said["new.prompts"]).fill(PROMPTS)
+    maker.get_by_label(said["new.prompts_file"], exact=True).set_input_files(reports)
+    maker.get_by_label(said["read.choose"]).select_option(label="報告")
+    maker.locator("#advice .first li", has_text=notes[0]).wait_for()
     maker.get_by_text(said["advice.count"].format(count=12)).wait_for()
+    maker.get_by_text(said["new.examples_open"]).click()
+    maker.get_by_label(said["examples.file"], exact=True).set_input_files(learned)
     maker.get_by_text(said["new.inspection_open"]).click()
-    maker.get_by_label(said["inspection.paste"], exact=True).fill(EXAMPLES)
+    maker.get_by_label(said["inspection.file"], exact=True).set_input_files(known)
+    maker.locator("#inspection-read p").wait_for()
     click(maker, "new.make")
     maker.wait_for_url("**/try?**")
     maker.get_by_text(said["done.made"]).wait_for()
@@ -248,12 +269,27 @@ def test_a_job_goes_all_its_way_by_clicks(world, person, language):
     decider.get_by_text(said["done.approved"]).wait_for()
     click(decider, "watch.start")
     decider.get_by_text(said["done.watched"]).wait_for()
+
+    maker.goto(world.address)
+    maker.get_by_role("link", name=name).click()
+    click(maker, "tab.sheet", "link")
+    maker.get_by_label(said["sheet.file"], exact=True).set_input_files(reports)
+    maker.get_by_label(said["sheet.column"]).fill("報告")
+    click(maker, "sheet.button")
+    with maker.expect_download() as taken:
+        click(maker, "sheet.take", "link")
+    assert taken.value.suggested_filename == f"{job}-answered.xlsx"
+    taken.value.save_as(tmp_path / "answered.xlsx")
+    head, *rows = openpyxl.load_workbook(tmp_path / "answered.xlsx").active.iter_rows(values_only=True)
+    assert head == ("番号", "担当", "報告", *HEADS[language])
+    assert [row[2] for row in rows] == notes and all(row[3] for row in rows)
+
     decider.get_by_label(said["watch.checked"]).fill("10")
     decider.get_by_label(said["watch.corrected"]).fill("0")
     click(decider, "watch.enter")
     decider.get_by_text(said["done.counted"]).wait_for()
     decider.goto(world.address)
-    assert decider.locator(".job", has_text=job).locator(".light.good").is_visible()
+    assert decider.locator(".job", has_text=name).locator(".light.good").is_visible()
     decider.goto(f"{world.address}/jobs/{job}/watch")
     click(decider, "return.button", "link")
     click(decider, "return.confirm")

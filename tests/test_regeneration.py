@@ -87,6 +87,18 @@ def test_a_new_generator_makes_a_candidate_for_every_job_and_releases_none(regis
     registry.verify_audit()
 
 
+def test_every_job_begins_by_telling_which_are_left(registry, piloted, tmp_path):
+    """So that an interrupted call is told the rest of it; a job without a version needs nothing."""
+    registry.add_job("empty")
+    told, evaluator = [], VersionedEvaluator("2", GOOD)
+    regenerate(registry, evaluator, Policy(), tmp_path / "candidates", report=told.append)
+    assert [record["jobs_left"] for record in told if "jobs_left" in record] == [
+        ["mail", "notes"],
+        ["mail", "notes"],
+        ["notes"],
+    ]
+
+
 def test_it_is_shown_what_a_candidate_would_change(registry, piloted, tmp_path):
     worse = {**GOOD, "health": {"score": 9.0}}
     found = renewed(registry, tmp_path, numbers=worse)

@@ -28,7 +28,7 @@ from prompt2lora.base.imported import Imported
 from prompt2lora.base.imported import import_adapter as bring_in
 from prompt2lora.base.versions import origin
 from prompt2lora.base.weights import weights_digest
-from prompt2lora.errors import DamagedFile, OutputError
+from prompt2lora.errors import DamagedFile, InputError, OutputError
 from prompt2lora.evaluation import benchmark as judging
 from prompt2lora.evaluation import engines
 from prompt2lora.evaluation import report as reporting
@@ -70,7 +70,8 @@ def generate(
     If the prompts share an instruction (the text before their first blank line), the adapter also does without it what
     it does with it. A prompt may hold pictures (`prompt2lora.ground.pictures.Pictured`), for a base that reads them.
     There may be no prompts if there are examples. `form` is what the answers have to be (see
-    `prompt2lora.ground.answer_form`); it is kept with the adapter. Raises InputError, OutputError.
+    `prompt2lora.ground.answer_form`); it is kept with the adapter.
+    What looks wrong about the prompts is told as well. Raises InputError, OutputError.
     """
     if form:
         check_form(form)
@@ -80,7 +81,8 @@ def generate(
     with step("load"):
         pipeline = Pipeline.load(generator, base)
     with step("make"):
-        return pipeline.write(prompts, out, examples=examples, form=form)
+        made = pipeline.write(prompts, out, examples=examples, form=form)
+    return replace(made, advice=tuple(pipeline.advise(prompts or [prompt for prompt, _ in examples])))
 
 
 def benchmark(
@@ -192,6 +194,8 @@ def ask(adapter: str | Path | None, text: str, *, base: str | None = None, max_n
 
     Raises DamagedFile for an adapter that changes nothing, so that the base never answers under its name.
     """
+    if not text.strip():
+        raise InputError("no_text", "there is nothing to ask: the text is blank; write something")
     settings = read_config(Path(adapter)) if adapter else {}
     name = base or settings.get("base_model_name_or_path") or models.DEFAULT_BASE
     loaded = Adapter.load(Path(adapter), models.load_config(name)) if adapter else None

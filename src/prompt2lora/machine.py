@@ -13,7 +13,7 @@ from pathlib import Path
 
 from prompt2lora.base import models
 from prompt2lora.base.memory import free_memory, machine_memory, needed_memory
-from prompt2lora.base.packaged import PACKAGED, is_made
+from prompt2lora.base.packaged import PACKAGED, is_made, languages_of
 from prompt2lora.base.versions import versions
 from prompt2lora.base.weights import is_at_hand
 from prompt2lora.errors import Prompt2LoraError
@@ -42,7 +42,10 @@ def checks(generator: str | Path | None) -> list[dict[str, str]]:
         return f"{size:.1f} million parameters for {layout.base_model}, rank {layout.rank}"
 
     def base_line() -> str:
-        made = load()
+        try:
+            made = load()
+        except Prompt2LoraError as error:  # told in the generator's own line
+            raise Prompt2LoraError("not checked, as the generator cannot be read") from error
         fitting_layout(made, models.locate(made.config.layout.base_model))
         return f"{made.config.layout.base_model} fits the generator"
 
@@ -95,7 +98,10 @@ def _released_generators() -> list[str]:
         has = f", and this machine has {memory / 1e9:.1f} GB" if memory else ""
         needs = f"; takes {needed_memory(one.base) / 1e9:.1f} GB of memory{has}" if one.is_at_hand else ""
         default = "; chosen where none is named" if one.name == chosen else ""
-        lines.append(f"{one.name}, for {one.base}: {_condition(one.base)}{needs}{default}")
+        reads = languages_of(one.base)
+        lines.append(
+            f"{one.name}, for {one.base}: {_condition(one.base)}{needs}{f'; reads {reads}' * bool(reads)}{default}"
+        )
     return lines
 
 
@@ -113,7 +119,7 @@ def _other_bases() -> list[str]:
     """What packages offer besides the default base: size and languages, and how to have it."""
     lines = []
     for name, package in PACKAGED.items():
-        if package.languages and name != models.DEFAULT_BASE:
+        if package.parameters and name != models.DEFAULT_BASE:
             size = f"{package.parameters / 1e6:.0f} million parameters"
             lines.append(f"{name}, {size}, {package.languages}: {_condition(name)}")
     return lines

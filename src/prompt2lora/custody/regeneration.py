@@ -66,12 +66,16 @@ def regenerate(
 ) -> list[Change]:
     """A candidate for each of `jobs` (none given: all of the evaluator's base); if one cannot be made, the others are.
 
-    `ours` says whether a version is of the evaluator's base, `in_force` whether the policy is the one in force.
+    `ours` says whether a version is of the evaluator's base, `in_force` whether the policy is the one in force. Every
+    job begins with a record of those that are left (`jobs_left`), itself among them:
+    what is to be asked for after an interruption.
     """
     chosen, ours = list(jobs) or registry.jobs(), ours if not jobs else lambda version: True
+    concerned = [job for job in chosen if (source := _source(registry, job)) and ours(source)]
     found = []
     for number, job in enumerate(chosen):
         with part(report, number / len(chosen), (number + 1) / len(chosen)):
+            tell({"share": 0.0, "jobs_left": [one for one in concerned if one in chosen[number:]]})
             try:
                 found.append(_change(registry, evaluator, policy, place / str(number), job, ours, in_force))
             except Prompt2LoraError as error:

@@ -30,6 +30,7 @@ from prompt2lora.generator.alignment import PromptsRead, aligned, instruction_to
 from prompt2lora.generator.examples import taught
 from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.hidden_states import states
+from prompt2lora.generator.prompt_checks import Finding, advise
 from prompt2lora.generator.text_encoder import Encoder, cached_encoder
 from prompt2lora.ground.answer_form import AnswerForm
 from prompt2lora.ground.files import check_new
@@ -50,7 +51,7 @@ class Generated:
     """What was written: the folder, its digest, the instruction in the weights, the seconds of every step.
 
     `prompts` and `examples` are how many it was made of; `instruction` is empty if the prompts share none, or the
-    generator cannot put it there.
+    generator cannot put it there. `advice` is what looked wrong about the prompts, if anybody asked.
     """
 
     adapter: str
@@ -60,9 +61,10 @@ class Generated:
     parameters: int
     instruction: str
     seconds: dict[str, float]
+    advice: tuple[Finding, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return {**asdict(self), "advice": [finding.to_dict() for finding in self.advice]}
 
 
 class Pipeline:
@@ -99,6 +101,24 @@ class Pipeline:
     @property
     def layout(self) -> LoraLayout:
         return self._base.layout if isinstance(self._base, Frozen) else self._base
+
+    @cached_property
+    def _base_tokenizer(self) -> Any:
+        """Without loading the base for it."""
+        if isinstance(self._base, Frozen):
+            return self._base.chat.tokenizer
+        return models.load_tokenizer(self.layout.base_model)
+
+    def advise(self, prompts: Sequence[Prompt]) -> list[Finding]:
+        """What looks wrong about prompts; see `prompt_checks`."""
+        _, reader = self.encoder.parts
+        texts = [text_of(prompt) for prompt in prompts]
+        return advise(
+            texts,
+            self.encoder.conditions(texts),
+            lambda text: len(reader(text, add_special_tokens=True)["input_ids"]),
+            lambda text: len(self._base_tokenizer(text, add_special_tokens=False)["input_ids"]),
+        )
 
     def conditions(self, prompts: Sequence[Prompt]) -> Float[Tensor, "prompts width"]:
         """What the encoder, and the base where the generator asks it, make of every prompt."""

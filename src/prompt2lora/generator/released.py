@@ -19,14 +19,15 @@ BEST_FIRST = ("qwen2.5-coder-0.5b-instruct", "smollm2-135m-instruct")  # by the 
 
 
 class Released(NamedTuple):
-    """A generator that comes with prompt2lora: the base it makes adapters for, and the digests of its own weights and
-    of the base's that it was trained on (empty: not known)."""
+    """A generator that comes with prompt2lora: the base it makes adapters for, the encoder that reads the prompts, and
+    the digests of its own weights and of the base's that it was trained on (empty: not known)."""
 
     name: str
     folder: Path
     base: str
     digest: str = ""
     base_digest: str = ""
+    encoder: str = ""
 
     @classmethod
     def read(cls, folder: Path) -> Released:
@@ -35,7 +36,8 @@ class Released(NamedTuple):
             told: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
             base_digest = told["provenance"].get("base_weights_sha256", "")
             base = told["config"]["layout"]["base_model"]
-            return cls(folder.name, folder, base, told["weights"]["sha256"], base_digest)
+            encoder = told["config"].get("encoder", "")
+            return cls(folder.name, folder, base, told["weights"]["sha256"], base_digest, encoder)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DamagedFile(f"{folder / CONFIG} cannot be read ({error}); install prompt2lora anew") from error
 
@@ -83,6 +85,16 @@ def default_generator(base: str | None = None) -> Released:
         named = [one for one in known if one.base_digest == digest]
     usual = [one for one in known if one.name in BEST_FIRST] or known
     return next(iter(named or [one for one in usual if one.fits]), usual[-1])
+
+
+def generator_used(generator: str | Path | None, base: str | None) -> Released:
+    """The one that is meant by a name, a folder or nothing; read without its weights.
+
+    Raises ModelNotFound, DamagedFile.
+    """
+    if generator is None:
+        return default_generator(base)
+    return Released.read(generator_folder(str(generator), [CONFIG]))
 
 
 def generator_folder(name: str, files: Sequence[str]) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +30,10 @@ NOTES_JA = {
     HALF_TEXT: "文字が壊れています",
     WIDE_ROW: "見出しより列が多い行です",
     CUT: "回答が途中で切れています",
+}
+_REFUSALS_JA = {  # what an engine says of a single row
+    r"may have (\d+) tokens together": r"元のモデルが一度に読める長さ（\1 トークン）を超えています",
+    r"at least one token": NOTES_JA[NO_TEXT],
 }
 _CODECS = {
     "UTF-16": "utf-16",
@@ -129,6 +134,16 @@ class AnswerSheet:
 def note_in(language: str, note: str) -> str:
     """One of our own notes in the language of the file; any other text as it is."""
     return NOTES_JA.get(note, note) if language == "ja" else note
+
+
+def refusal_in(language: str, refusal: str) -> str:
+    """Why an engine refused a row, in the language of the file; what is not known keeps its own words."""
+    if language != "ja":
+        return refusal
+    for pattern, said in _REFUSALS_JA.items():
+        if found := re.search(pattern, refusal):
+            return found.expand(said)
+    return f"回答できません（{refusal}）"
 
 
 def read_answer_sheet(source: Path | File, column: str = "") -> AnswerSheet:

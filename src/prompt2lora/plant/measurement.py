@@ -35,7 +35,7 @@ from prompt2lora.evaluation.statistics import mean_interval, paired_difference
 from prompt2lora.generator.attribution import distance
 from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.pipeline import Pipeline
-from prompt2lora.generator.prompt_checks import Finding, advise
+from prompt2lora.generator.prompt_checks import Finding
 from prompt2lora.ground.answer_form import AnswerForm
 from prompt2lora.ground.progress import part, steps, tell
 from prompt2lora.ground.prompts import asked_in_full, split
@@ -60,13 +60,8 @@ class ModelEvaluator:
     questions: Sequence[Question] = ()
 
     def advise(self, prompts: Sequence[str]) -> list[dict[str, Any]]:
-        _, tokenizer = self.pipeline.encoder.parts
-        conditions = self.pipeline.encoder.conditions(prompts)
-        found = [
-            *self._far(conditions),
-            *advise(prompts, conditions, lambda text: len(tokenizer(text, add_special_tokens=True)["input_ids"])),
-        ]
-        return [{**finding._asdict(), "prompts": list(finding.prompts)} for finding in found]
+        found = [*self._far(self.pipeline.encoder.conditions(prompts)), *self.pipeline.advise(prompts)]
+        return [finding.to_dict() for finding in found]
 
     def _far(self, conditions: torch.Tensor) -> list[Finding]:
         """What the gate will say of the prompts' distance, before anything is made of them."""

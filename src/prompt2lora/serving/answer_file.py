@@ -19,7 +19,7 @@ from prompt2lora.custody.versions import Version
 from prompt2lora.errors import Busy, UsageError
 from prompt2lora.evaluation.score_cache import ScoreCache, digest
 from prompt2lora.ground.answer_form import AnswerForm
-from prompt2lora.ground.answer_sheet import CUT, UNSURE, RowAnswer, note_in
+from prompt2lora.ground.answer_sheet import CUT, UNSURE, RowAnswer, note_in, refusal_in
 from prompt2lora.ground.progress import Report, silent
 from prompt2lora.ground.prompts import asked_in_full
 from prompt2lora.plant.calibration import PLAIN, Calibration, calibration_of
@@ -144,7 +144,7 @@ async def _answered(engine: Engine, request: RowsRequest, text: str) -> dict[str
 def _row(request: RowsRequest, told: Mapping[str, object]) -> RowAnswer:
     """What stands beside a row, by what was kept of it."""
     if "wrong" in told:
-        return RowAnswer(note=str(told["wrong"]))
+        return RowAnswer(note=refusal_in(request.language, str(told["wrong"])))
     answer, found = str(told["answer"]), told["confidence"]
     share = round(request.calibration.share(float(found)), 4) if isinstance(found, float | int) else None
     plain = RowAnswer(answer, share, note_in(request.language, CUT) if told["cut"] else "")

@@ -64,6 +64,10 @@
     input.addEventListener("change", () => showFile(input));
   });
 
+  // On a narrow screen the tabs of a job are one line that scrolls: the current one stands in it.
+  const current = document.querySelector(".tabs [aria-current]"), tabs = current && current.closest("ul");
+  if (tabs) tabs.scrollLeft = current.offsetLeft - tabs.offsetLeft - (tabs.clientWidth - current.offsetWidth) / 2;
+
   document.querySelectorAll("[data-copy]").forEach((button) => {
     button.hidden = false;
     button.addEventListener("click", async () => {
