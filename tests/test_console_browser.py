@@ -158,7 +158,7 @@ def person(chromium, world):
             viewport={"width": 1180, "height": 820},
             java_script_enabled=javascript,
         )
-        context.set_default_timeout(60_000)  # other work may share the machine
+        context.set_default_timeout(180_000)  # other work may share the machine
         opened.append(context)
         if role:
             keys = [key.name for key in world.service.access.all()]
