@@ -94,3 +94,14 @@ def running(app):
     finally:
         server.should_exit = True
         thread.join()
+
+
+def ask(service, token):
+    """What the job mail answers."""
+
+    async def asked():
+        async with client_of(service, token) as client:
+            body = {"model": "mail", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 4}
+            return await client.post("/v1/chat/completions", json=body)
+
+    return asyncio.run(asked())

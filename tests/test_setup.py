@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from serving import client_of, keys_of
+from serving import ask, keys_of
 from tiny import SIZES, command, tiny_generator, write_base, write_encoder, write_plant_generator
 from transformers import AutoModelForCausalLM, PhiConfig
 
@@ -24,6 +24,8 @@ from prompt2lora.serving.embedded import EmbeddedEngine
 from prompt2lora.serving.job_queue import JobQueue
 from prompt2lora.serving.service import Limits, Service
 from prompt2lora.serving.setup import Setup, needed
+from prompt2lora.serving.starting import EngineOptions
+from prompt2lora.serving.starting import start as start_engine
 
 
 @pytest.fixture
@@ -70,15 +72,6 @@ def service_for(registry, setup):
         yield Service(Plant(registry), engine, JobQueue(registry.clock), Limits())
     finally:
         asyncio.run(engine.close(0))
-
-
-def ask(service, token):
-    async def asked():
-        async with client_of(service, token) as client:
-            body = {"model": "mail", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 4}
-            return await client.post("/v1/chat/completions", json=body)
-
-    return asyncio.run(asked())
 
 
 def start(registry, base, **settings):
@@ -176,7 +169,7 @@ def test_whoever_measures_or_refines_a_version_loads_the_base_that_it_was_made_f
 
 def test_a_generator_of_rank_16_serves_what_it_made(base, tmp_path, monkeypatch):
     """The whole way: pilots by a generator of rank 16, then the engine that `serve` starts."""
-    from prompt2lora.cli.serve import _engine, _setup
+    from prompt2lora.cli.serve import _setup
 
     monkeypatch.setenv("PROMPT2LORA_HOME", str(tmp_path / "home"))
     sizes = {**SIZES, "grid": (2, 2, 16), "trunk": ((2, 224, 16),)}
@@ -191,7 +184,10 @@ def test_a_generator_of_rank_16_serves_what_it_made(base, tmp_path, monkeypatch)
     plant = Plant.open(generator, base)
     for job in ("mail", "notes"):
         plant.registry.promote(job, plant.registry.versions(job)[0], "first", expected=None)
-    engine = _engine(plant, _setup(plant), [], 0, 4, 8, True).start()
+    engine = start_engine(
+        EngineOptions(max_batch_size=4, adapter_cache_size=8, exact=True), _setup(plant), plant.registry
+    )
+    engine.start()
     service = Service(plant, engine, JobQueue(plant.registry.clock), Limits())
     reply = ask(service, keys_of(plant.registry)["asks"])
     asyncio.run(engine.close(0))

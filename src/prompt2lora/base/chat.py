@@ -13,6 +13,7 @@ from functools import cached_property
 from itertools import accumulate
 from typing import Any
 
+from prompt2lora.base import models
 from prompt2lora.base.constraints import Constraints
 from prompt2lora.base.marks import Marks
 from prompt2lora.base.pictures import PictureReader, reader_of
@@ -38,12 +39,21 @@ class ChatFormat:
     @classmethod
     def of(cls, model: Any, tokenizer: Any) -> ChatFormat:
         """How a loaded base is asked. Raises ModelNotFound if it has no token that ends an answer."""
-        named = getattr(model.generation_config, "eos_token_id", None)
+        return cls._made(tokenizer, model.generation_config, model.config.name_or_path, reader_of(model))
+
+    @classmethod
+    def load(cls, base: str) -> ChatFormat:
+        """How a base is asked, in texts; reads no weights. Raises ModelNotFound."""
+        return cls._made(models.load_tokenizer(base), models.load_generation_config(base), base, None)
+
+    @classmethod
+    def _made(cls, tokenizer: Any, generation_config: Any, base: str, pictures: PictureReader | None) -> ChatFormat:
+        named = getattr(generation_config, "eos_token_id", None)
         ends = () if named is None else (named,) if isinstance(named, int) else tuple(named)
-        chat = cls(tokenizer, ends, reader_of(model))
+        chat = cls(tokenizer, ends, pictures)
         if not chat.ends:
             raise ModelNotFound(
-                f"a base needs a token that ends an answer and {model.config.name_or_path} names none; add eos_token "
+                f"a base needs a token that ends an answer and {base} names none; add eos_token "
                 "to its tokenizer_config.json, or eos_token_id to its generation_config.json"
             )
         return chat

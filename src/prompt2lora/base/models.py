@@ -45,6 +45,16 @@ def load_config(name: str) -> Any:
     return _load(AutoConfig, name)
 
 
+def load_generation_config(name: str) -> Any:
+    """A model's settings for answers; those of its configuration where it has no others."""
+    from transformers import GenerationConfig
+
+    try:
+        return _load(GenerationConfig, name)
+    except ModelNotFound:
+        return GenerationConfig.from_model_config(load_config(name))
+
+
 def load_base(name: str, *, dtype: Any = None, device: str | None = None, training: bool = False) -> tuple[Any, Any]:
     """(model, tokenizer), frozen, in evaluation mode; for dtype see `default_dtype`.
 

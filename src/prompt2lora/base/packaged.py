@@ -117,6 +117,26 @@ def packaged_folder(name: str) -> Path | None:
     return folder
 
 
+def packaged_gguf(name: str) -> Path | None:
+    """The GGUF file of a model that an installed package ships, put together at first use; None if there is none.
+
+    Raises DamagedFile if parts are not the model's.
+    """
+    package = PACKAGED.get(name)
+    files = package.files if package else []
+    if not package or not files or files[0].is_dir():
+        return None
+    if not package.sha256:
+        return files[0]
+    folder = _made(name, package, files)
+    whole = folder.with_name(f"{folder.name}.gguf")
+    if not whole.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with exclusive_lock(folder.with_name(f".{folder.name}.lock")):
+            os.replace(_put_together(name, package, files, folder), whole)
+    return whole
+
+
 def is_made(name: str) -> bool:
     """Whether a packaged model can be loaded as it is."""
     files = PACKAGED[name].files
@@ -140,13 +160,19 @@ def _make(name: str, package: Package, files: list[Path], folder: Path) -> None:
     if not package.sha256:
         _dequantise(files[0], folder, package.tied)
         return
+    whole = _put_together(name, package, files, folder)
+    _dequantise(whole, folder, package.tied)
+    whole.unlink()
+
+
+def _put_together(name: str, package: Package, files: list[Path], folder: Path) -> Path:
+    """The whole file beside `folder`, checked."""
     whole = folder.with_name(f".{folder.name}.gguf")
     _join(files, whole)
     if file_digest(whole) != package.sha256:
         whole.unlink()
         raise DamagedFile(f"the parts of {name} do not make the file that they should: {package.install}")
-    _dequantise(whole, folder, package.tied)
-    whole.unlink()
+    return whole
 
 
 def _join(parts: list[Path], whole: Path) -> None:

@@ -19,7 +19,6 @@ from prompt2lora.errors import UsageError
 
 if TYPE_CHECKING:
     from prompt2lora.plant.plant import Plant
-    from prompt2lora.serving.protocol import Engine
     from prompt2lora.serving.setup import Setup
 
 keys_app = typer.Typer(help="Who may send requests, and who may manage.")
@@ -44,6 +43,10 @@ def serve(
     replay_hours: Annotated[
         float, typer.Option(min=0, help="Ask the canaries of monitored jobs again every so many hours; 0: never.")
     ] = 24.0,
+    engine: Annotated[str, typer.Option(help="What answers in this process: embedded, or llama.cpp.")] = "embedded",
+    gguf: Annotated[
+        Path | None, typer.Option(help="The base as llama.cpp reads it; default: the one that a package brings.")
+    ] = None,
     engine_url: Annotated[
         list[str] | None, typer.Option("--engine-url", help="A vLLM server that answers instead; may be repeated.")
     ] = None,
@@ -56,7 +59,9 @@ def serve(
     from prompt2lora.serving.job_queue import JobQueue
     from prompt2lora.serving.service import Limits, Service
     from prompt2lora.serving.setup import elsewhere
+    from prompt2lora.serving.starting import EngineOptions, start
 
+    options = EngineOptions(engine, gguf, engine_url or (), ray_replicas, max_batch_size, adapter_cache_size, exact)
     plant = Plant.open(generator, base).settled()
     limits = Limits(per_job=per_job, per_minute=per_minute)
     _ = plant.policy  # a broken one is told now
@@ -67,10 +72,10 @@ def serve(
     _check_port(host, port)
     with Working("loading"):
         setup = _setup(plant)
-        engine = _engine(plant, setup, engine_url or [], ray_replicas, max_batch_size, adapter_cache_size, exact)
+        answering = start(options, setup, plant.registry)
     for version in elsewhere(plant.registry, setup):
         print(f"{version.job} is not answered here: it belongs to the base {version.base}", file=sys.stderr)
-    service = Service(plant, engine, JobQueue(plant.registry.clock), limits, replay_hours=replay_hours, setup=setup)
+    service = Service(plant, answering, JobQueue(plant.registry.clock), limits, replay_hours=replay_hours, setup=setup)
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     if not service.access.has_admin():
         service.first_code = secrets.token_urlsafe(24)
@@ -102,52 +107,6 @@ def _setup(plant: Plant) -> Setup:
 
     evaluator = plant.evaluator()
     return needed(plant.registry, evaluator.layout, evaluator.base_stamp[1])
-
-
-def _engine(
-    plant: Plant,
-    setup: Setup,
-    urls: list[str],
-    replicas: int,
-    max_batch_size: int,
-    adapter_cache_size: int,
-    exact: bool,
-) -> Engine:
-    """Where answers come from: other servers, a cluster, or this process."""
-    store = plant.registry.store
-    if urls:
-        import asyncio
-
-        import httpx
-
-        from prompt2lora.serving.vllm import VllmServers
-
-        def servers() -> VllmServers:
-            clients = [(url, httpx.AsyncClient(base_url=url)) for url in urls]
-            return VllmServers(clients, setup.base, lambda version: store.path(version.adapter))
-
-        async def check() -> None:
-            tried = servers()
-            try:
-                await tried.check([one for one in plant.registry.released() if setup.serves(one)])
-            finally:
-                await tried.close(0)
-
-        asyncio.run(check())
-        return servers()
-    if replicas:
-        from prompt2lora.serving.ray import RayCluster
-
-        return RayCluster.start(setup, store.root, replicas=replicas, max_batch_size=max_batch_size, exact=exact)
-    from prompt2lora.serving.embedded import EmbeddedEngine
-
-    def folder(version: Any) -> Path:
-        store.verify(version.adapter)  # a flipped byte is noticed before it answers anybody
-        return store.path(version.adapter)
-
-    return EmbeddedEngine.load(
-        setup, folder, exact=exact, max_batch_size=max_batch_size, adapter_cache_size=adapter_cache_size
-    )
 
 
 def _run(service: Any, host: str, port: int, hosts: list[str]) -> None:

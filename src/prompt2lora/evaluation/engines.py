@@ -24,7 +24,7 @@ from prompt2lora.adapter.hooks import adapted
 from prompt2lora.adapter.peft import Adapter
 from prompt2lora.base import models
 from prompt2lora.base.frozen import Frozen
-from prompt2lora.base.packaged import PACKAGED
+from prompt2lora.base.packaged import packaged_gguf
 from prompt2lora.errors import UsageError
 
 # Answered in whole characters from the first token on: of pieces of one, llama.cpp tells no probabilities.
@@ -100,11 +100,10 @@ def _own_model(to: str, name: str) -> str:
     """The base as this machine has it, in the engine's own format."""
     if to == "mlx":
         return models.locate(name)
-    package = PACKAGED.get(name)
-    files = [str(file) for file in package.files if file.suffix == ".gguf"] if package else []
-    if len(files) != 1:
+    file = packaged_gguf(name)
+    if file is None:
         raise UsageError(f"the check asks llama.cpp, which needs {name} as a GGUF file; name it by --model")
-    return files[0]
+    return str(file)
 
 
 @contextmanager

@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -21,11 +20,12 @@ from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.base import models
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.custody.versions import Version
-from prompt2lora.errors import Misconfigured, Prompt2LoraError, Unfit, UsageError
+from prompt2lora.errors import Misconfigured, Prompt2LoraError, Unfit
 from prompt2lora.serving.adapter_cache import AdapterCache
 from prompt2lora.serving.batch import BatchCache
 from prompt2lora.serving.detokenizer import Detokenizer
-from prompt2lora.serving.protocol import MAX_NEW_TOKENS, Chunk, GenerationRequest
+from prompt2lora.serving.prompting import prompt_ids, with_room
+from prompt2lora.serving.protocol import Chunk, GenerationRequest
 from prompt2lora.serving.scheduler import Scheduler
 from prompt2lora.serving.sequence import TokenSequence
 from prompt2lora.serving.setup import Setup
@@ -101,8 +101,8 @@ class EmbeddedEngine:
 
     async def answer(self, version: Version | None, request: GenerationRequest) -> AsyncGenerator[Chunk]:
         self._scheduler.check_open()
-        ids = self._prompt_ids(request)
-        request = self._with_room(request, len(ids))
+        ids = prompt_ids(self._chat, request)
+        request = with_room(request, len(ids), self._context_length)
         deadline = time.monotonic() + request.seconds
         if version is not None and not version.made_for(self.base, self._base_digest):
             raise Misconfigured(
@@ -162,24 +162,6 @@ class EmbeddedEngine:
     def stop(self) -> None:
         """End at once; whoever waits is told so. From any thread."""
         self._scheduler.stop()
-
-    def _prompt_ids(self, request: GenerationRequest) -> list[int]:
-        chat, messages = self._chat, request.messages
-        ids = chat.conversation_ids(messages) if messages else chat.text_ids(request.text)
-        if not ids:
-            raise UsageError("a prompt must hold at least one token; write something")
-        return ids
-
-    def _with_room(self, request: GenerationRequest, prompt: int) -> GenerationRequest:
-        """The same request, for as many tokens as there is room for if it does not say how many."""
-        wanted, room = request.sampling.max_new_tokens, self._context_length - prompt
-        if room < (wanted or 1):
-            raise UsageError(
-                f"prompt and answer may have {self._context_length} tokens together and this request needs "
-                f"{prompt} + {wanted or 1}; shorten the prompt or ask for fewer new tokens"
-            )
-        limit = wanted or min(MAX_NEW_TOKENS, room)
-        return replace(request, sampling=replace(request.sampling, max_new_tokens=limit))
 
     @torch.inference_mode()
     def _probe(self) -> None:

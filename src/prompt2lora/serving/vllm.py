@@ -18,7 +18,8 @@ from pathlib import Path
 import httpx
 
 from prompt2lora.custody.versions import Version
-from prompt2lora.errors import Broken, Busy, Misconfigured, TooLate, Unavailable, Unfit
+from prompt2lora.errors import Broken, Busy, Misconfigured, Unavailable, Unfit
+from prompt2lora.serving.deadline import within
 from prompt2lora.serving.protocol import Chunk, GenerationRequest
 from prompt2lora.serving.replica import Lost, Replica
 
@@ -48,18 +49,8 @@ class VllmServers:
 
     async def answer(self, version: Version | None, request: GenerationRequest) -> AsyncGenerator[Chunk]:
         """Pieces from one replica. Until the first chunk has come, a replica that fails is replaced by another."""
-        ends = asyncio.get_running_loop().time() + request.seconds
-        async with aclosing(self._tried(version, request)) as chunks:
-            while True:
-                try:
-                    async with asyncio.timeout_at(ends):
-                        chunk = await anext(chunks)
-                except StopAsyncIteration:
-                    return
-                except TimeoutError as error:
-                    raise TooLate(
-                        f"no answer within {request.seconds:g} seconds; try again, or allow more time"
-                    ) from error
+        async with aclosing(within(request.seconds, self._tried(version, request))) as chunks:
+            async for chunk in chunks:
                 yield chunk
 
     async def reconcile(self, versions: Sequence[Version]) -> dict[str, list[str]]:

@@ -1,0 +1,115 @@
+"""Where a service's answers come from: this process, a llama.cpp server beside it, vLLM servers, or a Ray cluster.
+
+In: the registry, what the engine has to hold, what was asked for on the command line. Out: an engine; or one line,
+before the first question, if it cannot hold what is released.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from prompt2lora.custody.registry import Registry
+from prompt2lora.custody.versions import Version
+from prompt2lora.errors import UsageError
+from prompt2lora.ground.home import home
+from prompt2lora.serving.protocol import Engine
+from prompt2lora.serving.setup import Setup
+
+ENGINES = EMBEDDED, LLAMA_CPP = ("embedded", "llama.cpp")
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """`kind` is what answers here, unless there are `urls` (vLLM servers) or `replicas` (on a Ray cluster); `gguf` is
+    the base as llama.cpp reads it."""
+
+    kind: str = EMBEDDED
+    gguf: Path | None = None
+    urls: Sequence[str] = ()
+    replicas: int = 0
+    max_batch_size: int = 16
+    adapter_cache_size: int = 128
+    exact: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kind not in ENGINES:
+            raise UsageError(f"--engine must be one of {', '.join(ENGINES)}, not {self.kind!r}")
+        elsewhere = {"--engine-url": self.urls, "--ray-replicas": self.replicas, "--engine": self.kind != EMBEDDED}
+        if len(named := [option for option, value in elsewhere.items() if value]) > 1:
+            raise UsageError(f"answers come from one place and {' and '.join(named)} name more; leave out all but one")
+        if self.gguf and self.kind != LLAMA_CPP:
+            raise UsageError("--gguf is for --engine llama.cpp alone; add that, or leave --gguf out")
+        if self.exact and self.kind == LLAMA_CPP:
+            raise UsageError("--exact is not for llama.cpp, which computes in the numbers of its file; leave it out")
+
+
+def start(options: EngineOptions, setup: Setup, registry: Registry) -> Engine:
+    """Raises UsageError, Misconfigured or ModelNotFound if the engine cannot hold what is released."""
+    released = [version for version in registry.released() if setup.serves(version)]
+    store = registry.store
+
+    def folder(version: Version) -> Path:
+        store.verify(version.adapter)  # a flipped byte is noticed before it answers anybody
+        return store.path(version.adapter)
+
+    if options.urls:
+        return _vllm(options, setup, lambda version: store.path(version.adapter), released)
+    if options.replicas:
+        from prompt2lora.serving.ray import RayCluster
+
+        sizes = {"replicas": options.replicas, "max_batch_size": options.max_batch_size}
+        return RayCluster.start(setup, store.root, **sizes, exact=options.exact)
+    if options.kind == LLAMA_CPP:
+        return _llama_cpp(options, setup, folder, released)
+    from prompt2lora.serving.embedded import EmbeddedEngine
+
+    sizes = {"max_batch_size": options.max_batch_size, "adapter_cache_size": options.adapter_cache_size}
+    return EmbeddedEngine.load(setup, folder, exact=options.exact, **sizes)
+
+
+def _vllm(
+    options: EngineOptions, setup: Setup, folder: Callable[[Version], Path], released: Sequence[Version]
+) -> Engine:
+    import httpx
+
+    from prompt2lora.serving.vllm import VllmServers
+
+    def servers() -> VllmServers:
+        clients = [(url, httpx.AsyncClient(base_url=url)) for url in options.urls]
+        return VllmServers(clients, setup.base, folder)
+
+    async def check() -> None:
+        tried = servers()
+        try:
+            await tried.check(released)
+        finally:
+            await tried.close(0)
+
+    asyncio.run(check())
+    return servers()
+
+
+def _llama_cpp(
+    options: EngineOptions, setup: Setup, folder: Callable[[Version], Path], released: Sequence[Version]
+) -> Engine:
+    from importlib.util import find_spec
+
+    import torch
+
+    from prompt2lora.base.packaged import packaged_gguf
+    from prompt2lora.serving.llama_cpp import LlamaCppEngine
+    from prompt2lora.serving.llama_process import PACKAGE
+
+    if find_spec(PACKAGE) is None:
+        raise UsageError(f"--engine llama.cpp needs the package {PACKAGE}: pip install {PACKAGE}")
+    model = options.gguf or packaged_gguf(setup.base)
+    if model is None or not model.is_file():
+        raise UsageError(f"llama.cpp needs the base {setup.base} as a GGUF file, not {model}; name one by --gguf")
+    engine = LlamaCppEngine(
+        setup, model, folder, home() / "gguf", slots=options.max_batch_size, threads=torch.get_num_threads()
+    )
+    asyncio.run(engine.hold(released))
+    return engine
