@@ -29,7 +29,7 @@ from prompt2lora.ground.files import write_json
 CHROMIUM = "/usr/bin/chromium"
 LANGUAGES = ("en", "ja")
 SIZE, PHONE = {"width": 1180, "height": 820}, {"width": 390, "height": 780}
-COLOURS = 16  # of a picture, so that it stays small
+COLOURS = 32  # of a picture, so that it stays small
 PATIENCE = 2 * 60 * 60 * 1000
 
 
@@ -108,9 +108,6 @@ def tour(browser: Any, link: str, pictures: Path | None) -> dict[str, float]:
     admin.fill("#name", "the foreman")
     admin.click("main form button")
     token = admin.input_value("#token")
-    admin.goto(root)
-    shoot(admin, "welcome")
-
     sample = typed(admin)
     shoot(admin, "new", lambda page: page.locator("#advice .count-line").wait_for())
     if missing("sample"):
@@ -123,7 +120,6 @@ def tour(browser: Any, link: str, pictures: Path | None) -> dict[str, float]:
     began = time.perf_counter()
     asked(admin)
     seconds["both answers side by side"] = time.perf_counter() - began
-    shoot(admin, "try", asked)
     admin.goto(f"{root}/jobs/sample/inspection")
     shoot(admin, "inspection")
 
