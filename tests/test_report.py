@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from test_suites import write_suite_files
 from tiny import tiny_generator, write_tasks
 
 from prompt2lora import api
@@ -13,6 +14,7 @@ from prompt2lora.errors import DamagedFile, UsageError
 from prompt2lora.evaluation.arms import ARMS
 from prompt2lora.evaluation.report import plots
 from prompt2lora.evaluation.results import BenchmarkResult, read_result
+from prompt2lora.training.suites import COMMONSENSE
 from prompt2lora.training.tasks import read_tasks
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -147,20 +149,40 @@ def test_every_variant_of_a_recipe_is_trained_once_and_stands_on_the_page(
         runpy.run_path(str(BENCHMARKS / "ablations.py"), run_name="__main__")
 
 
-def test_the_suites_stand_beside_the_published_table(results, tmp_path):
-    names = ("arc_e", "obqa", "arc_c", "piqa", "hellaswag", "boolq", "winogrande")
-    cells = {name: {"choice": place / 8, "written": 0.125} for place, name in enumerate(names)}
-    mean = {"choice": {"score": 0.25, "low": 0.2, "high": 0.3}, "written": {"score": 0.125, "low": 0.1, "high": 0.2}}
-    found = {
-        "suites": {name: {"base": cells[name]} for name in sorted(names)},
-        "mean": {"base": mean},
-        "command": "made",
-    }
-    (results / "suites.json").write_text(json.dumps({**found, "examples": 8, "steps": 2, "teacher_steps": 3}))
+def measured_suites(tmp_path, generator_folder, arms, names, **options):
+    suites = write_suite_files(tmp_path / "suites")
+    out = tmp_path / "results" / "published.json"
+    settings = {"limit": 2, "samples": 0, "prompts_per_task": 3, "generator": generator_folder, **options}
+    api.benchmark_published(suites, names, arms=arms, out=out, scores=tmp_path / "kept.jsonl", **settings)
+    return out
+
+
+def test_the_published_tasks_follow_the_headline_beside_the_published_figures(results, generator_folder, tmp_path):
+    out = measured_suites(tmp_path, generator_folder, ["base", "generated"], [*COMMONSENSE, "mbpp"])
     page = api.report(results, tmp_path / "page.md")[0].read_text(encoding="utf-8")
-    lines = [line for line in page.splitlines() if line.startswith(("| base | 0.000 (0.125)", "| published, "))]
-    assert [line.count("|") for line in lines] == [10, 10, 10], "every row has a cell of every suite, and the mean"
-    assert lines[0].endswith("| 0.625 (0.125) | 0.750 (0.125) | 0.250 (0.200 to 0.300) (0.125) |"), "in one order"
+    assert [line for line in page.splitlines() if line.startswith("## ")][:3] == [
+        "## What the words mean",
+        "## published",
+        "## small",
+    ]
+    found = json.loads(out.read_text())
+    ours = [
+        f"{found['published'][name]['arms']['generated']['scores']['written']['score']:.3f}" for name in COMMONSENSE
+    ]
+    mean = interval(found["mean"]["generated"]["written"])
+    assert f"| **generated** | {' | '.join(ours)} | {mean} |" in page
+    assert "| published, Drag-and-Drop | 0.686 | 0.408 | 0.516 | 0.879 | 0.259 | 0.449 | 0.500 | 0.528 |" in page
+    gain = interval(found["published"]["mbpp"]["arms"]["generated"]["gain"]["pass@1"])
+    assert f"| mbpp | pass@1 | {gain} |" in page
+
+
+def test_a_suite_that_was_not_left_out_is_named(results, generator_folder, tmp_path):
+    out = measured_suites(tmp_path, generator_folder, ["base"], ["boolq"])
+    found = json.loads(out.read_text())
+    found["published"]["boolq"]["seen"] = ["boolq"]
+    out.write_text(json.dumps(found))
+    page = api.report(results, tmp_path / "page.md")[0].read_text(encoding="utf-8")
+    assert "* boolq: **not left out**, the generator was trained on boolq." in page
 
 
 def test_the_page_says_from_how_many_jobs_on_the_training_has_paid(results, tmp_path):
@@ -203,7 +225,7 @@ def test_a_result_that_is_not_what_a_benchmark_writes_is_refused_by_its_field(re
     ("held", "field"),
     [
         ({"trained": {"short": {"steps": 1}}, "recipe": "r.toml", "command": "made"}, "trained.short.own_full"),
-        ({"suites": {}, "mean": {}, "examples": "many", "command": "made"}, "examples"),
+        ({"published": {}, "mean": {}, "command": "made"}, "request"),
         ({"alignments": {}}, "command"),
     ],
 )

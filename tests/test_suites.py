@@ -5,7 +5,9 @@ import json
 import pytest
 
 from prompt2lora.errors import TaskFileError, UsageError
+from prompt2lora.training.drawing import Drawing
 from prompt2lora.training.recipe import Recipe, Stage
+from prompt2lora.training.sampling import Prompts
 from prompt2lora.training.selection import training_tasks
 from prompt2lora.training.suites import (
     COMMONSENSE,
@@ -142,19 +144,35 @@ def test_a_question_of_the_suite_is_taken_out_wherever_it_stands_and_under_other
 
 
 def recipe(folder, tasks, **changes):
-    return Recipe(stages=(Stage(steps=1),), tasks=str(tasks), suites=str(folder), validation=0.0, **changes)
+    stages, places = (Stage(steps=40, twisted=0.0),), {"tasks": str(tasks), "suites": str(folder)}
+    return Recipe(**{"stages": stages, "validation": 0.0, **places, **changes})
 
 
 def test_a_recipe_trains_on_six_suites_and_the_corpus_and_leaves_the_seventh_out(folder, tasks_folder):
-    fit, _ = training_tasks(recipe(folder, tasks_folder, published=COMMONSENSE, without=("boolq",)))
+    asked = recipe(folder, tasks_folder, published=COMMONSENSE, without=("boolq",))
+    fit, _ = training_tasks(asked)
     names = {task.name for task in fit}
     assert names == {*(set(COMMONSENSE) - {"boolq"}), *(f"task{i}" for i in range(6))}
     assert all(task.train and task.test for task in fit)
+    fit, held_out = training_tasks(asked.changed(validation=0.9))
+    assert held_out
+    assert {task.name for task in fit} >= set(COMMONSENSE) - {"boolq"}, "what is trained on is not held out"
+
+
+def test_a_published_task_is_drawn_as_often_as_the_recipe_says(folder, tasks_folder, chat):
+    asked = recipe(folder, tasks_folder, published=COMMONSENSE, without=("boolq",), published_share=0.5)
+    fit, _ = training_tasks(asked)
+    prompts = Prompts(fit, most=4, known=8, seed=0)
+    plain = Drawing(asked.changed(published_share=0.0), fit, [], prompts, chat)
+    drawn = [task.name for step in range(40) for task in Drawing(asked, fit, [], prompts, chat)(step).questions.tasks]
+    assert sum(name in COMMONSENSE for name in drawn) > 0.4 * len(drawn)
+    assert "boolq" not in drawn
+    assert [task.name for task in plain(0).questions.tasks] != drawn[:8]
 
 
 def test_a_recipe_that_names_no_suite_is_the_one_it_was(tasks_folder):
     plain = Recipe(stages=(Stage(steps=1),), tasks=str(tasks_folder))
-    assert not {"published", "without", "suites"} & plain.method().keys()
+    assert not {"published", "published_share", "without", "suites"} & plain.method().keys()
     assert plain.changed(without=("boolq",)).method()["without"] == ("boolq",)
 
 

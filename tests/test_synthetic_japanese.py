@@ -130,7 +130,8 @@ def test_a_recipe_names_the_languages_of_its_synthetic_tasks():
     assert Recipe(stages=stages).languages == ("en",)
     assert synthetic.families(Recipe(stages=stages, languages=["ja"]).languages) == sorted(FAMILIES)
     assert synthetic.families(("en", "ja")) == sorted({**ENGLISH, **FAMILIES})
-    with pytest.raises(UsageError, match=r"languages\.0 must be 'en' or 'ja', not 'de'"):
+    known = "'en', 'ja', 'en-mathematics' or 'ja-mathematics'"
+    with pytest.raises(UsageError, match=rf"languages\.0 must be {known}, not 'de'"):
         Recipe(stages=stages, languages=["de"])
     with pytest.raises(UsageError, match="languages must"):
         Recipe(stages=stages, languages=[])

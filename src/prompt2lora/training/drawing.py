@@ -47,8 +47,16 @@ class Drawing:
         random, _ = seeded(self.recipe.seed, step)
         share = self.recipe.synthetic
         tasks = draw_tasks(self.fit, stage, random, synthetic_share=share, families=self.families)
+        if self.recipe.published_share:
+            tasks = self._with_published(tasks, random)
         questions = draw_questions(tasks, stage, self.chat, random)
         return Drawn(questions, [self.prompts.draw(task, random) for task in tasks])
+
+    def _with_published(self, tasks: list[Task], random: Random) -> list[Task]:
+        """The tasks, each replaced by a published one with the recipe's probability."""
+        published = [task for task in self.fit if task.name in self.recipe.published]
+        share = self.recipe.published_share if published else 0.0
+        return [random.choice(published) if random.random() < share else task for task in tasks]
 
 
 def seeded(seed: int, step: int) -> tuple[Random, int]:

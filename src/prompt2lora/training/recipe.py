@@ -18,7 +18,7 @@ from prompt2lora.ground.files import read_toml
 from prompt2lora.ground.profile import RANKS, TARGETS
 
 PLACES = ("tasks", "suites", "teachers", "start", "shared")  # say where something lies, not what is done
-_LATER = ("published", "without")  # keys that older runs do not have: an empty one is left out of what a run is
+_LATER = ("published", "published_share", "without")  # what older runs lack: left out of what a run is where empty
 _REMEDY = "see the recipes in recipes/"
 
 Objective = Literal["end-to-end", "reconstruction", "product"]
@@ -97,7 +97,8 @@ class Stage(_Settings):
 class Recipe(_Settings):
     """tasks       folder of task files; only those of split "train" are read; empty: synthetic tasks alone
     suites      folder of the published tasks, if the two keys below name any (see suites.py)
-    published   published tasks to train on as well
+    published   published tasks to train on as well; they are never held out
+    published_share  probability that a task of a step is one of these (end to end); 0: they are drawn as all others
     without     published tasks that nothing of may be trained on: neither they, nor what was made from them, nor any
                 example with one of their questions
     teachers    folder of a collection, for the objectives and the distillation that need it
@@ -106,7 +107,8 @@ class Recipe(_Settings):
     validation  share of task families held out for every choice
     most        train on at most so many tasks of the folder, of as many families as possible; 0: on all
     synthetic   probability that a task is no task of the folder but a synthetic one, drawn anew (end to end)
-    languages   of the synthetic tasks: "en", "ja" (Japanese office and factory work) or both, every family as often
+    languages   of the synthetic tasks: "en", "ja" (Japanese office and factory work), "en-mathematics" and
+                "ja-mathematics" (problems, with worked steps or without), every family of them as often
     prompts     most prompts in a condition (the number is drawn anew for every adapter)
     known       training inputs per task that are encoded as possible prompts
     strengths   factors to try on the finished decoder's output; the one with the least loss on the held-out training
@@ -119,6 +121,7 @@ class Recipe(_Settings):
     tasks: str = ""
     suites: str = ""
     published: tuple[str, ...] = Field((), strict=False)
+    published_share: Share = 0.0
     without: tuple[str, ...] = Field((), strict=False)
     teachers: str = ""
     canonical: bool = False
@@ -131,7 +134,9 @@ class Recipe(_Settings):
     validation: float = Field(0.1, ge=0, lt=1)
     most: int = Field(0, ge=0)
     synthetic: Share = 0.0
-    languages: tuple[Literal["en", "ja"], ...] = Field(("en",), min_length=1, strict=False)
+    languages: tuple[Literal["en", "ja", "en-mathematics", "ja-mathematics"], ...] = Field(
+        ("en",), min_length=1, strict=False
+    )
     prompts: Count = 32
     known: Count = 40
     seed: int = 0

@@ -30,28 +30,28 @@ def training_tasks(recipe: Recipe) -> tuple[list[Task], list[Task]]:
             f"a recipe needs a folder of task files unless synthetic is 1, and here it is {recipe.synthetic:g}; "
             "name the folder by --tasks"
         )
-    tasks = _with_suites(tasks, recipe)
-    for task in tasks:
+    tasks, published = _kept(tasks, recipe)
+    for task in (*tasks, *published):
         if not task.train or not task.test:
             raise UsageError(f"task {task.name} needs examples of both parts, train and test; add some or leave it out")
     fit, validation = split_families(tasks, recipe.validation)
-    fit = diverse(fit, recipe.most) if recipe.most else fit
+    fit = [*(diverse(fit, recipe.most) if recipe.most else fit), *published]
     if not fit:
         raise UsageError(f"validation {recipe.validation} holds out every task; lower it or add task families")
     return fit, validation
 
 
-def _with_suites(tasks: list[Task], recipe: Recipe) -> list[Task]:
-    """The tasks with the published ones that the recipe trains on, and without all that it leaves out."""
+def _kept(tasks: list[Task], recipe: Recipe) -> tuple[list[Task], list[Task]]:
+    """The tasks, and the published ones that the recipe trains on as well, without all that it leaves out."""
     names = (*recipe.published, *recipe.without)
     check_names(names)
     if not names:
-        return tasks
+        return tasks, []
     if not recipe.suites:
         raise UsageError(f"the recipe names the published task {names[0]}; name their folder by --suites")
     folder = Path(recipe.suites)
-    trained = [training_part(one) for one in read_suites(folder, recipe.published)]
-    return without([*tasks, *trained], folder, recipe.without)
+    published = [training_part(one) for one in read_suites(folder, recipe.published)]
+    return without(tasks, folder, recipe.without), without(published, folder, recipe.without)
 
 
 def tasks_digest(tasks: Sequence[Task]) -> str:

@@ -84,30 +84,6 @@ class Trained(Experiment):
     recipe: str
 
 
-class SuiteScore(_Shown):
-    """The share of right answers: the most likely of the allowed ones, and what is written freely."""
-
-    choice: float
-    written: float
-
-
-class SuiteMean(_Shown):
-    """The same over all suites, with intervals."""
-
-    choice: Estimate
-    written: Estimate
-
-
-class Suites(Experiment):
-    """`benchmarks/suites.py`: scores by suite and arm, and by arm over all suites."""
-
-    suites: dict[str, dict[str, SuiteScore]]
-    mean: dict[str, SuiteMean]
-    examples: int
-    steps: int
-    teacher_steps: int
-
-
 class Cost(_Shown):
     """What an arm takes: seconds to load, to adapt and to answer, and its peak memory."""
 

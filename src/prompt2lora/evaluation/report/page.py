@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from prompt2lora.errors import DamagedFile, UsageError, cause
+from prompt2lora.evaluation.published.results import PublishedResult
 from prompt2lora.evaluation.report import experiments, plots, sections
 from prompt2lora.evaluation.report.experiments import Experiment
 from prompt2lora.evaluation.report.headline import opening
+from prompt2lora.evaluation.report.published import published
 from prompt2lora.evaluation.results import BenchmarkResult, read_result
 from prompt2lora.ground.files import write_bytes, write_text
 
@@ -72,7 +74,6 @@ _KINDS: tuple[Kind[Any], ...] = (
         sections.trained,
         (Picture(plots.own_and_wrong_losses, "Loss in the bare form, with own prompts and with another task's"),),
     ),
-    Kind("suites", experiments.Suites, sections.suites),
 )
 
 
@@ -83,6 +84,7 @@ def report(results: Path, page: Path) -> list[Path]:
     """
     found = {file: _read(file) for file in sorted(results.glob("*.json"))}
     tables = {file: read_result(BenchmarkResult, file, data) for file, data in found.items() if "difference" in data}
+    suites = {file: read_result(PublishedResult, file, data) for file, data in found.items() if "published" in data}
     others = [
         (kind, file, read_result(kind.model, file, data))
         for kind in _KINDS
@@ -90,7 +92,7 @@ def report(results: Path, page: Path) -> list[Path]:
         if kind.key in data
     ]
     written: list[Path] = []
-    parts: list[str] = [opening(tables)]
+    parts: list[str] = [opening(tables), *(published(file, result) for file, result in suites.items())]
 
     def picture(name: str, caption: str, drawn: bytes) -> None:
         if drawn:

@@ -17,18 +17,10 @@ from prompt2lora.evaluation.report.experiments import (
     Matrix,
     Reading,
     Refined,
-    Suites,
     Trained,
 )
 from prompt2lora.evaluation.report.tables import counted, interval, table
 from prompt2lora.evaluation.results import BenchmarkResult
-
-# Drag-and-Drop (arXiv 2506.16406, table 1): percent by suite, then their mean.
-_SUITES = ("arc_e", "obqa", "arc_c", "piqa", "hellaswag", "boolq", "winogrande")
-_PUBLISHED = {
-    "published, Qwen2.5-0.5B: average of the training LoRAs": (37.5, 30.2, 39.5, 40.5, 22.4, 13.5, 38.8, 31.8),
-    "published, Qwen2.5-0.5B: Drag-and-Drop": (68.6, 40.8, 51.6, 87.9, 25.9, 44.9, 50.0, 52.8),
-}
 
 
 def _section(file: Path, command: str, text: str, *parts: str) -> str:
@@ -135,29 +127,6 @@ def trained(file: Path, result: Trained) -> str:
         f"Changes to the recipe `{result.recipe}` (as it was called then), one short run each, on the held-out "
         f"training tasks, teacher-forced; exact match, and the loss per answer token in brackets.",
         table([*heads, "steps", "minutes"], lines),
-    )
-
-
-def suites(file: Path, result: Suites) -> str:
-    """Leave one out on the commonsense suites, beside the published table."""
-    found = result.suites
-    lines = [
-        [
-            arm,
-            *(f"{found[suite][arm].choice:.3f} ({found[suite][arm].written:.3f})" for suite in _SUITES),
-            f"{interval(total.choice)} ({total.written.score:.3f})",
-        ]
-        for arm, total in result.mean.items()
-    ]
-    lines += [[name, *(f"{value / 100:.3f}" for value in percent)] for name, percent in _PUBLISHED.items()]
-    return _section(
-        file,
-        result.command,
-        f"Commonsense questions with answers to choose from, {result.examples} test examples a suite. For each "
-        f"suite the generator was trained further on the six others ({result.steps} steps), and one teacher on "
-        f"it ({result.teacher_steps} steps). Share of questions whose right answer is the most likely one; in "
-        f"brackets, whose right answer is written freely.",
-        table(["arm", *_SUITES, "mean"], lines),
     )
 
 

@@ -17,6 +17,7 @@ from prompt2lora.training.synthetic import (
     letters,
     lists,
     materials,
+    mathematics,
     messages,
     notes,
     numbers,
@@ -36,6 +37,7 @@ __all__ = [
     "letters",
     "lists",
     "materials",
+    "mathematics",
     "messages",
     "notes",
     "numbers",
@@ -46,7 +48,12 @@ __all__ = [
 
 PREFIX = "synthetic_"  # of the names of tasks and families
 TRAIN_EXAMPLES, TEST_EXAMPLES = 64, 16
-LANGUAGES = {"en": FAMILIES, "ja": japanese.FAMILIES}
+LANGUAGES = {
+    "en": FAMILIES,
+    "ja": japanese.FAMILIES,
+    "en-mathematics": mathematics.FAMILIES,
+    "ja-mathematics": japanese.mathematics.FAMILIES,
+}
 _MAKERS = {name: make for registry in LANGUAGES.values() for name, make in registry.items()}
 
 
