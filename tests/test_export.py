@@ -128,17 +128,26 @@ def test_a_version_is_refused_beside_a_folder_and_nothing_is_written(adapter, ru
 
 
 def test_a_check_without_its_engine_or_of_an_engine_that_it_does_not_know_is_refused(adapter, frozen, tmp_path):
-    with pytest.raises(UsageError, match="an export to openvino cannot be checked here, only to gguf, mlx"):
-        engines.check(adapter, frozen, tmp_path, "openvino")
+    with pytest.raises(
+        UsageError, match="an export to peft cannot be checked here, only to gguf, mlx, onnxruntime, openv"
+    ):
+        engines.check(adapter, frozen, tmp_path, "peft")
     if find_spec("xllamacpp") is None:
         with pytest.raises(UsageError, match="pip install xllamacpp"):
             engines.check(adapter, frozen, tmp_path, "gguf")
 
 
-@pytest.mark.skipif(find_spec("mlx_lm") is None, reason="mlx-lm is not installed")
+ENGINES = {"mlx": "mlx_lm", "onnxruntime": "onnxruntime_genai", "openvino": "openvino_genai"}
+
+
+@pytest.mark.parametrize("to", ENGINES)
 @pytest.mark.parametrize("strength", [1.0, 0.5])
-def test_mlx_itself_moves_the_answers_as_peft_does_and_half_the_strength_is_noticed(
-    strength, adapter, config, frozen, tmp_path
+def test_the_engine_itself_moves_the_answers_as_peft_does_and_half_the_strength_is_noticed(
+    to, strength, adapter, config, frozen, tmp_path
 ):
-    export(Adapter(adapter.layout, adapter.grid * strength**0.5), config, "mlx", tmp_path / "out")
-    assert engines.check(adapter, frozen, tmp_path / "out", "mlx").agrees == (strength == 1.0)
+    if find_spec(ENGINES[to]) is None:
+        pytest.skip(f"{ENGINES[to]} is not installed")
+    export(Adapter(adapter.layout, adapter.grid * strength**0.5), config, to, tmp_path / "out")
+    found = engines.check(adapter, frozen, tmp_path / "out", to)
+    assert found.agrees == (strength == 1.0)
+    assert found.error < 0.01 or strength != 1.0

@@ -127,6 +127,10 @@ KINDS = {
     "all linear modules": {"r": 2, "target_modules": "all-linear"},
     "whole paths": {"target_modules": ["model.layers.1.self_attn.o_proj", "gate_proj"]},
     "one layer": {"target_modules": ATTENTION, "layers_to_transform": 1},
+    "layers, which PEFT passes over for whole paths": {
+        "target_modules": ["model.layers.0.self_attn.q_proj", "v_proj"],
+        "layers_to_transform": [1],
+    },
     "layers": {"target_modules": ATTENTION, "layers_to_transform": [0], "layers_pattern": "layers"},
     "left out by name": {"target_modules": list(TARGETS), "exclude_modules": ["k_proj", "mlp.up_proj"]},
     "left out by an expression": {"target_modules": "all-linear", "exclude_modules": r".*\.0\..*"},
