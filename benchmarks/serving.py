@@ -1,4 +1,5 @@
-"""Throughput, latency and memory of many adapters on one base: the embedded engine, PEFT both ways, the base alone.
+"""Throughput, latency and memory of many adapters on one base: the embedded engine, llama.cpp's server, PEFT both ways,
+the base alone.
 
     python benchmarks/serving.py --out benchmarks/results/serving.json --plot docs/images/serving.png
 
@@ -26,11 +27,13 @@ import torch
 from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.adapter.peft import Adapter
 from prompt2lora.base import models
+from prompt2lora.base.packaged import packaged_gguf
 from prompt2lora.base.versions import origin
 from prompt2lora.custody.versions import Version
 from prompt2lora.ground.files import write_json
+from prompt2lora.serving import llama_cpp
 from prompt2lora.serving.embedded import EmbeddedEngine
-from prompt2lora.serving.protocol import GenerationRequest, Message, Sampling
+from prompt2lora.serving.protocol import Engine, GenerationRequest, Message, Sampling
 from prompt2lora.serving.setup import Setup
 from prompt2lora.training.synthetic import synthetic_tasks
 
@@ -62,7 +65,7 @@ def questions(count: int) -> list[str]:
     return [task.prompt(random.choice(task.train).input) for task in random.choices(tasks, k=count)]
 
 
-async def clients(engine: EmbeddedEngine, count: int, adapters: int, requests: int, base: str) -> dict[str, float]:
+async def clients(engine: Engine, count: int, adapters: int, requests: int, base: str) -> dict[str, float]:
     """`count` clients ask `requests` questions between them; with 0 adapters the base answers."""
     texts, seconds, random = questions(requests), [], Random(1)
     left = list(range(requests))
@@ -134,6 +137,37 @@ def grid(base: str, folders: list[Path], args: argparse.Namespace) -> list[dict[
             Setup(base), lambda one: folders[one.number % len(folders)], max_batch_size=32, adapter_cache_size=256
         )
         beside(engine, measure(endless(engine), count))
+    return found
+
+
+def llama_cpp_grid(base: str, folders: list[Path], args: argparse.Namespace) -> list[dict[str, Any]]:
+    """llama.cpp's server behind the same engine protocol, on the GGUF file that a package brings (its own numbers)."""
+    own, found = llama_cpp._body, list[dict[str, Any]]()
+    llama_cpp._body = lambda *given: {**own(*given), "ignore_eos": True}  # answers go on to their last token
+    model, threads = packaged_gguf(base), torch.get_num_threads()
+    assert model
+
+    async def measure(count: int, adapters: int, exported: Path) -> None:
+        engine = llama_cpp.LlamaCppEngine(
+            Setup(base),
+            model,
+            lambda one: folders[one.number % len(folders)],
+            exported,
+            slots=32,
+            context_length=512,
+            threads=threads,
+        )
+        await engine.hold([version(number, base) for number in range(adapters)])
+        await clients(engine, count, min(4, adapters), max(8, 2 * count), base)  # warm
+        measured = await clients(engine, count, adapters, max(args.requests, 4 * count), base)
+        found.append({"clients": count, "adapters": adapters, "file": model.name, **measured})
+        print(found[-1], flush=True)
+        await engine.close(1)
+
+    with tempfile.TemporaryDirectory(prefix="gguf-") as place:
+        for count in args.clients:
+            for adapters in (0, 64):
+                asyncio.run(measure(count, adapters, Path(place)))
     return found
 
 
@@ -285,7 +319,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--adapters", type=int, nargs="+", default=[1, 8, 64, 256])
     parser.add_argument("--requests", type=int, default=96)
-    parser.add_argument("--only", choices=("engine", "memory", "same_as_alone", "peft"), nargs="+")
+    parser.add_argument("--only", choices=("engine", "llama.cpp", "memory", "same_as_alone", "peft"), nargs="+")
     args = parser.parse_args()
     result: dict[str, Any] = json.loads(args.out.read_text()) if args.out.exists() else {}
     with tempfile.TemporaryDirectory(prefix="serving-") as place:
@@ -298,6 +332,7 @@ def main() -> None:
         }
         parts = {
             "engine": lambda: grid(args.base, folders, args),
+            "llama.cpp": lambda: llama_cpp_grid(args.base, folders, args),
             "memory": lambda: memory(args.base, folders),
             "same_as_alone": lambda: same_as_alone(args.base, folders, 96),
             "peft": lambda: peft(args.base, folders, args),
