@@ -142,8 +142,8 @@ def grid(base: str, folders: list[Path], args: argparse.Namespace) -> list[dict[
 
 def llama_cpp_grid(base: str, folders: list[Path], args: argparse.Namespace) -> list[dict[str, Any]]:
     """llama.cpp's server behind the same engine protocol, on the GGUF file that a package brings (its own numbers)."""
-    own, found = llama_cpp._body, list[dict[str, Any]]()
-    llama_cpp._body = lambda *given: {**own(*given), "ignore_eos": True}  # answers go on to their last token
+    own, found = llama_cpp.body, list[dict[str, Any]]()
+    llama_cpp.body = lambda *given: {**own(*given), "ignore_eos": True}  # answers go on to their last token
     model, threads = packaged_gguf(base), torch.get_num_threads()
     assert model
 

@@ -10,7 +10,6 @@ moved the logits there. It knows no registry.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -25,14 +24,13 @@ from prompt2lora.adapter.peft import Adapter
 from prompt2lora.base import models
 from prompt2lora.base.chat import ChatFormat
 from prompt2lora.custody.versions import Version
-from prompt2lora.errors import Broken, Busy, Misconfigured, Unavailable, Unfit, UsageError
-from prompt2lora.ground.answer_form import AnswerForm
+from prompt2lora.errors import Broken, Busy, Unavailable, Unfit, UsageError
 from prompt2lora.ground.files import new_folder
 from prompt2lora.serving.deadline import within
-from prompt2lora.serving.event_stream import events
 from prompt2lora.serving.llama_process import LlamaProcess
+from prompt2lora.serving.llama_requests import body, chunks
 from prompt2lora.serving.prompting import prompt_ids, with_room
-from prompt2lora.serving.protocol import LENGTH, STOP, Chunk, GenerationRequest
+from prompt2lora.serving.protocol import Chunk, GenerationRequest
 from prompt2lora.serving.setup import Setup
 
 _PROBE = "Please answer in one word: größer, 部品, 0.25 mm?"
@@ -111,11 +109,11 @@ class LlamaCppEngine:
         if version is not None:
             self.setup.check(version)
         ids = prompt_ids(self._chat, request)
-        body = _body(ids, with_room(request, len(ids), self.context_length))
+        asked = body(ids, with_room(request, len(ids), self.context_length))
         self._running += 1
         try:
-            async with aclosing(within(request.seconds, self._tried(version, body))) as chunks:
-                async for chunk in chunks:
+            async with aclosing(within(request.seconds, self._tried(version, asked))) as found:
+                async for chunk in found:
                     yield chunk
         finally:
             self._running -= 1
@@ -206,16 +204,17 @@ class LlamaCppEngine:
         base, own = found
         return base.keys() != own.keys() or max(abs(base[token] - own[token]) for token in base) >= _MOVED
 
-    async def _tried(self, version: Version | None, body: dict[str, Any]) -> AsyncGenerator[Chunk]:
+    async def _tried(self, version: Version | None, asked: dict[str, Any]) -> AsyncGenerator[Chunk]:
         """Until the first chunk has come, a server that is gone is started anew."""
         for attempt in range(1 + _START_AGAIN):
             server = await self._holding(version)
             own = server.ids[version.name] if version else None
             lora = [{"id": id, "scale": float(id == own)} for id in server.ids.values()]
             begun = False
+            server.running += 1
             try:
-                async with aclosing(_chunks(server, {**body, "lora": lora})) as chunks:
-                    async for chunk in chunks:
+                async with aclosing(chunks(server.client, {**asked, "lora": lora})) as found:
+                    async for chunk in found:
                         begun = True
                         yield chunk
                 return
@@ -223,6 +222,8 @@ class LlamaCppEngine:
                 server.lost = True
                 if begun or attempt == _START_AGAIN:
                     raise Broken("llama.cpp's server broke off an answer; try again") from error
+            finally:
+                server.running -= 1
 
     async def _holding(self, version: Version | None) -> _Server:
         """The server, with a version. Raises Unfit if it does not apply it."""
@@ -238,61 +239,3 @@ class LlamaCppEngine:
             await asyncio.sleep(0.02)
         await server.end()
         self._servers.discard(server)
-
-
-def _body(ids: Sequence[int], request: GenerationRequest) -> dict[str, Any]:
-    """A request in the words of llama.cpp's server, without what that does by default and nobody asked for."""
-    sampling = request.sampling
-    body = {
-        "prompt": list(ids),
-        "n_predict": sampling.max_new_tokens,
-        "stream": True,
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "top_k": 0,
-        "min_p": 0.0,
-        "samplers": ["temperature", "top_p"],
-        "stop": list(sampling.stop),
-    }
-    if sampling.seed is not None:
-        body["seed"] = sampling.seed % 2**32
-    return {**body, **(_held(request.form) if request.form else {})}
-
-
-def _held(form: AnswerForm) -> dict[str, Any]:
-    """A form as llama.cpp takes it. Raises Misconfigured for one that it does not."""
-    if form.kind == "choices":
-        return {"grammar": "root ::= " + " | ".join(json.dumps(choice, ensure_ascii=False) for choice in form.choices)}
-    if form.kind == "schema":
-        return {"json_schema": json.loads(form.text)}
-    raise Misconfigured(
-        f"llama.cpp holds answers to choices and to JSON, not to a {form.kind}; serve this job with --engine embedded"
-    )
-
-
-async def _chunks(server: _Server, body: dict[str, Any]) -> AsyncGenerator[Chunk]:
-    """The chunks of one answer. Raises httpx.TransportError if the server is gone."""
-    server.running += 1
-    try:
-        async with server.client.stream("POST", "/completion", json=body) as reply:
-            if reply.status_code != 200:
-                said = (await reply.aread()).decode(errors="replace")[:200]
-                if reply.status_code < 500:
-                    raise UsageError(f"the request was refused by llama.cpp ({said}); shorten or correct it")
-                raise Broken(f"llama.cpp's server failed ({said}); try again")
-            async with aclosing(events(reply.aiter_bytes())) as told:
-                async for data in told:
-                    chunk = _chunk(json.loads(data))
-                    yield chunk
-                    if chunk.finish_reason:
-                        return
-    finally:
-        server.running -= 1
-    raise httpx.RemoteProtocolError("the stream ended without a reason")
-
-
-def _chunk(event: dict[str, Any]) -> Chunk:
-    if "error" in event:
-        raise Broken(f"llama.cpp's server failed ({str(event['error'])[:200]}); try again")
-    ends = (LENGTH if event["stop_type"] == "limit" else STOP) if event["stop"] else None
-    return Chunk(event["content"], event["tokens_evaluated"], event["tokens_predicted"], ends)
