@@ -11,7 +11,7 @@ from prompt2lora.evaluation.published import runner
 from prompt2lora.evaluation.published.code import pass_at, program
 from prompt2lora.evaluation.published.runner import NAMESPACES, Limits, run, shut_off_by
 
-QUICK = Limits(seconds=2, memory=1 << 28, file=1 << 16, processes=6)
+QUICK = Limits(seconds=1, memory=1 << 28, file=1 << 16, processes=6)
 FORKS = "import os, time\nfor _ in range(4):\n  if not os.fork(): time.sleep(60)\n"
 POSIX = pytest.mark.skipif(os.name != "posix", reason="programs are run on POSIX systems alone")
 pytestmark = POSIX
@@ -95,19 +95,17 @@ def test_no_connection_is_made_even_to_this_machine(walls):
 def test_what_a_program_starts_ends_with_it(walls):
     verdict(f"{FORKS}marker = 'left behind'", walls)
     time.sleep(0.2)
-    own = str(runner._HARNESS)
-    running = [
-        place
-        for place in Path("/proc").glob("[0-9]*")
-        if own in (place / "cmdline").read_text(errors="replace") and _is_ours(place)
-    ]
-    assert running == []
+    assert [place for place in Path("/proc").glob("[0-9]*") if _is_left_behind(place)] == []
 
 
-def _is_ours(place: Path) -> bool:
-    """A process that was left behind belongs to nobody but the first process, or to this one."""
-    fields = (place / "stat").read_text().rpartition(")")[2].split()
-    return int(fields[1]) in (0, 1, os.getpid())
+def _is_left_behind(place: Path) -> bool:
+    """Whether a harness runs there that belongs to nobody but the first process, or to this one."""
+    try:
+        command = (place / "cmdline").read_text(errors="replace")
+        parent = int((place / "stat").read_text().rpartition(")")[2].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return False  # it ended meanwhile
+    return str(runner._HARNESS) in command and parent in (0, 1, os.getpid())
 
 
 def test_the_environment_is_clean_and_stdin_is_empty(walls, monkeypatch):

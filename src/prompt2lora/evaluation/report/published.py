@@ -51,6 +51,7 @@ def published(file: Path, result: PublishedResult) -> str:
         *_commonsense(result),
         *_others(result),
         *_gains(result),
+        *_seconds(result),
         *_notes(result),
     ]
     return "\n".join(parts) + "\n"
@@ -120,12 +121,22 @@ def _gains(result: PublishedResult) -> list[str]:
         metric = METRICS[Kind(suite.kind)][0]
         found = suite.arms.get(OWN)
         if found and metric in found.gain:
-            seconds = found.seconds
-            lines.append([name, metric, interval(found.gain[metric]), f"{seconds.adapt:.1f}", f"{seconds.answer:.0f}"])
+            lines.append([name, metric, interval(found.gain[metric])])
+    return [table(["suite", "metric", f"{OWN} minus base"], lines), ""] if lines else []
+
+
+def _seconds(result: PublishedResult) -> list[str]:
+    """What adapting took, and answering, of every arm that adapts anything."""
+    suites = result.published.values()
+    lines = [
+        [_bold(arm), *(f"{one.arms[arm].seconds.adapt:.1f} + {one.arms[arm].seconds.answer:.0f}" for one in suites)]
+        for arm in result.request.arms
+        if any(one.arms[arm].seconds.adapt >= 0.1 for one in suites)
+    ]
     if not lines:
         return []
-    heads = ["suite", "metric", f"{OWN} minus base", "seconds to adapt", "seconds to answer"]
-    return [table(heads, lines), ""]
+    cores = counted(int(result.hardware["cores"]), "core")
+    return [f"Seconds to adapt + to answer all examples, {cores}:\n", table(["arm", *result.published], lines), ""]
 
 
 def _notes(result: PublishedResult) -> list[str]:
