@@ -227,7 +227,9 @@ class LlamaCppEngine:
 
     async def _holding(self, version: Version | None) -> _Server:
         """The server, with a version. Raises Unfit if it does not apply it."""
-        await self.hold([version] if version else [])
+        server = self._server
+        if server is None or not server.answers or (version and version.name not in server.ids):
+            await self.hold([version] if version else [])
         if version and version.name in self._unfit:
             raise Unfit(f"llama.cpp answers {version.name} as the base; its adapter is not applied there")
         assert self._server
