@@ -1,4 +1,4 @@
-"""Inside a network namespace that has nothing but its loopback: serve, ask once, end; prints what came as JSON."""
+"""Serve, ask once, end; prints what came as JSON. It may run where there is no network but the loopback."""
 
 import json
 import signal
@@ -8,6 +8,7 @@ import sys
 import time
 
 import httpx
+import openai
 
 
 def reachable():
@@ -29,21 +30,31 @@ def until_ready(serving, address, seconds=90):
             time.sleep(0.1)
 
 
-def main(program, generator):
+def main(program, port, generator):
     added = subprocess.run([program, "keys", "add", "line", "--inference", "--json"], capture_output=True, check=True)
-    headers = {"Authorization": f"Bearer {json.loads(added.stdout)['token']}"}
-    serving = subprocess.Popen(
-        [program, "serve", "--port", "8000", "--generator", generator],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
-    client = httpx.Client(base_url="http://127.0.0.1:8000", headers=headers, timeout=60)
-    until_ready(serving, "http://127.0.0.1:8000")
-    asked = {"model": "mail", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 8}
-    reply = client.post("/v1/chat/completions", json=asked)
-    serving.send_signal(signal.SIGTERM)
-    serving.communicate(timeout=60)
-    print(json.dumps({"outside": reachable(), "status": reply.status_code, "ended": serving.returncode}))
+    token, address = json.loads(added.stdout)["token"], f"http://127.0.0.1:{port}"
+    words = [program, "serve", "--port", port, "--generator", generator]
+    serving = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        until_ready(serving, address)
+        client = openai.OpenAI(base_url=f"{address}/v1", api_key=token, max_retries=0)
+        asked = [{"role": "user", "content": "hello"}]
+        reply = client.chat.completions.create(model="mail", messages=asked, max_tokens=8)
+        page = httpx.get(f"{address}/console", follow_redirects=True)
+    finally:
+        serving.send_signal(signal.SIGTERM)
+        out, log = serving.communicate(timeout=60)
+    found = {
+        "outside": reachable(),
+        "token": token,
+        "by": reply.system_fingerprint,
+        "answer": reply.choices[0].message.content,
+        "page": [page.status_code, page.text],
+        "ended": serving.returncode,
+        "out": out,
+        "log": log,
+    }
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

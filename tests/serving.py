@@ -74,9 +74,16 @@ def bearer(token):
     return {"Authorization": f"Bearer {token}"}
 
 
+def app_of(service, **options):
+    """The application of a service, one for all that a test asks of it: making it takes longer than a request."""
+    made, known = vars(service).setdefault("made for tests", {}), repr(options)
+    if known not in made:
+        made[known] = create_app(service, **options)
+    return made[known]
+
+
 def client_of(service, token=None, **options):
-    app = create_app(service, **options)
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    transport = httpx.ASGITransport(app_of(service, **options), raise_app_exceptions=False)
     headers = bearer(token) if token else {}
     return httpx.AsyncClient(transport=transport, base_url="http://localhost", headers=headers)
 

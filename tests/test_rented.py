@@ -4,8 +4,6 @@ import csv
 import json
 import os
 import shutil
-import signal
-import subprocess
 import sys
 import time
 from argparse import Namespace
@@ -15,6 +13,7 @@ from random import Random
 import pytest
 import torch
 from gpu import rented
+from preloaded import Program
 from test_bases import write_gguf
 from tiny import write_encoder, write_tasks
 
@@ -84,7 +83,7 @@ def start(machine, minutes=10.0):
     """The script on a machine: a process of its own, without what is here."""
     words = (SCRIPT, "train", "--at", machine, "--out", machine / "out", "--minutes", str(minutes))
     kept = {name: value for name, value in os.environ.items() if name not in ("PROMPT2LORA_HOME", "PYTHONPATH")}
-    return subprocess.Popen([sys.executable, *map(str, words)], stdout=subprocess.PIPE, text=True, env=kept)
+    return Program(*words, environment=kept)
 
 
 def killed_after(machine, steps):
@@ -96,16 +95,13 @@ def killed_after(machine, steps):
             steps -= 1
         if steps < 1:
             break
-    process.send_signal(signal.SIGKILL)
-    process.stdout.close()
-    process.wait()
+    process.kill()
     return seen
 
 
 def finished(machine, minutes=10.0):
-    process = start(machine, minutes)
-    told, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, told
+    code, told = start(machine, minutes).end()
+    assert code == 0, told
     return told
 
 

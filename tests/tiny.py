@@ -14,9 +14,10 @@ from uuid import uuid4
 
 import pytest
 import torch
+import typer
 from postgres import binaries, server
 from safetensors.torch import save_file
-from sqlalchemy import create_engine
+from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.schema import CreateSchema, DropSchema
 from tokenizers import Tokenizer, decoders, pre_tokenizers, processors
 from tokenizers.models import BPE
@@ -94,6 +95,14 @@ def few_adapters():
     """What adapters usually look like is found from ten, the fewest that tell it, where the product takes sixteen."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(finish, "_FEWEST_ADAPTERS", 10)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def commands():
+    """Typer builds all commands anew at every call, which takes it ten times as long as most of them: here, once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer.main, "get_command", cache(typer.main.get_command))
         yield
 
 
@@ -335,9 +344,33 @@ def _empty_database() -> bytes:
         return file.read_bytes()
 
 
+_SAID: list[str] = []  # what the migrations said to PostgreSQL to make the tables of an empty schema
+
+
+def _make_tables(url: str) -> None:
+    """Make the tables of an empty schema of PostgreSQL: the first by the migrations, the others by what these said."""
+    if _SAID:
+        engine = create_engine(url)
+        with engine.begin() as connection:
+            connection.connection.driver_connection.execute(";".join(_SAID))
+        engine.dispose()
+        return
+
+    def note(connection, cursor, statement, parameters, context, executemany):
+        if statement.split()[0] in {"CREATE", "ALTER", "INSERT", "UPDATE", "DROP"}:
+            assert not parameters
+            _SAID.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    open_database(url).dispose()
+    event.remove(Engine, "before_cursor_execute", note)
+
+
 def new_registry(home, *, url="", **settings) -> Registry:
-    """A registry in a new home; in SQLite it begins with a copy of an empty database, and is not migrated again."""
-    if not url.startswith("postgresql"):
+    """A registry in a new home; its database is empty and of this version's schema, and is not migrated again."""
+    if url.startswith("postgresql"):
+        _make_tables(url)
+    else:
         home.mkdir(parents=True)
         (home / "registry.db").write_bytes(_empty_database())
     return Registry.open(home, url=url, **settings)

@@ -11,13 +11,14 @@ import logging
 from typing import Any
 from urllib.parse import urlsplit
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
-from prompt2lora.console.context import ConsoleContext
+from prompt2lora.console.context import ROOT, ConsoleContext
 from prompt2lora.console.i18n import LANGUAGES, TranslatableError, Translator, choose
 from prompt2lora.console.page_request import KEY_COOKIE, LANGUAGE_COOKIE, Forbidden, Form, Page, PageRequest, Show
 from prompt2lora.errors import Prompt2LoraError
@@ -34,7 +35,9 @@ _HEADERS = {
 _log = logging.getLogger(__name__)
 
 
-def mount(router: APIRouter, context: ConsoleContext, page: Page) -> None:
+def route(context: ConsoleContext, page: Page) -> Route:
+    """A plain route: where FastAPI's would look for parameters and models, a page has none."""
+
     async def answer(request: Request) -> Response:
         asked = PageRequest(context, request, _translator(request))
         response = await _guarded(page, asked)
@@ -44,7 +47,7 @@ def mount(router: APIRouter, context: ConsoleContext, page: Page) -> None:
             response.set_cookie(LANGUAGE_COOKIE, asked.translator.language, max_age=_YEAR, samesite="lax")
         return response
 
-    router.add_api_route(page.path, answer, methods=[page.method], name=f"{page.method} {page.path}")
+    return Route(f"{ROOT}{page.path}", answer, methods=[page.method], name=f"{page.method} {page.path}")
 
 
 def _translator(request: Request) -> Translator:

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
+from starlette.routing import Route
 
 from prompt2lora.console import audit_log, decisions, job_pages, new_jobs, people, sheets, watching
 from prompt2lora.console.context import ROOT, ConsoleContext
-from prompt2lora.console.handling import mount
+from prompt2lora.console.handling import route
 from prompt2lora.console.page_request import Page
 from prompt2lora.serving.service import Service
 
@@ -31,11 +32,9 @@ _KINDS = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 def router(service: Service, metrics: Callable[[], bytes]) -> APIRouter:
     """Everything below /console; `metrics` tells what /metrics tells."""
-    context, made = ConsoleContext(service, metrics), APIRouter(prefix=ROOT, include_in_schema=False)
-    made.add_api_route("/static/{name}", _static, methods=["GET"])
-    for page in (*PAGES, job_pages.ANYWHERE_ELSE):
-        mount(made, context, page)
-    return made
+    context = ConsoleContext(service, metrics)
+    pages = (route(context, page) for page in (*PAGES, job_pages.ANYWHERE_ELSE))
+    return APIRouter(routes=[Route(f"{ROOT}/static/{{name}}", _static), *pages])
 
 
 async def _static(request: Request) -> Response:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_all_start_methods, get_context
+from multiprocessing.context import BaseContext
 from random import Random
 from types import TracebackType
 from typing import NamedTuple
@@ -76,8 +77,7 @@ class DrawnAhead:
         self._drawn: dict[int, Future[Drawn]] = {}
         self._pool: ProcessPoolExecutor | None = None
         if processes:
-            # spawned: what was forked off a process that holds an accelerator must not touch it, and threads are lost
-            self._pool = ProcessPoolExecutor(processes, get_context("spawn"), _begin, (drawing,))
+            self._pool = ProcessPoolExecutor(processes, _context(), _begin, (drawing,))
 
     def __enter__(self) -> DrawnAhead:
         return self
@@ -99,6 +99,16 @@ def drawing_processes(device: str) -> int:
     """How many draw ahead: for an accelerator as many as there are cores; for a CPU, which computes itself, none."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return 0 if device == "cpu" else max(1, cores - _LEFT)
+
+
+def _context() -> BaseContext:
+    """How the others begin: never forked off a process that holds an accelerator and threads, but where that can be off
+    one that has loaded what they need once for all and holds neither."""
+    if "forkserver" not in get_all_start_methods():
+        return get_context("spawn")
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
 
 
 _mine: list[Drawing] = []  # of a process that draws

@@ -20,5 +20,5 @@ _PARTS = (jobs, queued, watches, audit, keys)
 def router(service: Service, gate: Authenticator) -> APIRouter:
     made = APIRouter(prefix="/admin", tags=["management"], responses=ERRORS)
     for part in _PARTS:
-        made.include_router(part.router(service, gate))
+        part.add_routes(made, service, gate)
     return made

@@ -13,8 +13,7 @@ from prompt2lora.serving.guard import Authenticator
 from prompt2lora.serving.service import Service
 
 
-def router(service: Service, gate: Authenticator) -> APIRouter:
-    made = APIRouter()
+def add_routes(made: APIRouter, service: Service, gate: Authenticator) -> None:
     registry, looking = service.plant.registry, Depends(gate.managing(LOOK))
 
     @made.get("/audit", dependencies=[looking])
@@ -44,5 +43,3 @@ def router(service: Service, gate: Authenticator) -> APIRouter:
     def stats() -> dict[str, Any]:
         """Statistics of the engine."""
         return {"base": service.engine.base, "engine": service.engine.stats()}
-
-    return made

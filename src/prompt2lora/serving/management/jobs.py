@@ -50,8 +50,7 @@ class DecisionRequest(Body):
     reason: Reason
 
 
-def router(service: Service, gate: Authenticator) -> APIRouter:
-    made = APIRouter()
+def add_routes(made: APIRouter, service: Service, gate: Authenticator) -> None:
     registry = service.plant.registry
     looking, maker = Depends(gate.managing(LOOK)), Depends(gate.managing(MAKE))
     releaser, returner = Depends(gate.managing(RELEASE)), Depends(gate.managing(RETURN))
@@ -128,5 +127,3 @@ def router(service: Service, gate: Authenticator) -> APIRouter:
         if page is None:
             raise Refused(404, f"{version} was never evaluated and judged, so it has no report yet", "not_found")
         return HTMLResponse(page)
-
-    return made

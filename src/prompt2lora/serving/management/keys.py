@@ -19,8 +19,7 @@ class NewKey(Body):
     inference: bool = False
 
 
-def router(service: Service, gate: Authenticator) -> APIRouter:
-    made = APIRouter()
+def add_routes(made: APIRouter, service: Service, gate: Authenticator) -> None:
     governor = Depends(gate.managing(GOVERN))
 
     @made.get("/keys")
@@ -39,5 +38,3 @@ def router(service: Service, gate: Authenticator) -> APIRouter:
         """Revoke a key."""
         service.as_actor(key.name).access.revoke(name)
         return {"revoked": name}
-
-    return made

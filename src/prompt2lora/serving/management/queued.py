@@ -76,8 +76,7 @@ class CheckRequest(Body):
     instruction: Instruction = ""
 
 
-def router(service: Service, gate: Authenticator) -> APIRouter:
-    made = APIRouter()
+def add_routes(made: APIRouter, service: Service, gate: Authenticator) -> None:
     registry, queue = service.plant.registry, service.queue
     looking, maker = Depends(gate.managing(LOOK)), Depends(gate.managing(MAKE))
 
@@ -163,8 +162,6 @@ def router(service: Service, gate: Authenticator) -> APIRouter:
         """Advice on prompts before an adapter is made of them."""
         given = check_prompts(_full_prompts(taken.body))
         return {"prompts": len(given), "findings": service.plant.check_prompts(given), **taken.as_json()}
-
-    return made
 
 
 def _full_prompts(body: GenerateRequest | CheckRequest) -> list[str]:

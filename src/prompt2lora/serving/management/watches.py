@@ -24,8 +24,7 @@ class Outcome(Body):
     bad: Annotated[float, Field(ge=0, le=1)]
 
 
-def router(service: Service, gate: Authenticator) -> APIRouter:
-    made = APIRouter()
+def add_routes(made: APIRouter, service: Service, gate: Authenticator) -> None:
     registry = service.plant.registry
     looking, maker = Depends(gate.managing(LOOK)), Depends(gate.managing(MAKE))
 
@@ -52,5 +51,3 @@ def router(service: Service, gate: Authenticator) -> APIRouter:
         known_job(registry, job)
         alarm = service.plant.as_actor(key.name).monitor().outcome(job, told.release, told.source, told.bad)
         return {"alarm": {**alarm._asdict(), "release": release_record(alarm.release)} if alarm else None}
-
-    return made
