@@ -19,7 +19,7 @@ def reachable():
     return True
 
 
-def until_ready(serving, address, seconds=90):
+def until_ready(serving, address, seconds=200):
     """Wait until a service answers that it is ready, or has ended."""
     ends = time.monotonic() + seconds
     while time.monotonic() < ends and serving.poll() is None:

@@ -62,7 +62,7 @@ def served(world):
     environment = {**os.environ, "PROMPT2LORA_HOME": str(place / "serving"), "PYTHONUNBUFFERED": "1"}
     if alone:
         environment.pop("HF_HUB_OFFLINE", None)  # nobody has to know of it
-    ran = subprocess.run(list(map(str, words)), env=environment, capture_output=True, text=True, timeout=200)
+    ran = subprocess.run(list(map(str, words)), env=environment, capture_output=True, text=True, timeout=400)
     assert ran.returncode == 0, ran.stderr[-2000:]
     return json.loads(ran.stdout)
 
