@@ -11,17 +11,22 @@ RECIPE ?= recipes/synthetic.toml
 RUN ?= runs/$(notdir $(basename $(RECIPE)))
 RELEASE ?= runs/release
 
-.PHONY: demo check test install train release clean
+.PHONY: demo check test types tests install train release clean
 
 demo: install
 	$(BIN)/prompt2lora doctor
 	$(BIN)/python examples/demo.py
 
-check: PYTEST = -m "not slow"
+check: export PYTEST = -m "not slow"
 check test: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(MAKE) --jobs --no-print-directory types tests
+
+types:
 	$(BIN)/mypy
+
+tests:
 	$(BIN)/pytest -n auto --dist worksteal $(PYTEST)
 
 install: .venv/installed

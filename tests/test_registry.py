@@ -275,6 +275,7 @@ def test_a_database_locked_for_too_long_is_told_in_one_line_and_reading_goes_on(
     waiting.engine.dispose()
 
 
+@pytest.mark.slow
 def test_two_processes_that_open_a_new_home_at_once_share_one_key_and_one_schema(tmp_path, database):
     found = workers.race(workers.open_home, *[(tmp_path, database)] * 3)
     assert len(found) == 3
@@ -310,6 +311,7 @@ def test_what_was_measured_as_not_finite_is_kept_as_not_measured(registry, add):
     assert measured == Evaluation(Metrics(health=Health(None)), {"base": {"score": 1.5, "low": None}})
 
 
+@pytest.mark.slow
 def test_of_two_processes_that_promote_at_once_one_wins(registry, add, tmp_path, database):
     add("a"), add("b")
     answers = workers.race(workers.promote, *((tmp_path / "home", database, number) for number in range(2)))
