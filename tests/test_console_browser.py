@@ -274,7 +274,8 @@ def test_the_first_hour_leads_from_a_spreadsheet_to_answers_in_a_spreadsheet(wor
     maker.get_by_role("link", name=name).click()
     click(maker, "tab.sheet", "link")
     maker.get_by_label(said["sheet.file"], exact=True).set_input_files(reports)
-    maker.get_by_label(said["sheet.column"]).fill("報告")
+    maker.get_by_label(said["read.choose"]).select_option(label="報告")
+    maker.locator("#sheet-read .first li", has_text=notes[0]).wait_for()
     click(maker, "sheet.button")
     with maker.expect_download() as taken:
         click(maker, "sheet.take", "link")

@@ -48,6 +48,22 @@ def test_a_spreadsheet_is_answered_row_by_row_and_can_be_taken_away(visit, servi
         assert ended(service, again.headers["location"].rpartition("/")[2]).state == DONE
 
 
+def test_the_column_and_its_first_rows_are_seen_before_anything_is_answered(visit, service, job):  # noqa: F811
+    approve(service, job)
+    browser, place = visit("operator"), "/console/jobs/parts/sheet/read"
+    file = {"sheet_file": ("r.csv", "番号,担当,報告\n1,山,軸の音\n2,川,\n".encode(), "text/csv")}
+    page = browser.post(place, files=file).text
+    assert '<option value="2" selected>担当</option>' in page and "<li>山</li>" in page
+    page = browser.post(place, data={"column": "3"}, files=file).text
+    assert '<option value="3" selected>報告</option>' in page and "<li>軸の音</li>" in page
+    assert 'name="column"' in page and "1 rows" in page, "what cannot be asked is counted"
+    other = {"sheet_file": ("o.csv", b"note,b\nx,y\n", "text/csv")}
+    assert "<li>x</li>" in browser.post(place, data={"column": "報告"}, files=other).text, "chosen for another file"
+    refused = browser.post(place, files={"sheet_file": ("a.pdf", b"%PDF-1.4")}).text
+    assert texts("en")["error.file_type"].split("{")[0] in refused and "<select" not in refused
+    assert service.queue.recent() == []
+
+
 def test_what_cannot_be_answered_is_refused_before_anything_starts(visit, service, job):  # noqa: F811
     approve(service, job)
     with visit("operator") as browser:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 from fastapi.responses import Response
 
@@ -103,6 +104,17 @@ def _started(request: PageRequest, queued: QueuedJob, read: list[Reading]) -> Re
     return request.redirect(f"/queue/{queued.id}")
 
 
+def reading_part(request: PageRequest, read: Sequence[Reading], column_field: str = "", **more: Any) -> Response:
+    """A part of a page: how files are read; of a table with several columns, one may be chosen in `column_field`."""
+    shown = {"advice": None, "count": 0, "refused": None, **more}
+    return request.render("advice.html", read=read, column_field=column_field, **shown)
+
+
+def refused_part(request: PageRequest, error: UsageError) -> Response:
+    """A part of a page: why a file or a text cannot be read."""
+    return reading_part(request, [], refused=request.translator.explain(error))
+
+
 def advise(request: PageRequest) -> Response:
     """A part of a page: findings on the prompts as they are now."""
     try:
@@ -114,9 +126,9 @@ def advise(request: PageRequest) -> Response:
             and request.form.values.pop("prompts_column", "")
         ):
             return advise(request)  # it was chosen for another file
-        return request.render("advice.html", advice=None, count=0, refused=request.translator.explain(error), read=[])
+        return refused_part(request, error)
     advice = request.context.typing_checks.check(prompts)
-    return request.render("advice.html", advice=advice, count=len(prompts), refused=None, read=read)
+    return reading_part(request, read, "prompts_column", advice=advice, count=len(prompts))
 
 
 def read_so_far(request: PageRequest, name: str) -> Response:
@@ -124,8 +136,8 @@ def read_so_far(request: PageRequest, name: str) -> Response:
     try:
         _, read = _pairs(request, name)
     except UsageError as error:
-        return request.render("advice.html", advice=None, count=0, refused=request.translator.explain(error), read=[])
-    return request.render("advice.html", advice=None, count=0, refused=None, read=read)
+        return refused_part(request, error)
+    return reading_part(request, read)
 
 
 def _sources(request: PageRequest, name: str) -> list[File]:

@@ -7,6 +7,7 @@ same file comes again after a cut.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from urllib.parse import quote
 
 from fastapi.responses import Response
@@ -15,8 +16,10 @@ from starlette.concurrency import run_in_threadpool
 from prompt2lora.console.context import remember
 from prompt2lora.console.i18n import TranslatableError
 from prompt2lora.console.job_pages import job_page, opened
+from prompt2lora.console.new_jobs import reading_part, refused_part
 from prompt2lora.console.page_request import NotFound, Page, PageRequest
 from prompt2lora.custody.access import LOOK, MAKE
+from prompt2lora.errors import InputError, UsageError
 from prompt2lora.ground.answer_sheet import read_answer_sheet
 from prompt2lora.plant.calibration import calibration_of
 from prompt2lora.serving import answered_files
@@ -48,6 +51,21 @@ def show_sheet(request: PageRequest) -> Response:
         bound=request.value("bound", "80"),
         learned=learned,
     )
+
+
+def read_so_far(request: PageRequest) -> Response:
+    """A part of a page: which column of the file would be answered, and its first rows."""
+    column = request.value("column").strip()
+    try:
+        file = request.file("sheet")
+        if file is None:
+            raise TranslatableError("no_sheet")
+        sheet = read_answer_sheet(file, column)
+    except UsageError as error:
+        if isinstance(error, InputError) and error.rule == "no_column" and request.form.values.pop("column", ""):
+            return read_so_far(request)  # it was chosen for another file
+        return refused_part(request, error)
+    return reading_part(request, [replace(sheet.reading, first=tuple(sheet.texts.values())[:3])], "column")
 
 
 async def start(request: PageRequest) -> Response:
@@ -99,5 +117,6 @@ def _bound(request: PageRequest) -> float:
 PAGES = (
     Page("GET", "/jobs/{job}/sheet", show_sheet, (LOOK,)),
     Page("POST", "/jobs/{job}/sheet", start, (MAKE,), show_sheet),
+    Page("POST", "/jobs/{job}/sheet/read", read_so_far, (MAKE,)),
     Page("GET", "/jobs/{job}/sheet/{queued}", take, (LOOK,)),
 )
