@@ -33,7 +33,7 @@ from prompt2lora.custody.access import ROLES
 from prompt2lora.custody.evaluations import Evaluation, Metrics
 from prompt2lora.custody.gate import Policy, judge
 from prompt2lora.custody.reports import texts as report_texts
-from prompt2lora.custody.versions import Origin
+from prompt2lora.custody.versions import IMPORTED, REGENERATED, Origin
 from prompt2lora.errors import Busy, Conflict, DamagedFile, InputError, Prompt2LoraError, TooLate, UsageError
 from prompt2lora.generator import released
 from prompt2lora.ground.examples import as_csv, read_examples, read_prompts
@@ -347,6 +347,37 @@ def test_a_version_of_examples_alone_is_tried_under_their_instruction(visit, ser
     assert (
         f"{made.name}: Say the number.\n\nnote 4" in visit("operator").post("/console/jobs/parts/try", data=form).text
     )
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("kind", ["generated", "refined", REGENERATED, IMPORTED])
+def test_every_kind_of_version_has_its_word(visit, service, job, language, kind, tmp_path):
+    origin = Origin(("note one",), "9" * 64, "g", "b", "8" * 64, kind=kind)
+    service.plant.registry.add_version("parts", adapter_folder(tmp_path / "other", "two"), origin)
+    answer = visit("admin", language=language).get("/console/jobs/parts/try")
+    assert (answer.status_code, texts(language)[f"kind.{kind}"] in html.unescape(answer.text)) == (200, True)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_an_imported_version_has_every_page_and_nobody_says_that_its_instruction_is_in_the_weights(
+    visit, service, job, language, tmp_path
+):
+    plant, said = service.plant.as_actor("maker"), texts(language)
+    browser = visit("admin", language=language)
+    for mark, prompts, told in (("two", (), "imported"), ("three", ("Say it.\n\nnote 1",), "imported_instruction")):
+        origin = Origin(prompts, IMPORTED, IMPORTED, "b", "8" * 64, kind=IMPORTED)
+        made = plant.registry.add_version("parts", adapter_folder(tmp_path / mark, mark), origin)
+        measured = Evaluation(Metrics.read({**GOOD, "health": {"share": 0.1}, "prompts": None}))
+        verdict = judge(measured.metrics, Policy(), generated=False)
+        plant.registry.add_verdict(made, plant.registry.add_evaluation(made, measured), verdict, Policy())
+        for page in JOB_PAGES:
+            answer = browser.get(f"/console/jobs/parts/{page}", params={"version": made.name})
+            assert answer.status_code == 200, page
+            if page == "decision":
+                assert said[f"decide.{told}"] in html.unescape(answer.text)
+    approve(service, made)
+    assert not service.instruction_in_weights(service.release("parts"))
+    assert "error" not in browser.post("/console/jobs/parts/why", data={"version": made.name}).headers
 
 
 def test_a_version_that_nobody_judged_is_offered_neither_release_nor_refusal_nor_empty_pages(visit, service, tmp_path):

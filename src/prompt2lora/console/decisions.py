@@ -44,6 +44,7 @@ def show_decision(request: PageRequest) -> Response:
         own=version.actor == request.actor,
         report=judged is not None,
         opening=kept.origin(version).instruction,
+        generated=kept.origin(version).generated,
         bare=_with_and_without(kept.measured(version).scores),
     )
 
