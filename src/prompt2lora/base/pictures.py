@@ -36,6 +36,11 @@ def is_soft(token: int) -> bool:
     return token >= FIRST
 
 
+def picture_of(token: int) -> int:
+    """The number of the picture that a soft token is of."""
+    return ((token - FIRST) >> _PLACE) & ((1 << _NUMBER) - 1)
+
+
 def soft_tokens(ids: Sequence[int]) -> int:
     """How many of these tokens are of pictures."""
     return sum(map(is_soft, ids))
@@ -151,8 +156,9 @@ class PictureReader:
             raise UsageError(f"the base's processor does not take {picture.name or 'a picture'}: {error}") from error
         pixels = {name: given[name].to(model.device) for name in _PIXELS if name in given}
         pixels["pixel_values"] = pixels["pixel_values"].to(next(model.parameters()).dtype)
-        seen = model.get_image_features(**pixels).pooler_output
-        vectors = torch.cat([part.reshape(-1, part.shape[-1]) for part in seen])
+        with torch.inference_mode(False):  # they may be used in training, too
+            seen = model.get_image_features(**pixels).pooler_output
+            vectors = torch.cat([part.reshape(-1, part.shape[-1]) for part in seen])
         ids: list[int] = given["input_ids"][0].tolist()
         if ids.count(self.token) != len(vectors) or len(vectors) >= 1 << _PLACE:
             raise DamagedFile(

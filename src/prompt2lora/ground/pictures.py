@@ -7,6 +7,7 @@ first use; no model is known here.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ from prompt2lora.errors import InputError
 FORMATS = ("PNG", "JPEG", "WEBP")
 MOST_BYTES = 10 * 2**20
 MOST_PIXELS = 2**24
-MOST_PICTURES = 8  # of one prompt
+MOST_TOGETHER = 2**25  # pixels of all pictures of a request
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,16 @@ class Picture:
 
     data: bytes = field(repr=False)
     name: str = field(default="", compare=False)
+    pixels: int = field(default=0, compare=False)
 
     @cached_property
     def digest(self) -> str:
         return hashlib.sha256(self.data).hexdigest()
+
+    @property
+    def data_url(self) -> str:
+        kind = {b"\x89": "png", b"\xff": "jpeg"}.get(self.data[:1], "webp")
+        return f"data:image/{kind};base64,{base64.b64encode(self.data).decode()}"
 
     def image(self) -> Any:
         """What Pillow makes of it, in colours."""
@@ -105,7 +112,7 @@ def checked(data: bytes, name: str) -> Picture:
         raise InputError(
             "no_picture", f"{name}: a picture must be {' or '.join(FORMATS)} and this is none, or half of one; mend it"
         ) from error
-    return Picture(data, name)
+    return Picture(data, name, width * height)
 
 
 def opened(folder: Path, path: str, place: str) -> Picture:

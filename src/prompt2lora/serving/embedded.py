@@ -19,8 +19,10 @@ import torch
 from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.base import models
 from prompt2lora.base.frozen import Frozen
+from prompt2lora.base.pictures import positions
 from prompt2lora.custody.versions import Version
-from prompt2lora.errors import Misconfigured, Prompt2LoraError, Unfit
+from prompt2lora.errors import Misconfigured, Prompt2LoraError, Unfit, UsageError
+from prompt2lora.ground.pictures import pictures_of
 from prompt2lora.serving.adapter_cache import AdapterCache
 from prompt2lora.serving.batch import BatchCache
 from prompt2lora.serving.detokenizer import Detokenizer
@@ -101,7 +103,10 @@ class EmbeddedEngine:
 
     async def answer(self, version: Version | None, request: GenerationRequest) -> AsyncGenerator[Chunk]:
         self._scheduler.check_open()
-        ids = prompt_ids(self._chat, request)
+        pictured = any(pictures_of(message.content) for message in request.messages)
+        ids = await asyncio.to_thread(prompt_ids, self._chat, request) if pictured else prompt_ids(self._chat, request)
+        if positions(ids)[-1] != len(ids):
+            raise UsageError(f"{self.base} counts a picture's places in three axes, which only vLLM serves; send text")
         request = with_room(request, len(ids), self._context_length)
         deadline = time.monotonic() + request.seconds
         if version is not None and not version.made_for(self.base, self._base_digest):

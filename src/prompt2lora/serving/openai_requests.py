@@ -1,18 +1,23 @@
 """The bodies of requests for answers, as OpenAI documents them: which fields there are and what is refused.
 
-In: JSON. Out: a `GenerationRequest`. A field that cannot be honoured is refused by name. It knows neither HTTP nor an
-engine.
+In: JSON. Out: a `GenerationRequest`. A field that cannot be honoured is refused by name; a picture comes in the request
+itself (a data URL), for nothing is fetched. It knows neither HTTP nor an engine.
 Source of the fields: https://platform.openai.com/docs/api-reference.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from prompt2lora.base.constraints import check
+from prompt2lora.errors import InputError
 from prompt2lora.ground.answer_form import AnswerForm, schema
+from prompt2lora.ground.pictures import MOST_BYTES, MOST_TOGETHER, Picture, Pictured, checked, pictures_of
 from prompt2lora.serving.protocol import GenerationRequest, Message, Sampling
 
 _TEXT = 200_000  # most characters of one text
@@ -32,10 +37,50 @@ class Part(BaseModel):
     text: Text
 
 
+_DATA_URL = re.compile(r"data:image/(png|jpeg|jpg|webp);base64")
+
+
+class ImageUrl(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    url: Annotated[
+        str,
+        Field(
+            max_length=MOST_BYTES * 4 // 3 + 100,
+            description="data:image/png;base64,... of a whole picture; nothing is fetched",
+            json_schema_extra={"format": "picture-data-url"},
+        ),
+    ]
+    detail: Literal["auto", "low", "high"] | None = None
+
+
+class ImagePart(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    type: Literal["image_url"]
+    image_url: ImageUrl
+
+    def picture(self, place: str) -> Picture:
+        """Raises InputError for anything but a data URL of a picture that is whole and not too large."""
+        head, _, data = self.image_url.url.partition(",")
+        if not _DATA_URL.fullmatch(head):
+            raise InputError(
+                "picture_url",
+                f"{place}: image_url must be a data URL of PNG, JPEG or WebP (data:image/png;base64,...) and begins "
+                f"with {head[:40]!r}; put the picture into the request",
+            )
+        try:
+            decoded = base64.b64decode(data, validate=True)
+        except binascii.Error as error:
+            raise InputError("picture_url", f"{place}: image_url is no base64 ({error}); encode it anew") from error
+        return checked(decoded, place)
+
+
+ContentPart = Annotated[Part | ImagePart, Field(discriminator="type")]
+
+
 class ChatMessage(BaseModel):
     model_config = ConfigDict(extra="forbid")
     role: Literal["system", "developer", "user", "assistant"]
-    content: Text | Annotated[list[Part], Field(min_length=1, max_length=100)]
+    content: Text | Annotated[list[ContentPart], Field(min_length=1, max_length=100)]
     name: Annotated[str, Field(max_length=200)] | None = None
     # What OpenAI's client has beside in an answer, which is appended to a conversation as it came.
     refusal: None = None
@@ -44,9 +89,17 @@ class ChatMessage(BaseModel):
     function_call: None = None
     tool_calls: Nothing = None
 
-    def plain(self) -> Message:
-        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
-        return Message("system" if self.role == "developer" else self.role, text)
+    def plain(self, place: str) -> Message:
+        """The pictures of a message stand together, where the base's chat format has them. Raises InputError."""
+        parts = [Part(type="text", text=self.content)] if isinstance(self.content, str) else self.content
+        text = "".join(part.text for part in parts if isinstance(part, Part))
+        seen = [
+            part.picture(f"{place}.content.{number}")
+            for number, part in enumerate(parts)
+            if isinstance(part, ImagePart)
+        ]
+        role = "system" if self.role == "developer" else self.role
+        return Message(role, Pictured(text, tuple(seen)) if seen else text)
 
 
 class StreamOptions(BaseModel):
@@ -146,9 +199,17 @@ class ChatRequest(CompletionFields):
     prompt_cache_key: Label = None
 
     def generation(self, seconds: float) -> GenerationRequest:
+        messages = tuple(message.plain(f"messages.{number}") for number, message in enumerate(self.messages))
+        pixels = sum(one.pixels for message in messages for one in pictures_of(message.content))
+        if pixels > MOST_TOGETHER:
+            raise InputError(
+                "large_picture",
+                f"all pictures of a request may have {MOST_TOGETHER:,} pixels together and these have {pixels:,}; send "
+                "fewer, or smaller ones",
+            )
         return GenerationRequest(
             self.model,
-            tuple(message.plain() for message in self.messages),
+            messages,
             sampling=self.sampling(self.max_completion_tokens or self.max_tokens),
             seconds=seconds,
             stream=bool(self.stream),

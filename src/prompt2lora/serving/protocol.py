@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from prompt2lora.custody.versions import Version
 from prompt2lora.ground.answer_form import AnswerForm
+from prompt2lora.ground.pictures import Prompt
 
 STOP, LENGTH = "stop", "length"
 MAX_NEW_TOKENS = 128
@@ -19,7 +20,7 @@ MAX_NEW_TOKENS = 128
 
 class Message(NamedTuple):
     role: str
-    content: str
+    content: Prompt
 
 
 @dataclass(frozen=True)

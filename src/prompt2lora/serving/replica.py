@@ -19,6 +19,7 @@ import httpx
 from prompt2lora.custody.versions import Version
 from prompt2lora.errors import Busy, Misconfigured, Unfit, UsageError
 from prompt2lora.ground.answer_form import AnswerForm, choices
+from prompt2lora.ground.pictures import Prompt, pictures_of, text_of
 from prompt2lora.serving.event_stream import events
 from prompt2lora.serving.protocol import MAX_NEW_TOKENS, Chunk, GenerationRequest
 
@@ -167,8 +168,20 @@ def _body(name: str, request: GenerationRequest, max_tokens: int | None) -> dict
     if sampling.stop:
         body["stop"] = list(sampling.stop)
     if request.messages:
-        return {**body, "messages": [message._asdict() for message in request.messages]}
+        messages = [{"role": message.role, "content": _content(message.content)} for message in request.messages]
+        return {**body, "messages": messages}
     return {**body, "prompt": request.text}
+
+
+def _content(said: Prompt) -> Any:
+    """What a message says, as OpenAI's API has it."""
+    if not pictures_of(said):
+        return text_of(said)
+    urls = [picture.data_url for picture in pictures_of(said)]
+    return [
+        *({"type": "image_url", "image_url": {"url": url}} for url in urls),
+        {"type": "text", "text": text_of(said)},
+    ]
 
 
 def _structured(form: AnswerForm) -> dict[str, Any]:
