@@ -95,6 +95,14 @@ def test_a_base_whose_names_llama_cpp_has_otherwise_is_refused_and_nothing_is_wr
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("to", sorted(FORMATS.keys() - {"onnxruntime"}))
+def test_numbers_that_a_format_cannot_hold_are_refused_and_nothing_is_written(to, adapter, config, tmp_path):
+    adapter.grid[0, 0, 0] = 1e5
+    with pytest.raises(UsageError, match=f"{to} takes numbers in float16, and some of this adapter's are larger"):
+        export(adapter, config, to, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("to", sorted(FORMATS))
 def test_every_export_says_how_it_is_loaded_and_for_which_base(to, adapter, config, tmp_path):
     if to == "onnxruntime" and find_spec("onnxruntime") is None:

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from prompt2lora.adapter.formats import gguf, mlx, onnxruntime, openvino
 from prompt2lora.adapter.peft import Adapter
 from prompt2lora.errors import UsageError
@@ -43,6 +45,8 @@ def export(adapter: Adapter, config: Any, to: str, folder: Path) -> str:
     layout = adapter.layout
     if layout.tower and to != "peft":
         raise UsageError(f"an adapter for a base that reads pictures cannot be exported to {to}; export to peft")
+    if to != "onnxruntime" and not torch.isfinite(adapter.grid.half()).all():
+        raise UsageError(f"{to} takes numbers in float16, and some of this adapter's are larger; export to onnxruntime")
     with new_folder(folder) as aside:
         loading = FORMATS[to](adapter, config, aside)
         note = f"A LoRA adapter (rank {layout.rank}) for {layout.base_model} and for no other base.\n\n{loading}\n"
