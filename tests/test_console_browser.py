@@ -380,7 +380,7 @@ def test_axe_finds_nothing_to_mend_on_any_page(world, person, language, scheme):
     page = person("admin", language=language)
     page.emulate_media(color_scheme=scheme)
     paths = ["", "/new?sample=1", "/record", "/keys", "/sign-in", "/nothing", f"/jobs/{job}/return"]
-    tabs = ("try", "inspection", "decision", "watch", "refine", "why", "report", "engineer")
+    tabs = ("try", "sheet", "inspection", "decision", "watch", "refine", "why", "report", "engineer")
     work = world.service.explain("maker", job, world.service.plant.registry.versions(job)[-1].name)
     found = {}
     for path in [*paths, *(f"/jobs/{job}/{tab}" for tab in tabs), f"/queue/{work.id}"]:
@@ -391,11 +391,10 @@ def test_axe_finds_nothing_to_mend_on_any_page(world, person, language, scheme):
                 (one["id"], [node["html"][:200] for node in one["nodes"]]) for one in report.response["violations"]
             ]
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{path} is too wide"
-        if path in ("", f"/jobs/{job}/watch"):
-            page.set_viewport_size({"width": 744, "height": 1100})  # a tablet held upright
-            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (
-                f"{path} is too wide for a tablet"
-            )
+        if path in ("", "/new?sample=1", *(f"/jobs/{job}/{tab}" for tab in ("sheet", "decision", "watch"))):
+            for width, name in ((744, "a tablet held upright"), (390, "a phone")):
+                page.set_viewport_size({"width": width, "height": 1100})
+                assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{path}: {name}"
             page.set_viewport_size({"width": 1180, "height": 820})
     assert found == {}
 
