@@ -3,8 +3,11 @@
 import json
 
 import pytest
+from tiny import command
 
 from prompt2lora.errors import TaskFileError, UsageError
+from prompt2lora.evaluation.published.measuring import seen
+from prompt2lora.generator.generator import Generator
 from prompt2lora.training.drawing import Drawing
 from prompt2lora.training.recipe import Recipe, Stage
 from prompt2lora.training.sampling import Prompts
@@ -184,3 +187,20 @@ def test_an_unknown_suite_a_missing_folder_and_a_broken_row_are_told(folder, tas
     write(folder, "obqa_test", [{"input": "x", "output": "y"}])
     with pytest.raises(TaskFileError, match=r"obqa_test\.jsonl:1: a row needs the texts instruction"):
         read_suite(folder, "obqa")
+
+
+@pytest.mark.slow
+def test_a_generator_is_trained_without_a_suite_by_one_command(folder, tasks_folder, base, encoder_folder, tmp_path):
+    (tmp_path / "recipe.toml").write_text(
+        f'base = "{base}"\nencoder = "{encoder_folder}"\nvalidation = 0.0\npublished = ["boolq", "obqa"]\n'
+        "published_share = 0.5\n[generator]\nwidth = 64\nhidden = 16\ngrid = [2, 2, 16]\ntrunk = [[2, 112, 16]]\n"
+        "[[stage]]\nsteps = 1\ntasks = 2\nbudget = 120\n"
+    )
+    words = ["train", "--recipe", tmp_path / "recipe.toml", "--tasks", tasks_folder, "--suites", folder]
+    code, _, told = command(*words, "--without", "boolq", "--out", tmp_path / "run")
+    assert code == 0, told
+    made = Generator.from_pretrained(tmp_path / "run" / "generator")
+    assert "obqa" in made.atlas.names
+    assert seen(made, "boolq") == ()
+    assert seen(made, "obqa") == ("obqa",)
+    assert made.provenance["recipe"]["without"] == ["boolq"]
