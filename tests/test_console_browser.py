@@ -371,17 +371,23 @@ def test_the_keyboard_alone_reaches_and_presses_everything(world, person):
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
 
 
-@pytest.mark.parametrize(("language", "scheme"), [("ja", "light"), ("en", "dark")])
-def test_axe_finds_nothing_to_mend_on_any_page(world, person, language, scheme):
-    job = f"axe-{language}"
+@pytest.fixture(scope="module")
+def examined(world):
+    """A job of which every page has something to show, and the work that explained it."""
+    job = "axe"
     released(world, job)
     made(world, "maker", job, examples=EXAMPLES.replace("note 0\t0", "note 0\tnever"))
     world.service.plant.monitor().watch(job, {"canary": 0.2, "correction": 0.05})
+    return job, world.service.explain("maker", job, world.service.plant.registry.versions(job)[-1].name)
+
+
+@pytest.mark.parametrize(("language", "scheme"), [("ja", "light"), ("en", "dark")])
+def test_axe_finds_nothing_to_mend_on_any_page(world, examined, person, language, scheme):
+    job, work = examined
     page = person("admin", language=language)
     page.emulate_media(color_scheme=scheme)
     paths = ["", "/new?sample=1", "/record", "/keys", "/sign-in", "/nothing", f"/jobs/{job}/return"]
     tabs = ("try", "sheet", "inspection", "decision", "watch", "refine", "why", "report", "engineer")
-    work = world.service.explain("maker", job, world.service.plant.registry.versions(job)[-1].name)
     found = {}
     for path in [*paths, *(f"/jobs/{job}/{tab}" for tab in tabs), f"/queue/{work.id}"]:
         page.goto(world.address + path)
