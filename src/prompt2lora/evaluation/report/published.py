@@ -52,7 +52,7 @@ def published(file: Path, result: PublishedResult) -> str:
         f"Published tasks, {limit}; {counted(asked.prompts_per_task, 'prompt')} per adapter, "
         f"{counted(len(asked.seeds), 'draw')} of the prompts; {result.base}. File `{file.name}`, made by\n",
         f"    {result.command}\n",
-        "Published figures are those of Drag-and-Drop (arXiv 2506.16406), of Qwen2.5-0.5B unless another size is named.\n",
+        "Published figures are those of Drag-and-Drop (arXiv 2506.16406), of Qwen2.5-0.5B unless a size is named.\n",
         *_commonsense(result),
         *_others(result),
         *_gains(result),
