@@ -2,7 +2,7 @@
 
 The base is the one of benchmarks/picture_base.py, the generator one that was trained on texts alone, for the same
 language model. For every held-out task and every seed it makes an adapter from unlabelled prompts with pictures, and
-one from four labelled ones; test pictures are asked about with the instruction and (bare) without. Arms: the base;
+one from four labelled ones; test pictures are asked about with the instruction (full form) and without (bare). Arms: the base;
 generated; wrong prompts (the adapter made from another held-out task); four examples in the weights; the same four in
 the context. Exact match. What was scored is kept in --work, so that a second call goes on.
 
@@ -11,6 +11,7 @@ python benchmarks/pictures.py --base BASE --pictures ../shared/data/multimodal -
 
 import argparse
 import json
+from collections import Counter
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -85,7 +86,7 @@ def main() -> None:
             continue
         made = grid(arm, name, seed)
         test = tasks[name]["test"][: asked.examples]
-        for form, place in (("told", 0), ("bare", 1)):
+        for form, place in (("full", 0), ("bare", 1)):
             shown = [(one[place], one[2]) for one in drawn(name, seed, 4)] if arm == "in-context-4" else []
             given = answers(
                 base.model,
@@ -110,7 +111,7 @@ def main() -> None:
     def spread(interval: Any) -> dict[str, float]:
         return {key: round(value, 4) for key, value in interval._asdict().items()}
 
-    forms = ("told", "bare")
+    forms = ("full", "bare")
     by_arm = {arm: {form: [of(arm, name, form) for name in HELD_OUT] for form in forms} for arm in ARMS}
     result = {
         "pictures": {
@@ -118,11 +119,15 @@ def main() -> None:
             for name in HELD_OUT
         },
         "mean": {arm: {form: spread(mean_interval(by_arm[arm][form])) for form in forms} for arm in ARMS},
+        "most_frequent": {  # what always giving the commonest right answer would score
+            name: round(max(Counter(rights).values()) / len(rights), 4)
+            for name in HELD_OUT
+            if (rights := [right for _, _, right in tasks[name]["test"][: asked.examples]])
+        },
         "generated_minus": {
             arm: {form: spread(paired_difference(by_arm["generated"][form], by_arm[arm][form])) for form in forms}
             for arm in ("base", "wrong-prompts")
         },
-        "command": f"python benchmarks/pictures.py --base BASE --pictures PICTURES --seeds {asked.seeds} --out FILE",
         "examples": asked.examples,
         "prompts": asked.prompts,
         "seeds": asked.seeds,
