@@ -2,9 +2,9 @@
 
 The base is the one of benchmarks/picture_base.py, the generator one that was trained on texts alone, for the same
 language model. For every held-out task and every seed it makes an adapter from unlabelled prompts with pictures, and
-one from four labelled ones; test pictures are asked about in the full form (with the instruction) and the bare. Arms: base,
-generated; wrong prompts (the adapter made from another held-out task); four examples in the weights; the same four in
-the context. Exact match. What was scored is kept in --work, so that a second call goes on.
+one from four labelled ones; test pictures are asked about in the full form (with the instruction) and in the bare one.
+Arms: base; generated; wrong prompts (the adapter made from another held-out task); four examples in the weights; the
+same four in the context. Exact match. What was scored is kept in --work, so that a second call goes on.
 
 python benchmarks/pictures.py --base BASE --pictures ../shared/data/multimodal --out benchmarks/results/pictures.json
 """
