@@ -33,7 +33,7 @@ from prompt2lora.base import models
 from prompt2lora.base.chat import ChatFormat
 from prompt2lora.base.logits import answer_logits
 from prompt2lora.base.packing import UNLIMITED, pack_examples, stack
-from prompt2lora.base.pictures import PictureReader, is_soft, picture_of, reader_of
+from prompt2lora.base.pictures import FIRST, PictureReader, picture_of, reader_of
 from prompt2lora.ground.files import new_folder, write_json
 from prompt2lora.ground.pictures import Pictured, checked
 from prompt2lora.ground.prompts import full_prompt
@@ -216,7 +216,7 @@ def by_answers(
         seen = [checked((folder / one.image).read_bytes(), one.image) for one in chosen]
         prompts = chat.prompt_ids([Pictured(one.text, (it,)) for one, it in zip(chosen, seen, strict=True)])
         for ids, vectors in zip(prompts, soft, strict=True):  # in the place of what it made of them before
-            number = picture_of(next(filter(is_soft, ids)))
+            number = picture_of(next(token for token in ids if token >= FIRST))
             reader.embedding.keep(number, vectors, torch.zeros(len(vectors), 0, dtype=torch.long))
         pack = pack_examples(prompts, chat.answer_ids([one.right for one in chosen]), UNLIMITED)
         batch = stack([pack], chat.padding)

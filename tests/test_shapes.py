@@ -81,8 +81,9 @@ def test_a_batch_of_adapters_is_no_adapter_to_decoding_nor_one_adapter_a_batch_t
 
 
 def test_what_is_padded_for_decoding_has_the_width_of_its_mask():
-    tokens, mask = decoding._padded_tails([[1, 2, 3], [1, 2, 4, 5]], 2, padding=9)
+    tokens, mask, places = decoding._padded_tails([[1, 2, 3], [1, 2, 4, 5]], 2, padding=9)
     assert tokens.tolist() == [[9, 3], [4, 5]]
     assert mask.tolist() == [[1, 1, 0, 1], [1, 1, 1, 1]]
+    assert places.tolist() == [[0, 2], [2, 3]]
     with pytest.raises(TypeCheckError):
         decoding._padded_tails(SimpleNamespace(), 2, padding=9)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from prompt2lora.adapter.settings import CONFIG, leaves_the_base_alone
@@ -202,7 +203,7 @@ def _tensors(file: Path) -> dict[str, Tensor]:
     return found
 
 
-def _checked(file: Path, name: str, tensor: Any) -> Tensor:
+def _checked(file: Path, name: str, tensor: Any) -> Float[Tensor, ...]:
     if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
         kind = str(tensor.dtype).removeprefix("torch.") if isinstance(tensor, Tensor) else type(tensor).__name__
         raise DamagedFile(f"{file}: {name} must hold floating-point numbers and is {kind}; save the adapter again")

@@ -32,10 +32,6 @@ _PIXELS = ("pixel_values", "pixel_attention_mask", "image_grid_thw", "image_size
 _THREE_AXES = ("qwen2_vl", "qwen2_5_vl")
 
 
-def is_soft(token: int) -> bool:
-    return token >= FIRST
-
-
 def picture_of(token: int) -> int:
     """The number of the picture that a soft token is of."""
     return ((token - FIRST) >> _PLACE) & ((1 << _NUMBER) - 1)
@@ -43,12 +39,12 @@ def picture_of(token: int) -> int:
 
 def soft_tokens(ids: Sequence[int]) -> int:
     """How many of these tokens are of pictures."""
-    return sum(map(is_soft, ids))
+    return sum(token >= FIRST for token in ids)
 
 
 def positions(ids: Sequence[int]) -> list[int]:
     """Where every token stands, and where the next one would."""
-    steps = ((token - FIRST) >> _STEP if is_soft(token) else 1 for token in ids)
+    steps = ((token - FIRST) >> _STEP if token >= FIRST else 1 for token in ids)
     return list(accumulate(steps, initial=0))
 
 
@@ -70,7 +66,7 @@ class PictureEmbedding(nn.Module):
         self._lock = threading.Lock()
 
     @property
-    def weight(self) -> Tensor:
+    def weight(self) -> Float[Tensor, "words width"]:
         weight: Tensor = self.words.weight  # type: ignore[assignment]
         return weight
 
@@ -109,7 +105,7 @@ class PictureEmbedding(nn.Module):
         return self._kept[number]
 
 
-def _parts(soft: Int[Tensor, " tokens"]) -> list[tuple[int, Tensor]]:
+def _parts(soft: Int[Tensor, " tokens"]) -> list[tuple[int, Int[Tensor, " _"]]]:
     """Ids of soft tokens -> runs of one picture: (its number, the numbers in it)."""
     place, number = (soft - FIRST) & ((1 << _PLACE) - 1), ((soft - FIRST) >> _PLACE) & ((1 << _NUMBER) - 1)
     numbers, counts = torch.unique_consecutive(number, return_counts=True)
