@@ -173,7 +173,7 @@ class PictureReader:
     def _soft(number: int, place: int, steps: Sequence[int]) -> int:
         return FIRST + (steps[place] << _STEP) + (number << _PLACE) + place
 
-    def _offsets(self, grid: Tensor | None, tokens: int) -> Int[Tensor, "tokens axes"]:
+    def _offsets(self, grid: Int[Tensor, "pictures axes"] | None, tokens: int) -> Int[Tensor, "tokens axes"]:
         """Time, height and width of all soft tokens of a picture; no axes where positions are counted in one."""
         if grid is None or self.model.config.model_type not in _THREE_AXES:
             return torch.zeros(tokens, 0, dtype=torch.long)
