@@ -190,7 +190,7 @@ def _adapter(foreign: Foreign, config: Any, base: str, found: Mapping[str, Updat
 
 def _singular(
     update: Update,
-) -> tuple[Float[Tensor, "out rank"], Float[Tensor, " rank"], Float[Tensor, "rank in"]]:
+) -> tuple[Float[Tensor, "out rank"], Float[Tensor, " rank"], Float[Tensor, "other in"]]:
     """(left, values, right) of B A in float64, the largest value first; its scale is not in them."""
     left, right = torch.linalg.qr(update.b.double()), torch.linalg.qr(update.a.double().T)
     u, values, v = torch.linalg.svd(left.R @ right.R.T)
