@@ -53,8 +53,9 @@ def _limit(limits: dict[str, int]) -> None:
         if kind is not None:
             hard = resource.getrlimit(kind)[1]
             value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+            above = value + 1 if name == "CPU" and hard == resource.RLIM_INFINITY else value
             try:
-                resource.setrlimit(kind, (value, value))
+                resource.setrlimit(kind, (value, above))  # of the processor: SIGXCPU, and a second later SIGKILL
             except (ValueError, OSError):  # macOS knows the name and refuses the value
                 continue
 
@@ -70,8 +71,8 @@ def main() -> None:
         _enter_namespaces(libc, asked["work"], asked["limits"]["FSIZE"] * 4)
         child = os.fork()  # the first process of the namespace: with it all others end
         if child:
-            os.waitpid(child, 0)
-            return
+            status = os.waitpid(child, 0)[1]
+            sys.exit(128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status))
         libc.prctl(_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
         libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
     os.chdir(asked["work"])
