@@ -10,6 +10,10 @@ from prompt2lora.errors import TooLate
 from prompt2lora.serving.protocol import Chunk
 
 
+def too_late(seconds: float) -> TooLate:
+    return TooLate(f"no answer within {seconds:g} seconds; try again, or allow more time")
+
+
 async def within(seconds: float, chunks: AsyncGenerator[Chunk]) -> AsyncGenerator[Chunk]:
     """Raises TooLate once the time is over; what whoever asks does with a chunk counts, too."""
     ends = asyncio.get_running_loop().time() + seconds
@@ -21,5 +25,5 @@ async def within(seconds: float, chunks: AsyncGenerator[Chunk]) -> AsyncGenerato
             except StopAsyncIteration:
                 return
             except TimeoutError as error:
-                raise TooLate(f"no answer within {seconds:g} seconds; try again, or allow more time") from error
+                raise too_late(seconds) from error
             yield chunk

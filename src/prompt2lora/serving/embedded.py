@@ -24,6 +24,7 @@ from prompt2lora.custody.versions import Version
 from prompt2lora.errors import Misconfigured, Prompt2LoraError, Unfit, UsageError
 from prompt2lora.ground.pictures import pictures_of
 from prompt2lora.serving.adapter_cache import AdapterCache
+from prompt2lora.serving.admission import last_answers
 from prompt2lora.serving.batch import BatchCache
 from prompt2lora.serving.detokenizer import Detokenizer
 from prompt2lora.serving.prompting import prompt_ids, with_room
@@ -157,10 +158,9 @@ class EmbeddedEngine:
         }
 
     async def close(self, seconds: float) -> None:
-        scheduler, deadline = self._scheduler, time.monotonic() + seconds
+        scheduler = self._scheduler
         scheduler.closing = True
-        while (scheduler.running or scheduler.waiting) and time.monotonic() < deadline:
-            await asyncio.sleep(0.02)
+        await last_answers(lambda: scheduler.running or scheduler.waiting, seconds)
         self.stop()
         await asyncio.to_thread(scheduler.ended.wait, 10.0)
 

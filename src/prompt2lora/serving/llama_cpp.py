@@ -24,8 +24,9 @@ from prompt2lora.adapter.peft import Adapter
 from prompt2lora.base import models
 from prompt2lora.base.chat import ChatFormat
 from prompt2lora.custody.versions import Version
-from prompt2lora.errors import Broken, Busy, Unavailable, Unfit, UsageError
+from prompt2lora.errors import Broken, Unfit, UsageError
 from prompt2lora.ground.files import new_folder
+from prompt2lora.serving.admission import check_open, check_room, last_answers
 from prompt2lora.serving.deadline import within
 from prompt2lora.serving.llama_process import LlamaProcess
 from prompt2lora.serving.llama_requests import body, chunks
@@ -103,9 +104,8 @@ class LlamaCppEngine:
         await asyncio.shield(self._task(self._hold(versions)))
 
     async def answer(self, version: Version | None, request: GenerationRequest) -> AsyncGenerator[Chunk]:
-        self._check_open()
-        if self._running >= self.slots + self.max_waiting:
-            raise Busy(f"{self._running} requests are waiting already; try again in a few seconds")
+        check_open(self._closing)
+        check_room(self._running - self.slots, self.max_waiting)
         if version is not None:
             self.setup.check(version)
         ids = prompt_ids(self._chat, request)
@@ -131,17 +131,11 @@ class LlamaCppEngine:
         }
 
     async def close(self, seconds: float) -> None:
-        self._closing, loop = True, asyncio.get_running_loop()
-        ends = loop.time() + seconds
-        while self._running and loop.time() < ends:
-            await asyncio.sleep(0.02)
+        self._closing = True
+        await last_answers(lambda: self._running, seconds)
         async with self._lock:  # nobody starts one meanwhile
             await asyncio.gather(*(server.end() for server in self._servers))
         await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def _check_open(self) -> None:
-        if self._closing:
-            raise Unavailable("the service is shutting down and takes no new requests; try again in a minute")
 
     def _task(self, work: Coroutine[Any, Any, None]) -> asyncio.Future[None]:
         task = asyncio.ensure_future(work)
@@ -151,7 +145,7 @@ class LlamaCppEngine:
 
     async def _hold(self, versions: Sequence[Version]) -> None:
         async with self._lock:
-            self._check_open()
+            check_open(self._closing)
             fresh = [version for version in versions if version.name not in self._adapters]
             files = {version.name: await asyncio.to_thread(self._export, version) for version in fresh}
             if fresh or self._server is None or not self._server.answers:

@@ -27,7 +27,6 @@ class LlamaProcess:
 
     def __init__(self, model: Path, adapters: Sequence[Path], *, slots: int, context_length: int, threads: int) -> None:
         """Start it and wait until it listens. Raises UsageError if it does not take the files."""
-        self.adapters = tuple(adapters)
         settings = {
             "model": str(model),
             "adapters": [str(file) for file in adapters],

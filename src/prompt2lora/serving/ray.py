@@ -10,11 +10,14 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
 from prompt2lora.custody.versions import Version
-from prompt2lora.errors import Prompt2LoraError, TooLate, Unavailable, UsageError
+from prompt2lora.errors import Prompt2LoraError, Unavailable, UsageError
+from prompt2lora.serving.admission import check_open, last_answers
+from prompt2lora.serving.deadline import within
 from prompt2lora.serving.protocol import Chunk, GenerationRequest
 from prompt2lora.serving.setup import Setup
 
@@ -88,27 +91,25 @@ class RayCluster:
         return self._base
 
     async def answer(self, version: Version | None, request: GenerationRequest) -> AsyncGenerator[Chunk]:
+        check_open(self._closing)
+        async with aclosing(within(request.seconds, self._asked(version, request))) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def _asked(self, version: Version | None, request: GenerationRequest) -> AsyncGenerator[Chunk]:
         from ray.exceptions import RayError
 
-        if self._closing:
-            raise Unavailable("the service is shutting down and takes no new requests; try again in a minute")
         options = {"stream": True, **({"multiplexed_model_id": version.name} if version else {})}
-        ends = asyncio.get_running_loop().time() + request.seconds
         chunks = self._handle.options(**options).answer.remote(version, request)
         self._running += 1
         try:
-            while True:
-                async with asyncio.timeout_at(ends):
-                    chunk = await anext(chunks)
+            async for chunk in chunks:
                 if isinstance(chunk, Prompt2LoraError):
                     raise chunk
                 yield chunk
                 if chunk.finish_reason:
                     return
-        except StopAsyncIteration as error:
-            raise Unavailable("a machine broke off an answer; try again") from error
-        except TimeoutError as error:
-            raise TooLate(f"no answer within {request.seconds:g} seconds; try again, or allow more time") from error
+            raise Unavailable("a machine broke off an answer; try again")
         except RayError as error:
             raise Unavailable("the machine that answered is gone; try again") from error
         finally:
@@ -128,7 +129,5 @@ class RayCluster:
         from ray import serve
 
         self._closing = True
-        ends = asyncio.get_running_loop().time() + seconds
-        while self._running and asyncio.get_running_loop().time() < ends:
-            await asyncio.sleep(0.05)
+        await last_answers(lambda: self._running, seconds)
         await asyncio.to_thread(serve.delete, APP)

@@ -18,8 +18,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from prompt2lora.errors import Busy, Prompt2LoraError, TooLate, Unavailable
+from prompt2lora.errors import Prompt2LoraError, Unavailable
+from prompt2lora.serving.admission import check_open, check_room
 from prompt2lora.serving.batch import BatchCache
+from prompt2lora.serving.deadline import too_late
 from prompt2lora.serving.protocol import LENGTH, STOP
 from prompt2lora.serving.sequence import TokenSequence
 
@@ -49,10 +51,8 @@ class Scheduler:
 
     def check_open(self) -> None:
         """Raises Unavailable or Busy if no request is taken now."""
-        if self.closing:
-            raise Unavailable("the service is shutting down and takes no new requests; try again in a minute")
-        if len(self.waiting) >= self.max_waiting:
-            raise Busy(f"{len(self.waiting)} requests are waiting already; try again in a few seconds")
+        check_open(self.closing)
+        check_room(len(self.waiting), self.max_waiting)
 
     def submit(self, sequence: TokenSequence) -> None:
         """Raises Unavailable or Busy: while its adapter was loaded, others came."""
@@ -108,8 +108,7 @@ class Scheduler:
 
         def over(sequence: TokenSequence) -> bool:
             if not sequence.cancelled and now > sequence.deadline:
-                seconds = sequence.request.seconds
-                sequence.send(TooLate(f"no answer within {seconds:g} seconds; try again, or allow more time"))
+                sequence.send(too_late(sequence.request.seconds))
                 return True
             return sequence.cancelled
 

@@ -19,6 +19,7 @@ import httpx
 
 from prompt2lora.custody.versions import Version
 from prompt2lora.errors import Broken, Busy, Misconfigured, Unavailable, Unfit
+from prompt2lora.serving.admission import check_open, last_answers
 from prompt2lora.serving.deadline import within
 from prompt2lora.serving.protocol import Chunk, GenerationRequest
 from prompt2lora.serving.replica import Lost, Replica
@@ -110,9 +111,7 @@ class VllmServers:
 
     async def close(self, seconds: float) -> None:
         self._closing = True
-        ends = self._clock() + seconds
-        while any(replica.running for replica in self._replicas) and self._clock() < ends:
-            await asyncio.sleep(0.05)
+        await last_answers(lambda: any(replica.running for replica in self._replicas), seconds)
         for replica in self._replicas:
             await replica.client.aclose()
 
@@ -147,8 +146,7 @@ class VllmServers:
 
     def _in_turn(self) -> list[Replica]:
         """The replicas that may answer, the one with least to do first; those that failed just now come last."""
-        if self._closing:
-            raise Unavailable("the service is shutting down and takes no new requests; try again in a minute")
+        check_open(self._closing)
         at = self._clock()
         return sorted(self._replicas, key=lambda replica: (at - replica.failed_at < _REST, replica.running))
 
