@@ -115,17 +115,19 @@ def refused_part(request: PageRequest, error: UsageError) -> Response:
     return reading_part(request, [], refused=request.translator.explain(error))
 
 
+def forgets_column(request: PageRequest, field: str, error: UsageError) -> bool:
+    """Whether a file was refused for a column that was chosen for another file, which is forgotten now."""
+    missing = isinstance(error, InputError) and error.rule == "no_column"
+    return missing and bool(request.form.values.pop(field, ""))
+
+
 def advise(request: PageRequest) -> Response:
     """A part of a page: findings on the prompts as they are now."""
     try:
         prompts, read = _prompts(request)
     except UsageError as error:
-        if (
-            isinstance(error, InputError)
-            and error.rule == "no_column"
-            and request.form.values.pop("prompts_column", "")
-        ):
-            return advise(request)  # it was chosen for another file
+        if forgets_column(request, "prompts_column", error):
+            return advise(request)
         return refused_part(request, error)
     advice = request.context.typing_checks.check(prompts)
     return reading_part(request, read, "prompts_column", advice=advice, count=len(prompts))

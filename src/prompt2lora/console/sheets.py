@@ -16,10 +16,10 @@ from starlette.concurrency import run_in_threadpool
 from prompt2lora.console.context import remember
 from prompt2lora.console.i18n import TranslatableError
 from prompt2lora.console.job_pages import job_page, opened
-from prompt2lora.console.new_jobs import reading_part, refused_part
+from prompt2lora.console.new_jobs import forgets_column, reading_part, refused_part
 from prompt2lora.console.page_request import NotFound, Page, PageRequest
 from prompt2lora.custody.access import LOOK, MAKE
-from prompt2lora.errors import InputError, UsageError
+from prompt2lora.errors import UsageError
 from prompt2lora.ground.answer_sheet import read_answer_sheet
 from prompt2lora.plant.calibration import calibration_of
 from prompt2lora.serving import answered_files
@@ -62,8 +62,8 @@ def read_so_far(request: PageRequest) -> Response:
             raise TranslatableError("no_sheet")
         sheet = read_answer_sheet(file, column)
     except UsageError as error:
-        if isinstance(error, InputError) and error.rule == "no_column" and request.form.values.pop("column", ""):
-            return read_so_far(request)  # it was chosen for another file
+        if forgets_column(request, "column", error):
+            return read_so_far(request)
         return refused_part(request, error)
     return reading_part(request, [replace(sheet.reading, first=tuple(sheet.texts.values())[:3])], "column")
 
