@@ -15,6 +15,7 @@ from tiny import SIZES, command, tiny_generator, write_base, write_encoder, writ
 from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.adapter.peft import Adapter
 from prompt2lora.base import models
+from prompt2lora.base.packaged import PACKAGED, Package
 from prompt2lora.base.weights import weights_digest
 from prompt2lora.console.i18n import Translator
 from prompt2lora.custody.registry import Registry
@@ -147,6 +148,17 @@ def test_doctor_tells_of_every_released_generator_what_it_needs(world):
     for name, line in zip(("large", "small"), lines, strict=True):
         assert f"for {world.bases[name]}: ready; takes 1.0 GB of memory" in line
         assert line.endswith("chosen where none is named") == (name == "large")
+
+
+def test_doctor_names_the_base_of_a_released_generator_with_it_and_not_again_among_the_other_bases(world, monkeypatch):
+    package = Package(("no_such_module",), "pip install it", "*", parameters=1_000_000, languages="English")
+    monkeypatch.setitem(PACKAGED, world.bases["small"], package)
+    monkeypatch.setitem(PACKAGED, "some/base", package)
+    code, out, _ = command("doctor", "--json")
+    lines = [check["found"] for check in json.loads(out)["checks"] if check["check"] == "other base"]
+    assert code == 0
+    assert "some/base, 1 million parameters, English: pip install it" in lines
+    assert not any(line.startswith(world.bases["small"]) for line in lines)
 
 
 def start(world, name):

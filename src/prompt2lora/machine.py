@@ -116,10 +116,10 @@ def _condition(base: str) -> str:
 
 
 def _other_bases() -> list[str]:
-    """What packages offer besides the default base: size and languages, and how to have it."""
-    lines = []
+    """What packages offer besides the bases of the released generators: size and languages, and how to have it."""
+    named, lines = {one.base for one in released()}, []
     for name, package in PACKAGED.items():
-        if package.parameters and name != models.DEFAULT_BASE:
+        if package.parameters and name not in named:
             size = f"{package.parameters / 1e6:.0f} million parameters"
             lines.append(f"{name}, {size}, {package.languages}: {_condition(name)}")
     return lines
