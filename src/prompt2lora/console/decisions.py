@@ -26,6 +26,7 @@ def show_decision(request: PageRequest) -> Response:
     found, version = opened(request)
     kept = request.service.plant.registry
     judged, refusal = kept.judgement(version), kept.refusal(version)
+    origin, measured = kept.origin(version), kept.measured(version)
     against = decisions.objections(kept, version, request.service.plant.policy)
     return job_page(
         request,
@@ -39,13 +40,13 @@ def show_decision(request: PageRequest) -> Response:
         may_withdraw=refusal is not None
         and request.key is not None
         and (refusal.actor == request.actor or request.may(GOVERN)),
-        inspected=inspection(kept.measured(version), version.comparison),
+        inspected=inspection(measured, version.comparison),
         refusal=refusal,
         own=version.actor == request.actor,
         report=judged is not None,
-        opening=kept.origin(version).instruction,
-        generated=kept.origin(version).generated,
-        bare=_with_and_without(kept.measured(version).scores),
+        opening=origin.instruction,
+        generated=origin.generated,
+        bare=_with_and_without(measured.scores),
     )
 
 
