@@ -28,9 +28,14 @@ def current_release(registry: Registry, job: str) -> Release:
     return release
 
 
+def version_behind(registry: Registry, release: Release) -> Version | None:
+    """The version that answers; where the base itself does, the one that tells what the job is."""
+    return release.version or telling_version(registry, release.job)
+
+
 def released_form(registry: Registry, release: Release) -> AnswerForm | None:
     """What the answers of a job have to be now; where the base itself answers, what the telling version says."""
-    version = release.version or telling_version(registry, release.job)
+    version = version_behind(registry, release)
     return registry.form(version) if version else None
 
 

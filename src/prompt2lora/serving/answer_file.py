@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from prompt2lora.base.decoding import confidence
-from prompt2lora.custody.bases import released_form, telling_version
+from prompt2lora.custody.bases import released_form, version_behind
 from prompt2lora.custody.registry import Registry
 from prompt2lora.custody.releases import Release
 from prompt2lora.custody.versions import Version
@@ -61,8 +61,7 @@ class RowsRequest:
     @classmethod
     def of(cls, registry: Registry, release: Release) -> RowsRequest:
         """By what is released for a job: its form, its instruction, what was learned of its confidences."""
-        version = release.version
-        telling = version or telling_version(registry, release.job)
+        version, telling = release.version, version_behind(registry, release)
         return cls(
             release.job,
             version,

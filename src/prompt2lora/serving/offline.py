@@ -18,7 +18,7 @@ from prompt2lora.adapter.peft import Adapter, adapter_digest
 from prompt2lora.base import models
 from prompt2lora.base.decoding import scored_answers
 from prompt2lora.base.frozen import Frozen
-from prompt2lora.custody.bases import current_release, telling_version
+from prompt2lora.custody.bases import current_release, version_behind
 from prompt2lora.custody.versions import Version
 from prompt2lora.errors import UsageError
 from prompt2lora.evaluation.score_cache import ScoreCache
@@ -42,7 +42,7 @@ def by_job(job: str, base: str | None = None) -> Answering:
     plant = Plant.open(base=base)
     registry = plant.registry
     release = current_release(registry, job)
-    version, telling = release.version, release.version or telling_version(registry, job)
+    version, telling = release.version, version_behind(registry, release)
     if version:
         registry.store.verify(version.adapter)
     folder = registry.store.path(telling.adapter) if telling else None

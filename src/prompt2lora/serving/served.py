@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from prompt2lora.custody.bases import current_release, released_form, telling_version
+from prompt2lora.custody.bases import current_release, released_form, version_behind
 from prompt2lora.custody.releases import Release
 from prompt2lora.custody.versions import Version
 from prompt2lora.errors import Misconfigured, UsageError
@@ -63,7 +63,7 @@ class Served:
 
     def _check_base(self, release: Release) -> None:
         """The base of another job's base is not ours to answer with either."""
-        version = release.version or telling_version(self.plant.registry, release.job)
+        version = version_behind(self.plant.registry, release)
         if version and self.setup:
             self.setup.check(version)
 
