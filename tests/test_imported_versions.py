@@ -1,13 +1,10 @@
 """Adapters made elsewhere as versions of a job: kept, measured, judged, released, served and taken back like any."""
 
 import json
-import warnings
 
 import pytest
-import torch
-from peft import LoraConfig, get_peft_model
+from test_import import trained
 from tiny import MAX_NEW_TOKENS, promoted
-from transformers import AutoModelForCausalLM
 
 from prompt2lora.plant import measurement, plant, stereotypes
 
@@ -24,16 +21,8 @@ def home(tmp_path, monkeypatch):
 @pytest.fixture
 def theirs(base, tmp_path):
     """An adapter of rank 12 on two modules, as PEFT saves it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        settings = LoraConfig(task_type="CAUSAL_LM", r=12, target_modules=["q_proj", "down_proj"])
-        model = get_peft_model(AutoModelForCausalLM.from_pretrained(base), settings)
-        torch.manual_seed(3)
-        for name, parameter in model.named_parameters():
-            if ".lora_" in name:
-                parameter.data.normal_(std=0.05)
-        model.save_pretrained(tmp_path / "theirs")
-    return tmp_path / "theirs"
+    kind = {"r": 12, "target_modules": ["q_proj", "down_proj"]}
+    return trained(base, tmp_path / "theirs", seed=3, size=0.05, **kind)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import pytest
 import torch
 from peft import PeftModel
 from picture_bases import picture, picture_bytes, processor, tiny_model, write_picture_base
+from tiny import tiny_generator, tiny_generator_config
 
 from prompt2lora.adapter.hooks import adapted
 from prompt2lora.adapter.layout import LoraLayout
@@ -17,7 +18,6 @@ from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.packing import pack_examples, stack
 from prompt2lora.base.pictures import PictureReader, positions, soft_tokens
 from prompt2lora.errors import InputError, ModelNotFound, UsageError
-from prompt2lora.generator.config import GeneratorConfig
 from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.pipeline import Pipeline, fitting_layout
 from prompt2lora.generator.text_encoder import cached_encoder
@@ -25,7 +25,6 @@ from prompt2lora.ground import pictures
 from prompt2lora.ground.examples import read_pictured, read_pictured_examples, read_prompts
 from prompt2lora.ground.pictures import Pictured, checked
 
-SIZES = {"width": 64, "hidden": 16, "grid": (2, 2, 16), "trunk": ((2, 112, 16),)}
 READ = ("llava", "fast_vlm", "idefics3", "qwen2_vl", "qwen2_5_vl")  # whose processors take no other library
 
 
@@ -139,12 +138,8 @@ def test_a_processor_that_takes_a_library_that_is_missing_says_which(tmp_path, m
 @pytest.fixture
 def pipeline(picture_base, encoder_folder):
     layout = LoraLayout.from_config(models.load_config(picture_base), base_model=picture_base)
-    made = Generator(GeneratorConfig.sized(layout, encoder=encoder_folder, asks_base=True, **SIZES), seed=1)
-    torch.manual_seed(2)
-    with torch.no_grad():
-        made.head.weight.normal_()
-        made.start.normal_(std=0.05)
-    return Pipeline(made.eval().requires_grad_(False), cached_encoder(encoder_folder), layout)
+    made = tiny_generator(tiny_generator_config(layout, encoder_folder, asks_base=True))
+    return Pipeline(made, cached_encoder(encoder_folder), layout)
 
 
 def digits(*seeds):
@@ -181,7 +176,7 @@ def test_the_generator_of_a_text_base_serves_a_base_that_holds_the_same_language
     text = models.load_config(pipeline.layout.base_model).text_config
     text.save_pretrained(tmp_path / "text")
     alone = LoraLayout.from_config(text, base_model="text")
-    made = Generator(GeneratorConfig.sized(alone, encoder="x", **SIZES), seed=1)
+    made = Generator(tiny_generator_config(alone, "x"), seed=1)
     layout = fitting_layout(made, pipeline.layout.base_model)
     assert (layout.stem, alone.stem) == ("model.language_model.layers", "model.layers")
     assert layout.shape == alone.shape

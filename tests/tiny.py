@@ -159,8 +159,8 @@ def generator_config(layout, encoder_folder) -> GeneratorConfig:
     return tiny_generator_config(layout, encoder_folder)
 
 
-def tiny_generator_config(layout, encoder_folder) -> GeneratorConfig:
-    sizes = {**SIZES, "grid": (2, 2, 16), "trunk": ((2, 112, 16),)}
+def tiny_generator_config(layout, encoder_folder, **settings) -> GeneratorConfig:
+    sizes = {**SIZES, "grid": (2, 2, 16), "trunk": ((2, 112, 16),), **settings}
     return GeneratorConfig.sized(layout, encoder=encoder_folder, **sizes)
 
 
@@ -182,13 +182,7 @@ def frozen(model, chat, layout) -> Frozen:
 @pytest.fixture
 def asking(layout, encoder_folder) -> Generator:
     """A generator that listens to the base, with nothing in it zero."""
-    sizes = {"width": 64, "hidden": 16, "grid": (2, 2, 16), "trunk": ((2, 112, 16),)}
-    made = Generator(GeneratorConfig.sized(layout, encoder=encoder_folder, asks_base=True, **sizes), seed=1)
-    torch.manual_seed(2)
-    with torch.no_grad():
-        made.head.weight.normal_()
-        made.start.normal_(std=0.05)
-    return made.eval().requires_grad_(False)
+    return tiny_generator(tiny_generator_config(layout, encoder_folder, asks_base=True))
 
 
 def command(*words, told=None):
