@@ -1,6 +1,7 @@
 """The published tasks measured from end to end on tiny models, and how each kind of them is scored."""
 
 import json
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import pytest
@@ -32,7 +33,7 @@ def folder(tmp_path):
 def short(monkeypatch):
     """The tiny base ends no answer by itself."""
     for name, suite in SUITES.items():
-        monkeypatch.setitem(SUITES, name, suite.__class__(**{**vars(suite), "max_new_tokens": 3}))
+        monkeypatch.setitem(SUITES, name, replace(suite, max_new_tokens=3))
 
 
 def test_options_are_what_stands_behind_the_letters():
@@ -99,19 +100,18 @@ def test_drawn_answers_are_the_same_for_the_same_seed_and_others_for_another(fro
     assert cold == asking.answers(published, asked)
 
 
+@dataclass(frozen=True)
 class Answering(Asking):
     """Who is asked gives these answers, whatever the base would write."""
 
-    given: dict[str, list[str]]
+    given: dict[str, list[str]] = field(default_factory=dict)
 
     def answers(self, published, asked, sampling=None):
         return [self.given[one.input].pop(0) for one in asked]
 
 
 def answering(frozen, given, samples=0):
-    made = Answering(frozen, None, (), samples)
-    object.__setattr__(made, "given", {text: list(texts) for text, texts in given.items()})
-    return made
+    return Answering(frozen, None, (), samples, {text: list(texts) for text, texts in given.items()})
 
 
 def test_mathematics_is_scored_by_value_and_to_the_letter(frozen, folder):
