@@ -10,7 +10,6 @@ question of `placement.py`.
 from __future__ import annotations
 
 import hashlib
-import json
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from prompt2lora.adapter.settings import CONFIG, leaves_the_base_alone
+from prompt2lora.adapter.settings import CONFIG, leaves_the_base_alone, read_object, short
 from prompt2lora.adapter.tensors import WEIGHTS
 from prompt2lora.errors import DamagedFile, cause
 from prompt2lora.ground.files import read_metadata, read_safetensors, strict_json
@@ -124,32 +123,25 @@ def read(folder: Path) -> Foreign:
 
 def read_settings(folder: Path) -> dict[str, Any]:
     """Its `adapter_config.json`. Raises DamagedFile for anything but a plain LoRA."""
-    file = folder / CONFIG
-    if not file.is_file():
-        found = f"holds no {CONFIG}" if folder.is_dir() else "is no folder"
-        raise DamagedFile(f"{folder} {found}; name the folder of an adapter, as PEFT's save_pretrained writes it")
-    try:
-        settings = strict_json(file.read_bytes())
-    except (OSError, ValueError) as error:
-        raise DamagedFile(f"{file} cannot be read ({cause(error)}); save the adapter again") from error
-    if not isinstance(settings, dict):
-        raise DamagedFile(f"{file} must hold one JSON object; save the adapter again")
-    _check_kind(file, settings)
+    settings = read_object(
+        folder, "name the folder of an adapter, as PEFT's save_pretrained writes it", "save the adapter again"
+    )
+    _check_kind(folder / CONFIG, settings)
     return settings
 
 
 def _check_kind(file: Path, settings: Mapping[str, Any]) -> None:
     kind, task = settings.get("peft_type"), settings.get("task_type")
     if kind != "LORA":
-        raise DamagedFile(f"{file}: adapters of the kind LORA can be imported and this is {_short(kind)}; {_MERGE}")
+        raise DamagedFile(f"{file}: adapters of the kind LORA can be imported and this is {short(kind)}; {_MERGE}")
     if task not in (None, "CAUSAL_LM"):
         raise DamagedFile(
-            f"{file}: adapters of language models that answer can be imported and this is of {_short(task)}"
+            f"{file}: adapters of language models that answer can be imported and this is of {short(task)}"
         )
     start = settings.get("init_lora_weights")
     if not leaves_the_base_alone(start):
         raise DamagedFile(
-            f"{file}: with init_lora_weights = {_short(start)} it stands on a base that PEFT changes; save it again "
+            f"{file}: with init_lora_weights = {short(start)} it stands on a base that PEFT changes; save it again "
             "with PEFT's path_initial_model_for_weight_conversion"
         )
     for key, value in settings.items():
@@ -157,11 +149,11 @@ def _check_kind(file: Path, settings: Mapping[str, Any]) -> None:
             continue
         if key in _MORE_THAN_A_PRODUCT:
             why, remedy = _MORE_THAN_A_PRODUCT[key]
-            raise DamagedFile(f"{file}: {key} = {_short(value)}: {why}, which no LoRA can; {remedy}")
-        raise DamagedFile(f"{file}: {_short(key)} = {_short(value)} is not known here; {_MERGE}")
+            raise DamagedFile(f"{file}: {key} = {short(value)}: {why}, which no LoRA can; {remedy}")
+        raise DamagedFile(f"{file}: {short(key)} = {short(value)} is not known here; {_MERGE}")
     named = settings.get("base_model_name_or_path")
     if named is not None and not isinstance(named, str):
-        raise DamagedFile(f"{file}: base_model_name_or_path must be a name, not {_short(named)}; mend it")
+        raise DamagedFile(f"{file}: base_model_name_or_path must be a name, not {short(named)}; mend it")
 
 
 def _weight_files(folder: Path) -> list[Path]:
@@ -184,7 +176,7 @@ def _shards(index: Path) -> list[Path]:
     for name in names:
         file = index.parent / name
         if file.name != name or not file.is_file():
-            raise DamagedFile(f"{index} names the shard {_short(name)}, which is no file beside it; copy it there")
+            raise DamagedFile(f"{index} names the shard {short(name)}, which is no file beside it; copy it there")
     return [index.parent / name for name in names]
 
 
@@ -221,7 +213,3 @@ def _origin(files: list[Path]) -> dict[str, Any]:
     except ValueError:
         return {}
     return told if isinstance(told, dict) else {}
-
-
-def _short(value: Any) -> str:
-    return json.dumps(value)[:80]

@@ -22,11 +22,11 @@ from prompt2lora.adapter.foreign import PREFIX, Foreign
 from prompt2lora.adapter.grid import encode, weight_name
 from prompt2lora.adapter.layout import LoraLayout, skeleton
 from prompt2lora.adapter.peft import Adapter, check_class
+from prompt2lora.adapter.settings import MOST_ALPHA
 from prompt2lora.errors import DamagedFile, LayoutError
 from prompt2lora.ground.profile import RANKS, TARGETS
 
 _ADAPTER = "default"
-_MOST_ALPHA = 1 << 16
 _ROUNDING = 1e-6  # share of an update's norm that may be lost in what is called the same
 _UNPLACEABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, re.error)
 # How numbers are kept, the fewest bytes first.
@@ -169,7 +169,7 @@ def _adapter(foreign: Foreign, config: Any, base: str, found: Mapping[str, Updat
     names = {path.rsplit(".", 1)[-1] for path in found}
     scales = {update.scale for update in found.values()}
     alpha = next(iter(scales)) * rank
-    plain = len(scales) == 1 and alpha == int(alpha) and 1 <= alpha <= _MOST_ALPHA
+    plain = len(scales) == 1 and alpha == int(alpha) and 1 <= alpha <= MOST_ALPHA
     layout = LoraLayout.from_config(
         config,
         base_model=base,

@@ -42,7 +42,7 @@ _HARMLESS: dict[str, tuple[type, ...]] = {
 _DEFAULTS: dict[str, Any] = {"megatron_core": "megatron.core", "qalora_group_size": 16, "revision": "main"}
 # How training may have begun: PEFT leaves the base alone when it loads these. With any other it changes the base first.
 _INITIAL = ("gaussian", "eva", "orthogonal", "mica")
-_MOST_ALPHA = 1 << 16
+MOST_ALPHA = 1 << 16
 _MOST_CONFIG = 1 << 18  # bytes
 _OUTSIDE = re.compile(r"\(\?!(?:\w+\\\.)+\)\.\*", re.ASCII)
 
@@ -53,20 +53,35 @@ def outside(tower: str) -> str:
     return f"(?!{re.escape(tower)}\\.).*"
 
 
+def read_object(folder: Path, missing: str, damaged: str, most: int | None = None) -> dict[str, Any]:
+    """The JSON object of `adapter_config.json`, of at most so many bytes if that is said, whatever it holds.
+
+    Raises DamagedFile, which ends with what to do if the file is `missing` or `damaged`.
+    """
+    file = folder / CONFIG
+    if not file.is_file():
+        found = f"holds no {CONFIG}" if folder.is_dir() else "is no folder"
+        raise DamagedFile(f"{folder} {found}; {missing}")
+    try:
+        if most is not None and file.stat().st_size > most:
+            raise ValueError(f"{file.stat().st_size} bytes, and {most} are enough for any")
+        settings = strict_json(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise DamagedFile(f"{file} cannot be read ({cause(error)}); {damaged}") from error
+    if not isinstance(settings, dict):
+        raise DamagedFile(f"{file} must hold one JSON object; {damaged}")
+    return settings
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """`adapter_config.json`, refused (DamagedFile) unless every key and value is within the profile."""
     file = folder / CONFIG
-    if not file.exists():
-        found = f"holds no {CONFIG}" if folder.is_dir() else "is no folder"
-        raise DamagedFile(f"{folder} {found}; name an adapter's folder, as `prompt2lora generate --out` writes it")
-    try:
-        if file.stat().st_size > _MOST_CONFIG:
-            raise ValueError(f"{file.stat().st_size} bytes, and {_MOST_CONFIG} are enough for any")
-        settings = strict_json(file.read_bytes())
-    except (OSError, ValueError) as error:
-        raise DamagedFile(f"{file} cannot be read ({cause(error)}); name the folder of an adapter") from error
-    if not isinstance(settings, dict):
-        raise DamagedFile(f"{file} must hold one JSON object; make the adapter anew")
+    settings = read_object(
+        folder,
+        "name an adapter's folder, as `prompt2lora generate --out` writes it",
+        "make the adapter anew",
+        _MOST_CONFIG,
+    )
     for key, value in settings.items():
         if key == "init_lora_weights" and not leaves_the_base_alone(value):
             raise DamagedFile(
@@ -80,7 +95,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     rules = {
         "base_model_name_or_path": _is_base,
         "r": lambda value: type(value) is int and value in RANKS,
-        "lora_alpha": lambda value: type(value) is int and 1 <= value <= _MOST_ALPHA,
+        "lora_alpha": lambda value: type(value) is int and 1 <= value <= MOST_ALPHA,
         "target_modules": _are_targets,
     }
     for key, holds in rules.items():
