@@ -20,9 +20,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from prompt2lora.adapter.settings import CONFIG, leaves_the_base_alone, read_object, short
-from prompt2lora.adapter.tensors import WEIGHTS
+from prompt2lora.adapter.tensors import WEIGHTS, read_origin
 from prompt2lora.errors import DamagedFile, cause
-from prompt2lora.ground.files import read_metadata, read_safetensors, strict_json
+from prompt2lora.ground.files import file_digest, read_safetensors, strict_json
 
 PREFIX = "base_model.model."
 _PICKLE = "adapter_model.bin"
@@ -103,8 +103,9 @@ def read(folder: Path) -> Foreign:
     state: dict[str, Tensor] = {}
     digest = hashlib.sha256((folder / CONFIG).read_bytes())
     for file in files:
-        digest.update(hashlib.sha256(file.read_bytes()).digest())
-        for name, tensor in _tensors(file).items():
+        tensors, told = _tensors(file)
+        digest.update(bytes.fromhex(told))
+        for name, tensor in tensors.items():
             if name in state:
                 raise DamagedFile(f"{folder} holds {name} twice, in two shards; save the adapter again")
             state[name] = _checked(file, name, tensor)
@@ -180,9 +181,10 @@ def _shards(index: Path) -> list[Path]:
     return [index.parent / name for name in names]
 
 
-def _tensors(file: Path) -> dict[str, Tensor]:
+def _tensors(file: Path) -> tuple[dict[str, Tensor], str]:
+    """(tensors, SHA-256)."""
     if file.suffix == ".safetensors":
-        return read_safetensors(file)[0]
+        return read_safetensors(file)
     try:
         found = torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, LookupError, pickle.UnpicklingError) as error:
@@ -192,7 +194,7 @@ def _tensors(file: Path) -> dict[str, Tensor]:
         ) from error
     if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
         raise DamagedFile(f"{file} holds no tensors by name; save the adapter again with safe_serialization=True")
-    return found
+    return found, file_digest(file)
 
 
 def _checked(file: Path, name: str, tensor: Any) -> Float[Tensor, ...]:
@@ -209,7 +211,6 @@ def _origin(files: list[Path]) -> dict[str, Any]:
     if [file.name for file in files] != [WEIGHTS]:
         return {}
     try:
-        told = strict_json(read_metadata(files[0]).get("prompt2lora", "{}").encode())
-    except ValueError:
+        return read_origin(files[0])
+    except DamagedFile:
         return {}
-    return told if isinstance(told, dict) else {}
