@@ -65,17 +65,16 @@ def place(foreign: Foreign, config: Any, base: str, *, approximate: bool = False
     highest = max(RANKS)
     size = left_out = 0.0
     for path, update in found.items():
+        norm = _norm(update)
+        size += norm**2
         if len(update.a) > highest:
             found[path], lost = _nearest(update, highest)
-            norm = _norm(update)
-            size, left_out = size + norm**2, left_out + lost**2
+            left_out += lost**2
             if lost > _ROUNDING * norm and not approximate:
                 raise LayoutError(
                     f"engines take the ranks {', '.join(map(str, RANKS))} and {path} needs {_rank(update)}; with "
                     f"--approximate the {highest} largest directions of every module are kept"
                 )
-        else:
-            size += _norm(update) ** 2
     adapter = _adapter(foreign, config, base, found)
     if not adapter.changes_something:
         raise DamagedFile("the adapter answers as the base: its updates are all zero; take a later checkpoint")
@@ -102,7 +101,7 @@ def updates(foreign: Foreign, config: Any, base: str) -> dict[str, Update]:
     wrong = sorted(told.unexpected_keys) or sorted(missing)
     if wrong:
         what = "has no place on" if told.unexpected_keys else "is missing for"
-        name = wrong[0].removeprefix(PREFIX).replace(f".{_ADAPTER}.", ".")
+        name = _told(wrong[0])
         raise DamagedFile(
             f"{name} {what} {base}, so PEFT would pass over a part of the adapter; name its own base by --base, or "
             "save it again"
@@ -124,11 +123,15 @@ def _reason(error: Exception) -> str:
     if mismatch is None:
         return f"{said[:300].rstrip('.')}; name its own base by --base, or mend its configuration"
     name, given, wanted = mismatch.groups()
-    name = name.removeprefix(PREFIX).replace(f".{_ADAPTER}.", ".")
     return (
-        f"{name} has the shape {given} and must have {wanted}; name its own base by --base, or mend r and rank_pattern "
-        "(of its keys the first that matches counts)"
+        f"{_told(name)} has the shape {given} and must have {wanted}; name its own base by --base, or mend r and "
+        "rank_pattern (of its keys the first that matches counts)"
     )
+
+
+def _told(name: str) -> str:
+    """A tensor's name without what PEFT puts around it."""
+    return name.removeprefix(PREFIX).replace(f".{_ADAPTER}.", ".")
 
 
 def _hollow(config: Any) -> nn.Module:
