@@ -139,9 +139,10 @@ class Working:
             self.bar.start()
         return self.report
 
-    def go_on_by(self, *words: str) -> None:
-        """What goes on with the work if it is interrupted from now on."""
-        self.resume = shlex.join(["prompt2lora", *words])
+    def go_on_by(self, *words: str, **options: Any) -> None:
+        """What goes on with the work if it is interrupted from now on: a command with the options that were given."""
+        given = [str(word) for name, value in options.items() if value for word in (f"--{name}", value)]
+        self.resume = shlex.join(["prompt2lora", *words, *given])
 
     def show(self, record: dict[str, Any]) -> None:
         far = {key: record[key] for key in ("share", "seconds_left") if record.get(key) is not None}

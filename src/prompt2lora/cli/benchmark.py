@@ -84,16 +84,15 @@ def benchmark(
         from prompt2lora import api
 
         if suites is not None:
-            measured = api.benchmark_published(
+            result: Any = api.benchmark_published(
                 suites, names or tuple(SUITES), samples=samples, tasks=places, report=show, **common
             )
         else:
             result = api.benchmark(places, forms=listed(forms), split=split, report=show, **common)
-    if suites is not None:
-        _print_published(measured, as_json)
-        return
     if as_json:
         print_json(result.to_dict())
+    elif suites is not None:
+        _print_published(result)
     else:
         _print_scores(result)
 
@@ -130,13 +129,10 @@ def _print_scores(result: BenchmarkResult) -> None:
         Console().print(table)
 
 
-def _print_published(result: PublishedResult, as_json: bool) -> None:
+def _print_published(result: PublishedResult) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    if as_json:
-        print_json(result.to_dict())
-        return
     for name, suite in result.published.items():
         metrics = list(next(iter(suite.arms.values())).scores)
         table = Table(title=f"{name}, {suite.examples} of {suite.of} examples")

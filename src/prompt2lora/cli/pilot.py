@@ -89,9 +89,8 @@ def pilot(
     def follow(record: dict[str, Any]) -> None:
         show(record)
         if "version" in record:  # it is kept, and can be measured at any time
-            options = {"--inspection": inspection, "--bias": bias, "--policy": policy, "--generator": generator}
-            words = [str(word) for option in options.items() if option[1] for word in option]
-            working.go_on_by("gate", "--job", job, "--version", record["version"], *words)
+            judged = {"inspection": inspection, "bias": bias, "policy": policy, "generator": generator}
+            working.go_on_by("gate", job=job, version=record["version"], **judged)
 
     with working as show:
         found = opened.pilot(

@@ -210,9 +210,8 @@ def regenerate(
         left = record.pop("jobs_left", ())
         show(record)
         if left:  # the candidates of those before it are kept
-            options = {"--policy": policy, "--generator": generator, "--base": base}
-            words = [str(word) for option in options.items() if option[1] for word in option]
-            working.go_on_by("registry", "regenerate", *(word for one in left for word in ("--job", one)), *words)
+            jobs = [word for one in left for word in ("--job", one)]
+            working.go_on_by("registry", "regenerate", *jobs, policy=policy, generator=generator, base=base)
 
     with working as show:
         changes = Plant.open(generator, base).regenerate(job or (), policy=policy, report=follow)
