@@ -199,15 +199,20 @@ def _linear_modules(config: Any, names: frozenset[str]) -> tuple[str, list[list[
     return _FOUND[key]
 
 
+def factory(kind: str) -> Any:
+    """The class of transformers that makes bases of a kind (`model_type`)."""
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+
+    return AutoModelForImageTextToText if kind in PICTURE_BASES else AutoModelForCausalLM
+
+
 def skeleton(config: Any) -> Any:
     """The model of a configuration without its weights, on the meta device. Raises LayoutError if it is no base."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
-    pictures = getattr(config, "model_type", "") in PICTURE_BASES
     try:
         with torch.device("meta"):
-            return (AutoModelForImageTextToText if pictures else AutoModelForCausalLM).from_config(config)
+            return factory(getattr(config, "model_type", "")).from_config(config)
     except ValueError as error:
         kind = type(config).__name__
         raise LayoutError(f"a base must be a causal language model and {kind} is none; name another base") from error

@@ -61,25 +61,22 @@ def load_base(name: str, *, dtype: Any = None, device: str | None = None, traini
     `training` chooses what makes gradients fastest: on a CPU plain attention, for the backward pass of the
     fused one takes a quarter of a step on short sequences.
     """
-    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
-
     from prompt2lora.adapter.hooks import frozen
+    from prompt2lora.adapter.layout import factory
     from prompt2lora.base.pictures import PictureReader
 
     device = device or default_device()
     attention = {"attn_implementation": "eager"} if training and device == "cpu" else {}
     options = {"dtype": dtype or default_dtype(device), **attention}
     kind = load_config(name).model_type
-    pictures = kind in PICTURE_BASES
-    factory = AutoModelForImageTextToText if pictures else AutoModelForCausalLM
-    model, found = _load(factory, name, output_loading_info=True, **options)
+    model, found = _load(factory(kind), name, output_loading_info=True, **options)
     if found["missing_keys"]:  # transformers makes them up
         raise DamagedFile(
             f"the weights of {name} lack {len(found['missing_keys'])} that its config.json asks for, such as "
             f"{min(found['missing_keys'])}: fetch the model anew"
         )
     model = frozen(model).to(device)
-    if pictures:
+    if kind in PICTURE_BASES:
         processor = load_processor(name, kind)
         PictureReader(model, processor)
         return model, processor.tokenizer
