@@ -42,10 +42,10 @@ def soft_tokens(ids: Sequence[int]) -> int:
     return sum(token >= FIRST for token in ids)
 
 
-def positions(ids: Sequence[int]) -> list[int]:
-    """Where every token stands, and where the next one would."""
+def positions(ids: Sequence[int], start: int = 0) -> list[int]:
+    """Where every token stands if the first one stands at `start`, and where the next one would."""
     steps = ((token - FIRST) >> _STEP if token >= FIRST else 1 for token in ids)
-    return list(accumulate(steps, initial=0))
+    return list(accumulate(steps, initial=start))
 
 
 class _Kept(NamedTuple):
@@ -94,15 +94,20 @@ class PictureEmbedding(nn.Module):
                 self._kept.popitem(last=False)
 
     def knows(self, number: int) -> bool:
+        return self._found(number) is not None
+
+    def _of(self, number: int) -> _Kept:
+        kept = self._found(number)
+        if kept is None:
+            raise Busy(f"pictures may have {_MOST_TOKENS:,} tokens at once and these have more; try again in a moment")
+        return kept
+
+    def _found(self, number: int) -> _Kept | None:
+        """What is kept of a picture, which is forgotten last from now on."""
         with self._lock:
             if number in self._kept:
                 self._kept.move_to_end(number)
-            return number in self._kept
-
-    def _of(self, number: int) -> _Kept:
-        if not self.knows(number):
-            raise Busy(f"pictures may have {_MOST_TOKENS:,} tokens at once and these have more; try again in a moment")
-        return self._kept[number]
+            return self._kept.get(number)
 
 
 def _parts(soft: Int[Tensor, " tokens"]) -> list[tuple[int, Int[Tensor, " _"]]]:
