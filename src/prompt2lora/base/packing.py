@@ -51,7 +51,8 @@ def pack_examples(prompts: Sequence[list[int]], answers: Sequence[list[int]], bu
     chosen = fits or [min(range(len(prompts)), key=lambda i: len(prompts[i]) + len(answers[i]))]
     shared = common_length([prompts[i] for i in chosen])
     opening = list(prompts[chosen[0]][:shared])
-    pack = Pack([*opening], positions(opening)[:-1], [SHARED] * shared, [], [], [], [])
+    *places, start = positions(opening)
+    pack = Pack(opening, places, [SHARED] * shared, [], [], [], [])
     for number, i in enumerate(chosen):
         own = [*prompts[i][shared:], *answers[i][:-1]]
         if number and len(pack.ids) + len(own) > budget:
@@ -62,7 +63,7 @@ def pack_examples(prompts: Sequence[list[int]], answers: Sequence[list[int]], bu
         pack.labels.extend(answers[i])
         pack.label_example.extend([number] * len(answers[i]))
         pack.ids.extend(own)
-        pack.positions.extend(positions([*opening, *own])[shared:-1])
+        pack.positions.extend(positions(own, start)[:-1])
         pack.token_example.extend([number] * len(own))
     return pack
 

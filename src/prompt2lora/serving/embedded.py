@@ -106,7 +106,7 @@ class EmbeddedEngine:
         self._scheduler.check_open()
         pictured = any(pictures_of(message.content) for message in request.messages)
         ids = await asyncio.to_thread(prompt_ids, self._chat, request) if pictured else prompt_ids(self._chat, request)
-        if positions(ids)[-1] != len(ids):
+        if pictured and positions(ids)[-1] != len(ids):
             raise UsageError(f"{self.base} counts a picture's places in three axes, which only vLLM serves; send text")
         request = with_room(request, len(ids), self._context_length)
         deadline = time.monotonic() + request.seconds
