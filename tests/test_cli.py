@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import yaml
@@ -376,6 +377,12 @@ def test_an_interrupt_in_the_middle_leaves_nothing_half_written(
     assert one_line(told)
     assert ("go on with: prompt2lora " in told) == (verb in ("benchmark", "collect")), "what is kept on the way"
     assert set(tmp_path.rglob("*")) == before
+
+
+def test_what_goes_on_with_the_work_is_told_with_the_options_that_were_given():
+    working = Working("pilot")
+    working.go_on_by("gate", job="mail", inspection=Path("right answers.jsonl"), policy=None, generator=None)
+    assert working.resume == "prompt2lora gate --job mail --inspection 'right answers.jsonl'"
 
 
 def test_where_there_is_no_terminal_long_steps_are_plain_lines_with_share_and_time_left(capsys, monkeypatch):
