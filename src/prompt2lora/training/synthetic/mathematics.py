@@ -6,14 +6,10 @@ In: a random generator. Out: drafts, in a registry of their own, from which a re
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from fractions import Fraction
 from random import Random
 
-from prompt2lora.training.synthetic.drafts import Draft, Family
-from prompt2lora.training.synthetic.problems import Problem, Wordings, over_problems
-
-FAMILIES: dict[str, Family] = {}
+from prompt2lora.training.synthetic.problems import Problem, Wordings, draw_with_mean, registry
 
 _NAMES = ("Ada", "Ben", "Chloe", "Dev", "Emil", "Fay", "Goran", "Hana", "Ivo", "Jun", "Kofi", "Lena", "Mira", "Noor")
 _GOODS = ("bolts", "pens", "apples", "filters", "tickets", "labels", "cups", "boards", "lamps", "gaskets", "stamps")
@@ -30,15 +26,9 @@ _WORDINGS = Wordings(
         "Show every step. The last line gives the result as {}.",
         "Work it out line by line; finish with {}.",
     ),
+    "N",
 )
-
-
-def family(draw: Callable[[Random], Problem]) -> Callable[[Random], Problem]:
-    def make(random: Random) -> Draft:
-        return over_problems(random, draw, _WORDINGS, "N")
-
-    FAMILIES[f"mathematics_{draw.__name__}"] = make
-    return draw
+FAMILIES, family = registry("mathematics", _WORDINGS)
 
 
 @family
@@ -140,9 +130,8 @@ def times_as_many(random: Random) -> Problem:
 
 @family
 def average_of_days(random: Random) -> Problem:
-    days, mean = random.randint(3, 5), random.randint(10, 60)
-    values = [mean + random.randint(-9, 9) for _ in range(days - 1)]
-    values.append(mean * days - sum(values))
+    values, mean = draw_with_mean(random)
+    days = len(values)
     listed = ", ".join(map(str, values))
     return Problem(
         f"On {days} days these numbers of orders came in: {listed}. How many is that a day on average?",

@@ -6,13 +6,9 @@ In: a random generator. Out: drafts, in a registry of their own, from which a re
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from random import Random
 
-from prompt2lora.training.synthetic.drafts import Draft, Family
-from prompt2lora.training.synthetic.problems import Problem, Wordings, over_problems
-
-FAMILIES: dict[str, Family] = {}
+from prompt2lora.training.synthetic.problems import Problem, Wordings, draw_with_mean, registry
 
 _GOODS = (
     ("ボルト", "本"),
@@ -37,15 +33,9 @@ _WORDINGS = Wordings(
         "順を追って解き、最後は {} としてください。",
         "計算の過程を示し、最後に {} と書くこと。",
     ),
+    "数",
 )
-
-
-def family(draw: Callable[[Random], Problem]) -> Callable[[Random], Problem]:
-    def make(random: Random) -> Draft:
-        return over_problems(random, draw, _WORDINGS, "数")
-
-    FAMILIES[f"ja_mathematics_{draw.__name__}"] = make
-    return draw
+FAMILIES, family = registry("ja_mathematics", _WORDINGS)
 
 
 @family
@@ -131,9 +121,8 @@ def reduced_price(random: Random) -> Problem:
 
 @family
 def average_of_days(random: Random) -> Problem:
-    days, mean = random.randint(3, 5), random.randint(10, 60)
-    values = [mean + random.randint(-9, 9) for _ in range(days - 1)]
-    values.append(mean * days - sum(values))
+    values, mean = draw_with_mean(random)
+    days = len(values)
     return Problem(
         f"{days}日間の受注件数は{'、'.join(f'{value}件' for value in values)}でした。1日平均は何件ですか。",
         (f"合計：{'+'.join(map(str, values))}={sum(values)}", f"平均：{sum(values)}÷{days}={mean}"),
