@@ -61,6 +61,12 @@ def test_the_judge_of_the_published_tasks_reads_the_result_out_of_the_steps(lang
             assert same_value(example.output, marked(example.output) or example.output)
 
 
+def test_asking_for_more_tasks_than_there_are_instructions_gives_all_there_are():
+    tasks = synthetic_tasks(40, 0, ["ja-mathematics"])
+    instructions = {task.instruction for task in tasks}
+    assert len(tasks) == len(instructions) == 4 + 3 * len(MARKS), "without steps and with, under every mark"
+
+
 def test_they_are_drawn_only_where_a_recipe_names_them():
     assert not set(families(REGISTRIES)) & set(families(("en", "ja")))
     assert set(families(("en",))) == set(FAMILIES)

@@ -48,6 +48,7 @@ __all__ = [
 
 PREFIX = "synthetic_"  # of the names of tasks and families
 TRAIN_EXAMPLES, TEST_EXAMPLES = 64, 16
+_ROUNDS = 20  # of all families without a new instruction: there are no more
 LANGUAGES = {
     "en": FAMILIES,
     "ja": japanese.FAMILIES,
@@ -63,14 +64,15 @@ def families(languages: Sequence[str] = ("en",)) -> list[str]:
 
 
 def synthetic_tasks(count: int, seed: int, languages: Sequence[str] = ("en",)) -> list[Task]:
-    """`count` tasks with different instructions, the families of the languages in turn."""
-    names, tasks, instructions, number = families(languages), list[Task](), set[str](), 0
-    while len(tasks) < count:
+    """`count` tasks with different instructions, the families of the languages in turn; fewer where there are no more."""
+    names, tasks, instructions, number, newest = families(languages), list[Task](), set[str](), 0, 0
+    while len(tasks) < count and number - newest < _ROUNDS * len(names):
         name = names[number % len(names)]
         task = _draw(name, f"{name}_{number}", Random(f"{seed} {name} {number}"))
         if task and task.instruction not in instructions:
             instructions.add(task.instruction)
             tasks.append(task)
+            newest = number
         number += 1
     return tasks
 
