@@ -14,7 +14,6 @@ import json
 from collections import Counter
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -22,13 +21,15 @@ from tqdm import tqdm
 from prompt2lora.base.decoding import answers
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.versions import origin
-from prompt2lora.evaluation.statistics import mean_interval, paired_difference
+from prompt2lora.evaluation.results import Estimate
+from prompt2lora.evaluation.statistics import Interval, mean_interval, paired_difference
 from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.pipeline import Pipeline, fitting_layout
 from prompt2lora.generator.text_encoder import cached_encoder
 from prompt2lora.ground.comparison import Comparison
 from prompt2lora.ground.files import check_new, write_json
 from prompt2lora.ground.pictures import Pictured, checked
+from prompt2lora.ground.prompts import full_prompt
 
 HELD_OUT = ("cifar10_animal", "digits_parity", "easyvqa_presence_color")
 ARMS = ("base", "generated", "wrong-prompts", "examples-4", "in-context-4")
@@ -40,7 +41,7 @@ def read_task(folder: Path, name: str) -> dict[str, list[tuple[Pictured, Picture
     for line in (folder / f"{name}.jsonl").open(encoding="utf-8"):
         one = json.loads(line)
         seen = (checked((folder / one["image"]).read_bytes(), one["image"]),)
-        whole = Pictured(f"{one['instruction']}\n\n{one['input']}", seen)
+        whole = Pictured(full_prompt(one["instruction"], one["input"]), seen)
         found[one["split"]].append((whole, Pictured(one["input"], seen), one["output"]))
     for part, some in found.items():
         Random(f"{name} {part}").shuffle(some)
@@ -108,8 +109,8 @@ def main() -> None:
         some = [kept[arm, name, seed, form][: asked.examples] for seed in seeds]
         return [sum(row) / len(row) for row in zip(*some, strict=True)]
 
-    def spread(interval: Any) -> dict[str, float]:
-        return {key: round(value, 4) for key, value in interval._asdict().items()}
+    def spread(interval: Interval) -> dict[str, float]:
+        return Estimate.of(interval).to_dict()
 
     forms = ("full", "bare")
     by_arm = {arm: {form: [of(arm, name, form) for name in HELD_OUT] for form in forms} for arm in ARMS}

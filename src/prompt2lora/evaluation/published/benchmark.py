@@ -8,7 +8,7 @@ anything heavy is loaded.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from prompt2lora.generator.text_encoder import cached_encoder
 from prompt2lora.ground.files import check_new, check_writable, write_json
 from prompt2lora.ground.home import home
 from prompt2lora.ground.progress import Report
-from prompt2lora.training.suites import SUITES, Kind, PublishedTask, read_suites
+from prompt2lora.training.suites import SUITES, Kind, PublishedTask, check_names, read_suites
 from prompt2lora.training.tasks import Task, read_tasks
 from prompt2lora.training.teachers import Teachers
 
@@ -68,15 +68,17 @@ def benchmark(
     report: Report,
 ) -> PublishedResult:
     """Measure arms on suites of a folder; see `measuring`. `out` gets the result, `scores` keeps those of examples."""
-    suites = read_suites(folder, names or tuple(SUITES))
+    check_names(names)
+    every = read_suites(folder)
+    known_suites = {published.task.name: published for published in every}
+    suites = [known_suites[name] for name in names or tuple(SUITES)]
     request.check(suites)
     if out is not None:
         check_new(out)
         check_writable(out)
-    every = read_suites(folder, tuple(SUITES))
+    loaded = cache(Generator.from_pretrained)  # once, where several suites have the same one
     generators = {
-        published.task.name: Generator.from_pretrained(named.of("generator", published.task.name), base=named.base)
-        for published in suites
+        published.task.name: loaded(named.of("generator", published.task.name), base=named.base) for published in suites
     }
     layouts = {name: fitting_layout(made, named.base) for name, made in generators.items()}
     layout = next(iter(layouts.values()))
@@ -100,13 +102,7 @@ def benchmark(
     result = PublishedResult(
         published=found,
         mean=mean,
-        request=Asked(
-            arms=request.arms,
-            seeds=request.seeds,
-            limit=request.limit,
-            prompts_per_task=prompts_per_task,
-            samples=request.samples,
-        ),
+        request=Asked(**asdict(request), prompts_per_task=prompts_per_task),
         base=layout.base_model,
         shut_off_by=shut_off_by() if any(one.suite.kind is Kind.CODE for one in suites) else "",
         **origin(torch.float32),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -107,8 +108,13 @@ class SuiteJudge:
     def _attempted(self, attempt: Attempt) -> _Kept:
         count = min(self.request.limit or len(self.published.task.test), len(self.published.task.test))
         starts = range(0, count, _AT_ONCE)
-        made: list[tuple[Tensor | None, float]] = []
         parts = []
+
+        @cache
+        def made() -> tuple[Tensor | None, float]:
+            began = time.monotonic()
+            return attempt.grid(), time.monotonic() - began
+
         for start in starts:
             end = min(count, start + _AT_ONCE)
             with part(tell, start / count, end / count):
@@ -119,15 +125,12 @@ class SuiteJudge:
             answer=sum(one.answer for one in parts),
         )
 
-    def _some(self, attempt: Attempt, start: int, end: int, made: list[tuple[Tensor | None, float]]) -> _Kept:
-        """Scores of a few examples, kept or new; `made` holds the adapter once it is made."""
+    def _some(self, attempt: Attempt, start: int, end: int, made: Callable[[], tuple[Tensor | None, float]]) -> _Kept:
+        """Scores of a few examples, kept or new; `made` gives the adapter, and the seconds that making it took."""
         key = self._key(attempt, start, end)
         if known := self.cache.get(key):
             return _Kept.model_validate(known)
-        if not made:
-            began = time.monotonic()
-            made.append((attempt.grid(), time.monotonic() - began))
-        grid, adapting = made[0]
+        grid, adapting = made()
         began = time.monotonic()
         asking = Asking(self.resources.base, grid, attempt.examples, self.request.samples)
         scores = score(asking, self.published, start, end)

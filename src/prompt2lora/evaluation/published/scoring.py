@@ -35,6 +35,7 @@ from prompt2lora.training.suites import Kind, PublishedTask, Suite
 from prompt2lora.training.tasks import Example
 
 Scores = dict[str, list[float]]
+Options = Sequence[tuple[str, str]]  # of a question, each as a beginning and what may follow
 METRICS: dict[Kind, tuple[str, ...]] = {
     Kind.COMMONSENSE: ("written", "letter", "acc", "acc_norm"),
     Kind.MATHEMATICS: ("value", "exact"),
@@ -87,8 +88,9 @@ def _commonsense(asking: Asking, published: PublishedTask, places: range) -> Sco
         options = [question.answers for question in questions]
         letters = option_scores(asking.base, prompts, options, asking.grid, examples=asking.shown(published))
     with part(tell, 0.5, 1.0):
-        likely = _likelihoods(asking, published.suite, asked)
-    picked = [_picked(published.suite, one, example) for one, example in zip(likely, asked, strict=True)]
+        pairs = [continuations(published.suite, question) for question in questions]
+        likely = _likelihoods(asking, published.suite, pairs)
+    picked = list(map(_picked, likely, pairs))
     return {
         "written": [Comparison.EXACT.score(one, example.output) for one, example in zip(given, asked, strict=True)],
         "letter": [float(int(one[:, 0].argmax()) == it.right) for one, it in zip(letters, questions, strict=True)],
@@ -97,10 +99,9 @@ def _commonsense(asking: Asking, published: PublishedTask, places: range) -> Sco
     }
 
 
-def _likelihoods(asking: Asking, suite: Suite, asked: Sequence[Example]) -> list[list[float]]:
+def _likelihoods(asking: Asking, suite: Suite, pairs: Sequence[Options]) -> list[list[float]]:
     """Of every option of every question the log probability of what follows, after the shown examples."""
     before = "".join(f"{''.join(_right(suite, example))}\n\n" for example in asking.examples)
-    pairs = [continuations(suite, read_question(example)) for example in asked]
     together: list[Asked] = []
     for options in pairs:
         by_beginning: dict[str, list[str]] = {}
@@ -126,9 +127,9 @@ def _tokens(asking: Asking, beginning: str, follows: Sequence[str]) -> Asked:
     return ids, [asking.base.chat.text_ids(beginning + text)[len(ids) :] for text in follows]
 
 
-def _picked(suite: Suite, likely: Sequence[float], example: Example) -> tuple[int, int]:
+def _picked(likely: Sequence[float], options: Options) -> tuple[int, int]:
     """The likeliest option as it is, and per letter of its text."""
-    lengths = [max(1, len(follows) - 1) for _, follows in continuations(suite, read_question(example))]
+    lengths = [max(1, len(follows) - 1) for _, follows in options]
     places = range(len(likely))
     plain = max(places, key=lambda place: likely[place])
     return plain, max(places, key=lambda place: likely[place] / lengths[place])

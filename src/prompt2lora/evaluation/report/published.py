@@ -6,15 +6,14 @@ others are from Drag-and-Drop (arXiv 2506.16406), on Qwen2.5-0.5B unless the lin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from prompt2lora.evaluation.benchmark import OWN
 from prompt2lora.evaluation.published.results import PublishedResult
 from prompt2lora.evaluation.published.runner import NAMESPACES
-from prompt2lora.evaluation.published.scoring import METRICS
+from prompt2lora.evaluation.published.scoring import MAIN, METRICS
 from prompt2lora.evaluation.report.tables import counted, interval, table
-from prompt2lora.evaluation.results import Estimate
 from prompt2lora.training.suites import COMMONSENSE, Kind
 
 # Percent by suite in the order of COMMONSENSE, then their mean.
@@ -101,29 +100,23 @@ def _others(result: PublishedResult) -> list[str]:
     ]
     if not columns:
         return []
-    lines = [_line(result, arm, columns, lambda one: interval(one)) for arm in result.request.arms]
+    lines = [
+        [_bold(arm), *(interval(result.published[name].arms[arm].scores[metric]) for name, metric in columns)]
+        for arm in result.request.arms
+    ]
     lines += [
-        [f"published, {arm}", *(known.get(name, "") if metric in _MAIN else "" for name, metric in columns)]
+        [f"published, {arm}", *(known.get(name, "") if metric in MAIN.values() else "" for name, metric in columns)]
         for arm, known in _OTHERS.items()
     ]
     heads = [f"{name}, {metric} ({result.published[name].examples})" for name, metric in columns]
     return ["Mathematics and code (in the heads: how many examples):\n", table(["arm", *heads], lines), ""]
 
 
-_MAIN = {METRICS[kind][0] for kind in Kind}
-
-
-def _line(
-    result: PublishedResult, arm: str, columns: Sequence[tuple[str, str]], shown: Callable[[Estimate], str]
-) -> list[str]:
-    return [_bold(arm), *(shown(result.published[name].arms[arm].scores[metric]) for name, metric in columns)]
-
-
 def _gains(result: PublishedResult) -> list[str]:
     """This product minus the base, suite by suite, by the first metric of its kind; losses are shown as they are."""
     lines = []
     for name, suite in result.published.items():
-        metric = METRICS[Kind(suite.kind)][0]
+        metric = MAIN[Kind(suite.kind)]
         found = suite.arms.get(OWN)
         if found and metric in found.gain:
             lines.append([name, metric, interval(found.gain[metric])])

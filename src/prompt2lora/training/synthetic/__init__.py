@@ -64,7 +64,7 @@ def families(languages: Sequence[str] = ("en",)) -> list[str]:
 
 
 def synthetic_tasks(count: int, seed: int, languages: Sequence[str] = ("en",)) -> list[Task]:
-    """`count` tasks with different instructions, the families of the languages in turn; fewer where there are no more."""
+    """`count` tasks with different instructions, the families of the languages in turn; fewer if there are no more."""
     names, tasks, instructions, number, newest = families(languages), list[Task](), set[str](), 0, 0
     while len(tasks) < count and number - newest < _ROUNDS * len(names):
         name = names[number % len(names)]

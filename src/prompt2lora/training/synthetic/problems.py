@@ -1,7 +1,7 @@
 """What families of mathematics share: a problem with its steps and result, answered with the steps or without.
 
-In: functions that draw problems, the wordings of a language. Out: families in a registry, and their drafts. A task shows
-the steps always or never, and its instruction says which, and how the result is marked. It knows no language.
+In: functions that draw problems, the wordings of a language. Out: families in a registry, and their drafts. A task
+shows the steps always or never, and its instruction says which, and how the result is marked. It knows no language.
 """
 
 from __future__ import annotations
