@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
-import gguf
 import pytest
 import safetensors.torch
 import torch
 import word_vectors
+from tiny import TINY, write_gguf
 from tokenizers import pre_tokenizers
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
@@ -69,41 +69,20 @@ class Killed(Exception):
     pass
 
 
-def write_gguf(file):
+def write_random_gguf(file):
     """A tiny base of random weights as a GGUF file, with a matrix of its own for writing words; both."""
     torch.manual_seed(0)
-    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "vocab_size": 300}
-    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
-    weights = Qwen2ForCausalLM(Qwen2Config(**sizes, **heads, tie_word_embeddings=False)).state_dict()
-    writer = gguf.GGUFWriter(file, "qwen2")
-    writer.add_embedding_length(64)
-    writer.add_feed_forward_length(96)
-    writer.add_block_count(2)
-    writer.add_head_count(4)
-    writer.add_head_count_kv(2)
-    writer.add_context_length(256)
-    writer.add_layer_norm_rms_eps(1e-6)
-    writer.add_rope_freq_base(10_000.0)
-    writer.add_vocab_size(300)
+    sizes = {**TINY, "intermediate_size": 96, "max_position_embeddings": 256}
+    model = Qwen2ForCausalLM(Qwen2Config(**sizes, tie_word_embeddings=False))
     letters = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "ab"]
-    writer.add_tokenizer_model("gpt2")
-    writer.add_token_list([*letters, *(f"<{i}>" for i in range(len(letters), 300))])
-    writer.add_token_merges(["a b"])
-    writer.add_eos_token_id(299)
-    known = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN2, 2)
-    for name, weight in weights.items():
-        writer.add_tensor(known.get_name(name, try_suffixes=(".weight", ".bias")), weight.numpy())
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return file, weights
+    tokens = [*letters, *(f"<{i}>" for i in range(len(letters), 300))]
+    return write_gguf(model, file, tokens, eos=299), model.state_dict()
 
 
 @pytest.fixture
 def in_parts(tmp_path, monkeypatch):
     """A base's file in three packages, known as owner/parts, the home empty: the package and the base's weights."""
-    file, weights = write_gguf(tmp_path / "whole.gguf")
+    file, weights = write_random_gguf(tmp_path / "whole.gguf")
     data = file.read_bytes()
     cuts = [0, len(data) // 3, len(data) // 2, len(data)]
     for part in range(3):

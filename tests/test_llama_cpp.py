@@ -12,6 +12,7 @@ import gguf
 import pytest
 import torch
 from serving import ask, keys_of
+from tiny import write_gguf
 
 from prompt2lora.adapter.peft import Adapter
 from prompt2lora.base import models
@@ -37,44 +38,16 @@ SAMPLING = Sampling(max_new_tokens=6)
 ASK = GenerationRequest("job", (Message("user", "Name a colour."),), sampling=SAMPLING)
 
 
-def write_gguf(base: str, file: Path) -> Path:
-    """The tiny base as llama.cpp reads it: the same weights, and tokens that are bytes."""
-    model, tokenizer = models.load_base(base, dtype=torch.float32)
-    config, kind = model.config, gguf.MODEL_ARCH.LLAMA
-    writer = gguf.GGUFWriter(file, gguf.MODEL_ARCH_NAMES[kind])
-    writer.add_context_length(config.max_position_embeddings)
-    writer.add_embedding_length(config.hidden_size)
-    writer.add_block_count(config.num_hidden_layers)
-    writer.add_feed_forward_length(config.intermediate_size)
-    writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_rope_dimension_count(config.head_dim)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    names = [tokenizer.convert_ids_to_tokens(id) if id < len(tokenizer) else f"<{id}>" for id in range(300)]
-    special = {*tokenizer.all_special_ids, *range(len(tokenizer), 300)}
-    kinds = [gguf.TokenType.CONTROL if id in special else gguf.TokenType.NORMAL for id in range(300)]
-    writer.add_tokenizer_model("gpt2")
-    writer.add_token_list(names)
-    writer.add_token_types(kinds)
-    writer.add_token_merges(["a b"])
-    writer.add_eos_token_id(tokenizer.eos_token_id)
-    known = gguf.get_tensor_name_map(kind, config.num_hidden_layers)
-    heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
-    for path, weight in model.state_dict().items():
-        count = heads.get(path.split(".")[-2], 0)
-        if count:  # the two halves of a head's rotations stand beside each other there
-            weight = weight.reshape(count, 2, -1, weight.shape[1]).transpose(1, 2).reshape(weight.shape)
-        writer.add_tensor(known.get_name(path, try_suffixes=(".weight",)), weight.contiguous().numpy())
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return file
-
-
 @pytest.fixture(scope="module")
 def model(base, tmp_path_factory):
-    return write_gguf(base, tmp_path_factory.mktemp("gguf") / "base.gguf")
+    """The tiny base as a file."""
+    model, tokenizer = models.load_base(base, dtype=torch.float32)
+    ids = range(model.config.vocab_size)
+    tokens = [tokenizer.convert_ids_to_tokens(id) if id < len(tokenizer) else f"<{id}>" for id in ids]
+    special = {*tokenizer.all_special_ids, *ids[len(tokenizer) :]}
+    kinds = [gguf.TokenType.CONTROL if id in special else gguf.TokenType.NORMAL for id in ids]
+    file = tmp_path_factory.mktemp("gguf") / "base.gguf"
+    return write_gguf(model, file, tokens, eos=tokenizer.eos_token_id, kinds=kinds)
 
 
 @pytest.fixture(scope="module")

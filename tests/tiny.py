@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from uuid import uuid4
 
+import gguf
 import pytest
 import torch
 import typer
@@ -122,6 +123,39 @@ def write_base(folder: Path, **sizes) -> str:
     )
     tokenizer.save_pretrained(folder)
     return str(folder)
+
+
+def write_gguf(model, file: Path, tokens, *, eos: int, kinds=None) -> Path:
+    """A model as llama.cpp reads it: the same weights, and tokens that are bytes."""
+    config, kind = model.config, gguf.MODEL_ARCH[model.config.model_type.upper()]
+    writer = gguf.GGUFWriter(file, gguf.MODEL_ARCH_NAMES[kind])
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    writer.add_vocab_size(config.vocab_size)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(tokens)
+    if kinds:
+        writer.add_token_types(kinds)
+    writer.add_token_merges(["a b"])
+    writer.add_eos_token_id(eos)
+    known = gguf.get_tensor_name_map(kind, config.num_hidden_layers)
+    heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
+    for path, weight in model.state_dict().items():
+        count = heads.get(path.split(".")[-2], 0) if kind == gguf.MODEL_ARCH.LLAMA else 0
+        if count:  # the two halves of a head's rotations stand beside each other there
+            weight = weight.reshape(count, 2, -1, weight.shape[1]).transpose(1, 2).reshape(weight.shape)
+        writer.add_tensor(known.get_name(path, try_suffixes=(".weight", ".bias")), weight.contiguous().numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return file
 
 
 @pytest.fixture(scope="session")
