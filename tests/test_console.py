@@ -24,8 +24,8 @@ from tiny import AT, GOOD, adapter_folder, new_registry
 from prompt2lora.base.packaged import MINILM, PACKAGED, QWEN_CODER, SMOLLM2, languages_of
 from prompt2lora.console import pdf, routing
 from prompt2lora.console.i18n import LANGUAGES, Translator, choose, known, texts
-from prompt2lora.console.new_jobs import STEPS
 from prompt2lora.console.page_request import KEY_COOKIE
+from prompt2lora.console.queue_pages import STEPS
 from prompt2lora.console.routing import PAGES, router
 from prompt2lora.console.typing_checks import TypingChecker, instant_findings
 from prompt2lora.custody import gate

@@ -12,7 +12,17 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from starlette.routing import Route
 
-from prompt2lora.console import audit_log, decisions, job_pages, new_jobs, people, sheets, watching
+from prompt2lora.console import (
+    audit_log,
+    decisions,
+    inspections,
+    job_pages,
+    new_jobs,
+    people,
+    queue_pages,
+    sheets,
+    watching,
+)
 from prompt2lora.console.context import ROOT, ConsoleContext
 from prompt2lora.console.handling import route
 from prompt2lora.console.page_request import Page
@@ -21,6 +31,8 @@ from prompt2lora.serving.service import Service
 PAGES: tuple[Page, ...] = (
     *job_pages.PAGES,
     *new_jobs.PAGES,
+    *queue_pages.PAGES,
+    *inspections.PAGES,
     *sheets.PAGES,
     *decisions.PAGES,
     *watching.PAGES,

@@ -14,9 +14,9 @@ from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 
 from prompt2lora.console.context import remember
+from prompt2lora.console.form_fields import forgets_column, reading_part, refused_part
 from prompt2lora.console.i18n import TranslatableError
 from prompt2lora.console.job_pages import job_page, opened
-from prompt2lora.console.new_jobs import forgets_column, reading_part, refused_part
 from prompt2lora.console.page_request import NotFound, Page, PageRequest
 from prompt2lora.custody.access import LOOK, MAKE
 from prompt2lora.errors import UsageError
