@@ -34,11 +34,12 @@ def test_a_spreadsheet_is_answered_row_by_row_and_can_be_taken_away(visit, servi
         assert answer.status_code == 303 and "/console/queue/" in answer.headers["location"], answer.text
         queued = ended(service, answer.headers["location"].rpartition("/")[2])
         assert queued.state == DONE, queued.error
-        assert queued.result | {"file": ""} == {"file": "", "rows": 2, "unsure": 0, "wrong": 1}
+        assert [queued.result[which] for which in ("rows", "unsure", "wrong")] == [2, 0, 1]
         onward = browser.get(answer.headers["location"]).headers["location"]
         page = browser.get(onward).text
-        assert f'href="/console/jobs/parts/sheet/{queued.id}"' in page
-        given = browser.get(f"/console/jobs/parts/sheet/{queued.id}")
+        place = f"/console/jobs/parts/sheet/{queued.result['file']}"
+        assert f'class="button" href="{place}"' in page
+        given = browser.get(place)
         assert given.headers["content-disposition"] == 'attachment; filename="parts-answered.xlsx"'
         rows = list(openpyxl.load_workbook(io.BytesIO(given.content)).active.iter_rows(values_only=True))
         assert rows[0] == ("id", "note", "answer", "confidence", "note")
@@ -46,6 +47,21 @@ def test_a_spreadsheet_is_answered_row_by_row_and_can_be_taken_away(visit, servi
         assert rows[2][2:] == (None, None, "no text")
         again = sent(browser, excel(*ROWS))
         assert ended(service, again.headers["location"].rpartition("/")[2]).state == DONE
+
+
+def test_an_answered_file_is_found_again_when_the_service_has_started_anew(visit, service, job):  # noqa: F811
+    approve(service, job)
+    page = "/console/jobs/parts/sheet"
+    with visit("operator") as browser:
+        assert texts("en")["sheet.files"] not in browser.get(page).text
+        queued = ended(service, sent(browser, excel(*ROWS)).headers["location"].rpartition("/")[2])
+        service.queue._jobs.clear()
+        again = browser.get(page).text
+        place = f"{page}/{queued.result['file']}"
+        assert f'href="{place}"' in again and "in.xlsx" in again and "operator" in again
+        assert browser.get(place).status_code == 200
+        assert browser.get(f"/console/jobs/another/sheet/{queued.result['file']}").status_code == 404
+        assert browser.get(f"{page}/{queued.result['file']}.note.json").status_code == 404
 
 
 def test_the_column_and_its_first_rows_are_seen_before_anything_is_answered(visit, service, job):  # noqa: F811

@@ -66,7 +66,7 @@ def _onward(request: PageRequest, queued: QueuedJob) -> Response:
     if queued.kind == "explain":
         return request.redirect(f"{place}/why", version=request.context.explained.get(queued.id))
     if queued.kind == "answer":
-        return request.redirect(f"{place}/sheet", queued=queued.id, done="answered")
+        return request.redirect(f"{place}/sheet", file=result["file"], done="answered")
     if queued.kind == "regenerate":
         return request.redirect("", done="regenerated")
     return request.redirect(f"{place}/watch", done="alarm" if result.get("alarm") else "replayed")

@@ -23,7 +23,7 @@ from prompt2lora.errors import UsageError
 from prompt2lora.ground.answer_sheet import read_answer_sheet
 from prompt2lora.plant.calibration import calibration_of
 from prompt2lora.serving import answered_files
-from prompt2lora.serving.job_queue import DONE, QueuedJob
+from prompt2lora.serving.job_queue import QueuedJob
 
 TAKEN = ".csv,.tsv,.xlsx,.txt"
 _KINDS = {
@@ -39,15 +39,15 @@ def show_sheet(request: PageRequest) -> Response:
     answering = found.answering
     kept = request.service.plant.registry
     learned = calibration_of(kept.measured(answering), answering.comparison).examples if answering else 0
-    ended = next((one for one in _of_job(request) if one.state == DONE and one.id == request.value("queued")), None)
+    files = answered_files.of_job(request.job)
     return job_page(
         request,
         "sheet",
         found,
         version,
         taken=TAKEN,
-        result=ended.result if ended else None,
-        queued=ended.id if ended else "",
+        files=files,
+        result=next((file for file in files if file.file == request.value("file")), None),
         bound=request.value("bound", "80"),
         learned=learned,
     )
@@ -90,12 +90,12 @@ async def start(request: PageRequest) -> Response:
 
 def take(request: PageRequest) -> Response:
     """The file with its answers."""
-    wanted = str(request.http.path_params["queued"])
-    found = next((one for one in _of_job(request) if one.id == wanted and one.result), None)
-    data = answered_files.read(found.result["file"]) if found and found.result else None
-    if found is None or found.result is None or data is None:
+    wanted = str(request.http.path_params["file"])
+    found = next((file for file in answered_files.of_job(request.job) if file.file == wanted), None)
+    data = answered_files.read(found.file) if found else None
+    if data is None:
         raise NotFound("no_page")
-    ending = found.result["file"].rpartition(".")[2]
+    ending = wanted.rpartition(".")[2]
     name = quote(f"{request.job}-answered.{ending}")
     return Response(data, media_type=_KINDS[ending], headers={"Content-Disposition": f'attachment; filename="{name}"'})
 
@@ -118,5 +118,5 @@ PAGES = (
     Page("GET", "/jobs/{job}/sheet", show_sheet, (LOOK,)),
     Page("POST", "/jobs/{job}/sheet", start, (MAKE,), show_sheet),
     Page("POST", "/jobs/{job}/sheet/read", read_so_far, (MAKE,)),
-    Page("GET", "/jobs/{job}/sheet/{queued}", take, (LOOK,)),
+    Page("GET", "/jobs/{job}/sheet/{file}", take, (LOOK,)),
 )

@@ -1,38 +1,57 @@
 """Answered files: each a file of people's with the answers filled in, kept for a week by names of our own.
 
 In: a sheet, how its rows are answered, an engine. Out: the same file with its answers, under a name that tells all that
-they depend on, so that work that was killed goes on where it was. It knows neither the job queue nor who asks.
+they depend on, so that work that was killed goes on where it was; and a note beside it, by which it is found again. It
+knows neither the job queue nor what people may see.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+
+from pydantic import BaseModel, ValidationError
 
 from prompt2lora.evaluation.score_cache import ScoreCache, digest
 from prompt2lora.ground.answer_sheet import AnswerSheet
-from prompt2lora.ground.files import write_bytes
+from prompt2lora.ground.files import write_bytes, write_json
 from prompt2lora.ground.home import home
 from prompt2lora.ground.progress import Report
 from prompt2lora.serving.answer_file import RowsRequest, answer_rows
 from prompt2lora.serving.protocol import Engine
 
 _KEPT = timedelta(days=7)
+_NOTE = ".note.json"
 _ROWS_AT_ONCE = 16  # of a file, so that requests from elsewhere do not wait long
+
+
+class Answered(BaseModel):
+    """What is known of an answered file; `sheet` is what its sender calls it, `file` the name that it has here."""
+
+    job: str
+    file: str
+    sheet: str
+    actor: str
+    at: str
+    rows: int
+    unsure: int
+    wrong: int
 
 
 @dataclass(frozen=True)
 class AnsweredFile:
-    """A sheet that is still to be answered."""
+    """A sheet that is still to be answered; `actor` sent it, `clock` tells the time."""
 
     sheet: AnswerSheet
     request: RowsRequest
     engine: Engine
+    actor: str
+    clock: Callable[[], datetime]
 
     @property
     def name(self) -> str:
@@ -41,7 +60,7 @@ class AnsweredFile:
         told = [key, request.bound, request.language, sheet.reading.columns]
         return f"{digest([told, hashlib.sha256(sheet.file.data).hexdigest()])[:32]}.{sheet.ending}"
 
-    def make(self, loop: asyncio.AbstractEventLoop, report: Report) -> dict[str, Any]:
+    def make(self, loop: asyncio.AbstractEventLoop, report: Report) -> Answered:
         """Answer every row and write the file; `loop` is the one that the engine is asked from, not the caller's."""
         request, out = replace(self.request, at_once=_ROWS_AT_ONCE), _place(self.name)
         kept = out.with_suffix(".kept")
@@ -49,9 +68,29 @@ class AnsweredFile:
         rows = asyncio.run_coroutine_threadsafe(work, loop).result()
         write_bytes(out, self.sheet.filled(rows, request.language))
         kept.unlink(missing_ok=True)
-        unsure = sum(request.is_unsure(row) for row in rows.values())
-        wrong = len(self.sheet.wrong) + sum(row.failed for row in rows.values())
-        return {"file": out.name, "rows": len(rows), "unsure": unsure, "wrong": wrong}
+        answered = Answered(
+            job=request.job,
+            file=out.name,
+            sheet=self.sheet.file.name,
+            actor=self.actor,
+            at=self.clock().isoformat(),
+            rows=len(rows),
+            unsure=sum(request.is_unsure(row) for row in rows.values()),
+            wrong=len(self.sheet.wrong) + sum(row.failed for row in rows.values()),
+        )
+        write_json(_note(out), answered.model_dump())
+        return answered
+
+
+def of_job(job: str) -> list[Answered]:
+    """The answered files of a job that are still here, the newest first."""
+    found = []
+    for note in _place("").glob(f"*{_NOTE}"):
+        with suppress(FileNotFoundError, ValidationError):
+            answered = Answered.model_validate_json(note.read_bytes())
+            if answered.job == job and _place(answered.file).is_file():
+                found.append(answered)
+    return sorted(found, key=lambda answered: answered.at, reverse=True)
 
 
 def read(name: str) -> bytes | None:
@@ -66,6 +105,10 @@ def forget(now: datetime) -> None:
         with suppress(FileNotFoundError):
             if file.stat().st_mtime < (now - _KEPT).timestamp():
                 file.unlink()
+
+
+def _note(out: Path) -> Path:
+    return out.with_name(out.name + _NOTE)
 
 
 def _place(name: str) -> Path:

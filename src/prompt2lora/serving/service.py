@@ -135,10 +135,10 @@ class Service(Served):
         The file that comes of it is in answered_files.py, for a week.
         """
         request = replace(RowsRequest.of(self.plant.registry, self.release(job)), bound=bound, language=language)
-        wanted = AnsweredFile(sheet, request, self.engine)
+        wanted = AnsweredFile(sheet, request, self.engine, actor, self.plant.registry.clock)
 
         def run(_: Plant, report: Report) -> dict[str, Any]:
-            return wanted.make(loop, report)
+            return wanted.make(loop, report).model_dump()
 
         return self._begin("answer", job, actor, run)
 
