@@ -1,8 +1,10 @@
 import torch
 
 from prompt2lora.adapter.hooks import adapted
+from prompt2lora.base.decoding import greedy
+from prompt2lora.base.forest import Reader
 from prompt2lora.base.frozen import Frozen
-from prompt2lora.evaluation.likelihood import choices, option_scores
+from prompt2lora.evaluation.likelihood import choices, option_scores, read
 
 PROMPTS = ["Is it red?", "A longer question of more words?"] * 9
 OPTIONS = [["yes", "no"], ["always", "never", "at times"]] * 9
@@ -33,3 +35,14 @@ def test_the_most_likely_option_is_chosen(model, chat, layout):
         scores = option_scores(base, PROMPTS, OPTIONS)
         assert found == [int(each[:, int(per_token)].argmax()) for each in scores]
         assert len(found) == len(PROMPTS)
+
+
+def test_what_the_base_would_write_is_told_as_far_as_it_is_an_option(model, chat, layout):
+    (ids,) = chat.prompt_ids(["Is it red?"])
+    (own,) = greedy(model, [ids], chat, 3)
+    texts = [own, [own[0], (own[1] + 1) % 256, 5], [(own[0] + 1) % 256]]
+    reader = Reader(Frozen(model, chat, layout))
+    assert read(reader, [(ids, texts)])[0].written == own
+    assert read(reader, [(ids, texts[1:])])[0].written == own[:2]
+    assert read(reader, [(ids, texts[2:])])[0].written == own[:1]
+    assert read(reader, []) == []

@@ -90,6 +90,59 @@ def test_options_are_chosen_by_their_likelihood_as_they_are_and_per_letter(froze
             assert found[metric][at] == float(values.index(max(values)) == question.right)
 
 
+@pytest.mark.parametrize("arm", ["base", "adapter", "examples"])
+@pytest.mark.parametrize("suite", ["obqa", "boolq"])
+def test_a_written_answer_scores_as_if_it_were_written_whole(frozen, folder, suite, arm, layout, short):
+    published = read_suite(folder, suite)
+    grid = torch.randn(layout.shape, generator=torch.Generator().manual_seed(3)) * 0.05 if arm == "adapter" else None
+    asking = Asking(frozen, grid, published.task.train[:2] if arm == "examples" else ())
+    asked = published.task.test
+    questions = [read_question(example) for example in asked]
+    given = asking.answers(published, asked)
+    own = [replace(example, output=answer) for example, answer in zip(asked, given, strict=True)]
+    assert scoring._chosen(asking, published, own, questions)["written"] == [1.0] * len(own)
+    expected = [float(answer.lower() == example.output.lower()) for answer, example in zip(given, asked, strict=True)]
+    assert scoring._chosen(asking, published, asked, questions)["written"] == expected
+
+
+@pytest.mark.parametrize(
+    ("begun", "right", "score"),
+    [
+        ("A</s>", "A", 1.0),
+        ("a</s>", "A", 1.0),
+        (" A", "A", None),
+        ("A", "A", None),
+        ("A.", "A", 0.0),
+        ("Ye", "yes", None),
+        ("Yes", "no", 0.0),
+        ("</s>", "A", 0.0),
+        ("yes.....", "yes", 0.0),
+        ("  yes    ", "yes", 1.0),
+    ],
+)
+def test_a_begun_answer_is_right_or_wrong_or_not_decided(frozen, begun, right, score):
+    ids = frozen.chat.tokenizer(begun, add_special_tokens=False)["input_ids"]
+    assert scoring._written(Asking(frozen, None, ()), SUITES["boolq"], ids, right) == score
+
+
+def test_half_a_letter_decides_nothing(frozen):
+    (first, *_), asking = (
+        frozen.chat.tokenizer("\u00e9", add_special_tokens=False)["input_ids"],
+        Asking(frozen, None, ()),
+    )
+    assert scoring._written(asking, SUITES["boolq"], [first], "\u00e9") is None
+
+
+@pytest.mark.parametrize(
+    ("suite", "metrics", "unread"), [("obqa", ("letter",), "field"), ("obqa", ("acc_norm",), "chat")]
+)
+def test_what_no_chosen_metric_needs_is_not_read(frozen, folder, suite, metrics, unread, short):
+    published, asking = read_suite(folder, suite), Asking(frozen, None, (), metrics=metrics)
+    whole = scoring.score(Asking(frozen, None, ()), published, 0, 3)
+    assert scoring.score(asking, published, 0, 3) == {metric: whole[metric] for metric in metrics}
+    assert unread not in vars(asking)
+
+
 def test_drawn_answers_are_the_same_for_the_same_seed_and_others_for_another(frozen, folder, short):
     published, asking = read_suite(folder, "mbpp"), Asking(frozen, None, ())
     asked = published.task.test[:3]
@@ -111,7 +164,7 @@ class Answering(Asking):
 
 
 def answering(frozen, given, samples=0):
-    return Answering(frozen, None, (), samples, {text: list(texts) for text, texts in given.items()})
+    return Answering(frozen, None, (), samples, given={text: list(texts) for text, texts in given.items()})
 
 
 def test_mathematics_is_scored_by_value_and_to_the_letter(frozen, folder):
@@ -197,6 +250,9 @@ def test_wrong_prompts_are_of_other_files_and_of_another_instruction(folder):
     [
         (["--suite", "arc"], "unknown suite 'arc'"),
         (["--arms", "best"], "unknown arm 'best'"),
+        (["--metrics", "accuracy"], "unknown metric 'accuracy'; there are written, letter, "),
+        (["--suite", "boolq,gsm8k", "--metrics", "letter"], "gsm8k has none of the metrics letter; add one of value, "),
+        (["--suite", "mbpp", "--metrics", "pass@5", "--samples", "4"], "mbpp has none of the metrics pass@5"),
         (["--tasks", "."], "either task files by --tasks or"),
     ],
 )
@@ -224,3 +280,18 @@ def test_scores_hang_on_the_question_and_on_the_answers_of_the_suite(folder, gen
         api.benchmark_published(folder, ["obqa"], **ask)
         lines.append(len(kept.read_text().splitlines()))
     assert [after - before for before, after in pairwise(lines)] == [0, 1]
+
+
+def test_some_metrics_are_measured_alone_and_taken_from_what_was_measured_whole(
+    folder, generator_folder, tmp_path, short, monkeypatch
+):
+    ask = {"arms": ["base"], "limit": 2, "generator": generator_folder, "scores": tmp_path / "kept.jsonl"}
+    some = api.benchmark_published(folder, ["boolq"], metrics=["letter", "acc"], **ask)
+    whole = api.benchmark_published(folder, ["boolq"], **ask)
+    monkeypatch.setattr(scoring, "read", None)  # nothing is asked again
+    again = api.benchmark_published(folder, ["boolq"], metrics=["acc_norm"], **ask)
+    assert set(again.published["boolq"].arms["base"].scores) == set(again.mean["base"]) == {"acc_norm"}
+    for part in (some, again):
+        for metric, found in part.published["boolq"].arms["base"].scores.items():
+            assert found == whole.published["boolq"].arms["base"].scores[metric]
+    assert some.request.metrics == ("letter", "acc")

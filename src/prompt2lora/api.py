@@ -156,6 +156,7 @@ def benchmark_published(
     seeds: int = 1,
     limit: int | None = None,
     samples: int = measuring.SAMPLES,
+    metrics: Sequence[str] = (),
     out: str | Path | None = None,
     generator: str | Path | None = None,
     base: str | None = None,
@@ -170,7 +171,8 @@ def benchmark_published(
     """Score arms on published tasks, all of the folder `suites` or those of `names`.
 
     `{suite}` in the name of a generator or rival stands for the name of the suite: the one that was trained without it.
-    Of every test example with a program for its answer, `samples` programs are drawn for pass@5.
+    Of every test example with a program for its answer, `samples` programs are drawn for pass@5. `metrics` are what is
+    measured (none named: all), and nothing is computed for the others.
     """
     rivals = {"generator": generator, "multi_task": multi_task, "teachers": teachers, "reference": reference}
     return published.benchmark(
@@ -181,7 +183,7 @@ def benchmark_published(
             tasks=tuple(map(Path, tasks)),
             **{what: str(place) if place else None for what, place in rivals.items()},
         ),
-        measuring.PublishedRequest(tuple(arms), tuple(range(seed, seed + seeds)), limit, samples),
+        measuring.PublishedRequest(tuple(arms), tuple(range(seed, seed + seeds)), limit, samples, tuple(metrics)),
         prompts_per_task=prompts_per_task,
         out=Path(out) if out else None,
         scores=Path(scores) if scores else None,

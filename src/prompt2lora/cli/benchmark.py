@@ -33,6 +33,9 @@ def benchmark(
     samples: Annotated[
         int, typer.Option(min=0, help="Programs drawn for each example of humaneval and mbpp, for pass@5.")
     ] = 10,
+    metrics: Annotated[
+        str, typer.Option(help="Which metrics of published tasks, with commas (written,letter take half the time).")
+    ] = "",
     seed: Annotated[int, typer.Option(help="Seed of the choice of prompts and examples.")] = 0,
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds, from --seed on, to take the mean of.")] = 1,
     split: Annotated[str | None, typer.Option(help="Only tasks of this split.")] = None,
@@ -85,7 +88,13 @@ def benchmark(
 
         if suites is not None:
             result: Any = api.benchmark_published(
-                suites, names or tuple(SUITES), samples=samples, tasks=places, report=show, **common
+                suites,
+                names or tuple(SUITES),
+                samples=samples,
+                metrics=listed(metrics),
+                tasks=places,
+                report=show,
+                **common,
             )
         else:
             result = api.benchmark(places, forms=listed(forms), split=split, report=show, **common)

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
-from torch import Tensor
 
 from prompt2lora.base.versions import versions
 from prompt2lora.errors import DamagedFile, UsageError
@@ -24,7 +23,7 @@ from prompt2lora.evaluation.attempts import Attempt
 from prompt2lora.evaluation.published.mathematics import check_installed
 from prompt2lora.evaluation.published.results import ArmScores, SuiteScores
 from prompt2lora.evaluation.published.runner import shut_off_by
-from prompt2lora.evaluation.published.scoring import METRICS, Asking, score
+from prompt2lora.evaluation.published.scoring import FEWEST_SAMPLES, METRICS, Asking, score
 from prompt2lora.evaluation.resources import Resources
 from prompt2lora.evaluation.results import Estimate, GeneratorStamp, Seconds
 from prompt2lora.evaluation.revisions import revisions
@@ -43,20 +42,42 @@ _CODE = ("answers", "prompts", "published")
 
 @dataclass(frozen=True)
 class PublishedRequest:
-    """samples: programs that are drawn for each test example for pass@5; fewer than five: none"""
+    """
+    samples  programs that are drawn for each test example for pass@5; fewer than five: none
+    metrics  what is measured; none named: all that there is of a suite
+    """
 
     arms: tuple[str, ...]
     seeds: tuple[int, ...] = (0,)
     limit: int | None = None
     samples: int = SAMPLES
+    metrics: tuple[str, ...] = ()
+
+    def measurable(self, kind: Kind) -> list[str]:
+        """All metrics of a kind of suite that there are samples enough for."""
+        return [metric for metric in METRICS[kind] if self.samples >= FEWEST_SAMPLES.get(metric, 0)]
+
+    def wanted(self, kind: Kind) -> list[str]:
+        """Those of them that are asked for."""
+        return [metric for metric in self.measurable(kind) if not self.metrics or metric in self.metrics]
 
     def check(self, suites: Sequence[PublishedTask]) -> None:
-        """Raises UsageError for an unknown arm, or what this machine lacks for a suite."""
+        """Raises UsageError for an unknown arm or metric, or what this machine lacks for a suite."""
         if not self.arms or not suites:
             raise UsageError(f"at least one arm and one suite are needed; the arms are {', '.join(ARMS)}")
         for name in self.arms:
             if name not in ARMS:
                 raise UsageError(f"unknown arm {name!r}; there are {', '.join(ARMS)}")
+        known = {metric: kind for kind, metrics in METRICS.items() for metric in metrics}
+        for metric in self.metrics:
+            if metric not in known:
+                raise UsageError(f"unknown metric {metric!r}; there are {', '.join(known)}")
+        for published in suites:
+            if not self.wanted(published.suite.kind):
+                raise UsageError(
+                    f"{published.task.name} has none of the metrics {', '.join(self.metrics)}; "
+                    f"add one of {', '.join(METRICS[published.suite.kind])}, or leave the suite out"
+                )
         kinds = {published.suite.kind for published in suites}
         if Kind.MATHEMATICS in kinds:
             check_installed()
@@ -111,9 +132,11 @@ class SuiteJudge:
         parts = []
 
         @cache
-        def made() -> tuple[Tensor | None, float]:
+        def made() -> tuple[Asking, float]:
             began = time.monotonic()
-            return attempt.grid(), time.monotonic() - began
+            grid = attempt.grid()
+            settings = self.request.samples, self.request.metrics
+            return Asking(self.resources.base, grid, attempt.examples, *settings), time.monotonic() - began
 
         for start in starts:
             end = min(count, start + _AT_ONCE)
@@ -125,14 +148,15 @@ class SuiteJudge:
             answer=sum(one.answer for one in parts),
         )
 
-    def _some(self, attempt: Attempt, start: int, end: int, made: Callable[[], tuple[Tensor | None, float]]) -> _Kept:
-        """Scores of a few examples, kept or new; `made` gives the adapter, and the seconds that making it took."""
-        key = self._key(attempt, start, end)
-        if known := self.cache.get(key):
-            return _Kept.model_validate(known)
-        grid, adapting = made()
+    def _some(self, attempt: Attempt, start: int, end: int, made: Callable[[], tuple[Asking, float]]) -> _Kept:
+        """Scores of a few examples, kept or new; `made` gives who is asked, and the seconds that adapting took."""
+        wanted = self.request.wanted(self.published.suite.kind)
+        key, whole = self._key(attempt, start, end, wanted), self._key(attempt, start, end, [])
+        if known := self.cache.get(key) or self.cache.get(whole):
+            kept = _Kept.model_validate(known)
+            return kept.model_copy(update={"scores": {metric: kept.scores[metric] for metric in wanted}})
+        asking, adapting = made()
         began = time.monotonic()
-        asking = Asking(self.resources.base, grid, attempt.examples, self.request.samples)
         scores = score(asking, self.published, start, end)
         kept = _Kept(
             scores={metric: [round(one, 4) for one in each] for metric, each in scores.items()},
@@ -142,11 +166,23 @@ class SuiteJudge:
         self.cache.add(key, kept.model_dump())
         return kept
 
-    def _key(self, attempt: Attempt, start: int, end: int) -> str:
+    def _key(self, attempt: Attempt, start: int, end: int, wanted: Sequence[str]) -> str:
+        """Of these metrics, or of all that there are, whose scores serve those who want some of them."""
         suite, task, against = self.published
         samples = self.request.samples if suite.kind is Kind.CODE else 0
+        some = [wanted] if wanted and wanted != self.request.measurable(suite.kind) else []
         asked = [[one.input, one.output, what] for one, what in zip(task.test, against, strict=True)][start:end]
-        told = [suite.kind, suite.stem, suite.completes, suite.max_new_tokens, task.instruction, start, samples, asked]
+        told = [
+            suite.kind,
+            suite.stem,
+            suite.completes,
+            suite.max_new_tokens,
+            task.instruction,
+            start,
+            samples,
+            asked,
+            *some,
+        ]
         return digest([versions(), self.base_digest, revisions(*_CODE, *attempt.code), told, attempt.depends])
 
 
@@ -171,7 +207,7 @@ def measure(
     means = {
         arm: {
             metric: Estimate.of(mean_interval([by_arm[arm]["scores"][metric] for by_arm in commonsense]))
-            for metric in METRICS[Kind.COMMONSENSE]
+            for metric in request.wanted(Kind.COMMONSENSE)
         }
         for arm in (request.arms if commonsense else ())
     }

@@ -44,6 +44,7 @@ class Asked(_Value):
     limit: int | None
     prompts_per_task: int
     samples: int
+    metrics: tuple[str, ...] = ()
 
 
 class PublishedResult(_Value):

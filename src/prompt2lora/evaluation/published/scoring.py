@@ -17,16 +17,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from jaxtyping import Float
 from torch import Tensor
 
 from prompt2lora.base.decoding import answers
+from prompt2lora.base.forest import Reader
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.sampling import Sampling
-from prompt2lora.evaluation.likelihood import Asked, continuation_scores, option_scores
+from prompt2lora.evaluation.likelihood import Asked, read, read_options
 from prompt2lora.evaluation.published import code
-from prompt2lora.evaluation.published.choices import continuations, read_question
+from prompt2lora.evaluation.published.choices import Question, continuations, read_question
 from prompt2lora.evaluation.published.mathematics import same_value
 from prompt2lora.evaluation.published.runner import run
 from prompt2lora.ground.comparison import Comparison
@@ -43,16 +45,35 @@ METRICS: dict[Kind, tuple[str, ...]] = {
 }
 MAIN = {kind: metrics[0] for kind, metrics in METRICS.items()}
 _DRAWN = 5  # the k of pass@k
+FEWEST_SAMPLES = {"pass@5": _DRAWN}  # of drawn programs, which a metric needs
+_HALF = "\ufffd"  # stands at the end of a text for a letter of which only the first bytes are there
 
 
 @dataclass(frozen=True)
 class Asking:
-    """Who is asked: the base, through an adapter if there is one, with labelled examples before every question."""
+    """Who is asked: the base, through an adapter if there is one, with labelled examples before every question.
+
+    `metrics` are what is to be found out (none named: everything), `samples` how many programs are drawn for pass@5.
+    """
 
     base: Frozen
     grid: Float[Tensor, "layers rows cols"] | None
     examples: Sequence[Example]
     samples: int = 10
+    metrics: Sequence[str] = ()
+
+    def wants(self, *metrics: str) -> bool:
+        return not self.metrics or any(metric in self.metrics for metric in metrics)
+
+    @cached_property
+    def chat(self) -> Reader:
+        """Reads questions as the product puts them."""
+        return Reader(self.base, self.grid)
+
+    @cached_property
+    def field(self) -> Reader:
+        """Reads questions as the field puts them."""
+        return Reader(self.base, self.grid)
 
     def answers(
         self, published: PublishedTask, asked: Sequence[Example], sampling: Sampling | None = None
@@ -74,29 +95,60 @@ class Asking:
 
 
 def score(asking: Asking, published: PublishedTask, start: int, end: int) -> Scores:
-    """Scores of the test examples from `start` to `end`."""
-    return _SCORINGS[published.suite.kind](asking, published, range(start, min(end, len(published.task.test))))
+    """Scores of the test examples from `start` to `end`, by the metrics that are wanted."""
+    found = _SCORINGS[published.suite.kind](asking, published, range(start, min(end, len(published.task.test))))
+    return {metric: scores for metric, scores in found.items() if asking.wants(metric)}
 
 
 def _commonsense(asking: Asking, published: PublishedTask, places: range) -> Scores:
     asked = [published.task.test[place] for place in places]
     questions = [read_question(example) for example in asked]
-    with part(tell, 0.0, 0.3):
-        given = asking.answers(published, asked)
-    with part(tell, 0.3, 0.5):
-        prompts = [published.task.prompt(example.input) for example in asked]
-        options = [question.answers for question in questions]
-        letters = option_scores(asking.base, prompts, options, asking.grid, examples=asking.shown(published))
-    with part(tell, 0.5, 1.0):
-        pairs = [continuations(published.suite, question) for question in questions]
-        likely = _likelihoods(asking, published.suite, pairs)
-    picked = list(map(_picked, likely, pairs))
-    return {
-        "written": [Comparison.EXACT.score(one, example.output) for one, example in zip(given, asked, strict=True)],
-        "letter": [float(int(one[:, 0].argmax()) == it.right) for one, it in zip(letters, questions, strict=True)],
-        "acc": [float(plain == it.right) for (plain, _), it in zip(picked, questions, strict=True)],
-        "acc_norm": [float(normed == it.right) for (_, normed), it in zip(picked, questions, strict=True)],
-    }
+    found: Scores = {}
+    if asking.wants("written", "letter"):
+        with part(tell, 0.0, 0.5):
+            found |= _chosen(asking, published, asked, questions)
+    if asking.wants("acc", "acc_norm"):
+        with part(tell, 0.5, 1.0):
+            pairs = [continuations(published.suite, question) for question in questions]
+            likely = _likelihoods(asking, published.suite, pairs)
+        picked = list(map(_picked, likely, pairs))
+        found["acc"] = [float(plain == it.right) for (plain, _), it in zip(picked, questions, strict=True)]
+        found["acc_norm"] = [float(normed == it.right) for (_, normed), it in zip(picked, questions, strict=True)]
+    return found
+
+
+def _chosen(
+    asking: Asking, published: PublishedTask, asked: Sequence[Example], questions: Sequence[Question]
+) -> Scores:
+    """By one reading of every question: which answer is the likeliest, and whether the right one is written."""
+    prompts, shown = [published.task.prompt(example.input) for example in asked], asking.shown(published)
+    with part(tell, 0.0, 0.8):
+        given = read_options(asking.chat, prompts, [question.answers for question in questions], examples=shown)
+    letter = [float(int(one.scores[:, 0].argmax()) == it.right) for one, it in zip(given, questions, strict=True)]
+    found: Scores = {"letter": letter}
+    if asking.wants("written"):
+        begun = [
+            _written(asking, published.suite, one.written, it.output) for one, it in zip(given, asked, strict=True)
+        ]
+        with part(tell, 0.8, 1.0):
+            rest = [one for one, known in zip(asked, begun, strict=True) if known is None]
+            more = iter(asking.answers(published, rest) if rest else [])
+        found["written"] = [
+            Comparison.EXACT.score(next(more), one.output) if known is None else known
+            for one, known in zip(asked, begun, strict=True)
+        ]
+    return found
+
+
+def _written(asking: Asking, suite: Suite, begun: Sequence[int], right: str) -> float | None:
+    """The score of an answer of which these tokens are known; None if what follows decides."""
+    chat, begun = asking.base.chat, begun[: suite.max_new_tokens]
+    ended = begun[-1] in chat.ends
+    text = chat.tokenizer.decode(begun[:-1] if ended else begun, skip_special_tokens=True).strip()
+    if ended or len(begun) == suite.max_new_tokens:
+        return Comparison.EXACT.score(text, right)
+    so_far, wanted = (str(*Comparison.EXACT.key(one)) for one in (text.rstrip(_HALF), right))
+    return None if wanted.startswith(so_far) else 0.0
 
 
 def _likelihoods(asking: Asking, suite: Suite, pairs: Sequence[Options]) -> list[list[float]]:
@@ -108,7 +160,7 @@ def _likelihoods(asking: Asking, suite: Suite, pairs: Sequence[Options]) -> list
         for beginning, follows in options:
             by_beginning.setdefault(before + beginning, []).append(follows)
         together += [_tokens(asking, beginning, follows) for beginning, follows in by_beginning.items()]
-    scores = [float(value) for one in continuation_scores(asking.base, together, asking.grid) for value in one[:, 0]]
+    scores = [float(value) for one in read(asking.field, together) for value in one.scores[:, 0]]
     found, at = [], 0
     for options in pairs:
         found.append(scores[at : at + len(options)])
@@ -151,7 +203,7 @@ def _code(asking: Asking, published: PublishedTask, places: range) -> Scores:
     with part(tell, 0.0, share):
         greedy = asking.answers(published, asked)
         found = {"pass@1": [float(_passes(published, place, one)) for place, one in zip(places, greedy, strict=True)]}
-    if asking.samples < _DRAWN:
+    if asking.samples < _DRAWN or not asking.wants("pass@5"):
         return found
     right = [0] * len(asked)
     for number in range(asking.samples):

@@ -66,7 +66,9 @@ def _commonsense(result: PublishedResult) -> list[str]:
     if not names:
         return []
     parts = []
-    for metric in METRICS[Kind.COMMONSENSE]:
+    measured = next(iter(result.mean.values()))
+    first, *_ = chosen = [metric for metric in METRICS[Kind.COMMONSENSE] if metric in measured]
+    for metric in chosen:
         lines = [
             [
                 _bold(arm),
@@ -78,7 +80,7 @@ def _commonsense(result: PublishedResult) -> list[str]:
         if metric == "written":
             lines += [_published_line(arm, percent, names) for arm, percent in _COMMONSENSE.items()]
         examples = ", ".join(f"{name} {result.published[name].examples}" for name in names)
-        told = f" ({examples} examples)" if metric == "written" else ""
+        told = f" ({examples} examples)" if metric == first else ""
         parts += [f"{_SAYS[metric]}{told}:\n", table(["arm", *names, "mean"], lines), ""]
     return parts
 
