@@ -1,6 +1,7 @@
 """The judge: fair prompts, really other wrong prompts, rivals that get what their names say, scores that are kept."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -24,7 +25,8 @@ from prompt2lora.generator.examples import taught
 from prompt2lora.generator.text_encoder import Encoder
 from prompt2lora.training import teachers as teaching
 from prompt2lora.training.tasks import Example, diverse, read_tasks
-from prompt2lora.training.tuning import TuningOptions
+from prompt2lora.training.tuning import TuningOptions, judged
+from prompt2lora.training.whole import WholeOptions
 
 
 def resources(generator, tasks, **changes):
@@ -158,6 +160,24 @@ def test_a_trained_rival_sees_as_many_examples_as_its_name_says_and_no_test_exam
     assert set(seen[0]) <= set(task.train)
 
 
+def test_full_fine_tuning_changes_all_weights_of_a_base_of_its_own(generator, frozen, tasks_folder, monkeypatch):
+    (task, *_) = read_tasks([tasks_folder])
+    bench = resources(generator, [task])
+    bench.base, before = frozen, {name: weight.clone() for name, weight in frozen.model.state_dict().items()}
+    options = WholeOptions(steps=12, learning_rate=1e-3)
+    monkeypatch.setattr(attempts, "WholeOptions", lambda seed: replace(options, seed=seed))
+    attempt = ARMS["full-fine-tuning"].attempt(bench, task, 0)
+    made = attempts.make(attempt, frozen)
+    assert made.grid is None and made.base.model is not frozen.model
+    assert not any(weight.requires_grad for weight in made.base.model.parameters())
+    assert all(torch.equal(weight, before[name]) for name, weight in frozen.model.state_dict().items())
+    assert all(not torch.equal(weight, before[name]) for name, weight in made.base.model.named_parameters())
+    losses = [float(judged(base, None, task, task.train).loss) for base in (frozen, made.base)]
+    assert losses[1] < 0.8 * losses[0]
+    assert attempt.depends != ARMS["full-fine-tuning"].attempt(bench, task, 1).depends
+    assert attempts.make(ARMS["base"].attempt(bench, task, 0), frozen).base is frozen
+
+
 def test_teachers_are_averaged_ranked_and_found_by_their_prompts(generator, collected, tasks_folder, layout):
     tasks = read_tasks([tasks_folder])
     teachers = teaching.Teachers(collected, layout)
@@ -185,6 +205,7 @@ def test_every_arm_runs_on_a_real_base(
     tasks_folder, generator, generator_folder, collected, base, layout, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(attempts, "TuningOptions", lambda steps, seed: TuningOptions(steps=8, seed=seed))
+    monkeypatch.setattr(attempts, "WholeOptions", lambda seed: WholeOptions(steps=8, seed=seed))
     api.compare(collected, [tasks_folder], validation=0.45)
     torch.manual_seed(3)
     Adapter(layout, torch.randn(layout.shape) * 0.05).save(tmp_path / "multi-task")
@@ -204,6 +225,7 @@ def test_every_arm_runs_on_a_real_base(
     cells = result.tasks[file.stem]["bare"]
     assert cells["reference-decoder"].score == cells["generated"].score, "it is the same generator here"
     assert cells["full-shot"].seconds.adapt > cells["generated"].seconds.adapt
+    assert cells["full-fine-tuning"].seconds.adapt > cells["generated"].seconds.adapt
     assert cells["icl-4"].prompt_tokens > cells["icl-1"].prompt_tokens > cells["base"].prompt_tokens
     compared = {tuple(name.split(" - ")) for name in result.difference["bare"]}
     assert {(own, arm) for own, arm in compared if own == "generated"} == {

@@ -253,3 +253,27 @@ def test_the_command_line_makes_an_adapter_of_pictures(pipeline, picture_base, t
     code, _, told = run("pilot", "--job", "job", *words[1:3], "--examples", words[2])
     assert code == 2
     assert "texts alone are taken here" in told
+
+
+def test_one_can_ask_about_pictures(picture_base, base, tmp_path, run):
+    words = []
+    for number in (1, 2):
+        (tmp_path / f"{number}.png").write_bytes(picture(number).data)
+        words += ["--image", tmp_path / f"{number}.png"]
+    asked = ["ask", "What is it?", "--max-new-tokens", "4", "--json", "--base"]
+    said = {}
+    for count in (0, 1, 2):
+        code, shown, told = run(*asked, picture_base, *words[: 2 * count])
+        assert code == 0, told
+        said[count] = json.loads(shown)["answer"]
+    loaded, tokenizer = models.load_base(picture_base)
+    (expected,) = answers(
+        loaded, ChatFormat.of(loaded, tokenizer), [Pictured("What is it?", (picture(1), picture(2)))], max_new_tokens=4
+    )
+    assert said[2] == expected
+    assert len(set(said.values())) > 1
+    for place, remedy in ((tmp_path / "3.png", "cannot be read"), (tmp_path, "cannot be read")):
+        code, _, told = run(*asked, picture_base, "--image", place)
+        assert (code, remedy in told) == (2, True), told
+    code, _, told = run(*asked, base, *words[:2])
+    assert (code, "text alone" in told) == (2, True), told

@@ -10,6 +10,7 @@ from prompt2lora.evaluation.published.measuring import seen
 from prompt2lora.generator.generator import Generator
 from prompt2lora.training.drawing import Drawing
 from prompt2lora.training.recipe import Recipe, Stage
+from prompt2lora.training.release import read_plan
 from prompt2lora.training.sampling import Prompts
 from prompt2lora.training.selection import training_tasks
 from prompt2lora.training.suites import (
@@ -204,3 +205,21 @@ def test_a_generator_is_trained_without_a_suite_by_one_command(folder, tasks_fol
     assert seen(made, "boolq") == ()
     assert seen(made, "obqa") == ("obqa",)
     assert made.provenance["recipe"]["without"] == ["boolq"]
+
+
+def test_a_release_without_a_suite_trains_no_run_on_it(folder, tmp_path):
+    recipe = 'without = ["boolq"]\npublished = ["obqa", "piqa"]\n\n[[stage]]\nsteps = 1\ntasks = 1\nbudget = 64\n'
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.toml").write_text(recipe)
+    plan = tmp_path / "plan.toml"
+    plan.write_text('[[run]]\nrecipe = "one.toml"\n[[run]]\nrecipe = "two.toml"\nshared = "one"\n')
+    for run in read_plan(plan, tmp_path, folder, ["obqa"]):
+        assert run.recipe.without == ("boolq", "obqa")
+        assert run.recipe.suites == str(folder)
+    for words, told in (
+        (["--without", "obqa"], "name their folder by --suites"),
+        (["--suites", folder, "--without", "arc"], "unknown suite 'arc'"),
+    ):
+        code, _, said = command("release", "--tasks", tmp_path, "--plan", plan, "--out", tmp_path / "out", *words)
+        assert (code, told in said) == (2, True), said
+    assert not (tmp_path / "out").exists()

@@ -45,7 +45,7 @@ from prompt2lora.generator.text_encoder import cached_encoder
 from prompt2lora.ground.answer_form import AnswerForm
 from prompt2lora.ground.files import check_new, check_writable, write_json
 from prompt2lora.ground.home import home
-from prompt2lora.ground.pictures import Prompt
+from prompt2lora.ground.pictures import Picture, Pictured, Prompt
 from prompt2lora.ground.progress import Report, silent, steps, tell
 from prompt2lora.ground.prompts import check_prompts
 from prompt2lora.training import finish as training
@@ -191,9 +191,17 @@ def benchmark_published(
     )
 
 
-def ask(adapter: str | Path | None, text: str, *, base: str | None = None, max_new_tokens: int = 128) -> str:
+def ask(
+    adapter: str | Path | None,
+    text: str,
+    *,
+    pictures: Sequence[Picture] = (),
+    base: str | None = None,
+    max_new_tokens: int = 128,
+) -> str:
     """The answer of the base, with an adapter folder (and in the form that it tells) or (None) without.
 
+    `pictures` stand before the text, for a base that reads them (`prompt2lora.ground.pictures.checked` makes them).
     Raises DamagedFile for an adapter that changes nothing, so that the base never answers under its name.
     """
     if not text.strip():
@@ -207,7 +215,7 @@ def ask(adapter: str | Path | None, text: str, *, base: str | None = None, max_n
     given = answers(
         model,
         ChatFormat.of(model, tokenizer),
-        check_prompts([text]),
+        check_prompts([Pictured(text, tuple(pictures)) if pictures else text]),
         layout=loaded.layout if loaded else None,
         grid=loaded.grid if loaded else None,
         form=form_of(loaded.provenance) if loaded else None,
@@ -309,9 +317,21 @@ def train(
     return training.train(loaded.changed(**changes) if changes else loaded, Path(out), report)
 
 
-def release(plan: str | Path, tasks: str | Path, out: str | Path, *, report: Report = silent) -> Generator:
-    """From task files to a finished generator, `out`/generator, by a plan of runs; goes on where it was."""
-    return releasing.release(Path(plan), Path(tasks), Path(out), report)
+def release(
+    plan: str | Path,
+    tasks: str | Path,
+    out: str | Path,
+    *,
+    suites: str | Path | None = None,
+    without: Sequence[str] = (),
+    report: Report = silent,
+) -> Generator:
+    """From task files to a finished generator, `out`/generator, by a plan of runs; goes on where it was.
+
+    Nothing of the published tasks `without`, in the folder `suites`, is trained on: leave one out from one command.
+    """
+    places = Path(plan), Path(tasks), Path(out)
+    return releasing.release(*places, report, suites=Path(suites) if suites else None, without=tuple(without))
 
 
 def report(results: str | Path = "benchmarks/results", out: str | Path = "docs/benchmark.md") -> list[Path]:

@@ -26,6 +26,7 @@ from prompt2lora.cli.app import (
 )
 from prompt2lora.errors import UsageError
 from prompt2lora.ground.files import check_new
+from prompt2lora.ground.pictures import opened
 
 
 @app.command()
@@ -71,6 +72,9 @@ def generate(
 def ask(
     text: Annotated[str, typer.Argument(help="What to ask; - reads it from standard input.")],
     adapter: Annotated[Path | None, typer.Option(help="Adapter folder; without it the base answers.")] = None,
+    image: Annotated[
+        list[Path] | None, typer.Option(help="A picture to ask about (PNG, JPEG, WebP); may be given several times.")
+    ] = None,
     base: BaseOption = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, max=4096, help="Most tokens of the answer.")] = 128,
     as_json: Json = False,
@@ -81,10 +85,11 @@ def ask(
             text = sys.stdin.read()
         except UnicodeDecodeError as error:
             raise UsageError("standard input must be UTF-8 text and is not; save it as UTF-8") from error
+    pictures = [opened(file.resolve().parent, file.resolve().name, "--image") for file in image or []]
     with Working("answering"):
         from prompt2lora import api
 
-        answer = api.ask(adapter, text, base=base, max_new_tokens=max_new_tokens)
+        answer = api.ask(adapter, text, pictures=pictures, base=base, max_new_tokens=max_new_tokens)
     if as_json:
         print_json({"answer": answer, "adapter": str(adapter) if adapter else None})
     else:

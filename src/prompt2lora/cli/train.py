@@ -93,13 +93,17 @@ def release(
     tasks: Annotated[Path, typer.Option(help="Folder of the task files.")],
     out: Annotated[Path, typer.Option(help="Folder of the runs and of the generator; an unfinished one is resumed.")],
     plan: Annotated[Path, typer.Option(help="Which recipes, one after the other.")] = Path("recipes/release.toml"),
+    suites: Annotated[Path | None, typer.Option(help="Folder of the published tasks, if any are named.")] = None,
+    without: Annotated[
+        str, typer.Option(help="Published tasks, with commas, of which nothing may be trained on.")
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Make a generator from task files by several runs (resumable)."""
     with Working("training", resumable=True) as show:
         from prompt2lora import api
 
-        made = api.release(plan, tasks, out, report=show)
+        made = api.release(plan, tasks, out, suites=suites, without=listed(without), report=show)
     _print_made(made, out / "generator", as_json)
 
 

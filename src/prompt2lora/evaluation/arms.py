@@ -1,7 +1,7 @@
 """Arms: every way to make the base answer a task, ours, the rivals and the controls, in the order of the tables.
 
 In: the attempts. Out: each with its name, and what it is in a newcomer's words. An arm may use labels of the task's
-training part where its name says so (icl, examples, few-shot, full-shot).
+training part where its name says so (icl, examples, few-shot, full-shot, full-fine-tuning).
 """
 
 from __future__ import annotations
@@ -96,4 +96,7 @@ ARMS: dict[str, Arm] = {
     "few-shot-16": _trained("a LoRA, trained on 16 labelled examples of the task", 16, 24),
     "few-shot-64": _trained("a LoRA, trained on 64 labelled examples of the task", 64, 36),
     "full-shot": _trained("a LoRA, trained on all labelled examples of the task's training part", None, 64),
+    "full-fine-tuning": Arm(
+        "all weights of the base, trained on all labelled examples of the task's training part", attempts.trained_whole
+    ),
 }

@@ -8,6 +8,7 @@ example.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import astuple
 from typing import Any, NamedTuple, TypeVar
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 from torch import Tensor
 
 from prompt2lora.adapter.peft import Adapter
+from prompt2lora.base.frozen import Frozen
 from prompt2lora.errors import UsageError
 from prompt2lora.evaluation.resources import Resources
 from prompt2lora.evaluation.score_cache import digest
@@ -24,6 +26,7 @@ from prompt2lora.generator.generator import Generator
 from prompt2lora.training.tasks import Example, Task
 from prompt2lora.training.teachers import Teachers
 from prompt2lora.training.tuning import TuningOptions, fit, random_order
+from prompt2lora.training.whole import WholeOptions, fit_whole
 
 T = TypeVar("T")
 
@@ -35,12 +38,28 @@ class Attempt(NamedTuple):
     code      the components of revisions.toml that make its adapter
     grid      makes the adapter (layers rows cols), or None for the base alone
     examples  labelled examples to be shown before every prompt
+    base      who answers: the base that it is given, or another one in its place
     """
 
     depends: tuple[Any, ...] = ()
     code: tuple[str, ...] = ()
     grid: Callable[[], Tensor | None] = lambda: None
     examples: tuple[Example, ...] = ()
+    base: Callable[[Frozen], Frozen] = lambda base: base
+
+
+class Made(NamedTuple):
+    """Who answers an attempt, through which adapter, and the seconds that making them took."""
+
+    base: Frozen
+    grid: Tensor | None
+    seconds: float
+
+
+def make(attempt: Attempt, base: Frozen) -> Made:
+    began = time.monotonic()
+    answering, grid = attempt.base(base), attempt.grid()
+    return Made(answering, grid, time.monotonic() - began)
 
 
 def decoded(resources: Resources, generator: Generator, prompts: Sequence[str]) -> Attempt:
@@ -77,6 +96,15 @@ def trained(resources: Resources, task: Task, seed: int, count: int | None, step
         ("trained", *astuple(options), shown),
         ("tuning",),
         lambda: fit(resources.training, task, examples, options),
+    )
+
+
+def trained_whole(resources: Resources, task: Task, seed: int) -> Attempt:
+    examples, options = resources.examples(task, seed), WholeOptions(seed=seed)
+    return Attempt(
+        ("trained whole", *astuple(options), digest([astuple(example) for example in examples])),
+        ("tuning",),
+        base=lambda base: fit_whole(base.layout, task, examples, options),
     )
 
 

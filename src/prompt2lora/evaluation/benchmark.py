@@ -20,13 +20,12 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from prompt2lora.base.decoding import answers
 from prompt2lora.base.versions import versions
 from prompt2lora.errors import UsageError
 from prompt2lora.evaluation.arms import ARMS
-from prompt2lora.evaluation.attempts import Attempt
+from prompt2lora.evaluation.attempts import Attempt, Made, make
 from prompt2lora.evaluation.metrics import METRICS
 from prompt2lora.evaluation.resources import Resources
 from prompt2lora.evaluation.results import Asked, Cell, Estimate, Scored, ScoreTable, Seconds, Summary
@@ -84,18 +83,17 @@ class Judge:
     request: BenchmarkRequest
     cache: ScoreCache
     base_digest: str
-    _made: dict[str, tuple[Tensor | None, float]] = field(default_factory=dict)
+    _made: dict[str, Made] = field(default_factory=dict)
 
     def begin(self) -> None:
         """Forget the adapters of the task before."""
         self._made.clear()
 
-    def made(self, attempt: Attempt) -> tuple[Tensor | None, float]:
-        """The adapter of an attempt, made once for all forms, and the seconds that making it took."""
+    def made(self, attempt: Attempt) -> Made:
+        """What answers an attempt, made once for all forms."""
         key = json.dumps(attempt.depends)
         if key not in self._made:
-            began = time.monotonic()
-            self._made[key] = attempt.grid(), time.monotonic() - began
+            self._made[key] = make(attempt, self.resources.base)
         return self._made[key]
 
     def key(self, task: Task, form: str, attempt: Attempt) -> str:
@@ -112,20 +110,20 @@ class Judge:
         if known := self.cache.get(key):
             return Scored.model_validate(known)
         examples = task.test[: self.request.limit]
-        model, chat, layout = self.resources.base
+        chat = self.resources.base.chat
         put = str if form == "bare" else task.prompt
         prompts = [put(example.input) for example in examples]
         shown = [(put(shot.input), shot.output) for shot in attempt.examples]
         with part(tell, 0.0, 0.5):
-            grid, adapting = self.made(attempt)
+            base, grid, adapting = self.made(attempt)
         began = time.monotonic()
         with part(tell, 0.5, 1.0):
             given = answers(
-                model,
+                base.model,
                 chat,
                 prompts,
                 examples=shown,
-                layout=layout,
+                layout=base.layout,
                 grid=grid,
                 max_new_tokens=self._max_new_tokens(task),
             )

@@ -87,29 +87,29 @@ def practice(
             answer_logits(base.model, base.layout, grid[None], batch), batch.labels
         )
 
-    return descend(grid, steps, options.learning_rate, loss)
+    return descend([grid], steps, options.learning_rate, loss)
 
 
 def descend(
-    grid: Float[Tensor, "layers rows cols"],
+    weights: Sequence[Tensor],
     steps: int,
     learning_rate: float,
     loss: Callable[[int], Float[Tensor, ""]],
     *,
     warmup: int = 1,
 ) -> Iterator[float]:
-    """Train `grid` in place by Adam on the loss of every step, counted from 1; gives that loss.
+    """Train weights in place by Adam on the loss of every step, counted from 1; gives that loss.
 
     The rate rises for `warmup` steps and falls over the second half.
     """
-    optimiser = torch.optim.Adam([grid], lr=learning_rate)
+    optimiser = torch.optim.Adam(weights, lr=learning_rate)
     for step in range(1, steps + 1):
         for group in optimiser.param_groups:
             group["lr"] = learning_rate * min(1.0, step / warmup, 2 * (1 - step / (steps + 1)) + 0.05)
         found = loss(step)
         optimiser.zero_grad(set_to_none=True)
         found.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_([grid], 1.0)
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimiser.step()
         tell({"done": step, "of": steps})
         yield float(found.detach())

@@ -28,9 +28,9 @@ class Answers(NamedTuple):
 
 
 def end_to_end(
-    model: Any, layout: LoraLayout, grid: Float[Tensor, "batch layers rows cols"], packs: PackBatch
+    model: Any, layout: LoraLayout, grid: Float[Tensor, "batch layers rows cols"] | None, packs: PackBatch
 ) -> Answers:
-    """Task loss of one pack per adapter."""
+    """Task loss of one pack per adapter, or of all by the base alone."""
     return judged(answer_logits(model, layout, grid, packs), packs)
 
 

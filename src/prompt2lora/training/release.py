@@ -7,6 +7,7 @@ was: finished runs are kept, the unfinished one is resumed. It knows nothing of 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from prompt2lora.ground.progress import Report, silent
 from prompt2lora.training.finish import GENERATOR, SHARED, begin_examples_with, train
 from prompt2lora.training.recipe import Recipe, read_recipe
 from prompt2lora.training.run import Run
+from prompt2lora.training.suites import check_names
 
 _KEYS = {"recipe", "start", "shared", "examples"}
 
@@ -34,8 +36,15 @@ class Planned(NamedTuple):
     examples: str
 
 
-def read_plan(file: Path, tasks: Path) -> list[Planned]:
-    """The runs of a plan, their recipes read and checked. Raises UsageError that names file and key."""
+def read_plan(file: Path, tasks: Path, suites: Path | None = None, without: Sequence[str] = ()) -> list[Planned]:
+    """The runs of a plan, their recipes read and checked. Raises UsageError that names file and key.
+
+    `suites` is the folder of the published tasks; no run trains on anything of those `without`.
+    """
+    check_names(without)
+    if without and suites is None:
+        raise UsageError(f"what asks a question of {without[0]} is found in its files; name their folder by --suites")
+    changes = {"suites": str(suites)} if suites else {}
     runs = read_toml(file, "a plan of runs").get("run")
     if not isinstance(runs, list) or not runs or not all(isinstance(run, dict) for run in runs):
         raise UsageError(f"{file}: a plan needs at least one [[run]] with a recipe; see recipes/release.toml")
@@ -43,7 +52,9 @@ def read_plan(file: Path, tasks: Path) -> list[Planned]:
     for run in runs:
         _check(file, run, {earlier.name for earlier in planned})
         place = file.parent / run["recipe"]
-        recipe = read_recipe(place, tasks=str(tasks))
+        recipe = read_recipe(place, tasks=str(tasks), **changes)
+        if without:
+            recipe = recipe.changed(without=tuple(dict.fromkeys([*recipe.without, *without])))
         planned.append(
             Planned(place.stem, recipe, run.get("start", ""), run.get("shared", ""), run.get("examples", ""))
         )
@@ -64,9 +75,20 @@ def _check(file: Path, run: dict[str, Any], earlier: set[str]) -> None:
             raise UsageError(f"{file}: {key} must name an earlier run, not {run[key]!r}; one of {sorted(earlier)}")
 
 
-def release(plan: Path, tasks: Path, out: Path, report: Report = silent) -> Generator:
-    """Make every run of the plan that is not made yet; returns the last one's generator, kept in `out`/generator."""
-    planned = [_placed(run, out) for run in read_plan(plan, tasks)]
+def release(
+    plan: Path,
+    tasks: Path,
+    out: Path,
+    report: Report = silent,
+    *,
+    suites: Path | None = None,
+    without: Sequence[str] = (),
+) -> Generator:
+    """Make every run of the plan that is not made yet; returns the last one's generator, kept in `out`/generator.
+
+    No run trains on anything of the published tasks `without` (see suites.py), which lie in the folder `suites`.
+    """
+    planned = [_placed(run, out) for run in read_plan(plan, tasks, suites, without)]
     for run in planned:
         report({"run": run.name})
         train(run.recipe, out / run.name, report)

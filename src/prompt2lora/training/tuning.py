@@ -52,12 +52,14 @@ class TuningOptions:
 
 def steps(
     base: Frozen,
-    grid: Float[Tensor, "layers rows cols"],
+    grid: Float[Tensor, "layers rows cols"] | None,
     task: Task,
     examples: Sequence[Example],
     options: TuningOptions,
+    weights: Sequence[Tensor] = (),
 ) -> Iterator[float]:
-    """Train `grid` in place on examples drawn anew for every step; gives the loss of every step."""
+    """Train `grid` in place, or without one `weights` of the base, on examples drawn anew for every step; gives the
+    loss of every step."""
 
     def loss(step: int) -> Float[Tensor, ""]:
         random = Random(f"{options.seed} {task.name} {step}")
@@ -65,7 +67,7 @@ def steps(
         bare = random.random() < options.bare
         return judged(base, grid, task, chosen, bare=bare, budget=options.budget).loss.mean()
 
-    return descend(grid, options.steps, options.learning_rate, loss, warmup=_WARMUP)
+    return descend([grid] if grid is not None else weights, options.steps, options.learning_rate, loss, warmup=_WARMUP)
 
 
 def fit(
@@ -182,14 +184,16 @@ def random_order(examples: Sequence[T], seed: str) -> list[T]:
 
 def judged(
     base: Frozen,
-    grid: Float[Tensor, "layers rows cols"],
+    grid: Float[Tensor, "layers rows cols"] | None,
     task: Task,
     examples: Sequence[Example],
     *,
     bare: bool = False,
     budget: int = 2048,
 ) -> objectives.Answers:
-    """Loss and teacher-forced exact match of one adapter on as many of the examples as the budget holds."""
+    """Loss and teacher-forced exact match of one adapter, or of the base without any, on as many of the examples as the
+    budget holds."""
     pack = sampling.make_pack(task, examples, base.chat, bare=bare, budget=budget)
     batch = stack([pack], base.chat.padding).to(base.model.device)
-    return objectives.end_to_end(base.model, base.layout, grid[None].to(base.model.device), batch)
+    adapters = None if grid is None else grid[None].to(base.model.device)
+    return objectives.end_to_end(base.model, base.layout, adapters, batch)

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 from prompt2lora.base.versions import versions
 from prompt2lora.errors import DamagedFile, UsageError
 from prompt2lora.evaluation.arms import ARMS
-from prompt2lora.evaluation.attempts import Attempt
+from prompt2lora.evaluation.attempts import Attempt, make
 from prompt2lora.evaluation.published.mathematics import check_installed
 from prompt2lora.evaluation.published.results import ArmScores, SuiteScores
 from prompt2lora.evaluation.published.runner import shut_off_by
@@ -133,10 +133,8 @@ class SuiteJudge:
 
         @cache
         def made() -> tuple[Asking, float]:
-            began = time.monotonic()
-            grid = attempt.grid()
-            settings = self.request.samples, self.request.metrics
-            return Asking(self.resources.base, grid, attempt.examples, *settings), time.monotonic() - began
+            base, grid, seconds = make(attempt, self.resources.base)
+            return Asking(base, grid, attempt.examples, self.request.samples, self.request.metrics), seconds
 
         for start in starts:
             end = min(count, start + _AT_ONCE)
