@@ -20,6 +20,7 @@ from prompt2lora.training.suites import (
     question,
     read_suite,
     read_suites,
+    teaching_parts,
     training_part,
     without,
 )
@@ -223,3 +224,17 @@ def test_a_release_without_a_suite_trains_no_run_on_it(folder, tmp_path):
         code, _, said = command("release", "--tasks", tmp_path, "--plan", plan, "--out", tmp_path / "out", *words)
         assert (code, told in said) == (2, True), said
     assert not (tmp_path / "out").exists()
+
+
+def test_a_suite_is_taught_without_what_any_other_suite_asks(folder):
+    write(folder, "piqa_validation", [lettered(f"piqa {at}?") for at in range(12)])
+    asked = json.loads((folder / "piqa_validation.jsonl").read_text().splitlines()[0])
+    known = [lettered(f"obqa {at}?") for at in range(11)]
+    write(folder, "obqa_train", [*known, asked])
+    obqa, piqa = teaching_parts(folder, ["obqa", "piqa"])
+    examples = {
+        name: {question(one.input) for one in (*part.train, *part.test)} for name, part in [("o", obqa), ("p", piqa)]
+    }
+    assert examples["o"] == {question(row["input"]) for row in known}
+    assert question(asked["input"]) not in examples["p"]
+    assert obqa.split == piqa.split == "train"

@@ -1,14 +1,18 @@
 """A collection of teachers: one start for all, and complete teachers only, whatever happens."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
+from test_suites import lettered, write, write_suite_files
 
+from prompt2lora import api
 from prompt2lora.adapter.grid import encode, initial_grid
 from prompt2lora.errors import DamagedFile, UsageError
 from prompt2lora.ground.files import read_safetensors
 from prompt2lora.training import objectives, teachers
+from prompt2lora.training.suites import SUITES
 from prompt2lora.training.tasks import read_tasks
 
 STEPS = 4
@@ -95,3 +99,72 @@ def test_a_folder_that_is_no_teacher_or_no_collection_is_refused_by_name(tasks_f
         teachers.collect(tasks, tmp_path / "t", options)
     with pytest.raises(UsageError, match="no manifest"):
         teachers.Teachers(tmp_path / "empty", layout)
+
+
+@pytest.fixture
+def suite_folder(tmp_path):
+    folder = write_suite_files(tmp_path / "suites")
+    for name in ("obqa_train", "piqa_validation", "boolq_train_noctx"):
+        yes = name.startswith("boolq")
+        rows = [lettered(f"{name} is {at}?", "AB"[at % 2]) for at in range(80)]
+        plain = [{"instruction": "Yes or no?", "input": f"is it {at}?", "output": "yes"} for at in range(40)]
+        write(folder, name, plain if yes else rows)
+    return folder
+
+
+def test_on_a_suite_the_teachers_of_the_other_suites_are_averaged_and_the_best_is_told_by_the_others(
+    suite_folder, base, layout, generator_folder, tmp_path, run, monkeypatch
+):
+    for name, suite in SUITES.items():
+        monkeypatch.setitem(SUITES, name, replace(suite, max_new_tokens=3))
+    place = tmp_path / "t"
+    words = ["--suites", suite_folder, "--suite", "obqa,piqa,boolq", "--base", base, "--steps", 2, "--budget", 120]
+    code, shown, told = run("collect", *words, "--out", place)
+    assert code == 0, told
+    assert "3 teachers" in shown
+    manifest = json.loads((place / "manifest.json").read_text())
+    for record in manifest["teachers"]:
+        record["learned"] = True
+    (place / "manifest.json").write_text(json.dumps(manifest))
+    code, _, told = run("compare", "--teachers", place, "--suites", suite_folder)
+    assert code == 0, told
+    ranking = json.loads((place / "best.json").read_text())
+    assert set(ranking["tasks"]) == set(ranking["by_task"]) == {"obqa", "piqa", "boolq"}
+    scores = {
+        "obqa": {"obqa": 0.0, "piqa": 0.0, "boolq": 0.2},
+        "piqa": {"obqa": 1.0, "piqa": 0.0, "boolq": 0.0},
+        "boolq": {"obqa": 0.0, "piqa": 0.1, "boolq": 0.3},
+    }
+    exact = {name: sum(by.values()) / 3 for name, by in scores.items()}
+    (place / "best.json").write_text(json.dumps({**ranking, "exact": exact, "by_task": scores}))
+
+    def best(*names):
+        return teachers.Teachers(place, layout, without=names).best
+
+    assert (best(), best("obqa"), best("boolq"), best("piqa")) == ("piqa", "boolq", "piqa", "boolq")
+    left = teachers.Teachers(place, layout, without={"piqa"})
+    assert left.names == {"obqa", "boolq"}
+    assert torch.allclose(left.mean(), (left.last("obqa") + left.last("boolq")) / 2, atol=1e-6)
+    result = api.benchmark_published(
+        suite_folder,
+        ["piqa"],
+        arms=["mean-teacher", "best-teacher", "nearest-teacher", "full-fine-tuning"],
+        limit=2,
+        generator=generator_folder,
+        teachers=place,
+        scores=tmp_path / "kept.jsonl",
+        metrics=["letter"],
+    )
+    assert set(result.published["piqa"].arms) == set(result.request.arms)
+    (place / "best.json").write_text(json.dumps({"tasks": ["piqa"], "exact": exact}))
+    with pytest.raises(UsageError, match="not compared on other tasks than piqa"):
+        best("piqa")
+    assert best("arc_e") == "piqa"
+    with pytest.raises(UsageError, match="no teacher that learned but for boolq, obqa, piqa"):
+        best("obqa", "piqa", "boolq")
+
+
+def test_what_teachers_are_made_of_has_to_be_named(run, tmp_path):
+    for verb, told in (("collect", "or both"), ("compare", "by --suites")):
+        code, _, said = run(verb, "--out" if verb == "collect" else "--teachers", tmp_path / "t")
+        assert (code, told in said) == (2, True), said

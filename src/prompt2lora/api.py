@@ -52,7 +52,11 @@ from prompt2lora.training import finish as training
 from prompt2lora.training import release as releasing
 from prompt2lora.training import teachers as teaching
 from prompt2lora.training.recipe import Recipe, read_recipe
+from prompt2lora.training.suites import COMMONSENSE, SUITES, teaching_parts
+from prompt2lora.training.suites import without as without_suites
 from prompt2lora.training.tasks import diverse, read_tasks, split_families
+
+_SUITE_TOKENS = 2048  # of questions with options that teachers are compared on; other tasks' are short
 
 
 def generate(
@@ -267,6 +271,8 @@ def collect(
     tasks: Sequence[str | Path],
     out: str | Path,
     *,
+    suites: str | Path | None = None,
+    names: Sequence[str] = COMMONSENSE,
     options: teaching.TeacherOptions | None = None,
     validation: float = 0.0,
     most: int | None = None,
@@ -275,20 +281,35 @@ def collect(
     """Train a teacher LoRA for every training task; returns the manifest.
 
     `validation` leaves out the share of families that a recipe with the same number holds out; `most` takes
-    only so many tasks, of as many families as possible.
+    only so many tasks, of as many families as possible. With the folder `suites` those published tasks of it that
+    `names` names have teachers, too; measured on one of them, the others take part.
     """
-    fit, _ = split_families(read_tasks([Path(task) for task in tasks], split="train"), validation)
+    places = [Path(task) for task in tasks]
+    fit, _ = split_families(read_tasks(places, split="train"), validation) if places else ([], [])
     chosen = diverse(fit, most) if most else fit
+    if suites:
+        chosen = [*without_suites(chosen, Path(suites), names), *teaching_parts(Path(suites), names)]
     return teaching.collect(chosen, Path(out), options or teaching.TeacherOptions(), report)
 
 
 def compare(
-    teachers: str | Path, tasks: Sequence[str | Path], *, validation: float = 0.1, report: Report = silent
+    teachers: str | Path,
+    tasks: Sequence[str | Path] = (),
+    *,
+    suites: str | Path | None = None,
+    validation: float = 0.1,
+    report: Report = silent,
 ) -> str:
-    """Rank collected teachers on the held-out training tasks (the share `validation`); returns the best one's name."""
+    """Rank collected teachers on the held-out training tasks (the share `validation`); returns the best one's name.
+
+    Teachers of published tasks, whose folder is `suites`, are ranked on held-out training examples of all these.
+    """
     folder = Path(teachers)
     layout = teaching.read_options(folder).layout()
     collected = teaching.Teachers(folder, layout)
+    if suites:
+        held_out = teaching_parts(Path(suites), [name for name in SUITES if name in collected.names])
+        return teaching.compare(Frozen.load(layout), collected, held_out, report, budget=_SUITE_TOKENS)
     _, held_out = split_families(read_tasks([Path(task) for task in tasks], split="train"), validation)
     return teaching.compare(Frozen.load(layout), collected, held_out, report)
 

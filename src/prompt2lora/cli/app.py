@@ -25,7 +25,7 @@ app = typer.Typer(
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
-Tasks = Annotated[list[Path], typer.Option("--tasks", help="Task files or folders of them.")]
+Tasks = Annotated[list[Path] | None, typer.Option("--tasks", help="Task files or folders of them.")]
 MoreTasks = Annotated[list[Path] | None, typer.Argument(help="More task files or folders.", metavar="[TASKS]...")]
 GeneratorOption = Annotated[
     str | None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prompt2lora.cli.app import BaseOption, Json, MoreTasks, Working, app, listed, print_json
+from prompt2lora.cli.app import BaseOption, Json, MoreTasks, Tasks, Working, app, listed, print_json
 from prompt2lora.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @app.command()
 def benchmark(
     out: Annotated[Path, typer.Option(help="Result file (JSON); must not exist.")],
-    tasks: Annotated[list[Path] | None, typer.Option("--tasks", help="Task files or folders of them.")] = None,
+    tasks: Tasks = None,
     more: MoreTasks = None,
     suites: Annotated[Path | None, typer.Option(help="Folder of the published tasks, in place of --tasks.")] = None,
     suite: Annotated[str, typer.Option(help="Which of them, with commas; an unknown one lists them all.")] = "",

@@ -8,13 +8,16 @@ from typing import Annotated, Any
 import typer
 
 from prompt2lora.cli.app import Json, MoreTasks, Tasks, Working, app, listed, print_json
+from prompt2lora.errors import UsageError
 
 
 @app.command()
 def collect(
-    tasks: Tasks,
     out: Annotated[Path, typer.Option(help="Folder of the teachers; an unfinished one is resumed.")],
+    tasks: Tasks = None,
     more: MoreTasks = None,
+    suites: Annotated[Path | None, typer.Option(help="Folder of the published tasks, to teach them as well.")] = None,
+    suite: Annotated[str, typer.Option(help="Which of them, with commas; default: the commonsense ones.")] = "",
     base: Annotated[str | None, typer.Option(help="Base model: hub id or local folder.")] = None,
     rank: Annotated[int, typer.Option(help="Rank of the LoRAs: 8, 16, 32 or 64.")] = 8,
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps per teacher.")] = 48,
@@ -25,7 +28,13 @@ def collect(
     most: Annotated[int | None, typer.Option(min=1, help="Most tasks, of as many families as possible.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Train a teacher LoRA for every task of split train (resumable)."""
+    """Train a teacher LoRA for every task of split train, for published tasks, or both (resumable)."""
+    from prompt2lora.training.suites import COMMONSENSE, check_names
+
+    places, names = [*(tasks or []), *(more or [])], listed(suite) or COMMONSENSE
+    check_names(names)
+    if not places and suites is None:
+        raise UsageError("name task files by --tasks, the folder of the published tasks by --suites, or both")
     with Working("training teachers", resumable=True) as show:
         from prompt2lora import api
         from prompt2lora.base.models import DEFAULT_BASE
@@ -34,8 +43,8 @@ def collect(
         options = TeacherOptions(
             base=base or DEFAULT_BASE, rank=rank, steps=steps, budget=budget, snapshots=snapshots, seed=seed
         )
-        places = [*tasks, *(more or [])]
-        manifest = api.collect(places, out, options=options, validation=validation, most=most, report=show)
+        published: dict[str, Any] = {"suites": suites, "names": names} if suites else {}
+        manifest = api.collect(places, out, options=options, validation=validation, most=most, report=show, **published)
     learned = sum(record["learned"] for record in manifest)
     if as_json:
         print_json({"teachers": manifest, "learned": learned})
@@ -46,16 +55,22 @@ def collect(
 @app.command()
 def compare(
     teachers: Annotated[Path, typer.Option(help="Collection to rank.")],
-    tasks: Tasks,
+    tasks: Tasks = None,
     more: MoreTasks = None,
+    suites: Annotated[
+        Path | None, typer.Option(help="Folder of the published tasks, in place of --tasks, for teachers of these.")
+    ] = None,
     validation: Annotated[float, typer.Option(min=0.01, max=0.9, help="Share of families held out for this.")] = 0.1,
     as_json: Json = False,
 ) -> None:
     """Rank collected teachers on held-out training tasks, for the arm best-teacher (resumable)."""
+    places = [*(tasks or []), *(more or [])]
+    if bool(places) == (suites is not None):
+        raise UsageError("name either task files by --tasks or the folder of the published tasks by --suites")
     with Working("comparing teachers", resumable=True) as show:
         from prompt2lora import api
 
-        best = api.compare(teachers, [*tasks, *(more or [])], validation=validation, report=show)
+        best = api.compare(teachers, places, suites=suites, validation=validation, report=show)
     if as_json:
         print_json({"best": best})
     else:

@@ -171,6 +171,16 @@ def training_part(published: PublishedTask, test_examples: int = 64) -> Task:
     return replace(published.task, split="train", train=examples[held:], test=examples[:held])
 
 
+def teaching_parts(folder: Path, names: Sequence[str]) -> list[Task]:
+    """Suites to be trained on one by one, each without what any other suite that it may be measured on asks."""
+    check_names(names)
+    found = []
+    for name in names:
+        apart = [other for other in SUITES if name not in never_trained_on(other)]
+        found += without([training_part(read_suite(folder, name))], folder, apart)
+    return found
+
+
 def never_trained_on(name: str) -> frozenset[str]:
     """Names of the tasks that nothing which is measured on a suite may have been trained on."""
     suite = SUITES[name]

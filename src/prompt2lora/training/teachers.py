@@ -10,12 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -129,29 +129,41 @@ def _teach(base: Frozen, task: Task, folder: Path, options: TeacherOptions) -> d
     return record
 
 
-def compare(base: Frozen, teachers: Teachers, tasks: Sequence[Task], report: Report = silent) -> str:
-    """Score every teacher on tasks that none of them was made for, in the full form; returns the best.
+def compare(
+    base: Frozen, teachers: Teachers, tasks: Sequence[Task], report: Report = silent, *, budget: int = 256
+) -> str:
+    """Score every teacher on examples that none of them was made of, in the full form; returns the best.
 
-    The ranking is kept in the collection's `best.json`; what stands there is not scored again.
+    Of every task as many are asked as `budget` tokens hold. The ranking is kept in the collection's `best.json`; what
+    stands there is not scored again.
     """
     file = teachers.folder / BEST
-    known = _ranking(file)
+    known, names = _ranking(file), [task.name for task in tasks]
     for number, name in enumerate(sorted(teachers.names), 1):
-        if name not in known:
+        if name not in known.exact:
             grid = teachers.last(name)
             with torch.no_grad():
-                found = [judged(base, grid, task, task.test[:_HELD_OUT], budget=256) for task in tasks]
-            known[name] = round(sum(float(one.exact) for one in found) / len(tasks), 4)
-            write_json(file, {"tasks": [task.name for task in tasks], "exact": known})
-        report({"done": number, "of": len(teachers.names), "teacher": name, "exact": known[name]})
-    return max(known, key=lambda name: known[name])
+                found = [float(judged(base, grid, task, task.test[:_HELD_OUT], budget=budget).exact) for task in tasks]
+            known.by_task[name] = dict(zip(names, (round(one, 4) for one in found), strict=True))
+            known.exact[name] = round(sum(found) / len(tasks), 4)
+            write_json(file, {**known._asdict(), "tasks": names})
+        report({"done": number, "of": len(teachers.names), "teacher": name, "exact": known.exact[name]})
+    return max(known.exact, key=lambda name: known.exact[name])
 
 
-def _ranking(file: Path) -> dict[str, float]:
+class _Ranking(NamedTuple):
+    """Scores of the teachers: means over the tasks, and task by task (collections of before have the means alone)."""
+
+    tasks: list[str]
+    exact: dict[str, float]
+    by_task: dict[str, dict[str, float]]
+
+
+def _ranking(file: Path) -> _Ranking:
     if not file.exists():
-        return {}
-    found: dict[str, float] = json.loads(file.read_text(encoding="utf-8"))["exact"]
-    return found
+        return _Ranking([], {}, {})
+    found = json.loads(file.read_text(encoding="utf-8"))
+    return _Ranking(found["tasks"], found["exact"], found.get("by_task", {}))
 
 
 def read_options(folder: Path) -> TeacherOptions:
@@ -175,20 +187,26 @@ class Teachers:
     """The learned teachers of a collection, as weight grids; `canonical` brings their factors to one fixed form.
 
     `weight` (layers rows 1) is the inverse variance of a row over the teachers, with mean one: rows of B,
-    which are small, count as much as rows of A.
+    which are small, count as much as rows of A. Teachers of the tasks `without` are not read, and what was found on
+    these tasks ranks nobody.
     """
 
-    def __init__(self, folder: Path, layout: LoraLayout, *, canonical: bool = False) -> None:
+    def __init__(
+        self, folder: Path, layout: LoraLayout, *, canonical: bool = False, without: Collection[str] = ()
+    ) -> None:
         try:
             manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["teachers"]
         except (OSError, ValueError, KeyError) as error:
             raise UsageError(f"{folder} holds no manifest of teachers ({error}); run `prompt2lora collect`") from error
-        self.folder, self.layout, self.canonical = folder, layout, canonical
+        self.folder, self.layout, self.canonical, self.without = folder, layout, canonical, frozenset(without)
         self.folders = {
-            record["task"]: sorted((folder / record["task"]).glob("step-*")) for record in manifest if record["learned"]
+            record["task"]: sorted((folder / record["task"]).glob("step-*"))
+            for record in manifest
+            if record["learned"] and record["task"] not in self.without
         }
         if not self.folders:
-            raise UsageError(f"{folder} holds no teacher that learned; collect with more steps")
+            apart = f" but for {', '.join(sorted(self.without))}" if self.without else ""
+            raise UsageError(f"{folder} holds no teacher that learned{apart}; collect with more steps")
         self.names = frozenset(self.folders)
         self._grids: dict[Path, Tensor] = {}
         everyone = torch.stack([self.grid(folders[-1]) for folders in self.folders.values()])
@@ -217,9 +235,18 @@ class Teachers:
     @property
     def best(self) -> str:
         """The teacher that scored best on the tasks of `compare`. Raises UsageError if there was no comparison."""
-        ranking = _ranking(self.folder / BEST)
-        if not ranking:
+        known = _ranking(self.folder / BEST)
+        if not known.exact:
             raise UsageError(f"{self.folder} was never compared; run `prompt2lora compare`")
+        ranking = {name: score for name, score in known.exact.items() if name in self.names}
+        if self.without & set(known.tasks):
+            kept = [task for task in known.tasks if task not in self.without]
+            if not kept or not ranking.keys() <= known.by_task.keys():
+                raise UsageError(
+                    f"{self.folder} was not compared on other tasks than {', '.join(sorted(self.without))}; "
+                    "run `prompt2lora compare` on some"
+                )
+            ranking = {name: sum(known.by_task[name][task] for task in kept) for name in ranking}
         return max(ranking, key=lambda name: ranking[name])
 
     @cached_property

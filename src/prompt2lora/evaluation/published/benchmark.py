@@ -32,7 +32,15 @@ from prompt2lora.generator.text_encoder import cached_encoder
 from prompt2lora.ground.files import check_new, check_writable, write_json
 from prompt2lora.ground.home import home
 from prompt2lora.ground.progress import Report
-from prompt2lora.training.suites import SUITES, Kind, PublishedTask, check_names, read_suites
+from prompt2lora.training.suites import (
+    SUITES,
+    Kind,
+    PublishedTask,
+    check_names,
+    never_trained_on,
+    read_suites,
+    training_part,
+)
 from prompt2lora.training.tasks import Task, read_tasks
 from prompt2lora.training.teachers import Teachers
 
@@ -87,7 +95,9 @@ def benchmark(
             raise LayoutError(
                 f"the generator for {name} makes adapters of another layout or base; name generators alike"
             )
-    known = read_tasks(named.tasks, split="train") if named.tasks and "nearest-teacher" in request.arms else []
+    known: list[Task] = []
+    if "nearest-teacher" in request.arms:
+        known = [*(read_tasks(named.tasks, split="train") if named.tasks else []), *map(training_part, every)]
 
     @cache
     def base() -> Frozen:  # in float32, so that figures and kept scores are of no machine
@@ -130,7 +140,7 @@ def _resources(
         prompts_per_task=prompts_per_task,
         multi_task=rival_adapter(Path(shared), base.layout) if shared else None,
         reference=Generator.from_pretrained(reference) if reference else None,
-        teachers=Teachers(Path(taught), base.layout) if taught else None,
+        teachers=Teachers(Path(taught), base.layout, without=never_trained_on(suite)) if taught else None,
         teacher_tasks=known,
     )
 
