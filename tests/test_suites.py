@@ -220,6 +220,7 @@ def test_a_release_without_a_suite_trains_no_run_on_it(folder, tmp_path):
     for words, told in (
         (["--without", "obqa"], "name their folder by --suites"),
         (["--suites", folder, "--without", "arc"], "unknown suite 'arc'"),
+        ([], "one.toml trains on the published tasks; name their folder by --suites"),
     ):
         code, _, said = command("release", "--tasks", tmp_path, "--plan", plan, "--out", tmp_path / "out", *words)
         assert (code, told in said) == (2, True), said

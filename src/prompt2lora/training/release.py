@@ -53,6 +53,8 @@ def read_plan(file: Path, tasks: Path, suites: Path | None = None, without: Sequ
         _check(file, run, {earlier.name for earlier in planned})
         place = file.parent / run["recipe"]
         recipe = read_recipe(place, tasks=str(tasks), **changes)
+        if recipe.published and not recipe.suites:
+            raise UsageError(f"{place} trains on the published tasks; name their folder by --suites")
         if without:
             recipe = recipe.changed(without=tuple(dict.fromkeys([*recipe.without, *without])))
         planned.append(
