@@ -185,6 +185,29 @@ def test_a_suite_that_was_not_left_out_is_named(results, generator_folder, tmp_p
     assert "* boolq: **not left out**, the generator was trained on boolq." in page
 
 
+def test_what_was_not_measured_has_no_table(results, generator_folder, tmp_path):
+    measured_suites(tmp_path, generator_folder, ["base", "generated"], ["obqa", "piqa"], metrics=["letter"])
+    page = api.report(results, tmp_path / "page.md")[0].read_text(encoding="utf-8")
+    assert "is the likeliest (obqa 2, piqa 2 examples):" in page
+    assert "The answer is written" not in page
+    assert "published, Drag-and-Drop" not in page
+
+
+def test_training_is_told_as_a_multiple_of_the_seconds_that_generating_takes(results, generator_folder, tmp_path):
+    out = measured_suites(tmp_path, generator_folder, ["base", "generated"], ["obqa", "piqa"])
+    found = json.loads(out.read_text())
+    for seconds, name in ((2.0, "obqa"), (4.0, "piqa")):
+        arms = found["published"][name]["arms"]
+        arms["generated"]["seconds"]["adapt"] = seconds
+        for number, arm in enumerate(("full-shot", "full-fine-tuning"), 1):
+            arms[arm] = {**arms["generated"], "seconds": {"adapt": 4000.0 * number, "answer": 1.0}}
+    found["request"]["arms"] += ["full-shot", "full-fine-tuning"]
+    out.write_text(json.dumps(found))
+    page = api.report(results, tmp_path / "page.md")[0].read_text(encoding="utf-8")
+    assert "| full-shot | 2,000 | 1,000 |" in page
+    assert "| full-fine-tuning | 4,000 | 2,000 |" in page
+
+
 def test_the_page_says_from_how_many_jobs_on_the_training_has_paid(results, tmp_path):
     costs = runpy.run_path(str(BENCHMARKS / "costs.py"))
     assert costs["break_even"](1.0, 0.5, 36.5) == 101

@@ -35,6 +35,7 @@ _OTHERS = {
         "humaneval": "0.327 (1.5B)",
     },
 }
+_TRAINED = ("full-shot", "full-fine-tuning")
 _SAYS = {
     "written": "The answer is written, in the form that is asked for (a letter, yes or no)",
     "letter": "Of the answers that are allowed the right one is the likeliest",
@@ -56,6 +57,7 @@ def published(file: Path, result: PublishedResult) -> str:
         *_others(result),
         *_gains(result),
         *_seconds(result),
+        *_ratios(result),
         *_notes(result),
     ]
     return "\n".join(parts) + "\n"
@@ -137,6 +139,21 @@ def _seconds(result: PublishedResult) -> list[str]:
         return []
     cores = counted(int(result.hardware["cores"]), "core")
     return [f"Seconds to adapt + to answer all examples, {cores}:\n", table(["arm", *result.published], lines), ""]
+
+
+def _ratios(result: PublishedResult) -> list[str]:
+    """How many times as long as this product the arms that learn labelled examples take to adapt."""
+    own = {name: one.arms[OWN].seconds.adapt for name, one in result.published.items() if OWN in one.arms}
+    names = [name for name, seconds in own.items() if seconds]
+    lines = [
+        [arm, *(f"{result.published[name].arms[arm].seconds.adapt / own[name]:,.0f}" for name in names)]
+        for arm in result.request.arms
+        if names and arm in _TRAINED
+    ]
+    if not lines:
+        return []
+    told = f"Seconds to adapt as a multiple of those of {OWN} (published, full fine-tuning: 2,500 to 12,000):\n"
+    return [told, table(["arm", *names], lines), ""]
 
 
 def _notes(result: PublishedResult) -> list[str]:
