@@ -4,6 +4,7 @@ Light to import: the process that only hands tests out to others imports this fi
 where the fixtures are.
 """
 
+import gc
 import os
 import sys
 
@@ -40,3 +41,9 @@ def pytest_collection_modifyitems(items):
         if item.path.stem.removeprefix("test_") in SLOW or "postgresql" in item.name:
             item.add_marker("slow")
     items.sort(key=lambda item: "slow" not in item.keywords)  # so that none of them is left alone at the end
+
+
+def pytest_collection_finish():
+    """What is loaded by now stays: no search for garbage looks at it again."""
+    gc.collect()
+    gc.freeze()
