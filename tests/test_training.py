@@ -1,12 +1,13 @@
 import csv
 import json
 import shutil
+from functools import cache
 from pathlib import Path
 from random import Random
 
 import pytest
 import torch
-from tiny import SIZES, write_task, write_tasks
+from tiny import SIZES, draw_curves, write_task, write_tasks
 
 from prompt2lora.adapter.grid import initial_grid
 from prompt2lora.adapter.hooks import adapted
@@ -17,7 +18,7 @@ from prompt2lora.base.packing import common_length, pack_examples, stack
 from prompt2lora.base.weights import weights_digest
 from prompt2lora.errors import TaskFileError, UsageError
 from prompt2lora.generator.generator import Generator
-from prompt2lora.training import objectives, sampling, selection, synthetic, teachers
+from prompt2lora.training import curves, objectives, sampling, selection, synthetic, teachers
 from prompt2lora.training.finish import train
 from prompt2lora.training.recipe import Recipe, Stage, read_recipe
 from prompt2lora.training.run import Run
@@ -263,25 +264,36 @@ def collected(teachers_once, tmp_path):
     return shutil.copytree(folder, tmp_path / "teachers"), options
 
 
+@pytest.fixture(scope="module")
+def run_whole(base, encoder_folder, tmp_path_factory):
+    """A recipe of two stages for a generator of either kind; the weights and the curve of its run without a cut."""
+
+    @cache
+    def made(asks_base):
+        place = tmp_path_factory.mktemp("whole")
+        stages = (Stage(steps=3, tasks=2, budget=120, warmup=1), Stage(steps=3, tasks=3, budget=80, warmup=2))
+        sizes = {**SIZES, "asks_base": asks_base}
+        wanted = recipe(base, encoder_folder, write_tasks(place / "tasks"), stages, generator=sizes)
+        return wanted, train(wanted, place / "run"), curve(place / "run")
+
+    return made
+
+
 @pytest.mark.parametrize(("kill", "asks_base"), [(1, True), (3, False), (3, True), (5, False)])
-def test_a_killed_run_goes_on_to_the_same_weights_and_curve(
-    base, encoder_folder, tasks_folder, tmp_path, kill, asks_base
-):
-    stages = (Stage(steps=3, tasks=2, budget=120, warmup=1), Stage(steps=3, tasks=3, budget=80, warmup=2))
-    sizes = {**SIZES, "asks_base": asks_base}
-    wanted = recipe(base, encoder_folder, tasks_folder, stages, generator=sizes)
-    whole = train(wanted, tmp_path / "whole")
+def test_a_killed_run_goes_on_to_the_same_weights_and_curve(run_whole, tmp_path, kill, asks_base):
+    wanted, whole, its_curve = run_whole(asks_base)
     with pytest.raises(Killed):
         train(wanted, tmp_path / "cut", killed_at(kill))
     resumed = train(wanted, tmp_path / "cut")
     assert same_weights(whole, resumed)
-    assert curve(tmp_path / "whole") == curve(tmp_path / "cut")
+    assert its_curve == curve(tmp_path / "cut")
     assert not same_weights(whole, Generator(whole.config, seed=wanted.seed))
 
 
 def test_a_finished_run_leaves_a_generator_with_its_provenance_and_a_picture(
-    base, encoder_folder, tasks_folder, tmp_path
+    base, encoder_folder, tasks_folder, tmp_path, monkeypatch
 ):
+    monkeypatch.setattr(curves, "draw", draw_curves)
     wanted = recipe(base, encoder_folder, tasks_folder, (Stage(steps=3, tasks=2, budget=120),))
     train(wanted, tmp_path / "run")
     made = Generator.from_pretrained(tmp_path / "run" / "generator")

@@ -37,7 +37,7 @@ from prompt2lora.generator.atlas import Atlas
 from prompt2lora.generator.config import GeneratorConfig
 from prompt2lora.generator.generator import Generator
 from prompt2lora.plant import explanation, measurement
-from prompt2lora.training import finish
+from prompt2lora.training import curves, finish
 
 TEMPLATE = (
     "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}</s>{% endfor %}"
@@ -96,6 +96,17 @@ def few_adapters():
     """What adapters usually look like is found from ten, the fewest that tell it, where the product takes sixteen."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(finish, "_FEWEST_ADAPTERS", 10)
+        yield
+
+
+draw_curves = curves.draw
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_pictures():
+    """A run's picture takes as long as several tiny steps: it is drawn where a test looks at it, by `draw_curves`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(curves, "draw", lambda folder: None)
         yield
 
 
