@@ -57,7 +57,7 @@ def test_a_cpu_draws_by_itself_and_an_accelerator_has_it_drawn():
 
 
 def test_in_bfloat16_the_curve_is_that_of_float32_within_noise(wanted, tmp_path):
-    longer = wanted.changed(stages=(STAGES[0].changed(steps=12),), validate_every=6)
+    longer = wanted.changed(stages=(STAGES[0].changed(steps=6),), validate_every=3)
     for dtype in ("float32", "bfloat16"):
         trained(longer.changed(dtype=dtype), tmp_path / dtype)
     full, half = (curve(tmp_path / dtype) for dtype in ("float32", "bfloat16"))
