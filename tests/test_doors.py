@@ -105,7 +105,7 @@ def test_what_is_pasted_from_a_spreadsheet_is_read_as_a_file_is(delimiter):
 
 
 @pytest.mark.parametrize("codec", ["cp932", "euc_jp"])
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.text("あいんアケン漏電検査部品番号ー。、ｱﾊﾞ１Ａ aZ-4,", min_size=2), st.sampled_from("あケんン"))
 def test_a_text_with_kana_is_read_as_it_was_written_in_shift_jis_and_in_euc_jp(codec, text, kana):
     text = " ".join(f"{kana}{text}".split())
@@ -294,7 +294,7 @@ CELLS = st.text(LETTERS, min_size=1, max_size=30).map(str.strip).filter(bool)
 TABLES = st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=8)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 @given(TABLES, st.sampled_from(list(DELIMITERS)), st.sampled_from(["utf-8-sig", "utf-16"]), st.sampled_from(HEADERS))
 def test_what_a_csv_writer_writes_comes_back(pairs, delimiter, codec, header):
     data = separated([header, *pairs], delimiter).encode(codec)
