@@ -151,13 +151,14 @@ def llama_cpp_grid(base: str, folders: list[Path], args: argparse.Namespace) -> 
         engine = llama_cpp.LlamaCppEngine(
             Setup(base),
             model,
+            lambda: [version(number, base) for number in range(adapters)],
             lambda one: folders[one.number % len(folders)],
             exported,
             slots=32,
             context_length=512,
             threads=threads,
         )
-        await engine.hold([version(number, base) for number in range(adapters)])
+        await engine.hold()
         await clients(engine, count, min(4, adapters), max(8, 2 * count), base)  # warm
         measured = await clients(engine, count, adapters, max(args.requests, 4 * count), base)
         found.append({"clients": count, "adapters": adapters, "file": model.name, **measured})
@@ -167,7 +168,7 @@ def llama_cpp_grid(base: str, folders: list[Path], args: argparse.Namespace) -> 
     with tempfile.TemporaryDirectory(prefix="gguf-") as place:
         for count in args.clients:
             for adapters in (0, 64):
-                asyncio.run(measure(count, adapters, Path(place)))
+                asyncio.run(measure(count, adapters, Path(place) / "gguf"))
     return found
 
 

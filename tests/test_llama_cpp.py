@@ -12,14 +12,14 @@ import gguf
 import pytest
 import torch
 from serving import ask, keys_of
-from tiny import write_gguf
+from tiny import damage, write_gguf
 
 from prompt2lora.adapter.peft import Adapter
 from prompt2lora.base import models
 from prompt2lora.base.weights import weights_digest
 from prompt2lora.custody.registry import Registry
 from prompt2lora.custody.versions import Origin, Version
-from prompt2lora.errors import Misconfigured, TooLate, Unfit, UsageError
+from prompt2lora.errors import Misconfigured, TooLate, Unavailable, Unfit, UsageError
 from prompt2lora.ground import answer_form as forms
 from prompt2lora.plant.plant import Plant
 from prompt2lora.serving.job_queue import JobQueue
@@ -54,7 +54,7 @@ def model(base, tmp_path_factory):
 def folder(layout, tmp_path_factory):
     """Adapters by number; the one of the number 0 changes nothing."""
     place = tmp_path_factory.mktemp("adapters")
-    for number in range(3):
+    for number in range(6):
         torch.manual_seed(number)
         grid = torch.randn(layout.shape) * 0.2 if number else torch.zeros(layout.shape)
         Adapter(layout, grid).save(place / f"{number:064d}")
@@ -67,9 +67,16 @@ def version(base):
 
 
 @pytest.fixture
-def engine(base, model, folder, tmp_path):
+def released():
+    """What answers now; a test may change it."""
+    return []
+
+
+@pytest.fixture
+def engine(base, model, released, folder, tmp_path):
+    sizes = {"slots": 2, "context_length": 256, "spare": 1}
     return LlamaCppEngine(
-        Setup(base), model, lambda one: folder / one.adapter, tmp_path / "exported", slots=2, context_length=256
+        Setup(base), model, lambda: list(released), lambda one: folder / one.adapter, tmp_path / "exported", **sizes
     )
 
 
@@ -89,9 +96,11 @@ def closing(engine, work):
     return asyncio.run(whole())
 
 
-def test_every_request_is_answered_by_its_own_adapter_whatever_was_asked_before_or_beside_it(engine, version):
+def test_every_request_is_answered_by_its_own_adapter_whatever_was_asked_before_or_beside_it(engine, version, released):
+    released += [version(1), version(2)]
+
     async def work():
-        await engine.hold([version(1), version(2)])
+        await engine.hold()
         alone = [await said(engine, one) for one in (None, version(1), version(2))]
         beside = await asyncio.gather(*(said(engine, one) for one in (version(1), None, version(2)) * 2))
         return alone, beside
@@ -104,7 +113,7 @@ def test_every_request_is_answered_by_its_own_adapter_whatever_was_asked_before_
 
 def test_a_version_that_is_new_gets_a_new_server_and_running_answers_end_on_the_old_one(engine, version):
     async def work():
-        await engine.hold([version(1)])
+        await engine.hold(version(1))
         first = await said(engine, version(1))
         long = asyncio.create_task(said(engine, version(1), GenerationRequest("job", ASK.messages)))
         while not engine.stats()["requests_running"]:
@@ -128,6 +137,110 @@ def test_a_server_that_dies_is_started_again_and_the_request_is_answered(engine,
     before, after = closing(engine, work())
     assert before == after
     assert engine.stats()["server_starts_total"] == 2
+
+
+def test_a_new_server_holds_what_is_released_and_the_few_others_that_were_asked_for_last(engine, version, released):
+    def held():
+        """The numbers of versions that the server holds; files are kept of the same ones."""
+        files = {int(place.name) for place in engine.exported.iterdir()}
+        assert {version(number).name for number in files} == engine._server.ids.keys()
+        return files
+
+    async def promoted(*numbers):
+        released[:] = map(version, numbers)
+        await said(engine, version(numbers[-1]))
+        return held()
+
+    async def work():
+        assert await promoted(1, 2) == {1, 2}
+        assert await promoted(1, 3) == {1, 2, 3}, "2 answered a moment ago"
+        await said(engine, version(1))
+        first = await said(engine, version(2))
+        assert await promoted(1, 4) == {1, 2, 4}, "of 2 and 3, 2 was asked for last"
+        assert await promoted(1, 2) == {1, 2, 4}, "a return to what is held needs no new server"
+        assert await said(engine, version(3)) != await said(engine, version(2)) == first
+        assert held() == {1, 2, 3, 4}, "3 was asked for though it is not released, and 4 stays beside it"
+        return engine.stats()
+
+    stats = closing(engine, work())
+    assert (stats["server_starts_total"], stats["adapters_held"]) == (4, 4)
+
+
+def test_no_more_than_three_servers_are_alive_at_once_and_those_that_wait_are_served_together(
+    engine, version, released
+):
+    async def work():
+        for number in (1, 2, 3):
+            await engine.hold(version(number))
+            engine._server.running += 1  # as with an answer that takes long
+        first, *others = sorted(engine._servers, key=lambda server: list(server.ids))
+        released[:] = version(4), version(5)
+        waiting = [asyncio.create_task(said(engine, one)) for one in released]
+        await asyncio.sleep(0.3)
+        assert (engine.stats()["servers"], engine.stats()["server_starts_total"]) == (3, 3)
+        assert await said(engine, version(3)), "what is held answers meanwhile"
+        first.running -= 1
+        await asyncio.gather(*waiting)
+        assert engine.stats()["server_starts_total"] == 4
+        for server in others:
+            server.running -= 1
+
+    closing(engine, work())
+
+
+def test_a_file_that_was_altered_or_lost_is_made_again_and_what_nobody_needs_is_removed(engine, version, released):
+    released.append(version(1))
+
+    async def work():
+        first = await said(engine, version(1))
+        file = engine.exported / version(1).adapter / "adapter.gguf"
+        damage(file)
+        (engine.exported / f".{version(2).adapter}-left").mkdir()
+        (engine.exported / version(2).adapter).mkdir()
+        os.kill(engine._server.process._process.pid, signal.SIGKILL)
+        second = await said(engine, version(1))
+        file.unlink()
+        os.kill(engine._server.process._process.pid, signal.SIGKILL)
+        return first, second, await said(engine, version(1))
+
+    assert len(set(closing(engine, work()))) == 1
+    assert [place.name for place in engine.exported.iterdir()] == [version(1).adapter]
+
+
+def test_files_of_another_base_s_releases_are_kept(engine, version, released):
+    other = Version(9, "job9", 1, "9" * 64, "some/other", "generated", "", None)
+    released += [version(1), other]
+    (engine.exported / other.adapter).mkdir(parents=True)
+    closing(engine, engine.hold())
+    assert {place.name for place in engine.exported.iterdir()} == {version(1).adapter, other.adapter}
+    assert engine.stats()["adapters_held"] == 1
+
+
+def test_a_released_version_that_cannot_be_read_is_unfit_and_keeps_no_other_from_answering(
+    engine, version, released, folder, tmp_path
+):
+    broken = Version(7, "job7", 1, "7" * 64, version(1).base, "generated", "", None)
+    released += [broken, version(1)]
+
+    async def work():
+        assert await said(engine, version(1))
+        for _ in range(2):
+            with pytest.raises(Unfit, match="job7@v1-77777777 cannot be served: "):
+                await said(engine, broken)
+
+    closing(engine, work())
+    assert engine.stats()["server_starts_total"] == 1
+
+
+def test_a_server_that_does_not_start_is_no_fault_of_the_request_and_the_old_one_goes_on(engine, version, tmp_path):
+    async def work():
+        first = await said(engine, version(1))
+        engine.model = tmp_path / "gone.gguf"
+        with pytest.raises(Unavailable, match=r"cannot be started now .*gone.gguf"):
+            await said(engine, version(2))
+        assert await said(engine, version(1)) == first
+
+    closing(engine, work())
 
 
 def test_what_it_cannot_do_is_refused_by_name_and_never_answered_by_the_base(engine, version):
@@ -160,7 +273,7 @@ def test_another_file_than_the_bases_is_refused_in_one_line(engine, tmp_path):
     (tmp_path / "broken.gguf").write_bytes(b"GGUF nothing")
     engine.model = tmp_path / "broken.gguf"
     with pytest.raises(UsageError, match=r"does not start with .*broken.gguf .*; see that --gguf names the base's own"):
-        closing(engine, engine.hold([]))
+        closing(engine, engine.hold())
 
 
 def test_a_service_is_started_with_it_and_a_release_answers_by_its_name(base, model, folder, tmp_path, monkeypatch):

@@ -2,106 +2,91 @@
 
 In: requests. Out: chunks. That server takes adapters only when it starts, answers a request for one that it does not
 have as the base, and one that names none by whatever is applied (findings/llama-cpp-adapter-of-a-request.sh).
-Therefore a new version means a new process beside the old one, which ends when its last answer does; every request
-says the strength of an adapter, by its place in that process's own list; and a version answers only after it has
-moved the logits there. It knows no registry.
+Therefore a new version means a new process beside the old one, which ends when its last answer does. The new one holds
+what is released at that time and the few other versions that were asked for last: neither memory nor disk grows with
+all that was ever released. Every request says the strength of an adapter, by its place in that process's own list, and
+a version answers only after it has moved the logits there. It knows no registry.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from prompt2lora.adapter.formats import gguf
-from prompt2lora.adapter.peft import Adapter
 from prompt2lora.base import models
 from prompt2lora.base.chat import ChatFormat
 from prompt2lora.custody.versions import Version
-from prompt2lora.errors import Broken, Unfit, UsageError
-from prompt2lora.ground.files import new_folder
+from prompt2lora.errors import Broken, Unavailable, Unfit, UsageError
 from prompt2lora.serving.admission import check_open, check_room, last_answers
 from prompt2lora.serving.deadline import within
+from prompt2lora.serving.llama_files import LlamaFiles
 from prompt2lora.serving.llama_process import LlamaProcess
 from prompt2lora.serving.llama_requests import body, chunks
+from prompt2lora.serving.llama_server import LlamaServer
 from prompt2lora.serving.prompting import prompt_ids, with_room
 from prompt2lora.serving.protocol import Chunk, GenerationRequest
 from prompt2lora.serving.setup import Setup
 
-_PROBE = "Please answer in one word: größer, 部品, 0.25 mm?"
-_PROBABLE = 20  # tokens whose log-probabilities an adapter has to move
-_MOVED = 1e-4  # smallest change of one that counts as an adapter at work
 _START_AGAIN = 2  # times that one request starts a server anew
-
-
-@dataclass(eq=False)
-class _Server:
-    """A process, and its adapters by version; `lost` if it broke off an answer."""
-
-    process: LlamaProcess
-    ids: dict[str, int]
-    running: int = 0
-    lost: bool = False
-
-    @cached_property
-    def client(self) -> httpx.AsyncClient:
-        """Of the event loop that asks it first."""
-        return httpx.AsyncClient(base_url=self.process.url, timeout=None)
-
-    @property
-    def answers(self) -> bool:
-        return self.process.is_alive and not self.lost
-
-    async def end(self) -> None:
-        await asyncio.to_thread(self.process.close)
-        if "client" in self.__dict__:
-            await self.client.aclose()
+_PROCESSES = 3  # at most: one that answers, one that ends, one that starts
 
 
 @dataclass
 class LlamaCppEngine:
-    """`model` is the base as a GGUF file, `folder` finds a version's adapter, `exported` keeps adapters as llama.cpp
-    reads them. `slots` requests are answered at once, each of at most `context_length` tokens with its answer;
-    `max_waiting` more may wait."""
+    """`model` is the base as a GGUF file.
+
+    released         what answers now, on whatever base
+    folder           finds a version's adapter
+    exported         where adapters are kept as llama.cpp reads them
+    slots            requests answered at once, each of at most `context_length` tokens with its answer
+    max_waiting      most that wait beyond those
+    spare            most versions that a process holds beside those that are released
+    """
 
     setup: Setup
     model: Path
+    released: Callable[[], Sequence[Version]]
     folder: Callable[[Version], Path]
     exported: Path
     slots: int = 16
     context_length: int = 2048
     max_waiting: int = 256
     threads: int = 1
-    _adapters: dict[str, Path] = field(default_factory=dict)
-    _unfit: set[str] = field(default_factory=set)
-    _server: _Server | None = None  # the one that takes requests
-    _servers: set[_Server] = field(default_factory=set)  # with those that end
-    _tasks: set[asyncio.Future[None]] = field(default_factory=set)
+    spare: int = 16
+    _asked: dict[str, Version] = field(default_factory=dict)  # of those that are held; the last one last
+    _server: LlamaServer | None = None  # the one that takes requests
+    _servers: set[LlamaServer] = field(default_factory=set)  # with those that end
+    _tasks: set[asyncio.Future[Any]] = field(default_factory=set)
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     _starts: int = 0
+    _failed_probes: int = 0
     _running: int = 0
     _closing: bool = False
 
     def __post_init__(self) -> None:
-        self._config, self._chat = models.load_config(self.setup.base), ChatFormat.load(self.setup.base)
-        self.context_length = min(self.context_length, models.context_length(self._config))
+        config, self._chat = models.load_config(self.setup.base), ChatFormat.load(self.setup.base)
+        gguf.check(config)
+        self._files = LlamaFiles(self.exported, self.folder, config)
+        self.context_length = min(self.context_length, models.context_length(config))
 
     @property
     def base(self) -> str:
         return self.setup.base
 
-    async def hold(self, versions: Sequence[Version]) -> None:
-        """Have a server that holds these versions, too; those that it does not apply are remembered as unfit.
+    async def hold(self, version: Version | None = None) -> LlamaServer:
+        """A server that holds what is released, and this version.
 
-        Whoever waits for it may leave: it is ended all the same.
+        Whoever waits for it may leave: it is ended all the same. Raises UsageError if it does not start.
         """
-        await asyncio.shield(self._task(self._hold(versions)))
+        return await asyncio.shield(self._task(self._hold(version)))
 
     async def answer(self, version: Version | None, request: GenerationRequest) -> AsyncGenerator[Chunk]:
         check_open(self._closing)
@@ -125,9 +110,10 @@ class LlamaCppEngine:
         return {
             "requests_running": self._running,
             "max_batch_size": self.slots,
-            "adapters_held": len(self._adapters) - len(self._unfit),
+            "adapters_held": len(self._server.ids) if self._server else 0,
+            "servers": len(self._servers),
             "server_starts_total": self._starts,
-            "failed_probes_total": len(self._unfit),
+            "failed_probes_total": self._failed_probes,
         }
 
     async def close(self, seconds: float) -> None:
@@ -135,68 +121,53 @@ class LlamaCppEngine:
         await last_answers(lambda: self._running, seconds)
         async with self._lock:  # nobody starts one meanwhile
             await asyncio.gather(*(server.end() for server in self._servers))
+        for task in self._tasks:  # such as one that waits for the last answer of a server that is ended
+            task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _task(self, work: Coroutine[Any, Any, None]) -> asyncio.Future[None]:
+    def _task(self, work: Coroutine[Any, Any, Any]) -> asyncio.Future[Any]:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _hold(self, versions: Sequence[Version]) -> None:
+    async def _hold(self, version: Version | None) -> LlamaServer:
         async with self._lock:
             check_open(self._closing)
-            fresh = [version for version in versions if version.name not in self._adapters]
-            files = {version.name: await asyncio.to_thread(self._export, version) for version in fresh}
-            if fresh or self._server is None or not self._server.answers:
-                await self._start({**self._adapters, **files}, list(files))
+            old = self._server
+            if old and old.answers and old.knows(version):
+                return old
+            while old and old.answers and len(self._servers) >= _PROCESSES:  # what comes meanwhile goes together
+                await asyncio.sleep(0.02)
+                check_open(self._closing)
+            return await self._start(version)
 
-    def _export(self, version: Version) -> Path:
-        """The version's adapter as a GGUF file, made once."""
-        folder = self.exported / version.adapter
-        if not folder.exists():
-            adapter = Adapter.load(self.folder(version), self._config)
-            with new_folder(folder) as place:
-                gguf.write(adapter, self._config, place)
-        return folder / gguf.FILE
-
-    async def _start(self, adapters: dict[str, Path], fresh: Sequence[str]) -> None:
-        """A process with these adapters instead of the one that runs, which goes on to its last answer."""
-        files, old = list(adapters.values()), self._server
-        sizes = {"slots": self.slots, "context_length": self.context_length, "threads": self.threads}
-        process = await asyncio.to_thread(lambda: LlamaProcess(self.model, files, **sizes))
-        server = _Server(process, {name: id for id, name in enumerate(adapters)})
+    async def _start(self, asked: Version | None) -> LlamaServer:
+        """A process instead of the one that runs, which goes on to its last answer."""
+        released = await asyncio.to_thread(self.released)
+        held = {one.name: one for one in released if self.setup.serves(one)} | ({asked.name: asked} if asked else {})
+        others = (one for name, one in reversed(self._asked.items()) if name not in held)
+        held |= {one.name: one for one in islice(others, self.spare)}
+        kept = {one.adapter for one in released}
+        server = await asyncio.to_thread(self._launch, list(held.values()), kept)
+        old = self._server
         try:
-            async with httpx.AsyncClient(base_url=process.url, timeout=60.0) as client:
-                await self._check_tokens(client)
-                moved = {name: await self._moves(client, server.ids[name]) for name in fresh}
+            self._failed_probes += await server.probe(self._chat, old)
         except BaseException:
             await server.end()
             raise
-        self._server, self._adapters, self._starts = server, adapters, self._starts + 1
+        self._server, self._starts = server, self._starts + 1
+        self._asked = {name: one for name, one in self._asked.items() if name in held}
         self._servers.add(server)
-        self._unfit |= {name for name in fresh if not moved[name]}
         if old:
             self._task(self._retire(old))
+        return server
 
-    async def _check_tokens(self, client: httpx.AsyncClient) -> None:
-        """Raises UsageError unless the file has the base's tokens."""
-        reply = await client.post("/detokenize", json={"tokens": self._chat.text_ids(_PROBE)})
-        if reply.status_code != 200 or reply.json()["content"].strip() != _PROBE:
-            raise UsageError(f"{self.model} has other tokens than the base {self.base}; name the base's own GGUF file")
-
-    async def _moves(self, client: httpx.AsyncClient, id: int) -> bool:
-        """Whether an adapter moves the logits there."""
-        asked = {"prompt": self._chat.prompt_ids([_PROBE])[0], "n_predict": 1, "n_probs": _PROBABLE, "temperature": 0.0}
-        found = []
-        for strength in (0.0, 1.0):
-            lora = [{"id": id, "scale": strength}]
-            reply = await client.post("/completion", json={**asked, "lora": lora, "cache_prompt": False})
-            reply.raise_for_status()
-            likeliest = reply.json()["completion_probabilities"][0]["top_logprobs"]
-            found.append({one["id"]: float(one["logprob"]) for one in likeliest})
-        base, own = found
-        return base.keys() != own.keys() or max(abs(base[token] - own[token]) for token in base) >= _MOVED
+    def _launch(self, versions: Sequence[Version], kept: Collection[str]) -> LlamaServer:
+        sizes = {"slots": self.slots, "context_length": self.context_length, "threads": self.threads}
+        with self._files.of(versions, kept) as (files, unfit):
+            process = LlamaProcess(self.model, list(files.values()), **sizes)
+        return LlamaServer(process, {name: id for id, name in enumerate(files)}, unfit)
 
     async def _tried(self, version: Version | None, asked: dict[str, Any]) -> AsyncGenerator[Chunk]:
         """Until the first chunk has come, a server that is gone is started anew."""
@@ -219,17 +190,22 @@ class LlamaCppEngine:
             finally:
                 server.running -= 1
 
-    async def _holding(self, version: Version | None) -> _Server:
-        """The server, with a version. Raises Unfit if it does not apply it."""
+    async def _holding(self, version: Version | None) -> LlamaServer:
+        """The server, with a version. Raises Unfit if it does not apply it, Unavailable if none can be started."""
         server = self._server
-        if server is None or not server.answers or (version and version.name not in server.ids):
-            await self.hold([version] if version else [])
-        if version and version.name in self._unfit:
-            raise Unfit(f"llama.cpp answers {version.name} as the base; its adapter is not applied there")
-        assert self._server
-        return self._server
+        if server is None or not server.answers or not server.knows(version):
+            try:
+                server = await self.hold(version)
+            except (UsageError, httpx.HTTPError) as error:  # it is not the request that is wrong
+                raise Unavailable(f"llama.cpp cannot be started now ({error}); try again") from error
+        if version and version.name in server.unfit:
+            raise Unfit(server.unfit[version.name])
+        if version:
+            self._asked.pop(version.name, None)
+            self._asked[version.name] = version
+        return server
 
-    async def _retire(self, server: _Server) -> None:
+    async def _retire(self, server: LlamaServer) -> None:
         """End a server after its last answer."""
         while server.running:
             await asyncio.sleep(0.02)

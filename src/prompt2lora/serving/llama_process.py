@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ class LlamaProcess:
 
     def __init__(self, model: Path, adapters: Sequence[Path], *, slots: int, context_length: int, threads: int) -> None:
         """Start it and wait until it listens. Raises UsageError if it does not take the files."""
+        self.model, self._closing, self._closed = model, threading.Lock(), False
         settings = {
             "model": str(model),
             "adapters": [str(file) for file in adapters],
@@ -58,12 +60,16 @@ class LlamaProcess:
         return self._process.poll() is None
 
     def close(self) -> None:
-        """End it; requests that are running are cut off."""
-        try:
-            self._process.communicate(timeout=_GRACE)  # closes its stdin, by which it ends
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.communicate()
+        """End it, once, whoever asks; requests that are running are cut off."""
+        with self._closing:
+            if self._closed:
+                return
+            try:
+                self._process.communicate(timeout=_GRACE)  # closes its stdin, by which it ends
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.communicate()
+            self._closed = True
 
 
 def _serve(settings: dict[str, Any]) -> None:

@@ -63,7 +63,7 @@ def start(options: EngineOptions, setup: Setup, registry: Registry) -> Engine:
         sizes = {"replicas": options.replicas, "max_batch_size": options.max_batch_size}
         return RayCluster.start(setup, store.root, **sizes, exact=options.exact)
     if options.kind == LLAMA_CPP:
-        return _llama_cpp(options, setup, folder, released)
+        return _llama_cpp(options, setup, registry.released, folder)
     from prompt2lora.serving.embedded import EmbeddedEngine
 
     sizes = {"max_batch_size": options.max_batch_size, "adapter_cache_size": options.adapter_cache_size}
@@ -93,7 +93,10 @@ def _vllm(
 
 
 def _llama_cpp(
-    options: EngineOptions, setup: Setup, folder: Callable[[Version], Path], released: Sequence[Version]
+    options: EngineOptions,
+    setup: Setup,
+    released: Callable[[], Sequence[Version]],
+    folder: Callable[[Version], Path],
 ) -> Engine:
     from importlib.util import find_spec
 
@@ -108,8 +111,7 @@ def _llama_cpp(
     model = options.gguf or packaged_gguf(setup.base)
     if model is None or not model.is_file():
         raise UsageError(f"llama.cpp needs the base {setup.base} as a GGUF file, not {model}; name one by --gguf")
-    engine = LlamaCppEngine(
-        setup, model, folder, home() / "gguf", slots=options.max_batch_size, threads=torch.get_num_threads()
-    )
-    asyncio.run(engine.hold(released))
+    slots, threads = options.max_batch_size, torch.get_num_threads()
+    engine = LlamaCppEngine(setup, model, released, folder, home() / "gguf", slots=slots, threads=threads)
+    asyncio.run(engine.hold())
     return engine

@@ -29,15 +29,20 @@ _ARCHITECTURES = {
 _HEADS = {"q_proj": "num_attention_heads", "k_proj": "num_key_value_heads"}
 
 
-def write(adapter: Adapter, config: Any, folder: Path) -> str:
+def check(config: Any) -> None:
     """Raises UsageError for a kind of base whose names in llama.cpp are not known here."""
-    import gguf
-
     if config.model_type not in _ARCHITECTURES:
         known = ", ".join(_ARCHITECTURES)
         raise UsageError(
             f"bases of the kind {config.model_type} cannot be exported to gguf, only {known}; export to peft"
         )
+
+
+def write(adapter: Adapter, config: Any, folder: Path) -> str:
+    """Raises UsageError for a kind of base whose names in llama.cpp are not known here."""
+    import gguf
+
+    check(config)
     kind, reordered = _ARCHITECTURES[config.model_type]
     layout = adapter.layout
     architecture = gguf.MODEL_ARCH[kind]
