@@ -1,6 +1,7 @@
 """Ten thousand malformed and hostile requests: none is answered with a 5xx, none tells of the inside, none does harm.
 
     python benchmarks/hostile.py --out benchmarks/results/hostile.json
+    python benchmarks/hostile.py --engine llama.cpp --requests 1000 --out benchmarks/results/hostile-llama-cpp.json
 
 The real service in a process of its own. Requests are drawn from families: bytes that are no HTTP, headers that lie,
 paths that climb, hosts and origins of others, keys that are guessed, JSON that is deep, huge, of other types or
@@ -24,10 +25,11 @@ from random import Random
 from typing import Any
 
 import httpx
-from soak import Plant, Server
+from soak import Plant, Server, engine_options, engine_version
 
-from prompt2lora.base.versions import versions
+from prompt2lora.base.versions import command, hardware, versions
 from prompt2lora.ground.files import write_json
+from prompt2lora.serving.starting import EMBEDDED, ENGINES
 
 TEXTS = (
     "' OR 1=1 --",
@@ -324,14 +326,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--requests", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--engine", choices=ENGINES, default=EMBEDDED)
     args = parser.parse_args()
     sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
     from tiny import tiny_world
 
     with tempfile.TemporaryDirectory(prefix="hostile-") as name:
         place = Path(name)
-        plant = Plant(place, tiny_world(place), 3)
-        server = Server(place / "generator", place / "serve.log")
+        generator = tiny_world(place)
+        options = engine_options(args.engine, place / "base")
+        plant = Plant(place, generator, 3, Path(options[-1]) if options else None)
+        server = Server(generator, place / "serve.log", options)
         server.start()
         process, before = server.process.pid, files_outside(plant.home, place)
         began = time.monotonic()
@@ -350,7 +355,8 @@ def main() -> None:
             server.end()
         log = (place / "serve.log").read_text(encoding="utf-8", errors="replace")
         result = {
-            "command": f"python benchmarks/hostile.py --out {args.out}",
+            "command": command(),
+            "engine": {"kind": args.engine, **engine_version(args.engine)},
             **found,
             "seed": args.seed,
             "seconds": round(time.monotonic() - began, 1),
@@ -362,6 +368,7 @@ def main() -> None:
             "tracebacks_in_the_log": log.count("Traceback"),
             "keys_in_the_log": log.count(plant.manages) + log.count(plant.asks),
             "megabytes": round(megabytes, 1),
+            "hardware": hardware(),
             "versions_of": versions(),
         }
         if log.count("Traceback"):

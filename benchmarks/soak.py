@@ -1,10 +1,11 @@
 """A long day of the service in a quarter of an hour: many jobs, releases that change, clients that vanish, a kill.
 
     python benchmarks/soak.py --out benchmarks/results/soak.json
+    python benchmarks/soak.py --engine llama.cpp --requests 2000 --jobs 30 --out benchmarks/results/soak-llama-cpp.json
 
 The real service (`prompt2lora serve` in a process of its own) on a tiny base: everything but the model's size is as in
 a plant. Every version gives itself away: what it answers to each of a few questions was worked out beforehand by the
-engine alone. (In a crowd bfloat16 rounds another way now and then; that is counted by itself.) Beside the questions:
+same kind of engine alone. (In a crowd some round another way now and then; that is counted by itself.) Beside these:
 promotions and rollbacks, clients that leave in the middle of an answer, malformed bodies, and one SIGKILL with a
 restart. Counted: answers of another version than the one they name, versions named that were never released,
 questions lost or answered twice, and memory.
@@ -25,6 +26,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -34,7 +37,7 @@ import torch
 
 from prompt2lora.adapter.peft import Adapter
 from prompt2lora.base import models
-from prompt2lora.base.versions import versions
+from prompt2lora.base.versions import command, hardware, versions
 from prompt2lora.custody.access import Access
 from prompt2lora.custody.evaluations import Evaluation
 from prompt2lora.custody.gate import PASS, Policy, Verdict
@@ -43,8 +46,9 @@ from prompt2lora.custody.versions import Origin, Version
 from prompt2lora.generator.generator import Generator
 from prompt2lora.ground.files import write_json
 from prompt2lora.serving.embedded import EmbeddedEngine
-from prompt2lora.serving.protocol import GenerationRequest, Message, Sampling
+from prompt2lora.serving.protocol import Engine, GenerationRequest, Message, Sampling
 from prompt2lora.serving.setup import Setup
+from prompt2lora.serving.starting import EMBEDDED, ENGINES, LLAMA_CPP
 
 TEXTS = ("hello", "part KX-4825", "a longer note about pump 3 and its seal")
 MAX_NEW_TOKENS = 10
@@ -54,9 +58,10 @@ _MALFORMED = (b"", b"{", b"[]", b"\xff\xfe", b'{"model": 1}', b'{"model":"job1",
 
 
 class Plant:
-    """A home with jobs, two versions of each, keys, and what every version answers."""
+    """A home with jobs, two versions of each, keys, and what every version answers; `gguf`: the base for llama.cpp."""
 
-    def __init__(self, place: Path, generator: Path, jobs: int) -> None:
+    def __init__(self, place: Path, generator: Path, jobs: int, gguf: Path | None = None) -> None:
+        self.gguf = gguf
         self.home = place / "home"
         os.environ["PROMPT2LORA_HOME"] = str(self.home)
         self.registry = Registry.open(self.home, actor="soak")
@@ -87,8 +92,8 @@ class Plant:
 
     def _answers(self) -> dict[tuple[str, str], set[str]]:
         """(version or base, text) -> its answer alone, and in a crowd if bfloat16 rounds another way there."""
-        engine = EmbeddedEngine.load(Setup(self.base), lambda one: self.registry.store.path(one.adapter)).start()
         everything = [None, *(one for all_ in self.versions.values() for one in all_)]
+        engine = self._engine([one for one in everything if one])
 
         async def said(version: Version | None, text: str) -> str:
             ask = GenerationRequest("job", (Message("user", text),), sampling=Sampling(max_new_tokens=MAX_NEW_TOKENS))
@@ -107,15 +112,35 @@ class Plant:
 
         return asyncio.run(all_of_them())
 
+    def _engine(self, versions: list[Version]) -> Engine:
+        def folder(version: Version) -> Path:
+            return self.registry.store.path(version.adapter)
+
+        if self.gguf is None:
+            return EmbeddedEngine.load(Setup(self.base), folder).start()
+        from prompt2lora.serving.llama_cpp import LlamaCppEngine
+
+        return LlamaCppEngine(Setup(self.base), self.gguf, lambda: versions, folder, self.home.parent / "gguf")
+
+
+def engine_options(kind: str, base: Path) -> list[str]:
+    """The words of `serve` for a kind of engine; llama.cpp's file of the tiny base is written beside it."""
+    if kind == EMBEDDED:
+        return []
+    from tiny import write_base_gguf
+
+    return ["--engine", kind, "--gguf", str(write_base_gguf(str(base), base.with_name("base.gguf")))]
+
 
 class Server:
     """The service as a process."""
 
-    def __init__(self, generator: Path, log: Path) -> None:
+    def __init__(self, generator: Path, log: Path, options: list[str]) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.words = ["serve", "--port", str(self.port), "--generator", str(generator), "--per-minute", "1000000"]
+        self.words += options
         self.log, self.process = log, None
         self.url = f"http://127.0.0.1:{self.port}"
 
@@ -146,8 +171,23 @@ class Server:
         return time.monotonic() - began
 
     def megabytes(self) -> float:
-        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        """Of the service, and of the engine's processes below it."""
+        return sum(map(_megabytes, (self.process.pid, *self.engines())))
+
+    def engines(self) -> list[int]:
+        """The processes below the service."""
+        found: list[int] = []
+        for task in Path(f"/proc/{self.process.pid}/task").glob("*/children"):
+            with suppress(OSError):
+                found += map(int, task.read_text().split())
+        return found
+
+
+def _megabytes(process: int) -> float:
+    with suppress(OSError):  # it has ended
+        pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
         return pages * resource.getpagesize() / 2**20
+    return 0.0
 
 
 async def soak(plant: Plant, server: Server, requests: int) -> dict[str, Any]:
@@ -155,6 +195,7 @@ async def soak(plant: Plant, server: Server, requests: int) -> dict[str, Any]:
     wrong: list[str] = []
     seconds: list[float] = []
     memory: list[float] = []
+    engines: list[int] = []
     released: dict[str, set[str]] = {job: {plant.versions[job][0].name} for job in plant.versions}
     down = asyncio.Event()
     numbers = iter(range(requests))
@@ -236,6 +277,7 @@ async def soak(plant: Plant, server: Server, requests: int) -> dict[str, Any]:
                 server.kill()
                 counts["restart seconds"] = round(await asyncio.to_thread(server.start))
             memory.append(server.megabytes())
+            engines.append(len(server.engines()))
             if len(memory) % 20 == 0:
                 print(done, dict(counts), round(memory[-1]), flush=True)
 
@@ -265,10 +307,20 @@ async def soak(plant: Plant, server: Server, requests: int) -> dict[str, Any]:
             "at the end": round(memory[-1], 1),
             "most": round(max(memory), 1),
         },
+        "most_engine_processes": max(engines),
+        "files_of_llama_cpp": len(list((plant.home / "gguf").glob("*"))),
         "metric_lines": metrics.count("\n"),
         "audit_lines": plant.registry.verify_audit(),
         "verified_versions": plant.registry.verify(),
     }
+
+
+def engine_version(kind: str) -> dict[str, str]:
+    if kind == LLAMA_CPP:
+        from prompt2lora.serving.llama_process import PACKAGE
+
+        return {PACKAGE: metadata.version(PACKAGE)}
+    return {}
 
 
 def main() -> None:
@@ -276,6 +328,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--requests", type=int, default=20_000)
     parser.add_argument("--jobs", type=int, default=300)
+    parser.add_argument("--engine", choices=ENGINES, default=EMBEDDED)
     args = parser.parse_args()
     sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
     from tiny import tiny_world
@@ -283,8 +336,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="soak-") as name:
         place = Path(name)
         generator = tiny_world(place)
-        plant = Plant(place, generator, args.jobs)
-        server = Server(generator, place / "serve.log")
+        options = engine_options(args.engine, place / "base")
+        plant = Plant(place, generator, args.jobs, Path(options[-1]) if options else None)
+        server = Server(generator, place / "serve.log", options)
         start = server.start()
         try:
             found = asyncio.run(soak(plant, server, args.requests))
@@ -292,13 +346,15 @@ def main() -> None:
             ended = server.end()
         log = (place / "serve.log").read_text(encoding="utf-8", errors="replace")
     result = {
-        "command": f"python benchmarks/soak.py --out {args.out}",
+        "command": command(),
+        "engine": {"kind": args.engine, **engine_version(args.engine)},
         **found,
         "start_seconds": round(start, 2),
         "end_seconds": round(ended, 2),
         "tracebacks_in_the_log": log.count("Traceback"),
         "keys_in_the_log": log.count("p2l_"),
         "device": models.default_device(),
+        "hardware": hardware(),
         "versions_of": versions(),
     }
     write_json(args.out, result)

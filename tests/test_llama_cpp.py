@@ -5,23 +5,23 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
-import gguf
 import pytest
 import torch
 from serving import ask, keys_of
-from tiny import damage, write_gguf
+from tiny import damage, write_base_gguf
 
 from prompt2lora.adapter.peft import Adapter
-from prompt2lora.base import models
 from prompt2lora.base.weights import weights_digest
 from prompt2lora.custody.registry import Registry
 from prompt2lora.custody.versions import Origin, Version
 from prompt2lora.errors import Misconfigured, TooLate, Unavailable, Unfit, UsageError
 from prompt2lora.ground import answer_form as forms
 from prompt2lora.plant.plant import Plant
+from prompt2lora.serving import llama_server
 from prompt2lora.serving.job_queue import JobQueue
 from prompt2lora.serving.llama_cpp import LlamaCppEngine
 from prompt2lora.serving.llama_process import PACKAGE
@@ -41,13 +41,7 @@ ASK = GenerationRequest("job", (Message("user", "Name a colour."),), sampling=SA
 @pytest.fixture(scope="module")
 def model(base, tmp_path_factory):
     """The tiny base as a file."""
-    model, tokenizer = models.load_base(base, dtype=torch.float32)
-    ids = range(model.config.vocab_size)
-    tokens = [tokenizer.convert_ids_to_tokens(id) if id < len(tokenizer) else f"<{id}>" for id in ids]
-    special = {*tokenizer.all_special_ids, *ids[len(tokenizer) :]}
-    kinds = [gguf.TokenType.CONTROL if id in special else gguf.TokenType.NORMAL for id in ids]
-    file = tmp_path_factory.mktemp("gguf") / "base.gguf"
-    return write_gguf(model, file, tokens, eos=tokenizer.eos_token_id, kinds=kinds)
+    return write_base_gguf(base, tmp_path_factory.mktemp("gguf") / "base.gguf")
 
 
 @pytest.fixture(scope="module")
@@ -205,6 +199,23 @@ def test_a_file_that_was_altered_or_lost_is_made_again_and_what_nobody_needs_is_
 
     assert len(set(closing(engine, work()))) == 1
     assert [place.name for place in engine.exported.iterdir()] == [version(1).adapter]
+
+
+def test_a_version_whose_answer_begins_with_half_a_character_is_no_unfit_one(
+    engine, version, released, layout, tmp_path
+):
+    engine._files = replace(engine._files, folder=lambda one: tmp_path / one.adapter)
+    probe = GenerationRequest("job", (Message("user", llama_server._PROBE),), sampling=SAMPLING)
+    for number in range(6):
+        torch.manual_seed(number)
+        Adapter(layout, torch.randn(layout.shape) * 0.3).save(tmp_path / version(number).adapter)
+        released.append(version(number))
+
+    async def work():
+        return [await said(engine, one, probe) for one in released]
+
+    assert any("\ufffd" in answer[:1] for answer in closing(engine, work()))
+    assert engine.stats()["failed_probes_total"] == 0
 
 
 def test_files_of_another_base_s_releases_are_kept(engine, version, released):

@@ -169,6 +169,16 @@ def write_gguf(model, file: Path, tokens, *, eos: int, kinds=None) -> Path:
     return file
 
 
+def write_base_gguf(base: str, file: Path) -> Path:
+    """The tiny base with its own tokens as llama.cpp reads it."""
+    model, tokenizer = models.load_base(base, dtype=torch.float32)
+    ids = range(model.config.vocab_size)
+    tokens = [tokenizer.convert_ids_to_tokens(id) if id < len(tokenizer) else f"<{id}>" for id in ids]
+    special = {*tokenizer.all_special_ids, *ids[len(tokenizer) :]}
+    kinds = [gguf.TokenType.CONTROL if id in special else gguf.TokenType.NORMAL for id in ids]
+    return write_gguf(model, file, tokens, eos=tokenizer.eos_token_id, kinds=kinds)
+
+
 @pytest.fixture(scope="session")
 def encoder_folder(tmp_path_factory) -> str:
     return write_encoder(tmp_path_factory.mktemp("models") / "encoder")

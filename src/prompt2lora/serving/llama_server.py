@@ -18,6 +18,7 @@ from prompt2lora.serving.llama_process import LlamaProcess
 
 _PROBE = "Please answer in one word: größer, 部品, 0.25 mm?"
 _PROBABLE = 20  # tokens whose log-probabilities an adapter has to move
+_FORCED = 1000.0  # added to a token's logit, so that it is chosen
 _MOVED = 1e-4  # smallest change of one that counts as an adapter at work
 
 
@@ -76,6 +77,8 @@ class LlamaServer:
 async def _moves(client: httpx.AsyncClient, chat: ChatFormat, id: int) -> bool:
     """Whether an adapter moves the logits there."""
     asked = {"prompt": chat.prompt_ids([_PROBE])[0], "n_predict": 1, "n_probs": _PROBABLE, "temperature": 0.0}
+    # Nothing is told of a token that is half a character, so another one is chosen; what is told is from before that.
+    asked["logit_bias"] = [[chat.text_ids("a")[-1], _FORCED]]
     found = []
     for strength in (0.0, 1.0):
         lora = [{"id": id, "scale": strength}]
