@@ -18,6 +18,7 @@ import statistics
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -58,32 +59,32 @@ def version(number: int, base: str) -> Version:
     return Version(number, f"job{number}", 1, f"{number:064d}", base, "generated", "", None)
 
 
-def questions(count: int) -> list[str]:
-    """Prompts of synthetic jobs, always the same."""
-    random = Random(0)
-    tasks = synthetic_tasks(40, seed=5)
-    return [task.prompt(random.choice(task.train).input) for task in random.choices(tasks, k=count)]
+def questions(jobs: Sequence[int]) -> list[str]:
+    """A prompt for each of these jobs, always the same; a job has one instruction."""
+    random, tasks = Random(0), synthetic_tasks(FOLDERS, seed=5)
+    asked = (tasks[job % len(tasks)] for job in jobs)
+    return [task.prompt(random.choice(task.train).input) for task in asked]
 
 
 async def clients(engine: Engine, count: int, adapters: int, requests: int, base: str) -> dict[str, float]:
     """`count` clients ask `requests` questions between them; with 0 adapters the base answers."""
-    texts, seconds, random = questions(requests), [], Random(1)
-    left = list(range(requests))
-    which = [random.randrange(adapters) if adapters else None for _ in left]
+    seconds, random, left = list[float](), Random(1), list(range(requests))
+    jobs = [random.randrange(adapters or FOLDERS) for _ in left]
+    texts = questions(jobs)
 
     async def client() -> None:
         while left:
             i = left.pop()
             ask = GenerationRequest("job", (Message("user", texts[i]),), sampling=Sampling(max_new_tokens=ANSWER))
             began = time.monotonic()
-            chosen = which[i]
-            async for _ in engine.answer(None if chosen is None else version(chosen, base), ask):
+            async for _ in engine.answer(version(jobs[i], base) if adapters else None, ask):
                 pass
             seconds.append(time.monotonic() - began)
 
-    began = time.monotonic()
+    began, worked = time.monotonic(), time.process_time()
     await asyncio.gather(*(client() for _ in range(count)))
-    return summary(seconds, time.monotonic() - began)
+    cpu = (time.process_time() - worked) / (requests * ANSWER) * 1000
+    return {**summary(seconds, time.monotonic() - began), "cpu_seconds_per_1000_tokens": round(cpu, 2)}
 
 
 def summary(seconds: list[float], wall: float) -> dict[str, float]:
@@ -116,7 +117,7 @@ def beside(engine: EmbeddedEngine, work: Any) -> Any:
 
 def endless(engine: EmbeddedEngine) -> EmbeddedEngine:
     """Answers go on to their last token, whatever the base would like."""
-    engine._scheduler.end_token = -1
+    engine._scheduler.ends = frozenset()
     return engine
 
 
@@ -203,16 +204,17 @@ def peft(base: str, folders: list[Path], args: argparse.Namespace) -> list[dict[
     def timed(arm: str, count: int, adapters: int) -> dict[str, Any]:
         """Batches of as many requests as there are clients, or one after the other, the adapter changed before each."""
         requests = max(args.requests // 2, 2 * count)
-        texts, seconds = questions(requests), list[float]()
+        jobs, seconds = [random.randrange(adapters) for _ in range(requests)], list[float]()
+        texts = questions(jobs)
         began = time.monotonic()
         for at in range(0, requests, count) if arm == "adapter_names" else range(max(8, requests // 4)):
             start = time.monotonic()
             if arm == "adapter_names":
                 some = texts[at : at + count]
-                generate(some, adapter_names=[str(random.randrange(adapters)) for _ in some])
+                generate(some, adapter_names=[str(job) for job in jobs[at : at + count]])
             else:
                 some = [texts[at % requests]]
-                wrapped.set_adapter(str(random.randrange(adapters)))
+                wrapped.set_adapter(str(jobs[at % requests]))
                 generate(some)
             seconds += [time.monotonic() - start] * len(some)
         return {"arm": arm, "clients": count, "adapters": adapters, **summary(seconds, time.monotonic() - began)}
@@ -257,7 +259,7 @@ def resident_bytes() -> int:
 
 def same_as_alone(base: str, folders: list[Path], count: int) -> list[dict[str, Any]]:
     """How many answers of a full batch equal, to the letter, those of the same engine asked one by one."""
-    texts = questions(count)
+    texts = questions(range(count))
 
     async def both(engine: EmbeddedEngine) -> tuple[list[str], list[str]]:
         async def said(i: int) -> str:

@@ -16,9 +16,11 @@ from prompt2lora.base import models
 from prompt2lora.base.chat import ChatFormat
 from prompt2lora.base.decoding import answers, scored_answers
 from prompt2lora.base.frozen import Frozen
+from prompt2lora.base.half import HalfLinear, halved
 from prompt2lora.custody.versions import Version
 from prompt2lora.errors import Busy, Misconfigured, TooLate, Unavailable, Unfit, UsageError
 from prompt2lora.ground import answer_form as forms
+from prompt2lora.serving.adapter_cache import fitted, narrowest
 from prompt2lora.serving.detokenizer import Detokenizer
 from prompt2lora.serving.embedded import EmbeddedEngine
 from prompt2lora.serving.protocol import GenerationRequest, Message, Sampling
@@ -116,7 +118,7 @@ def test_memory_that_nobody_has_written_yet_changes_no_answer(engine, frozen, ad
 
     given = [text.strip() for text in asyncio.run(crowd())]
     assert given == [expected(frozen, adapters, 0, text) for text in TEXTS]
-    assert all(held.isfinite().all() for held in serving._batch.values.values())
+    assert all(held.isfinite().all() for held in serving._batch.held.values.values())
 
 
 def test_an_answer_is_that_of_peft(engine, frozen, adapters, layout):
@@ -182,6 +184,65 @@ def test_few_residents_serve_many_jobs_and_the_same_answers(engine, frozen, adap
         assert given.strip() == expected(frozen, adapters, number, "hello")
     assert serving.stats()["adapters_cached"] == 2
     assert serving.stats()["adapter_loads_total"] == 6
+
+
+def test_resident_adapters_take_two_bytes_a_number_and_lose_none(engine, adapters, layout):
+    serving = engine()
+    grid = serving._adapters.get(version(layout, 0))
+    assert grid.dtype == torch.float16
+    own = Adapter.load(adapters[0], models.load_config(layout.base_model))
+    assert torch.equal(grid.float(), fitted(own, layout, "job0"))
+    fine = torch.full(layout.shape, 1 + 2.0**-20)  # no 16 bits hold it
+    assert narrowest(fine) is fine
+
+
+def test_what_requests_of_a_job_begin_with_is_read_once_and_changes_no_answer(engine, frozen, adapters, layout):
+    texts = [f"Say in one word what this is about, please: {text}" for text in TEXTS]
+    asks = [(number, text) for number in (None, 0, 3) for text in texts]
+
+    async def crowd(serving):
+        return await asyncio.gather(
+            *(said(serving, None if n is None else version(layout, n), asked(text)) for n, text in asks)
+        )
+
+    apart, together = engine(max_batch_size=4, prefix_cache_mb=0), engine(max_batch_size=4)
+    given = asyncio.run(crowd(together))
+    assert given == asyncio.run(crowd(apart))
+    assert [text.strip() for text in given] == [expected(frozen, adapters, *one) for one in asks]
+    counts, whole = together.stats(), apart.stats()
+    assert counts["prompt_tokens_total"] == whole["prompt_tokens_total"]
+    assert counts["shared_prompt_tokens_total"] > counts["prompt_tokens_total"] / 2
+    assert whole["shared_prompt_tokens_total"] == whole["prefix_cache_bytes"] == 0
+
+
+def test_what_a_version_begins_with_goes_with_it(engine, layout):
+    serving = engine(adapter_cache_size=1)
+    for number in (0, 1, 2):
+        asyncio.run(said(serving, version(layout, number), asked("hello")))
+        assert serving.stats()["prefixes_cached"] == 1
+        assert serving._prefixes.find(version(layout, number).name, [1])[0]
+
+
+def test_answers_in_a_crowd_are_the_same_from_a_base_in_16_bits(engine, layout, monkeypatch):
+    texts = [f"{text} {n}" for n, text in enumerate(TEXTS)]
+
+    def crowd(serving):
+        async def all_at_once():
+            versions = [None, *(version(layout, number) for number in range(COUNT))]
+            return await asyncio.gather(*(said(serving, one, asked(text)) for one in versions for text in texts))
+
+        return asyncio.run(all_at_once())
+
+    def load_base(name, *, dtype, device, load=models.load_base):
+        model, tokenizer = load(name, dtype=torch.bfloat16, device=device)
+        return model.to(dtype), tokenizer
+
+    monkeypatch.setattr(models, "load_base", load_base)
+    right = crowd(engine(max_batch_size=4))
+    monkeypatch.setattr(models, "load_base", lambda name, **how: (halved((one := load_base(name, **how))[0]), one[1]))
+    serving = engine(max_batch_size=4)
+    assert any(isinstance(one, HalfLinear) for one in serving._batch.model.modules())
+    assert crowd(serving) == right
 
 
 def test_more_than_may_wait_is_refused_at_once(engine):
@@ -314,11 +375,11 @@ def test_closing_at_once_leaves_nobody_waiting(engine):
 
 def test_a_failure_in_the_model_ends_its_questions_and_no_others(engine, monkeypatch):
     serving = engine()
-    forward = serving._batch.forward
-    monkeypatch.setattr(serving._batch, "forward", lambda *_, **__: 1 / 0)
+    read = serving._batch.read
+    monkeypatch.setattr(serving._batch, "read", lambda *_, **__: 1 / 0)
     with pytest.raises(Unavailable, match="failed"):
         asyncio.run(said(serving, None, asked("a")))
-    monkeypatch.setattr(serving._batch, "forward", forward)
+    monkeypatch.setattr(serving._batch, "read", read)
     assert asyncio.run(said(serving, None, asked("a")))
 
 
@@ -425,4 +486,4 @@ def test_a_tensor_of_the_wrong_shape_is_refused(engine, layout):
     with pytest.raises(TypeCheckError):
         batch.set_adapter(0, torch.zeros(layout.shape[1:]))
     with pytest.raises(TypeCheckError):
-        batch.forward(0, torch.zeros(2, 3, dtype=torch.long), torch.zeros(2, 4, dtype=torch.long))
+        batch._logits(torch.zeros(2, 3, dtype=torch.long), torch.zeros(2, 4, dtype=torch.long), None, 1)

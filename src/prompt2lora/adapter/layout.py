@@ -17,6 +17,7 @@ import hashlib
 import json
 import math
 import re
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -189,14 +190,16 @@ class LoraLayout:
 
 
 _FOUND: dict[tuple[str, frozenset[str]], tuple[str, list[list[Target]]]] = {}
+_LOOKING = threading.Lock()  # transformers sets torch's default dtype meanwhile: two threads would restore each other's
 
 
 def _linear_modules(config: Any, names: frozenset[str]) -> tuple[str, list[list[Target]]]:
     """The linear modules of such names in every layer; every configuration is looked at once."""
     key = f"{type(config).__name__} {config.to_json_string(use_diff=False)}", names
-    if key not in _FOUND:
-        _FOUND[key] = _look(config, names)
-    return _FOUND[key]
+    with _LOOKING:
+        if key not in _FOUND:
+            _FOUND[key] = _look(config, names)
+        return _FOUND[key]
 
 
 def factory(kind: str) -> Any:

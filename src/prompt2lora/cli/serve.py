@@ -35,6 +35,9 @@ def serve(
     ] = None,
     max_batch_size: Annotated[int, typer.Option(min=1, max=256, help="Requests answered at once.")] = 16,
     adapter_cache_size: Annotated[int, typer.Option(min=1, help="Most adapters in memory.")] = 128,
+    prefix_cache_mb: Annotated[
+        int, typer.Option(min=0, help="Memory for what the requests of a job begin with, read once; 0: none.")
+    ] = 256,
     exact: Annotated[
         bool, typer.Option("--exact", help="Compute in float32: an answer never depends on the other requests; slower.")
     ] = False,
@@ -61,7 +64,9 @@ def serve(
     from prompt2lora.serving.setup import elsewhere
     from prompt2lora.serving.starting import EngineOptions, start
 
-    options = EngineOptions(engine, gguf, engine_url or (), ray_replicas, max_batch_size, adapter_cache_size, exact)
+    options = EngineOptions(
+        engine, gguf, engine_url or (), ray_replicas, max_batch_size, adapter_cache_size, exact, prefix_cache_mb
+    )
     plant = Plant.open(generator, base).settled()
     limits = Limits(per_job=per_job, per_minute=per_minute)
     _ = plant.policy  # a broken one is told now

@@ -24,7 +24,8 @@ from prompt2lora.errors import Misconfigured, Prompt2LoraError, Unfit
 
 
 class AdapterCache:
-    """`folder` tells where a version's adapter lies; at most `size` are held, in the base's dtype and on its device."""
+    """`folder` tells where a version's adapter lies; at most `size` are held, on the base's device, in its dtype or, of
+    float32, in 16 bits where they hold the same numbers. `dropped` is told the names of those that had to go."""
 
     def __init__(
         self,
@@ -35,9 +36,10 @@ class AdapterCache:
         size: int,
         dtype: torch.dtype,
         device: torch.device,
+        dropped: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.layout, self.config, self.folder, self.size = layout, config, folder, size
-        self.dtype, self.device = dtype, device
+        self.dtype, self.device, self.dropped = dtype, device, dropped
         self.loads = self.evictions = 0
         self._held: OrderedDict[str, Float[Tensor, "layers rows cols"]] = OrderedDict()
         self._lock = threading.Lock()
@@ -55,14 +57,23 @@ class AdapterCache:
             adapter = Adapter.load(self.folder(version), self.config)
         except Prompt2LoraError as error:
             raise Unfit(f"{version.name} cannot be served: {error}") from error
-        grid = fitted(adapter, self.layout, version.name).to(self.device, self.dtype)
+        grid = narrowest(fitted(adapter, self.layout, version.name).to(self.device, self.dtype))
         with self._lock:
             self.loads += 1
             self._held[version.name] = grid
             while len(self._held) > self.size:
-                self._held.popitem(last=False)
+                gone, _ = self._held.popitem(last=False)
                 self.evictions += 1
+                self.dropped(gone)
         return grid
+
+
+def narrowest(grid: Float[Tensor, "layers rows cols"]) -> Float[Tensor, "layers rows cols"]:
+    """The same numbers in as few bytes as hold them: adapters are saved in 16 bits."""
+    for dtype in (torch.float16, torch.bfloat16):
+        if torch.equal(narrow := grid.to(dtype), grid):
+            return narrow
+    return grid
 
 
 def fitted(adapter: Adapter, layout: LoraLayout, name: str) -> Float[Tensor, "layers rows cols"]:

@@ -1,13 +1,15 @@
-"""The running batch's memory: every sequence's keys, values and adapter, so that sequences come and go one by one.
+"""The running batch: every sequence's adapter beside its keys and values, so that sequences come and go one by one.
 
-In: tokens with their positions for a range of sequences. Out: logits. Sequences of different jobs share one batch:
-their low-rank factors lie in one tensor, and a sequence without an adapter has zeros there, which is exactly the base.
-Every sequence starts at position 0, so nothing is padded on the left and no sequence's arithmetic depends on its
-neighbours. It knows neither requests nor jobs nor time.
+In: tokens that sequences read. Out: logits. Sequences of different jobs share one batch: their low-rank factors lie in
+one tensor, and a sequence without an adapter has zeros there, which is exactly the base. Every sequence starts at
+position 0 and nothing is padded, so no sequence's arithmetic depends on its neighbours. It knows neither requests nor
+jobs nor time.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -16,9 +18,9 @@ from torch import Tensor, nn
 
 from prompt2lora.adapter.grid import Factors, factors
 from prompt2lora.adapter.layout import LoraLayout
+from prompt2lora.serving.key_values import KeyValues, Part
 
-_FIRST_LENGTH = 128
-Held = Float[Tensor, "sequences heads length width"]
+_ROUND = 16  # in bfloat16, rows are filled up to this: kernels are built anew for every new shape
 
 
 class BatchCache:
@@ -28,7 +30,7 @@ class BatchCache:
     """
 
     def __init__(self, model: Any, layout: LoraLayout, capacity: int, context_length: int) -> None:
-        self.model, self.layout, self.capacity, self.context_length = model, layout, capacity, context_length
+        self.model, self.layout, self.capacity = model, layout, capacity
         parameter = next(model.parameters())
         self.dtype, self.device = parameter.dtype, parameter.device
         self.grids: Float[Tensor, "batch layers rows cols"] = torch.zeros(
@@ -40,10 +42,9 @@ class BatchCache:
         self._all_grids = [self.grids, self.decoding_grids] if separate else [self.grids]
         self._float_input: tuple[Tensor | None, Tensor | None] = (None, None)
         self.has_adapter = [False] * capacity
-        self.allocated = 0  # tokens of memory for every sequence
-        self.keys: dict[int, Held] = {}
-        self.values: dict[int, Held] = {}
-        self._range, self._positions, self._adapting = (0, 0), torch.empty(0), False
+        self.held = KeyValues(capacity, context_length)
+        self._spans: list[tuple[int, int, int]] = []  # (place, begin, end) of what is adapted in a row of parts
+        self._range: tuple[int, int] | None = None  # places that are adapted, one token each
         config = model.config.get_text_config()
         kinds = getattr(config, "layer_types", None)
         self._window = getattr(config, "sliding_window", None)
@@ -51,32 +52,6 @@ class BatchCache:
         decoding_factors = factors(self.decoding_grids, layout)
         for path, factor in factors(self.grids, layout).items():
             model.get_submodule(path).register_forward_hook(self._low_rank(factor, decoding_factors[path]))
-
-    def _low_rank(self, factor: Factors, decoding: Factors) -> Any:
-        a, b, decoding_a, decoding_b = factor.a.mT, factor.b, decoding.a.mT, decoding.b
-
-        def hook(
-            _module: nn.Module,
-            inputs: tuple[Float[Tensor, "sequences length in"]],
-            output: Float[Tensor, "sequences length out"],
-        ) -> Float[Tensor, "sequences length out"] | None:
-            if not self._adapting:
-                return None
-            start, stop = self._range
-            if output.shape[1] > 1 or self.decoding_grids is self.grids:
-                return output.baddbmm_(torch.bmm(inputs[0], a[start:stop]), b[start:stop])
-            low = torch.bmm(self._in_float32(inputs[0]), decoding_a[start:stop])
-            return output.add_(torch.bmm(low, decoding_b[start:stop]))
-
-        return hook
-
-    def _in_float32(self, given: Float[Tensor, "sequences length in"]) -> Float[Tensor, "sequences length in"]:
-        """A module's input in float32; modules side by side are given the same one."""
-        if self._float_input[0] is not given:
-            self._float_input = given, given.float()
-        found = self._float_input[1]
-        assert found is not None
-        return found
 
     def set_adapter(self, place: int, grid: Float[Tensor, "layers rows cols"] | None) -> None:
         """Give a sequence its adapter, already scaled (`adapter_cache.fitted`), or None for the base."""
@@ -97,91 +72,95 @@ class BatchCache:
             self.has_adapter[target] = True
         else:
             self.set_adapter(target, None)
-        for held in (*self.keys.values(), *self.values.values()):
-            held[target, :, :length] = held[source, :, :length]
+        self.held.move(source, target, length)
 
-    def forward(
-        self,
-        start: int,
-        tokens: Int[Tensor, "sequences length"],
-        positions: Int[Tensor, "sequences length"],
-        keep: Int[Tensor, " kept"] | int = 1,
-    ) -> Float[Tensor, "sequences kept vocabulary"]:
-        """Logits of `tokens` at `positions`, for the sequences from `start` on.
+    def step(self, tokens: Sequence[int], positions: Sequence[int]) -> Float[Tensor, "sequences vocabulary"]:
+        """Logits after one more token of each of the first sequences, as many as there are tokens."""
+        each = zip(positions, tokens, strict=True)
+        parts = [Part(place, position, [token]) for place, (position, token) in enumerate(each)]
+        adapted = any(self.has_adapter[: len(parts)])
+        self._spans, self._range = [], (0, len(parts)) if adapted else None
+        self.held.expect(parts, in_a_row=False)
+        at = torch.tensor([[part.start] for part in parts], device=self.device)
+        keys = torch.arange(self.held.get_seq_length(), device=self.device)
+        ids = torch.tensor([part.tokens for part in parts], device=self.device)
+        return self._logits(ids, at, self._masks(keys <= at, keys > at - (self._window or 0), (len(parts), 1)), 1)[:, 0]
 
-        Where more than one token a sequence is given, all of them begin at the same position.
-        """
-        stop = start + len(tokens)
-        self._range, self._positions = (start, stop), positions
-        self._adapting = any(self.has_adapter[start:stop])
-        length = int(positions.max()) + 1
-        self._reserve(length)
+    def read(self, parts: Sequence[Part]) -> Float[Tensor, "parts vocabulary"]:
+        """Logits after the last token of every part; all parts stand in one row, one after the other."""
+        ends = list(accumulate(len(part.tokens) for part in parts))
+        spans = zip(parts, pairwise((0, *ends)), strict=True)
+        self._spans = [(part.place, *span) for part, span in spans if self.has_adapter[part.place]]
+        self._range = None
+        self.held.expect(parts, in_a_row=True)
+        filling = 0 if self.dtype == torch.float32 else -ends[-1] % _ROUND
+        # Filling is a further look at the first token of the first part: nobody sees it and it sees something.
+        ids = [token for part in parts for token in part.tokens] + [0] * filling
+        owners = [number for number, part in enumerate(parts) for _ in part.tokens] + [0] * filling
+        positions = [at for part in parts for at in range(part.start, part.end)] + [0] * filling
+        key_owners = [number for number, part in enumerate(parts) for _ in range(part.end)]
+        key_positions = [at for part in parts for at in range(part.end)]
+        row, owner, at, key_owner, key_at = (
+            torch.tensor(numbers, device=self.device) for numbers in (ids, owners, positions, key_owners, key_positions)
+        )
+        own = (owner[:, None] == key_owner) & (key_at <= at[:, None])
+        masks = self._masks(own, key_at > at[:, None] - (self._window or 0), (1, len(ids)))
+        lasts = torch.tensor(ends, device=self.device) - 1
+        return self._logits(row[None], at[None], masks, lasts)[0]
+
+    # Inside
+
+    def _logits(
+        self, ids: Int[Tensor, "rows length"], positions: Int[Tensor, "rows length"], masks: Any, keep: Tensor | int
+    ) -> Float[Tensor, "rows kept vocabulary"]:
         logits: Tensor = self.model(
-            input_ids=tokens,
+            input_ids=ids,
             position_ids=positions,
-            attention_mask=self._masks(positions, length),
-            past_key_values=self,
+            attention_mask=masks,
+            past_key_values=self.held,
             use_cache=True,
             logits_to_keep=keep,
         ).logits
         return logits
 
-    # What the model asks of a cache
-
-    def update(
-        self,
-        keys: Float[Tensor, "sequences heads new width"],
-        values: Float[Tensor, "sequences heads new value_width"],
-        layer: int,
-        *_: Any,
-        **__: Any,
-    ) -> tuple[Float[Tensor, "sequences heads length width"], Float[Tensor, "sequences heads length value_width"]]:
-        """Keep what is new of a layer; all keys and values of the sequences that are running now."""
-        start, stop = self._range
-        length = self._length
-        if layer not in self.keys:
-            shape = (self.capacity, keys.shape[1], self.allocated)
-            self.keys[layer] = keys.new_zeros(*shape, keys.shape[3])
-            self.values[layer] = values.new_zeros(*shape, values.shape[3])
-        for held, new in ((self.keys[layer], keys), (self.values[layer], values)):
-            if new.shape[2] == 1:
-                held[self._places, :, self._last] = new[:, :, 0]
-            else:
-                held[start:stop, :, length - new.shape[2] : length] = new
-        return self.keys[layer][start:stop, :, :length], self.values[layer][start:stop, :, :length]
-
-    def get_seq_length(self, _layer: int = 0) -> int:
-        return self._length
-
-    # Inside
-
-    def _reserve(self, length: int) -> None:
-        self._length = length
-        start, stop = self._range
-        self._places, self._last = torch.arange(start, stop, device=self.device), self._positions[:, -1]
-        if length <= self.allocated:
-            return
-        # What is masked is weighed with 0, and 0 times what new memory may hold is not always 0: it must be finite.
-        grown = self.allocated or _FIRST_LENGTH
-        while grown < length:
-            grown *= 2
-        self.allocated = min(grown, self.context_length)
-        for held in (self.keys, self.values):
-            for layer, old in held.items():
-                shape = (*old.shape[:2], self.allocated, old.shape[3])
-                held[layer] = old.new_zeros(shape)
-                held[layer][:, :, : old.shape[2]] = old
-
     def _masks(
-        self, positions: Int[Tensor, "sequences new"], length: int
-    ) -> Bool[Tensor, "sequences 1 new length"] | dict[str, Bool[Tensor, "sequences 1 new length"]]:
-        """Which tokens a token sees: those up to its own position, and within the window of layers that have one.
+        self, seen: Bool[Tensor, "tokens keys"], near: Bool[Tensor, "tokens keys"], shape: tuple[int, int]
+    ) -> Bool[Tensor, "rows 1 new keys"] | dict[str, Bool[Tensor, "rows 1 new keys"]]:
+        """Which keys a token sees: those of its sequence up to its own position, and within the window of layers that
+        have one. `shape`: rows, and tokens in each.
 
         Places beyond a sequence's end hold what an earlier sequence left there; they are masked.
         """
-        place = torch.arange(length, device=self.device)
-        full = place <= positions[..., None]
-        near = full & (place > positions[..., None] - self._window) if self._window else full
+        full = seen.view(*shape, -1)[:, None]
+        close = (seen & near).view(*shape, -1)[:, None] if self._window else full
         if self._kinds:
-            return {kind: (near if kind == "sliding_attention" else full)[:, None] for kind in self._kinds}
-        return near[:, None]
+            return {kind: close if kind == "sliding_attention" else full for kind in self._kinds}
+        return close
+
+    def _low_rank(self, factor: Factors, decoding: Factors) -> Any:
+        a, b, decoding_a, decoding_b = factor.a.mT, factor.b, decoding.a.mT, decoding.b
+
+        def hook(
+            _module: nn.Module,
+            inputs: tuple[Float[Tensor, "rows length in"]],
+            output: Float[Tensor, "rows length out"],
+        ) -> Float[Tensor, "rows length out"] | None:
+            for place, begin, end in self._spans:
+                output[0, begin:end].addmm_(inputs[0][0, begin:end] @ a[place], b[place])
+            if self._range:
+                start, stop = self._range
+                if self.decoding_grids is self.grids:
+                    return output.baddbmm_(torch.bmm(inputs[0], a[start:stop]), b[start:stop])
+                low = torch.bmm(self._in_float32(inputs[0]), decoding_a[start:stop])
+                return output.add_(torch.bmm(low, decoding_b[start:stop]))
+            return None
+
+        return hook
+
+    def _in_float32(self, given: Float[Tensor, "sequences length in"]) -> Float[Tensor, "sequences length in"]:
+        """A module's input in float32; modules side by side are given the same one."""
+        if self._float_input[0] is not given:
+            self._float_input = given, given.float()
+        found = self._float_input[1]
+        assert found is not None
+        return found

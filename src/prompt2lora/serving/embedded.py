@@ -19,6 +19,7 @@ import torch
 from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.base import models
 from prompt2lora.base.frozen import Frozen
+from prompt2lora.base.half import halved
 from prompt2lora.base.pictures import positions
 from prompt2lora.custody.versions import Version
 from prompt2lora.errors import Misconfigured, Prompt2LoraError, Unfit, UsageError
@@ -27,6 +28,8 @@ from prompt2lora.serving.adapter_cache import AdapterCache
 from prompt2lora.serving.admission import last_answers
 from prompt2lora.serving.batch import BatchCache
 from prompt2lora.serving.detokenizer import Detokenizer
+from prompt2lora.serving.key_values import Part
+from prompt2lora.serving.prefix_cache import PrefixCache
 from prompt2lora.serving.prompting import prompt_ids, with_room
 from prompt2lora.serving.protocol import Chunk, GenerationRequest
 from prompt2lora.serving.scheduler import Scheduler
@@ -43,6 +46,7 @@ class EmbeddedEngine:
     max_waiting           most that wait beyond those; more are refused with Busy
     adapter_cache_size    most adapters in memory
     context_length        most tokens of a prompt and its answer together
+    prefix_cache_mb       memory for what the requests of a version begin with, so that it is read once; 0: none
     base_digest           of the base's weights; versions for other ones are refused
     """
 
@@ -55,17 +59,25 @@ class EmbeddedEngine:
         max_waiting: int = 256,
         adapter_cache_size: int = 128,
         context_length: int = 2048,
+        prefix_cache_mb: int = 256,
         base_digest: str = "",
     ) -> None:
         config = base.model.config
         self._layout, self._chat, self._base_digest = base.layout, base.chat, base_digest
         self._context_length = min(context_length, models.context_length(config))
         self._batch = BatchCache(base.model, base.layout, max(2, max_batch_size), self._context_length)
+        self._prefixes = PrefixCache(prefix_cache_mb << 20)
         self._adapters = AdapterCache(
-            base.layout, config, folder, size=adapter_cache_size, dtype=self._batch.dtype, device=self._batch.device
+            base.layout,
+            config,
+            folder,
+            size=adapter_cache_size,
+            dtype=self._batch.dtype,
+            device=self._batch.device,
+            dropped=self._prefixes.drop,
         )
         self._tokenizer = copy.deepcopy(base.chat.tokenizer)  # the scheduler's own: no tokenizer serves two threads
-        self._scheduler = Scheduler(self._batch, base.chat.ends, max_batch_size, max_waiting)
+        self._scheduler = Scheduler(self._batch, self._prefixes, base.chat.ends, max_batch_size, max_waiting)
         self._probe()
 
     @classmethod
@@ -80,6 +92,7 @@ class EmbeddedEngine:
         config = models.load_config(setup.base)
         layout = LoraLayout.from_config(config, base_model=setup.base, rank=setup.rank, targets=setup.targets)
         base = Frozen.load(layout, dtype=torch.float32 if exact else None)
+        halved(base.model)
         return cls(base, folder, base_digest=setup.base_digest, **sizes)
 
     @property
@@ -128,8 +141,9 @@ class EmbeddedEngine:
                 sampling.seed if sampling.seed is not None else int(torch.randint(2**62, ()))
             )
         detokenizer = Detokenizer(self._tokenizer, sampling.stop)
+        name = version.name if version else ""
         matcher = await asyncio.to_thread(self._chat.constraints.begin, request.form) if request.form else None
-        sequence = TokenSequence(request, ids, grid, deadline, send, detokenizer, random, matcher)
+        sequence = TokenSequence(request, name, ids, grid, deadline, send, detokenizer, random, matcher)
         self._scheduler.submit(sequence)
         try:
             while True:
@@ -152,6 +166,8 @@ class EmbeddedEngine:
             "requests_waiting": len(scheduler.waiting),
             "max_batch_size": scheduler.max_batch_size,
             "adapters_cached": len(adapters),
+            "prefixes_cached": len(self._prefixes),
+            "prefix_cache_bytes": self._prefixes.bytes,
             "adapter_loads_total": adapters.loads,
             "adapter_evictions_total": adapters.evictions,
             **{f"{name}_total": count for name, count in scheduler.counts.items()},
@@ -171,12 +187,12 @@ class EmbeddedEngine:
     @torch.inference_mode()
     def _probe(self) -> None:
         """See that one sequence's adapter moves its logits and no other's. Raises Unfit if this base ignores it."""
-        ids = torch.tensor(self._chat.prompt_ids([_PROBE]), device=self._batch.device).expand(2, -1)
-        positions = torch.arange(ids.shape[1], device=self._batch.device).expand(2, -1)
-        plain = self._batch.forward(0, ids, positions).clone()
+        ids = self._chat.prompt_ids([_PROBE])[0]
+        parts = [Part(place, 0, ids) for place in range(2)]
+        plain = self._batch.read(parts)
         random = torch.Generator().manual_seed(0)  # the same number everywhere is nothing behind a layer norm
         self._batch.set_adapter(1, torch.randn(self._layout.shape, generator=random) * 0.1)
-        moved = (self._batch.forward(0, ids, positions) - plain).abs().amax((1, 2))
+        moved = (self._batch.read(parts) - plain).abs().amax(1)
         self._batch.set_adapter(1, None)
         if moved[1] == 0 or moved[0] > 0:
             raise Unfit(f"the base {self.base} takes no adapters of its own for each sequence; use another engine")

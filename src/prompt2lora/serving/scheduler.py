@@ -8,11 +8,11 @@ It knows neither HTTP nor jobs.
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
 from collections import deque
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -22,11 +22,14 @@ from prompt2lora.errors import Prompt2LoraError, Unavailable
 from prompt2lora.serving.admission import check_open, check_room
 from prompt2lora.serving.batch import BatchCache
 from prompt2lora.serving.deadline import too_late
+from prompt2lora.serving.key_values import Part
+from prompt2lora.serving.prefix_cache import PrefixCache, shared_length
 from prompt2lora.serving.protocol import LENGTH, STOP
 from prompt2lora.serving.sequence import TokenSequence
 
-_PREFILL_TOKENS = 512  # tokens of new prompts that are read between two turns of the running sequences
-_ROUND = 16  # lengths are rounded up to this: kernels are built anew for every new shape
+_PREFILL_TOKENS = 256  # tokens of new prompts that are read between two turns of the running sequences
+_WORTH_A_TURN = 8  # tokens that a sequence waits a turn for, so as not to read them itself
+_COUNTED = ("prompt_tokens", "shared_prompt_tokens", "completion_tokens", "decode_steps", "failures")
 _log = logging.getLogger(__name__)
 
 
@@ -36,13 +39,15 @@ class Scheduler:
     Each of the tokens `ends` ends an answer.
     """
 
-    def __init__(self, cache: BatchCache, ends: Sequence[int], max_batch_size: int, max_waiting: int) -> None:
-        self.cache, self.ends = cache, frozenset(ends)
+    def __init__(
+        self, cache: BatchCache, prefixes: PrefixCache, ends: Sequence[int], max_batch_size: int, max_waiting: int
+    ) -> None:
+        self.cache, self.prefixes, self.ends = cache, prefixes, frozenset(ends)
         self.max_batch_size, self.max_waiting = max_batch_size, max_waiting
         self.running: list[TokenSequence] = []
         self.waiting: deque[TokenSequence] = deque()
         self.closing = False
-        self.counts = dict.fromkeys(("prompt_tokens", "completion_tokens", "decode_steps", "failures"), 0)
+        self.counts = dict.fromkeys(_COUNTED, 0)
         self.ended = threading.Event()
         self._wake = threading.Condition()
         self._stopped = False
@@ -117,42 +122,53 @@ class Scheduler:
             self.waiting = deque(sequence for sequence in self.waiting if not over(sequence))
 
     def _admit(self) -> None:
-        """Waiting sequences into free places, their prompts read together, as many tokens as a turn may take."""
-        start, length = len(self.running), 0
+        """Waiting sequences into free places; what is new of their prompts is read together, in bounded turns."""
+        start, tokens = len(self.running), 0
+        parts: list[Part] = []
         while self.waiting and len(self.running) < self.max_batch_size:
-            longer = max(length, len(self.waiting[0].prompt_ids))
-            if length and longer * (len(self.running) - start + 1) > _PREFILL_TOKENS:
+            sequence = self.waiting[0]
+            beginning, known = self.prefixes.find(sequence.version, sequence.prompt_ids)
+            tokens += len(sequence.prompt_ids) - known
+            if parts and (tokens > _PREFILL_TOKENS or self._begins_alike(sequence, known, start)):
                 break
             with self._wake:
-                sequence = self.waiting.popleft()
+                self.waiting.popleft()
+            place = len(self.running)
             self.running.append(sequence)
-            length = longer
-            self.cache.set_adapter(len(self.running) - 1, sequence.grid)
+            self.cache.set_adapter(place, sequence.grid)
             sequence.grid = None  # the batch holds a copy; the adapter cache may drop its own
-        new = self.running[start:]
-        if not new:
-            return
-        device, length = self.cache.device, math.ceil(length / _ROUND) * _ROUND
-        ids = torch.zeros(len(new), length, dtype=torch.long, device=device)
-        for place, sequence in enumerate(new):
-            ids[place, : len(sequence.prompt_ids)] = torch.tensor(sequence.prompt_ids)
+            if beginning:
+                self.cache.held.begin(place, beginning, known)
+            parts.append(Part(place, known, sequence.prompt_ids[known:]))
             sequence.length = len(sequence.prompt_ids)
             self.counts["prompt_tokens"] += sequence.length
-        positions = torch.arange(length, device=device).expand(len(new), -1)
-        lasts = sorted({sequence.length - 1 for sequence in new})
-        logits = self.cache.forward(start, ids, positions, torch.tensor(lasts, device=device))
-        chosen = torch.stack([logits[i, lasts.index(sequence.length - 1)] for i, sequence in enumerate(new)])
-        self._advance(range(start, start + len(new)), chosen)
+            self.counts["shared_prompt_tokens"] += known
+        if not parts:
+            return
+        logits = self.cache.read(parts)
+        for part in parts:
+            sequence = self.running[part.place]
+            read = partial(self.cache.held.beginning, part.place, sequence.prompt_ids)
+            self.prefixes.learn(sequence.version, sequence.prompt_ids, read)
+        self._advance(range(start, len(self.running)), logits)
+
+    def _begins_alike(self, sequence: TokenSequence, known: int, start: int) -> bool:
+        """Whether a sequence that joined in this turn, from `start` on, is about to read what this one begins with: to
+        wait for it is quicker."""
+        return self.prefixes.size > 0 and any(
+            other.version == sequence.version
+            and shared_length(other.prompt_ids, sequence.prompt_ids) > known + _WORTH_A_TURN
+            for other in self.running[start:]
+        )
 
     def _decode(self) -> None:
         """One token for every running sequence."""
         self.counts["decode_steps"] += 1
-        device = self.cache.device
-        tokens = torch.tensor([[sequence.detokenizer.ids[-1]] for sequence in self.running], device=device)
-        positions = torch.tensor([[sequence.length] for sequence in self.running], device=device)
+        tokens = [sequence.detokenizer.ids[-1] for sequence in self.running]
+        positions = [sequence.length for sequence in self.running]
         for sequence in self.running:
             sequence.length += 1
-        self._advance(range(len(self.running)), self.cache.forward(0, tokens, positions)[:, -1])
+        self._advance(range(len(self.running)), self.cache.step(tokens, positions))
 
     def _advance(self, places: Sequence[int], logits: Float[Tensor, "sequences vocabulary"]) -> None:
         """Choose a token for each sequence and send the text that it releases; finished sequences leave."""

@@ -22,6 +22,7 @@ class TokenSequence:
     `matcher` where the answer may be anything."""
 
     request: GenerationRequest
+    version: str  # its name; empty: the base
     prompt_ids: list[int]
     grid: Float[Tensor, "layers rows cols"] | None
     deadline: float

@@ -33,6 +33,7 @@ class EngineOptions:
     max_batch_size: int = 16
     adapter_cache_size: int = 128
     exact: bool = False
+    prefix_cache_mb: int = 256
 
     def __post_init__(self) -> None:
         if self.kind not in ENGINES:
@@ -66,8 +67,14 @@ def start(options: EngineOptions, setup: Setup, registry: Registry) -> Engine:
         return _llama_cpp(options, setup, registry.released, folder)
     from prompt2lora.serving.embedded import EmbeddedEngine
 
-    sizes = {"max_batch_size": options.max_batch_size, "adapter_cache_size": options.adapter_cache_size}
-    return EmbeddedEngine.load(setup, folder, exact=options.exact, **sizes)
+    return EmbeddedEngine.load(
+        setup,
+        folder,
+        exact=options.exact,
+        max_batch_size=options.max_batch_size,
+        adapter_cache_size=options.adapter_cache_size,
+        prefix_cache_mb=options.prefix_cache_mb,
+    )
 
 
 def _vllm(
