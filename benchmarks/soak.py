@@ -38,6 +38,7 @@ import torch
 from prompt2lora.adapter.peft import Adapter
 from prompt2lora.base import models
 from prompt2lora.base.versions import command, hardware, versions
+from prompt2lora.base.weights import weights_digest
 from prompt2lora.custody.access import Access
 from prompt2lora.custody.evaluations import Evaluation
 from prompt2lora.custody.gate import PASS, Policy, Verdict
@@ -67,6 +68,7 @@ class Plant:
         self.registry = Registry.open(self.home, actor="soak")
         layout = Generator.from_pretrained(generator).config.layout
         self.base = layout.base_model
+        digest = weights_digest(self.base)
         self.versions: dict[str, list[Version]] = {}
         for job in range(jobs):
             name = f"job{job}"
@@ -76,7 +78,7 @@ class Plant:
                 folder = place / "made" / f"{job}-{number}"
                 folder.parent.mkdir(exist_ok=True)
                 Adapter(layout, torch.randn(layout.shape) * 0.3).save(folder)
-                origin = Origin(("one", "two"), "9" * 64, "g", self.base, "8" * 64)
+                origin = Origin(("one", "two"), "9" * 64, "g", self.base, digest)
                 made = self.registry.add_version(name, folder, origin)
                 policy = Policy()
                 self.registry.add_verdict(
@@ -151,7 +153,7 @@ class Server:
             self.process = subprocess.Popen(
                 [str(Path(sys.executable).with_name("prompt2lora")), *self.words], stderr=log, stdout=log
             )
-        while time.monotonic() - began < 120:
+        while time.monotonic() - began < 120 and self.process.poll() is None:
             try:
                 if httpx.get(f"{self.url}/readyz", timeout=1).status_code == 200:
                     return time.monotonic() - began

@@ -3,6 +3,9 @@
 import asyncio
 import json
 import logging
+import shutil
+import subprocess
+from pathlib import Path
 
 import openai
 import pytest
@@ -114,6 +117,25 @@ def test_the_official_client_chats_completes_streams_and_lists(service, tokens, 
         assert [model.id for model in client.models.list()] == ["mail"]
         assert client.models.retrieve("mail").id == "mail"
         client.close()
+
+
+def test_the_official_javascript_client_chats_completes_streams_lists_and_knows_our_errors(service, tokens, version):
+    node = shutil.which("node")
+    if not node or subprocess.run([node, "-e", "require('openai')"], capture_output=True).returncode:
+        pytest.skip("no node with the package openai: npm install openai, and name its node_modules by NODE_PATH")
+    made = version()
+    with running(create_app(service)) as address:
+        words = [node, str(Path(__file__).with_name("openai_client.cjs")), address, tokens["asks"]]
+        told = json.loads(subprocess.run(words, capture_output=True, check=True, timeout=60).stdout)
+    assert told == {
+        "said": f"[{made.name}] hello",
+        "by": f"1:{made.name}",
+        "streamed": f"[{made.name}] hello",
+        "tokens": 10,
+        "text": f"[{made.name}] go on",
+        "models": ["mail"],
+        "errors": ["NotFoundError", "BadRequestError"],
+    }
 
 
 def test_the_official_client_knows_our_errors(service, tokens, version):
