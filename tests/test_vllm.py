@@ -51,7 +51,8 @@ class FakeServer:
         if request.url.path == "/v1/load_lora_adapter":
             self.loads.append(body["lora_name"])
             if self.refuses:
-                return httpx.Response(400, json={"error": {"message": "rank too large"}})
+                told = {"message": "rank too large", "type": "InternalServerError", "code": 500}
+                return httpx.Response(500, json={"error": told})  # vLLM 0.32: entrypoints/openai/models/serving.py
             self.loaded.setdefault(body["lora_name"], body["lora_path"])  # a name once used serves its first weights
             return httpx.Response(200, text="Success")
         self.asked.append(body)

@@ -77,13 +77,15 @@ class Replica:
                 body = {"lora_name": version.name, "lora_path": str(self.folder(version))}
                 reply = await self.client.post("/v1/load_lora_adapter", json=body, timeout=self.seconds)
                 self.loads += 1
-                if reply.status_code in (400, 404, 422) and "already" not in reply.text:
+                if reply.status_code > 500:
+                    raise Lost(_reply_text(reply))
+                if reply.status_code >= 400 and "already" not in reply.text:
+                    if reply.status_code == 500:  # so vLLM 0.32 answers for a rank that is too high
+                        await self.listed()  # Lost, if it is the server that fails
                     raise Misconfigured(
                         f"{self.url} does not take {version.name} ({_reply_text(reply)}); start that server with "
                         "--enable-lora, with a --max-lora-rank that is high enough, and where it sees the same folder"
                     )
-                if reply.status_code >= 500:
-                    raise Lost(_reply_text(reply))
             mine, bases = [await self._likelihoods(name) for name in (version.name, self.base)]
             if mine[0] == bases[0] and max(abs(a - b) for a, b in zip(mine[1], bases[1], strict=True)) < _MOVED:
                 self.failed_probes += 1
