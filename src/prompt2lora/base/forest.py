@@ -20,6 +20,7 @@ from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.packing import additive_mask
 from prompt2lora.base.pictures import positions
 
+KeyValues = tuple[Float[Tensor, "1 heads _ key_width"], Float[Tensor, "1 heads _ value_width"]]  # of a layer
 _ROOT = -1  # stands for the end of the opening, behind which all sequences go on
 
 
@@ -70,7 +71,7 @@ class Reader:
     def __init__(self, base: Frozen, grid: Float[Tensor, "layers rows cols"] | None = None) -> None:
         self.base, self._grid = base, grid
         self._opening: list[int] = []
-        self._kept: list[tuple[Tensor, Tensor]] = []  # keys and values of every layer
+        self._kept: list[KeyValues] = []  # of every layer
 
     @torch.inference_mode()
     def states(self, forest: Forest) -> Float[Tensor, "nodes width"]:
@@ -86,9 +87,7 @@ class Reader:
             kept = [(keys[:, :, :length], values[:, :, :length]) for keys, values in self._kept]
             return self._read(forest, kept if length else [])[0]
 
-    def _read(
-        self, forest: Forest, kept: Sequence[tuple[Tensor, Tensor]]
-    ) -> tuple[Float[Tensor, "nodes width"], list[tuple[Tensor, Tensor]]]:
+    def _read(self, forest: Forest, kept: Sequence[KeyValues]) -> tuple[Float[Tensor, "nodes width"], list[KeyValues]]:
         """States of the nodes; the keys and values of all that was read, `kept` ones before them."""
         from transformers import DynamicCache
 

@@ -91,7 +91,7 @@ def practice(
 
 
 def descend(
-    weights: Sequence[Tensor],
+    weights: Sequence[Float[Tensor, ...]],
     steps: int,
     learning_rate: float,
     loss: Callable[[int], Float[Tensor, ""]],

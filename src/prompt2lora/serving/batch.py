@@ -111,7 +111,11 @@ class BatchCache:
     # Inside
 
     def _logits(
-        self, ids: Int[Tensor, "rows length"], positions: Int[Tensor, "rows length"], masks: Any, keep: Tensor | int
+        self,
+        ids: Int[Tensor, "rows length"],
+        positions: Int[Tensor, "rows length"],
+        masks: Any,
+        keep: Int[Tensor, " kept"] | int,
     ) -> Float[Tensor, "rows kept vocabulary"]:
         logits: Tensor = self.model(
             input_ids=ids,
