@@ -333,9 +333,8 @@ def train(
     loaded = recipe if isinstance(recipe, Recipe) else read_recipe(Path(recipe))
     said = {"tasks": tasks, "suites": suites, "start": start, "shared": shared}
     changes: dict[str, Any] = {key: str(place) for key, place in said.items() if place}
-    if without:
-        changes["without"] = tuple(dict.fromkeys([*loaded.without, *without]))
-    return training.train(loaded.changed(**changes) if changes else loaded, Path(out), report)
+    loaded = loaded.changed(**changes) if changes else loaded
+    return training.train(loaded.leaving_out(without), Path(out), report)
 
 
 def release(

@@ -44,9 +44,7 @@ def inspect(request: PageRequest) -> Response:
 
 def show_refine(request: PageRequest) -> Response:
     found, version = opened(request)
-    refined = [
-        queued for queued in request.service.queue.recent() if (queued.kind, queued.job) == ("refine", request.job)
-    ]
+    refined = request.service.queue.of_job("refine", request.job)
     ended = next(
         (queued for queued in refined if queued.state == DONE and request.value("queued") in ("", queued.id)), None
     )

@@ -14,7 +14,7 @@ from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 
 from prompt2lora.console.context import remember
-from prompt2lora.console.form_fields import forgets_column, reading_part, refused_part
+from prompt2lora.console.form_fields import forgets_column, reading_part, refused_part, started
 from prompt2lora.console.i18n import TranslatableError
 from prompt2lora.console.job_pages import job_page, opened
 from prompt2lora.console.page_request import NotFound, Page, PageRequest
@@ -23,7 +23,6 @@ from prompt2lora.errors import UsageError
 from prompt2lora.ground.answer_sheet import read_answer_sheet
 from prompt2lora.plant.calibration import calibration_of
 from prompt2lora.serving import answered_files
-from prompt2lora.serving.job_queue import QueuedJob
 
 TAKEN = ".csv,.tsv,.xlsx,.txt"
 _KINDS = {
@@ -76,7 +75,8 @@ async def start(request: PageRequest) -> Response:
     bound = _bound(request)
     await run_in_threadpool(opened, request)
     sheet = await run_in_threadpool(read_answer_sheet, file, request.value("column").strip())
-    unfinished = next((one for one in _of_job(request) if not one.over and one.actor == request.actor), None)
+    sent = request.service.queue.of_job("answer", request.job)
+    unfinished = next((one for one in sent if not one.over and one.actor == request.actor), None)
     if unfinished and request.context.sheets.get(unfinished.id) != file.data:
         raise TranslatableError("still_answering")
     language, loop = request.translator.language, asyncio.get_running_loop()
@@ -84,8 +84,7 @@ async def start(request: PageRequest) -> Response:
         request.service.answer_file, request.actor, request.job, sheet, bound, language, loop
     )
     remember(request.context.sheets, queued.id, file.data, 20)
-    remember(request.context.readings, queued.id, [sheet.reading])
-    return request.redirect(f"/queue/{queued.id}")
+    return started(request, queued, [sheet.reading])
 
 
 def take(request: PageRequest) -> Response:
@@ -98,10 +97,6 @@ def take(request: PageRequest) -> Response:
     ending = wanted.rpartition(".")[2]
     name = quote(f"{request.job}-answered.{ending}")
     return Response(data, media_type=_KINDS[ending], headers={"Content-Disposition": f'attachment; filename="{name}"'})
-
-
-def _of_job(request: PageRequest) -> list[QueuedJob]:
-    return [one for one in request.service.queue.recent() if (one.kind, one.job) == ("answer", request.job)]
 
 
 def _bound(request: PageRequest) -> float:

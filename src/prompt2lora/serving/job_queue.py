@@ -98,6 +98,10 @@ class JobQueue:
         """The newest first."""
         return list(self._jobs.values())[::-1]
 
+    def of_job(self, kind: str, job: str) -> list[QueuedJob]:
+        """Those of a kind for a job of the registry, the newest first."""
+        return [queued for queued in self.recent() if (queued.kind, queued.job) == (kind, job)]
+
     def close(self) -> None:
         """The running job is finished, waiting ones are not started."""
         self._pool.shutdown(wait=True, cancel_futures=True)

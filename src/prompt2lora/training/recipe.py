@@ -6,6 +6,7 @@ A recipe says what is done. Where task files and earlier runs lie may be said la
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -175,6 +176,10 @@ class Recipe(_Settings):
                 return number, step
             step -= stage.steps
         raise IndexError(step)
+
+    def leaving_out(self, names: Sequence[str]) -> Recipe:
+        """The same recipe, which trains on nothing of these published tasks either."""
+        return self.changed(without=tuple(dict.fromkeys([*self.without, *names]))) if names else self
 
     def method(self) -> dict[str, Any]:
         """The recipe without the places: what two runs have in common that do the same on two machines."""

@@ -55,8 +55,7 @@ def read_plan(file: Path, tasks: Path, suites: Path | None = None, without: Sequ
         recipe = read_recipe(place, tasks=str(tasks), **changes)
         if recipe.published and not recipe.suites:
             raise UsageError(f"{place} trains on the published tasks; name their folder by --suites")
-        if without:
-            recipe = recipe.changed(without=tuple(dict.fromkeys([*recipe.without, *without])))
+        recipe = recipe.leaving_out(without)
         planned.append(
             Planned(place.stem, recipe, run.get("start", ""), run.get("shared", ""), run.get("examples", ""))
         )
