@@ -68,7 +68,7 @@ def questions(jobs: Sequence[int]) -> list[str]:
 
 async def clients(engine: Engine, count: int, adapters: int, requests: int, base: str) -> dict[str, float]:
     """`count` clients ask `requests` questions between them; with 0 adapters the base answers."""
-    seconds, random, left = list[float](), Random(1), list(range(requests))
+    seconds, first, random, left = list[float](), list[float](), Random(1), list(range(requests))
     jobs = [random.randrange(adapters or FOLDERS) for _ in left]
     texts = questions(jobs)
 
@@ -77,14 +77,18 @@ async def clients(engine: Engine, count: int, adapters: int, requests: int, base
             i = left.pop()
             ask = GenerationRequest("job", (Message("user", texts[i]),), sampling=Sampling(max_new_tokens=ANSWER))
             began = time.monotonic()
-            async for _ in engine.answer(version(jobs[i], base) if adapters else None, ask):
+            answer = aiter(engine.answer(version(jobs[i], base) if adapters else None, ask))
+            await anext(answer)
+            first.append(time.monotonic() - began)
+            async for _ in answer:
                 pass
             seconds.append(time.monotonic() - began)
 
     began, worked = time.monotonic(), time.process_time()
     await asyncio.gather(*(client() for _ in range(count)))
     cpu = (time.process_time() - worked) / (requests * ANSWER) * 1000
-    return {**summary(seconds, time.monotonic() - began), "cpu_seconds_per_1000_tokens": round(cpu, 2)}
+    told = {"p50_first": round(statistics.median(first), 3), "cpu_seconds_per_1000_tokens": round(cpu, 2)}
+    return {**summary(seconds, time.monotonic() - began), **told}
 
 
 def summary(seconds: list[float], wall: float) -> dict[str, float]:

@@ -274,10 +274,25 @@ def test_a_folder_without_results_and_a_broken_file_are_refused(tmp_path):
         api.report(tmp_path, tmp_path / "page.md")
 
 
-def test_every_base_has_a_headline_table_of_its_own(results, tmp_path):
+def test_every_base_has_a_headline_table_of_its_own_of_the_result_with_most_answers(results, tmp_path):
     result = json.loads((results / "small.json").read_text())
     (results / "other.json").write_text(json.dumps({**result, "base": "somebody/other-base"}))
+    (results / "a-part.json").write_text(json.dumps({**result, "tasks": dict([*result["tasks"].items()][:1])}))
     page = api.report(results, tmp_path / "page.md")[0].read_text(encoding="utf-8")
     tables = page.split("## What the words mean")[0].split("Exact match of ")[1:]
     assert [table.split()[0] for table in tables] == ["other-base", result["base"].rpartition("/")[2]]
     assert all("at most 2 test examples each" in table and f"| {ARMS['base'].says} |" in table for table in tables)
+    assert "`a-part.json`" not in page.split("## What the words mean")[0]
+
+
+def test_the_headline_has_every_form_of_an_arm_from_the_file_that_measured_it(results, tmp_path):
+    result = json.loads((results / "small.json").read_text())
+    for form in ("full", "bare"):
+        one = {**result, **{key: {form: result[key][form]} for key in ("mean", "difference")}}
+        one["tasks"] = {name: {form: forms[form]} for name, forms in result["tasks"].items()}
+        (results / f"only-{form}.json").write_text(json.dumps(one))
+    (results / "small.json").unlink()
+    page = api.report(results, tmp_path / "page.md")[0].read_text(encoding="utf-8")
+    (line,) = [line for line in page.splitlines() if line.startswith("| **generated** | ")][:1]
+    assert all(interval(result["mean"][form]["generated"]) in line for form in ("full", "bare"))
+    assert line.endswith("| `only-full.json`, `only-bare.json` |")

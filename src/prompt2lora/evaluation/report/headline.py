@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from prompt2lora.evaluation.arms import ARMS
-from prompt2lora.evaluation.benchmark import OWN
+from prompt2lora.evaluation.benchmark import FORMS, OWN
 from prompt2lora.evaluation.report.tables import counted, interval, table
 from prompt2lora.evaluation.results import BenchmarkResult
 
@@ -41,29 +41,40 @@ of their day; scripts, recipes and options may have been renamed since (`--kept`
 
 
 def opening(results: Mapping[Path, BenchmarkResult]) -> str:
-    """The page up to its first section, with one table a base; the base of the first file by name comes first."""
+    """The page up to its first section, with one table a base; the base with the most answers judged comes first."""
     if not results:
         return f"{_OPENING}\n{_REST}"
-    ordered = sorted(results.items(), key=lambda item: item[0].stem)
-    tasks = ordered[0][1].tasks.keys()
-    same = [(file, result) for file, result in ordered if result.tasks.keys() == tasks]
-    bases = dict.fromkeys(result.base for _, result in same)
-    tables = [_headline([item for item in same if item[1].base == base]) for base in bases]
+    ordered = sorted(results.items(), key=lambda item: (-_judged(item[1]), item[0].stem))
+    bases = dict.fromkeys(result.base for _, result in ordered)
+    tables = [_headline([item for item in ordered if item[1].base == base]) for base in bases]
     return "\n".join([_OPENING, *tables, "## What the words mean\n", _TERMS, _REST])
 
 
+def _judged(result: BenchmarkResult) -> int:
+    """Test examples of all tasks."""
+    cells = (next(iter(next(iter(forms.values())).values())) for forms in result.tasks.values())
+    return sum(cell.n for cell in cells)
+
+
 def _headline(results: Sequence[tuple[Path, BenchmarkResult]]) -> str:
-    """Results of one base and the same tasks: the first gives the forms and most of the arms, others add those that it
-    lacks."""
-    (_, first), *_ = results
-    forms, shown = list(first.mean), dict[str, list[str]]()
-    for file, result in results:
-        for arm in dict.fromkeys(arm for mean in result.mean.values() for arm in mean):
-            found = [result.mean.get(form, {}).get(arm) for form in forms]
-            cells = [interval(one) if one else "" for one in found]
-            says = ARMS[arm].says if arm in ARMS else ""
-            shown.setdefault(arm, [f"**{arm}**" if arm == OWN else arm, says, *cells, f"`{file.name}`"])
-    base, asked = first.base.rpartition("/")[2], first.request
-    limit = f", at most {asked.limit} test examples each" if asked.limit else ""
+    """The tasks of the first result; others of the same examples add the arms and forms that it lacks."""
+    first = results[0][1]
+    same = [
+        (file, result)
+        for file, result in results
+        if (result.tasks.keys(), result.request.limit) == (first.tasks.keys(), first.request.limit)
+    ]
+    forms = [form for form in FORMS if any(form in result.mean for _, result in same)]
+    rows = []
+    for arm in dict.fromkeys(arm for _, result in same for mean in result.mean.values() for arm in mean):
+        cells, files = [], dict[str, None]()
+        for form in forms:
+            found = [(file, result.mean[form][arm]) for file, result in same if arm in result.mean.get(form, {})]
+            cells.append(interval(found[0][1]) if found else "")
+            files |= {f"`{file.name}`": None for file, _ in found[:1]}
+        says = ARMS[arm].says if arm in ARMS else ""
+        rows.append([f"**{arm}**" if arm == OWN else arm, says, *cells, ", ".join(files)])
+    base, limit = first.base.rpartition("/")[2], first.request.limit
+    limited = f", at most {limit} test examples each" if limit else ""
     heads = ["arm", "what it is", *(f"{form} form" for form in forms), "file"]
-    return f"Exact match of {base} on {counted(asked.tasks, 'task')}{limit}:\n\n{table(heads, shown.values())}\n"
+    return f"Exact match of {base} on {counted(first.request.tasks, 'task')}{limited}:\n\n{table(heads, rows)}\n"
