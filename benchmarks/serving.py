@@ -75,7 +75,8 @@ async def clients(engine: Engine, count: int, adapters: int, requests: int, base
     async def client() -> None:
         while left:
             i = left.pop()
-            ask = GenerationRequest("job", (Message("user", texts[i]),), sampling=Sampling(max_new_tokens=ANSWER))
+            question, sampling = Message("user", texts[i]), Sampling(max_new_tokens=ANSWER)
+            ask = GenerationRequest("job", (question,), sampling=sampling, seconds=3600.0, stream=True)
             began = time.monotonic()
             answer = aiter(engine.answer(version(jobs[i], base) if adapters else None, ask))
             await anext(answer)

@@ -15,9 +15,10 @@ from prompt2lora.base.chat import ChatFormat
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.errors import LayoutError, UsageError
 from prompt2lora.evaluation import attempts, benchmark
+from prompt2lora.evaluation import judge as judging
 from prompt2lora.evaluation.arms import ARMS
 from prompt2lora.evaluation.attempts import shuffled
-from prompt2lora.evaluation.benchmark import BenchmarkRequest, Judge
+from prompt2lora.evaluation.judge import BenchmarkRequest, Judge
 from prompt2lora.evaluation.resources import Resources
 from prompt2lora.evaluation.score_cache import ScoreCache
 from prompt2lora.evaluation.statistics import paired_difference
@@ -256,7 +257,7 @@ def test_the_full_form_asks_with_the_instruction_and_the_bare_form_without(gener
         asked.append(prompts)
         return [prompt.split("\n\n")[-1][0].upper() + " " for prompt in prompts]
 
-    monkeypatch.setattr(benchmark, "answers", answers)
+    monkeypatch.setattr(judging, "answers", answers)
     judge = Judge(resources(generator, tasks[:2]), BenchmarkRequest(("base",), limit=3), cache, "")
     result = benchmark.run(judge)
     inputs = [one.input for one in tasks[0].test[:3]]
@@ -274,7 +275,7 @@ def test_what_was_answered_once_is_not_asked_again_until_something_it_depends_on
 ):
     tasks = read_tasks([tasks_folder])[:2]
     asked = []
-    monkeypatch.setattr(benchmark, "answers", lambda _m, _c, prompts, **_: asked.append(prompts) or prompts)
+    monkeypatch.setattr(judging, "answers", lambda _m, _c, prompts, **_: asked.append(prompts) or prompts)
 
     def ask(base="one base", seeds=(0,), count=5):
         asked.clear()
@@ -317,7 +318,7 @@ def test_scores_are_means_over_the_seeds(generator, tasks_folder, cache, monkeyp
     tasks = read_tasks([tasks_folder])[:1]
     outputs = [one.output for one in tasks[0].test[:2]]
     turns = iter([outputs, ["wrong", outputs[1]]])
-    monkeypatch.setattr(benchmark, "answers", lambda *_, **__: next(turns))
+    monkeypatch.setattr(judging, "answers", lambda *_, **__: next(turns))
     judge = Judge(resources(generator, tasks), BenchmarkRequest(("generated",), ("full",), (0, 1), limit=2), cache, "")
     assert judge.scored(tasks[0], "full", "generated").scores["score"] == [0.5, 1.0]
 

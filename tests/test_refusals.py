@@ -19,7 +19,7 @@ from prompt2lora.base import models
 from prompt2lora.cli.main import main
 from prompt2lora.errors import DamagedFile, InputError, ModelNotFound, OutputError, Prompt2LoraError, UsageError
 from prompt2lora.evaluation import benchmark
-from prompt2lora.evaluation.benchmark import BenchmarkRequest
+from prompt2lora.evaluation.judge import BenchmarkRequest
 from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.text_encoder import Encoder
 from prompt2lora.ground import files

@@ -5,7 +5,8 @@ import ast
 import pytest
 
 from prompt2lora.errors import UsageError
-from prompt2lora.evaluation import benchmark, revisions
+from prompt2lora.evaluation import judge as judging
+from prompt2lora.evaluation import revisions
 from prompt2lora.evaluation.arms import ARMS
 from prompt2lora.evaluation.attempts import Attempt
 from prompt2lora.evaluation.revisions import components, refreshed, said, text
@@ -57,8 +58,8 @@ def test_a_score_of_another_revision_has_another_key(generator, tasks_folder, tm
     from prompt2lora.training.tasks import read_tasks
 
     tasks = read_tasks([tasks_folder])
-    request = benchmark.BenchmarkRequest()
-    judge = benchmark.Judge(resources(generator, tasks), request, ScoreCache(tmp_path / "scores.jsonl"), "")
+    request = judging.BenchmarkRequest()
+    judge = judging.Judge(resources(generator, tasks), request, ScoreCache(tmp_path / "scores.jsonl"), "")
 
     def keys():
         attempts = {"decoder": ("decoder",), "alignment": ("decoder", "alignment")}

@@ -12,8 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from prompt2lora import machine
 from prompt2lora.adapter import formats
 from prompt2lora.adapter.folder import form_of
@@ -26,25 +24,21 @@ from prompt2lora.base.decoding import answers
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.imported import Imported
 from prompt2lora.base.imported import import_adapter as bring_in
-from prompt2lora.base.versions import origin
-from prompt2lora.base.weights import weights_digest
-from prompt2lora.errors import DamagedFile, InputError, OutputError
+from prompt2lora.errors import DamagedFile, InputError
 from prompt2lora.evaluation import benchmark as judging
 from prompt2lora.evaluation import engines
 from prompt2lora.evaluation import report as reporting
 from prompt2lora.evaluation.engines import Compared
+from prompt2lora.evaluation.judge import DEFAULT_ARMS, FORMS, BenchmarkRequest
+from prompt2lora.evaluation.named import PROMPTS_PER_TASK, Named
 from prompt2lora.evaluation.published import benchmark as published
 from prompt2lora.evaluation.published import measuring
 from prompt2lora.evaluation.published.results import PublishedResult
-from prompt2lora.evaluation.resources import Resources
-from prompt2lora.evaluation.results import BenchmarkResult, GeneratorStamp
-from prompt2lora.evaluation.score_cache import ScoreCache
+from prompt2lora.evaluation.results import BenchmarkResult
 from prompt2lora.generator.generator import Generator
-from prompt2lora.generator.pipeline import Generated, Pipeline, fitting_layout
-from prompt2lora.generator.text_encoder import cached_encoder
+from prompt2lora.generator.pipeline import Generated, Pipeline
 from prompt2lora.ground.answer_form import AnswerForm
-from prompt2lora.ground.files import check_new, check_writable, write_json
-from prompt2lora.ground.home import home
+from prompt2lora.ground.files import check_new, check_writable
 from prompt2lora.ground.pictures import Picture, Pictured, Prompt
 from prompt2lora.ground.progress import Report, silent, steps, tell
 from prompt2lora.ground.prompts import check_prompts
@@ -92,8 +86,8 @@ def generate(
 def benchmark(
     tasks: Sequence[str | Path],
     *,
-    arms: Sequence[str] = judging.DEFAULT_ARMS,
-    forms: Sequence[str] = judging.FORMS,
+    arms: Sequence[str] = DEFAULT_ARMS,
+    forms: Sequence[str] = FORMS,
     seed: int = 0,
     seeds: int = 1,
     limit: int | None = None,
@@ -103,7 +97,7 @@ def benchmark(
     multi_task: str | Path | None = None,
     teachers: str | Path | None = None,
     reference: str | Path | None = None,
-    prompts_per_task: int = 16,
+    prompts_per_task: int = PROMPTS_PER_TASK,
     split: str | None = None,
     scores: str | Path | None = None,
     report: Report = silent,
@@ -114,48 +108,23 @@ def benchmark(
     `teachers` and the generator folder `reference`; nearest-teacher finds the teachers' tasks among `tasks`.
     `scores` is the file that keeps the scores of every example, so that a second call asks nothing again.
     """
-    request = judging.BenchmarkRequest(tuple(arms), tuple(forms), tuple(range(seed, seed + seeds)), limit)
-    places = [Path(task) for task in tasks]
-    chosen = read_tasks(places, split=split)
-    request.check(chosen)
-    if out is not None and Path(out).exists() and Path(out).stat().st_size:
-        raise OutputError(f"the result file must not exist yet; {out} does: name another one or remove it")
-    if out is not None:
-        check_writable(Path(out))
-    made = Generator.from_pretrained(generator, base=base)
-    layout = fitting_layout(made, base)
-    shared = published.rival_adapter(Path(multi_task), layout) if multi_task else None
-    taught = teaching.Teachers(Path(teachers), layout) if teachers else None
-    loaded = Frozen.load(layout, dtype=torch.float32)  # so that figures and kept scores are of no machine
-    resources = Resources(
-        base=loaded,
-        encoder=cached_encoder(made.config.encoder),
-        generator=made,
-        tasks=chosen,
+    return judging.benchmark(
+        [Path(task) for task in tasks],
+        _named(generator, base, multi_task, teachers, reference),
+        BenchmarkRequest(tuple(arms), tuple(forms), tuple(range(seed, seed + seeds)), limit),
+        split=split,
         prompts_per_task=prompts_per_task,
-        multi_task=shared,
-        reference=Generator.from_pretrained(reference) if reference else None,
-        teachers=taught,
-        teacher_tasks=read_tasks(places, split="train") if "nearest-teacher" in request.arms else (),
+        out=Path(out) if out else None,
+        scores=Path(scores) if scores else None,
+        report=report,
     )
-    cache = ScoreCache(Path(scores or home() / "scores.jsonl"))
-    judge = judging.Judge(resources, request, cache, weights_digest(layout.base_model))
-    result = BenchmarkResult(
-        **dict(judging.run(judge, report)),
-        base=layout.base_model,
-        generator=GeneratorStamp(sha256=made.provenance.get("sha256", ""), steps=made.provenance.get("steps")),
-        **origin(loaded.model.dtype),
-    )
-    if out is not None:
-        write_json(Path(out), result.to_dict())
-    return result
 
 
 def benchmark_published(
     suites: str | Path,
     names: Sequence[str] = (),
     *,
-    arms: Sequence[str] = judging.DEFAULT_ARMS,
+    arms: Sequence[str] = DEFAULT_ARMS,
     seed: int = 0,
     seeds: int = 1,
     limit: int | None = None,
@@ -178,21 +147,22 @@ def benchmark_published(
     Of every test example with a program for its answer, `samples` programs are drawn for pass@5. `metrics` are what is
     measured (none named: all), and nothing is computed for the others.
     """
-    rivals = {"generator": generator, "multi_task": multi_task, "teachers": teachers, "reference": reference}
     return published.benchmark(
         Path(suites),
         tuple(names),
-        published.Named(
-            base=base,
-            tasks=tuple(map(Path, tasks)),
-            **{what: str(place) if place else None for what, place in rivals.items()},
-        ),
+        _named(generator, base, multi_task, teachers, reference),
         measuring.PublishedRequest(tuple(arms), tuple(range(seed, seed + seeds)), limit, samples, tuple(metrics)),
+        tasks=[Path(task) for task in tasks],
         prompts_per_task=prompts_per_task,
         out=Path(out) if out else None,
         scores=Path(scores) if scores else None,
         report=report,
     )
+
+
+def _named(*places: str | Path | None) -> Named:
+    """Generator, base and rivals, in the order of `Named`."""
+    return Named(*(str(place) if place else None for place in places))
 
 
 def ask(

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prompt2lora.cli.app import BaseOption, Json, Working, app, print_json, tell_reading
-from prompt2lora.errors import OutputError, UsageError
-from prompt2lora.ground.files import check_writable, write_bytes
+from prompt2lora.errors import UsageError
+from prompt2lora.ground.files import check_new, check_writable, write_bytes
 
 if TYPE_CHECKING:
     from prompt2lora.ground.answer_sheet import AnswerSheet
@@ -82,8 +82,7 @@ def answer(
 
 def _check_out(sheet: AnswerSheet, out: Path) -> None:
     """Raises OutputError, UsageError before anything is loaded."""
-    if out.exists():
-        raise OutputError(f"the output file must not exist yet; {out} does: name another one or remove it")
+    check_new(out, "output file")
     if out.suffix.lower().removeprefix(".") != sheet.ending:
         raise UsageError(f"the answers go into a file of the kind that was read; name --out with .{sheet.ending}")
     check_writable(out)

@@ -1,165 +1,92 @@
-"""Tasks and arms -> a table of scores with intervals: the only place where answers are judged.
+"""Task files and arms -> a table of scores with intervals, that says how it was made.
 
-In: tasks, arms and what they draw on. Out: a table that says how it was made. Prompts come from the inputs of a task's
-training part (their answers are never read), scores from its test part.
-
-Forms: full, the model is asked with instruction and input; bare, with the input alone, the instruction having gone
-only into the prompts that made the adapter.
-
-The scores of every example are kept in a file under the digest of all they depend on: data, versions, and the revisions
-of the code. So hours of work go on after any cut, and no score is taken for that of other code.
+In: task files, arms, and the names of what they draw on. Out: a result, and its file if one is wanted. Everything is
+checked before anything heavy is loaded; what answers and what scores is in `judge`.
 """
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from prompt2lora.base.decoding import answers
-from prompt2lora.base.versions import versions
-from prompt2lora.errors import UsageError
-from prompt2lora.evaluation.arms import ARMS
-from prompt2lora.evaluation.attempts import Attempt, Made, make
+from prompt2lora.base.frozen import Frozen
+from prompt2lora.base.versions import origin
+from prompt2lora.base.weights import weights_digest
+from prompt2lora.evaluation.judge import BenchmarkRequest, Judge
 from prompt2lora.evaluation.metrics import METRICS
-from prompt2lora.evaluation.resources import Resources
-from prompt2lora.evaluation.results import Asked, Cell, Estimate, Scored, ScoreTable, Seconds, Summary
-from prompt2lora.evaluation.revisions import revisions
-from prompt2lora.evaluation.score_cache import ScoreCache, digest
+from prompt2lora.evaluation.named import PROMPTS_PER_TASK, Named
+from prompt2lora.evaluation.results import (
+    Asked,
+    BenchmarkResult,
+    Cell,
+    Estimate,
+    GeneratorStamp,
+    Scored,
+    ScoreTable,
+    Seconds,
+    Summary,
+)
+from prompt2lora.evaluation.score_cache import ScoreCache
 from prompt2lora.evaluation.statistics import Interval, mean_interval, paired_difference
-from prompt2lora.ground.comparison import Comparison
-from prompt2lora.ground.progress import Report, part, silent, tell
-from prompt2lora.training.tasks import Task
+from prompt2lora.generator.generator import Generator
+from prompt2lora.generator.pipeline import fitting_layout
+from prompt2lora.ground.files import check_new, check_writable, write_json
+from prompt2lora.ground.home import home
+from prompt2lora.ground.progress import Report, part, silent
+from prompt2lora.training.tasks import read_tasks
 
-FORMS = ("full", "bare")
-DEFAULT_ARMS = ("base", "generated", "wrong-prompt")
 OWN = "generated"  # the arm whose differences to all others are told
-_SLACK = 8  # tokens an answer may be longer than the longest reference; a longer one is wrong in any case
-_ANSWERING = ("answers", "prompts")  # components of the code that every score depends on
 _Cells = dict[str, Scored]
 
 
-@dataclass(frozen=True)
-class BenchmarkRequest:
-    """What is to be scored. Prompts and examples are drawn anew for every seed; scores are means over the seeds."""
+def benchmark(
+    places: Sequence[Path],
+    named: Named,
+    request: BenchmarkRequest,
+    *,
+    split: str | None = None,
+    prompts_per_task: int = PROMPTS_PER_TASK,
+    out: Path | None = None,
+    scores: Path | None = None,
+    report: Report = silent,
+) -> BenchmarkResult:
+    """Score arms on the task files of `places`, those of the part `split` alone if one is named.
 
-    arms: tuple[str, ...] = DEFAULT_ARMS
-    forms: tuple[str, ...] = FORMS
-    seeds: tuple[int, ...] = (0,)
-    limit: int | None = None
-
-    def check(self, tasks: Sequence[Task]) -> None:
-        """Raises UsageError for an unknown arm or form, a task without examples, or too few tasks for an arm."""
-        for kind, asked, known in (("arm", self.arms, tuple(ARMS)), ("form", self.forms, FORMS)):
-            if not asked:
-                raise UsageError(f"at least one {kind} is needed; there are {', '.join(known)}")
-            for name in asked:
-                if name not in known:
-                    raise UsageError(f"unknown {kind} {name!r}; there are {', '.join(known)}")
-        if "wrong-prompt" in self.arms and len(tasks) < 2:
-            raise UsageError(
-                "the arm wrong-prompt needs at least two tasks and there is one; add a task or leave it out"
-            )
-        if self.forms == ("bare",) and not any(task.instruction for task in tasks):
-            raise UsageError("the bare form leaves the instruction out and no task has one; ask for the form full")
-        for task in tasks:
-            for which, examples in (("train", task.train), ("test", task.test)):
-                if not examples:
-                    raise UsageError(
-                        f'task {task.name} has no examples of part "{which}"; add some or leave the task out'
-                    )
-
-
-@dataclass
-class Judge:
-    """Answers and scores; `cache` holds scores of before, `base_digest` stands for the base's weights."""
-
-    resources: Resources
-    request: BenchmarkRequest
-    cache: ScoreCache
-    base_digest: str
-    _made: dict[str, Made] = field(default_factory=dict)
-
-    def begin(self) -> None:
-        """Forget the adapters of the task before."""
-        self._made.clear()
-
-    def made(self, attempt: Attempt) -> Made:
-        """What answers an attempt, made once for all forms."""
-        key = json.dumps(attempt.depends)
-        if key not in self._made:
-            self._made[key] = make(attempt, self.resources.base)
-        return self._made[key]
-
-    def key(self, task: Task, form: str, attempt: Attempt) -> str:
-        """The digest of all that the scores of an attempt depend on."""
-        asked = [[example.input, example.output] for example in task.test[: self.request.limit]]
-        code = revisions(*_ANSWERING, *attempt.code)
-        depends = [form, task.instruction, asked, self._max_new_tokens(task), attempt.depends]
-        compared = [] if task.comparison is Comparison.EXACT else [task.comparison]
-        return digest([versions(), self.base_digest, code, depends, *compared])
-
-    def judged(self, task: Task, form: str, attempt: Attempt) -> Scored:
-        """The scores of an attempt, kept or new."""
-        key = self.key(task, form, attempt)
-        if known := self.cache.get(key):
-            return Scored.model_validate(known)
-        examples = task.test[: self.request.limit]
-        chat = self.resources.base.chat
-        put = str if form == "bare" else task.prompt
-        prompts = [put(example.input) for example in examples]
-        shown = [(put(shot.input), shot.output) for shot in attempt.examples]
-        with part(tell, 0.0, 0.5):
-            base, grid, adapting = self.made(attempt)
-        began = time.monotonic()
-        with part(tell, 0.5, 1.0):
-            given = answers(
-                base.model,
-                chat,
-                prompts,
-                examples=shown,
-                layout=base.layout,
-                grid=grid,
-                max_new_tokens=self._max_new_tokens(task),
-            )
-        answering = time.monotonic() - began
-        result = Scored(
-            scores={
-                metric: [
-                    round(score(task.comparison, answer, one.output), 4)
-                    for answer, one in zip(given, examples, strict=True)
-                ]
-                for metric, score in METRICS.items()
-            },
-            seconds=Seconds(adapt=round(adapting, 3), answer=round(answering, 3)),
-            prompt_tokens=round(sum(map(len, chat.prompt_ids(prompts, shown))) / len(prompts), 1),
-        )
-        self.cache.add(key, result.to_dict())
-        return result
-
-    def scored(self, task: Task, form: str, arm: str) -> Scored:
-        """Scores and costs of an arm, means over the seeds."""
-        found, seeds = [], self.request.seeds
-        for number, seed in enumerate(seeds):
-            with part(tell, number / len(seeds), (number + 1) / len(seeds)):
-                found.append(self.judged(task, form, ARMS[arm].attempt(self.resources, task, seed)))
-        return Scored(
-            scores={metric: np.mean([one.scores[metric] for one in found], axis=0).tolist() for metric in METRICS},
-            seconds=Seconds(
-                adapt=sum(one.seconds.adapt for one in found) / len(found),
-                answer=sum(one.seconds.answer for one in found) / len(found),
-            ),
-            prompt_tokens=found[0].prompt_tokens,
-        )
-
-    def _max_new_tokens(self, task: Task) -> int:
-        outputs = [example.output for example in task.test[: self.request.limit]]
-        return max(map(len, self.resources.base.chat.answer_ids(outputs))) + _SLACK
+    `out` gets the result, `scores` keeps those of examples. Raises UsageError, InputError, OutputError, LayoutError.
+    """
+    tasks = read_tasks(places, split=split)
+    request.check(tasks)
+    if out is not None:
+        check_new(out, "result file")
+        check_writable(out)
+    generator = Generator.from_pretrained(named.generator, base=named.base)
+    layout = fitting_layout(generator, named.base)
+    taught = read_tasks(places, split="train") if "nearest-teacher" in request.arms else ()
+    resources = named.resources(
+        Frozen.load(layout, dtype=torch.float32),  # so that figures and kept scores are of no machine
+        generator,
+        tasks,
+        prompts_per_task=prompts_per_task,
+        teacher_tasks=taught,
+    )
+    judge = Judge(resources, request, ScoreCache(scores or home() / "scores.jsonl"), weights_digest(layout.base_model))
+    result = BenchmarkResult(
+        **dict(run(judge, report)),
+        base=layout.base_model,
+        generator=GeneratorStamp(
+            sha256=generator.provenance.get("sha256", ""), steps=generator.provenance.get("steps")
+        ),
+        **origin(torch.float32),
+    )
+    if out is not None:
+        write_json(out, result.to_dict())
+    return result
 
 
 def run(judge: Judge, report: Report = silent) -> ScoreTable:

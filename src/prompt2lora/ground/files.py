@@ -109,10 +109,10 @@ def exclusive_lock(file: Path) -> Iterator[None]:
         lock.release()
 
 
-def check_new(folder: Path) -> None:
-    """Raises OutputError if `folder` is there already."""
-    if folder.exists() or folder.is_symlink():
-        raise OutputError(f"the output folder must not exist yet; {folder} does: name another one or remove it")
+def check_new(place: Path, what: str = "output folder") -> None:
+    """Raises OutputError if `place` is there already."""
+    if place.exists() or place.is_symlink():
+        raise OutputError(f"the {what} must not exist yet; {place} does: name another one or remove it")
 
 
 def claim(file: Path, settings: dict[str, Any], refusal: str) -> None:

@@ -8,19 +8,17 @@ anything heavy is loaded.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
 import torch
 
-from prompt2lora.adapter.layout import LoraLayout
-from prompt2lora.adapter.peft import Adapter
-from prompt2lora.base import models
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.versions import origin
 from prompt2lora.base.weights import weights_digest
 from prompt2lora.errors import LayoutError
+from prompt2lora.evaluation.named import Named
 from prompt2lora.evaluation.published.measuring import PROMPTS_PER_TASK, PublishedRequest, measure, others
 from prompt2lora.evaluation.published.results import Asked, PublishedResult
 from prompt2lora.evaluation.published.runner import shut_off_by
@@ -28,7 +26,6 @@ from prompt2lora.evaluation.resources import Resources
 from prompt2lora.evaluation.score_cache import ScoreCache
 from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.pipeline import fitting_layout
-from prompt2lora.generator.text_encoder import cached_encoder
 from prompt2lora.ground.files import check_new, check_writable, write_json
 from prompt2lora.ground.home import home
 from prompt2lora.ground.progress import Report
@@ -42,26 +39,6 @@ from prompt2lora.training.suites import (
     training_part,
 )
 from prompt2lora.training.tasks import Task, read_tasks
-from prompt2lora.training.teachers import Teachers
-
-_PLACE = "{suite}"
-
-
-@dataclass(frozen=True)
-class Named:
-    """Generator, rivals and the base by name, as they were asked for."""
-
-    generator: str | None = None
-    base: str | None = None
-    multi_task: str | None = None
-    teachers: str | None = None
-    reference: str | None = None
-    tasks: tuple[Path, ...] = ()
-
-    def of(self, what: str, suite: str) -> str | None:
-        """The generator or rival for a suite."""
-        name: str | None = getattr(self, what)
-        return name.replace(_PLACE, suite) if name else name
 
 
 def benchmark(
@@ -70,23 +47,27 @@ def benchmark(
     named: Named,
     request: PublishedRequest,
     *,
+    tasks: Sequence[Path] = (),
     prompts_per_task: int = PROMPTS_PER_TASK,
     out: Path | None = None,
     scores: Path | None = None,
     report: Report,
 ) -> PublishedResult:
-    """Measure arms on suites of a folder; see `measuring`. `out` gets the result, `scores` keeps those of examples."""
+    """Measure arms on suites of a folder; see `measuring`. `out` gets the result, `scores` keeps those of examples.
+
+    `tasks` are the files of other tasks that teachers may have been trained on.
+    """
     check_names(names)
     every = read_suites(folder)
     known_suites = {published.task.name: published for published in every}
     suites = [known_suites[name] for name in names or tuple(SUITES)]
     request.check(suites)
     if out is not None:
-        check_new(out)
+        check_new(out, "result file")
         check_writable(out)
     loaded = cache(Generator.from_pretrained)  # once, where several suites have the same one
     generators = {
-        published.task.name: loaded(named.of("generator", published.task.name), base=named.base) for published in suites
+        published.task.name: loaded(named.of(published.task.name).generator, base=named.base) for published in suites
     }
     layouts = {name: fitting_layout(made, named.base) for name, made in generators.items()}
     layout = next(iter(layouts.values()))
@@ -97,7 +78,7 @@ def benchmark(
             )
     known: list[Task] = []
     if "nearest-teacher" in request.arms:
-        known = [*(read_tasks(named.tasks, split="train") if named.tasks else []), *map(training_part, every)]
+        known = [*(read_tasks(tasks, split="train") if tasks else []), *map(training_part, every)]
 
     @cache
     def base() -> Frozen:  # in float32, so that figures and kept scores are of no machine
@@ -105,7 +86,14 @@ def benchmark(
 
     def resources(published: PublishedTask) -> Resources:
         name = published.task.name
-        return _resources(base(), generators[name], others(published, every), named, name, prompts_per_task, known)
+        return named.of(name).resources(
+            base(),
+            generators[name],
+            others(published, every),
+            prompts_per_task=prompts_per_task,
+            teacher_tasks=known,
+            without=never_trained_on(name),
+        )
 
     kept = ScoreCache(scores or home() / "scores.jsonl")
     found, mean = measure(suites, resources, request, kept, weights_digest(layout.base_model), report)
@@ -120,36 +108,3 @@ def benchmark(
     if out is not None:
         write_json(out, result.to_dict())
     return result
-
-
-def _resources(
-    base: Frozen,
-    generator: Generator,
-    tasks: Sequence[Task],
-    named: Named,
-    suite: str,
-    prompts_per_task: int,
-    known: Sequence[Task],
-) -> Resources:
-    shared, taught, reference = (named.of(what, suite) for what in ("multi_task", "teachers", "reference"))
-    return Resources(
-        base=base,
-        encoder=cached_encoder(generator.config.encoder),
-        generator=generator,
-        tasks=tasks,
-        prompts_per_task=prompts_per_task,
-        multi_task=rival_adapter(Path(shared), base.layout) if shared else None,
-        reference=Generator.from_pretrained(reference) if reference else None,
-        teachers=Teachers(Path(taught), base.layout, without=never_trained_on(suite)) if taught else None,
-        teacher_tasks=known,
-    )
-
-
-def rival_adapter(folder: Path, layout: LoraLayout) -> Adapter:
-    """The adapter of a folder. Raises LayoutError if it is not of this layout."""
-    adapter = Adapter.load(folder, models.load_config(layout.base_model))
-    if adapter.layout.digest != layout.digest:
-        raise LayoutError(
-            f"{folder} has another rank, alpha or targets than the generator's adapters; name another one"
-        )
-    return adapter

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from prompt2lora.evaluation.arms import ARMS
-from prompt2lora.evaluation.benchmark import FORMS, OWN
+from prompt2lora.evaluation.benchmark import OWN
+from prompt2lora.evaluation.judge import FORMS
 from prompt2lora.evaluation.report.tables import counted, interval, table
 from prompt2lora.evaluation.results import BenchmarkResult
 
