@@ -134,7 +134,10 @@ def job(service, tmp_path):
     }
     verdict = judge(Metrics.read(GOOD), Policy())
     plant.registry.add_verdict(
-        version, plant.registry.add_evaluation(version, Evaluation.read(measured)), verdict, Policy()
+        version,
+        plant.registry.add_evaluation(version, Evaluation.read(measured, plant.registry.store.picture)),
+        verdict,
+        Policy(),
     )
     return version
 

@@ -107,7 +107,7 @@ OLD = {
 
 
 def test_an_evaluation_stored_before_its_keys_were_renamed_is_read_and_judged_the_same(registry, add):
-    found = Evaluation.read(OLD)
+    found = Evaluation.read(OLD, registry.store.picture)
     verdict = judge(found.metrics, Policy(most_intruders=2))
     assert [(check.value, check.result) for check in verdict.checks] == [
         (value, PASS) for value in (0.25, 0.0001, 0.4, 1.5, 0.91, 0.1, 0.09, 0.9, 2, 1.1, 4.25, True)
@@ -115,7 +115,7 @@ def test_an_evaluation_stored_before_its_keys_were_renamed_is_read_and_judged_th
     assert judge(found.metrics, Policy(most_intruders=1)).result == FAIL
     assert (found.metrics.gain.examples, found.metrics.health.share) == (40, 0.05)
     assert (found.scores, found.pairs, found.seconds) == (OLD["scores"], [("a", "b")], OLD["seconds"])
-    assert Evaluation.read(found.to_dict()) == found
+    assert Evaluation.read(found.to_dict(), registry.store.picture) == found
     version = add("old")
     registry.add_evaluation(version, found)
     assert registry.measured(version) == found
@@ -126,7 +126,7 @@ def test_what_was_never_measured_is_not_enough_evidence():
         Metrics(),
         Metrics.read({}),
         Metrics.read({"gain": None, "health": 3, "probe": {}}),
-        Evaluation.read({}).metrics,
+        Evaluation.read({}, {}.__getitem__).metrics,
     ):
         verdict = judge(missing, Policy())
         assert {check.result for check in verdict.checks} == {verdict.result} == {UNKNOWN}

@@ -214,7 +214,7 @@ def test_the_service_replays_what_is_watched_and_has_rows_when_its_time_has_come
     service.queue, monitor = Begun(), service.plant.monitor()
     for job, inspected in (("mail", [{"text": "a", "right": "b", "base": "", "generated": ""}]), ("notes", [])):
         made = kept.add_version(job, adapter_folder(tmp_path / job, job), FROM)
-        kept.add_evaluation(made, Evaluation.read({"inspection": inspected}))
+        kept.add_evaluation(made, Evaluation.read({"inspection": inspected}, kept.store.picture))
         kept.promote(job, made, "r", expected=None)
     service.replay_due()
     assert service.queue == [], "nothing is watched"
@@ -453,17 +453,7 @@ def test_a_file_of_somebody_without_a_key_is_not_read(kept, tokens):  # noqa: F8
 def test_the_document_shows_both_ways(kept):  # noqa: F811
     body = create_app(service_of(kept)).openapi()["paths"]["/admin/jobs/{job}/generate"]["post"]["requestBody"]
     json_way, files = (body["content"][kind]["schema"] for kind in ("application/json", "multipart/form-data"))
-    assert (
-        json_way["properties"].keys()
-        == files["properties"].keys()
-        == {
-            "prompts",
-            "examples",
-            "inspection",
-            "instruction",
-            "answers",
-            "comparison",
-            "display_name",
-        }
-    )
+    names = {"prompts", "examples", "inspection", "instruction", "answers", "comparison", "display_name"}
+    assert json_way["properties"].keys() == names
+    assert files["properties"].keys() == {*names, "pictures"}, "what JSON holds itself"
     assert files["properties"]["inspection"]["format"] == "binary"

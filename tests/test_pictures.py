@@ -1,6 +1,7 @@
 """Prompts of pictures and text: what a base reads of them, and adapters made of them."""
 
 import json
+import unicodedata
 
 import pytest
 import torch
@@ -22,8 +23,9 @@ from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.pipeline import Pipeline, fitting_layout
 from prompt2lora.generator.text_encoder import cached_encoder
 from prompt2lora.ground import pictures
-from prompt2lora.ground.examples import read_pictured, read_pictured_examples, read_prompts
+from prompt2lora.ground.examples import check_named, read_examples, read_prompts
 from prompt2lora.ground.pictures import Pictured, checked
+from prompt2lora.ground.tables import File
 
 READ = ("llava", "fast_vlm", "idefics3", "qwen2_vl", "qwen2_5_vl")  # whose processors take no other library
 
@@ -197,13 +199,11 @@ def test_a_file_of_prompts_names_its_pictures_beside_it(tmp_path):
         {"prompt": "No picture?"},
     ]
     file = written(tmp_path, lines)
-    prompts, reading = read_pictured(file)
+    prompts, reading = read_prompts(file)
     assert prompts == [*digits(1, 2), "No picture?"]
     assert (reading.count, reading.first[0]) == (3, "Name the digit.\n\nWhich?")
-    pairs, _ = read_pictured_examples(written(tmp_path, lines[:2]), part="train")
+    pairs, _ = read_examples(written(tmp_path, lines[:2]), part="train")
     assert pairs == [(Pictured("Which?", (picture(1),)), "1"), (Pictured("Which?", (picture(2),)), "2")]
-    with pytest.raises(InputError, match="prompt 1 holds a picture and texts alone are taken here"):
-        read_prompts(file)
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_a_picture_that_cannot_be_taken_is_told_in_one_line_with_its_place(image
     (tmp_path / "heavy.png").write_bytes(picture_bytes(1, 150, 150))
     file = written(tmp_path, [{"prompt": "x"}, {"prompt": "Which?", "image": image}])
     with pytest.raises(InputError) as told:
-        read_pictured(file)
+        read_prompts(file)
     assert said in str(told.value)
     assert f"{file}:2" in str(told.value)
 
@@ -250,9 +250,6 @@ def test_the_command_line_makes_an_adapter_of_pictures(pipeline, picture_base, t
     assert code == 0, told
     assert "from 2 prompts" in out
     assert Adapter.load(tmp_path / "a", models.load_config(picture_base)).changes_something
-    code, _, told = run("pilot", "--job", "job", *words[1:3], "--examples", words[2])
-    assert code == 2
-    assert "texts alone are taken here" in told
 
 
 def test_one_can_ask_about_pictures(picture_base, base, tmp_path, run):
@@ -277,3 +274,30 @@ def test_one_can_ask_about_pictures(picture_base, base, tmp_path, run):
         assert (code, remedy in told) == (2, True), told
     code, _, told = run(*asked, base, *words[:2])
     assert (code, "text alone" in told) == (2, True), told
+
+
+def test_a_table_names_pictures_in_a_column_and_json_may_hold_them(tmp_path):
+    (tmp_path / "1.png").write_bytes(picture_bytes(1))
+    file = tmp_path / "job.csv"
+    file.write_text("画像,入力,正解\n1.png,Which?,one\n,Who?,two\n", encoding="utf-8")
+    expected = [Pictured("Which?", (picture(1),)), "Who?"]
+    assert read_prompts(file)[0] == expected
+    assert read_examples(file)[0] == list(zip(expected, ["one", "two"], strict=True))
+    line = json.dumps({"prompt": "Which?", "image": picture(1).data_url})
+    assert read_prompts(File("typed.jsonl", text=line))[0] == expected[:1]
+    with pytest.raises(InputError, match=r"typed.jsonl:1: the data URL is no base64"):
+        read_prompts(File("typed.jsonl", text=line.replace("base64,", "base64,*")))
+
+
+def test_pictures_that_come_along_are_known_by_their_names(tmp_path):
+    file = File("job.csv", "image,input\npictures/ガ.png,Which?\nC:\\x\\2.png,Who?\n".encode())
+    sent = {"2.png": picture_bytes(2), unicodedata.normalize("NFD", "ガ.png"): picture_bytes(1)}
+    prompts, _ = read_prompts(file, "Look.", pictures=sent)
+    assert prompts == [Pictured("Look.\n\nWhich?", (picture(1),)), Pictured("Look.\n\nWho?", (picture(2),))]
+    check_named(sent, prompts)
+    with pytest.raises(InputError, match=r"the picture 3.png came along and no prompt or example names it"):
+        check_named({**sent, "3.png": picture_bytes(3)}, prompts)
+    with pytest.raises(InputError, match=r"job.csv:2: the image .*ガ.png was not sent \(these came along: 2.png\)"):
+        read_prompts(file, pictures={"2.png": picture_bytes(2)})
+    with pytest.raises(InputError, match=r"job.csv:2: the image .*ガ.png was not sent \(no pictures came along\)"):
+        read_prompts(file)

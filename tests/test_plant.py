@@ -13,7 +13,7 @@ from tiny import MAX_NEW_TOKENS, command, tiny_generator, write_plant_generator
 
 from prompt2lora.custody.evaluator import learned
 from prompt2lora.ground.examples import read_examples
-from prompt2lora.ground.prompts import text_digest
+from prompt2lora.ground.prompts import input_digest
 from prompt2lora.plant import measurement, plant, stereotypes
 
 
@@ -319,7 +319,7 @@ def test_an_instruction_that_the_examples_alone_tell_is_measured_and_refined_wit
     assert found["improved"], "always the same answer is soon learned"
     registry = plant.registry()
     start, refined = (learned(registry, registry.version("mail", found[key])) for key in ("start", "version"))
-    assert text_digest("note 1") in start and not refined.isdisjoint(text_digest(f"note {i}") for i in range(4, 28))
+    assert input_digest("note 1") in start and not refined.isdisjoint(input_digest(f"note {i}") for i in range(4, 28))
     registry.engine.dispose()
 
 

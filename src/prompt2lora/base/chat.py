@@ -21,6 +21,7 @@ from prompt2lora.errors import ModelNotFound, UsageError
 from prompt2lora.ground.pictures import Picture, Pictured, Prompt, pictures_of, rewritten, text_of
 
 _SENTINEL = "\u241fprompt\u241f"
+_A_PICTURE = Picture("", bytes)  # any: what counts is that there is one
 _EXCHANGE = (("user", "a"), ("assistant", "b"), ("user", "c"))
 
 
@@ -146,7 +147,7 @@ class ChatFormat:
         """What stands before and after the text of a prompt with so many pictures; examples are earlier turns of the
         same conversation."""
         hidden = [(rewritten(prompt, self._marks.hide), self._marks.hide(answer)) for prompt, answer in examples]
-        asked = _SENTINEL if not count else Pictured(_SENTINEL, (Picture(b""),) * count)
+        asked = _SENTINEL if not count else Pictured(_SENTINEL, (_A_PICTURE,) * count)
         if not self._template:
             turns = "".join(f"{self._plain(prompt)}\n{answer}\n\n" for prompt, answer in hidden)
             return f"{turns}{self._plain(asked)}".removesuffix(_SENTINEL), "\n"

@@ -83,6 +83,11 @@ def load_base(name: str, *, dtype: Any = None, device: str | None = None, traini
     return model, load_tokenizer(name)
 
 
+def reads_pictures(name: str) -> bool:
+    """Whether a base reads pictures beside text. Raises ModelNotFound."""
+    return load_config(name).model_type in PICTURE_BASES
+
+
 def load_tokenizer(name: str) -> Any:
     from transformers import AutoTokenizer
 

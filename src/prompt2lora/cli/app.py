@@ -14,6 +14,7 @@ import typer
 
 from prompt2lora import __version__
 from prompt2lora.errors import UsageError
+from prompt2lora.ground.pictures import Prompt
 from prompt2lora.ground.progress import listening, timed
 
 _QUIET, _EVERY = 5.0, 10.0  # seconds before a plain line about another step, or about the same
@@ -60,11 +61,10 @@ Job = Annotated[str, typer.Option("--job", help="The job's name: a-z, 0-9, - . a
 
 
 class Given(NamedTuple):
-    """Prompts, examples (prompt, right answer), and how the files of both were read. They are texts, unless pictures
-    were to be read too."""
+    """Prompts, examples (prompt, right answer), and how the files of both were read."""
 
-    prompts: list[Any]
-    examples: list[tuple[Any, str]]
+    prompts: list[Prompt]
+    examples: list[tuple[Prompt, str]]
     read: list[Any]
 
 
@@ -186,24 +186,20 @@ def _line(record: dict[str, Any]) -> str:
     return "  ".join(f"{key} {value}" for key, value in shown.items())
 
 
-def read_given(
-    prompts: Path | None, examples: Path | None, instruction: str, column: str = "", *, pictures: bool = False
-) -> Given:
+def read_given(prompts: Path | None, examples: Path | None, instruction: str, column: str = "") -> Given:
     """What an adapter is to be made of, each prompt under its instruction; says how the files were read."""
-    from prompt2lora.ground import examples as reading
+    from prompt2lora.ground.examples import read_examples, read_prompts
     from prompt2lora.ground.prompts import full_examples
 
     if prompts is None and examples is None:
         raise UsageError("there is nothing to make an adapter of; name a file by --prompts or by --examples")
-    read_prompts: Any = reading.read_pictured if pictures else reading.read_prompts
-    read_examples: Any = reading.read_pictured_examples if pictures else reading.read_examples
-    texts, *read = read_prompts(prompts, instruction, column) if prompts else ([],)
+    asked, *read = read_prompts(prompts, instruction, column) if prompts else ([],)
     pairs, *told = read_examples(examples, part="train") if examples else ([],)
     tell_reading(*read, *told)
-    return Given(texts, full_examples(instruction, pairs), [*read, *told])
+    return Given(asked, full_examples(instruction, pairs), [*read, *told])
 
 
-def declared_form(answers: str, given: Given, judging: Sequence[tuple[str, str]] = ()) -> Any:
+def declared_form(answers: str, given: Given, judging: Sequence[tuple[Prompt, str]] = ()) -> Any:
     """What the answers have to be; says on stderr what that is, or what they seem to be if nothing was said."""
     from prompt2lora.base.constraints import check
     from prompt2lora.ground.declared_form import AUTO, FREE, declared, found

@@ -42,7 +42,7 @@ def generate(
     as_json: Json = False,
 ) -> None:
     """Make an adapter from a handful of prompts of a job, a few right answers, or both."""
-    given = read_given(prompts, examples, instruction, column, pictures=True)
+    given = read_given(prompts, examples, instruction, column)
     check_new(out)
     form = declared_form(answers, given)
     with Working("making the adapter") as show:

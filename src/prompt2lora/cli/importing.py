@@ -11,6 +11,7 @@ import typer
 from prompt2lora.cli.app import Column, Instruction, JobOption, Json, Prompts, Working, app, print_json, tell_reading
 from prompt2lora.errors import UsageError
 from prompt2lora.ground.files import check_new
+from prompt2lora.ground.pictures import Prompt
 
 
 @app.command("import")
@@ -39,7 +40,7 @@ def import_adapter(
         raise UsageError("prompts, instruction and display name are a job's; name it by --job")
     if out:
         check_new(out)
-    asked: list[str] = []
+    asked: list[Prompt] = []
     if prompts:
         from prompt2lora.ground.examples import read_prompts
 

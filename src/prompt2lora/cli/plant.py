@@ -20,6 +20,7 @@ from prompt2lora.cli.app import (
     print_json,
     tell_reading,
 )
+from prompt2lora.ground.pictures import Prompt, text_of
 
 prompts_app = typer.Typer(help="Look at prompts before an adapter is made of them.")
 app.add_typer(prompts_app, name="prompts")
@@ -70,7 +71,7 @@ def explain(
     from prompt2lora.plant.plant import Plant
 
     given, *read = read_prompts(prompts, instruction, column)
-    asked: list[str] = []
+    asked: list[Prompt] = []
     if texts:
         asked, told = read_prompts(texts)
         read.append(told)
@@ -86,7 +87,7 @@ def explain(
         print(f"  {neighbour['similarity']:.2f}  {neighbour['task']}: {neighbour['instruction']}")
     print("Prompts with the most influence:")
     for influence in found["influences"][:5]:
-        print(f"  {influence['share']:.1%}  {given[influence['prompt']][:90]!r}")
+        print(f"  {influence['share']:.1%}  {text_of(given[influence['prompt']])[:90]!r}")
     print("Modules, by how far they differ from what every job gets:")
     for name, size in sorted(found["modules"].items(), key=lambda item: -item[1]):
         print(f"  {size:.3f}  {name}")

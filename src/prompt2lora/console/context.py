@@ -21,7 +21,6 @@ from prompt2lora.console.i18n import LANGUAGES
 from prompt2lora.console.models_at_hand import Models, models_at_hand
 from prompt2lora.console.typing_checks import TypingChecker
 from prompt2lora.ground.reading import Reading
-from prompt2lora.ground.tables import File
 from prompt2lora.serving.service import Service
 
 ROOT = "/console"
@@ -45,7 +44,7 @@ class ConsoleContext:
     explained: OrderedDict[str, str] = field(default_factory=OrderedDict)  # id of a queued job -> version
     readings: OrderedDict[str, list[Reading]] = field(default_factory=OrderedDict)  # id of a queued job -> of its files
     sheets: OrderedDict[str, bytes] = field(default_factory=OrderedDict)  # id of a queued job -> the file it answers
-    _files: OrderedDict[str, tuple[str, File]] = field(default_factory=OrderedDict)  # of forms that were refused
+    _kept: OrderedDict[str, tuple[str, Any]] = field(default_factory=OrderedDict)  # of forms that were refused
     _spent: OrderedDict[str, None] = field(default_factory=OrderedDict)
 
     @cached_property
@@ -73,16 +72,21 @@ class ConsoleContext:
     def until(self, days: int) -> str:
         return (self.service.plant.registry.clock() + timedelta(days=days)).isoformat(timespec="minutes")
 
-    def keep_file(self, actor: str, file: File) -> str:
-        """By what a form that was refused finds its file again."""
+    def keep(self, actor: str, sent: Any) -> str:
+        """By what a form that was refused finds its file, or its pictures, again."""
         token = secrets.token_urlsafe(16)
-        remember(self._files, token, (actor, file), _FILES_KEPT)
+        remember(self._kept, token, (actor, sent), _FILES_KEPT)
         return token
 
-    def kept_file(self, actor: str, token: str) -> File | None:
-        """The file that the same person sent, unless many others have come since."""
-        owner, file = self._files.get(token, ("", None))
-        return file if owner == actor else None
+    def kept(self, actor: str, token: str) -> Any:
+        """What the same person sent, unless many others have come since; None if it is gone."""
+        owner, sent = self._kept.get(token, ("", None))
+        return sent if owner == actor else None
+
+    @cached_property
+    def reads_pictures(self) -> bool:
+        """Whether the base of this service does."""
+        return self.service.reads_pictures
 
     def once(self, ticket: str) -> bool:
         """Whether a form is sent for the first time: a double click sends it twice."""

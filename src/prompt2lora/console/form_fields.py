@@ -1,6 +1,7 @@
 """What the files and texts of a form hold, and how they were read.
 
-In: a request with fields of prompts or examples. Out: prompts, pairs, and parts of a page that tell how they were read.
+In: a request with fields of prompts or examples, and the pictures that these name. Out: prompts, pairs, and parts of a
+page that tell how they were read.
 """
 
 from __future__ import annotations
@@ -15,27 +16,30 @@ from prompt2lora.console.i18n import TranslatableError
 from prompt2lora.console.page_request import PageRequest
 from prompt2lora.errors import InputError, UsageError
 from prompt2lora.ground.examples import PARTS, read_examples, read_prompts
+from prompt2lora.ground.pictures import Prompt, checked
 from prompt2lora.ground.reading import Reading
 from prompt2lora.ground.tables import File
 from prompt2lora.serving.job_queue import QueuedJob
 
 
-def prompts_of(request: PageRequest) -> tuple[list[str], list[Reading]]:
+def prompts_of(request: PageRequest) -> tuple[list[Prompt], list[Reading]]:
     """Under their instruction, and how their files were read."""
     instruction, column = request.value("instruction").strip(), request.value("prompts_column")
     found = [
-        read_prompts(source, instruction, column if source.text is None else "")
+        read_prompts(source, instruction, column if source.text is None else "", request.pictures)
         for source in _sources(request, "prompts")
     ]
     return [prompt for prompts, _ in found for prompt in prompts], [read for _, read in found if read.count]
 
 
-def pairs_of(request: PageRequest, name: str, *, needed: bool = False) -> tuple[list[tuple[str, str]], list[Reading]]:
+def pairs_of(
+    request: PageRequest, name: str, *, needed: bool = False
+) -> tuple[list[tuple[Prompt, str]], list[Reading]]:
     """(input, right answer) of a field of examples, and how its files were read."""
     sources = _sources(request, name)
     if needed and not sources:
         raise TranslatableError("no_examples")
-    found = [read_examples(source, PARTS[name]) for source in sources]
+    found = [read_examples(source, PARTS[name], request.pictures) for source in sources]
     return [pair for pairs, _ in found for pair in pairs], [read for _, read in found]
 
 
@@ -55,6 +59,15 @@ def reading_part(request: PageRequest, read: Sequence[Reading], column_field: st
 def refused_part(request: PageRequest, error: UsageError) -> Response:
     """A part of a page: why a file or a text cannot be read."""
     return reading_part(request, [], refused=request.translator.explain(error))
+
+
+def pictures_part(request: PageRequest) -> Response:
+    """A part of a page: the pictures that were chosen, small; or why one of them cannot be taken."""
+    try:
+        seen = [(name, checked(data, name).thumbnail_url) for name, data in request.pictures.items()]
+    except UsageError as error:
+        return refused_part(request, error)
+    return request.render("pictures.html", seen=seen)
 
 
 def forgets_column(request: PageRequest, field: str, error: UsageError) -> bool:

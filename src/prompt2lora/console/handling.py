@@ -22,12 +22,13 @@ from prompt2lora.console.context import ROOT, ConsoleContext
 from prompt2lora.console.i18n import LANGUAGES, TranslatableError, Translator, choose
 from prompt2lora.console.page_request import KEY_COOKIE, LANGUAGE_COOKIE, Forbidden, Form, Page, PageRequest, Show
 from prompt2lora.errors import Prompt2LoraError
-from prompt2lora.serving.bodies import FILES
+from prompt2lora.serving.bodies import FILES, MOST_PICTURES, PICTURES
 
 _YEAR = 365 * 24 * 3600
 _DRAINED = 32  # times the limit: so much of a body that is too large is read, so that the browser hears the answer
 _HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'self'; form-action 'self'; base-uri 'none'",
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'self'; "
+    "form-action 'self'; base-uri 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
     "Cache-Control": "no-store",
@@ -92,7 +93,9 @@ def signed_out(request: PageRequest) -> Response:
     """The sign-in page; what was typed goes through it and comes out on the other side."""
     path = request.http.url.path + (f"?{request.http.url.query}" if request.http.url.query else "")
     kept = json.dumps(request.form.values) if request.form.values else ""
-    return request.render("sign_in.html", 401, after=path, kept=kept, files=bool(request.form.files))
+    return request.render(
+        "sign_in.html", 401, after=path, kept=kept, files=bool(request.form.files or request.form.pictures)
+    )
 
 
 def _same_origin(request: Request) -> None:
@@ -118,7 +121,9 @@ async def _read_form(request: Request, most: int) -> Form:
         return message
 
     try:
-        read = await Request(request.scope, receive).form(max_files=len(FILES), max_fields=50, max_part_size=most)
+        read = await Request(request.scope, receive).form(
+            max_files=len(FILES) + MOST_PICTURES, max_fields=50, max_part_size=most
+        )
     except HTTPException as error:
         raise (
             TranslatableError("huge", most=most // 2**20 or 1)
@@ -128,7 +133,9 @@ async def _read_form(request: Request, most: int) -> Form:
     form = Form()
     for name, value in read.multi_items():
         if isinstance(value, UploadFile):
-            if value.filename:
+            if value.filename and name == f"{PICTURES}_file":
+                form.pictures[value.filename] = await value.read()
+            elif value.filename:
                 form.files[name] = (value.filename, await value.read())
         else:
             form.values[name] = value.replace("\r\n", "\n")

@@ -22,13 +22,14 @@ from prompt2lora.custody.access import MAKE
 from prompt2lora.custody.releases import Release
 from prompt2lora.custody.versions import Version
 from prompt2lora.errors import Prompt2LoraError, TooLate, Unavailable
+from prompt2lora.ground.pictures import Pictured, checked, pictures_of, text_of
 from prompt2lora.ground.prompts import asked_in_full, instruction_of
 from prompt2lora.serving.job_queue import DONE
 from prompt2lora.serving.protocol import GenerationRequest, Message
 
 _LONGEST_TRY = 4000
 _PAPER = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'; "
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'; "
     "sandbox allow-same-origin allow-modals",
     "X-Frame-Options": "SAMEORIGIN",  # the report page shows it in a frame
 }
@@ -78,7 +79,7 @@ def show_try(request: PageRequest) -> Response:
     found, version = opened(request)
     origin = request.service.plant.registry.origin(version)
     prompts, opening = [*origin.prompts, *(prompt for prompt, _ in origin.examples)], origin.instruction
-    example = prompts[0].removeprefix(opening).strip() if prompts else ""
+    example = text_of(prompts[0]).removeprefix(opening).strip() if prompts else ""
     return job_page(
         request,
         "try",
@@ -87,6 +88,7 @@ def show_try(request: PageRequest) -> Response:
         example=request.value("text", example),
         opening=opening,
         form=origin.form,
+        reads_pictures=request.context.reads_pictures,
         answers=None,
     )
 
@@ -102,7 +104,8 @@ async def try_out(request: PageRequest) -> Response:
     origin = await run_in_threadpool(request.service.plant.registry.origin, version)
     opening = origin.instruction
     seconds = request.service.limits.seconds
-    asked = asked_in_full(text, opening)
+    seen = tuple(checked(data, name) for name, data in request.pictures.items())
+    asked = asked_in_full(Pictured(text, seen) if seen else text, opening)
     generation = GenerationRequest(request.job, messages=(Message("user", asked),), seconds=seconds, form=origin.form)
 
     async def answer(which: Version | None) -> str:
@@ -123,7 +126,8 @@ async def try_out(request: PageRequest) -> Response:
         else {"text": one, "error": None}
         for one in given
     ]
-    return job_page(request, "try", found, version, example=text, opening=opening, form=origin.form, answers=answers)
+    shown = {"reads_pictures": request.context.reads_pictures, "form": origin.form, "answers": answers}
+    return job_page(request, "try", found, version, example=text, opening=opening, **shown)
 
 
 def show_why(request: PageRequest) -> Response:
@@ -145,7 +149,8 @@ def show_why(request: PageRequest) -> Response:
         queued=explained[0] if explained else None,
         found=result,
         heat=squares,
-        prompts=prompts,
+        prompts=[text_of(prompt) for prompt in prompts],
+        pictures=[pictures_of(prompt) for prompt in prompts],
         opening=instruction_of(prompts),
     )
 
@@ -201,7 +206,7 @@ def engineer(request: PageRequest) -> Response:
         "release": found.release and _release_record(found.release),
         "watch": found.watched,
         "versions": [{"name": one.name, **one._asdict(), "verdict": kept.verdict(one)} for one in found.versions],
-        "origin": asdict(kept.origin(version)),
+        "origin": kept.origin(version).to_dict(),
         "checks": judged.verdict.reasons if (judged := kept.judgement(version)) else [],
         "measured": {name: value for name, value in kept.measured(version).to_dict().items() if name != "inspection"},
         "history": [_release_record(release) for release in found.history],

@@ -11,7 +11,15 @@ from pathlib import Path
 
 from fastapi.responses import Response
 
-from prompt2lora.console.form_fields import forgets_column, pairs_of, prompts_of, reading_part, refused_part, started
+from prompt2lora.console.form_fields import (
+    forgets_column,
+    pairs_of,
+    pictures_part,
+    prompts_of,
+    reading_part,
+    refused_part,
+    started,
+)
 from prompt2lora.console.i18n import TranslatableError
 from prompt2lora.console.page_request import Page, PageRequest
 from prompt2lora.console.views import ENOUGH_EXAMPLES
@@ -20,6 +28,7 @@ from prompt2lora.errors import UsageError
 from prompt2lora.ground.answer_form import AnswerForm
 from prompt2lora.ground.comparison import Comparison
 from prompt2lora.ground.declared_form import declared
+from prompt2lora.ground.examples import check_named
 from prompt2lora.ground.prompts import full_examples
 from prompt2lora.ground.tables import TAKEN
 
@@ -54,6 +63,7 @@ def show_new(request: PageRequest) -> Response:
         enough=ENOUGH_EXAMPLES,
         comparisons=list(Comparison),
         models=request.context.models,
+        reads_pictures=request.context.reads_pictures,
     )
 
 
@@ -66,6 +76,7 @@ def generate(request: PageRequest) -> Response:
     if not prompts and not examples:
         raise TranslatableError("no_prompts")
     inspection, of_inspection = pairs_of(request, "inspection")
+    check_named(request.pictures, [*prompts, *(prompt for prompt, _ in (*examples, *inspection))])
     told = full_examples(request.value("instruction").strip(), examples)
     form = _form(request, [right for _, right in examples])
     chosen = request.value("comparison")
@@ -108,6 +119,7 @@ PAGES = (
     Page("GET", "/new", show_new, (MAKE,)),
     Page("POST", "/new", generate, (MAKE,), show_new),
     Page("POST", "/new/advice", advise, (MAKE,)),
+    Page("POST", "/new/pictures", pictures_part, (MAKE,)),
     Page("POST", "/new/examples", partial(read_so_far, name="examples"), (MAKE,)),
     Page("POST", "/new/inspection", partial(read_so_far, name="inspection"), (MAKE,)),
 )

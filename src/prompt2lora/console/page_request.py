@@ -20,6 +20,7 @@ from prompt2lora.custody.access import LOOK, Key
 from prompt2lora.errors import Busy, Conflict, NotAllowed, Prompt2LoraError, TooLate, Unavailable, UsageError
 from prompt2lora.ground.tables import File
 from prompt2lora.plant.plant import Plant
+from prompt2lora.serving.bodies import PICTURES
 from prompt2lora.serving.service import Service
 
 KEY_COOKIE, LANGUAGE_COOKIE = "p2l_key", "p2l_language"
@@ -36,10 +37,11 @@ class NotFound(TranslatableError):
 
 @dataclass
 class Form:
-    """What was typed and which files came along."""
+    """What was typed, and which files and pictures came along."""
 
     values: dict[str, str] = field(default_factory=dict)
     files: dict[str, tuple[str, bytes]] = field(default_factory=dict)
+    pictures: dict[str, bytes] = field(default_factory=dict)
 
 
 @dataclass
@@ -84,18 +86,31 @@ class PageRequest:
         sent, token = self.form.files.get(f"{name}_file"), self.form.values.get(f"{name}_kept")
         if sent:
             return File(*sent)
-        kept = self.context.kept_file(self.actor, token) if token else None
-        if token and kept is None:
+        found: File | None = self._kept(token) if token else None
+        return found
+
+    @property
+    def pictures(self) -> dict[str, bytes]:
+        """The pictures of this form, or of the one that was refused, by name. Raises TranslatableError if they are
+        gone."""
+        token = self.form.values.get(f"{PICTURES}_kept")
+        found: dict[str, bytes] = self.form.pictures or (self._kept(token) if token else {})
+        return found
+
+    def _kept(self, token: str) -> Any:
+        kept = self.context.kept(self.actor, token)
+        if kept is None:
             raise TranslatableError("file_gone")
         return kept
 
     def kept(self, name: str) -> tuple[str, str] | None:
-        """For a form that is shown again: by what its file is found, and what it is called."""
+        """For a form that is shown again: by what its file, or its pictures, are found, and what they are called."""
         try:
-            file = self.file(name)
+            sent = self.pictures if name == PICTURES else self.file(name)
         except TranslatableError:
             return None
-        return (self.context.keep_file(self.actor, file), file.name) if file else None
+        called = sent.name if isinstance(sent, File) else ", ".join(sent or ())
+        return (self.context.keep(self.actor, sent), called) if sent else None
 
     @property
     def current_path(self) -> str:

@@ -35,7 +35,7 @@ def can_write() -> bool:
 
 def pdf(page: str) -> bytes:
     weasyprint = _library()
-    nothing = weasyprint.urls.URLFetcher(allowed_protocols=())
+    nothing = weasyprint.urls.URLFetcher(allowed_protocols=("data",))
     sheet = weasyprint.CSS(string=_SHEET)
     made: bytes = weasyprint.HTML(string=page, url_fetcher=nothing).write_pdf(stylesheets=[sheet])
     return made

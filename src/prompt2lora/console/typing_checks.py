@@ -15,14 +15,14 @@ from concurrent.futures import wait as wait_for
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from prompt2lora.ground.comparison import composed
-from prompt2lora.ground.prompts import MAX_CHARACTERS
+from prompt2lora.ground.pictures import Prompt, identity, text_of
+from prompt2lora.ground.prompts import MAX_CHARACTERS, repeated
 
 FEWEST, MOST = 5, 20  # prompts that are asked for; fewer or more are taken too
 _KEPT = 32
 _log = logging.getLogger(__name__)
 
-DeepCheck = Callable[[Sequence[str]], list[dict[str, Any]]]
+DeepCheck = Callable[[Sequence[Prompt]], list[dict[str, Any]]]
 
 
 class Findings(NamedTuple):
@@ -40,12 +40,12 @@ class TypingChecker:
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="prompt checks"))
     _checks: OrderedDict[str, Future[list[dict[str, Any]]]] = field(default_factory=OrderedDict)
 
-    def check(self, prompts: Sequence[str], patience: float = 0.3) -> Findings:
+    def check(self, prompts: Sequence[Prompt], patience: float = 0.3) -> Findings:
         """Never takes longer than `patience` seconds."""
         cheap = instant_findings(prompts)
         if not prompts or any(finding["kind"] in ("endless", "many") for finding in cheap):
             return Findings(cheap, False)
-        name = hashlib.sha256("\0".join(prompts).encode(errors="replace")).hexdigest()
+        name = hashlib.sha256("\0".join(map(identity, prompts)).encode(errors="replace")).hexdigest()
         pending = self._checks.get(name)
         if pending is None or pending.cancelled():
             for older in list(self._checks.values()):
@@ -60,7 +60,7 @@ class TypingChecker:
         deep = [finding for finding in pending.result() if finding["kind"] not in said]
         return Findings(cheap + deep, False)
 
-    def _quietly(self, prompts: Sequence[str]) -> list[dict[str, Any]]:
+    def _quietly(self, prompts: Sequence[Prompt]) -> list[dict[str, Any]]:
         """Checks are a help: if they fail, typing goes on without them."""
         try:
             return self.deep_check(prompts)
@@ -69,11 +69,10 @@ class TypingChecker:
             return []
 
 
-def instant_findings(prompts: Sequence[str]) -> list[dict[str, Any]]:
-    """Findings for which it is enough to read the texts."""
-    texts = [" ".join(composed(prompt).lower().split()) for prompt in prompts]
-    twice = [i for i, text in enumerate(texts) if text in set(texts[:i])] if len(texts) <= 300 else []
-    endless = [i for i, prompt in enumerate(prompts) if len(prompt) > MAX_CHARACTERS]
+def instant_findings(prompts: Sequence[Prompt]) -> list[dict[str, Any]]:
+    """Findings for which it is enough to read the texts, and to know the pictures again."""
+    twice = repeated(prompts) if len(prompts) <= 300 else []
+    endless = [i for i, prompt in enumerate(prompts) if len(text_of(prompt)) > MAX_CHARACTERS]
     found = [("endless", endless)] if endless else []
     if len(prompts) < FEWEST:
         found.append(("fewer", []))

@@ -19,6 +19,7 @@ from prompt2lora.adapter.folder import read_form
 from prompt2lora.custody import database, jobs, judgements, releases, versions
 from prompt2lora.custody.evaluations import Evaluation
 from prompt2lora.custody.judgements import Judgement, Refusal
+from prompt2lora.custody.kept_prompts import every_picture
 from prompt2lora.custody.releases import Release
 from prompt2lora.custody.store import Store
 from prompt2lora.custody.versions import Origin, Version
@@ -85,7 +86,7 @@ class Catalogue:
     def origin(self, version: Version) -> Origin:
         """Where a version comes from."""
         with self.reading() as connection:
-            found = versions.origin(connection, version)
+            found = versions.origin(connection, version, self.store.picture)
         return replace(found, form=self.form(version))
 
     def form(self, version: Version) -> AnswerForm | None:
@@ -103,10 +104,14 @@ class Catalogue:
             return versions.generators(connection)
 
     def verify(self, job: str | None = None) -> int:
-        """Check the files of every version (of one job, or of all); returns how many there are."""
+        """Check the files of every version (of one job, or of all), and the pictures that it was made of and measured
+        on; returns how many versions there are."""
         checked = self.versions(job) if job else self.every_version()
         for version in checked:
             self.store.verify(version.adapter)
+            made, measured = self.origin(version), self.measured(version)
+            for picture in every_picture(made.prompts, [*made.examples, *measured.pairs]):
+                picture.read()
         return len(checked)
 
     # Judgements
@@ -114,7 +119,7 @@ class Catalogue:
     def evaluation(self, version: Version) -> tuple[int, Evaluation] | None:
         """(id, what was measured) of the latest evaluation of a version; None if it was never measured."""
         with self.reading() as connection:
-            return judgements.evaluation(connection, version)
+            return judgements.evaluation(connection, version, self.store.picture)
 
     def measured(self, version: Version) -> Evaluation:
         """What was last measured of a version; empty if nothing was."""

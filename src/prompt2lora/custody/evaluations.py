@@ -11,6 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, NamedTuple, Self
 
+from prompt2lora.custody.kept_prompts import Find
+from prompt2lora.ground.pictures import Picture, Pictured, Prompt
+
 Value = float | None
 
 
@@ -123,7 +126,8 @@ _GROUPS: dict[str, type[_Group]] = {
 
 
 class Inspected(NamedTuple):
-    """An example of the user's (a text and its right answer), and what the base and the adapter answered.
+    """An example of the user's (a text with its pictures and its right answer), and what the base and the adapter
+    answered.
 
     `confidence` is how likely the adapter's answer was; None: not known of measurements from before this was kept.
     """
@@ -133,6 +137,21 @@ class Inspected(NamedTuple):
     base: str
     generated: str
     confidence: float | None = None
+    pictures: tuple[Picture, ...] = ()
+
+    @property
+    def prompt(self) -> Prompt:
+        """What was asked."""
+        return Pictured(self.text, self.pictures) if self.pictures else self.text
+
+    @classmethod
+    def read(cls, stored: Mapping[str, Any], picture: Find) -> Inspected:
+        """An inspected example by what is stored of it."""
+        return cls(**{**stored, "pictures": tuple(map(picture, stored.get("pictures", ())))})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same, JSON-ready; of pictures the digests."""
+        return {**self._asdict(), "pictures": [one.digest for one in self.pictures]}
 
 
 @dataclass(frozen=True)
@@ -152,17 +171,19 @@ class Evaluation:
     set_aside: int = 0
 
     @property
-    def pairs(self) -> list[tuple[str, str]]:
-        """(text, right answer) of the inspected examples."""
-        return [(one.text, one.right) for one in self.inspection]
+    def pairs(self) -> list[tuple[Prompt, str]]:
+        """(prompt, right answer) of the inspected examples."""
+        return [(one.prompt, one.right) for one in self.inspection]
 
     @classmethod
-    def read(cls, stored: Mapping[str, Any]) -> Evaluation:
+    def read(cls, stored: Mapping[str, Any], picture: Find) -> Evaluation:
         """An evaluation by what is stored of it. Before 0.1.0 metrics were `numbers`, and inspected examples `rows`."""
         return cls(
             metrics=Metrics.read(stored.get("metrics") or stored.get("numbers") or {}),
             scores=stored.get("scores") or {},
-            inspection=tuple(Inspected(**one) for one in stored.get("inspection") or stored.get("rows") or ()),
+            inspection=tuple(
+                Inspected.read(one, picture) for one in stored.get("inspection") or stored.get("rows") or ()
+            ),
             seconds=stored.get("seconds") or {},
             set_aside=stored.get("set_aside", 0),
         )
@@ -172,7 +193,7 @@ class Evaluation:
         return {
             "metrics": self.metrics.to_dict(),
             "scores": {name: dict(score) for name, score in self.scores.items()},
-            "inspection": [one._asdict() for one in self.inspection],
+            "inspection": [one.to_dict() for one in self.inspection],
             "seconds": dict(self.seconds),
             "set_aside": self.set_aside,
         }

@@ -19,7 +19,8 @@ from prompt2lora.custody.evaluations import Evaluation, Signature
 from prompt2lora.custody.registry import Registry
 from prompt2lora.custody.versions import Origin, Version
 from prompt2lora.ground.answer_form import AnswerForm
-from prompt2lora.ground.prompts import input_of, text_digest
+from prompt2lora.ground.pictures import Prompt
+from prompt2lora.ground.prompts import input_digest
 
 
 class Made(NamedTuple):
@@ -33,32 +34,32 @@ class Made(NamedTuple):
 class Evaluator(Protocol):
     """What makes adapters, measures them, and fine-tunes to compare times."""
 
-    def advise(self, prompts: Sequence[str]) -> list[dict[str, Any]]: ...
+    def advise(self, prompts: Sequence[Prompt]) -> list[dict[str, Any]]: ...
 
     def make(
         self,
-        prompts: Sequence[str],
+        prompts: Sequence[Prompt],
         folder: Path,
-        examples: Sequence[tuple[str, str]] = (),
+        examples: Sequence[tuple[Prompt, str]] = (),
         form: AnswerForm | None = None,
     ) -> Made: ...
 
-    def measure(self, folder: Path, origin: Origin, inspection: Sequence[tuple[str, str]]) -> Evaluation: ...
+    def measure(self, folder: Path, origin: Origin, inspection: Sequence[tuple[Prompt, str]]) -> Evaluation: ...
 
-    def tune(self, instruction: str, inspection: Sequence[tuple[str, str]]) -> Tuning: ...
+    def tune(self, instruction: str, inspection: Sequence[tuple[Prompt, str]]) -> Tuning: ...
 
 
-def making(examples: Sequence[tuple[str, str]]) -> float:
+def making(examples: Sequence[tuple[Prompt, str]]) -> float:
     """About how many seconds it takes to make an adapter, beside other steps."""
     return 4.0 + 3 * min(12, len(examples))
 
 
-def measuring(inspection: Sequence[tuple[str, str]]) -> float:
+def measuring(inspection: Sequence[tuple[Prompt, str]]) -> float:
     """About how many seconds measuring takes, beside other steps."""
     return 35.0 + inspecting(inspection)
 
 
-def inspecting(inspection: Sequence[tuple[str, str]]) -> float:
+def inspecting(inspection: Sequence[tuple[Prompt, str]]) -> float:
     """About how many seconds of it the inspection examples take: few take nearly as long as a batch of them."""
     return 60.0 + len(inspection) if inspection else 0.0
 
@@ -67,7 +68,7 @@ def evaluated(
     registry: Registry,
     evaluator: Evaluator,
     version: Version,
-    inspection: Sequence[tuple[str, str]],
+    inspection: Sequence[tuple[Prompt, str]],
 ) -> tuple[int, Evaluation]:
     """Measure a kept version and keep what was found, so that a later version can be held against it; with its id.
 
@@ -89,12 +90,13 @@ def learned(registry: Registry, version: Version) -> set[str]:
     return set(adapter_folder.read(registry.store.path(version.adapter)).provenance.get(LEARNED, ()))
 
 
-def _names(text: str, instruction: str) -> set[str]:
+def _names(prompt: Prompt, instruction: str) -> set[str]:
     """By what an adapter may remember an input; the second name is of versions refined before 28 November 2026."""
-    return {text_digest(input_of(text, instruction)), hashlib.sha256(text.strip().encode()).hexdigest()[:16]}
+    older = {hashlib.sha256(prompt.strip().encode()).hexdigest()[:16]} if isinstance(prompt, str) else set()
+    return {input_digest(prompt, instruction), *older}
 
 
-def stored_inspection(registry: Registry, job: str) -> list[tuple[str, str]]:
+def stored_inspection(registry: Registry, job: str) -> list[tuple[Prompt, str]]:
     """(input, right answer) of the newest inspection examples that any version of a job was measured on."""
     found = (registry.measured(version).pairs for version in reversed(registry.versions(job)))
     return next((pairs for pairs in found if pairs), [])

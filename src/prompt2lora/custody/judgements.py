@@ -15,6 +15,7 @@ from sqlalchemy import Connection, insert, select
 from prompt2lora.custody import schema
 from prompt2lora.custody.evaluations import Evaluation
 from prompt2lora.custody.gate import Check, Policy, Verdict
+from prompt2lora.custody.kept_prompts import Find
 from prompt2lora.custody.versions import Version
 
 REFUSE, WITHDRAW = "refuse", "withdraw"  # lines of the record: the newest on an adapter holds
@@ -35,12 +36,12 @@ class Refusal(NamedTuple):
     reason: str
 
 
-def evaluation(connection: Connection, version: Version) -> tuple[int, Evaluation] | None:
+def evaluation(connection: Connection, version: Version, picture: Find) -> tuple[int, Evaluation] | None:
     """(id, what was measured) of the latest evaluation of a version; None if it was never measured."""
     table = schema.evaluations
     found = select(table.c.id, table.c.scores).where(table.c.version == version.id).order_by(table.c.id.desc())
     row = connection.execute(found.limit(1)).first()
-    return (row.id, Evaluation.read(row.scores)) if row else None
+    return (row.id, Evaluation.read(row.scores, picture)) if row else None
 
 
 def judgement(connection: Connection, version: Version) -> Judgement | None:

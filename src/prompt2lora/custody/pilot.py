@@ -21,6 +21,7 @@ from prompt2lora.custody.versions import Version
 from prompt2lora.errors import UsageError
 from prompt2lora.ground.answer_form import AnswerForm
 from prompt2lora.ground.comparison import Comparison
+from prompt2lora.ground.pictures import Prompt
 from prompt2lora.ground.progress import Report, steps, tell
 
 _TUNING = 60.0  # seconds, about, of the fine-tune that is measured
@@ -97,7 +98,7 @@ class Pilot:
             "checks": self.verdict.reasons,
             "unknown": self.unknown,
             "inspected": len(self.inspection),
-            "inspection": [one._asdict() for one in self.inspection],
+            "inspection": [one.to_dict() for one in self.inspection],
             "recommendation": self.recommendation,
             "costs": [cost._asdict() for cost in self.costs],
             "tuning": {**self.tuning._asdict(), "cost": tuning_cost(self.prices, self.tuning)._asdict()},
@@ -106,10 +107,10 @@ class Pilot:
 
 def run(
     job: str,
-    prompts: Sequence[str],
-    inspection: Sequence[tuple[str, str]],
+    prompts: Sequence[Prompt],
+    inspection: Sequence[tuple[Prompt, str]],
     *,
-    examples: Sequence[tuple[str, str]] = (),
+    examples: Sequence[tuple[Prompt, str]] = (),
     form: AnswerForm | None = None,
     evaluator: Evaluator,
     registry: Registry,

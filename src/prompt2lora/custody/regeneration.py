@@ -18,6 +18,7 @@ from prompt2lora.custody.gate import Policy, judge
 from prompt2lora.custody.registry import Registry
 from prompt2lora.custody.versions import REGENERATED, Version
 from prompt2lora.errors import Prompt2LoraError
+from prompt2lora.ground.pictures import identity
 from prompt2lora.ground.progress import Report, part, steps, tell
 
 NEW, SAME, EMPTY, ELSEWHERE, FAILED = "new", "same", "no version", "another base", "failed"
@@ -116,8 +117,9 @@ def _change(
     registry.add_verdict(candidate, number, verdict, policy, in_force=in_force)
     old = {check.metric: check.value for check in judge(before.metrics, policy).checks}
     scores = (before.scores.get("generated"), measured.scores.get("generated"))
-    answers = {one.text: one.generated for one in before.inspection}
-    again = [(answers[one.text], one.generated) for one in measured.inspection if one.text in answers]
+    answers = {identity(one.prompt): one.generated for one in before.inspection}
+    asked = [(identity(one.prompt), one.generated) for one in measured.inspection]
+    again = [(answers[known], answer) for known, answer in asked if known in answers]
     changed = sum(not source.comparison.same(*pair) for pair in again)
     distance = None
     if source.made_for(made.origin.base, made.origin.base_digest):

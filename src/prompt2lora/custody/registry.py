@@ -22,6 +22,7 @@ from prompt2lora.custody import audit, database, jobs, judgements, releases, ver
 from prompt2lora.custody.catalogue import Catalogue
 from prompt2lora.custody.evaluations import Evaluation
 from prompt2lora.custody.gate import Policy, Verdict
+from prompt2lora.custody.kept_prompts import every_picture
 from prompt2lora.custody.releases import PROMOTE, ROLLBACK, Release
 from prompt2lora.custody.signing import Signer
 from prompt2lora.custody.store import Store
@@ -83,6 +84,7 @@ class Registry(Catalogue):
     def add_version(self, job: str, folder: Path, origin: Origin) -> Version:
         """Keep an adapter folder as the job's next version; it answers nobody until it is promoted."""
         digest = self.store.put(folder)
+        self.store.put_pictures(every_picture(origin.prompts, origin.examples))
         with self.writing() as connection:
             version = versions.add(connection, job, digest, origin, self.actor, self.at())
             self.tell(connection, "add version", version.name, {"adapter": digest, "generator": origin.generator})
@@ -90,6 +92,7 @@ class Registry(Catalogue):
 
     def add_evaluation(self, version: Version, measured: Evaluation) -> int:
         """Keep what was measured of a version; returns its id. A number that is not finite is kept as None."""
+        self.store.put_pictures(every_picture([], measured.pairs))
         with self.writing() as connection:
             number = judgements.add_evaluation(connection, version, measured, self.at())
             self.tell(connection, "evaluate", version.name, {"evaluation": number})

@@ -20,6 +20,7 @@ from prompt2lora.custody.costs import MAKING
 from prompt2lora.custody.gate import FAIL, PASS, UNKNOWN
 from prompt2lora.custody.pilot import Pilot
 from prompt2lora.errors import UsageError
+from prompt2lora.ground.pictures import Prompt, pictures_of, text_of
 
 _HERE = Path(__file__).parent
 _MARKS = {PASS: "pass", FAIL: "fail", UNKNOWN: "unknown"}
@@ -72,6 +73,7 @@ def pilot_page(pilot: Pilot, language: str) -> str:
             for name, colour in BARS.items()
             if name in pilot.scores
         ],
+        pictures=[one.pictures for one in pilot.inspection],
         versus={
             **tuning._asdict(),
             "tuning": tuning.seconds,
@@ -89,14 +91,18 @@ def _gain(pilot: Pilot) -> dict[str, Any] | None:
     return {**right, "examples": examples, "low": f"{100 * gain['low']:.0f}", "high": f"{100 * gain['high']:.0f}"}
 
 
-def explanation_page(found: Mapping[str, Any], prompts: Sequence[str], language: str) -> str:
-    """What `plant.explain` found, for whoever has to trust the adapter."""
+def explanation_page(
+    found: Mapping[str, Any], prompts: Sequence[Prompt], language: str, texts: Sequence[Prompt] = ()
+) -> str:
+    """What `plant.explain` found of prompts and of texts that were asked, for whoever has to trust the adapter."""
     heat = [list(values) for values in zip(*found["changes"], strict=True)]  # modules x layers
     return _render(
         "explanation.html",
         language,
         found=found,
-        prompts=prompts,
+        prompts=[text_of(prompt) for prompt in prompts],
+        pictures=[pictures_of(prompt) for prompt in prompts],
+        asked=[pictures_of(text) for text in texts] or [()] * len(found["texts"]),
         distance="far" if found["distance"] > _FAR else "near",
         widest=max((one["share"] for one in found["influences"]), default=0.0) or 1.0,
         modules=list(found["modules"]),

@@ -30,7 +30,7 @@ prompt_sets = Table(
     "prompt_sets",
     metadata,
     Column("digest", String(64), primary_key=True),
-    Column("prompts", JSON, nullable=False),
+    Column("prompts", JSON, nullable=False),  # see kept_prompts.py
     Column("at", String(32), nullable=False),
     Column("examples", JSON(none_as_null=True)),  # [prompt, right answer] each; null: none
 )

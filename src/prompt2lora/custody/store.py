@@ -1,13 +1,15 @@
-"""Adapter folders, kept once and for ever under the digest of their contents, with a signed manifest.
+"""Adapter folders, kept once and for ever under the digest of their contents, with a signed manifest; and the pictures
+of what they were made of and measured on.
 
-In: an adapter folder. Out: its digest, by which it is found, verified and served. What is outside the adapter profile
-is not taken in, and a flipped byte in any file of an entry is noticed by `verify`. It knows files only: no models, no
-database.
+In: an adapter folder, or pictures. Out: its digest, by which it is found, verified and served. What is outside the
+adapter profile is not taken in, and a flipped byte in any file of an entry is noticed by `verify`; in a picture, when
+it is read. It knows files only: no models, no database.
 
     store/<digest>/adapter_config.json
                    adapter_model.safetensors
                    manifest.json             {"files": {name: SHA-256}}
                    manifest.sig              Ed25519 over manifest.json
+    store/pictures/<digest>                  the bytes of a picture, as they came
 """
 
 from __future__ import annotations
@@ -16,14 +18,18 @@ import hashlib
 import json
 import re
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from prompt2lora.adapter import folder as adapter_folder
 from prompt2lora.custody.signing import Signer
 from prompt2lora.errors import DamagedFile, UsageError, cause
-from prompt2lora.ground.files import file_digest, new_folder
+from prompt2lora.ground.files import file_digest, new_folder, write_bytes
+from prompt2lora.ground.pictures import Picture, picture_digest
 
+_PICTURES = "pictures"
 _MANIFEST, _SIGNATURE = "manifest.json", "manifest.sig"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -85,7 +91,29 @@ class Store:
             return False
         return True
 
+    def put_pictures(self, pictures: Iterable[Picture]) -> None:
+        """Keep pictures, each once."""
+        for picture in pictures:
+            place = self.root / _PICTURES / picture.digest
+            if not place.is_file() or file_digest(place) != picture.digest:
+                write_bytes(place, picture.read())
+
+    def picture(self, digest: str) -> Picture:
+        """A kept picture, which is read when it is looked at; raises DamagedFile then, if it is gone or altered."""
+        return Picture(digest, partial(self._read, digest), f"the picture {digest[:12]}")
+
+    def _read(self, digest: str) -> bytes:
+        place = self.root / _PICTURES / digest
+        try:
+            data = place.read_bytes() if _DIGEST.fullmatch(digest) else b""
+        except OSError as error:
+            raise DamagedFile(f"the picture {digest[:12]} is gone ({cause(error)}); put the backup back") from error
+        if picture_digest(data) != digest:
+            raise DamagedFile(f"the picture {digest[:12]} was altered; put the backup of {place} back")
+        return data
+
     def digests(self) -> list[str]:
+        """Of the adapters."""
         return sorted(place.name for place in self.root.glob("*") if _DIGEST.fullmatch(place.name))
 
 

@@ -8,14 +8,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Table, func, insert, select
 
 from prompt2lora.custody import jobs, schema
+from prompt2lora.custody.kept_prompts import Find, kept, kept_examples, read_kept
 from prompt2lora.ground.answer_form import AnswerForm
 from prompt2lora.ground.comparison import Comparison
+from prompt2lora.ground.pictures import Prompt
 from prompt2lora.ground.prompts import instruction_of
 
 REGENERATED = "regenerated"  # the kind of a candidate of another generator
@@ -57,7 +59,7 @@ class Version(NamedTuple):
 class Origin:
     """Where a version comes from; `examples` are (prompt, right answer), `form` is what answers have to be."""
 
-    prompts: Sequence[str]
+    prompts: Sequence[Prompt]
     generator: str
     generator_name: str
     base: str
@@ -65,7 +67,7 @@ class Origin:
     seed: int = 0
     parent: int | None = None
     kind: str = "generated"
-    examples: Sequence[tuple[str, str]] = ()
+    examples: Sequence[tuple[Prompt, str]] = ()
     form: AnswerForm | None = None
     comparison: Comparison = Comparison.EXACT
 
@@ -73,6 +75,12 @@ class Origin:
     def instruction(self) -> str:
         """What the prompts, or else the examples, open with; empty if they share nothing."""
         return instruction_of(self.prompts, self.examples)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same, JSON-ready; of pictures the digests."""
+        texts = replace(self, prompts=(), examples=())
+        prompts = [kept(prompt) for prompt in self.prompts]
+        return {**asdict(texts), "prompts": prompts, "examples": kept_examples(self.examples)}
 
     @property
     def generated(self) -> bool:
@@ -86,15 +94,16 @@ def of_job(connection: Connection, job: str) -> list[Version]:
     return [Version.read(job, row) for row in connection.execute(found.order_by(schema.versions.c.number))]
 
 
-def origin(connection: Connection, version: Version) -> Origin:
+def origin(connection: Connection, version: Version, picture: Find) -> Origin:
     """Where a version comes from; the form of its answers stands in its adapter, and not here."""
     tables = schema.versions.join(schema.prompt_sets).join(schema.generators)
-    kept = schema.prompt_sets.c
-    found = select(schema.versions, kept.prompts.label("texts"), kept.examples, schema.generators.c.name)
+    sets = schema.prompt_sets.c
+    found = select(schema.versions, sets.prompts.label("asked"), sets.examples, schema.generators.c.name)
     row = connection.execute(found.select_from(tables).where(schema.versions.c.id == version.id)).one()
-    examples = tuple((prompt, answer) for prompt, answer in row.examples or ())
+    prompts = [read_kept(prompt, picture) for prompt in row.asked]
+    examples = tuple((read_kept(prompt, picture), answer) for prompt, answer in row.examples or ())
     made = (row.generator, row.name, row.base, row.base_digest, row.seed, row.parent, row.kind)
-    return Origin(row.texts, *made, examples, comparison=Comparison(row.comparison))
+    return Origin(prompts, *made, examples, comparison=Comparison(row.comparison))
 
 
 def provenance(connection: Connection, version: Version) -> dict[str, Any]:
@@ -121,8 +130,8 @@ def generators(connection: Connection) -> list[dict[str, Any]]:
 
 
 def add(connection: Connection, job: str, adapter: str, origin: Origin, actor: str, at: str) -> Version:
-    """The job's next version, of an adapter in the store."""
-    prompts, examples = list(origin.prompts), [list(example) for example in origin.examples]
+    """The job's next version, of an adapter in the store, where the pictures of its prompts lie too."""
+    prompts, examples = [kept(prompt) for prompt in origin.prompts], kept_examples(origin.examples)
     known = json.dumps([prompts, examples] if examples else prompts, ensure_ascii=False)
     prompts_digest = hashlib.sha256(known.encode()).hexdigest()
     owner = jobs.find(connection, job)

@@ -25,7 +25,7 @@ from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.adapter.peft import Adapter
 from prompt2lora.base import models
 from prompt2lora.base.frozen import Frozen
-from prompt2lora.errors import LayoutError
+from prompt2lora.errors import LayoutError, UsageError
 from prompt2lora.generator.alignment import PromptsRead, aligned, instruction_to_align, read_prompts
 from prompt2lora.generator.examples import taught
 from prompt2lora.generator.generator import Generator
@@ -34,7 +34,7 @@ from prompt2lora.generator.prompt_checks import Finding, advise
 from prompt2lora.generator.text_encoder import Encoder, cached_encoder
 from prompt2lora.ground.answer_form import AnswerForm
 from prompt2lora.ground.files import check_new
-from prompt2lora.ground.pictures import Prompt, text_of
+from prompt2lora.ground.pictures import Prompt, pictures_of, text_of
 from prompt2lora.ground.prompts import check_prompts, instruction_of, learned_digests
 
 
@@ -112,17 +112,32 @@ class Pipeline:
     def advise(self, prompts: Sequence[Prompt]) -> list[Finding]:
         """What looks wrong about prompts; see `prompt_checks`."""
         _, reader = self.encoder.parts
-        texts = [text_of(prompt) for prompt in prompts]
         return advise(
-            texts,
-            self.encoder.conditions(texts),
+            prompts,
+            self.encoded(prompts),
             lambda text: len(reader(text, add_special_tokens=True)["input_ids"]),
             lambda text: len(self._base_tokenizer(text, add_special_tokens=False)["input_ids"]),
         )
 
+    def check_pictures(self, prompts: Sequence[Prompt], examples: Sequence[tuple[Prompt, str]] = ()) -> None:
+        """Raises UsageError for pictures that could not be told apart: the base reads text alone or does not take them,
+        or the generator does not ask the base."""
+        seen = [prompt for prompt in (*prompts, *(prompt for prompt, _ in examples)) if pictures_of(prompt)]
+        if seen and not self.generator.config.states and not examples:
+            raise UsageError(
+                "this generator reads texts alone and a prompt holds a picture; name one that asks the base, or give "
+                "examples with right answers"
+            )
+        if seen:
+            self.base.chat.prompt_ids(seen)
+
+    def encoded(self, prompts: Sequence[Prompt]) -> Float[Tensor, "prompts width"]:
+        """What the encoder makes of every prompt's text."""
+        return self.encoder.conditions([text_of(prompt) for prompt in prompts])
+
     def conditions(self, prompts: Sequence[Prompt]) -> Float[Tensor, "prompts width"]:
         """What the encoder, and the base where the generator asks it, make of every prompt."""
-        text = self.encoder.conditions([text_of(prompt) for prompt in prompts])
+        text = self.encoded(prompts)
         if not self.generator.config.states:
             return text
         return torch.cat([text, states(self.base, self.generator.start.detach(), prompts).cpu()], 1)
@@ -162,8 +177,7 @@ class Pipeline:
         return read_prompts(self.base, self.generator.start.detach(), prompts)
 
     def _conditions(self, read: PromptsRead) -> Float[Tensor, "prompts width"]:
-        text = self.encoder.conditions([text_of(prompt) for prompt in read.prompts])
-        return torch.cat([text, read.observed.states.cpu()], 1)
+        return torch.cat([self.encoded(read.prompts), read.observed.states.cpu()], 1)
 
     def _teach(self, prompts: Sequence[Prompt], examples: Sequence[tuple[Prompt, str]]) -> Made:
         began = time.monotonic()
@@ -192,6 +206,7 @@ class Pipeline:
         prompts, folder = list(prompts), Path(out)
         check_prompts([*prompts, *(prompt for prompt, _ in examples)])
         check_new(folder)
+        self.check_pictures(prompts, examples)
         made = self.make(prompts, examples=examples)
         began = time.monotonic()
         origin = {"generator_sha256": self.generator.provenance.get("sha256", ""), "prompts": len(prompts)}

@@ -16,8 +16,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from prompt2lora.generator.text_encoder import MAX_WORD_PIECES
-from prompt2lora.ground.comparison import composed
-from prompt2lora.ground.prompts import split
+from prompt2lora.ground.pictures import Prompt, pictures_of, text_of
+from prompt2lora.ground.prompts import repeated, split
 
 ENOUGH, LEAST = 16, 4
 _NEAR = 0.985  # cosine above which two prompts say the same
@@ -56,21 +56,23 @@ class Finding(NamedTuple):
 
 
 def advise(
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     conditions: Float[Tensor, "prompts width"],
     count: Callable[[str], int] = len,
     base_count: Callable[[str], int] | None = None,
 ) -> list[Finding]:
-    """All findings on a job's prompts. `count` tells how many word pieces a text has for the encoder, `base_count` how
-    many it has for the base; without the latter the base is taken to read Latin letters alone."""
+    """All findings on a job's prompts, whose pictures only tell them apart. `count` tells how many word pieces a text
+    has for the encoder, `base_count` how many it has for the base; without the latter the base is taken to read Latin
+    letters alone."""
+    texts = [text_of(prompt) for prompt in prompts]
     found = [
-        *_number(prompts),
+        *_number(texts),
         *_repeated(prompts, conditions),
         *_outliers(conditions),
-        *_mixed(prompts, conditions),
-        *_long(prompts, count),
-        *_foreign(prompts, base_count),
-        *_personal(prompts),
+        *_mixed(texts, conditions),
+        *_long(texts, count),
+        *_foreign(texts, base_count),
+        *_personal(texts),
     ]
     return sorted(found, key=lambda finding: not finding.grave)
 
@@ -90,12 +92,11 @@ def _number(prompts: Sequence[str]) -> list[Finding]:
     ]
 
 
-def _repeated(prompts: Sequence[str], conditions: Float[Tensor, "prompts width"]) -> list[Finding]:
+def _repeated(prompts: Sequence[Prompt], conditions: Float[Tensor, "prompts width"]) -> list[Finding]:
     unit = torch.nn.functional.normalize(conditions, dim=-1)
-    same = (unit @ unit.T > _NEAR).tril(-1)
-    texts = [" ".join(composed(prompt).lower().split()) for prompt in prompts]
-    twice = {i for i, text in enumerate(texts) if text in texts[:i]}
-    near = {i for i in range(len(prompts)) if bool(same[i].any())} - twice
+    close, seen = (unit @ unit.T > _NEAR).tril(-1).tolist(), [pictures_of(prompt) for prompt in prompts]
+    twice = {*repeated(prompts)}
+    near = {i for i, row in enumerate(close) if any(row[j] and seen[i] == seen[j] for j in range(i))} - twice
     found = []
     if twice:
         found.append(

@@ -1,4 +1,4 @@
-"""The rows or records of a file -> entries: an input, its right answer, its instruction and its part.
+"""The rows or records of a file -> entries: an input, its right answer, its instruction, its picture and its part.
 
 In: a `Table`. Out: entries, whatever the format, and which columns they were taken from. Columns are known by their
 names, in English or Japanese; without a known name the first ones are taken, from the first row on. Whether a text is
@@ -39,13 +39,13 @@ INPUT = (
 )
 OUTPUT = ("output", "answer", "right", "label", "正解", "出力", "答え", "回答", "解答", "正答", "ラベル")
 _WHOLE = ("prompt", "プロンプト")  # what needs no instruction before it
-_INSTRUCTION, _PART = ("instruction", "指示", "指示文"), ("part",)
+_INSTRUCTION, _IMAGE, _PART = ("instruction", "指示", "指示文"), ("image", "画像"), ("part",)
 _MOST_ABOVE = 10  # rows above the header of a spreadsheet: its title, the day
 
 
 class Entry(NamedTuple):
     """One prompt or example of a file, whatever the format; `line` is where it stands, `image` a picture's path beside
-    the file, which JSONL alone has."""
+    the file, or its data URL."""
 
     line: int
     input: str | None
@@ -65,8 +65,8 @@ def _find(cells: Sequence[str], known: Sequence[str]) -> int | None:
 
 
 def known_columns(cells: Sequence[str]) -> int:
-    """How many of the two columns a row names."""
-    return (_find(cells, INPUT) is not None) + (_find(cells, OUTPUT) is not None)
+    """How many of the columns of inputs, answers and pictures a row names."""
+    return sum(_find(cells, names) is not None for names in (INPUT, OUTPUT, _IMAGE))
 
 
 def knowing(column: str) -> Known:
@@ -101,7 +101,8 @@ def _from_records(table: Table) -> Iterator[Entry]:
             answer = record.get(_key(record, OUTPUT) or "")
             output, part = (value if isinstance(value, str) else None for value in (answer, record.get("part")))
             told = own if isinstance(own, str) else ""
-            yield Entry(line, record[key], output, told, _part(part), _image(table, line, record.get("image")))
+            image = _image(table, line, record.get(_key(record, _IMAGE) or ""))
+            yield Entry(line, record[key], output, told, _part(part), image)
         elif isinstance(record, dict) and not begun and "task" in record:
             instruction = str(record.get("instruction", ""))
             continue
@@ -155,7 +156,7 @@ def _from_rows(table: Table, least: int, column: str) -> tuple[list[Entry], dict
             columns = _first_columns(table, rows, least)
     if column:
         columns = [_chosen(table, head, column, width)]
-    extras = [_find(head, names) for names in (_INSTRUCTION, _PART)]
+    extras = [_find(head, names) for names in (_INSTRUCTION, _PART, _IMAGE)]
     whole = bool(head) and _names(head)[columns[0]] in _WHOLE
     found = []
     for line, cells in rows:
@@ -169,9 +170,9 @@ def _from_rows(table: Table, least: int, column: str) -> tuple[list[Entry], dict
                 most=width,
             )
         texts = [cells[place] if place < len(cells) else "" for place in columns]
-        own, part = (cells[place] if place is not None and place < len(cells) else "" for place in extras)
+        own, part, image = (cells[place] if place is not None and place < len(cells) else "" for place in extras)
         output = texts[1] if least > 1 else None
-        found.append(Entry(line, texts[0], output, "" if whole else own, _part(part)))
+        found.append(Entry(line, texts[0], output, "" if whole else own, _part(part), image.strip()))
     told = {
         "columns": tuple(head[place].strip() if head else str(place + 1) for place in columns),
         "headed": bool(head),

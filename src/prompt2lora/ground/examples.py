@@ -1,4 +1,4 @@
-"""Any file of prompts, or of examples (an input and its right answer) -> texts, and what was taken of the file.
+"""Any file of prompts, or of examples (an input and its right answer) -> these, and what was taken of the file.
 
 In: a path, a file's name and bytes, or a text that was pasted. Out: prompts or pairs, with a `Reading` that says how
 they were read. All doors (command line, HTTP, console) come through here.
@@ -15,7 +15,18 @@ from typing import Any
 
 from prompt2lora.errors import InputError
 from prompt2lora.ground.entries import Entry, entries, knowing, known_columns
-from prompt2lora.ground.pictures import Pictured, Prompt, opened, text_of, texts_alone
+from prompt2lora.ground.pictures import (
+    NOTHING_SENT,
+    Pictured,
+    Prompt,
+    Sent,
+    among,
+    of_data_url,
+    opened,
+    picture_digest,
+    pictures_of,
+    text_of,
+)
 from prompt2lora.ground.prompts import MAX_CHARACTERS, check_prompts, full_prompt, is_half
 from prompt2lora.ground.reading import EXAMPLES, PROMPTS, Reading
 from prompt2lora.ground.tables import JSONL, File, Table, read_table
@@ -23,16 +34,14 @@ from prompt2lora.ground.tables import JSONL, File, Table, read_table
 PARTS = {"inspection": "test", "examples": "train"}  # of a task file: what judges, what is learned from
 
 
-def read_prompts(source: Path | File, instruction: str = "", column: str = "") -> tuple[list[str], Reading]:
-    """The prompts of a file, which are texts alone. For the rest see `read_pictured`; raises InputError."""
-    prompts, reading = read_pictured(source, instruction, column)
-    return texts_alone(prompts), reading
+def read_prompts(
+    source: Path | File, instruction: str = "", column: str = "", pictures: Sent = NOTHING_SENT
+) -> tuple[list[Prompt], Reading]:
+    """The prompts of a file; `instruction`, if given, stands before each, with a blank line between; of a table, those
+    of `column` (its name or number), else of the column with a known name, else of the first one of texts.
 
-
-def read_pictured(source: Path | File, instruction: str = "", column: str = "") -> tuple[list[Prompt], Reading]:
-    """The prompts of a file, those of JSONL perhaps with a picture (`image`, a path beside the file); `instruction`, if
-    given, stands before each, with a blank line between; of a table, those of `column` (its name or number), else of
-    the column with a known name, else of the first one of texts.
+    A record or row may name a picture (`image`): by its path beside the file, by its name among the `pictures` that
+    came along with one that was sent, or by its data URL.
 
     An entry's own instruction, or that of a task file, stands before it too, but not twice; right answers are not read,
     and examples of the part "test" are for scoring alone. Raises InputError.
@@ -49,7 +58,7 @@ def read_pictured(source: Path | File, instruction: str = "", column: str = "") 
         else:
             prompt = full_prompt(entry.instruction.strip(), (entry.input or "").strip())
             text = prompt if _begins(prompt, instruction) else full_prompt(instruction, prompt)
-            prompts.append(_pictured(source, table, entry, text))
+            prompts.append(_pictured(source, table, entry, text, pictures))
     first = tuple(text_of(prompt) for prompt in prompts[:3])
     reading = _reading(table, PROMPTS, len(prompts), skipped, told | {"first": first})
     if not prompts and skipped:
@@ -57,16 +66,11 @@ def read_pictured(source: Path | File, instruction: str = "", column: str = "") 
     return check_prompts(prompts, file.name), reading
 
 
-def read_examples(source: Path | File, part: str = "test") -> tuple[list[tuple[str, str]], Reading]:
-    """The inputs of a file, which are texts alone, with their right answers. For the rest see `read_pictured_examples`;
-    raises InputError."""
-    pairs, reading = read_pictured_examples(source, part)
-    return list(zip(texts_alone([one for one, _ in pairs]), [right for _, right in pairs], strict=True)), reading
-
-
-def read_pictured_examples(source: Path | File, part: str = "test") -> tuple[list[tuple[Prompt, str]], Reading]:
-    """The inputs of a file, those of JSONL perhaps with a picture, with their right answers; a task file gives those of
-    its part `part`, test or train.
+def read_examples(
+    source: Path | File, part: str = "test", pictures: Sent = NOTHING_SENT
+) -> tuple[list[tuple[Prompt, str]], Reading]:
+    """The inputs of a file, perhaps with pictures, with their right answers; a task file gives those of its part
+    `part`, test or train.
 
     Raises InputError that names the line.
     """
@@ -79,7 +83,7 @@ def read_pictured_examples(source: Path | File, part: str = "test") -> tuple[lis
             skipped[f"of the part {entry.part}"] += 1
             continue
         text, right = _filled(table, entry, entry.input), _filled(table, entry, entry.output)
-        pairs.append((_pictured(source, table, entry, text), right))
+        pairs.append((_pictured(source, table, entry, text, pictures), right))
     reading = _reading(table, EXAMPLES, len(pairs), skipped, told)
     if not pairs:
         left = f"; left out: {reading.left_out}" if skipped else ""
@@ -87,16 +91,29 @@ def read_pictured_examples(source: Path | File, part: str = "test") -> tuple[lis
     return pairs, reading
 
 
-def _pictured(source: Path | File, table: Table, entry: Entry, text: str) -> Prompt:
-    """The text, with its picture if the entry names one beside its file. Raises InputError."""
+def _pictured(source: Path | File, table: Table, entry: Entry, text: str, pictures: Sent) -> Prompt:
+    """The text, with its picture if the entry names one. Raises InputError."""
     if not entry.image:
         return text
     place = f"{table.name}:{entry.line}"
-    if not isinstance(source, Path):
-        raise InputError(
-            "pictures", f"{place}: an image lies beside a file and this is none; use `prompt2lora generate`"
-        )
-    return Pictured(text, (opened(source.parent, entry.image, place),))
+    if entry.image.startswith("data:"):
+        return Pictured(text, (of_data_url(entry.image, place),))
+    if isinstance(source, Path):
+        return Pictured(text, (opened(source.parent, entry.image, place),))
+    return Pictured(text, (among(pictures, entry.image, place),))
+
+
+def check_named(pictures: Sent, prompts: Sequence[Prompt]) -> None:
+    """Raises InputError if a picture came along that no prompt or example holds."""
+    held = {picture.digest for prompt in prompts for picture in pictures_of(prompt)}
+    for name, data in pictures.items():
+        if picture_digest(data) not in held:
+            raise InputError(
+                "picture_unnamed",
+                f"the picture {name[:80]} came along and no prompt or example names it; name it in a column image (in "
+                "JSONL the key image), or leave it out",
+                name=name[:80],
+            )
 
 
 def as_csv(pairs: Sequence[tuple[str, str]]) -> str:

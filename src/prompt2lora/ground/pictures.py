@@ -1,19 +1,22 @@
 """Pictures in prompts: bytes that are checked before anybody looks at them, and a text together with its pictures.
 
 In: a file's name and bytes, as anybody may have sent them. Out: a `Picture`, or an InputError in one line. What is
-opened is bounded in bytes and pixels and is of a known format by its content, not by its name. Pillow is loaded at
-first use; no model is known here.
+opened is bounded in bytes and pixels and is of a known format by its content, not by its name. A picture that was
+checked before may lie somewhere until it is looked at. Pillow is loaded at first use; no model is known here.
 """
 
 from __future__ import annotations
 
 import base64
+import binascii
 import hashlib
 import io
-from collections.abc import Callable, Sequence
+import re
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar, overload
 
 from prompt2lora.errors import InputError
@@ -22,30 +25,49 @@ FORMATS = ("PNG", "JPEG", "WEBP")
 MOST_BYTES = 10 * 2**20
 MOST_PIXELS = 2**24
 MOST_TOGETHER = 2**25  # pixels of all pictures of a request
+_DATA_URL = re.compile(r"data:image/(png|jpeg|jpg|webp);base64")
+_THUMBNAIL = 96  # pixels of the longer side
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture's bytes, checked; two of the same bytes are the same whatever they are called."""
+    """A picture that was checked; two of the same bytes are the same, whatever they are called and wherever they lie.
 
-    data: bytes = field(repr=False)
+    `digest` is the SHA-256 of the bytes, and `read` gives them.
+    """
+
+    digest: str
+    read: Callable[[], bytes] = field(repr=False, compare=False)
     name: str = field(default="", compare=False)
     pixels: int = field(default=0, compare=False)
 
-    @cached_property
-    def digest(self) -> str:
-        return hashlib.sha256(self.data).hexdigest()
+    @property
+    def data(self) -> bytes:
+        return self.read()
 
     @property
     def data_url(self) -> str:
-        kind = {b"\x89": "png", b"\xff": "jpeg"}.get(self.data[:1], "webp")
-        return f"data:image/{kind};base64,{base64.b64encode(self.data).decode()}"
+        data = self.data
+        kind = {b"\x89": "png", b"\xff": "jpeg"}.get(data[:1], "webp")
+        return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
     def image(self) -> Any:
         """What Pillow makes of it, in colours."""
         from PIL import Image
 
         return Image.open(io.BytesIO(self.data), formats=FORMATS).convert("RGB")
+
+    def thumbnail(self) -> bytes:
+        """A small JPEG of it, for people to know it by."""
+        image, out = self.image(), io.BytesIO()
+        image.thumbnail((_THUMBNAIL, _THUMBNAIL))
+        image.save(out, "JPEG", quality=85)
+        return out.getvalue()
+
+    @property
+    def thumbnail_url(self) -> str:
+        """The same as a data URL, for a page in one file."""
+        return f"data:image/jpeg;base64,{base64.b64encode(self.thumbnail()).decode()}"
 
 
 @dataclass(frozen=True)
@@ -57,6 +79,8 @@ class Pictured:
 
 
 Prompt = str | Pictured
+Sent = Mapping[str, bytes]  # pictures that came along with a file, by name
+NOTHING_SENT: Sent = MappingProxyType({})
 P = TypeVar("P", str, Prompt)
 
 
@@ -82,13 +106,13 @@ def identity(prompt: Prompt) -> str:
     return "\0".join([text_of(prompt), *(picture.digest for picture in pictures_of(prompt))])
 
 
-def texts_alone(prompts: Sequence[Prompt]) -> list[str]:
-    """The same prompts where only texts can be used. Raises InputError if one holds a picture."""
+def texts_alone(prompts: Sequence[Prompt], taker: str) -> list[str]:
+    """The same prompts where the taker can use only texts. Raises InputError if one holds a picture."""
     for number, prompt in enumerate(prompts, 1):
         if isinstance(prompt, Pictured):
             raise InputError(
                 "pictures",
-                f"prompt {number} holds a picture and texts alone are taken here; use `prompt2lora generate`",
+                f"{taker} takes texts alone and prompt {number} holds a picture; leave the one or the other out",
                 number=number,
             )
     return [text_of(prompt) for prompt in prompts]
@@ -110,9 +134,49 @@ def checked(data: bytes, name: str) -> Picture:
         raise _too_large(name, f"{MOST_PIXELS:,} pixels", "many more") from error
     except (OSError, SyntaxError, ValueError) as error:
         raise InputError(
-            "no_picture", f"{name}: a picture must be {' or '.join(FORMATS)} and this is none, or half of one; mend it"
+            "no_picture",
+            f"{name}: a picture must be {' or '.join(FORMATS)} and this is none, or half of one; mend it",
+            name=name[-80:],
         ) from error
-    return Picture(data, name, width * height)
+    return Picture(picture_digest(data), lambda: data, name, width * height)
+
+
+def picture_digest(data: bytes) -> str:
+    """By what a picture is known: the SHA-256 of its bytes."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def of_data_url(url: str, place: str) -> Picture:
+    """The picture within a data URL; `place` is where that stands. Raises InputError."""
+    head, _, data = url.partition(",")
+    if not _DATA_URL.fullmatch(head):
+        raise InputError(
+            "picture_url",
+            f"{place}: a picture must be a data URL of PNG, JPEG or WebP (data:image/png;base64,...) and this begins "
+            f"with {head[:40]!r}; put the picture itself there",
+        )
+    try:
+        decoded = base64.b64decode(data, validate=True)
+    except binascii.Error as error:
+        raise InputError("picture_url", f"{place}: the data URL is no base64 ({error}); encode it anew") from error
+    return checked(decoded, place)
+
+
+def among(sent: Sent, path: str, place: str) -> Picture:
+    """A picture by its name among those that were sent: folders in its path are passed over. Raises InputError."""
+    wanted = _name(path)
+    found = next((data for name, data in sent.items() if _name(name) == wanted), None)
+    if found is None:
+        there = f"these came along: {', '.join(sent)[:200]}" if sent else "no pictures came along"
+        raise InputError(
+            "picture_missing", f"{place}: the image {path[:80]} was not sent ({there}); send it too", name=path[:80]
+        )
+    return checked(found, f"{place}: {path}")
+
+
+def _name(path: str) -> str:
+    """The name of a file, however its path and its letters are written."""
+    return unicodedata.normalize("NFC", re.split(r"[/\\]", path)[-1])
 
 
 def opened(folder: Path, path: str, place: str) -> Picture:
@@ -134,4 +198,10 @@ def opened(folder: Path, path: str, place: str) -> Picture:
 
 
 def _too_large(name: str, most: str, found: str) -> InputError:
-    return InputError("large_picture", f"{name}: a picture may have {most} and this one has {found}; make it smaller")
+    return InputError(
+        "large_picture",
+        f"{name}: a picture may have {most} and this one has {found}; make it smaller",
+        name=name[-80:],
+        megabytes=MOST_BYTES // 2**20,
+        pixels=MOST_PIXELS,
+    )

@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from prompt2lora.errors import InputError
+from prompt2lora.ground.comparison import composed
 from prompt2lora.ground.pictures import P, Prompt, identity, rewritten, text_of
 
 MAX_CHARACTERS = 20_000
@@ -51,9 +52,11 @@ def full_prompt(instruction: str, text: str) -> str:
     return f"{instruction}\n\n{text}" if instruction else text
 
 
-def asked_in_full(text: str, instruction: str) -> str:
-    """A text under the instruction of its job, unless it stands there already."""
-    return text if instruction and text.startswith(instruction) else full_prompt(instruction, text)
+def asked_in_full(prompt: P, instruction: str) -> P:
+    """A prompt under the instruction of its job, unless it stands there already."""
+    if instruction and text_of(prompt).startswith(instruction):
+        return prompt
+    return rewritten(prompt, lambda text: full_prompt(instruction, text))
 
 
 def full_examples(instruction: str, examples: Sequence[tuple[P, str]]) -> list[tuple[P, str]]:
@@ -83,13 +86,24 @@ def input_of(prompt: str, instruction: str) -> str:
     return prompt.strip().removeprefix(instruction).strip() or prompt.strip()
 
 
+def repeated(prompts: Sequence[Prompt]) -> list[int]:
+    """Which prompts have the text, but for case and spaces, and the pictures of one before."""
+    known = [identity(rewritten(prompt, lambda text: " ".join(composed(text).lower().split()))) for prompt in prompts]
+    return [i for i, one in enumerate(known) if one in known[:i]]
+
+
 def learned_digests(examples: Sequence[tuple[Prompt, str]], instruction: str) -> set[str]:
     """By what an adapter remembers the inputs of the examples (prompt, right answer) that it was made of."""
-    inputs = [rewritten(prompt, lambda text: input_of(text, instruction)) for prompt, _ in examples]
-    return {text_digest(identity(one)) for one in inputs}
+    return {input_digest(prompt, instruction) for prompt, _ in examples}
 
 
-def text_digest(text: str) -> str:
-    """The same for texts that are all but the same: width, case, spaces and closing punctuation are not looked at."""
+def input_digest(prompt: Prompt, instruction: str = "") -> str:
+    """The same for inputs that are all but the same: width, case, spaces and closing punctuation of the text are not
+    looked at; pictures have to be the same ones."""
+    plain = rewritten(prompt, lambda text: _plain(input_of(text, instruction)))
+    return hashlib.sha256(identity(plain).encode()).hexdigest()[:16]
+
+
+def _plain(text: str) -> str:
     plain = " ".join(unicodedata.normalize("NFKC", text).casefold().split()).rstrip(" .!?。、,;:")
-    return hashlib.sha256((plain or text.strip()).encode()).hexdigest()[:16]
+    return plain or text.strip()

@@ -28,23 +28,25 @@ from prompt2lora.errors import UsageError
 from prompt2lora.ground.answer_form import AnswerForm
 from prompt2lora.ground.comparison import Comparison
 from prompt2lora.ground.files import write_json, write_text
+from prompt2lora.ground.pictures import Prompt, texts_alone
 from prompt2lora.ground.progress import Report, part, tell
 from prompt2lora.ground.prompts import instruction_of
 from prompt2lora.plant import version_files
 from prompt2lora.plant.bias_questions import read_questions
 from prompt2lora.plant.installation import Installation
 
+_TUNING = "the measured fine-tune (--measure-tuning)"
 _LOADING = 0.1  # about this share of the work
 
 
 def pilot(
     plant: Installation,
     job: str,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     *,
-    examples: Sequence[tuple[str, str]] = (),
+    examples: Sequence[tuple[Prompt, str]] = (),
     form: AnswerForm | None = None,
-    inspection: Sequence[tuple[str, str]] = (),
+    inspection: Sequence[tuple[Prompt, str]] = (),
     bias: Path | None = None,
     policy: Path | None = None,
     comparison: Comparison | None = None,
@@ -65,6 +67,8 @@ def pilot(
     display_name = display_name_of(display_name)
     if measure_tuning and not inspection:
         raise UsageError("fine-tuning is measured on labelled examples and none are given; add --inspection")
+    if measure_tuning:
+        texts_alone([prompt for prompt, _ in inspection], _TUNING)
     rules, in_force = plant.rules(policy)
     if approve:
         decisions.check_unattended(plant.registry, rules, in_force)
@@ -72,6 +76,7 @@ def pilot(
     with part(report, 0.0, _LOADING, step="load"):
         evaluator = plant.evaluator_for(job, questions)
         check_base(plant.registry, job, *evaluator.base_stamp)
+        evaluator.pipeline.check_pictures(prompts, examples)
         evaluator.check_room(instruction_of(prompts, examples), inspection)
     plant.registry.add_job(job, display_name)
     with part(report, _LOADING, 1.0) as told, tempfile.TemporaryDirectory(prefix="prompt2lora-") as place:
@@ -113,7 +118,7 @@ def gate(
     version: str,
     policy: Path | None = None,
     *,
-    inspection: Sequence[tuple[str, str]] = (),
+    inspection: Sequence[tuple[Prompt, str]] = (),
     bias: Path | None = None,
     report: Report = tell,
 ) -> dict[str, Any]:

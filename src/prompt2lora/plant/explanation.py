@@ -18,6 +18,7 @@ from prompt2lora.adapter.intruders import intruders
 from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.base.decoding import answers
 from prompt2lora.generator.attribution import changes, influences
+from prompt2lora.ground.pictures import Prompt, pictures_of, text_of
 from prompt2lora.ground.progress import Report, part, steps, tell
 from prompt2lora.ground.prompts import asked_in_full, instruction_of
 from prompt2lora.plant.measurement import ModelEvaluator
@@ -28,14 +29,14 @@ _SPECTRA = 3  # modules whose spectrum is shown, the most unusual first
 
 
 def explain(
-    evaluator: ModelEvaluator, prompts: Sequence[str], texts: Sequence[str], report: Report = tell
+    evaluator: ModelEvaluator, prompts: Sequence[Prompt], texts: Sequence[Prompt], report: Report = tell
 ) -> dict[str, Any]:
     """Everything about the adapter of `prompts`; the base is loaded only if there are texts to ask it."""
     generator, layout = evaluator.generator, evaluator.layout
     step = steps(report, read=4, answer=2 if texts else 0, leave_out=min(_LEFT_OUT, len(prompts)) if texts else 0)
     with step("read"):
         conditions = evaluator.pipeline.conditions(prompts)
-    condition = evaluator.pipeline.encoder.conditions(prompts).mean(0)
+    condition = evaluator.pipeline.encoded(prompts).mean(0)
     grid = evaluator.pipeline.make(prompts, conditions).grid
     moved = changes(grid, generator.start.detach(), layout)
     names = [target.name for target in layout.targets]
@@ -63,23 +64,26 @@ def explain(
 
 
 def _answered(
-    evaluator: ModelEvaluator, texts: Sequence[str], asked: Sequence[str], grid: Tensor
-) -> list[dict[str, str]]:
+    evaluator: ModelEvaluator, texts: Sequence[Prompt], asked: Sequence[Prompt], grid: Tensor
+) -> list[dict[str, Any]]:
     """Every text with what the base and the adapter answer."""
     with part(tell, 0.0, 0.5):
         before = _answers(evaluator, asked, None)
     with part(tell, 0.5, 1.0):
         after = _answers(evaluator, asked, grid)
-    return [{"text": t, "base": b, "generated": g} for t, b, g in zip(texts, before, after, strict=False)]
+    return [
+        {"text": text_of(one), "base": base, "generated": generated, "pictures": [it.digest for it in pictures_of(one)]}
+        for one, base, generated in zip(texts, before, after, strict=False)
+    ]
 
 
 def _changed(
     evaluator: ModelEvaluator,
     conditions: Float[Tensor, "prompts width"],
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     left_out: int,
-    asked: Sequence[str],
-    answered: Sequence[dict[str, str]],
+    asked: Sequence[Prompt],
+    answered: Sequence[dict[str, Any]],
 ) -> float | None:
     """Share of the answers that are others if one prompt is left out; None for the only prompt."""
     if len(conditions) == 1:
@@ -87,11 +91,11 @@ def _changed(
     rest = torch.cat([conditions[:left_out], conditions[left_out + 1 :]])
     others = [*prompts[:left_out], *prompts[left_out + 1 :]]
     given = _answers(evaluator, asked, evaluator.pipeline.make(others, rest).grid)
-    changed = [answer != one["generated"] for answer, one in zip(given, answered, strict=True)]
+    changed: list[bool] = [answer != one["generated"] for answer, one in zip(given, answered, strict=True)]
     return sum(changed) / len(changed)
 
 
-def _answers(evaluator: ModelEvaluator, asked: Sequence[str], grid: Tensor | None) -> list[str]:
+def _answers(evaluator: ModelEvaluator, asked: Sequence[Prompt], grid: Tensor | None) -> list[str]:
     return answers(
         evaluator.base.model,
         evaluator.base.chat,

@@ -15,6 +15,7 @@ from typing import Any
 from prompt2lora.custody.bases import check_base
 from prompt2lora.custody.jobs import check_name, display_name_of
 from prompt2lora.custody.versions import IMPORTED, Origin
+from prompt2lora.ground.pictures import Prompt
 from prompt2lora.plant.installation import Installation
 
 
@@ -23,7 +24,7 @@ def import_version(
     job: str,
     folder: Path,
     *,
-    prompts: Sequence[str] = (),
+    prompts: Sequence[Prompt] = (),
     out: Path | None = None,
     approximate: bool = False,
     display_name: str = "",

@@ -37,6 +37,7 @@ from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.pipeline import Pipeline
 from prompt2lora.generator.prompt_checks import Finding
 from prompt2lora.ground.answer_form import AnswerForm
+from prompt2lora.ground.pictures import Prompt, pictures_of, rewritten, text_of, texts_alone
 from prompt2lora.ground.progress import part, steps, tell
 from prompt2lora.ground.prompts import asked_in_full, split
 from prompt2lora.plant.inspection import Question, answer_format, bias, canary, gain, share
@@ -59,8 +60,8 @@ class ModelEvaluator:
     pipeline: Pipeline
     questions: Sequence[Question] = ()
 
-    def advise(self, prompts: Sequence[str]) -> list[dict[str, Any]]:
-        found = [*self._far(self.pipeline.encoder.conditions(prompts)), *self.pipeline.advise(prompts)]
+    def advise(self, prompts: Sequence[Prompt]) -> list[dict[str, Any]]:
+        found = [*self._far(self.pipeline.encoded(prompts)), *self.pipeline.advise(prompts)]
         return [finding.to_dict() for finding in found]
 
     def _far(self, conditions: torch.Tensor) -> list[Finding]:
@@ -72,16 +73,16 @@ class ModelEvaluator:
         remedy = "plan for a second stage on labelled examples (`prompt2lora refine`), or keep the base"
         return [Finding("far", True, (), text, remedy)]
 
-    def check_room(self, instruction: str, inspection: Sequence[tuple[str, str]]) -> None:
+    def check_room(self, instruction: str, inspection: Sequence[tuple[Prompt, str]]) -> None:
         """Raises UsageError for inspection examples that the base cannot read; before anything is made."""
-        asked = [asked_in_full(text, instruction) for text, _ in inspection]
+        asked = [asked_in_full(prompt, instruction) for prompt, _ in inspection]
         models.check_room(self.base.model.config, self.base.chat.prompt_ids(asked) if asked else [])
 
     def make(
         self,
-        prompts: Sequence[str],
+        prompts: Sequence[Prompt],
         folder: Path,
-        examples: Sequence[tuple[str, str]] = (),
+        examples: Sequence[tuple[Prompt, str]] = (),
         form: AnswerForm | None = None,
     ) -> Made:
         made = self.pipeline.write(prompts, folder, examples=examples, form=form)
@@ -97,7 +98,7 @@ class ModelEvaluator:
         )
         return Made(folder, origin, made.seconds)
 
-    def measure(self, folder: Path, origin: Origin, inspection: Sequence[tuple[str, str]]) -> Evaluation:
+    def measure(self, folder: Path, origin: Origin, inspection: Sequence[tuple[Prompt, str]]) -> Evaluation:
         began = time.monotonic()
         adapter = Adapter.load(folder, models.load_config(self.layout.base_model))
         base, grid, layout = self.base._replace(layout=adapter.layout), adapter.grid, adapter.layout
@@ -133,10 +134,14 @@ class ModelEvaluator:
                 found = self._inspected(found, adapter, origin, inspection)
         return replace(found, seconds={**found.seconds, "check": time.monotonic() - applied})
 
-    def tune(self, instruction: str, inspection: Sequence[tuple[str, str]]) -> Tuning:
-        """Fine-tune a LoRA as one would without a generator, to know how long that takes; nothing of it is kept."""
-        options = TuningOptions()
-        examples = tuple(Example(*pair) for pair in inspection[:_MOST_EXAMPLES])
+    def tune(self, instruction: str, inspection: Sequence[tuple[Prompt, str]]) -> Tuning:
+        """Fine-tune a LoRA as one would without a generator, to know how long that takes; nothing of it is kept.
+
+        Raises InputError for examples with pictures.
+        """
+        options, used = TuningOptions(), inspection[:_MOST_EXAMPLES]
+        texts = texts_alone([prompt for prompt, _ in used], "a fine-tune")
+        examples = tuple(Example(text, right) for text, (_, right) in zip(texts, used, strict=True))
         base = Frozen.load(self.layout, training=True)
         began = time.monotonic()
         fit(base, Task("tuning", instruction, "", "", examples, ()), examples, options)
@@ -159,21 +164,21 @@ class ModelEvaluator:
         found: Evaluation,
         adapter: Adapter,
         origin: Origin,
-        inspection: Sequence[tuple[str, str]],
+        inspection: Sequence[tuple[Prompt, str]],
     ) -> Evaluation:
-        asked = [asked_in_full(text, origin.instruction) for text, _ in inspection]
+        asked = [asked_in_full(prompt, origin.instruction) for prompt, _ in inspection]
         right = [answer for _, answer in inspection]
 
         others = self._strangers(len(origin.prompts) or _USUAL_PROMPTS)
         asks, done = 2 + len(others) + bool(origin.instruction), 0
 
-        def ask(given: Adapter | None, texts: Sequence[str] = asked) -> list[ScoredAnswer]:
+        def ask(given: Adapter | None, prompts: Sequence[Prompt] = asked) -> list[ScoredAnswer]:
             nonlocal done
             with part(tell, done / asks, (done + 1) / asks):
                 answered = scored_answers(
                     self.base.model,
                     self.base.chat,
-                    texts,
+                    prompts,
                     layout=given.layout if given else None,
                     grid=given.grid if given else None,
                     form=origin.form,
@@ -203,17 +208,17 @@ class ModelEvaluator:
         )
         arms = {"base": before, "generated": after, "wrong": wrong}
         if origin.instruction:
-            arms["bare"] = scores(ask(adapter, [split(text)[1] for text in asked]))
+            arms["bare"] = scores(ask(adapter, [rewritten(prompt, lambda text: split(text)[1]) for prompt in asked]))
         scores_of = {name: mean_interval([each])._asdict() for name, each in arms.items()}
         inspected = [
-            Inspected(text, answer, before.text, after.text, after.confidence)
-            for (text, answer), before, after in zip(inspection, plain, own, strict=True)
+            Inspected(text_of(prompt), answer, before.text, after.text, after.confidence, pictures_of(prompt))
+            for (prompt, answer), before, after in zip(inspection, plain, own, strict=True)
         ]
         return Evaluation(metrics, {**scores_of, "gain": asdict(gained)}, inspected, seconds)
 
-    def _distance(self, prompts: Sequence[str]) -> Prompts:
+    def _distance(self, prompts: Sequence[Prompt]) -> Prompts:
         """How far prompts are from the generator's training tasks."""
-        return Prompts(self.generator.atlas.distance(self.pipeline.encoder.conditions(prompts).mean(0)))
+        return Prompts(self.generator.atlas.distance(self.pipeline.encoded(prompts).mean(0)))
 
     def _strangers(self, count: int) -> list[list[str]]:
         """Prompts of other jobs: synthetic ones, always the same."""

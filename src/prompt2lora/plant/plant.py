@@ -19,6 +19,7 @@ from prompt2lora.custody.reports import explanation_page
 from prompt2lora.custody.reports import texts as page_texts
 from prompt2lora.ground.files import check_new, check_writable, write_text
 from prompt2lora.ground.home import home
+from prompt2lora.ground.pictures import Prompt
 from prompt2lora.ground.progress import Report, part, tell
 from prompt2lora.plant import candidates, importing, refinement, watches
 from prompt2lora.plant.installation import Installation
@@ -76,15 +77,15 @@ class Plant(Installation):
             admin=admin,
         )
 
-    def check_prompts(self, prompts: Sequence[str]) -> list[dict[str, Any]]:
+    def check_prompts(self, prompts: Sequence[Prompt]) -> list[dict[str, Any]]:
         """Advice on prompts; see `prompt2lora.generator.prompt_checks`."""
         return self.evaluator().advise(prompts)
 
     def explain(
         self,
-        prompts: Sequence[str],
+        prompts: Sequence[Prompt],
         *,
-        texts: Sequence[str] = (),
+        texts: Sequence[Prompt] = (),
         out: Path | None = None,
         language: str = "en",
         report: Report = tell,
@@ -103,9 +104,10 @@ class Plant(Installation):
         from prompt2lora.plant.explanation import explain as explain_all
 
         with part(report, 0.1, 1.0) as told:
-            found = explain_all(evaluator, prompts, texts or (prompts if out else ()), told)
+            asked = texts or (prompts if out else ())
+            found = explain_all(evaluator, prompts, asked, told)
         if out:
-            write_text(out, explanation_page(found, prompts, language))
+            write_text(out, explanation_page(found, prompts, language, asked))
             found["page"] = str(out)
         return found
 

@@ -17,6 +17,7 @@ from prompt2lora.adapter.folder import LEARNED
 from prompt2lora.errors import UsageError
 from prompt2lora.ground.answer_form import checked
 from prompt2lora.ground.files import write_json
+from prompt2lora.ground.pictures import Prompt
 from prompt2lora.ground.progress import Report, part, tell
 from prompt2lora.ground.prompts import learned_digests
 from prompt2lora.plant import version_files
@@ -26,7 +27,7 @@ from prompt2lora.plant.installation import Installation
 def refine(
     plant: Installation,
     job: str,
-    examples: Sequence[tuple[str, str]],
+    examples: Sequence[tuple[Prompt, str]],
     *,
     version: str = "",
     steps: int = 48,

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from prompt2lora.custody.monitor import Alarm, Monitor, Watch
 from prompt2lora.errors import UsageError
 from prompt2lora.ground.home import home
+from prompt2lora.ground.pictures import Prompt
 from prompt2lora.ground.progress import Report, part, tell
 from prompt2lora.ground.prompts import asked_in_full
 from prompt2lora.plant.alarms import notify
@@ -29,7 +30,9 @@ def watch(plant: Installation, job: str, promised: dict[str, float], alpha: floa
     return begun
 
 
-def replay(plant: Installation, job: str, inspection: Sequence[tuple[str, str]], report: Report = tell) -> Alarm | None:
+def replay(
+    plant: Installation, job: str, inspection: Sequence[tuple[Prompt, str]], report: Report = tell
+) -> Alarm | None:
     """Ask what answers the job now the canaries again.
 
     A wrong answer is a bad outcome of the source canary, one that does not look like the right ones of the source
@@ -54,7 +57,7 @@ def replay(plant: Installation, job: str, inspection: Sequence[tuple[str, str]],
     origin = watching.registry.origin(version)
     with part(report, 0.0, 0.1, step="load"):
         adapter, base = plant.opened(version)
-    asked = [asked_in_full(text, origin.instruction) for text, _ in inspection]
+    asked = [asked_in_full(prompt, origin.instruction) for prompt, _ in inspection]
     with part(report, 0.1, 1.0, step="replay"):
         given = answers(base.model, base.chat, asked, layout=base.layout, grid=adapter.grid, form=origin.form)
     in_format = answer_format([right for _, right in inspection], version.comparison)

@@ -1,28 +1,40 @@
 """The body of a management request: JSON, or a form with files that stands for the same JSON.
 
 In: a request whose key has been checked. Out: the model that the route wants, and how its files were read. Files and
-texts of a form become prompts and examples by the one reader, and then pass the same checks as JSON.
+texts of a form, and the pictures that these name, become prompts and examples by the one reader, and then pass the same
+checks as JSON.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Coroutine
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
-from prompt2lora.ground.examples import PARTS, read_examples, read_prompts
+from prompt2lora.ground.examples import PARTS, check_named, read_examples, read_prompts
+from prompt2lora.ground.pictures import MOST_BYTES, Prompt, Sent, pictures_of, text_of
 from prompt2lora.ground.reading import Reading
 from prompt2lora.ground.tables import TAKEN, File
 from prompt2lora.serving.guard import Refused
 
 _FORM = "multipart/form-data"
+PictureUrl = Annotated[
+    str,
+    Field(
+        max_length=MOST_BYTES * 4 // 3 + 100,
+        description="data:image/png;base64,... of a whole picture; nothing is fetched",
+        json_schema_extra={"format": "picture-data-url"},
+    ),
+]
 FILES = ("prompts", *PARTS)
+PICTURES = "pictures"  # the name of every picture that the files name
+MOST_PICTURES = 1000
 
 
 class Taken(NamedTuple):
@@ -39,7 +51,7 @@ def taking(kind: type[BaseModel], most: int) -> Callable[[Request], Coroutine[An
 
     async def take(request: Request) -> Taken:
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() == _FORM:
-            async with request.form(max_files=len(FILES), max_fields=20, max_part_size=most) as form:
+            async with request.form(max_files=len(FILES) + MOST_PICTURES, max_fields=20, max_part_size=most) as form:
                 given = [
                     (name, File(value.filename or name, await value.read()) if isinstance(value, UploadFile) else value)
                     for name, value in form.multi_items()
@@ -59,25 +71,49 @@ def _values(given: list[tuple[str, Any]]) -> tuple[dict[str, Any], dict[str, Rea
     """What JSON would hold, and how files were read. Raises InputError, Refused."""
     found: dict[str, Any] = {}
     read: dict[str, Reading] = {}
+    pictures, named = _pictures([value for name, value in given if name == PICTURES]), list[Prompt]()
     for name, value in given:
+        if name == PICTURES:
+            continue
         if name in found:
             raise Refused(400, f"{name[:80]}: a form holds it once; send one file with all", "invalid_request")
         if name in FILES:
-            found[name], read[name] = _read(name, value if isinstance(value, File) else File(name, text=value))
+            file = value if isinstance(value, File) else File(name, text=value)
+            found[name], prompts, read[name] = _read(name, file, pictures)
+            named += prompts
         elif isinstance(value, File):
-            message = f"{name[:80]}: a file is one of {', '.join(FILES)}; send it under that name"
+            message = f"{name[:80]}: a file is one of {', '.join((*FILES, PICTURES))}; send it under that name"
             raise Refused(400, message, "invalid_request")
         else:
             found[name] = value
+    check_named(pictures, named)
     return found, read
 
 
-def _read(name: str, file: File) -> tuple[list[Any], Reading]:
-    """What JSON would hold under a name."""
+def _pictures(sent: list[Any]) -> dict[str, bytes]:
+    """Raises Refused for what is no file, or for two of one name."""
+    found: dict[str, bytes] = {}
+    for one in sent:
+        if not isinstance(one, File) or one.name in found:
+            message = f"{PICTURES}: every picture is a file with a name of its own; send it so"
+            raise Refused(400, message, "invalid_request")
+        found[one.name] = one.data
+    return found
+
+
+def _read(name: str, file: File, pictures: Sent) -> tuple[list[Any], list[Prompt], Reading]:
+    """What JSON would hold under a name, which has pictures as they are where JSON has data URLs; the prompts in it."""
     if name not in PARTS:
-        return read_prompts(file)
-    pairs, reading = read_examples(file, PARTS[name])
-    return [{"input": text, "output": right} for text, right in pairs], reading
+        prompts, reading = read_prompts(file, pictures=pictures)
+        return [_body("prompt", prompt) if pictures_of(prompt) else prompt for prompt in prompts], prompts, reading
+    pairs, reading = read_examples(file, PARTS[name], pictures)
+    return [{**_body("input", one), "output": right} for one, right in pairs], [one for one, _ in pairs], reading
+
+
+def _body(name: str, prompt: Prompt) -> dict[str, Any]:
+    """A prompt, its text under a name."""
+    seen = pictures_of(prompt)
+    return {name: text_of(prompt), **({"image": seen[0]} if seen else {})}
 
 
 def _checked(kind: type[BaseModel], found: Any) -> BaseModel:
@@ -99,6 +135,12 @@ def described(kind: type[BaseModel]) -> dict[str, Any]:
             if name in FILES
             else field
         )
+    if form.keys() & {*FILES}:
+        form[PICTURES] = {
+            "type": "array",
+            "items": {"type": "string", "format": "binary"},
+            "description": "Pictures that the files name by `image`: PNG, JPEG or WebP.",
+        }
     shaped = {
         "type": "object",
         "properties": form,

@@ -7,9 +7,6 @@ Source of the fields: https://platform.openai.com/docs/api-reference.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -17,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from prompt2lora.base.constraints import check
 from prompt2lora.errors import InputError
 from prompt2lora.ground.answer_form import AnswerForm, schema
-from prompt2lora.ground.pictures import MOST_BYTES, MOST_TOGETHER, Picture, Pictured, checked, pictures_of
+from prompt2lora.ground.pictures import MOST_TOGETHER, Picture, Pictured, of_data_url, pictures_of
+from prompt2lora.serving.bodies import PictureUrl
 from prompt2lora.serving.protocol import GenerationRequest, Message, Sampling
 
 _TEXT = 200_000  # most characters of one text
@@ -37,19 +35,9 @@ class Part(BaseModel):
     text: Text
 
 
-_DATA_URL = re.compile(r"data:image/(png|jpeg|jpg|webp);base64")
-
-
 class ImageUrl(BaseModel):
     model_config = ConfigDict(extra="forbid")
-    url: Annotated[
-        str,
-        Field(
-            max_length=MOST_BYTES * 4 // 3 + 100,
-            description="data:image/png;base64,... of a whole picture; nothing is fetched",
-            json_schema_extra={"format": "picture-data-url"},
-        ),
-    ]
+    url: PictureUrl
     detail: Literal["auto", "low", "high"] | None = None
 
 
@@ -60,18 +48,7 @@ class ImagePart(BaseModel):
 
     def picture(self, place: str) -> Picture:
         """Raises InputError for anything but a data URL of a picture that is whole and not too large."""
-        head, _, data = self.image_url.url.partition(",")
-        if not _DATA_URL.fullmatch(head):
-            raise InputError(
-                "picture_url",
-                f"{place}: image_url must be a data URL of PNG, JPEG or WebP (data:image/png;base64,...) and begins "
-                f"with {head[:40]!r}; put the picture into the request",
-            )
-        try:
-            decoded = base64.b64decode(data, validate=True)
-        except binascii.Error as error:
-            raise InputError("picture_url", f"{place}: image_url is no base64 ({error}); encode it anew") from error
-        return checked(decoded, place)
+        return of_data_url(self.image_url.url, place)
 
 
 ContentPart = Annotated[Part | ImagePart, Field(discriminator="type")]
@@ -203,7 +180,7 @@ class ChatRequest(CompletionFields):
         pixels = sum(one.pixels for message in messages for one in pictures_of(message.content))
         if pixels > MOST_TOGETHER:
             raise InputError(
-                "large_picture",
+                "large_pictures",
                 f"all pictures of a request may have {MOST_TOGETHER:,} pixels together and these have {pixels:,}; send "
                 "fewer, or smaller ones",
             )

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from prompt2lora.base.constraints import check as check_form
+from prompt2lora.base.models import reads_pictures
 from prompt2lora.custody.access import Access
 from prompt2lora.custody.evaluator import stored_inspection
-from prompt2lora.errors import UsageError
+from prompt2lora.errors import ModelNotFound, UsageError
 from prompt2lora.ground.answer_form import AnswerForm, checked
 from prompt2lora.ground.answer_sheet import AnswerSheet
 from prompt2lora.ground.comparison import Comparison
+from prompt2lora.ground.pictures import Prompt, pictures_of
 from prompt2lora.ground.progress import Report, part
 from prompt2lora.ground.prompts import check_prompts
 from prompt2lora.plant.plant import Plant
@@ -71,15 +73,28 @@ class Service(Served):
             if monitor.due(version.job, self.replay_hours) and stored_inspection(registry, version.job):
                 self.replay("serving", version.job)
 
+    @property
+    def reads_pictures(self) -> bool:
+        """Whether this service's base does."""
+        try:
+            return reads_pictures(self.setup.base if self.setup else self.engine.base)
+        except ModelNotFound:
+            return False
+
+    def check_pictures(self, prompts: Sequence[Prompt]) -> None:
+        """Raises UsageError for a picture in a prompt if the base reads text alone."""
+        if any(map(pictures_of, prompts)) and not self.reads_pictures:
+            raise UsageError(f"{self.engine.base} reads text alone and a prompt holds a picture; leave pictures out")
+
     # Long work, in somebody's name
 
     def generate(
         self,
         actor: str,
         job: str,
-        prompts: Sequence[str],
-        inspection: Sequence[tuple[str, str]] = (),
-        examples: Sequence[tuple[str, str]] = (),
+        prompts: Sequence[Prompt],
+        inspection: Sequence[tuple[Prompt, str]] = (),
+        examples: Sequence[tuple[Prompt, str]] = (),
         form: AnswerForm | None = None,
         *,
         comparison: Comparison | None = None,
@@ -93,6 +108,7 @@ class Service(Served):
         if form:
             check_form(form)
         check_prompts([*prompts, *(prompt for prompt, _ in examples)])
+        self.check_pictures([*prompts, *(prompt for prompt, _ in (*examples, *inspection))])
         _at_most(prompts, MOST_PROMPTS, "prompts")
         _at_most(examples, MOST_EXAMPLES, "examples")
         _at_most(inspection, MOST_EXAMPLES, "inspection examples")
@@ -111,8 +127,9 @@ class Service(Served):
 
         return self._begin("generate", job, actor, run)
 
-    def inspect(self, actor: str, job: str, version: str, inspection: Sequence[tuple[str, str]]) -> QueuedJob:
+    def inspect(self, actor: str, job: str, version: str, inspection: Sequence[tuple[Prompt, str]]) -> QueuedJob:
         """Measure and judge a version, on new examples or (without any) by what was measured of it."""
+        self.check_pictures([prompt for prompt, _ in inspection])
         _at_most(inspection, MOST_EXAMPLES, "examples")
         self.plant.registry.version(job, version)
 
@@ -143,9 +160,10 @@ class Service(Served):
         return self._begin("answer", job, actor, run)
 
     def refine(
-        self, actor: str, job: str, version: str, examples: Sequence[tuple[str, str]], steps: int = 48
+        self, actor: str, job: str, version: str, examples: Sequence[tuple[Prompt, str]], steps: int = 48
     ) -> QueuedJob:
         """The second stage; the new version (if there is one) is judged on examples that it did not learn from."""
+        self.check_pictures([prompt for prompt, _ in examples])
         _at_most(examples, MOST_EXAMPLES, "examples")
         registry = self.plant.registry
         form = registry.form(registry.version(job, version))

@@ -17,18 +17,20 @@ from torch import Tensor
 from prompt2lora.adapter.grid import initial_grid
 from prompt2lora.base.decoding import answers
 from prompt2lora.base.frozen import Frozen
-from prompt2lora.base.packing import stack
+from prompt2lora.base.packing import pack_examples, stack
 from prompt2lora.errors import UsageError
 from prompt2lora.generator.examples import ExampleOptions, descend, practice
 from prompt2lora.ground.answer_form import AnswerForm
 from prompt2lora.ground.comparison import Comparison, composed
+from prompt2lora.ground.pictures import Prompt, rewritten
 from prompt2lora.ground.progress import Report, listening, silent, tell
-from prompt2lora.ground.prompts import input_of
-from prompt2lora.training import objectives, sampling
+from prompt2lora.ground.prompts import full_prompt, input_of
+from prompt2lora.training import objectives
 from prompt2lora.training.tasks import Example, Task
 
 _LEAST_TO_REFINE = 8
 _SLACK = 8  # tokens an answer may be longer than the longest right one
+_HELD_OUT_TOKENS = 2048  # at most, of what is judged at once
 _WARMUP = 6  # steps from a LoRA that does nothing
 T = TypeVar("T")
 _OFFERED = 48  # examples offered to a step; more than fit
@@ -99,7 +101,7 @@ def refine(
     base: Frozen,
     start: Float[Tensor, "layers rows cols"],
     instruction: str,
-    examples: Sequence[tuple[str, str]],
+    examples: Sequence[tuple[Prompt, str]],
     options: ExampleOptions,
     *,
     seed: int = 0,
@@ -119,25 +121,19 @@ def refine(
         )
     shuffled = random_order(examples, f"{seed} refine")
     held_out, used = shuffled[: len(examples) // 4], shuffled[len(examples) // 4 :]
-    asked = Task(
-        "",
-        instruction,
-        "",
-        "",
-        (),
-        tuple(Example(input_of(text, instruction), composed(right)) for text, right in held_out),
-        comparison,
-    )
+    right = [composed(answer) for _, answer in held_out]
+    inputs = [rewritten(prompt, lambda text: input_of(text, instruction)) for prompt, _ in held_out]
+    told = [rewritten(prompt, lambda text: full_prompt(instruction, text)) for prompt in inputs]
+    ways = (told, inputs) if instruction else (inputs,)
 
     @torch.no_grad()
     def score() -> tuple[float, float]:
-        found = [judged(base, grid, asked, asked.test, bare=bare) for bare in ways]
+        found = [_judged(base, grid, prompts, right, _HELD_OUT_TOKENS) for prompts in ways]
         loss, exact = (sum(float(value) for value in values) / len(ways) for values in zip(*found, strict=True))
         if comparison is not Comparison.EXACT:  # other tokens may be right, too
-            exact = sum(_right(base, grid, asked, form, bare=bare) for bare in ways) / len(ways)
+            exact = sum(_right(base, grid, prompts, right, comparison, form) for prompts in ways) / len(ways)
         return exact, -loss
 
-    ways = (False, True) if instruction else (False,)
     grid = start.to(base.model.device).clone().requires_grad_()
     before = best = score()
     kept, taken, waited = start, 0, 0
@@ -156,12 +152,15 @@ def refine(
 
 
 def _right(
-    base: Frozen, grid: Float[Tensor, "layers rows cols"], task: Task, form: AnswerForm | None, *, bare: bool
+    base: Frozen,
+    grid: Float[Tensor, "layers rows cols"],
+    prompts: Sequence[Prompt],
+    right: Sequence[str],
+    comparison: Comparison,
+    form: AnswerForm | None,
 ) -> float:
-    """Share of the task's examples that are answered right, in a form, as the task compares."""
-    put, right = (str if bare else task.prompt), [one.output for one in task.test]
+    """Share of the prompts that are answered right, in a form."""
     most = max(map(len, base.chat.answer_ids(right))) + _SLACK
-    prompts = [put(one.input) for one in task.test]
     given = answers(
         base.model,
         base.chat,
@@ -172,7 +171,7 @@ def _right(
         max_new_tokens=most,
         report=silent,
     )
-    return sum(map(task.comparison.score, given, right)) / len(right)
+    return sum(map(comparison.score, given, right)) / len(right)
 
 
 def random_order(examples: Sequence[T], seed: str) -> list[T]:
@@ -189,11 +188,22 @@ def judged(
     examples: Sequence[Example],
     *,
     bare: bool = False,
-    budget: int = 2048,
+    budget: int = _HELD_OUT_TOKENS,
 ) -> objectives.Answers:
     """Loss and teacher-forced exact match of one adapter, or of the base without any, on as many of the examples as the
     budget holds."""
-    pack = sampling.make_pack(task, examples, base.chat, bare=bare, budget=budget)
+    prompts = [one.input if bare else task.prompt(one.input) for one in examples]
+    return _judged(base, grid, prompts, [one.output for one in examples], budget)
+
+
+def _judged(
+    base: Frozen,
+    grid: Float[Tensor, "layers rows cols"] | None,
+    prompts: Sequence[Prompt],
+    right: Sequence[str],
+    budget: int,
+) -> objectives.Answers:
+    pack = pack_examples(base.chat.prompt_ids(prompts), base.chat.answer_ids(right), budget)
     batch = stack([pack], base.chat.padding).to(base.model.device)
     adapters = None if grid is None else grid[None].to(base.model.device)
     return objectives.end_to_end(base.model, base.layout, adapters, batch)

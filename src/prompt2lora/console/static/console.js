@@ -57,7 +57,7 @@
   // The browser's own words for a file stand in the browser's language; the page has its own.
   function showFile(input) {
     const shown = input.parentElement.querySelector(".chosen");
-    shown.textContent = input.files.length ? input.files[0].name : shown.dataset.none;
+    shown.textContent = [...input.files].map((file) => file.name).join(", ") || shown.dataset.none;
   }
   document.querySelectorAll(".file input").forEach((input) => {
     showFile(input);

@@ -1,7 +1,7 @@
 """Long work: what is started by one request and looked up by later ones, and the check of prompts before it.
 
-Prompts and examples come as JSON or as files. `inspection` holds the examples that an adapter is judged on, `examples`
-those that it learns from.
+Prompts and examples come as JSON or as files; JSON holds pictures as data URLs, beside files they come as files.
+`inspection` holds the examples that an adapter is judged on, `examples` those that it learns from.
 """
 
 from __future__ import annotations
@@ -9,14 +9,16 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path
-from pydantic import Field
+from pydantic import Field, InstanceOf
+from pydantic.json_schema import SkipJsonSchema
 
 from prompt2lora.custody.access import LOOK, MAKE, Key
 from prompt2lora.errors import UsageError
 from prompt2lora.ground.comparison import Comparison
 from prompt2lora.ground.declared_form import declared
+from prompt2lora.ground.pictures import Picture, Pictured, Prompt, of_data_url
 from prompt2lora.ground.prompts import MAX_CHARACTERS, check_prompts, full_examples, full_prompt
-from prompt2lora.serving.bodies import Taken, described, taking
+from prompt2lora.serving.bodies import PictureUrl, Taken, described, taking
 from prompt2lora.serving.guard import Authenticator, Refused
 from prompt2lora.serving.management.records import (
     Body,
@@ -29,18 +31,26 @@ from prompt2lora.serving.management.records import (
 )
 from prompt2lora.serving.service import MOST_EXAMPLES, MOST_PROMPTS, Service, queued_record
 
-Prompt = Annotated[str, Field(max_length=MAX_CHARACTERS)]
+Text = Annotated[str, Field(max_length=MAX_CHARACTERS)]
 Instruction = Annotated[str, Field(max_length=MAX_CHARACTERS)]
+# What came as a file beside a form is a picture already, and no JSON.
+Image = PictureUrl | SkipJsonSchema[InstanceOf[Picture]]
+
+
+class PicturedPrompt(Body):
+    prompt: Text
+    image: Image
 
 
 class Example(Body):
-    input: Annotated[str, Field(max_length=MAX_CHARACTERS)]
-    output: Annotated[str, Field(max_length=MAX_CHARACTERS)]
+    input: Text
+    output: Text
+    image: Image | None = None
 
 
 # As the option --answers of the command line, without files; or the form itself.
 Answers = Annotated[str, Field(max_length=20_000)] | dict[str, Any]
-Prompts = Annotated[tuple[Prompt, ...], Field(max_length=MOST_PROMPTS)]
+Prompts = Annotated[tuple[Text | PicturedPrompt, ...], Field(max_length=MOST_PROMPTS)]
 Examples = Annotated[tuple[Example, ...], Field(max_length=MOST_EXAMPLES)]
 
 
@@ -91,13 +101,13 @@ def add_routes(made: APIRouter, service: Service, gate: Authenticator) -> None:
         """A pilot: an adapter from prompts and `examples` (one of them may be missing), measured on `inspection` and
         judged; an unknown job is added. `comparison` says how answers are compared with the right ones."""
         body, instruction = taken.body, taken.body.instruction.strip()
-        examples = full_examples(instruction, _pairs(body.examples))
+        examples = full_examples(instruction, _pairs(body.examples, "examples"))
         form = declared(body.answers, [right for _, right in examples])
         queued = service.generate(
             key.name,
             job,
             _full_prompts(body),
-            _pairs(body.inspection),
+            _pairs(body.inspection, "inspection"),
             examples,
             form,
             comparison=body.comparison,
@@ -109,14 +119,14 @@ def add_routes(made: APIRouter, service: Service, gate: Authenticator) -> None:
     def evaluate(job: Job, version: VersionName, key: Key = maker, taken: Taken = inspecting) -> dict[str, Any]:
         """Evaluate and judge a version, on new examples or (without any) by what was measured of it."""
         known_version(registry, job, version)
-        queued = service.inspect(key.name, job, version, _pairs(taken.body.inspection))
+        queued = service.inspect(key.name, job, version, _pairs(taken.body.inspection, "inspection"))
         return {**queued_record(queued), **taken.as_json()}
 
     @made.post("/jobs/{job}/versions/{version}/refine", status_code=202, openapi_extra=described(RefineRequest))
     def refine(job: Job, version: VersionName, key: Key = maker, taken: Taken = refining) -> dict[str, Any]:
         """The second stage, from a version, with labelled examples."""
         known_version(registry, job, version)
-        queued = service.refine(key.name, job, version, _pairs(taken.body.examples), taken.body.steps)
+        queued = service.refine(key.name, job, version, _pairs(taken.body.examples, "examples"), taken.body.steps)
         return {**queued_record(queued), **taken.as_json()}
 
     @made.post("/jobs/{job}/versions/{version}/explain", status_code=202)
@@ -161,13 +171,25 @@ def add_routes(made: APIRouter, service: Service, gate: Authenticator) -> None:
     def check(taken: Taken = checking) -> dict[str, Any]:
         """Advice on prompts before an adapter is made of them."""
         given = check_prompts(_full_prompts(taken.body))
+        service.check_pictures(given)
         return {"prompts": len(given), "findings": service.plant.check_prompts(given), **taken.as_json()}
 
 
-def _full_prompts(body: GenerateRequest | CheckRequest) -> list[str]:
-    """The prompts under their instruction."""
-    return [full_prompt(body.instruction.strip(), prompt) for prompt in body.prompts]
+def _full_prompts(body: GenerateRequest | CheckRequest) -> list[Prompt]:
+    """The prompts under their instruction. Raises InputError for a picture that is none."""
+    found: list[Prompt] = []
+    for number, one in enumerate(body.prompts):
+        text, image = (one, None) if isinstance(one, str) else (one.prompt, one.image)
+        found.append(_prompt(full_prompt(body.instruction.strip(), text), image, f"prompts.{number}"))
+    return found
 
 
-def _pairs(examples: Examples) -> list[tuple[str, str]]:
-    return [(example.input, example.output) for example in examples]
+def _pairs(examples: Examples, name: str) -> list[tuple[Prompt, str]]:
+    """(input, right answer) of examples. Raises InputError for a picture that is none."""
+    return [(_prompt(one.input, one.image, f"{name}.{number}"), one.output) for number, one in enumerate(examples)]
+
+
+def _prompt(text: str, image: str | Picture | None, place: str) -> Prompt:
+    if image is None:
+        return text
+    return Pictured(text, (of_data_url(image, f"{place}.image") if isinstance(image, str) else image,))
