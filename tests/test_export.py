@@ -55,6 +55,15 @@ def test_openvino_reads_no_alpha_and_gets_the_strength_in_the_weights(adapter, c
     assert torch.allclose(*logits, atol=1e-3)
 
 
+def test_whoever_changes_adapters_in_one_process_is_told_how_none_answers_from_what_another_has_read(
+    adapter, config, tmp_path
+):
+    """Two engines know what they have read by its tokens alone (findings/openvino-prefix-cache.sh, and llama.cpp's)."""
+    notes = {to: export(adapter, config, to, tmp_path / to) for to in ("gguf", "openvino")}
+    assert "`--lora-init-without-apply --cache-ram 0`" in notes["gguf"]
+    assert "`scheduler_config` whose `enable_prefix_caching` is False" in notes["openvino"]
+
+
 def test_mlx_multiplies_the_turned_factors_by_the_scale_of_its_configuration(adapter, config, tmp_path):
     export(adapter, config, "mlx", tmp_path / "out")
     told = json.loads((tmp_path / "out" / "adapter_config.json").read_text())

@@ -105,6 +105,23 @@ def test_every_request_is_answered_by_its_own_adapter_whatever_was_asked_before_
     assert (engine.stats()["server_starts_total"], engine.stats()["adapters_held"]) == (1, 2)
 
 
+def test_a_prompt_that_comes_back_is_answered_by_the_adapter_that_is_asked_for_and_not_by_the_one_that_read_it(
+    engine, version, released
+):
+    """As llama.cpp's server does with its store in main memory (findings/llama-cpp-cache-of-another-adapter.sh)."""
+    released += [version(1), version(2)]
+    engine.slots = 1
+    first, other = (replace(ASK, messages=(), text=f"{word} " * 20) for word in ("colour", "pump"))
+
+    async def work():
+        await engine.hold()
+        turns = [(1, first), (2, first), (1, first), (2, other), (2, first)]
+        return [await said(engine, version(number), ask) for number, ask in turns]
+
+    by_one, by_two, again, _, back = closing(engine, work())
+    assert (by_one != by_two, again, back) == (True, by_one, by_two)
+
+
 def test_a_version_that_is_new_gets_a_new_server_and_running_answers_end_on_the_old_one(engine, version):
     async def work():
         await engine.hold(version(1))

@@ -82,7 +82,9 @@ def _serve(settings: dict[str, Any]) -> None:
     options.hostnames, options.port = ["127.0.0.1"], 0
     options.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(file, 0.0) for file in settings["adapters"]]
     options.lora_init_without_apply = True
-    options.cache_ram_mib = 0  # what was read for one adapter is of no use to another
+    # A prompt that comes back from there is answered by the adapter that read it
+    # (findings/llama-cpp-cache-of-another-adapter.sh).
+    options.cache_ram_mib = 0
     options.warmup, options.verbosity = False, -1
     options.cpuparams.n_threads = options.cpuparams_batch.n_threads = settings["threads"]
     server = xllamacpp.Server(options)

@@ -24,5 +24,7 @@ def write(adapter: Adapter, config: Any, folder: Path) -> str:
         f"OpenVINO GenAI: `openvino_genai.AdapterConfig(openvino_genai.Adapter('adapter/{WEIGHTS}'))`, without another "
         "alpha (the strength is in the weights). The base must be in OpenVINO's own format: one that it read from GGUF "
         "answers as if there were no adapter. Give one adapter to the constructor of the pipeline, and name the "
-        "adapters in every call: without any, those of the call before stay."
+        "adapters in every call: without any, those of the call before stay. Where calls name different adapters, or "
+        "none, also give it a `scheduler_config` whose `enable_prefix_caching` is False: otherwise a prompt that "
+        "begins like an earlier one is answered by the adapter of that one."
     )
