@@ -7,6 +7,10 @@ where the fixtures are.
 import gc
 import os
 import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from jaxtyping import install_import_hook
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Every process of the tests computes on one core, and finds what is compiled already. Said before torch is imported:
@@ -27,7 +31,16 @@ SLOW = set(
 def pytest_configure(config):
     """Whoever runs tests gets the fixtures; whoever hands them out to others does not need them."""
     if not getattr(config.option, "numprocesses", None):
+        gc.disable()  # until all is loaded: nothing of that is garbage
+        install_import_hook(shaped_modules(), "beartype.beartype")
         config.pluginmanager.import_plugin("tiny")
+
+
+def shaped_modules():
+    """The modules in which a shape stands in a type: every shape is checked while the tests run."""
+    source = Path(find_spec("prompt2lora").origin).parent
+    files = (file for file in source.rglob("*.py") if "from jaxtyping import" in file.read_text(encoding="utf-8"))
+    return [".".join(("prompt2lora", *file.relative_to(source).with_suffix("").parts)) for file in files]
 
 
 def pytest_ignore_collect(collection_path, config):
@@ -47,3 +60,4 @@ def pytest_collection_finish():
     """What is loaded by now stays: no search for garbage looks at it again."""
     gc.collect()
     gc.freeze()
+    gc.enable()

@@ -4,16 +4,13 @@ import json
 
 import pytest
 from test_import import trained
-from tiny import MAX_NEW_TOKENS, promoted
+from tiny import promoted
 
-from prompt2lora.plant import measurement, plant, stereotypes
+from prompt2lora.plant import plant
 
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
-    few = stereotypes.questions()[::24]
-    monkeypatch.setattr(stereotypes, "questions", lambda: few)
-    monkeypatch.setattr(measurement, "_MAX_NEW_TOKENS", MAX_NEW_TOKENS)
     monkeypatch.setenv("PROMPT2LORA_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
 

@@ -4,9 +4,10 @@ import math
 
 import pytest
 import torch
+from tiny import every_question
 
 from prompt2lora.adapter.grid import initial_grid
-from prompt2lora.plant import inspection, stereotypes
+from prompt2lora.plant import inspection
 
 
 @pytest.mark.parametrize(
@@ -94,7 +95,7 @@ def test_the_bias_of_a_real_base_is_a_number_with_an_interval(frozen):
 
 
 def test_our_own_bias_questions_name_both_persons_and_nothing_tells_them_apart():
-    found = stereotypes.questions()
+    found = every_question()
     assert len({(one["context"], one["question"]) for one in found}) == len(found) == 192
     for one in found:
         first, second, unknown = one["groups"]

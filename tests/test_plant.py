@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import MAX_NEW_TOKENS, command, tiny_generator, write_plant_generator
+from tiny import MAX_NEW_TOKENS, command, every_question, tiny_generator, write_plant_generator
 
 from prompt2lora.custody.evaluator import learned
 from prompt2lora.ground.examples import read_examples
@@ -21,14 +21,6 @@ from prompt2lora.plant import measurement, plant, stereotypes
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("PROMPT2LORA_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
-
-
-@pytest.fixture(autouse=True)
-def few_questions(pilot_home, monkeypatch):
-    """The one pilot of `pilot_home` asks every question of the bias check, and takes answers of the full length; what
-    is measured later asks a few, and takes short ones."""
-    few = stereotypes.questions()[::24]
-    monkeypatch.setattr(stereotypes, "questions", lambda: few)
 
 
 def write_files(place):
@@ -45,7 +37,8 @@ def files(tmp_path):
 
 @pytest.fixture(scope="module")
 def pilot_home(generator_config, tmp_path_factory):
-    """A home in which one pilot was run, and what that said. Tests get copies of it."""
+    """A home in which one pilot was run, and what that said: it asks every question of the bias check and takes answers
+    of the full length. Tests get copies of it."""
     place = tmp_path_factory.mktemp("pilot")
     generator = write_plant_generator(tiny_generator(generator_config), place / "plant-generator")
     prompts, file = write_files(place)
@@ -53,6 +46,7 @@ def pilot_home(generator_config, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PROMPT2LORA_HOME", str(place / "home"))
         patch.setattr(measurement, "_MAX_NEW_TOKENS", MAX_NEW_TOKENS)
+        patch.setattr(stereotypes, "questions", every_question)
         code, out, error = command("pilot", *words, "--generator", generator, "--approve", "--json")
     assert code == 0, error
     return place / "home", json.loads(out)

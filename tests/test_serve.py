@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import tiny_world
+from tiny import command, tiny_world
 
 from prompt2lora.adapter.peft import Adapter
 from prompt2lora.base.weights import weights_digest
@@ -54,17 +54,20 @@ def served(world):
     """What came of serving once, cut off from any network if that can be done here."""
     place, generator, _ = world
     shutil.copytree(place / "home", place / "serving")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PROMPT2LORA_HOME", str(place / "serving"))
+        token = json.loads(command("keys", "add", "line", "--inference", "--json")[1])["token"]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     alone = cut_off()
-    words = [*alone, sys.executable, Path(__file__).with_name("offline.py"), PROGRAM, port, generator]
+    words = [*alone, sys.executable, Path(__file__).with_name("offline.py"), PROGRAM, port, generator, token]
     environment = {**os.environ, "PROMPT2LORA_HOME": str(place / "serving"), "PYTHONUNBUFFERED": "1"}
     if alone:
         environment.pop("HF_HUB_OFFLINE", None)  # nobody has to know of it
     ran = subprocess.run(list(map(str, words)), env=environment, capture_output=True, text=True, timeout=400)
     assert ran.returncode == 0, ran.stderr[-2000:]
-    return json.loads(ran.stdout)
+    return {**json.loads(ran.stdout), "token": token}
 
 
 def test_the_service_starts_answers_and_ends(served, world):

@@ -224,6 +224,15 @@ def recipe(base, encoder_folder, tasks_folder, stages, **changes):
     return Recipe(stages=stages, **{**settings, **changes})
 
 
+def losses_of(recipe, folder):
+    """The loss of every step; nothing is made of the weights."""
+    losses = []
+    one = Run(recipe, folder, lambda record: losses.append(record["loss"]) if "loss" in record else None)
+    one.prepare()
+    one.train()
+    return losses
+
+
 class Killed(Exception):
     pass
 
@@ -308,14 +317,9 @@ def test_a_finished_run_leaves_a_generator_with_its_provenance_and_a_picture(
 
 
 def test_training_end_to_end_lowers_the_loss_of_its_tasks(base, encoder_folder, tasks_folder, tmp_path):
-    losses = []
     stage = Stage(steps=40, tasks=4, budget=160, warmup=5, learning_rate=1e-2)
     changes = {"validate_every": 40, "save_every": 40}
-    train(
-        recipe(base, encoder_folder, tasks_folder, (stage,), **changes),
-        tmp_path / "run",
-        lambda record: losses.append(record["loss"]) if "loss" in record else None,
-    )
+    losses = losses_of(recipe(base, encoder_folder, tasks_folder, (stage,), **changes), tmp_path / "run")
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
 
 
@@ -378,16 +382,12 @@ def test_a_generator_goes_on_with_another_shared_adapter_that_is_held_still(
 def test_reconstruction_brings_the_generator_to_its_teachers_and_end_to_end_follows(
     base, encoder_folder, tasks_folder, collected, tmp_path
 ):
-    losses = []
     stages = (
         Stage(steps=25, objective="reconstruction", tasks=2, warmup=3, learning_rate=1e-2),
         Stage(steps=1, tasks=2, budget=100),
     )
-    train(
-        recipe(base, encoder_folder, tasks_folder, stages, teachers=str(collected[0]), validation=0.05, seed=1),
-        tmp_path / "run",
-        lambda record: losses.append(record["loss"]) if "loss" in record else None,
-    )
+    changes = {"teachers": str(collected[0]), "validation": 0.05, "seed": 1}
+    losses = losses_of(recipe(base, encoder_folder, tasks_folder, stages, **changes), tmp_path / "run")
     assert len(losses) == 26
     assert losses[24] < 0.8 * losses[0]
 
@@ -397,12 +397,11 @@ def test_the_product_objective_brings_the_updates_to_the_teachers(
     base, encoder_folder, tasks_folder, collected, tmp_path, canonical
 ):
     folder, _ = collected
-    losses = []
     stage = Stage(objective="product", steps=60, tasks=2, learning_rate=1e-2, warmup=5)
     wanted = recipe(
         base, encoder_folder, tasks_folder, (stage,), teachers=str(folder), canonical=canonical, validate_every=60
     )
-    train(wanted, tmp_path / "run", lambda record: losses.append(record["loss"]) if "loss" in record else None)
+    losses = losses_of(wanted, tmp_path / "run")
     assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
 
 
@@ -417,11 +416,7 @@ def test_distillation_adds_what_the_instructed_teacher_says(
         wanted = recipe(
             base, encoder_folder, tasks_folder, (stage,), teachers=str(folder) if taught else "", validate_every=9
         )
-        train(
-            wanted,
-            tmp_path / f"run{distil}",
-            lambda record: first.append(record["loss"]) if "loss" in record else None,
-        )
+        first += losses_of(wanted, tmp_path / f"run{distil}")
     assert first[1] > first[0] * 0.5
     assert first[2] > first[1], "more weight, more loss on the same draw"
 

@@ -36,7 +36,7 @@ from prompt2lora.custody.versions import Origin
 from prompt2lora.generator.atlas import Atlas
 from prompt2lora.generator.config import GeneratorConfig
 from prompt2lora.generator.generator import Generator
-from prompt2lora.plant import explanation, measurement
+from prompt2lora.plant import explanation, measurement, stereotypes
 from prompt2lora.training import curves, finish
 
 TEMPLATE = (
@@ -88,6 +88,17 @@ def short_answers():
     with pytest.MonkeyPatch.context() as patch:
         for module in (measurement, explanation):
             patch.setattr(module, "_MAX_NEW_TOKENS", 12)
+        yield
+
+
+every_question = stereotypes.questions
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_questions():
+    """Every question of the bias check is asked in one pilot of the tests, by `every_question`; in all others a few."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stereotypes, "questions", lambda: every_question()[::24])
         yield
 
 

@@ -77,7 +77,7 @@ class DrawnAhead:
         self._drawn: dict[int, Future[Drawn]] = {}
         self._pool: ProcessPoolExecutor | None = None
         if processes:
-            self._pool = ProcessPoolExecutor(processes, _context(), _begin, (drawing,))
+            self._pool = ProcessPoolExecutor(processes, _context(drawing), _begin, (drawing,))
 
     def __enter__(self) -> DrawnAhead:
         return self
@@ -101,13 +101,13 @@ def drawing_processes(device: str) -> int:
     return 0 if device == "cpu" else max(1, cores - _LEFT)
 
 
-def _context() -> BaseContext:
+def _context(drawing: Drawing) -> BaseContext:
     """How the others begin: never forked off a process that holds an accelerator and threads, but where that can be off
-    one that has loaded what they need once for all and holds neither."""
+    one that has loaded what they need (this module and that of the tokenizer) once for all and holds neither."""
     if "forkserver" not in get_all_start_methods():
         return get_context("spawn")
     context = get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    context.set_forkserver_preload([__name__, type(drawing.chat.tokenizer).__module__])
     return context
 
 
