@@ -30,12 +30,22 @@ def measured(generator_config, tmp_path_factory):
     return out.parent
 
 
+draw_tasks = plots.by_task
+
+
+@pytest.fixture(autouse=True)
+def no_pictures_of_tasks(monkeypatch):
+    """A picture takes longer than its page: it is drawn where a test looks at it, by `draw_tasks`."""
+    monkeypatch.setattr(plots, "by_task", lambda result, form: b"")
+
+
 @pytest.fixture
 def results(measured, tmp_path):
     return shutil.copytree(measured, tmp_path / "results")
 
 
-def test_the_page_shows_what_the_file_says_and_names_it(results, tmp_path):
+def test_the_page_shows_what_the_file_says_and_names_it(results, tmp_path, monkeypatch):
+    monkeypatch.setattr(plots, "by_task", draw_tasks)
     written = api.report(results, tmp_path / "docs" / "benchmark.md")
     page = written[0].read_text(encoding="utf-8")
     result = json.loads((results / "small.json").read_text())
@@ -230,7 +240,8 @@ def test_the_page_says_from_how_many_jobs_on_the_training_has_paid(results, tmp_
     assert (tmp_path / "images" / "costs.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_same_results_give_the_same_page(results, tmp_path):
+def test_the_same_results_give_the_same_page(results, tmp_path, monkeypatch):
+    monkeypatch.setattr(plots, "by_task", draw_tasks)
     pages = [api.report(results, tmp_path / name / "page.md") for name in ("a", "b")]
     for left, right in zip(*pages, strict=True):
         assert left.read_bytes() == right.read_bytes()
@@ -262,8 +273,8 @@ def test_an_experiment_that_lacks_a_figure_is_refused_by_its_field(results, tmp_
 def test_a_picture_of_fewer_than_two_arms_is_left_out(results):
     result = read_result(BenchmarkResult, results / "small.json", json.loads((results / "small.json").read_text()))
     lone = {task: {"bare": {"base": forms["bare"]["base"]}} for task, forms in result.tasks.items()}
-    assert plots.by_task(result, "bare").startswith(b"\x89PNG")
-    assert plots.by_task(result.model_copy(update={"tasks": lone}), "bare") == b""
+    assert draw_tasks(result, "bare").startswith(b"\x89PNG")
+    assert draw_tasks(result.model_copy(update={"tasks": lone}), "bare") == b""
 
 
 def test_a_folder_without_results_and_a_broken_file_are_refused(tmp_path):
