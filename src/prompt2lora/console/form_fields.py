@@ -21,6 +21,8 @@ from prompt2lora.ground.reading import Reading
 from prompt2lora.ground.tables import File
 from prompt2lora.serving.job_queue import QueuedJob
 
+_SHOWN = 40  # pictures
+
 
 def prompts_of(request: PageRequest) -> tuple[list[Prompt], list[Reading]]:
     """Under their instruction, and how their files were read."""
@@ -62,12 +64,13 @@ def refused_part(request: PageRequest, error: UsageError) -> Response:
 
 
 def pictures_part(request: PageRequest) -> Response:
-    """A part of a page: the pictures that were chosen, small; or why one of them cannot be taken."""
+    """A part of a page: the first of the pictures that were chosen, small; or why one of them cannot be taken."""
     try:
-        seen = [(name, checked(data, name).thumbnail_url) for name, data in request.pictures.items()]
+        first = list(request.pictures.items())[:_SHOWN]
+        seen = [(name, checked(data, name).thumbnail_url) for name, data in first]
     except UsageError as error:
         return refused_part(request, error)
-    return request.render("pictures.html", seen=seen)
+    return request.render("pictures.html", seen=seen, count=len(request.pictures))
 
 
 def forgets_column(request: PageRequest, field: str, error: UsageError) -> bool:
