@@ -69,7 +69,8 @@ _MORE_THAN_A_PRODUCT = {
     "layer_replication": ("it repeats layers of the base", "save the base with those layers, and train on that"),
     "lora_bias": ("it adds biases beside B A", _MERGE),
     "megatron_config": ("it was made for Megatron's layers", "save it again from the base in transformers"),
-    "modules_to_save": ("it brings whole modules beside B A", _MERGE),
+    # Of several loaded adapters PEFT merges the modules of the active one (findings/peft-merge-keeps-active-head.sh).
+    "modules_to_save": ("it brings whole modules beside B A", f"load it alone, {_MERGE}"),
     "monteclora_config": ("MonteCLoRA draws its weights", "save its means as a plain LoRA"),
     "target_parameters": ("it adapts parameters and not modules", _MERGE),
     "trainable_token_indices": ("it brings rows of the embedding beside B A", _MERGE),
