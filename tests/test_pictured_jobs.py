@@ -6,7 +6,15 @@ import shutil
 import pytest
 import torch
 from picture_bases import picture, picture_bytes, write_picture_base
-from tiny import MAX_NEW_TOKENS, command, promoted, tiny_generator, tiny_generator_config, write_plant_generator
+from tiny import (
+    MAX_NEW_TOKENS,
+    command,
+    every_question,
+    promoted,
+    tiny_generator,
+    tiny_generator_config,
+    write_plant_generator,
+)
 
 from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.base import models
@@ -54,7 +62,7 @@ def picture_world(tmp_path_factory, encoder_folder):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PROMPT2LORA_HOME", str(place / "home"))
         patch.setattr(measurement, "_MAX_NEW_TOKENS", min(4, MAX_NEW_TOKENS))
-        few = stereotypes.questions()[::48]
+        few = every_question()[::48]
         patch.setattr(stereotypes, "questions", lambda: few)
         code, out, error = command(*words)
     assert code == 0, error
@@ -68,7 +76,7 @@ def world(picture_world, tmp_path, monkeypatch):
     shutil.copytree(place / "home", tmp_path / "home")
     monkeypatch.setenv("PROMPT2LORA_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(measurement, "_MAX_NEW_TOKENS", 4)
-    few = stereotypes.questions()[::48]
+    few = every_question()[::48]
     monkeypatch.setattr(stereotypes, "questions", lambda: few)
     return place, found
 

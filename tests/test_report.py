@@ -3,6 +3,7 @@ import re
 import runpy
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from prompt2lora.errors import DamagedFile, UsageError
 from prompt2lora.evaluation.arms import ARMS
 from prompt2lora.evaluation.report import plots
 from prompt2lora.evaluation.results import BenchmarkResult, read_result
-from prompt2lora.training.suites import COMMONSENSE
+from prompt2lora.training.suites import COMMONSENSE, SUITES
 from prompt2lora.training.tasks import read_tasks
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -160,10 +161,14 @@ def test_every_variant_of_a_recipe_is_trained_once_and_stands_on_the_page(
 
 
 def measured_suites(tmp_path, generator_folder, arms, names, **options):
+    """The file of what was measured, in answers of three tokens: the tiny base ends none by itself."""
     suites = write_suite_files(tmp_path / "suites")
     out = tmp_path / "results" / "published.json"
     settings = {"limit": 2, "samples": 0, "prompts_per_task": 3, "generator": generator_folder, **options}
-    api.benchmark_published(suites, names, arms=arms, out=out, scores=tmp_path / "kept.jsonl", **settings)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in names:
+            patch.setitem(SUITES, name, replace(SUITES[name], max_new_tokens=3))
+        api.benchmark_published(suites, names, arms=arms, out=out, scores=tmp_path / "kept.jsonl", **settings)
     return out
 
 
