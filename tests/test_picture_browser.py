@@ -7,7 +7,7 @@ from axe_playwright_python.sync_playwright import Axe
 from fastapi import FastAPI
 from picture_bases import picture_bytes, write_picture_base
 from test_console_browser import LAX, Served, TinyEngine, chromium, person, pytestmark  # noqa: F401
-from tiny import tiny_generator, tiny_generator_config, write_encoder, write_plant_generator
+from tiny import every_question, tiny_generator, tiny_generator_config, write_encoder, write_plant_generator
 
 from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.base import models
@@ -37,7 +37,7 @@ def world(tmp_path_factory):
     layout = LoraLayout.from_config(models.load_config(base), base_model=base)
     made = tiny_generator(tiny_generator_config(layout, encoder, asks_base=True))
     generator = write_plant_generator(made, place / "generator")
-    few = stereotypes.questions()[::48]
+    few = every_question()[::48]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PROMPT2LORA_HOME", str(place / "home"))
         patch.setattr(stereotypes, "questions", lambda: few)

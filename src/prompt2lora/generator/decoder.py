@@ -93,7 +93,7 @@ class HyperConvBlock(nn.Module):
     def __init__(self, before: Shape, after: Shape, config: DecoderConfig) -> None:
         super().__init__()
         kernel = config.kernel
-        self.norm = nn.LayerNorm(before[1:])
+        self.norm = nn.LayerNorm(list(before[1:]))
         self.cols_first = AxisConv(3, before[2], after[2], kernel)
         self.then_rows = AxisConv(2, before[1], after[1], kernel)
         self.rows_first = AxisConv(2, before[1], after[1], kernel)
