@@ -3,9 +3,9 @@
 Tasks are those whose labelled training answers show a form (a few texts that recur, numbers, dates); test answers are
 never looked at for it. Every arm answers the same test examples freely and held to the form. Of the answers that were
 held to it, their confidences say which share can be answered with which share right (risk and coverage), by the
-probability of the whole answer and by the geometric mean of its tokens' probabilities; and, with half of the examples
-to calibrate on, how well the calibrated share foretells what is right on the other half. What was answered before is
-kept in a file, so that the run goes on after any cut.
+probability of the whole answer and by the geometric mean of its tokens' probabilities; and, with some of the examples
+to calibrate on, how well the calibrated share foretells what is right on the others. What was answered before is kept
+in a file, so that the run goes on after any cut.
 
     python benchmarks/answer_forms.py --tasks ../shared/data/tasks --arms base,generated,wrong-prompt,examples-16 \\
         --kept benchmarks/results/answer-forms.lines.jsonl --out benchmarks/results/answer-forms.json
@@ -41,6 +41,7 @@ from prompt2lora.training.tasks import Task, read_tasks
 GENERATOR = "smollm2-135m-instruct"
 COVERAGES = (1.0, 0.9, 0.75, 0.5, 0.25)
 SLACK = 8
+LEAST_FORETOLD = 15  # examples of a task that a calibration is held against
 CONFIDENCES = {
     "sequence": confidence,
     "geometric mean": lambda tokens: math.exp(sum(tokens) / max(1, len(tokens))),
@@ -147,15 +148,15 @@ def area(confidences: list[float], right: list[float]) -> float | None:
 
 
 def calibration(cells: list[dict]) -> dict:
-    """Per task with enough examples: calibrate on the first half, foretell the second."""
+    """Per task with enough examples: calibrate on as many as the product asks for, foretell the rest."""
     errors, plain, count = [], [], 0
     for cell in cells:
         confidences = [CONFIDENCES["sequence"](tokens) for tokens in cell["tokens"]]
-        half = len(confidences) // 2
-        if half < ENOUGH:
+        if len(confidences) < ENOUGH + LEAST_FORETOLD:
             continue
-        rule, count = calibrate(confidences[:half], [score == 1 for score in cell["held"][:half]]), count + 1
-        for sure, score in zip(confidences[half:], cell["held"][half:], strict=True):
+        rule = calibrate(confidences[:ENOUGH], [score == 1 for score in cell["held"][:ENOUGH]])
+        count += 1
+        for sure, score in zip(confidences[ENOUGH:], cell["held"][ENOUGH:], strict=True):
             errors.append((rule.share(sure) - score) ** 2)
             plain.append((sure - score) ** 2)
     if not count:
