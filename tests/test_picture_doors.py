@@ -112,6 +112,18 @@ def test_json_that_holds_no_picture_is_refused_with_its_place(seeing, tokens):
     assert (answer.status_code, "prompts.1.image: a picture must be" in answer.text) == (400, True), answer.text
 
 
+def test_a_photograph_is_taken_where_a_request_may_be_so_large(kept, tokens, picture_base):  # noqa: F811
+    photograph = ("pictures", ("1.png", picture_bytes(1, 1000, 900), "image/png"))
+    said = []
+    for limits in ({}, {"body": 4 * 2**20}):
+        made = service_of(kept, **limits)
+        made.engine.base = picture_base
+        recording(made)
+        files = [("prompts", ("p.csv", b"image,input\n1.png,Which?\n")), photograph]
+        said.append(send(made, "/admin/jobs/mail/generate", tokens["operator"], files).status_code)
+    assert said == [413, 202]
+
+
 def test_a_service_of_a_base_that_reads_text_alone_takes_no_pictures(kept, tokens, base):  # noqa: F811
     for name in (base, "a base that is not here"):
         made = service_of(kept)

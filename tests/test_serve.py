@@ -15,6 +15,7 @@ from tiny import command, tiny_world
 
 from prompt2lora.adapter.peft import Adapter
 from prompt2lora.base.weights import weights_digest
+from prompt2lora.cli import serve
 from prompt2lora.custody.registry import Registry
 from prompt2lora.custody.versions import Origin
 from prompt2lora.generator.generator import Generator
@@ -93,6 +94,17 @@ def test_an_address_that_is_open_to_others_needs_a_key_first(run, world, monkeyp
     code, out, told = run("serve", "--host", "0.0.0.0", "--generator", generator)
     assert (code, out) == (2, "")
     assert told.strip().splitlines()[-1].startswith("error: 0.0.0.0 can be reached by others")
+
+
+def test_how_large_a_request_may_be_is_an_option(run, world, monkeypatch):
+    place, generator, _ = world
+    monkeypatch.setenv("PROMPT2LORA_HOME", str(place / "home"))
+    limits = []
+    monkeypatch.setattr(serve, "_run", lambda service, *_: limits.append(service.limits.body))
+    for words in ((), ("--request-mb", "5")):
+        code, _, told = run("serve", "--port", "0", "--generator", generator, *words)
+        assert code == 0, told
+    assert limits == [2 * 2**20, 5 * 2**20]
 
 
 def test_a_port_that_is_taken_is_told_in_one_line_before_anything_is_loaded(run, world, monkeypatch):

@@ -43,6 +43,9 @@ def serve(
     ] = False,
     per_job: Annotated[int, typer.Option(min=1, help="Most requests for one job at once.")] = 32,
     per_minute: Annotated[int, typer.Option(min=1, help="Most requests of one key a minute.")] = 600,
+    request_mb: Annotated[
+        int, typer.Option(min=1, max=64, help="Most MB of a request, with its files and pictures.")
+    ] = 2,
     replay_hours: Annotated[
         float, typer.Option(min=0, help="Ask the canaries of monitored jobs again every so many hours; 0: never.")
     ] = 24.0,
@@ -68,7 +71,7 @@ def serve(
         engine, gguf, engine_url or (), ray_replicas, max_batch_size, adapter_cache_size, exact, prefix_cache_mb
     )
     plant = Plant.open(generator, base).settled()
-    limits = Limits(per_job=per_job, per_minute=per_minute)
+    limits = Limits(body=request_mb * 2**20, per_job=per_job, per_minute=per_minute)
     _ = plant.policy  # a broken one is told now
     if host not in _LOOPBACK and not any(key.revoked is None for key in _access(plant).all()):
         raise UsageError(
