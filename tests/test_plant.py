@@ -394,6 +394,7 @@ def test_an_explanation_is_a_page_with_the_answers_before_and_after(
     run, home, plant_generator, files, tmp_path, language
 ):
     prompts, _ = files
+    prompts.write_text("".join(f"note {letter}\n" for letter in "abcd"))  # without each of them once
     out, texts = tmp_path / "why.html", tmp_path / "texts.txt"
     texts.write_text("".join(f"note {i}\n" for i in range(6)))  # no right answers
     words = ("explain", "--prompts", prompts, "--texts", texts, "--out", out, "--generator", plant_generator)
