@@ -67,14 +67,14 @@ def _headline(results: Sequence[tuple[Path, BenchmarkResult]]) -> str:
     ]
     forms = [form for form in FORMS if any(form in result.mean for _, result in same)]
     rows = []
-    for arm in dict.fromkeys(arm for _, result in same for mean in result.mean.values() for arm in mean):
+    measured = {arm for _, result in same for mean in result.mean.values() for arm in mean}
+    for arm in (arm for arm in ARMS if arm in measured):
         cells, files = [], dict[str, None]()
         for form in forms:
             found = [(file, result.mean[form][arm]) for file, result in same if arm in result.mean.get(form, {})]
             cells.append(interval(found[0][1]) if found else "")
             files |= {f"`{file.name}`": None for file, _ in found[:1]}
-        says = ARMS[arm].says if arm in ARMS else ""
-        rows.append([f"**{arm}**" if arm == OWN else arm, says, *cells, ", ".join(files)])
+        rows.append([f"**{arm}**" if arm == OWN else arm, ARMS[arm].says, *cells, ", ".join(files)])
     base, limit = first.base.rpartition("/")[2], first.request.limit
     limited = f", at most {limit} test examples each" if limit else ""
     heads = ["arm", "what it is", *(f"{form} form" for form in forms), "file"]
