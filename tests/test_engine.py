@@ -215,6 +215,15 @@ def test_what_requests_of_a_job_begin_with_is_read_once_and_changes_no_answer(en
     assert whole["shared_prompt_tokens_total"] == whole["prefix_cache_bytes"] == 0
 
 
+def test_an_answer_tells_how_much_of_its_prompt_was_read_for_an_earlier_one_of_its_version(engine, layout):
+    async def ends(serving):
+        of = [version(layout, 0), version(layout, 0), version(layout, 3)]
+        return [[chunk async for chunk in serving.answer(one, asked(TEXTS[0]))][-1] for one in of]
+
+    first, again, other = asyncio.run(ends(engine()))
+    assert (first.cached_tokens, again.cached_tokens, other.cached_tokens) == (0, first.prompt_tokens - 1, 0)
+
+
 def test_what_a_version_begins_with_goes_with_it(engine, layout):
     serving = engine(adapter_cache_size=1)
     for number in (0, 1, 2):

@@ -80,7 +80,8 @@ def test_a_job_is_answered_by_its_release_and_the_answer_says_which(service, tok
     found = reply.json()
     assert found["choices"][0]["message"]["content"] == f"[{made.name}] hello"
     assert found["system_fingerprint"] == reply.headers["x-prompt2lora-release"] == f"1:{made.name}"
-    assert found["usage"] == {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
+    usage = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
+    assert found["usage"] == usage | {"prompt_tokens_details": {"cached_tokens": 0}}
 
 
 def test_a_job_whose_release_is_the_base_is_answered_by_it_and_says_so(service, tokens, version, kept):

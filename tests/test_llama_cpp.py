@@ -105,6 +105,19 @@ def test_every_request_is_answered_by_its_own_adapter_whatever_was_asked_before_
     assert (engine.stats()["server_starts_total"], engine.stats()["adapters_held"]) == (1, 2)
 
 
+def test_an_answer_tells_how_much_of_its_prompt_was_read_for_an_earlier_one(engine, version, released):
+    released.append(version(1))
+
+    async def end():
+        return [chunk async for chunk in engine.answer(version(1), ASK)][-1]
+
+    async def ends():
+        return [await end() for _ in range(3)]
+
+    first, *later = closing(engine, ends())
+    assert first.cached_tokens < first.prompt_tokens - 1 == max(one.cached_tokens for one in later)
+
+
 def test_a_prompt_that_comes_back_is_answered_by_the_adapter_that_is_asked_for_and_not_by_the_one_that_read_it(
     engine, version, released
 ):

@@ -84,7 +84,7 @@ class FakeServer:
         def event(text: str, finish: str | None = None) -> str:
             part = {"delta": {"content": text}} if chat else {"text": text}
             choice = {"index": 0, **part, "finish_reason": finish}
-            usage = {"prompt_tokens": 7, "completion_tokens": 2}
+            usage = {"prompt_tokens": 7, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 4}}
             return "data: " + json.dumps({"model": told, "choices": [choice], "usage": usage}) + "\n\n"
 
         text = event("from ") + event(source)
@@ -126,7 +126,8 @@ def test_the_last_piece_tells_the_tokens_and_why_it_ended():
     async def last():
         return [chunk async for chunk in engine_of(FakeServer()).answer(version(), ASK)][-1]
 
-    assert asyncio.run(last())[:4] == ("", 7, 2, "stop")
+    ended = asyncio.run(last())
+    assert (*ended[:4], ended.cached_tokens) == ("", 7, 2, "stop", 4)
 
 
 def test_what_was_asked_reaches_the_server():

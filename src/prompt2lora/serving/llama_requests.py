@@ -69,4 +69,5 @@ def _chunk(event: dict[str, Any]) -> Chunk:
     if "error" in event:
         raise Broken(f"llama.cpp's server failed ({str(event['error'])[:200]}); try again")
     ends = (LENGTH if event["stop_type"] == "limit" else STOP) if event["stop"] else None
-    return Chunk(event["content"], event["tokens_evaluated"], event["tokens_predicted"], ends)
+    cached = event.get("timings", {}).get("cache_n", 0)
+    return Chunk(event["content"], event["tokens_evaluated"], event["tokens_predicted"], ends, cached_tokens=cached)

@@ -75,11 +75,12 @@ def as_model(release: Release, base: str, *, told: bool) -> dict[str, Any]:
     }
 
 
-def _usage(chunk: Chunk) -> dict[str, int]:
+def _usage(chunk: Chunk) -> dict[str, Any]:
     return {
         "prompt_tokens": chunk.prompt_tokens,
         "completion_tokens": chunk.completion_tokens,
         "total_tokens": chunk.prompt_tokens + chunk.completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": chunk.cached_tokens},
     }
 
 

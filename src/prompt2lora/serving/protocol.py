@@ -62,13 +62,15 @@ class GenerationRequest:
 
 class Chunk(NamedTuple):
     """A part of an answer; the last one says why it ended, and of a scored request the log-probability of every token
-    of the answer, and of its end, among those that its form allows."""
+    of the answer, and of its end, among those that its form allows. Of the tokens of the prompt `cached_tokens` were
+    not read for this request: an earlier one of the same version began with them."""
 
     text: str
     prompt_tokens: int
     completion_tokens: int  # so far
     finish_reason: str | None = None
     log_probabilities: tuple[float, ...] = ()
+    cached_tokens: int = 0
 
 
 @runtime_checkable

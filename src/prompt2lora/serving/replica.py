@@ -197,7 +197,7 @@ def _structured(form: AnswerForm) -> dict[str, Any]:
 
 async def _chunks(reply: httpx.Response, name: str) -> AsyncGenerator[Chunk]:
     """The chunks of a stream of events. Raises Lost if another model answers, it ends too early or cannot be read."""
-    finish_reason, prompt, tokens = None, 0, 0
+    finish_reason, prompt, tokens, cached = None, 0, 0, 0
     async with aclosing(events(reply.aiter_bytes())) as told:
         async for data in told:
             if data == "[DONE]":
@@ -211,6 +211,7 @@ async def _chunks(reply: httpx.Response, name: str) -> AsyncGenerator[Chunk]:
                 usage = event.get("usage") or {}
                 prompt = int(usage.get("prompt_tokens", prompt))
                 tokens = int(usage.get("completion_tokens", tokens))
+                cached = int((usage.get("prompt_tokens_details") or {}).get("cached_tokens") or cached)
                 text = ""
                 for choice in event["choices"]:
                     text += choice.get("text") or (choice.get("delta") or {}).get("content") or ""
@@ -219,7 +220,7 @@ async def _chunks(reply: httpx.Response, name: str) -> AsyncGenerator[Chunk]:
                 yield Chunk(text, prompt, tokens)
     if finish_reason is None:
         raise Lost("the stream ended without a reason")
-    yield Chunk("", prompt, tokens, finish_reason)
+    yield Chunk("", prompt, tokens, finish_reason, cached_tokens=cached)
 
 
 @contextmanager

@@ -140,7 +140,7 @@ class Scheduler:
             if beginning:
                 self.cache.held.begin(place, beginning, known)
             parts.append(Part(place, known, sequence.prompt_ids[known:]))
-            sequence.length = len(sequence.prompt_ids)
+            sequence.length, sequence.cached = len(sequence.prompt_ids), known
             self.counts["prompt_tokens"] += sequence.length
             self.counts["shared_prompt_tokens"] += known
         if not parts:

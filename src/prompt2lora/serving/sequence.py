@@ -32,6 +32,7 @@ class TokenSequence:
     matcher: Matcher | None = None
     log_probabilities: list[float] = field(default_factory=list)
     length: int = 0  # tokens in the batch cache
+    cached: int = 0  # tokens of the prompt that were there before
     cancelled: bool = False
     _unsent: list[str] = field(default_factory=list)
 
@@ -66,6 +67,7 @@ class TokenSequence:
         if finish_reason or (text and self.request.stream):
             whole = "".join([*self._unsent, text])
             told = tuple(self.log_probabilities) if finish_reason else ()
-            self.send(Chunk(whole, len(self.prompt_ids), len(self.detokenizer.ids), finish_reason, told))
+            counts = len(self.prompt_ids), len(self.detokenizer.ids)
+            self.send(Chunk(whole, *counts, finish_reason, told, self.cached))
         elif text:
             self._unsent.append(text)
