@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from prompt2lora.generator.prompt_checks import advise
+from prompt2lora.generator.prompt_checks import Finding, advise
 
 GOOD = [f"Write the part number.\n\nNote {i}: the {part} is worn" for i, part in enumerate("abcdefghijklmnopqr")]
 
@@ -53,6 +53,12 @@ def test_two_jobs_in_one_file_are_told_apart():
     assert finding.prompts == (12, 13, 14, 15, 16)
     same = [prompt.replace("Translate into French.", "Write the part number.") for prompt in prompts]
     assert "mixed" not in kinds(advise(same, points)), "one instruction is one job, however its inputs differ"
+
+
+def test_of_many_prompts_the_first_are_named_and_the_others_counted():
+    named = "prompts 1, 2, 3, 4, 5, 6, 7, 8"
+    assert str(Finding("a", False, tuple(range(8)), "odd", "look")) == f" - {named}: odd; look"
+    assert str(Finding("a", False, tuple(range(15)), "odd", "look")) == f" - {named} and 7 more: odd; look"
 
 
 def test_a_prompt_that_is_too_long_to_be_read_is_named():

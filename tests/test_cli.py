@@ -90,6 +90,36 @@ def test_a_word_that_is_missing_is_told_with_the_help_of_its_own_command(run, wo
     assert told in error
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("registry", "rollback", "--reason", "r"),
+        ("registry", "refuse", "--version", "v", "--reason", "r"),
+        ("registry", "withdraw", "--version", "v", "--reason", "r"),
+        ("registry", "report", "--version", "v", "--out", "report.html"),
+        ("monitor", "start", "--promised", "canary=0.1"),
+        ("monitor", "outcome", "--source", "canary", "--bad", "1"),
+        ("monitor", "status"),
+    ],
+)
+def test_a_job_is_named_by_its_place_or_by_the_option(run, words):
+    by_place, by_option = run(*words, "pump"), run(*words, "--job", "pump")
+    assert by_place == by_option
+    assert by_place[0] == 2 and "pump" in by_place[2]
+    assert "name one job" in run(*words)[2]
+
+
+def test_a_folder_that_is_no_adapter_is_told_before_torch_is_loaded(tmp_path):
+    code = (
+        "import sys; from prompt2lora.cli.main import main\n"
+        f"sys.argv = ['prompt2lora', 'ask', '--adapter', {str(tmp_path / 'nope')!r}, 'x']\n"
+        "try: main()\n"
+        "except SystemExit as end: sys.exit(end.code == 0 or 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, "is no folder" in done.stderr) == (0, True)
+
+
 def test_a_file_that_is_not_what_it_should_be_is_told_in_words(run, generator_folder, tmp_path):
     (tmp_path / "book.xlsx").write_bytes(b"PK\x03\x04\xff")
     for words, told in (

@@ -1089,6 +1089,14 @@ def test_a_form_that_is_refused_keeps_its_file_for_whoever_sent_it(visit, servic
     assert service.queue.recent()[0].job == "kept"
 
 
+@pytest.mark.parametrize("field", ["examples", "inspection"])
+def test_a_form_that_is_refused_shows_the_examples_file_it_keeps_without_a_click(visit, field):
+    file = ("r.csv", "番号,報告,正解\n1,軸の音,A\n2,漏れ,B\n".encode(), "text/csv")
+    page = visit("operator").post("/console/new", data={"job": "no name"}, files={f"{field}_file": file}).text
+    shown = next(part for part in page.split("<details")[1:] if f'id="{field}_kept"' in part)
+    assert shown.split(">")[0].endswith(" open") and "Chosen: r.csv" in shown
+
+
 def test_rows_pasted_again_are_the_same_rows():
     assert read_examples(File("pasted", text=as_csv(PAIR)))[0] == PAIR
 

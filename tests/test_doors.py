@@ -221,6 +221,17 @@ def test_a_header_above_numbers_is_a_header_and_a_numbering_is_no_prompt(delimit
     assert told.names == NOTES[0] and told.first == tuple(prompts[:3])
 
 
+@pytest.mark.parametrize("head", [("番号", "報告", "正解"), ("番号", "正解", "報告"), ("正解", "番号", "報告")])
+def test_right_answers_are_never_read_as_prompts_wherever_their_column_stands(head):
+    cells = [{"番号": n, "報告": f"note {n}", "正解": f"KX-{n}"} for n in range(1, 5)]
+    file = File("p.xlsx", excel(head, *([row[name] for name in head] for row in cells)))
+    prompts, told = read_prompts(file)
+    assert prompts == [row["報告"] for row in cells] and "column '報告' of 3; 4 prompts" in str(told)
+    pairs, told = read_examples(file)
+    assert pairs == [(row["報告"], row["正解"]) for row in cells]
+    assert "columns '報告' and '正解' of 3; 4 examples" in str(told)
+
+
 @pytest.mark.parametrize("column", ["担当", "3", " 担当 "])
 def test_a_column_is_taken_by_name_or_number(column):
     prompts, told = read_prompts(File("p.xlsx", excel(*NOTES)), column=column)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from prompt2lora.cli.app import Job, JobArgument, JobOption, Json, one_job, print_json, print_release
+from prompt2lora.cli.app import JobArgument, JobOption, Json, one_job, print_json, print_release
 from prompt2lora.cli.registry import registry_app
 
 VersionName = Annotated[str, typer.Option("--version", help="A version's name.")]
@@ -34,8 +34,11 @@ def promote(
 
 
 @registry_app.command("refuse")
-def refuse(job: Job, version: VersionName, reason: Reason, as_json: Json = False) -> None:
+def refuse(
+    version: VersionName, reason: Reason, name: JobArgument = None, named: JobOption = None, as_json: Json = False
+) -> None:
     """Say no to a version: nobody releases it until that is withdrawn."""
+    job = one_job(name, named)
     from prompt2lora.custody import decisions
     from prompt2lora.plant import plant
 
@@ -45,8 +48,11 @@ def refuse(job: Job, version: VersionName, reason: Reason, as_json: Json = False
 
 
 @registry_app.command("withdraw")
-def withdraw(job: Job, version: VersionName, reason: Reason, as_json: Json = False) -> None:
+def withdraw(
+    version: VersionName, reason: Reason, name: JobArgument = None, named: JobOption = None, as_json: Json = False
+) -> None:
     """Take a refusal back: whoever refused, or the owner of the home."""
+    job = one_job(name, named)
     from prompt2lora.custody import decisions
     from prompt2lora.plant import plant
 
@@ -63,8 +69,9 @@ def _print_decision(what: str, version: str, reason: str, as_json: bool) -> None
 
 
 @registry_app.command("rollback")
-def rollback(job: Job, reason: Reason, as_json: Json = False) -> None:
+def rollback(reason: Reason, name: JobArgument = None, named: JobOption = None, as_json: Json = False) -> None:
     """Let what answered before answer again; in the end that is the base."""
+    job = one_job(name, named)
     from prompt2lora.plant import plant
 
     print_release(plant.registry().rollback(job, reason), as_json)

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from prompt2lora.adapter.settings import read_config
 from prompt2lora.cli.app import (
     Answers,
     BaseOption,
@@ -86,6 +87,8 @@ def ask(
         except UnicodeDecodeError as error:
             raise UsageError("standard input must be UTF-8 text and is not; save it as UTF-8") from error
     pictures = [opened(file.resolve().parent, file.resolve().name, "--image") for file in image or []]
+    if adapter:
+        read_config(adapter)  # a wrong path is told before anything is loaded
     with Working("answering"):
         from prompt2lora import api
 

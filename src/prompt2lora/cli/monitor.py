@@ -7,7 +7,18 @@ from typing import Annotated, Any
 
 import typer
 
-from prompt2lora.cli.app import Job, Json, Working, app, print_json, print_release, release_record, tell_reading
+from prompt2lora.cli.app import (
+    JobArgument,
+    JobOption,
+    Json,
+    Working,
+    app,
+    one_job,
+    print_json,
+    print_release,
+    release_record,
+    tell_reading,
+)
 from prompt2lora.errors import UsageError
 
 monitor_app = typer.Typer(help="Watch what answers a job; on alarm its release is taken back.")
@@ -16,12 +27,14 @@ app.add_typer(monitor_app, name="monitor")
 
 @monitor_app.command("start")
 def start_watch(
-    job: Job,
     promised: Annotated[str, typer.Option(help="Acceptable rates of bad outcomes: canary=0.2,format=0.05,...")],
     alpha: Annotated[float, typer.Option(help="Chance of ever taking back a release that keeps its promises.")] = 0.01,
+    name: JobArgument = None,
+    named: JobOption = None,
     as_json: Json = False,
 ) -> None:
     """Watch what answers a job from now on."""
+    job = one_job(name, named)
     from prompt2lora.plant.plant import Plant
 
     watch = Plant.open().watch(job, _rates(promised), alpha)
@@ -33,12 +46,14 @@ def start_watch(
 
 @monitor_app.command("outcome")
 def tell_outcome(
-    job: Job,
     source: Annotated[str, typer.Option(help="canary, format or correction.")],
     bad: Annotated[float, typer.Option(min=0, max=1, help="0 good, 1 bad.")],
+    name: JobArgument = None,
+    named: JobOption = None,
     as_json: Json = False,
 ) -> None:
     """Tell one outcome of what answers the job now."""
+    job = one_job(name, named)
     from prompt2lora.plant.plant import Plant
 
     monitor = Plant.open().monitor()
@@ -47,11 +62,13 @@ def tell_outcome(
 
 @monitor_app.command("replay")
 def replay(
-    job: Job,
     inspection: Annotated[Path, typer.Option(help="Examples to ask again (JSONL, CSV, Excel).")],
+    name: JobArgument = None,
+    named: JobOption = None,
     as_json: Json = False,
 ) -> None:
     """Ask the current release known examples again, and take it back if it fails too many."""
+    job = one_job(name, named)
     from prompt2lora.ground.examples import read_examples
     from prompt2lora.plant.plant import Plant
 
@@ -63,8 +80,9 @@ def replay(
 
 
 @monitor_app.command("status")
-def watch_status(job: Job, as_json: Json = False) -> None:
+def watch_status(name: JobArgument = None, named: JobOption = None, as_json: Json = False) -> None:
     """The evidence against the promises of what is watched."""
+    job = one_job(name, named)
     from prompt2lora.plant.plant import Plant
 
     watch = Plant.open().monitor().read(job)

@@ -10,7 +10,6 @@ import typer
 from prompt2lora.cli.app import (
     BaseOption,
     GeneratorOption,
-    Job,
     JobArgument,
     JobOption,
     Json,
@@ -129,13 +128,15 @@ def show_job(name: JobArgument = None, named: JobOption = None, as_json: Json = 
 
 @registry_app.command("report")
 def write_report(
-    job: Job,
     version: Annotated[str, typer.Option(help="A version's name.")],
     out: Annotated[Path, typer.Option(help="Page to write (HTML); must not exist.")],
     language: Annotated[str, typer.Option(help="Language of the report: en or ja.")] = "en",
+    name: JobArgument = None,
+    named: JobOption = None,
     as_json: Json = False,
 ) -> None:
     """Write the report of any version that was judged, by its latest measurement."""
+    job = one_job(name, named)
     from prompt2lora.ground.files import check_new, write_text
     from prompt2lora.plant.plant import Plant
 

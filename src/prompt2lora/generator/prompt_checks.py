@@ -51,7 +51,8 @@ class Finding(NamedTuple):
         return {**self._asdict(), "prompts": list(self.prompts)}
 
     def __str__(self) -> str:
-        which = ", ".join(str(i + 1) for i in self.prompts[:8])
+        which, more = ", ".join(str(i + 1) for i in self.prompts[:8]), len(self.prompts) - 8
+        which += f" and {more} more" if more > 0 else ""
         return f"{'!!' if self.grave else ' -'} {f'prompts {which}: ' if which else ''}{self.text}; {self.remedy}"
 
 

@@ -150,10 +150,9 @@ def _from_rows(table: Table, least: int, column: str) -> tuple[list[Entry], dict
         head: list[str] = []
     else:
         head, rows = table.rows[above][1], table.rows[above + 1 :]
-        left, right = _find(head, INPUT), _find(head, OUTPUT)
-        columns, width = [place for place in (left, right) if place is not None][:least], len(head)
-        if len(columns) < least:  # a header of names that are not known
-            columns = _first_columns(table, rows, least)
+        known, width = (_find(head, INPUT), _find(head, OUTPUT)), len(head)
+        others = iter(_first_columns(table, rows, least, known))  # for names that are not known
+        columns = [next(others) if place is None else place for place in known[:least]]
     if column:
         columns = [_chosen(table, head, column, width)]
     extras = [_find(head, names) for names in (_INSTRUCTION, _PART, _IMAGE)]
@@ -238,10 +237,13 @@ def _is_number(cell: str) -> bool:
     return bool(re.fullmatch(r"[#№]?[-+]?\d[\d.,:/ -]*", cell.strip()))
 
 
-def _first_columns(table: Table, rows: Rows, least: int) -> list[int]:
-    """The first columns that are not empty from top to bottom; one of numbers alone before them is their numbering."""
+def _first_columns(table: Table, rows: Rows, least: int, known: Sequence[int | None] = ()) -> list[int]:
+    """The first columns that are not empty from top to bottom, those that are known last; one of numbers alone before
+    them is their numbering."""
     width = len(table.rows[0][1]) if table.rows and table.format != EXCEL else table.width
     filled = [place for place in range(width) if any(c[place : place + 1] not in ([], [""]) for _, c in rows)]
-    if len(filled) > least and len(rows) > 1 and all(map(_is_number, _column(rows, filled[0]))):
-        filled = filled[1:]
-    return (filled + [place for place in range(least + width) if place not in filled])[:least]
+    unknown = [place for place in filled if place not in known]
+    needed = least - sum(place is not None for place in known[:least])
+    if len(unknown) > needed and len(rows) > 1 and all(map(_is_number, _column(rows, unknown[0]))):
+        unknown = unknown[1:]
+    return (unknown + [place for place in range(least + width) if place not in unknown])[:least]
