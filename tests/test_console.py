@@ -965,6 +965,7 @@ def test_advice_never_makes_one_wait():
         return [{"kind": "mixed", "prompts": [1], "grave": True}]
 
     adviser = TypingChecker(look)
+    assert adviser.check([]) == ([], False), "nothing is asked for where nothing stands: right answers may be enough"
     first = adviser.check(["one", "one"], 0.01)
     assert first.more and [finding["kind"] for finding in first.findings] == ["fewer", "duplicate"]
     adviser.check(["typing"], 0.01)

@@ -192,7 +192,7 @@ def test_excel_gives_what_one_reads_in_its_cells():
     rows = [("input", "output"), (day, 40.0), (day.replace(hour=9), True), (0.1 + 0.2, datetime.time(9, 30))]
     pairs, told = read_examples(File("e.xlsx", excel(*rows, sheets=["other"])))
     assert pairs == [("2026-01-05", "40"), ("2026-01-05 09:00:00", "TRUE"), ("0.3", "09:30:00")]
-    assert "sheet 'Sheet' of 2" in str(told)
+    assert "sheet 'Sheet', the first of 2" in str(told)
 
 
 def test_a_title_above_the_header_of_a_spreadsheet_is_left_out_and_that_is_said():

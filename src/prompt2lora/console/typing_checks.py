@@ -74,7 +74,7 @@ def instant_findings(prompts: Sequence[Prompt]) -> list[dict[str, Any]]:
     twice = repeated(prompts) if len(prompts) <= 300 else []
     endless = [i for i, prompt in enumerate(prompts) if len(text_of(prompt)) > MAX_CHARACTERS]
     found = [("endless", endless)] if endless else []
-    if len(prompts) < FEWEST:
+    if 0 < len(prompts) < FEWEST:
         found.append(("fewer", []))
     if len(prompts) > 256:
         found.append(("many", []))

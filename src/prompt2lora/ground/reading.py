@@ -64,7 +64,7 @@ class Reading:
         """prompts.csv: CSV with semicolons, Shift-JIS; column 'input' of 3; 40 prompts"""
         form = f"{self.format} with {DELIMITERS[self.delimiter]}" if self.delimiter else self.format
         if self.sheet:
-            form += f", sheet {self.sheet!r}" + (f" of {self.sheets}" if self.sheets > 1 else "")
+            form += f", sheet {self.sheet!r}" + (f", the first of {self.sheets}" if self.sheets > 1 else "")
         parts = [", ".join(filter(None, (form, self.encoding)))]
         if self.columns:
             many, of = "s" * (len(self.columns) > 1), f" of {self.width}" if self.width > len(self.columns) else ""
