@@ -187,6 +187,14 @@ def test_a_task_file_gives_its_training_inputs_as_prompts_and_its_test_rows_as_e
     assert read_prompts(file, "Do.")[0] == ["Do.\n\nx"], "an instruction is not put before itself"
 
 
+def test_a_column_that_recurs_is_not_taken_for_the_texts_beside_it():
+    rows = [("日付", "担当", "報告"), *((f"2026-11-0{n}", "AB"[n % 2] + "班", f"pump {n} leaks") for n in range(1, 6))]
+    prompts, told = read_prompts(File("r.xlsx", excel(*rows)), "")
+    assert (told.columns, len(prompts)) == (("報告",), 5)
+    same = [("担当", "報告"), *(("A班", "no water"),) * 4]
+    assert read_prompts(File("r.xlsx", excel(*same)), "")[1].columns in (("担当",), ("1",)), "none differs: the first"
+
+
 def test_excel_gives_what_one_reads_in_its_cells():
     day = datetime.datetime(2026, 1, 5)
     rows = [("input", "output"), (day, 40.0), (day.replace(hour=9), True), (0.1 + 0.2, datetime.time(9, 30))]

@@ -237,13 +237,20 @@ def _is_number(cell: str) -> bool:
     return bool(re.fullmatch(r"[#№]?[-+]?\d[\d.,:/ -]*", cell.strip()))
 
 
+def _differs(cells: Sequence[str]) -> bool:
+    """Whether cells are texts of which more than half are different ones."""
+    return 2 * len({*cells}) > len(cells) and not all(map(_is_number, cells))
+
+
 def _first_columns(table: Table, rows: Rows, least: int, known: Sequence[int | None] = ()) -> list[int]:
     """The first columns that are not empty from top to bottom, those that are known last; one of numbers alone before
-    them is their numbering."""
+    them is their numbering. Of a single one, texts that differ come before such as recur."""
     width = len(table.rows[0][1]) if table.rows and table.format != EXCEL else table.width
     filled = [place for place in range(width) if any(c[place : place + 1] not in ([], [""]) for _, c in rows)]
     unknown = [place for place in filled if place not in known]
     needed = least - sum(place is not None for place in known[:least])
     if len(unknown) > needed and len(rows) > 1 and all(map(_is_number, _column(rows, unknown[0]))):
         unknown = unknown[1:]
+    if least == 1:  # a group or a person that recurs stands beside what is said, and is not it
+        unknown.sort(key=lambda place: not _differs(_column(rows, place)))
     return (unknown + [place for place in range(least + width) if place not in unknown])[:least]
