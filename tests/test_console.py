@@ -19,6 +19,7 @@ import openpyxl
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from safetensors.torch import load_file, save_file
 from tiny import AT, GOOD, adapter_folder, new_registry
 
 from prompt2lora.base.packaged import MINILM, PACKAGED, QWEN_CODER, SMOLLM2, languages_of
@@ -36,6 +37,7 @@ from prompt2lora.custody.reports import texts as report_texts
 from prompt2lora.custody.versions import IMPORTED, REGENERATED, Origin
 from prompt2lora.errors import Busy, Conflict, DamagedFile, InputError, Prompt2LoraError, TooLate, UsageError
 from prompt2lora.generator import released
+from prompt2lora.ground.answer_form import choices
 from prompt2lora.ground.examples import as_csv, read_examples, read_prompts
 from prompt2lora.ground.tables import File
 from prompt2lora.plant.plant import Plant
@@ -951,6 +953,20 @@ def test_candidates_that_are_made_anew_have_a_page_too(visit, service, job):
     held.set()
     service.queue.close()
     assert browser.get(f"/console/queue/{queued.id}").headers["location"] == "/console?done=regenerated"
+
+
+@pytest.mark.parametrize(
+    ("language", "words"), [("en", "one of these words A-1, A-2"), ("ja", "次の語のどれか A-1, A-2")]
+)
+def test_which_answers_a_job_has_is_said_in_words(service, job, visit, tmp_path, language, words):
+    folder = adapter_folder(tmp_path / "held", "two")
+    weights = folder / "adapter_model.safetensors"
+    told = {"prompt2lora": json.dumps({"answers": choices(["A-1", "A-2"]).to_dict()})}
+    save_file(load_file(weights), weights, metadata=told)
+    origin = Origin(("Say the number.\n\nnote one",), "9" * 64, "g", "b", "8" * 64)
+    version = service.plant.as_actor("maker").registry.add_version("parts", folder, origin)
+    page = visit("admin", language=language).get(f"/console/jobs/parts/try?version={version.name}").text
+    assert words in page
 
 
 # Findings and uploads
