@@ -555,6 +555,20 @@ def test_what_was_typed_outlives_a_lost_session(visit, service, job):
     assert "long thought" in back.text and EVIL not in back.text
 
 
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_what_outlived_a_lost_session_is_shown_in_the_words_of_its_page(visit, service, job, language):
+    typed = {"reason": "long thought", "decision": "approve", "version": "v", "seen": "", "of another page": "x"}
+    token, said = service.access.add("a", role="admin")[1], texts(language)
+    back = visit(language=language).post(
+        "/console/sign-in",
+        data={"key": token, "after": "/console/jobs/parts/decision", "kept": json.dumps(typed)},
+    )
+    shown = re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", html.unescape(back.text))
+    assert shown == [(said["tab.decision"], said["decide.approve"]), (said["decide.reason"], "long thought")]
+    sent = dict(re.findall(r'<input type="hidden" name="([^"]*)" value="([^"]*)">', back.text))
+    assert sent == typed
+
+
 def test_an_invitation_makes_one_person_once(visit, service):
     boss, guest = visit("admin", "boss"), visit()
     made = boss.post("/console/keys", data={"name": "line 2", "role": "approver", "how": "link"})
@@ -678,6 +692,16 @@ def test_corrections_count_once_and_many_take_the_release_back(visit, service, j
     assert service.release("parts").version is None
 
 
+def test_as_many_corrections_as_were_accepted_take_nothing_back(visit, service, job):
+    approve(service, job)
+    browser, watch = visit("operator"), "/console/jobs/parts/watch"
+    browser.post(watch, data={"canary": "20", "correction": "5"})
+    for ticket in ("t1", "t2"):
+        answer = browser.post(f"{watch}/corrections", data={"checked": "100", "corrected": "5", "ticket": ticket})
+        assert "done=counted" in answer.headers["location"]
+    assert service.watched("parts")["sources"]["correction"]["bad"] == 10
+
+
 def test_an_altered_record_is_noticed_on_the_page(visit, service, job):
     browser = visit("viewer")
     assert "notice fine" in browser.post("/console/record").text
@@ -735,6 +759,7 @@ def test_texts_that_cannot_be_tried_are_refused_and_kept(visit, job):
         {"job": "ok", "prompts": ""},
         {"job": "ok", "prompts": "one", "examples": "only one cell"},
         {"job": "ok", "prompts": "x\n" * 300},
+        {"job": "ok", "prompts": "one", "answers": "free", "answers_detail": "billing, shipping"},
     ],
 )
 def test_a_new_job_that_cannot_be_is_asked_again_with_all_that_was_typed(visit, service, form):

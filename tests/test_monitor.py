@@ -113,6 +113,19 @@ def test_a_good_release_stays(monitor, registry, add, told):
     assert told == []
 
 
+@pytest.mark.parametrize(("promised", "bad"), [(0.05, 5), (0.1, 10), (0.2, 20)])
+def test_what_is_told_at_once_is_no_change_for_the_worse_by_the_order_it_stands_in(
+    monitor, registry, add, promised, bad
+):
+    release = promoted(registry, add("a"))
+    monitor.watch("mail", {"correction": promised})
+    for told in ([1.0] * bad + [0.0] * (100 - bad), [0.0] * (100 - bad) + [1.0] * bad):
+        assert monitor.outcomes("mail", release.id, [{"correction": one} for one in told]) is None
+    assert monitor.read("mail").processes["correction"].bad == 2 * bad
+    worse = [{"correction": 1.0}] * 60 + [{"correction": 0.0}] * 40
+    assert monitor.outcomes("mail", release.id, worse) is not None, "a promise that is broken is noticed"
+
+
 def test_a_watch_goes_on_where_it_was(monitor, registry, add, told, tmp_path):
     promoted(registry, add("a"))
     monitor.watch("mail", {"canary": 0.3})

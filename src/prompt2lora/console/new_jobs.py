@@ -89,9 +89,11 @@ def generate(request: PageRequest) -> Response:
 
 
 def _form(request: PageRequest, right: Sequence[str]) -> AnswerForm | None:
-    """What the answers have to be. A detail without a kind that takes one says nothing."""
+    """What the answers have to be. Raises TranslatableError for a detail of a kind that takes none."""
     kind, detail = request.value("answers", "free"), " ".join(request.value("answers_detail").split())
-    return declared(f"{kind}:{detail}" if detail and kind in ("choices", "date", "pattern") else kind, right)
+    if detail and kind in ("free", "auto", "number"):
+        raise TranslatableError("unused_detail", kind=request.translator.say(f"new.answers_{kind}"))
+    return declared(f"{kind}:{detail}" if detail else kind, right)
 
 
 def advise(request: PageRequest) -> Response:

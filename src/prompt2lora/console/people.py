@@ -19,6 +19,30 @@ from prompt2lora.errors import Conflict
 
 _DAYS = 3
 _YEAR = 365 * 24 * 3600
+_LABELS = {  # of the fields that a person fills in: what a page calls them
+    "job": "new.job",
+    "display_name": "name.label",
+    "instruction": "new.instruction",
+    "prompts": "new.prompts_title",
+    "examples": "examples.paste",
+    "comparison": "compare.label",
+    "inspection": "inspection.paste",
+    "answers": "new.answers",
+    "answers_detail": "new.answers_detail",
+    "text": "try.field",
+    "column": "sheet.column",
+    "bound": "sheet.bound",
+    "decision": "tab.decision",
+    "reason": "decide.reason",
+    "canary": "watch.promise_canary",
+    "correction": "watch.promise_correction",
+    "checked": "watch.checked",
+    "corrected": "watch.corrected",
+    "name": "keys.name",
+    "role": "keys.role",
+    "revoked": "keys.revoke",
+}
+_CHOICES = {"comparison": "compare.", "answers": "new.answers_", "decision": "decide.", "role": "role."}
 
 
 def show_sign_in(request: PageRequest) -> Response:
@@ -35,10 +59,22 @@ def sign_in(request: PageRequest) -> Response:
         raise TranslatableError("wrong_key" if key is None else "key_for_programs")
     after, kept = _own_path(request.value("after")), _kept(request.value("kept"))
     request.key = key
-    response = (
-        request.render("resume.html", after=after, kept=kept) if kept else request.redirect(after.removeprefix(ROOT))
-    )
+    if kept:
+        response: Response = request.render("resume.html", after=after, kept=kept, typed=_typed(request, kept))
+    else:
+        response = request.redirect(after.removeprefix(ROOT))
     return _signed_in(request, response, token)
+
+
+def _typed(request: PageRequest, kept: dict[str, str]) -> list[tuple[str, str]]:
+    """What somebody typed or chose, in the words of the page that it was typed into."""
+    say, known = request.translator.say, request.translator.has
+    chosen = {name: f"{_CHOICES.get(name, '')}{value}" for name, value in kept.items()}
+    return [
+        (say(label), say(chosen[name]) if name in _CHOICES and known(chosen[name]) else kept[name])
+        for name, label in _LABELS.items()
+        if kept.get(name)
+    ]
 
 
 def _own_path(after: str) -> str:

@@ -66,9 +66,8 @@ def correct(request: PageRequest) -> Response:
     request.plant.tell(
         "correct", request.job, {"release": found.release.id, "checked": checked, "corrected": corrected}
     )
-    monitor, alarm = request.plant.monitor(), None
-    for number in range(checked):
-        alarm = alarm or monitor.outcome(request.job, found.release.id, "correction", float(number < corrected))
+    told = [{"correction": float(number < corrected)} for number in range(checked)]
+    alarm = request.plant.monitor().outcomes(request.job, found.release.id, told)
     return request.redirect(f"/jobs/{request.job}/watch", done="alarm" if alarm else "counted")
 
 

@@ -8,10 +8,11 @@ resumed.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
+from random import Random
 from typing import Any, NamedTuple
 
 from prompt2lora.custody.eprocess import EProcess
@@ -105,6 +106,18 @@ class Monitor:
             reason = watch.update(source, bad)
             self._keep(watch)
         return self._take_back(current, source, reason) if reason else None
+
+    def outcomes(self, job: str, release: int, told: Sequence[Mapping[str, float]]) -> Alarm | None:
+        """Outcomes that were told together, each by its sources. They are taken in an order that knows nothing of them:
+        all bad ones in a row, as in a file that is sorted by its answers, would look like a change for the worse.
+        """
+        seen = sum(process.count for process in self.read(job).processes.values())
+        for outcome in Random(f"{release} {seen}").sample(told, len(told)):
+            for source, bad in outcome.items():
+                alarm = self.outcome(job, release, source, bad)
+                if alarm:
+                    return alarm
+        return None
 
     def due(self, job: str, hours: float) -> bool:
         """Whether the canaries of what answers the job are watched and were not asked again within so many hours.

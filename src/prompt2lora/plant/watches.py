@@ -61,10 +61,8 @@ def replay(
     with part(report, 0.1, 1.0, step="replay"):
         given = answers(base.model, base.chat, asked, layout=base.layout, grid=adapter.grid, form=origin.form)
     in_format = answer_format([right for _, right in inspection], version.comparison)
-    for answer, (_, right) in zip(given, inspection, strict=True):
-        bad = {"canary": 1 - version.comparison.score(answer, right), "format": float(not in_format(answer))}
-        for source in told:
-            alarm = watching.outcome(job, current.id, source, bad[source])
-            if alarm:
-                return alarm
-    return None
+    bad = [
+        {"canary": 1 - version.comparison.score(answer, right), "format": float(not in_format(answer))}
+        for answer, (_, right) in zip(given, inspection, strict=True)
+    ]
+    return watching.outcomes(job, current.id, [{source: one[source] for source in told} for one in bad])
