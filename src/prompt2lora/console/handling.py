@@ -22,7 +22,7 @@ from prompt2lora.console.context import ROOT, ConsoleContext
 from prompt2lora.console.i18n import LANGUAGES, TranslatableError, Translator, choose
 from prompt2lora.console.page_request import KEY_COOKIE, LANGUAGE_COOKIE, Forbidden, Form, Page, PageRequest, Show
 from prompt2lora.errors import Prompt2LoraError
-from prompt2lora.serving.bodies import FILES, MOST_PICTURES, PICTURES
+from prompt2lora.serving.bodies import MOST_FILES, PICTURES
 
 _YEAR = 365 * 24 * 3600
 _DRAINED = 32  # times the limit: so much of a body that is too large is read, so that the browser hears the answer
@@ -121,9 +121,7 @@ async def _read_form(request: Request, most: int) -> Form:
         return message
 
     try:
-        read = await Request(request.scope, receive).form(
-            max_files=len(FILES) + MOST_PICTURES, max_fields=50, max_part_size=most
-        )
+        read = await Request(request.scope, receive).form(max_files=MOST_FILES, max_fields=50, max_part_size=most)
     except HTTPException as error:
         raise (
             TranslatableError("huge", most=most // 2**20 or 1)

@@ -106,12 +106,14 @@ class Catalogue:
     def verify(self, job: str | None = None) -> int:
         """Check the files of every version (of one job, or of all), and the pictures that it was made of and measured
         on; returns how many versions there are."""
-        checked = self.versions(job) if job else self.every_version()
+        checked, seen = self.versions(job) if job else self.every_version(), set[str]()
         for version in checked:
             self.store.verify(version.adapter)
             made, measured = self.origin(version), self.measured(version)
             for picture in every_picture(made.prompts, [*made.examples, *measured.pairs]):
-                picture.read()
+                if picture.digest not in seen:  # versions of a job share most of them
+                    picture.read()
+                    seen.add(picture.digest)
         return len(checked)
 
     # Judgements

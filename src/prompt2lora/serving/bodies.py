@@ -34,7 +34,8 @@ PictureUrl = Annotated[
 ]
 FILES = ("prompts", *PARTS)
 PICTURES = "pictures"  # the name of every picture that the files name
-MOST_PICTURES = 1000
+_MOST_PICTURES = 1000
+MOST_FILES = len(FILES) + _MOST_PICTURES  # of a form
 
 
 class Taken(NamedTuple):
@@ -51,7 +52,7 @@ def taking(kind: type[BaseModel], most: int) -> Callable[[Request], Coroutine[An
 
     async def take(request: Request) -> Taken:
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() == _FORM:
-            async with request.form(max_files=len(FILES) + MOST_PICTURES, max_fields=20, max_part_size=most) as form:
+            async with request.form(max_files=MOST_FILES, max_fields=20, max_part_size=most) as form:
                 given = [
                     (name, File(value.filename or name, await value.read()) if isinstance(value, UploadFile) else value)
                     for name, value in form.multi_items()

@@ -17,7 +17,7 @@ from torch import Tensor
 from prompt2lora.adapter.grid import initial_grid
 from prompt2lora.base.decoding import answers
 from prompt2lora.base.frozen import Frozen
-from prompt2lora.base.packing import pack_examples, stack
+from prompt2lora.base.packing import Pack, pack_examples, stack
 from prompt2lora.errors import UsageError
 from prompt2lora.generator.examples import ExampleOptions, descend, practice
 from prompt2lora.ground.answer_form import AnswerForm
@@ -25,7 +25,7 @@ from prompt2lora.ground.comparison import Comparison, composed
 from prompt2lora.ground.pictures import Prompt, rewritten
 from prompt2lora.ground.progress import Report, listening, silent, tell
 from prompt2lora.ground.prompts import full_prompt, input_of
-from prompt2lora.training import objectives
+from prompt2lora.training import objectives, sampling
 from prompt2lora.training.tasks import Example, Task
 
 _LEAST_TO_REFINE = 8
@@ -125,10 +125,12 @@ def refine(
     inputs = [rewritten(prompt, lambda text: input_of(text, instruction)) for prompt, _ in held_out]
     told = [rewritten(prompt, lambda text: full_prompt(instruction, text)) for prompt in inputs]
     ways = (told, inputs) if instruction else (inputs,)
+    wanted = base.chat.answer_ids(right)
+    packs = [pack_examples(base.chat.prompt_ids(prompts), wanted, _HELD_OUT_TOKENS) for prompts in ways]
 
     @torch.no_grad()
     def score() -> tuple[float, float]:
-        found = [_judged(base, grid, prompts, right, _HELD_OUT_TOKENS) for prompts in ways]
+        found = [_judged(base, grid, pack) for pack in packs]
         loss, exact = (sum(float(value) for value in values) / len(ways) for values in zip(*found, strict=True))
         if comparison is not Comparison.EXACT:  # other tokens may be right, too
             exact = sum(_right(base, grid, prompts, right, comparison, form) for prompts in ways) / len(ways)
@@ -192,18 +194,10 @@ def judged(
 ) -> objectives.Answers:
     """Loss and teacher-forced exact match of one adapter, or of the base without any, on as many of the examples as the
     budget holds."""
-    prompts = [one.input if bare else task.prompt(one.input) for one in examples]
-    return _judged(base, grid, prompts, [one.output for one in examples], budget)
+    return _judged(base, grid, sampling.make_pack(task, examples, base.chat, bare=bare, budget=budget))
 
 
-def _judged(
-    base: Frozen,
-    grid: Float[Tensor, "layers rows cols"] | None,
-    prompts: Sequence[Prompt],
-    right: Sequence[str],
-    budget: int,
-) -> objectives.Answers:
-    pack = pack_examples(base.chat.prompt_ids(prompts), base.chat.answer_ids(right), budget)
+def _judged(base: Frozen, grid: Float[Tensor, "layers rows cols"] | None, pack: Pack) -> objectives.Answers:
     batch = stack([pack], base.chat.padding).to(base.model.device)
     adapters = None if grid is None else grid[None].to(base.model.device)
     return objectives.end_to_end(base.model, base.layout, adapters, batch)
