@@ -3,11 +3,13 @@ r"""Whether a worked answer comes to the right value: 1/2 is 0.5, 16,\!471 is 16
 In: an answer, perhaps with its steps, and the right result in LaTeX. Out: whether they are the same value. What counts
 as the answer's result: what stands after its last ####, else its last \boxed{}, else the last formula or number. An
 answer of one line may also be a formula as a whole. Reading and comparing are math-verify's (with SymPy): units and
-currencies are passed over, and 65 % is both 65 and 0.65, as the field has it.
+currencies are passed over, and 65 % is both 65 and 0.65, as the field has it. It is given what it can read: it finds a
+number only after white space, and no full-width digits (0.9.0; findings/math-verify-japanese-answers.sh).
 """
 
 from __future__ import annotations
 
+import re
 import threading
 from functools import cache
 from importlib.util import find_spec
@@ -17,6 +19,10 @@ from prompt2lora.errors import UsageError
 
 _MARK = "####"
 _SECONDS = 5
+_FULL_WIDTH = "".join(chr(code) for code in range(0xFF01, 0xFF5F))
+_ASCII = str.maketrans(_FULL_WIDTH + "\u3000\u2212", "".join(chr(code) for code in range(0x21, 0x7F)) + " -")
+# Where a number begins right after an East Asian letter, or after a colon that ends a word.
+_TOUCHED = re.compile(r"((?<=[\u3001-\u9fff\uac00-\ud7af])|(?<=[^\W\d]:))(?=-?\$?\d)")
 
 
 def check_installed() -> None:
@@ -50,8 +56,9 @@ def result(answer: str) -> str:
 
 
 def _plain(text: str) -> str:
-    r"""Without the separators of thousands in LaTeX: 16,\!471."""
-    return text.replace(",\\!", "").replace("\\!", "").strip()
+    r"""Without the separators of thousands in LaTeX, 16,\!471; digits and signs in ASCII, a space before numbers."""
+    text = text.translate(_ASCII).replace(",\\!", "").replace("\\!", "").strip()
+    return _TOUCHED.sub(" ", text)
 
 
 @cache

@@ -38,6 +38,7 @@ PROMPTS_PER_TASK, SAMPLES = 128, 10
 _BASE = "base"
 _AT_ONCE = 32  # test examples whose scores are kept together
 _CODE = ("answers", "prompts", "published")
+_CODE_OF_KIND = {Kind.MATHEMATICS: ("mathematics",)}
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,8 @@ class SuiteJudge:
             asked,
             *some,
         ]
-        return digest([versions(), self.base_digest, revisions(*_CODE, *attempt.code), told, attempt.depends])
+        code = revisions(*_CODE, *_CODE_OF_KIND.get(suite.kind, ()), *attempt.code)
+        return digest([versions(), self.base_digest, code, told, attempt.depends])
 
 
 def measure(
