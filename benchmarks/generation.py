@@ -2,12 +2,14 @@
 
     python benchmarks/generation.py --out benchmarks/results/generation.json
 
-Every run has prompts that were never encoded before and no cache of conditions.
+With --examples so many of the prompts have their right answers, as well. Every run has prompts
+that were never encoded before and no cache of conditions.
 """
 
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -28,24 +30,28 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--generator")
     parser.add_argument("--prompts", type=int, default=16)
+    parser.add_argument("--examples", type=int, default=0)
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--cold", type=int, default=5)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     tasks = read_tasks([EXAMPLES])
 
-    def prompts(turn: int) -> list[str]:
+    def job(turn: int) -> list[tuple[str, str]]:
         task = tasks[turn % len(tasks)]
-        inputs = [example.input for example in (*task.train, *task.test)][: options.prompts]
-        return [task.prompt(f"{turn}: {text}") for text in inputs]
+        examples = [*task.train, *task.test][: options.prompts]
+        return [(task.prompt(f"{turn}: {example.input}"), example.output) for example in examples]
 
-    pipeline = Pipeline.load()
+    pipeline = Pipeline.load(options.generator)
     pipeline.encoder.cache = None
     steps: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for turn in range(options.repeats + 2):
-            seconds = pipeline.write(prompts(turn), Path(folder) / str(turn)).seconds
+            examples = job(turn)
+            prompts = [prompt for prompt, _ in examples]
+            seconds = pipeline.write(prompts, Path(folder) / str(turn), examples=examples[: options.examples]).seconds
             if turn >= 2:  # the first two warm the process up
                 warm = {name: seconds[name] for name in MAKING if name in seconds}
                 for name, value in {**warm, "total": sum(warm.values())}.items():
@@ -53,8 +59,9 @@ def main() -> None:
         cold = []
         for turn in range(options.cold):
             file = Path(folder) / f"prompts-{turn}.jsonl"
-            file.write_text("".join(json.dumps(text) + "\n" for text in prompts(1000 + turn)), encoding="utf-8")
+            file.write_text("".join(json.dumps(prompt) + "\n" for prompt, _ in job(1000 + turn)), encoding="utf-8")
             words = [sys.executable, "-m", "prompt2lora", "generate", "--prompts", str(file)]
+            words += ["--generator", options.generator] if options.generator else []
             began = time.perf_counter()
             subprocess.run(
                 [*words, "--out", str(Path(folder) / f"cold-{turn}"), "--json"],
@@ -65,8 +72,11 @@ def main() -> None:
             cold.append(time.perf_counter() - began)
     report = {
         "prompts": options.prompts,
+        "examples": options.examples,
+        "base": pipeline.layout.base_model,
         "warm_seconds": {name: {**spread(values)._asdict(), "runs": len(values)} for name, values in steps.items()},
-        "cold_seconds": {**spread(cold)._asdict(), "runs": len(cold)},
+        **({"cold_seconds": {**spread(cold)._asdict(), "runs": len(cold)}} if cold else {}),
+        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         "threads": torch.get_num_threads(),
         **origin(),
     }
