@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from jaxtyping import TypeCheckError
+from beartype.roar import BeartypeCallHintViolation
 from peft import PeftModel
 from tiny import write_base
 
@@ -492,7 +492,7 @@ def test_a_form_that_is_too_much_refuses_its_own_request_and_no_other(engine, fr
 
 def test_a_tensor_of_the_wrong_shape_is_refused(engine, layout):
     batch = engine()._batch
-    with pytest.raises(TypeCheckError):
+    with pytest.raises(BeartypeCallHintViolation):
         batch.set_adapter(0, torch.zeros(layout.shape[1:]))
-    with pytest.raises(TypeCheckError):
+    with pytest.raises(BeartypeCallHintViolation):
         batch._logits(torch.zeros(2, 3, dtype=torch.long), torch.zeros(2, 4, dtype=torch.long), None, 1)

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from jaxtyping import TypeCheckError
+from beartype.roar import BeartypeCallHintViolation
 
 import prompt2lora
 from prompt2lora.adapter.hooks import adapted, probe
@@ -63,21 +63,21 @@ def test_every_annotated_function_beside_a_shape_is_checked_while_tests_run(file
 
 def test_a_batch_of_packs_whose_parts_do_not_fit_is_refused():
     batch = packing.stack([packing.pack_examples([[1, 2], [1, 3]], [[4], [5]], 20)], padding=0)
-    with pytest.raises(TypeCheckError):
+    with pytest.raises(BeartypeCallHintViolation):
         packing.PackBatch(**{**vars(batch), "positions": batch.positions[:, 1:]})
-    with pytest.raises(TypeCheckError):
+    with pytest.raises(BeartypeCallHintViolation):
         packing.PackBatch(**{**vars(batch), "labels": batch.labels[1:]})
-    with pytest.raises(TypeCheckError):
+    with pytest.raises(BeartypeCallHintViolation):
         packing.PackBatch(**{**vars(batch), "visible": batch.visible.float()})
 
 
 def test_a_batch_of_adapters_is_no_adapter_to_decoding_nor_one_adapter_a_batch_to_the_hooks(model, chat, layout):
     grid = torch.zeros(layout.shape)
-    with pytest.raises(TypeCheckError):
+    with pytest.raises(BeartypeCallHintViolation):
         decoding.answers(model, chat, ["a"], layout=layout, grid=grid[None])
-    with pytest.raises(TypeCheckError):
+    with pytest.raises(BeartypeCallHintViolation):
         probe(model, grid[None], layout, torch.tensor([[1]]))
-    with pytest.raises(TypeCheckError), adapted(model, grid, layout):
+    with pytest.raises(BeartypeCallHintViolation), adapted(model, grid, layout):
         pass
 
 
@@ -86,5 +86,5 @@ def test_what_is_padded_for_decoding_has_the_width_of_its_mask():
     assert tokens.tolist() == [[9, 3], [4, 5]]
     assert mask.tolist() == [[1, 1, 0, 1], [1, 1, 1, 1]]
     assert places.tolist() == [[0, 2], [2, 3]]
-    with pytest.raises(TypeCheckError):
+    with pytest.raises(BeartypeCallHintViolation):
         decoding._padded_tails(SimpleNamespace(), 2, padding=9)

@@ -198,7 +198,7 @@ def _tensors(file: Path) -> tuple[dict[str, Tensor], str]:
     return found, file_digest(file)
 
 
-def _checked(file: Path, name: str, tensor: Any) -> Float[Tensor, ...]:
+def _checked(file: Path, name: str, tensor: Any) -> Float[Tensor, "*_"]:
     if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
         kind = str(tensor.dtype).removeprefix("torch.") if isinstance(tensor, Tensor) else type(tensor).__name__
         raise DamagedFile(f"{file}: {name} must hold floating-point numbers and is {kind}; save the adapter again")

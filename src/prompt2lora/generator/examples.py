@@ -91,7 +91,7 @@ def practice(
 
 
 def descend(
-    weights: Sequence[Float[Tensor, ...]],
+    weights: Sequence[Float[Tensor, "*_"]],
     steps: int,
     learning_rate: float,
     loss: Callable[[int], Float[Tensor, ""]],

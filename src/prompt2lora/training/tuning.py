@@ -58,7 +58,7 @@ def steps(
     task: Task,
     examples: Sequence[Example],
     options: TuningOptions,
-    weights: Sequence[Float[Tensor, ...]] = (),
+    weights: Sequence[Float[Tensor, "*_"]] = (),
 ) -> Iterator[float]:
     """Train `grid` in place, or without one `weights` of the base, on examples drawn anew for every step; gives the
     loss of every step."""
