@@ -6,6 +6,7 @@ import os
 import platform
 import shlex
 import sys
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,16 @@ from prompt2lora.base import models
 
 
 def versions() -> dict[str, str]:
-    found = {"prompt2lora": __version__, "python": platform.python_version()}
-    for package in ("torch", "transformers", "peft"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "missing"
-    return found
+    packages = ("torch", "transformers", "peft")
+    return {"prompt2lora": __version__, "python": platform.python_version()} | {one: _version(one) for one in packages}
+
+
+@cache
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "missing"
 
 
 def command() -> str:

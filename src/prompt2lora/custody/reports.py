@@ -45,12 +45,17 @@ def texts(language: str) -> dict[str, str]:
 
 def _render(name: str, language: str, **values: Any) -> str:
     said = texts(language)
+    template = _templates(language).get_template(name)
+    return template.render(language=language, say=lambda key, **found: said[key].format(**found), **values)
+
+
+@cache
+def _templates(language: str) -> Environment:
     loader = FileSystemLoader(_HERE / "templates")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.filters["inc"] = lambda number: number + 1
     environment.filters["when"] = lambda at: _when(at, language)
-    template = environment.get_template(name)
-    return template.render(language=language, say=lambda key, **found: said[key].format(**found), **values)
+    return environment
 
 
 def _when(at: str, language: str) -> str:
