@@ -151,7 +151,9 @@ def refining(world: World, seed: int, begun: Any) -> None:
 def processes_of_their_own() -> Any:
     """Each begins as a fork of a process that has imported everything and done nothing."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, "prompt2lora.plant.measurement", "transformers.models.llama.modeling_llama"])
+    context.set_forkserver_preload(
+        [__name__, "prompt2lora.plant.measurement", "transformers.models.llama.modeling_llama"]
+    )
     return context
 
 

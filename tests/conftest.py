@@ -39,6 +39,12 @@ def pytest_configure(config):
         config.pluginmanager.import_plugin("tiny")
 
 
+def pytest_xdist_auto_num_workers(config):
+    """One more process than there are cores: slow tests also wait, for browsers, programs and disks."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores + (config.option.markexpr != "not slow")
+
+
 def shaped_modules():
     """The modules in which a shape stands in a type: every shape is checked while the tests run."""
     source = Path(find_spec("prompt2lora").origin).parent
