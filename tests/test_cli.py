@@ -429,9 +429,9 @@ def test_where_there_is_no_terminal_long_steps_are_plain_lines_with_share_and_ti
         ):
             show(record)
     assert capsys.readouterr().err.splitlines() == [
-        "step measure  share 25 %  left about 20 s",
-        "step measure  share 50 %  left about 20 s",
-        "step measure  version mail@v1-0  share 50 %  left about 20 s",
+        "step measure  share 25 %",
+        "step measure  share 50 %  left about 30 s",
+        "step measure  version mail@v1-0  share 50 %  left about 30 s",
     ]
 
 

@@ -446,6 +446,7 @@ def test_an_exception_of_an_administrator_stands_apart_from_the_decision(visit, 
     form = {"version": job.name, "reason": "the label was wrong", "seen": "", "decision": "override"}
     assert browser.post(decision, data=form).status_code == 303
     assert service.release("parts").version.name == job.name
+    assert f">{texts('en')['record.exception']}</span>" in browser.get("/console/record").text
 
 
 # Who may what
@@ -601,6 +602,16 @@ def test_keys_are_made_shown_once_and_revoked(visit, service):
     assert "p2l_" not in boss.get("/console/keys").text
 
 
+def test_whoever_looks_for_a_second_person_is_offered_an_approver(visit, job):
+    maker = visit("admin", "maker")
+    link = re.search(
+        r'href="(/console/keys[^"]*)"[^>]*>' + texts("en")["decide.invite"],
+        maker.get("/console/jobs/parts/decision").text,
+    )[1]
+    assert '<option value="approver" selected>' in maker.get(link).text
+    assert '<option value="operator" selected>' in maker.get("/console/keys").text
+
+
 # Deciding
 
 
@@ -656,6 +667,46 @@ def test_what_did_not_pass_is_not_offered_for_approval(visit, service, job):
     form = {"version": job.name, "reason": "I want it", "seen": "", "decision": "approve"}
     answer = browser.post("/console/jobs/parts/decision", data=form)
     assert answer.status_code == 400 and texts("en")["error.not_passed"] in answer.text
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_job_that_did_not_pass_says_so_everywhere_and_leads_to_more_examples_only_where_these_are_too_few(
+    visit, service, job, language
+):
+    browser, said = visit("admin", language=language), texts(language)
+    for changed, step in ({"gain": {"low": -0.1, "p_value": 0.3}}, "more"), ({"canary": {"kl": 9.0}}, "mend"):
+        found = GOOD | {name: GOOD[name] | numbers for name, numbers in changed.items()}
+        service.plant.registry.add_verdict(job, 1, judge(Metrics.read(found), Policy()), Policy())
+        for page in ("", "/jobs/parts/try", "/jobs/parts/decision"):
+            shown = html.unescape(browser.get(f"/console{page}").text)
+            assert said["why.failed"].format(number=1) in shown and said[f"step.{step}"] in shown, page
+        assert said["decide.not_yet_text"] in shown
+    browser.post("/console/jobs/parts/decision", data={"version": job.name, "reason": "no", "decision": "refuse"})
+    assert said["why.refused"].format(number=1) in html.unescape(browser.get("/console").text)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_version_that_was_in_use_is_not_recommended_as_if_it_were_new(visit, service, job, language):
+    release, browser, said = approve(service, job), visit("admin", language=language), texts(language)
+    asked = html.unescape(browser.get("/console/jobs/parts/return").text)
+    assert said["return.instruction"] in asked, "the base does not know what the adapter has learned"
+    form = {"seen": str(release.id), "reason": "夜勤で誤回答"}
+    assert browser.post("/console/jobs/parts/return", data=form).status_code == 303
+    pages = {
+        tab: html.unescape(browser.get(f"/console/jobs/parts/{tab}").text)
+        for tab in ("decision", "sheet", "report/page")
+    }
+    assert (
+        "夜勤で誤回答" in pages["decision"].partition('class="notice"')[2] and said["step.again"] in pages["decision"]
+    )
+    assert said["sheet.base"] in pages["sheet"] and said["sheet.plain"] not in pages["sheet"]
+    assert report_texts(language)["recommend returned"] in pages["report/page"]
+    assert "夜勤で誤回答" in browser.get("/console/record").text.partition("<pre>")[2], "details are readable"
+    form = {"version": job.name, "reason": "fixed", "seen": str(service.release("parts").id), "decision": "approve"}
+    assert browser.post("/console/jobs/parts/decision", data=form).status_code == 303
+    pages = {tab: html.unescape(browser.get(f"/console/jobs/parts/{tab}").text) for tab in ("decision", "report/page")}
+    assert "夜勤で誤回答" not in pages["decision"]
+    assert report_texts(language)["recommend released"] in pages["report/page"]
 
 
 def test_one_click_and_one_confirmation_return_a_job_to_the_base(visit, service, job):
@@ -1137,6 +1188,11 @@ def test_a_form_that_is_refused_shows_the_examples_file_it_keeps_without_a_click
     page = visit("operator").post("/console/new", data={"job": "no name"}, files={f"{field}_file": file}).text
     shown = next(part for part in page.split("<details")[1:] if f'id="{field}_kept"' in part)
     assert shown.split(">")[0].endswith(" open") and "Chosen: r.csv" in shown
+    assert texts("en")["word.no_file"] not in shown, "one of the two is so"
+    reading = re.search(rf'<div id="{field}-read"[^>]*>', shown)[0]
+    assert 'hx-trigger="load, ' in reading, "how it was read is told again"
+    fresh = visit("operator", "another").get("/console/new").text
+    assert 'hx-trigger="load, ' not in re.search(rf'<div id="{field}-read"[^>]*>', fresh)[0]
 
 
 def test_rows_pasted_again_are_the_same_rows():

@@ -73,6 +73,7 @@ def test_the_column_and_its_first_rows_are_seen_before_anything_is_answered(visi
     page = browser.post(place, data={"column": "3"}, files=file).text
     assert '<option value="3" selected>報告</option>' in page and "<li>軸の音</li>" in page
     assert 'name="column"' in page and "1 rows" in page, "what cannot be asked is counted"
+    assert texts("en")["read.texts"].format(count=1) in page and "Inputs" not in page, "they are no inputs of the job"
     other = {"sheet_file": ("o.csv", b"note,b\nx,y\n", "text/csv")}
     assert "<li>x</li>" in browser.post(place, data={"column": "報告"}, files=other).text, "chosen for another file"
     refused = browser.post(place, files={"sheet_file": ("a.pdf", b"%PDF-1.4")}).text
@@ -88,10 +89,13 @@ def test_what_cannot_be_answered_is_refused_before_anything_starts(visit, servic
             (excel(*ROWS), {"bound": "200"}, "number"),
             (b"%PDF-1.4", {}, "file_type"),
             (excel(*ROWS), {"column": "price"}, "no_column"),
+            (excel(("id", "note"), (1, None)), {}, "no_texts"),
         ):
             refused = sent(browser, data, **fields)
             assert refused.status_code == 400
             assert texts("en")[f"error.{told}"].split("{")[0].strip() in refused.text
+            reading = refused.text.partition('id="sheet-read"')[2].partition(">")[0]
+            assert ('hx-trigger="load, ' in reading) == bool(data), "how a kept file was read is told again"
     assert not service.queue.recent()
 
 

@@ -153,7 +153,7 @@ def test_the_user_s_prices_are_what_is_reckoned_with(run_pilot):
     assert costs["collecting"].money == pytest.approx(16 * 0.5 / 60 * 2500)
     assert costs["training"].money == pytest.approx(10 / 100 * 0.2 * 31)
     page = reports.pilot_page(found, "ja")
-    assert "JPY" in page
+    assert "費用（円）" in page
     assert "200 W" in page
 
 
@@ -295,3 +295,24 @@ def test_a_report_of_a_refused_version_says_so_and_recommends_no_release(run_pil
         )
     decisions.withdraw(registry, version, "yes")
     assert pilot.recorded(registry, version, {}).recommendation == "promote"
+
+
+@pytest.mark.parametrize("language", reports.languages())
+def test_the_numbers_of_a_report_stand_under_their_headings_in_the_words_of_its_language(run_pilot, language):
+    page = reports.pilot_page(run_pilot(KnownEvaluator(GOOD | {"gain": GOOD["gain"] | {"p_value": 5.96e-8}})), language)
+    assert '<td class="number">&lt; 0.001</td>' in page and "e-08" not in page
+    for name in ("value", "bound", "machine", "people", "energy"):
+        assert f'<th class="number">{reports.texts(language)[name]}</th>' in page
+    assert {"en": "Cost (euros)", "ja": "費用（ユーロ）"}[language] in page and "EUR" not in page
+
+
+def test_a_value_that_is_nearly_nothing_is_not_told_as_nothing_and_a_bound_keeps_its_digits():
+    assert [reports.value_text(value) for value in (0.0, 5e-8, 0.001, 0.0625, -0.0003, 1234.5)] == [
+        "0",
+        "< 0.001",
+        "0.001",
+        "0.0625",
+        "-0.0003",
+        "1,234.5",
+    ]
+    assert [reports.bound_text(bound) for bound in (0.0, 0.05, 0.00001, 3.0)] == ["0", "0.05", "0.00001", "3"]

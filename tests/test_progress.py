@@ -66,6 +66,18 @@ def test_the_time_left_follows_from_what_was_done_and_is_not_told_before():
     assert times((0, 0), (1, 0.005), (4, 0.01), (10, 0.1), (50, 0.5), (100, 1)) == [None, None, None, 90, 50, 0]
 
 
+def test_an_uneven_pace_is_not_told_as_a_rise_but_a_much_slower_one_is():
+    assert times((0, 0), (20, 0.2), (30, 0.25), (40, 0.4), (90, 0.45), (99, 0.9)) == [None, 80, 80, 60, 110, 11]
+
+
+def test_models_that_are_in_memory_already_promise_no_pace():
+    clock, told = iter([0, 0, 1, 14, 50]), []
+    report = timed(told.append, lambda: next(clock))
+    for step, share in (("load", 0.0), ("load", 0.05), ("measure", 0.1), ("measure", 0.2), ("measure", 0.5)):
+        report({"step": step, "share": share})
+    assert [record["seconds_left"] for record in told] == [None, None, None, 104, 61]
+
+
 def test_work_that_goes_on_where_it_was_counts_only_what_it_did_itself():
     assert times((0, 0.5), (10, 0.75)) == [None, 10]
 

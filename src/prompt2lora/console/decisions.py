@@ -15,7 +15,7 @@ from fastapi.responses import Response
 from prompt2lora.console.i18n import TranslatableError
 from prompt2lora.console.job_pages import job_page, opened
 from prompt2lora.console.page_request import Page, PageRequest
-from prompt2lora.console.views import checks, inspection, job_status
+from prompt2lora.console.views import checks, end_of_use, inspection, job_status
 from prompt2lora.custody import decisions
 from prompt2lora.custody.access import GOVERN, LOOK, RELEASE, RETURN
 from prompt2lora.custody.releases import MAX_REASON
@@ -42,6 +42,7 @@ def show_decision(request: PageRequest) -> Response:
         and (refusal.actor == request.actor or request.may(GOVERN)),
         inspected=inspection(measured, version.comparison),
         refusal=refusal,
+        ended=end_of_use(found, version),
         own=version.actor == request.actor,
         report=judged is not None,
         opening=origin.instruction,
@@ -74,7 +75,8 @@ def decide(request: PageRequest) -> Response:
 
 def show_return(request: PageRequest) -> Response:
     found, version = opened(request)
-    return job_page(request, "return", found, version)
+    origin = request.service.plant.registry.origin(found.answering) if found.answering else None
+    return job_page(request, "return", found, version, bare=bool(origin and origin.generated and origin.instruction))
 
 
 def give_back(request: PageRequest) -> Response:

@@ -54,6 +54,7 @@ class PageRequest:
     key: Key | None = None
     form: Form = field(default_factory=Form)
     error: Prompt2LoraError | None = None
+    _kept_again: dict[str, tuple[str, str] | None] = field(default_factory=dict)
 
     @property
     def service(self) -> Service:
@@ -105,6 +106,11 @@ class PageRequest:
 
     def kept(self, name: str) -> tuple[str, str] | None:
         """For a form that is shown again: by what its file, or its pictures, are found, and what they are called."""
+        if name not in self._kept_again:
+            self._kept_again[name] = self._keep(name)
+        return self._kept_again[name]
+
+    def _keep(self, name: str) -> tuple[str, str] | None:
         try:
             sent = self.pictures if name == PICTURES else self.file(name)
         except TranslatableError:

@@ -24,6 +24,7 @@ from prompt2lora.serving.service import Service
 
 ENOUGH_EXAMPLES = 40  # labelled examples below which the interval is so wide that hardly anything passes
 GOOD, WATCH, BACK, NEW = "good", "watch", "back", "new"
+_BY_EXAMPLES = {"gain over the base", "p value of the gain", "answers in format", "own over wrong prompts"}  # checks
 _RISING = 0.5  # of the way (in orders of magnitude) from no evidence to the limit
 
 
@@ -57,6 +58,7 @@ class JobStatus:
     newest: str | None  # the verdict of the newest version
     inspected: bool  # the newest version was, on labelled examples
     refused: bool  # the newest version was, by a person
+    few: bool  # the newest version failed where only more examples can tell
     outdated: bool  # the newest version was judged by another policy than the one in force
 
     @property
@@ -85,7 +87,7 @@ class JobStatus:
     def light(self) -> Light:
         last = self.release
         if last is None:
-            return Light(NEW, "new" if self.versions else "empty", {})
+            return Light(NEW, self._not_in_use, {"number": self.versions[-1].number if self.versions else None})
         if last.version is None:
             earlier = any(release.version for release in self.history)
             return Light(BACK if earlier else NEW, "back" if earlier else "base", {"release": last})
@@ -99,12 +101,21 @@ class JobStatus:
         return Light(WATCH, "rolled", values) if last.action == "rollback" else Light(GOOD, "good", values)
 
     @property
+    def _not_in_use(self) -> str:
+        """Why nothing was ever released."""
+        if not self.versions:
+            return "empty"
+        return "refused" if self.refused else "failed" if self.newest == FAIL else "new"
+
+    @property
     def step(self) -> Step:
         newest = self.versions[-1] if self.versions else None
         if newest is None:
             return Step("make", "/new", MAKE)
         if self.answering is None or self.answering.id != newest.id:
             tried = any(release.version and release.version.id == newest.id for release in self.history)
+            if tried and not self.refused and self.newest == PASS:
+                return Step("again", "refine", MAKE)
             if tried or self.refused:
                 return Step("mend", "refine", MAKE)
             if not self.inspected:
@@ -113,6 +124,8 @@ class JobStatus:
                 return Step("judge", "decision", MAKE)
             if self.newest == PASS:
                 return Step("decide", "decision", RELEASE)
+            if self.few:
+                return Step("more", "inspection", MAKE)
             return Step("mend", "refine", MAKE) if self.newest == FAIL else Step("unsure", "decision")
         if not self.under_watch:
             return Step("watch", "watch", MAKE)
@@ -126,6 +139,10 @@ def job_status(service: Service, job: str) -> JobStatus:
     answering = release.version if release else None
     against = decisions.objections(kept, newest, service.plant.policy) if newest else []
     kinds = {one.kind for one in against}
+    examples = len(kept.measured(newest).inspection) if newest else 0
+    failed = {
+        check["metric"] for check in checks(kept.judgement(newest) if newest else None) if check["result"] == FAIL
+    }
     return JobStatus(
         job=job,
         display_name=kept.display_name(job),
@@ -135,10 +152,21 @@ def job_status(service: Service, job: str) -> JobStatus:
         watched=service.watched(job),
         verdict=kept.verdict(answering) if answering else None,
         newest=kept.verdict(newest) if newest else None,
-        inspected=bool(newest and kept.measured(newest).inspection),
+        inspected=bool(examples),
         refused=decisions.REFUSED in kinds,
+        few=bool(failed) and failed <= _BY_EXAMPLES and examples < ENOUGH_EXAMPLES,
         outdated=decisions.OTHER_POLICY in kinds,
     )
+
+
+def end_of_use(status: JobStatus, version: Version) -> Release | None:
+    """The release that took a version's place; None of one that is in use, or never was."""
+    after = None
+    for release in reversed(status.history):
+        if release.version and release.version.id == version.id:
+            return after
+        after = release
+    return None
 
 
 def attention(one: JobStatus) -> tuple[int, str]:

@@ -38,6 +38,7 @@ class Pilot:
     display_name what people call the job; its name, if nothing else
     held      why a version that passed and was approved is not released all the same; empty: nothing held it
     refused   whether a person said no to the version, or to the same adapter before
+    returned  whether the version was in use and is not any more
     learned   how many examples are in its weights
     set_aside how many inspection examples were left out because their inputs are in its weights
     """
@@ -59,6 +60,7 @@ class Pilot:
     learned: int = 0
     held: str = ""
     refused: bool = False
+    returned: bool = False
     set_aside: int = 0
     comparison: Comparison = Comparison.EXACT
     display_name: str = ""
@@ -70,13 +72,13 @@ class Pilot:
 
     @property
     def recommendation(self) -> str:
-        """released already, refused by a person, promote, gather examples, or keep the base."""
+        """released already, refused by a person, returned, promote, gather examples, or keep the base."""
         if self.release:
             return "released"
         if self.refused:
             return "refused"
         if self.verdict.result == PASS:
-            return "promote"
+            return "returned" if self.returned else "promote"
         return "gather" if self.verdict.result == UNKNOWN else "keep base"
 
     @property
@@ -215,6 +217,8 @@ def recorded(registry: Registry, version: Version, told: Mapping[str, Any]) -> P
         tuning=Tuning.read(told["tuning"]) if told.get("tuning") else RECORDED,
         training_hours=told.get("training_hours"),
         refused=registry.refusal(version) is not None,
+        returned=not answers
+        and any(one.version and one.version.id == version.id for one in registry.history(version.job)),
         learned=len(learned(registry, version)),
         set_aside=measured.set_aside,
         comparison=version.comparison,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from babel.dates import format_datetime
+from babel.numbers import format_decimal, get_currency_name
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from prompt2lora.custody.costs import MAKING
@@ -27,6 +28,7 @@ _MARKS = {PASS: "pass", FAIL: "fail", UNKNOWN: "unknown"}
 BARS = {"base": "#999999", "generated": "#0a6ebd", "bare": "#5aa9e6", "wrong": "#d9a441"}
 _FAR = 2.0  # distance of prompts above which it is said
 _SPREADS = 3.0  # of the band in which a spectrum usually lies
+_LEAST = 0.001  # of a value, so that what is nearly nothing is not told as nothing
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60, 560, 30, 165  # of a plot
 
 
@@ -43,6 +45,20 @@ def texts(language: str) -> dict[str, str]:
     return found
 
 
+def value_text(value: float) -> str:
+    """A measured value, as every page writes it."""
+    return f"< {_LEAST}" if 0 < value < _LEAST else format_decimal(value, "#,##0.####", locale="en")
+
+
+def bound_text(bound: float) -> str:
+    """What a value is held against, as every page writes it."""
+    return format_decimal(bound, "#,##0.########", locale="en")
+
+
+def _money(amount: float) -> str:
+    return format_decimal(amount, "#,##0.0000" if amount < 1 else "#,##0.00", locale="en")
+
+
 def _render(name: str, language: str, **values: Any) -> str:
     said = texts(language)
     template = _templates(language).get_template(name)
@@ -55,6 +71,7 @@ def _templates(language: str) -> Environment:
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.filters["inc"] = lambda number: number + 1
     environment.filters["when"] = lambda at: _when(at, language)
+    environment.filters |= {"value": value_text, "bound": bound_text, "money": _money}
     return environment
 
 
@@ -73,6 +90,7 @@ def pilot_page(pilot: Pilot, language: str) -> str:
         pilot=pilot.to_dict(),
         mark=_MARKS[pilot.verdict.result],
         gain=_gain(pilot),
+        currency=get_currency_name(pilot.prices.currency, count=2, locale=language),
         bars=[
             {"name": name, "colour": colour, **pilot.scores[name]}
             for name, colour in BARS.items()

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from prompt2lora.errors import InputError
 from prompt2lora.ground.entries import Entry, entries, knowing
 from prompt2lora.ground.prompts import MAX_CHARACTERS, is_half
-from prompt2lora.ground.reading import PROMPTS, Reading
+from prompt2lora.ground.reading import TEXTS, Reading
 from prompt2lora.ground.tables import EXCEL, JSONL, TEXT, File, Table, read_table
 
 HEADS = {"en": ("answer", "confidence", "note"), "ja": ("回答", "確信度", "備考")}
@@ -159,8 +159,8 @@ def read_answer_sheet(source: Path | File, column: str = "") -> AnswerSheet:
             wrong[entry.line] = why
     texts = {entry.line: (entry.input or "").strip() for entry in found if entry.line not in wrong}
     if not texts:
-        raise InputError("no_prompts", f"{file.name}: it has no row with a text to answer; name another --column")
-    described = (table.name, PROMPTS, len(texts), table.format, table.encoding, table.delimiter)
+        raise InputError("no_texts", f"{file.name}: it has no row with a text to answer; name another --column")
+    described = (table.name, TEXTS, len(texts), table.format, table.encoding, table.delimiter)
     reading = Reading(*described, table.sheet, table.sheets, skipped=_counted(wrong), **told)
     return AnswerSheet(file, table, reading, texts, wrong)
 

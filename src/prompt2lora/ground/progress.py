@@ -8,6 +8,7 @@ stop the work raises Cancelled. It knows no terminal and no clock but the one it
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -17,7 +18,9 @@ from typing import Any
 
 Report = Callable[[dict[str, Any]], None]
 
-_ENOUGH_SECONDS, _ENOUGH_SHARE = 3.0, 0.02  # of work: before that nobody can say how long the rest takes
+_ENOUGH_SECONDS, _ENOUGH_SHARE = 10.0, 0.02  # of work: before that nobody can say how long the rest takes
+_LOAD = "load"  # the step that takes no time where models are in memory already, so that no pace follows from it
+_RISE = 1.5  # times what was told before: a smaller rise is the unevenness of the steps
 
 
 class Cancelled(BaseException):
@@ -78,21 +81,25 @@ def share_of(record: dict[str, Any]) -> float | None:
 
 
 def timed(report: Report, clock: Callable[[], float] = time.monotonic) -> Report:
-    """Every record with its `share` and about how many `seconds_left`: None before there is something to go by."""
+    """Every record with its `share` and about how many `seconds_left`: None before there is something to go by. A rise
+    is told only where the work has become much slower."""
     first = last = (0.0, -1.0)  # (time, share)
+    loading, before = False, math.inf
 
     def told(record: dict[str, Any]) -> None:
-        nonlocal first, last
+        nonlocal first, last, loading, before
         share = share_of(record)
         if share is None:
             return report(record)
         now = (clock(), share)
-        if first[1] < 0 or share < last[1] / 2:  # the next work begins
-            first = now
-        last = now
+        if loading or first[1] < 0 or share < last[1] / 2:  # the work itself, or the next one, begins
+            first, before = now, math.inf
+        last, loading = now, record.get("step") == _LOAD
         seconds, gained = now[0] - first[0], share - first[1]
         known = seconds >= _ENOUGH_SECONDS and gained >= _ENOUGH_SHARE
         left = round(seconds * (1 - share) / gained) if known else None
+        if left is not None:
+            before = left = int(before) if before < left < _RISE * before else left
         return report({**record, "share": round(share, 4), "seconds_left": left})
 
     return told

@@ -11,7 +11,7 @@ from typing import Any
 from prompt2lora.ground.delimited import DELIMITERS
 from prompt2lora.ground.tables import JSONL, TEXT
 
-PROMPTS, EXAMPLES = "prompts", "examples"
+PROMPTS, EXAMPLES, TEXTS = "prompts", "examples", "texts"  # TEXTS are to be answered
 
 
 @dataclass(frozen=True)
