@@ -102,7 +102,7 @@ def test_a_plant_s_prices_are_written_down_once_and_an_option_overrides_them(run
     found = json.loads(out)
     prices = found["prices"]
     assert (prices["currency"], prices["per_hour"], prices["jobs"], prices["watts"]) == ("JPY", 4500, 7, 5)
-    assert "4500 JPY" in Path(found["report"]).read_text(encoding="utf-8")
+    assert "4500 Japanese yen" in Path(found["report"]).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
