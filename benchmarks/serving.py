@@ -1,5 +1,5 @@
-"""Throughput, latency and memory of many adapters on one base: the embedded engine, llama.cpp's server, PEFT both ways,
-the base alone.
+"""Throughput, latency and memory of many adapters on one base: the embedded engine, llama.cpp's server, vLLM's (where
+--vllm-python names a python that has it, see vllm_server.py), PEFT both ways, the base alone.
 
     python benchmarks/serving.py --out benchmarks/results/serving.json --plot docs/images/serving.png
 
@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import json
 import resource
+import shlex
 import statistics
 import tempfile
 import threading
@@ -23,7 +24,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import httpx
 import torch
+from vllm_server import VllmServer
 
 from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.adapter.peft import Adapter
@@ -32,10 +35,11 @@ from prompt2lora.base.packaged import packaged_gguf
 from prompt2lora.base.versions import origin
 from prompt2lora.custody.versions import Version
 from prompt2lora.ground.files import write_json
-from prompt2lora.serving import llama_cpp
+from prompt2lora.serving import llama_cpp, replica
 from prompt2lora.serving.embedded import EmbeddedEngine
 from prompt2lora.serving.protocol import Engine, GenerationRequest, Message, Sampling
 from prompt2lora.serving.setup import Setup
+from prompt2lora.serving.vllm import VllmServers
 from prompt2lora.training.synthetic import synthetic_tasks
 
 FOLDERS = 64
@@ -175,6 +179,37 @@ def llama_cpp_grid(base: str, folders: list[Path], args: argparse.Namespace) -> 
         for count in args.clients:
             for adapters in (0, 64):
                 asyncio.run(measure(count, adapters, Path(place) / "gguf"))
+    return found
+
+
+def vllm_grid(base: str, folders: list[Path], args: argparse.Namespace) -> list[dict[str, Any]]:
+    """vLLM's server behind the same engine protocol, in its own dtype; every adapter is loaded and probed before."""
+    own, found = replica._body, list[dict[str, Any]]()
+    replica._body = lambda *given: {**own(*given), "ignore_eos": True}  # answers go on to their last token
+    options = ["--max-loras", "32", "--max-cpu-loras", "64", "--max-lora-rank", "8", "--max-num-seqs", "32"]
+    options += ["--max-model-len", "512", *shlex.split(args.vllm_options)]
+
+    async def measure(url: str, release: str, count: int, adapters: int) -> None:
+        client = httpx.AsyncClient(base_url=url, timeout=None, limits=httpx.Limits(max_connections=100))
+        engine = VllmServers([(url, client)], base, lambda one: folders[one.number % len(folders)], seconds=600.0)
+        held = await engine.reconcile([version(number, base) for number in range(adapters)])
+        assert len(held[url]) == adapters, held
+        await clients(engine, count, adapters, max(8, 2 * count), base)  # warm
+        measured = await clients(engine, count, adapters, max(args.requests, 4 * count), base)
+        del measured["cpu_seconds_per_1000_tokens"]  # those of another process
+        found.append({"clients": count, "adapters": adapters, "vllm": release, "options": options, **measured})
+        print(found[-1], flush=True)
+        await engine.close(1)
+
+    with tempfile.TemporaryDirectory(prefix="vllm-") as place:
+        server = VllmServer(args.vllm_python, base, Path(place) / "log", *options)
+        try:
+            server.start()
+            for count in args.clients:
+                for adapters in (0, 64):
+                    asyncio.run(measure(server.url, server.version(), count, adapters))
+        finally:
+            server.end()
     return found
 
 
@@ -327,8 +362,14 @@ def main() -> None:
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--adapters", type=int, nargs="+", default=[1, 8, 64, 256])
     parser.add_argument("--requests", type=int, default=96)
-    parser.add_argument("--only", choices=("engine", "llama.cpp", "memory", "same_as_alone", "peft"), nargs="+")
+    parser.add_argument("--vllm-python", type=Path, help="python of an environment that has vLLM")
+    parser.add_argument("--vllm-options", default="", help="options of its server beside ours")
+    parts = ("engine", "llama.cpp", "vllm", "memory", "same_as_alone", "peft")
+    parser.add_argument("--only", choices=parts, nargs="+")
     args = parser.parse_args()
+    chosen = args.only or [part for part in parts if part != "vllm" or args.vllm_python]
+    if "vllm" in chosen and not args.vllm_python:
+        parser.error("vllm needs --vllm-python")
     result: dict[str, Any] = json.loads(args.out.read_text()) if args.out.exists() else {}
     with tempfile.TemporaryDirectory(prefix="serving-") as place:
         folders = write_adapters(Path(place), layout_of(args.base), FOLDERS)
@@ -338,15 +379,16 @@ def main() -> None:
             "threads": torch.get_num_threads(),
             **origin(),
         }
-        parts = {
+        measures = {
             "engine": lambda: grid(args.base, folders, args),
             "llama.cpp": lambda: llama_cpp_grid(args.base, folders, args),
+            "vllm": lambda: vllm_grid(args.base, folders, args),
             "memory": lambda: memory(args.base, folders),
             "same_as_alone": lambda: same_as_alone(args.base, folders, 96),
             "peft": lambda: peft(args.base, folders, args),
         }
-        for name in args.only or parts:
-            result[name] = parts[name]()
+        for name in chosen:
+            result[name] = measures[name]()
             write_json(args.out, result)  # what is measured is kept, whatever happens to the rest
     rates = {(point["clients"], point["adapters"]): point["tokens_per_second"] for point in result.get("engine", [])}
     mixed = {

@@ -2,6 +2,10 @@
 
 In: a version, a request. Out: chunks of an answer. Raises Lost where another server may do better, and Unfit for an
 adapter that is not applied. It knows no other server.
+
+The base and versions never answer at the same time: vLLM's CPU build (0.32) gives a request for the base that shares a
+batch with others the adapter of one of them (https://github.com/vllm-project/vllm/pull/48421). And a version is probed
+while nothing else answers: in a crowd rounding alone moves the logits.
 """
 
 from __future__ import annotations
@@ -17,15 +21,18 @@ from typing import Any
 import httpx
 
 from prompt2lora.custody.versions import Version
-from prompt2lora.errors import Busy, Misconfigured, Unfit, UsageError
+from prompt2lora.errors import Busy, DamagedFile, Misconfigured, Unfit, UsageError
 from prompt2lora.ground.answer_form import AnswerForm, choices
 from prompt2lora.ground.pictures import Prompt, pictures_of, text_of
 from prompt2lora.serving.event_stream import events
 from prompt2lora.serving.protocol import MAX_NEW_TOKENS, Chunk, GenerationRequest
+from prompt2lora.serving.turns import Kind, Turns
 
 _PROBE = "Please answer in one word."
 _PROBE_TOKENS = 4
 _ODD_WORDS = ("qxz", "vkj")  # what no base answers by itself
+# What the base's generation_config.json sets otherwise (Qwen2.5 repeats less by it), and a pilot never measured.
+_NEUTRAL = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
 _MOVED = 1e-4  # smallest change of a log-probability that counts as an adapter at work
 
 
@@ -33,9 +40,14 @@ class Lost(Exception):
     """A replica does not hold an adapter (any more), or is gone: another one may answer."""
 
 
+class Forgotten(Lost):
+    """A replica that was seen to hold an adapter has it no more: it was started again."""
+
+
 @dataclass
 class Replica:
-    """`folder` tells where the server finds a version's adapter; `seconds` bounds loading one.
+    """`folder` tells where the server finds a version's adapter (DamagedFile, if it is not what it was); `seconds`
+    bounds loading one.
 
     `sound` names the versions that have moved its logits since it was last seen to hold them.
     """
@@ -52,6 +64,7 @@ class Replica:
     failed_at: float = float("-inf")
     forms: bool = False  # whether it was seen to hold answers to a form
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _turns: Turns = field(default_factory=Turns)
 
     def put_aside(self, at: float) -> None:
         """A replica that does not answer may have been restarted: what it held is no longer trusted."""
@@ -70,31 +83,44 @@ class Replica:
     async def hold(self, version: Version) -> None:
         """Load a version and see that it is applied. Raises Unfit if it is not, Misconfigured if the server does not
         take it, Lost if it fails."""
-        async with self._lock:
+        if version.name in self.sound:
+            return
+        async with self._turns.of(Kind.PROBE), self._lock:
             if version.name in self.sound:
                 return
             if version.name not in await self.listed():
-                body = {"lora_name": version.name, "lora_path": str(self.folder(version))}
-                reply = await self.client.post("/v1/load_lora_adapter", json=body, timeout=self.seconds)
-                self.loads += 1
-                if reply.status_code > 500:
-                    raise Lost(_reply_text(reply))
-                if reply.status_code >= 400 and "already" not in reply.text:
-                    if reply.status_code == 500:  # so vLLM 0.32 answers for a rank that is too high
-                        await self.listed()  # Lost, if it is the server that fails
-                    raise Misconfigured(
-                        f"{self.url} does not take {version.name} ({_reply_text(reply)}); start that server with "
-                        "--enable-lora, with a --max-lora-rank that is high enough, and where it sees the same folder"
-                    )
+                await self._load(version)
             mine, bases = [await self._likelihoods(name) for name in (version.name, self.base)]
             if mine[0] == bases[0] and max(abs(a - b) for a, b in zip(mine[1], bases[1], strict=True)) < _MOVED:
                 self.failed_probes += 1
                 raise Unfit(f"{self.url} answers {version.name} as the base; its adapter is not applied there")
             self.sound.add(version.name)
 
+    async def _load(self, version: Version) -> None:
+        try:
+            folder = self.folder(version)
+        except DamagedFile as error:
+            raise Unfit(f"{version.name} cannot be served: {error}") from error
+        body = {"lora_name": version.name, "lora_path": str(folder)}
+        reply = await self.client.post("/v1/load_lora_adapter", json=body, timeout=self.seconds)
+        self.loads += 1
+        if reply.status_code > 500:
+            raise Lost(_reply_text(reply))
+        if reply.status_code >= 400 and "already" not in reply.text:
+            if reply.status_code == 500:  # so vLLM 0.32 answers for a rank that is too high
+                health = await self.client.get("/health", timeout=self.seconds)
+                if health.status_code != 200:
+                    raise Lost(_reply_text(reply))
+            raise Misconfigured(
+                f"{self.url} does not take {version.name} ({_reply_text(reply)}); start that server with "
+                "--enable-lora, with a --max-lora-rank that is high enough, and where it sees the same folder"
+            )
+
     async def holds_forms(self) -> None:
         """See that it holds answers to a form. Raises Misconfigured if it does not: such fields are passed over."""
-        async with self._lock:
+        if self.forms:
+            return
+        async with self._turns.of(Kind.BASE), self._lock:
             if self.forms:
                 return
             asked = {"model": self.base, "prompt": _PROBE, "max_tokens": 8, "temperature": 0}
@@ -117,6 +143,14 @@ class Replica:
         """The chunks of the answer of a version that it holds, or of the base, by name."""
         if request.form:
             await self.holds_forms()
+        async with (
+            self._turns.of(Kind.BASE if name == self.base else Kind.ADAPTERS),
+            aclosing(self._answer(name, request)) as chunks,
+        ):
+            async for chunk in chunks:
+                yield chunk
+
+    async def _answer(self, name: str, request: GenerationRequest) -> AsyncGenerator[Chunk]:
         route = "/v1/chat/completions" if request.messages else "/v1/completions"
         wanted = request.sampling.max_new_tokens
         for limit in (wanted,) if wanted else (MAX_NEW_TOKENS, None):  # None: as many as there is room for
@@ -134,7 +168,8 @@ class Replica:
 
     async def _likelihoods(self, name: str) -> tuple[list[str], list[float]]:
         """The likeliest tokens after a fixed text, with their log-probabilities."""
-        body = {"model": name, "prompt": _PROBE, "max_tokens": _PROBE_TOKENS, "temperature": 0, "logprobs": 1}
+        asked = {"prompt": _PROBE, "max_tokens": _PROBE_TOKENS, "temperature": 0, "logprobs": 1}
+        body = {"model": name, **_NEUTRAL, **asked}
         reply = await self.client.post("/v1/completions", json=body, timeout=self.seconds)
         if reply.status_code != 200:
             raise Lost(_reply_text(reply))
@@ -146,8 +181,8 @@ class Replica:
         if reply.status_code == 429:
             raise Busy(f"{self.url} is overloaded; try again in a few seconds")
         if reply.status_code == 404:
-            self.sound.discard(name)  # it was restarted, or dropped the adapter
-            raise Lost(_reply_text(reply))
+            self.sound.discard(name)
+            raise Forgotten(_reply_text(reply))
         if reply.status_code < 500:
             raise UsageError(f"the request was refused ({_reply_text(reply)}); shorten or correct it")
         raise Lost(_reply_text(reply))
@@ -157,6 +192,7 @@ def _body(name: str, request: GenerationRequest, max_tokens: int | None) -> dict
     sampling = request.sampling
     body: dict[str, Any] = {
         "model": name,
+        **_NEUTRAL,
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
         **({"max_tokens": max_tokens} if max_tokens else {}),

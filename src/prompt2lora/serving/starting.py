@@ -57,7 +57,7 @@ def start(options: EngineOptions, setup: Setup, registry: Registry) -> Engine:
         return store.path(version.adapter)
 
     if options.urls:
-        return _vllm(options, setup, lambda version: store.path(version.adapter), released)
+        return _vllm(options, setup, folder, released)
     if options.replicas:
         from prompt2lora.serving.ray import RayCluster
 

@@ -22,7 +22,7 @@ from prompt2lora.errors import Broken, Busy, Misconfigured, Unavailable, Unfit
 from prompt2lora.serving.admission import check_open, last_answers
 from prompt2lora.serving.deadline import within
 from prompt2lora.serving.protocol import Chunk, GenerationRequest
-from prompt2lora.serving.replica import Lost, Replica
+from prompt2lora.serving.replica import Forgotten, Lost, Replica
 
 _REST = 5.0  # seconds before a replica that failed is tried again
 
@@ -153,12 +153,19 @@ class VllmServers:
     async def _from(
         self, replica: Replica, version: Version | None, request: GenerationRequest
     ) -> AsyncGenerator[Chunk]:
+        """Its chunks. What it has forgotten it is given again, once."""
         replica.running += 1
         try:
-            if version is not None:
-                await replica.hold(version)
-            async with aclosing(replica.answer(version.name if version else self._base, request)) as chunks:
-                async for chunk in chunks:
-                    yield chunk
+            for again in (True, False):
+                if version is not None:
+                    await replica.hold(version)
+                try:
+                    async with aclosing(replica.answer(version.name if version else self._base, request)) as chunks:
+                        async for chunk in chunks:
+                            yield chunk
+                    return
+                except Forgotten:
+                    if version is None or not again:
+                        raise
         finally:
             replica.running -= 1
