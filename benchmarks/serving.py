@@ -50,12 +50,12 @@ def layout_of(base: str) -> LoraLayout:
     return LoraLayout.from_config(models.load_config(base), base_model=base)
 
 
-def write_adapters(place: Path, layout: LoraLayout, count: int) -> list[Path]:
+def write_adapters(place: Path, layout: LoraLayout, count: int, size: float = 0.02) -> list[Path]:
     folders = []
     for number in range(count):
         torch.manual_seed(number)
         folders.append(place / str(number))
-        Adapter(layout, torch.randn(layout.shape) * 0.02).save(folders[-1])
+        Adapter(layout, torch.randn(layout.shape) * size).save(folders[-1])
     return folders
 
 
@@ -144,7 +144,7 @@ def grid(base: str, folders: list[Path], args: argparse.Namespace) -> list[dict[
 
     for count in args.clients:
         engine = EmbeddedEngine.load(
-            Setup(base), lambda one: folders[one.number % len(folders)], max_batch_size=32, adapter_cache_size=256
+            Setup(base), lambda one: folders[one.id % len(folders)], max_batch_size=32, adapter_cache_size=256
         )
         beside(engine, measure(endless(engine), count))
     return found
@@ -162,7 +162,7 @@ def llama_cpp_grid(base: str, folders: list[Path], args: argparse.Namespace) -> 
             Setup(base),
             model,
             lambda: [version(number, base) for number in range(adapters)],
-            lambda one: folders[one.number % len(folders)],
+            lambda one: folders[one.id % len(folders)],
             exported,
             slots=32,
             context_length=512,
@@ -191,7 +191,7 @@ def vllm_grid(base: str, folders: list[Path], args: argparse.Namespace) -> list[
 
     async def measure(url: str, release: str, count: int, adapters: int) -> None:
         client = httpx.AsyncClient(base_url=url, timeout=None, limits=httpx.Limits(max_connections=100))
-        engine = VllmServers([(url, client)], base, lambda one: folders[one.number % len(folders)], seconds=600.0)
+        engine = VllmServers([(url, client)], base, lambda one: folders[one.id % len(folders)], seconds=600.0)
         held = await engine.reconcile([version(number, base) for number in range(adapters)])
         assert len(held[url]) == adapters, held
         await clients(engine, count, adapters, max(8, 2 * count), base)  # warm
@@ -275,7 +275,7 @@ def peft(base: str, folders: list[Path], args: argparse.Namespace) -> list[dict[
 
 def memory(base: str, folders: list[Path]) -> dict[str, Any]:
     """Growth of this process's memory with adapters held, and the seconds of every load."""
-    engine = EmbeddedEngine.load(Setup(base), lambda one: folders[one.number % len(folders)], adapter_cache_size=256)
+    engine = EmbeddedEngine.load(Setup(base), lambda one: folders[one.id % len(folders)], adapter_cache_size=256)
     cache, seconds, sizes = engine._adapters, [], {}
     for number in range(1000):
         if number in (0, 64, 128, 256, 999):
@@ -312,7 +312,7 @@ def same_as_alone(base: str, folders: list[Path], count: int) -> list[dict[str, 
     found = []
     for exact in (False, True):
         engine = EmbeddedEngine.load(
-            Setup(base), lambda one: folders[one.number % len(folders)], exact=exact, max_batch_size=32
+            Setup(base), lambda one: folders[one.id % len(folders)], exact=exact, max_batch_size=32
         )
         began = time.monotonic()
         crowd, alone = beside(engine, both(endless(engine)))

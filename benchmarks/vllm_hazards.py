@@ -38,6 +38,7 @@ from prompt2lora.serving.vllm import VllmServers
 
 ADAPTERS, SLOTS, KEPT, RANK, ROOM = 12, 4, 8, 16, 512
 QUESTIONS = ("Name a colour.", "Write a note about pump 3 and its seal.")
+STRONG = 0.04  # numbers of such a size make most answers different
 WORDS = 8  # tokens of an answer
 GREEDY = {"temperature": 0, "repetition_penalty": 1.0}
 PROBE = {**GREEDY, "prompt": "Please answer in one word.", "max_tokens": 4, "logprobs": 1}
@@ -65,7 +66,7 @@ class World:
         return VllmServers([(self.server.url, client)], self.base, self.folder, seconds=300.0)
 
     def folder(self, one: Version) -> Path:
-        return self.folders[one.number] if one.job.startswith("job") else self.place / one.job
+        return self.folders[one.id] if one.job.startswith("job") else self.place / one.job
 
     def note(self, hazard: str, server: Any, engine: Any, sound: bool) -> None:
         self.found[hazard] = {"server": server, "engine": engine, "sound": bool(sound)}
@@ -296,7 +297,7 @@ async def probe_in_a_crowd(world: World) -> None:
     until.set()
     await asyncio.gather(*crowd)
     refused = sum(one.startswith("Unfit") for one in told)
-    world.note("probe in a crowd", "", f"{refused} of {len(told)} times unfit", refused == len(told))
+    world.note("probe in a crowd", "", {"unfit": refused, "told": told}, refused == len(told))
 
 
 async def eviction(world: World) -> None:
@@ -463,7 +464,7 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="vllm-hazards-") as name:
         place = Path(name)
-        folders = write_adapters(place / "adapters", layout_of(args.base), ADAPTERS)
+        folders = write_adapters(place / "adapters", layout_of(args.base), ADAPTERS, STRONG)
         options = ("--dtype", "float32", "--max-num-seqs", "32", "--enforce-eager", *map(str, OPTIONS))
         server = VllmServer(args.python, args.base, place / "vllm.log", *options, cores=args.cores)
         world = World(server, args.base, folders)
