@@ -12,6 +12,7 @@ numbers of parts and orders; names of firms.) Left out are also the parts of an 
 """
 
 from prompt2lora.training.synthetic.japanese import (
+    choices,
     codes,
     dates,
     eras,
@@ -30,6 +31,7 @@ from prompt2lora.training.synthetic.japanese.drafts import FAMILIES
 
 __all__ = [
     "FAMILIES",
+    "choices",
     "codes",
     "dates",
     "eras",
