@@ -28,37 +28,24 @@ class Turns:
 
     @asynccontextmanager
     async def of(self, kind: Kind) -> AsyncGenerator[None]:
-        await self._enter(kind)
-        try:
-            yield
-        finally:
-            self._leave()
-
-    async def _enter(self, kind: Kind) -> None:
-        if not self._inside or (kind is self._kind and not self._waiting):
-            self._kind = kind
-            self._inside += 1
-            return
         let_in = asyncio.get_running_loop().create_future()
         self._waiting.append((kind, let_in))
+        self._admit()
         try:
             await let_in
-        except asyncio.CancelledError:
-            if let_in.cancelled():
-                self._waiting = [one for one in self._waiting if one[1] is not let_in]
-            else:  # it was let in just before
-                self._leave()
-            raise
+            yield
+        finally:
+            let_in.cancel()  # whoever gave up before was never inside
+            self._inside -= not let_in.cancelled()
+            self._admit()
 
-    def _leave(self) -> None:
-        """The last one lets in all that wait for the same as the first that waits."""
-        self._inside -= 1
-        waiting = [one for one in self._waiting if not one[1].done()]
-        if self._inside or not waiting:
+    def _admit(self) -> None:
+        """Let in the first that waits and all that wait for the same, unless another kind is at work."""
+        self._waiting = [one for one in self._waiting if not one[1].done()]
+        if not self._waiting or (self._inside and self._kind is not self._waiting[0][0]):
             return
-        self._kind = waiting[0][0]
-        for kind, let_in in waiting:
+        self._kind = self._waiting[0][0]
+        for kind, let_in in self._waiting:
             if kind is self._kind:
                 self._inside += 1
                 let_in.set_result(None)
-        self._waiting = [one for one in waiting if one[0] is not self._kind]
