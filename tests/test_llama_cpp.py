@@ -212,6 +212,25 @@ def test_no_more_than_three_servers_are_alive_at_once_and_those_that_wait_are_se
     closing(engine, work())
 
 
+def test_a_server_that_is_gone_is_started_again_before_anybody_asks(engine):
+    async def work():
+        await engine.hold()
+        os.kill(engine._server.process._process.pid, signal.SIGKILL)
+        engine._server.process._process.wait()
+        gone = await engine.ready()
+        await engine.reconcile([])
+        back = await engine.ready()
+        engine.model = engine.model.with_name("nothing.gguf")
+        await engine.reconcile([])
+        assert engine.stats()["server_starts_total"] == 2, "one that is there is left alone"
+        os.kill(engine._server.process._process.pid, signal.SIGKILL)
+        engine._server.process._process.wait()
+        await engine.reconcile([])
+        return gone, back, await engine.ready()
+
+    assert closing(engine, work()) == (False, True, False)
+
+
 def test_a_file_that_was_altered_or_lost_is_made_again_and_what_nobody_needs_is_removed(engine, version, released):
     released.append(version(1))
 

@@ -14,6 +14,7 @@ import pytest
 from prompt2lora.custody.versions import Version
 from prompt2lora.errors import Broken, Busy, DamagedFile, Misconfigured, TooLate, Unavailable, Unfit, UsageError
 from prompt2lora.ground import answer_form as forms
+from prompt2lora.serving import starting
 from prompt2lora.serving.event_stream import events
 from prompt2lora.serving.protocol import GenerationRequest, Message, Sampling
 from prompt2lora.serving.vllm import VllmServers
@@ -45,12 +46,14 @@ class FakeServer:
         self.mixes = False  # the base has the adapter of a request beside it
         self.rounds = False  # beside other requests log-probabilities are a little different
         self.gone = self.dead = self.full = self.refuses = self.breaks_off = self.slow = False
+        self.hangs = False  # it says nothing, to nobody
         self.raw: bytes | None = None  # what it streams instead of an answer
         self.knows_forms = True  # else it passes over what it does not know
         self.tells_cached = True  # started with --enable-prompt-tokens-details
         self.length = 1000  # --max-model-len
         self.room: int | None = None  # tokens that a prompt leaves for an answer; beyond them it ends
         self.strict = False  # an answer that may not fit is refused, as before 0.32
+        self.go_on: asyncio.Event | None = None  # until then its answers stop after their first chunk
 
     def restart(self) -> None:
         self.loaded.clear()
@@ -58,6 +61,8 @@ class FakeServer:
     async def __call__(self, request: httpx.Request) -> httpx.Response:
         if self.gone:
             raise httpx.ConnectError("nobody there", request=request)
+        if self.hangs:
+            await asyncio.sleep(10)
         if request.url.path == "/health":
             return httpx.Response(503 if self.dead else 200)
         if request.url.path == "/v1/models":
@@ -94,7 +99,7 @@ class FakeServer:
             return error(400, f"max_tokens={wanted} cannot be greater than max_model_len={self.length}.")
         if self.raw is not None:
             return httpx.Response(200, content=self.raw)
-        told = name if source != BASE or name == BASE else BASE
+        told = name if name in self.loaded else BASE
         return httpx.Response(200, content=self._stream(name, told, source, "messages" in body))
 
     def _load(self, name: str, path: str) -> httpx.Response:
@@ -119,7 +124,7 @@ class FakeServer:
         self.running.append(name)
         try:
             yield event(piece("from "))
-            await asyncio.sleep(0)
+            await (self.go_on.wait() if self.go_on else asyncio.sleep(0))
             yield event(piece(source))
             if not self.breaks_off:
                 yield event(piece("", "stop"))
@@ -279,6 +284,7 @@ def test_questions_are_spread_over_the_servers():
     engine = engine_of(*servers)
 
     async def many():
+        servers[0].go_on = asyncio.Event()
         first = engine.answer(version(), ASK)
         await anext(first)  # holds one server
         await gather(engine, version())
@@ -366,14 +372,15 @@ def test_a_version_is_probed_while_nothing_else_is_answered():
     server.rounds = server.mixes = True
 
     async def many():
-        engine = engine_of(server)
-        first = engine.answer(version(1), ASK)
-        await anext(first)
+        engine, server.go_on = engine_of(server), asyncio.Event()
+        first = asyncio.create_task(gather(engine, version(1)))
+        await asyncio.sleep(0.01)
         server.silently_base = True
         second = asyncio.create_task(gather(engine, version(2)))
         await asyncio.sleep(0.01)
         assert not second.done(), "it waits for the first answer to end"
-        assert [chunk async for chunk in first]
+        server.go_on.set()
+        assert await first
         with pytest.raises(Unfit):
             await second
 
@@ -381,14 +388,17 @@ def test_a_version_is_probed_while_nothing_else_is_answered():
 
 
 def test_whoever_gives_up_waiting_for_a_turn_holds_nobody_up():
+    server = FakeServer()
+
     async def many():
-        engine = engine_of(FakeServer())
+        engine, server.go_on = engine_of(server), asyncio.Event()
         first = engine.answer(version(1), ASK)
         await anext(first)
         for one in (None, version(2)):
             with pytest.raises(TooLate):
                 await gather(engine, one, replace(ASK, seconds=0.01))
         await first.aclose()
+        server.go_on.set()
         return await gather(engine, None), engine.stats()["requests_running"]
 
     assert asyncio.run(many()) == (f"from {BASE}", 0)
@@ -413,6 +423,131 @@ def test_a_server_whose_engine_died_is_lost_and_not_started_wrongly():
     assert answer(engine_of(dead, sound), version()) == "from /adapters/00000001"
     with pytest.raises(Broken, match="EngineCore"):
         answer(engine_of(dead), version())
+
+
+def test_a_reader_who_stops_reading_holds_up_nobody():
+    async def many():
+        engine = engine_of(FakeServer())
+        slow = engine.answer(version(1), ASK)
+        await anext(slow)
+        said = await gather(engine, None, replace(ASK, seconds=1.0))
+        return said, engine.stats()["requests_running"], "".join([chunk.text async for chunk in slow])
+
+    assert asyncio.run(many()) == (f"from {BASE}", 0, "/adapters/00000001")
+
+
+def test_a_version_that_waited_for_its_turn_is_probed_again_if_the_server_was_started_again_meanwhile():
+    server = FakeServer()
+
+    async def many():
+        engine, server.go_on = engine_of(server), asyncio.Event()
+        await engine.reconcile([version(1)])
+        base = asyncio.create_task(gather(engine, None))
+        await asyncio.sleep(0.01)
+        waiting = asyncio.create_task(gather(engine, version(1)))
+        await asyncio.sleep(0.01)
+        server.restart()
+        server.silently_base = True
+        await engine.ready()
+        server.loaded[version(1).name] = "loaded by another gateway"
+        await engine.reconcile([])
+        engine._replicas[0].put_aside(0.0)
+        server.go_on.set()
+        await base
+        with pytest.raises(Unfit):
+            await waiting
+
+    asyncio.run(many())
+
+
+def test_an_adapter_that_a_server_refuses_is_refused_without_a_turn():
+    server = FakeServer()
+
+    async def many():
+        engine, server.go_on = engine_of(server), asyncio.Event()
+        await engine.reconcile([version(1)])
+        server.refuses = True
+        first = asyncio.create_task(gather(engine, version(1)))
+        await asyncio.sleep(0.01)
+        with pytest.raises(Misconfigured):
+            await gather(engine, version(2), replace(ASK, seconds=1.0))
+        server.go_on.set()
+        return await first
+
+    assert asyncio.run(many()) == "from /adapters/00000001"
+
+
+def test_whoever_waits_for_a_turn_while_the_service_ends_is_told_so():
+    server = FakeServer()
+
+    async def many():
+        engine, server.go_on = engine_of(server), asyncio.Event()
+        first = asyncio.create_task(gather(engine, version(1)))
+        await asyncio.sleep(0.01)
+        waiting = [asyncio.create_task(gather(engine, one)) for one in (None, version(2))]
+        await asyncio.sleep(0.01)
+        await engine.close(0.01)
+        server.go_on.set()
+        return await asyncio.gather(*waiting, first, return_exceptions=True)
+
+    base, other, _ = asyncio.run(many())
+    assert all(type(one) is Unavailable and "shutting down" in str(one) for one in (base, other)), (base, other)
+
+
+def test_only_what_was_tried_again_counts_as_a_retry():
+    gone, sound = FakeServer(), FakeServer()
+    gone.gone = True
+    alone, both = engine_of(gone), engine_of(gone, sound)
+    with pytest.raises(Unavailable):
+        answer(alone, version())
+    answer(both, version())
+    assert (alone.stats()["retries_total"], both.stats()["retries_total"]) == (0, 1)
+
+
+def test_it_is_ready_as_soon_as_one_server_says_so():
+    slow, sound = FakeServer(), FakeServer()
+    slow.hangs = True
+
+    async def many():
+        async with asyncio.timeout(1):
+            return await engine_of(slow, sound).ready()
+
+    assert asyncio.run(many())
+
+
+def test_more_answers_at_once_than_a_pool_has_by_default_leave_room_for_the_question_whether_it_is_ready():
+    """Over sockets: a server that answers /v1/models, and nothing else."""
+
+    serving: set[asyncio.Task] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.add(asyncio.current_task())
+        head = await reader.readuntil(b"\r\n\r\n")
+        if head.startswith(b"GET /v1/models "):
+            body = json.dumps({"data": [{"id": BASE}]}).encode()
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+            await writer.drain()
+        await reader.read()
+        writer.close()
+        await writer.wait_closed()
+
+    async def many():
+        listening = await asyncio.start_server(serve, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+        engine = starting.vllm_servers([url], BASE, lambda one: Path(one.adapter))
+        answers = [asyncio.create_task(gather(engine, None, replace(ASK, seconds=60.0))) for _ in range(120)]
+        await asyncio.sleep(0.5)
+        async with asyncio.timeout(5):
+            ready = await engine.ready()
+        for one in answers:
+            one.cancel()
+        await asyncio.gather(*answers, return_exceptions=True)
+        await engine.close(0)
+        await asyncio.gather(*serving)
+        listening.close()
+        return ready
+
+    assert asyncio.run(many())
 
 
 # What comes as bytes

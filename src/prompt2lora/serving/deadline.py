@@ -15,15 +15,23 @@ def too_late(seconds: float) -> TooLate:
 
 
 async def within(seconds: float, chunks: AsyncGenerator[Chunk]) -> AsyncGenerator[Chunk]:
-    """Raises TooLate once the time is over; what whoever asks does with a chunk counts, too."""
-    ends = asyncio.get_running_loop().time() + seconds
-    async with aclosing(chunks):
-        while True:
-            try:
-                async with asyncio.timeout_at(ends):
-                    chunk = await anext(chunks)
-            except StopAsyncIteration:
-                return
-            except TimeoutError as error:
-                raise too_late(seconds) from error
+    """Raises TooLate if they are not made in that time. They are made whether or not somebody takes them: a slow reader
+    holds up that one answer alone."""
+    made = asyncio.Queue[Chunk | None]()
+
+    async def make() -> None:
+        async with asyncio.timeout(seconds), aclosing(chunks):
+            async for chunk in chunks:
+                made.put_nowait(chunk)
+
+    making = asyncio.create_task(make())
+    making.add_done_callback(lambda _: made.put_nowait(None))
+    try:
+        while chunk := await made.get():
             yield chunk
+        await making
+    except TimeoutError as error:
+        raise too_late(seconds) from error
+    finally:
+        making.cancel()
+        await asyncio.gather(making, return_exceptions=True)

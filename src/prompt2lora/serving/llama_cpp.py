@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -102,6 +102,11 @@ class LlamaCppEngine:
                     yield chunk
         finally:
             self._running -= 1
+
+    async def reconcile(self, _: Sequence[Version]) -> None:
+        """Start a server that is gone again, though nobody asks: who is not ready is not asked."""
+        with suppress(UsageError, httpx.HTTPError):  # /readyz tells
+            await self.hold()
 
     async def ready(self) -> bool:
         return not self._closing and self._server is not None and self._server.answers

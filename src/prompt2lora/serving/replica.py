@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from prompt2lora.custody.versions import Version
 from prompt2lora.errors import Busy, DamagedFile, Misconfigured, Unfit, UsageError
 from prompt2lora.ground.answer_form import AnswerForm, choices
 from prompt2lora.ground.pictures import Prompt, pictures_of, text_of
+from prompt2lora.serving.admission import check_open
 from prompt2lora.serving.event_stream import events
 from prompt2lora.serving.protocol import MAX_NEW_TOKENS, Chunk, GenerationRequest
 from prompt2lora.serving.turns import Kind, Turns
@@ -85,11 +86,12 @@ class Replica:
         take it, Lost if it fails."""
         if version.name in self.sound:
             return
-        async with self._turns.of(Kind.PROBE), self._lock:
-            if version.name in self.sound:
-                return
+        async with self._lock:
             if version.name not in await self.listed():
                 await self._load(version)
+        async with self._turn(Kind.PROBE), self._lock:
+            if version.name in self.sound:
+                return
             mine, bases = [await self._likelihoods(name) for name in (version.name, self.base)]
             if mine[0] == bases[0] and max(abs(a - b) for a, b in zip(mine[1], bases[1], strict=True)) < _MOVED:
                 self.failed_probes += 1
@@ -120,7 +122,7 @@ class Replica:
         """See that it holds answers to a form. Raises Misconfigured if it does not: such fields are passed over."""
         if self.forms:
             return
-        async with self._turns.of(Kind.BASE), self._lock:
+        async with self._turn(Kind.BASE), self._lock:
             if self.forms:
                 return
             asked = {"model": self.base, "prompt": _PROBE, "max_tokens": 8, "temperature": 0}
@@ -143,12 +145,19 @@ class Replica:
         """The chunks of the answer of a version that it holds, or of the base, by name."""
         if request.form:
             await self.holds_forms()
-        async with (
-            self._turns.of(Kind.BASE if name == self.base else Kind.ADAPTERS),
-            aclosing(self._answer(name, request)) as chunks,
-        ):
-            async for chunk in chunks:
-                yield chunk
+        async with self._turn(Kind.BASE if name == self.base else Kind.ADAPTERS):
+            if name != self.base and name not in self.sound:  # it came to that while this one waited
+                raise Forgotten(f"{name} has to be seen at work again")
+            async with aclosing(self._answer(name, request)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+
+    @asynccontextmanager
+    async def _turn(self, kind: Kind) -> AsyncGenerator[None]:
+        """Raises Unavailable if the service ended meanwhile."""
+        async with self._turns.of(kind):
+            check_open(self.client.is_closed)
+            yield
 
     async def _answer(self, name: str, request: GenerationRequest) -> AsyncGenerator[Chunk]:
         route = "/v1/chat/completions" if request.messages else "/v1/completions"

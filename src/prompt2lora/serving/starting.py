@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prompt2lora.custody.registry import Registry
 from prompt2lora.custody.versions import Version
@@ -17,6 +18,9 @@ from prompt2lora.errors import UsageError
 from prompt2lora.ground.home import home
 from prompt2lora.serving.protocol import Engine
 from prompt2lora.serving.setup import Setup
+
+if TYPE_CHECKING:
+    from prompt2lora.serving.vllm import VllmServers
 
 ENGINES = EMBEDDED, LLAMA_CPP = ("embedded", "llama.cpp")
 
@@ -80,23 +84,24 @@ def start(options: EngineOptions, setup: Setup, registry: Registry) -> Engine:
 def _vllm(
     options: EngineOptions, setup: Setup, folder: Callable[[Version], Path], released: Sequence[Version]
 ) -> Engine:
-    import httpx
-
-    from prompt2lora.serving.vllm import VllmServers
-
-    def servers() -> VllmServers:
-        clients = [(url, httpx.AsyncClient(base_url=url)) for url in options.urls]
-        return VllmServers(clients, setup.base, folder)
-
     async def check() -> None:
-        tried = servers()
+        tried = vllm_servers(options.urls, setup.base, folder)
         try:
             await tried.check(released)
         finally:
             await tried.close(0)
 
     asyncio.run(check())
-    return servers()
+    return vllm_servers(options.urls, setup.base, folder)
+
+
+def vllm_servers(urls: Sequence[str], base: str, folder: Callable[[Version], Path]) -> VllmServers:
+    import httpx
+
+    from prompt2lora.serving.vllm import VllmServers
+
+    limits = httpx.Limits(max_connections=None)  # requests wait there, not here before a question how it is
+    return VllmServers([(url, httpx.AsyncClient(base_url=url, limits=limits)) for url in urls], base, folder)
 
 
 def _llama_cpp(

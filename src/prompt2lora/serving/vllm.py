@@ -96,7 +96,15 @@ class VllmServers:
                 replica.put_aside(self._clock())
                 return False
 
-        return not self._closing and any(await asyncio.gather(*(one(replica) for replica in self._replicas)))
+        asked = [asyncio.ensure_future(one(replica)) for replica in self._replicas]
+        try:
+            for told in asyncio.as_completed(asked):
+                if await told:
+                    return not self._closing
+            return False
+        finally:
+            for task in asked:
+                task.cancel()
 
     def stats(self) -> dict[str, int | float]:
         at = self._clock()
@@ -118,7 +126,8 @@ class VllmServers:
     async def _tried(self, version: Version | None, request: GenerationRequest) -> AsyncGenerator[Chunk]:
         failures: list[Unavailable] = []
         broken = ""
-        for replica in self._in_turn():
+        for tried, replica in enumerate(self._in_turn()):
+            self._retries += tried > 0
             begun = False
             try:
                 async with aclosing(self._from(replica, version, request)) as chunks:
@@ -132,7 +141,6 @@ class VllmServers:
                 if begun:
                     raise Broken(f"the server {replica.url} broke off an answer; try again") from error
                 broken = broken or ("" if isinstance(error, httpx.TransportError) else f"; {replica.url}: {error}")
-                self._retries += 1
             except (Unfit, Misconfigured, Busy) as error:
                 failures.append(error)
         for kind in (Busy, Misconfigured, Unfit):
