@@ -1,5 +1,6 @@
 """The pilot's order and its page: nothing is released unjudged, and nothing of the user's becomes HTML."""
 
+import html
 import json
 import re
 from html.parser import HTMLParser
@@ -8,7 +9,9 @@ from pathlib import Path
 import pytest
 from tiny import GOOD, adapter_folder
 
-from prompt2lora.custody import decisions, pilot, reports
+from prompt2lora.cli.pilot import _print_checks
+from prompt2lora.console.i18n import Translator
+from prompt2lora.custody import decisions, gate, pilot, reports
 from prompt2lora.custody.costs import RECORDED, Prices, Tuning, read_prices
 from prompt2lora.custody.evaluations import Evaluation, Inspected, Metrics
 from prompt2lora.custody.evaluator import Made
@@ -315,4 +318,33 @@ def test_a_value_that_is_nearly_nothing_is_not_told_as_nothing_and_a_bound_keeps
         "-0.0003",
         "1,234.5",
     ]
-    assert [reports.bound_text(bound) for bound in (0.0, 0.05, 0.00001, 3.0)] == ["0", "0.05", "0.00001", "3"]
+    limits = [{"metric": "bias", "bound": bound} for bound in (0.0, 0.05, 0.00001, 3.0)]
+    told = [reports.limit_text(check, "en") for check in limits]
+    assert told == ["at most 0", "at most 0.05", "at most 0.00001", "at most 3"]
+
+
+def test_every_limit_is_told_with_its_direction():
+    """Held just above every bound, a measurement passes where more is better, and the text says so."""
+    policy = Policy(most_intruders=1)
+    numbers: dict = {}
+    for place, bound, _ in gate._CHECKS.values():
+        first, _, second = place.partition(".")
+        numbers.setdefault(first, {})[second] = float(getattr(policy, bound)) + 1e-6
+    for check in gate.judge(Metrics.read(numbers), policy).reasons:
+        english, japanese = (reports.limit_text(check, language) for language in ("en", "ja"))
+        passes = check["result"] == gate.PASS
+        assert english.startswith(("above", "at least")) == japanese.endswith(("より上", "以上")) == passes
+
+
+@pytest.mark.parametrize("language", reports.languages())
+def test_report_console_and_command_line_tell_a_check_in_the_same_words(run_pilot, language, capsys):
+    found = run_pilot(KnownEvaluator(GOOD | {"gain": GOOD["gain"] | {"p_value": 5.96e-8}}))
+    checks = found.to_dict()["checks"]
+    page, console = reports.pilot_page(found, language), Translator(language)
+    for check in checks:
+        told = console.measured(check), console.limit(check)
+        assert '<td class="number">{}</td><td class="number">{}</td>'.format(*map(html.escape, told)) in page
+    _print_checks(checks)
+    for check, line in zip(checks, capsys.readouterr().out.splitlines(), strict=True):
+        assert line.endswith(f"{reports.measured_text(check, 'en')}   {reports.limit_text(check, 'en')}")
+        assert check["metric"] in line and check["result"] in line

@@ -25,7 +25,6 @@ from prompt2lora.cli.app import (
     read_given,
     tell_reading,
 )
-from prompt2lora.custody.gate import Check
 from prompt2lora.ground.comparison import Comparison
 
 
@@ -149,5 +148,8 @@ def gate(
 
 
 def _print_checks(checks: list[dict[str, Any]]) -> None:
-    for check in checks:
-        print(Check(**check))
+    from prompt2lora.custody.reports import limit_text, measured_text
+
+    for one in checks:
+        told = one["result"], one["metric"], measured_text(one, "en"), limit_text(one, "en")
+        print("{:<20} {:<26} {:>12}   {}".format(*told))

@@ -20,7 +20,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from prompt2lora.console.i18n import LANGUAGES
 from prompt2lora.console.models_at_hand import Models, models_at_hand
 from prompt2lora.console.typing_checks import TypingChecker
-from prompt2lora.custody.reports import bound_text, value_text
 from prompt2lora.ground.reading import Reading
 from prompt2lora.serving.service import Service
 
@@ -62,7 +61,6 @@ class ConsoleContext:
         made = Environment(
             loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
         )
-        made.filters |= {"value": value_text, "bound": bound_text}
         made.policies["json.dumps_kwargs"] = {"sort_keys": True, "ensure_ascii": False}
         made.globals.update(languages=LANGUAGES, root=ROOT, ticket=lambda: secrets.token_hex(8))
         return made

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
@@ -20,6 +20,7 @@ from babel.dates import format_date, format_time, format_timedelta
 from babel.lists import format_list
 from babel.numbers import format_decimal, format_percent
 
+from prompt2lora.custody.reports import limit_text, measured_text
 from prompt2lora.custody.reports import texts as report_texts
 from prompt2lora.errors import InputError, Prompt2LoraError, UsageError
 from prompt2lora.ground.delimited import DELIMITERS
@@ -88,6 +89,12 @@ class Translator:
     def report_text(self, key: str) -> str:
         """A text that the pilot's reports share with the console."""
         return report_texts(self.language)[key]
+
+    def measured(self, check: Mapping[str, Any]) -> str:
+        return measured_text(check, self.language)
+
+    def limit(self, check: Mapping[str, Any]) -> str:
+        return limit_text(check, self.language)
 
     def number(self, value: float | None, digits: int = 0) -> str:
         return self.say("word.unknown") if value is None else format_decimal(round(value, digits), locale=self.locale)

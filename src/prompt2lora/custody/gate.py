@@ -10,7 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Callable
 from dataclasses import asdict
+from operator import ge, gt, le
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -78,10 +80,6 @@ class Check(NamedTuple):
     bound: float
     result: str
 
-    def __str__(self) -> str:
-        value = "not measured" if self.value is None else f"{self.value:.4g}"
-        return f"{self.result:<20} {self.metric:<26} {value:>12}   bound {self.bound:.4g}"
-
 
 class Verdict(NamedTuple):
     """`result` is FAIL if any check fails, UNKNOWN if none fails but one could not be made, else PASS."""
@@ -95,25 +93,32 @@ class Verdict(NamedTuple):
         return [check._asdict() for check in self.checks]
 
 
-# metric -> (where its value lies among the measurements, which bound of the policy, whether more is better)
-_CHECKS: dict[str, tuple[str, str, bool]] = {
-    "gain over the base": ("gain.low", "least_gain", True),
-    "p value of the gain": ("gain.p_value", "most_p_value", False),
-    "canary divergence": ("canary.kl", "most_canary_kl", False),
-    "canary perplexity": ("canary.perplexity_ratio", "most_canary_perplexity", False),
-    "answers in format": ("format.low", "least_format_share", True),
-    "own over wrong prompts": ("conditioning.low", "least_own_over_wrong", True),
-    "bias": ("bias.high", "most_bias", False),
-    "weight health": ("health.score", "most_health_score", False),
-    "intruder dimensions": ("health.intruders", "most_intruders", False),
-    "distance of the prompts": ("prompts.distance", "most_prompt_distance", False),
-    "change of the logits": ("probe.change", "least_logit_change", True),
-    "signature": ("signature.sound", "signed", True),
+ABOVE, AT_LEAST, AT_MOST = "above", "at least", "at most"
+_KEEPS: dict[str, Callable[[float, float], bool]] = {ABOVE: gt, AT_LEAST: ge, AT_MOST: le}
+# metric -> (where its value lies among the measurements, which bound of the policy, where it has to lie)
+_CHECKS: dict[str, tuple[str, str, str]] = {
+    "gain over the base": ("gain.low", "least_gain", ABOVE),
+    "p value of the gain": ("gain.p_value", "most_p_value", AT_MOST),
+    "canary divergence": ("canary.kl", "most_canary_kl", AT_MOST),
+    "canary perplexity": ("canary.perplexity_ratio", "most_canary_perplexity", AT_MOST),
+    "answers in format": ("format.low", "least_format_share", AT_LEAST),
+    "own over wrong prompts": ("conditioning.low", "least_own_over_wrong", ABOVE),
+    "bias": ("bias.high", "most_bias", AT_MOST),
+    "weight health": ("health.score", "most_health_score", AT_MOST),
+    "intruder dimensions": ("health.intruders", "most_intruders", AT_MOST),
+    "distance of the prompts": ("prompts.distance", "most_prompt_distance", AT_MOST),
+    "change of the logits": ("probe.change", "least_logit_change", AT_LEAST),
+    "signature": ("signature.sound", "signed", AT_LEAST),
 }
 
 
 # What holds an adapter against its generator, so that it means nothing for one that was made elsewhere.
 _OF_A_GENERATOR = {"weight health", "distance of the prompts"}
+
+
+def direction(metric: str) -> str:
+    """Where the value of a check has to lie from its bound."""
+    return _CHECKS[metric][2]
 
 
 def judge(metrics: Metrics, policy: Policy, *, generated: bool = True) -> Verdict:
@@ -122,7 +127,7 @@ def judge(metrics: Metrics, policy: Policy, *, generated: bool = True) -> Verdic
     Of an adapter that no generator made (`generated` is false) nothing is held against a generator.
     """
     checks = []
-    for metric, (place, bound_name, more_is_better) in _CHECKS.items():
+    for metric, (place, bound_name, where) in _CHECKS.items():
         bound = float(getattr(policy, bound_name))
         if math.isnan(bound) or (metric in _OF_A_GENERATOR and not generated):
             continue
@@ -130,9 +135,7 @@ def judge(metrics: Metrics, policy: Policy, *, generated: bool = True) -> Verdic
         if value is None:
             checks.append(Check(metric, None, bound, UNKNOWN))
             continue
-        strict = metric in ("gain over the base", "own over wrong prompts")
-        good = (value > bound if strict else value >= bound) if more_is_better else value <= bound
-        checks.append(Check(metric, value, bound, PASS if good else FAIL))
+        checks.append(Check(metric, value, bound, PASS if _KEEPS[where](value, bound) else FAIL))
     results = {check.result for check in checks}
     overall = FAIL if FAIL in results else UNKNOWN if UNKNOWN in results or not checks else PASS
     return Verdict(overall, tuple(checks))

@@ -18,7 +18,7 @@ from babel.numbers import format_decimal, get_currency_name
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from prompt2lora.custody.costs import MAKING
-from prompt2lora.custody.gate import FAIL, PASS, UNKNOWN
+from prompt2lora.custody.gate import FAIL, PASS, UNKNOWN, direction
 from prompt2lora.custody.pilot import Pilot
 from prompt2lora.errors import UsageError
 from prompt2lora.ground.pictures import Prompt, pictures_of, text_of
@@ -46,13 +46,18 @@ def texts(language: str) -> dict[str, str]:
 
 
 def value_text(value: float) -> str:
-    """A measured value, as every page writes it."""
     return f"< {_LEAST}" if 0 < value < _LEAST else format_decimal(value, "#,##0.####", locale="en")
 
 
-def bound_text(bound: float) -> str:
-    """What a value is held against, as every page writes it."""
-    return format_decimal(bound, "#,##0.########", locale="en")
+def measured_text(check: Mapping[str, Any], language: str) -> str:
+    """What was measured for a check, as every page and the command line say it."""
+    return texts(language)["not measured"] if check["value"] is None else value_text(check["value"])
+
+
+def limit_text(check: Mapping[str, Any], language: str) -> str:
+    """What that is held against, with the direction."""
+    bound = format_decimal(check["bound"], "#,##0.########", locale="en")
+    return texts(language)[f"limit {direction(check['metric'])}"].format(bound=bound)
 
 
 def _money(amount: float) -> str:
@@ -71,7 +76,9 @@ def _templates(language: str) -> Environment:
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.filters["inc"] = lambda number: number + 1
     environment.filters["when"] = lambda at: _when(at, language)
-    environment.filters |= {"value": value_text, "bound": bound_text, "money": _money}
+    environment.filters["measured"] = lambda check: measured_text(check, language)
+    environment.filters["limit"] = lambda check: limit_text(check, language)
+    environment.filters["money"] = _money
     return environment
 
 
