@@ -71,6 +71,71 @@ def test_a_wrong_word_on_the_command_line_is_told_in_one_line(run, words, told):
     assert told in error
 
 
+MAKE = ("generate", "--prompts", "FILE", "--out", "out")
+PILOT = ("pilot", "--job", "pump", "--prompts", "FILE")
+ROWS = ("--in", "TABLE", "--out", "answered.csv")
+VALUES = {
+    "--generator": ("WRONG", "./nowhere", "owner/unknown", "EMPTY"),
+    "--base": ("WRONG", "./nowhere", "owner/unknown", "EMPTY"),
+    "--adapter": ("nowhere", "EMPTY"),
+    "--job": ("nobody", "No Name!"),
+    "--column": ("nobody", "9"),
+    "--engine": ("WRONG",),
+    "--engine-url": ("localhost:8000", "http://", "ftp://host"),
+    "--policy": ("nowhere.toml",),
+    "--examples": ("nowhere.csv",),
+    "--language": ("xx",),
+}
+TAKEN = {
+    "--generator": (
+        MAKE,
+        PILOT,
+        ("explain", "--prompts", "FILE"),
+        ("prompts", "check", "--prompts", "FILE"),
+        ("serve",),
+    ),
+    "--base": (MAKE, PILOT, ("ask", "hello"), ("serve",)),
+    "--adapter": (("ask", "hello"), ("answer", *ROWS), ("export", "--to", "gguf", "--out", "out")),
+    "--job": (
+        ("answer", *ROWS),
+        ("export", "--to", "gguf", "--out", "out"),
+        ("registry", "show"),
+        ("registry", "rollback", "--reason", "r"),
+        ("gate", "--version", "v"),
+        ("refine", "--examples", "TABLE"),
+        ("monitor", "status"),
+    ),
+    "--column": (
+        (*MAKE[:2], "TABLE", *MAKE[3:]),
+        ("answer", "--job", "pump", *ROWS),
+        ("generate", "--examples", "TABLE"),
+    ),
+    "--engine": (("serve",),),
+    "--engine-url": (("serve",),),
+    "--policy": (PILOT, ("registry", "regenerate")),
+    "--examples": (MAKE, PILOT),
+    "--language": (PILOT,),
+}
+
+
+@pytest.mark.parametrize("option", VALUES)
+def test_a_value_that_names_nothing_is_a_wrong_request_wherever_the_option_is_taken(run, tmp_path, monkeypatch, option):
+    """Exit code 2, one line, nothing on stdout, nothing written."""
+    monkeypatch.chdir(tmp_path)
+    for name, text in (("prompts.txt", "ab\ncd\n"), ("table.csv", "input,output\nab,a\ncd,c\nef,e\n")):
+        Path(name).write_text(text)
+    Path("empty").mkdir()
+    places = {"FILE": "prompts.txt", "TABLE": "table.csv", "EMPTY": "empty"}
+    for words in TAKEN[option]:
+        for value in VALUES[option]:
+            given = [places.get(word, word) for word in (*words, option, value)]
+            more = ["--out", "out"] if words[:2] == ("generate", "--examples") else []
+            code, out, told = run(*given, *more, "--json") if words != ("serve",) else run(*given)
+            assert (code, out) == (2, ""), (given, told)
+            assert told.strip().splitlines()[-1].startswith("error: ")
+    assert not {"out", "answered.csv"} & {place.name for place in tmp_path.iterdir()}
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -320,7 +385,7 @@ def test_a_full_disk_leaves_no_adapter(run, prompts, generator_folder, tmp_path,
 def test_an_unknown_base_is_told(run, prompts, generator_folder, tmp_path, name):
     words = ("--prompts", prompts, "--out", tmp_path / "a", "--generator", generator_folder, "--base", name)
     code, _, told = run("generate", *words)
-    assert code == 1
+    assert code == 2
     assert one_line(told)
     assert name in told
     assert not (tmp_path / "a").exists()
@@ -340,7 +405,7 @@ def test_a_base_of_other_shapes_is_refused(run, prompts, generator_folder, tmp_p
         tmp_path / "other",
     )
     code, _, told = run("generate", *words)
-    assert code == 1
+    assert code == 2
     assert one_line(told)
     assert not (tmp_path / "a").exists()
 

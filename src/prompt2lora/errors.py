@@ -7,9 +7,10 @@
     │   ├── OutputError         the output folder exists or cannot be written
     │   └── NotAllowed          it takes another person, or another role
     ├── Conflict            somebody else changed the same thing meanwhile
-    ├── LayoutError         a base, a rank or a target that no LoRA layout fits
-    ├── ModelNotFound       a base or an encoder that is neither here nor on a reachable hub
+    ├── LayoutError         a base, a rank or a target that no LoRA layout fits (exit code 2)
+    ├── ModelNotFound       a base, an encoder or a generator that is neither here nor on a reachable hub (exit code 2)
     ├── DamagedFile         a file that is truncated, altered or not what it says it is
+    │   └── NoAdapter           a place where no adapter lies (exit code 2)
     └── Unavailable         an answer cannot be had now
         ├── Busy                too much is waiting already
         ├── TooLate             not within the time allowed
@@ -17,7 +18,8 @@
         ├── Unfit               this version cannot be served here, whatever the engine
         └── Misconfigured       this engine was started for other adapters, or another base
 
-A message is one line: the rule, the offending value, the next step.
+A message is one line: the rule, the offending value, the next step. What names something that is not there, or cannot
+be, is a wrong request on the command line, whatever it names: exit code 2.
 """
 
 from typing import Any
@@ -62,15 +64,19 @@ class Conflict(Prompt2LoraError):
 
 
 class LayoutError(Prompt2LoraError):
-    pass
+    exit_code = 2
 
 
 class ModelNotFound(Prompt2LoraError):
-    pass
+    exit_code = 2
 
 
 class DamagedFile(Prompt2LoraError):
     pass
+
+
+class NoAdapter(DamagedFile):
+    exit_code = 2
 
 
 class Unavailable(Prompt2LoraError):

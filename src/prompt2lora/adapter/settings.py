@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from prompt2lora.errors import DamagedFile, cause
+from prompt2lora.errors import DamagedFile, NoAdapter, cause
 from prompt2lora.ground.files import strict_json
 from prompt2lora.ground.profile import RANKS, TARGETS
 
@@ -56,12 +56,12 @@ def outside(tower: str) -> str:
 def read_object(folder: Path, missing: str, damaged: str, most: int | None = None) -> dict[str, Any]:
     """The JSON object of `adapter_config.json`, of at most so many bytes if that is said, whatever it holds.
 
-    Raises DamagedFile, which ends with what to do if the file is `missing` or `damaged`.
+    Raises NoAdapter or DamagedFile, which end with what to do if the file is `missing` or `damaged`.
     """
     file = folder / CONFIG
     if not file.is_file():
         found = f"holds no {CONFIG}" if folder.is_dir() else "is no folder"
-        raise DamagedFile(f"{folder} {found}; {missing}")
+        raise NoAdapter(f"{folder} {found}; {missing}")
     try:
         if most is not None and file.stat().st_size > most:
             raise ValueError(f"{file.stat().st_size} bytes, and {most} are enough for any")

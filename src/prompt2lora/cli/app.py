@@ -193,6 +193,8 @@ def read_given(prompts: Path | None, examples: Path | None, instruction: str, co
 
     if prompts is None and examples is None:
         raise UsageError("there is nothing to make an adapter of; name a file by --prompts or by --examples")
+    if column and prompts is None:
+        raise UsageError("--column names a column of the file of --prompts and there is none; leave it out")
     asked, *read = read_prompts(prompts, instruction, column) if prompts else ([],)
     pairs, *told = read_examples(examples, part="train") if examples else ([],)
     tell_reading(*read, *told)

@@ -106,6 +106,8 @@ def generator_folder(name: str, files: Sequence[str]) -> Path:
     if name in known:
         return known[name]
     if Path(name).is_dir():
+        if not (Path(name) / CONFIG).is_file():
+            raise ModelNotFound(f"a generator's folder must hold {CONFIG}; {name} does not: name another folder")
         return Path(name)
     if Path(name).exists() or name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise ModelNotFound(

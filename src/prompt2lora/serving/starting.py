@@ -7,6 +7,7 @@ before the first question, if it cannot hold what is released.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,9 @@ class EngineOptions:
         elsewhere = {"--engine-url": self.urls, "--ray-replicas": self.replicas, "--engine": self.kind != EMBEDDED}
         if len(named := [option for option, value in elsewhere.items() if value]) > 1:
             raise UsageError(f"answers come from one place and {' and '.join(named)} name more; leave out all but one")
+        for url in self.urls:
+            if not re.match(r"https?://[^/]", url):
+                raise UsageError(f"--engine-url must be an address such as http://10.0.0.5:8000, not {url!r}")
         if self.gguf and self.kind != LLAMA_CPP:
             raise UsageError("--gguf is for --engine llama.cpp alone; add that, or leave --gguf out")
         if self.exact and self.kind == LLAMA_CPP:
