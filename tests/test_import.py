@@ -26,6 +26,7 @@ from prompt2lora.ground.profile import TARGETS
 BASES = {
     "llama": LlamaConfig(**TINY),
     "qwen2": Qwen2Config(**TINY),
+    "tied": LlamaConfig(**{**TINY, "tie_word_embeddings": True}),
     "wide": LlamaConfig(**{**TINY, "hidden_size": 96, "intermediate_size": 160, "num_hidden_layers": 1}),
 }
 ATTENTION = ["q_proj", "v_proj"]
@@ -305,7 +306,7 @@ def test_a_rank_that_is_needed_and_that_no_engine_takes_is_refused_and_approxima
 
 
 REFUSED = {
-    "DoRA": ({"use_dora": True}, "use_dora = true: DoRA scales every row"),
+    "DoRA": ({"use_dora": True}, "use_dora = true: DoRA scales every row.*save_as_lora would leave the magnitudes out"),
     "whole modules": (
         {"modules_to_save": ["lm_head"]},
         r'modules_to_save = \["lm_head"\]: it brings whole modules beside B A, .*load it alone, merge it into its base',
@@ -320,7 +321,7 @@ REFUSED = {
         "it brings lm_head.weight, which is no factor",
     ),
     "parameters": ({"target_parameters": ["mlp.down_proj.weight"]}, "it adapts parameters and not modules"),
-    "biases of B": ({"lora_bias": True}, "lora_bias = true: it adds biases beside B A"),
+    "biases of B": ({"lora_bias": True}, "lora_bias = true: it adds biases beside B A, .*; train without"),
     "from an invocation on": ({"alora_invocation_tokens": [1, 2]}, "aLoRA acts from its invocation tokens on"),
     "PiSSA": ({"init_lora_weights": "pissa"}, r'"pissa" it stands on a base that PEFT changes; save it again with'),
     "fast PiSSA": ({"init_lora_weights": "pissa_niter_2"}, "stands on a base that PEFT changes"),
@@ -338,8 +339,24 @@ def test_what_no_plain_lora_on_this_base_can_be_is_refused_in_one_line(kind, lla
     assert not (tmp_path / "ours").exists()
 
 
+@pytest.mark.parametrize("both", [False, True])
+@pytest.mark.parametrize("target", ["embed_tokens", "lm_head"])
+def test_nobody_is_told_to_merge_an_adapter_of_embeddings_into_a_base_where_they_are_tied(
+    target, both, folders, tmp_path
+):
+    told = {}
+    for base in ("llama", "tied"):
+        options = {"target_modules": [target], "ensure_weight_tying": both}
+        place = trained(folders[base], tmp_path / base, **options)
+        with pytest.raises(DamagedFile) as refused:
+            api.import_adapter(place, tmp_path / "ours", base=folders[base])
+        told[base] = str(refused.value)
+    assert "merge it into its base, or train with" in told["llama"]
+    assert "PEFT cannot merge it either, since both embeddings of this base are one matrix" in told["tied"]
+
+
 SAID = {
-    "another method": ({"peft_type": "LOHA"}, 'of the kind LORA can be imported and this is "LOHA"'),
+    "another method": ({"peft_type": "LOHA"}, 'can be imported and this is "LOHA"; let PEFT turn it into one'),
     "another task": ({"task_type": "SEQ_CLS"}, 'models that answer can be imported and this is of "SEQ_CLS"'),
     "LoftQ": ({"init_lora_weights": "loftq", "loftq_config": {"loftq_bits": 4}}, '"loftq" it stands on a base'),
     "CorDA": ({"init_lora_weights": "corda"}, "stands on a base that PEFT changes"),

@@ -62,12 +62,13 @@ _PASSED_OVER = {
     "task_type",
 }
 _MERGE = "merge it into its base (PEFT's merge_and_unload), or train without"
+# Of aLoRA, biases and DoRA PEFT's save_as_lora writes B A as if it were all (findings/peft-conversion-drops-dora.sh).
 _MORE_THAN_A_PRODUCT = {
     "alora_invocation_tokens": ("aLoRA acts from its invocation tokens on and not before", "train a plain LoRA"),
     "arrow_config": ("Arrow chooses among adapters token by token", "import each of them by itself"),
     "kasa_config": ("KaSA takes directions out of the base's weights", _MERGE),
     "layer_replication": ("it repeats layers of the base", "save the base with those layers, and train on that"),
-    "lora_bias": ("it adds biases beside B A", _MERGE),
+    "lora_bias": ("it adds biases beside B A", "train without: most layers have no bias for PEFT to merge them into"),
     "megatron_config": ("it was made for Megatron's layers", "save it again from the base in transformers"),
     # Of several loaded adapters PEFT merges the modules of the active one (findings/peft-merge-keeps-active-head.sh).
     "modules_to_save": ("it brings whole modules beside B A", f"load it alone, {_MERGE}"),
@@ -75,7 +76,10 @@ _MORE_THAN_A_PRODUCT = {
     "target_parameters": ("it adapts parameters and not modules", _MERGE),
     "trainable_token_indices": ("it brings rows of the embedding beside B A", _MERGE),
     "use_bdlora": ("BD-LoRA cuts A or B into blocks", _MERGE),
-    "use_dora": ("DoRA scales every row of the new weight", _MERGE),
+    "use_dora": (
+        "DoRA scales every row of the new weight",
+        f"{_MERGE} (PEFT's save_as_lora would leave the magnitudes out)",
+    ),
     "use_qalora": ("QA-LoRA averages groups of inputs of a quantised base", _MERGE),
 }
 
@@ -135,7 +139,10 @@ def read_settings(folder: Path) -> dict[str, Any]:
 def _check_kind(file: Path, settings: Mapping[str, Any]) -> None:
     kind, task = settings.get("peft_type"), settings.get("task_type")
     if kind != "LORA":
-        raise DamagedFile(f"{file}: adapters of the kind LORA can be imported and this is {short(kind)}; {_MERGE}")
+        raise DamagedFile(
+            f"{file}: adapters of the kind LORA can be imported and this is {short(kind)}; let PEFT turn it into one "
+            f"(save_as_lora) if it can, or {_MERGE}"
+        )
     if task not in (None, "CAUSAL_LM"):
         raise DamagedFile(
             f"{file}: adapters of language models that answer can be imported and this is of {short(task)}"

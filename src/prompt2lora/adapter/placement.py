@@ -86,7 +86,7 @@ def updates(foreign: Foreign, config: Any, base: str) -> dict[str, Update]:
     from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
     from peft.tuners.lora import LoraLayer
 
-    _check_names(foreign.state)
+    _check_names(foreign.state, config)
     with warnings.catch_warnings():  # what PEFT warns of is told by an error below, or means nothing here
         warnings.simplefilter("ignore")
         try:
@@ -144,14 +144,14 @@ def _hollow(config: Any) -> nn.Module:
     return model
 
 
-def _check_names(state: Mapping[str, Tensor]) -> None:
+def _check_names(state: Mapping[str, Tensor], config: Any) -> None:
     """Beside the factors of linear modules there is nothing, such as biases or words of the vocabulary."""
     for name in sorted(state):
         if not re.fullmatch(r".+\.lora_[AB](\.\w+)?\.weight", name):
             told = name.removeprefix(PREFIX).replace(".base_layer.", ".")
             raise DamagedFile(
-                f"it brings {told}, which is no factor of a linear module and fits into no plain LoRA; merge it into "
-                "its base, or train without"
+                f"it brings {told}, which is no factor of a linear module and fits into no plain LoRA; "
+                f"{_instead(told, config)} without"
             )
 
 
@@ -161,9 +161,18 @@ def _check_modules(modules: Mapping[str, Any], config: Any, base: str) -> None:
     for path in modules:
         if path not in ours:
             raise DamagedFile(
-                f"it adapts {path} and engines adapt {', '.join(TARGETS)} of a language model; merge it "
-                "into its base, or train with these targets"
+                f"it adapts {path} and engines adapt {', '.join(TARGETS)} of a language model; "
+                f"{_instead(path, config)} with these targets"
             )
+
+
+def _instead(path: str, config: Any) -> str:
+    """What to do with a part of no plain LoRA. PEFT changes a matrix that is both embeddings for the one end that was
+    adapted, or twice for both (findings/peft-tied-adapter-merged-twice.sh).
+    """
+    if config.get_text_config().tie_word_embeddings and re.search(r"(^|\.)(embed_tokens|lm_head)(\.|$)", path):
+        return "PEFT cannot merge it either, since both embeddings of this base are one matrix; train"
+    return "merge it into its base, or train"
 
 
 def _adapter(foreign: Foreign, config: Any, base: str, found: Mapping[str, Update]) -> Adapter:
