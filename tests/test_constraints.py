@@ -31,7 +31,11 @@ FORMS = {
     "date": (forms.date(), ["2026-11-28"], ["2026-13-01", "28.11.2026", "2026-11"]),
     "Japanese date": (forms.date("YYYY年M月D日"), ["2026年1月5日"], ["2026年01月5日", "2026-1-5"]),
     "pattern": (forms.pattern("^[A-Z]{2}-[0-9]{4}$"), ["KX-4825"], ["KX-482", "kx-4825", "KX-48250"]),
-    "schema": (SCHEMA, ['{"part":"KX","count":3}', '{"part": "KX", "count": 3}'], ['{"part":"KX"}', "KX", "{}"]),
+    "schema": (
+        SCHEMA,
+        ['{"part":"KX","count":3}', '{"part": "KX", "count": 3}'],
+        ['{"part":"KX"}', "KX", "{}", '{\n"part":"KX","count":3}'],
+    ),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 from dataclasses import replace
 from importlib.util import find_spec
@@ -307,6 +308,13 @@ def test_what_it_cannot_do_is_refused_by_name_and_never_answered_by_the_base(eng
     elsewhere = Version(9, "job9", 1, "9" * 64, "some/other", "generated", "", None)
     number = GenerationRequest("job", ASK.messages, sampling=SAMPLING, form=forms.number())
     choices = GenerationRequest("job", ASK.messages, sampling=SAMPLING, form=forms.choices(("zzz", "qqq")))
+    held, free = (
+        GenerationRequest("job", ASK.messages, sampling=Sampling(max_new_tokens=40), form=forms.schema(schema))
+        for schema in (
+            {"type": "object", "properties": {"a": {"enum": ["高", "低"]}}, "required": ["a"]},
+            {"type": "string", "format": "uri"},
+        )
+    )
     long = GenerationRequest("job", (Message("user", "word " * 300),))
 
     async def work():
@@ -321,6 +329,9 @@ def test_what_it_cannot_do_is_refused_by_name_and_never_answered_by_the_base(eng
         with pytest.raises(TooLate, match=r"within 0\.001 seconds"):
             await said(engine, version(1), GenerationRequest("job", ASK.messages, seconds=0.001))
         assert await said(engine, version(1), choices) in ("zzz", "qqq")
+        assert re.match(r'\{ *"a" *: *"[高低]"[^\n]*$', await said(engine, version(1), held))
+        with pytest.raises(Misconfigured, match="does not hold answers to this JSON schema"):
+            await said(engine, version(1), free)
         chunks = [chunk async for chunk in engine.answer(version(1), ASK)]
         assert (chunks[-1].finish_reason, chunks[-1].completion_tokens) == ("length", 6)
         assert await engine.ready()

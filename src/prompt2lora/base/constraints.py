@@ -22,9 +22,7 @@ from torch import Tensor
 
 from prompt2lora.errors import InputError, Unavailable
 from prompt2lora.ground.answer_form import AnswerForm
-from prompt2lora.ground.bounded_grammar import limits, said, trouble
-
-_ONE_SPACE: Any = {"whitespace_flexible": True, "whitespace_pattern": " ?"}  # as JSON is usually written on one line
+from prompt2lora.ground.bounded_grammar import limits, on_one_line, said, trouble
 
 
 def check(form: AnswerForm) -> AnswerForm:
@@ -43,9 +41,9 @@ def _grammar(form: AnswerForm, lead: str) -> str:
     """The grammar of a form, after `lead`."""
     if form.pattern is not None:
         return str(LLMatcher.grammar_from_regex(f"{lead}(?:{form.pattern})"))
-    schema = json.loads(form.text)
+    schema = on_one_line(json.loads(form.text))
     if not lead:
-        return str(LLMatcher.grammar_from_json_schema(schema, overrides=_ONE_SPACE))
+        return str(LLMatcher.grammar_from_json_schema(schema))
     return str(LLMatcher.grammar_from_lark(f'start: "{lead}" body\nbody: %json {json.dumps(schema)}'))
 
 

@@ -14,6 +14,7 @@ import httpx
 
 from prompt2lora.errors import Broken, Misconfigured, UsageError
 from prompt2lora.ground.answer_form import AnswerForm
+from prompt2lora.ground.bounded_grammar import Followed, on_one_line
 from prompt2lora.serving.event_stream import events
 from prompt2lora.serving.protocol import LENGTH, STOP, Chunk, GenerationRequest
 
@@ -42,14 +43,19 @@ def _held(form: AnswerForm) -> dict[str, Any]:
     if form.kind == "choices":
         return {"grammar": "root ::= " + " | ".join(json.dumps(choice, ensure_ascii=False) for choice in form.choices)}
     if form.kind == "schema":
-        return {"json_schema": json.loads(form.text)}
+        return {"json_schema": on_one_line(json.loads(form.text))}
     raise Misconfigured(
         f"llama.cpp holds answers to choices and to JSON, not to a {form.kind}; serve this job with --engine embedded"
     )
 
 
 async def chunks(client: httpx.AsyncClient, asked: dict[str, Any]) -> AsyncGenerator[Chunk]:
-    """The chunks of one answer. Raises httpx.TransportError if the server is gone."""
+    """The chunks of one answer. Raises httpx.TransportError if the server is gone.
+
+    Of a schema that the server's own llguidance does not take, its log alone tells, and the answer is free ("Error
+    Handling" in llama.cpp's docs/llguidance.md; `format: uri` in xllamacpp 2026.10.11549). Raises Misconfigured then.
+    """
+    form = Followed(asked["json_schema"]) if "json_schema" in asked else None
     async with client.stream("POST", "/completion", json=asked) as reply:
         if reply.status_code != 200:
             said = (await reply.aread()).decode(errors="replace")[:200]
@@ -59,6 +65,10 @@ async def chunks(client: httpx.AsyncClient, asked: dict[str, Any]) -> AsyncGener
         async with aclosing(events(reply.aiter_bytes())) as told:
             async for data in told:
                 chunk = _chunk(json.loads(data))
+                if form and not form.takes(chunk.text):
+                    raise Misconfigured(
+                        "llama.cpp does not hold answers to this JSON schema; serve this job with --engine embedded"
+                    )
                 yield chunk
                 if chunk.finish_reason:
                     return
