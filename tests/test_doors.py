@@ -353,7 +353,7 @@ def test_the_command_line_says_what_it_took_before_anything_else(run, tmp_path, 
     (tmp_path / name).write_bytes(separated(rows, ";").encode(codec) if codec else excel(*rows))
     words = ("--job", "a", "--inspection", tmp_path / name, "--generator", tmp_path / "nowhere")
     code, out, error = run("pilot", "--prompts", tmp_path / name, *words)
-    assert (code, out) == (1, "")
+    assert (code, out) == (2, "")
     form = f"CSV with semicolons, {ENCODINGS[codec]}" if codec else "Excel, sheet 'Sheet'"
     first, second = error.splitlines()[:2]
     last = 22 if codec else 21  # one cell has two lines

@@ -88,13 +88,13 @@ def test_where_an_import_goes_and_what_belongs_to_a_job_is_told_before_anything_
         code, _, error = run("import", theirs, *words)
         assert (code, said in error, error.count("\n")) == (2, True, 1), error
     code, _, error = run("import", tmp_path / "nothing", "--out", tmp_path / "ours")
-    assert (code, "is no folder; name the folder of an adapter" in error) == (1, True)
+    assert (code, "is no folder; name the folder of an adapter" in error) == (2, True)
 
 
 def test_a_folder_that_names_another_base_says_so(theirs, run, base, tmp_path):
     settings = json.loads((theirs / "adapter_config.json").read_text())
     (theirs / "adapter_config.json").write_text(json.dumps({**settings, "base_model_name_or_path": "acme/other"}))
-    assert run("import", theirs, "--out", tmp_path / "one")[0] == 1
+    assert run("import", theirs, "--out", tmp_path / "one")[0] == 2
     code, out, error = run("import", theirs, "--out", tmp_path / "two", "--base", base)
     assert (code, f"made for acme/other, and not for {base}" in error, "4 modules of rank 12 -> rank 16" in out) == (
         0,
