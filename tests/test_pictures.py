@@ -18,11 +18,13 @@ from prompt2lora.base.decoding import answers
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.packing import pack_examples, stack
 from prompt2lora.base.pictures import PictureReader, positions, soft_tokens
+from prompt2lora.console.i18n import Translator
 from prompt2lora.errors import InputError, ModelNotFound, UsageError
 from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.pipeline import Pipeline, fitting_layout
 from prompt2lora.generator.text_encoder import cached_encoder
 from prompt2lora.ground import pictures
+from prompt2lora.ground.answer_sheet import read_answer_sheet
 from prompt2lora.ground.examples import check_named, read_examples, read_prompts
 from prompt2lora.ground.pictures import Pictured, checked
 from prompt2lora.ground.tables import File
@@ -227,7 +229,7 @@ def test_a_picture_that_cannot_be_taken_is_told_in_one_line_with_its_place(image
     (tmp_path / "half.png").write_bytes(picture_bytes(1)[:-40])
     (tmp_path / "large.png").write_bytes(picture_bytes(1, 101, 100))
     (tmp_path / "heavy.png").write_bytes(picture_bytes(1, 150, 150))
-    file = written(tmp_path, [{"prompt": "x"}, {"prompt": "Which?", "image": image}])
+    file = written(tmp_path, [{"prompt": "x", "image": "1.png"}, {"prompt": "Which?", "image": image}])
     with pytest.raises(InputError) as told:
         read_prompts(file)
     assert said in str(told.value)
@@ -287,6 +289,52 @@ def test_a_table_names_pictures_in_a_column_and_json_may_hold_them(tmp_path):
     assert read_prompts(File("typed.jsonl", text=line))[0] == expected[:1]
     with pytest.raises(InputError, match=r"typed.jsonl:1: the data URL is no base64"):
         read_prompts(File("typed.jsonl", text=line.replace("base64,", "base64,*")))
+
+
+TEXTS_ALONE = [
+    ("job.csv", "image,input,output\nblurred,a,b\n,c,d\nsee note 3,e,f\n"),
+    ("job.csv", "画像,入力,正解\nなし,a,b\nあり,c,d\n3 枚,e,f\n"),
+    ("job.jsonl", '{"input": "a", "output": "b", "image": "blurred"}\n{"input": "c", "output": "d", "image": 7}\n'),
+]
+
+
+@pytest.mark.parametrize("name, text", TEXTS_ALONE)
+def test_a_column_that_is_called_image_and_names_no_pictures_is_a_column_like_any_other(name, text):
+    head = "画像" if "画像" in text else "image"
+    prompts, reading = read_prompts(File(name, text.encode()))
+    pairs, read = read_examples(File(name, text.encode()))
+    assert prompts == [prompt for prompt, _ in pairs] and prompts[:2] == ["a", "c"]
+    for one in (reading, read):
+        assert (one.pictures, one.no_pictures, one.is_plain) == ("", head, False)
+        assert f"column '{head}' names no pictures (1.png, data:image/png;...) and is passed over" in str(one)
+        assert one.to_dict()["pictures"] is None
+        assert all(
+            f"“{head}”" in said or f"「{head}」" in said
+            for said in (Translator("en").read(one), Translator("ja").read(one))
+        )
+
+
+def test_it_can_be_the_column_of_the_texts_themselves():
+    file = File("job.csv", b"image,input\nan old photo.png,1\na drawing.png,2\n")
+    assert read_prompts(file, column="image")[0] == ["an old photo.png", "a drawing.png"]
+
+
+def test_where_some_values_look_like_pictures_and_others_do_not_the_wrong_one_is_told():
+    file = File("job.csv", b"image,input\n1.png,a\n2png,b\n")
+    with pytest.raises(InputError, match=r"job.csv:3: the image 2png was not sent"):
+        read_prompts(file, pictures={"1.png": picture_bytes(1)})
+
+
+def test_what_was_taken_of_a_table_says_where_its_pictures_come_from():
+    table = b"image,input\n1.png,Which?\n2.PNG,Who?\n"
+    sent = {"1.png": picture_bytes(1), "2.PNG": picture_bytes(2)}
+    _, reading = read_prompts(File("job.csv", table), pictures=sent)
+    assert "; pictures of column 'image'; 2 prompts" in str(reading)
+    assert reading.to_dict()["pictures"] == "image"
+    assert "column “image”" in Translator("en").read(reading) and "列「image」" in Translator("ja").read(reading)
+    sheet = read_answer_sheet(File("job.csv", table))
+    assert "pictures of column 'image', which are not looked at; 2 texts" in str(sheet.reading)
+    assert "not looked at" in Translator("en").read(sheet.reading)
 
 
 def test_pictures_that_come_along_are_known_by_their_names(tmp_path):

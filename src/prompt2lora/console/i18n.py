@@ -24,7 +24,7 @@ from prompt2lora.custody.reports import limit_text, measured_text
 from prompt2lora.custody.reports import texts as report_texts
 from prompt2lora.errors import InputError, Prompt2LoraError, UsageError
 from prompt2lora.ground.delimited import DELIMITERS
-from prompt2lora.ground.reading import Reading
+from prompt2lora.ground.reading import TEXTS, Reading
 
 LANGUAGES = {"ja": "日本語", "en": "English"}
 _LOCALES = {"ja": "ja_JP", "en": "en_GB"}
@@ -147,6 +147,11 @@ class Translator:
             names = [self.say("read.column", name=name[:80]) for name in reading.columns]
             key = "read.columns" if reading.headed else "read.first_columns"
             said.append(self.say(key, columns=format_list(names, locale=self.locale), of=self.number(reading.width)))
+        if reading.pictures:
+            key = "read.pictures_of_texts" if reading.what == TEXTS else "read.pictures"
+            said.append(self.say(key, name=reading.pictures[:80]))
+        if reading.no_pictures:
+            said.append(self.say("read.no_pictures", name=reading.no_pictures[:80]))
         said.append(self.say(f"read.{reading.what}", count=self.number(reading.count)))
         said += [self.say(f"read.{why.replace(' ', '_')}", count=self.number(count)) for why, count in reading.skipped]
         return ("" if self.language == "ja" else " ").join(said)

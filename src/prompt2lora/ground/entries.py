@@ -40,12 +40,13 @@ INPUT = (
 OUTPUT = ("output", "answer", "right", "label", "正解", "出力", "答え", "回答", "解答", "正答", "ラベル")
 _WHOLE = ("prompt", "プロンプト")  # what needs no instruction before it
 _INSTRUCTION, _IMAGE, _PART = ("instruction", "指示", "指示文"), ("image", "画像"), ("part",)
+_PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic")
 _MOST_ABOVE = 10  # rows above the header of a spreadsheet: its title, the day
 
 
 class Entry(NamedTuple):
     """One prompt or example of a file, whatever the format; `line` is where it stands, `image` a picture's path beside
-    the file, or its data URL."""
+    the file, or its data URL (empty where the file names none)."""
 
     line: int
     input: str | None
@@ -85,13 +86,28 @@ def entries(table: Table, least: int, column: str = "") -> tuple[list[Entry], di
             "no_column", f"{table.name}: a column is chosen of a table and this is {table.format}; leave it out"
         )
     if table.format == JSONL:
-        return list(_from_records(table)), {"skipped": {}}
+        values = [record.get(_key(record, _IMAGE) or "") for _, record in table.records if isinstance(record, dict)]
+        told = _pictures("image", [value for value in values if value is not None])
+        return list(_from_records(table, "pictures" in told)), {"skipped": {}, **told}
     if table.format == TEXT:
         return [Entry(line, cells[0], None) for line, cells in table.rows], {"skipped": {}}
     return _from_rows(table, least, column)
 
 
-def _from_records(table: Table) -> Iterator[Entry]:
+def _pictures(name: str, values: Sequence[Any]) -> dict[str, str]:
+    """What is to be told of the column for pictures: whether it names some, as at least half of its values look like
+    files or data URLs of them, or is a column like any other."""
+    if not values:
+        return {}
+    like = sum(isinstance(one, str) and _is_like_a_picture(one) for one in values)
+    return {"pictures" if 2 * like >= len(values) else "no_pictures": name}
+
+
+def _is_like_a_picture(text: str) -> bool:
+    return text.lstrip()[:11].lower() == "data:image/" or text.rstrip()[-5:].lower().endswith(_PICTURE_ENDINGS)
+
+
+def _from_records(table: Table, pictured: bool) -> Iterator[Entry]:
     instruction, begun = "", False
     for line, record in table.records:
         if isinstance(record, str):
@@ -101,7 +117,7 @@ def _from_records(table: Table) -> Iterator[Entry]:
             answer = record.get(_key(record, OUTPUT) or "")
             output, part = (value if isinstance(value, str) else None for value in (answer, record.get("part")))
             told = own if isinstance(own, str) else ""
-            image = _image(table, line, record.get(_key(record, _IMAGE) or ""))
+            image = _image(table, line, record.get(_key(record, _IMAGE) or "")) if pictured else ""
             yield Entry(line, record[key], output, told, _part(part), image)
         elif isinstance(record, dict) and not begun and "task" in record:
             instruction = str(record.get("instruction", ""))
@@ -139,6 +155,7 @@ def _from_rows(table: Table, least: int, column: str) -> tuple[list[Entry], dict
     above = _named(table, column) if column else _header(table, least)
     if above is None and _looks_headed(table):
         above = 0
+    at, seen = None, dict[str, str]()  # the column for pictures, and what it is
     if above is None:
         if not column and least > 1 and table.rows and (named := _find(table.rows[0][1], INPUT)) is not None:
             raise InputError(
@@ -151,11 +168,16 @@ def _from_rows(table: Table, least: int, column: str) -> tuple[list[Entry], dict
     else:
         head, rows = table.rows[above][1], table.rows[above + 1 :]
         known, width = (_find(head, INPUT), _find(head, OUTPUT)), len(head)
-        others = iter(_first_columns(table, rows, least, known))  # for names that are not known
+        if (at := _find(head, _IMAGE)) is not None:
+            seen = _pictures(head[at].strip(), _column(rows, at))
+        taken = (*known, at) if "pictures" in seen else known
+        others = iter(_first_columns(table, rows, least, taken))  # for names that are not known
         columns = [next(others) if place is None else place for place in known[:least]]
     if column:
         columns = [_chosen(table, head, column, width)]
-    extras = [_find(head, names) for names in (_INSTRUCTION, _PART, _IMAGE)]
+    if at in columns:  # a text, as it is asked
+        seen = {}
+    extras = [*(_find(head, names) for names in (_INSTRUCTION, _PART)), at if "pictures" in seen else None]
     whole = bool(head) and _names(head)[columns[0]] in _WHOLE
     found = []
     for line, cells in rows:
@@ -179,6 +201,7 @@ def _from_rows(table: Table, least: int, column: str) -> tuple[list[Entry], dict
         "skipped": {"above the header": above} if above else {},
         "names": tuple(cell.strip() for cell in head),
         "rows": (rows[0][0], rows[-1][0]) if rows else (),
+        **seen,
     }
     return found, told
 

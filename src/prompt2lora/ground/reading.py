@@ -33,11 +33,15 @@ class Reading:
     rows: tuple[int, ...] = ()  # the first and the last one of the table, by their numbers in the file
     first: tuple[str, ...] = ()  # the first texts that were taken
     skipped: tuple[tuple[str, int], ...] = ()
+    pictures: str = ""  # the column that names pictures
+    no_pictures: str = ""  # a column that is called so and names none
 
     @property
     def is_plain(self) -> bool:
         """Whether it could not have been read in another way: plain lines or JSON, in UTF-8, all of it taken."""
-        return self.format in (TEXT, JSONL) and self.encoding in ("", "UTF-8") and not self.skipped
+        return (
+            self.format in (TEXT, JSONL) and self.encoding in ("", "UTF-8") and not (self.skipped or self.no_pictures)
+        )
 
     @property
     def left_out(self) -> str:
@@ -56,12 +60,13 @@ class Reading:
             "of": self.width,
             "header": self.headed,
             "rows": list(self.rows),
+            "pictures": self.pictures or None,
             self.what: self.count,
             "left_out": dict(self.skipped),
         }
 
     def __str__(self) -> str:
-        """prompts.csv: CSV with semicolons, Shift-JIS; column 'input' of 3; 40 prompts"""
+        """prompts.csv: CSV with semicolons, Shift-JIS; column 'input' of 3; pictures of column 'image'; 40 prompts"""
         form = f"{self.format} with {DELIMITERS[self.delimiter]}" if self.delimiter else self.format
         if self.sheet:
             form += f", sheet {self.sheet!r}" + (f", the first of {self.sheets}" if self.sheets > 1 else "")
@@ -72,6 +77,13 @@ class Reading:
             parts.append(f"column{many} {named}{of}")
             if not self.headed:
                 parts[-1] += " from the first row on, for no column has a known name (input, output)"
+        if self.pictures:
+            looked = ", which are not looked at" if self.what == TEXTS else ""
+            parts.append(f"pictures of column {self.pictures!r}{looked}")
+        if self.no_pictures:
+            parts.append(
+                f"column {self.no_pictures!r} names no pictures (1.png, data:image/png;...) and is passed over"
+            )
         rows = f" (rows {self.rows[0]}-{self.rows[-1]})" if self.rows else ""
         lines = ", one a line" if self.format == TEXT else ""
         parts.append(f"{self.count} {self.what if self.count != 1 else self.what[:-1]}{lines}{rows}")
