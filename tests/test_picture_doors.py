@@ -15,6 +15,7 @@ from prompt2lora.custody.evaluations import Evaluation, Inspected
 from prompt2lora.custody.versions import Origin
 from prompt2lora.errors import UsageError
 from prompt2lora.ground.pictures import Pictured
+from prompt2lora.serving import service as serving_service
 from prompt2lora.serving.job_queue import QueuedJob
 
 TABLE = b"image,input\n1.png,Which?\n2.png,Which?\n"
@@ -110,6 +111,34 @@ def test_json_that_holds_no_picture_is_refused_with_its_place(seeing, tokens):
     body = {"prompts": ["one", {"prompt": "Which?", "image": "data:image/png;base64,AAAA"}]}
     answer = call(made, "POST", "/admin/jobs/mail/generate", tokens["operator"], body)
     assert (answer.status_code, "prompts.1.image: a picture must be" in answer.text) == (400, True), answer.text
+
+
+def test_all_pictures_of_a_request_are_bounded_together_at_every_door(seeing, tokens, kept, tmp_path, monkeypatch):  # noqa: F811
+    """One that several rows name counts once."""
+    made, _ = seeing
+    pixels = picture(1).pixels
+    monkeypatch.setattr(serving_service, "MOST_OF_A_JOB", 2 * pixels)
+    token = tokens["operator"]
+    version = kept.add_version("mail", adapter_folder(tmp_path / "a", "a"), FROM).name
+    table = b"image,input,output\n" + b"".join(b"%d.png,Which?,three\n" % (1 + row % 3) for row in range(8))
+    few = table.replace(b"3.png", b"1.png")
+    for name, path in (
+        ("prompts", "/admin/jobs/mail/generate"),
+        ("examples", "/admin/jobs/mail/generate"),
+        ("prompts", "/admin/prompts/check"),
+        ("inspection", f"/admin/jobs/mail/versions/{version}/evaluate"),
+        ("examples", f"/admin/jobs/mail/versions/{version}/refine"),
+    ):
+        answer = send(made, path, token, [(name, ("t.csv", table)), *sent(1, 2, 3)])
+        told = (
+            f"all pictures of a request may have {2 * pixels} pixels together and these have {3 * pixels}; send fewer"
+        )
+        assert answer.status_code == 400 and told in answer.json()["error"]["message"], (path, answer.text)
+        if path.startswith("/admin/jobs"):
+            assert send(made, path, token, [(name, ("t.csv", few)), *sent(1, 2)]).status_code == 202, path
+    prompts = [{"prompt": "Which?", "image": picture(seed).data_url} for seed in (1, 2, 3)]
+    answer = call(made, "POST", "/admin/jobs/mail/generate", token, {"prompts": prompts})
+    assert (answer.status_code, "pixels together" in answer.text) == (400, True)
 
 
 def test_a_photograph_is_taken_where_a_request_may_be_so_large(kept, tokens, picture_base):  # noqa: F811

@@ -337,6 +337,18 @@ def test_what_was_taken_of_a_table_says_where_its_pictures_come_from():
     assert "not looked at" in Translator("en").read(sheet.reading)
 
 
+def test_a_picture_that_many_rows_name_is_looked_at_and_kept_once(tmp_path):
+    (tmp_path / "1.png").write_bytes(picture_bytes(1))
+    rows = "image,input,output\n" + "1.png,Which?,one\n" * 5
+    (tmp_path / "job.csv").write_text(rows)
+    for source, sent in ((tmp_path / "job.csv", {}), (File("job.csv", rows.encode()), {"1.png": picture_bytes(1)})):
+        for prompts in (
+            read_prompts(source, pictures=sent)[0],
+            [one for one, _ in read_examples(source, pictures=sent)[0]],
+        ):
+            assert len(prompts) == 5 and len({id(prompt.pictures[0]) for prompt in prompts}) == 1
+
+
 def test_pictures_that_come_along_are_known_by_their_names(tmp_path):
     file = File("job.csv", "image,input\npictures/ガ.png,Which?\nC:\\x\\2.png,Who?\n".encode())
     sent = {"2.png": picture_bytes(2), unicodedata.normalize("NFD", "ガ.png"): picture_bytes(1)}

@@ -22,7 +22,7 @@ from prompt2lora.custody.access import MAKE
 from prompt2lora.custody.releases import Release
 from prompt2lora.custody.versions import Version
 from prompt2lora.errors import Prompt2LoraError, TooLate, Unavailable
-from prompt2lora.ground.pictures import Pictured, checked, pictures_of, text_of
+from prompt2lora.ground.pictures import MOST_TOGETHER, Pictured, check_together, checked, pictures_of, text_of
 from prompt2lora.ground.prompts import asked_in_full, instruction_of
 from prompt2lora.serving.job_queue import DONE
 from prompt2lora.serving.protocol import GenerationRequest, Message
@@ -104,7 +104,8 @@ async def try_out(request: PageRequest) -> Response:
     origin = await run_in_threadpool(request.service.plant.registry.origin, version)
     opening = origin.instruction
     seconds = request.service.limits.seconds
-    seen = tuple(checked(data, name) for name, data in request.pictures.items())
+    seen = await run_in_threadpool(lambda: tuple(checked(data, name) for name, data in request.pictures.items()))
+    check_together(seen, MOST_TOGETHER)
     asked = asked_in_full(Pictured(text, seen) if seen else text, opening)
     generation = GenerationRequest(request.job, messages=(Message("user", asked),), seconds=seconds, form=origin.form)
 

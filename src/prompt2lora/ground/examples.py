@@ -17,6 +17,7 @@ from prompt2lora.errors import InputError
 from prompt2lora.ground.entries import Entry, entries, knowing, known_columns
 from prompt2lora.ground.pictures import (
     NOTHING_SENT,
+    Picture,
     Pictured,
     Prompt,
     Sent,
@@ -49,7 +50,7 @@ def read_prompts(
     file = File.open(source) if isinstance(source, Path) else source
     table = read_table(file, knowing(column))
     found, told = entries(table, 1, column)
-    skipped, prompts = Counter(told.pop("skipped")), list[Prompt]()
+    skipped, prompts, seen = Counter(told.pop("skipped")), list[Prompt](), dict[str, Picture]()
     for entry in found:
         if entry.part == "test":
             skipped["of the part test"] += 1
@@ -58,7 +59,7 @@ def read_prompts(
         else:
             prompt = full_prompt(entry.instruction.strip(), (entry.input or "").strip())
             text = prompt if _begins(prompt, instruction) else full_prompt(instruction, prompt)
-            prompts.append(_pictured(source, table, entry, text, pictures))
+            prompts.append(_pictured(source, table, entry, text, pictures, seen))
     first = tuple(text_of(prompt) for prompt in prompts[:3])
     reading = _reading(table, PROMPTS, len(prompts), skipped, told | {"first": first})
     if not prompts and skipped:
@@ -77,13 +78,13 @@ def read_examples(
     file = File.open(source) if isinstance(source, Path) else source
     table = read_table(file, known_columns, 2)
     found, told = entries(table, 2)
-    skipped, pairs = Counter(told.pop("skipped")), list[tuple[Prompt, str]]()
+    skipped, pairs, seen = Counter(told.pop("skipped")), list[tuple[Prompt, str]](), dict[str, Picture]()
     for entry in found:
         if entry.part in ("train", "test") and entry.part != part:
             skipped[f"of the part {entry.part}"] += 1
             continue
         text, right = _filled(table, entry, entry.input), _filled(table, entry, entry.output)
-        pairs.append((_pictured(source, table, entry, text, pictures), right))
+        pairs.append((_pictured(source, table, entry, text, pictures, seen), right))
     reading = _reading(table, EXAMPLES, len(pairs), skipped, told)
     if not pairs:
         left = f"; left out: {reading.left_out}" if skipped else ""
@@ -91,16 +92,22 @@ def read_examples(
     return pairs, reading
 
 
-def _pictured(source: Path | File, table: Table, entry: Entry, text: str, pictures: Sent) -> Prompt:
-    """The text, with its picture if the entry names one. Raises InputError."""
-    if not entry.image:
+def _pictured(
+    source: Path | File, table: Table, entry: Entry, text: str, pictures: Sent, known: dict[str, Picture]
+) -> Prompt:
+    """The text, with its picture if the entry names one; those that are `known` are not looked at again. Raises
+    InputError."""
+    named, place = entry.image, f"{table.name}:{entry.line}"
+    if not named:
         return text
-    place = f"{table.name}:{entry.line}"
-    if entry.image.startswith("data:"):
-        return Pictured(text, (of_data_url(entry.image, place),))
-    if isinstance(source, Path):
-        return Pictured(text, (opened(source.parent, entry.image, place),))
-    return Pictured(text, (among(pictures, entry.image, place),))
+    if named not in known:
+        if named.startswith("data:"):
+            known[named] = of_data_url(named, place)
+        elif isinstance(source, Path):
+            known[named] = opened(source.parent, named, place)
+        else:
+            known[named] = among(pictures, named, place)
+    return Pictured(text, (known[named],))
 
 
 def check_named(pictures: Sent, prompts: Sequence[Prompt]) -> None:

@@ -13,7 +13,7 @@ import hashlib
 import io
 import re
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -24,7 +24,8 @@ from prompt2lora.errors import InputError
 FORMATS = ("PNG", "JPEG", "WEBP")
 MOST_BYTES = 10 * 2**20
 MOST_PIXELS = 2**24
-MOST_TOGETHER = 2**25  # pixels of all pictures of a request
+MOST_TOGETHER = 2**25  # pixels of all pictures that one answer is asked about
+MOST_OF_A_JOB = 2**29  # pixels of all different pictures that a request brings to make or judge an adapter
 _DATA_URL = re.compile(r"data:image/(png|jpeg|jpg|webp);base64")
 _THUMBNAIL = 96  # pixels of the longer side
 
@@ -139,6 +140,19 @@ def checked(data: bytes, name: str) -> Picture:
             name=name[-80:],
         ) from error
     return Picture(picture_digest(data), lambda: data, name, width * height)
+
+
+def check_together(pictures: Iterable[Picture], most: int) -> None:
+    """Raises InputError if all of them together have more pixels than that."""
+    pixels = sum(picture.pixels for picture in pictures)
+    if pixels > most:
+        raise InputError(
+            "large_pictures",
+            f"all pictures of a request may have {most:,} pixels together and these have {pixels:,}; send fewer, or "
+            "smaller ones",
+            most=most,
+            pixels=pixels,
+        )
 
 
 def picture_digest(data: bytes) -> str:

@@ -12,9 +12,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from prompt2lora.base.constraints import check
-from prompt2lora.errors import InputError
 from prompt2lora.ground.answer_form import AnswerForm, schema
-from prompt2lora.ground.pictures import MOST_TOGETHER, Picture, Pictured, of_data_url, pictures_of
+from prompt2lora.ground.pictures import MOST_TOGETHER, Picture, Pictured, check_together, of_data_url, pictures_of
 from prompt2lora.serving.bodies import PictureUrl
 from prompt2lora.serving.protocol import GenerationRequest, Message, Sampling
 
@@ -177,13 +176,7 @@ class ChatRequest(CompletionFields):
 
     def generation(self, seconds: float) -> GenerationRequest:
         messages = tuple(message.plain(f"messages.{number}") for number, message in enumerate(self.messages))
-        pixels = sum(one.pixels for message in messages for one in pictures_of(message.content))
-        if pixels > MOST_TOGETHER:
-            raise InputError(
-                "large_pictures",
-                f"all pictures of a request may have {MOST_TOGETHER:,} pixels together and these have {pixels:,}; send "
-                "fewer, or smaller ones",
-            )
+        check_together([one for message in messages for one in pictures_of(message.content)], MOST_TOGETHER)
         return GenerationRequest(
             self.model,
             messages,

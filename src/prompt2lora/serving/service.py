@@ -20,7 +20,7 @@ from prompt2lora.errors import ModelNotFound, UsageError
 from prompt2lora.ground.answer_form import AnswerForm, checked
 from prompt2lora.ground.answer_sheet import AnswerSheet
 from prompt2lora.ground.comparison import Comparison
-from prompt2lora.ground.pictures import Prompt, pictures_of
+from prompt2lora.ground.pictures import MOST_OF_A_JOB, Prompt, check_together, pictures_of
 from prompt2lora.ground.progress import Report, part
 from prompt2lora.ground.prompts import check_prompts
 from prompt2lora.plant.plant import Plant
@@ -82,9 +82,11 @@ class Service(Served):
             return False
 
     def check_pictures(self, prompts: Sequence[Prompt]) -> None:
-        """Raises UsageError for a picture in a prompt if the base reads text alone."""
-        if any(map(pictures_of, prompts)) and not self.reads_pictures:
+        """Raises UsageError for a picture in a prompt if the base reads text alone, or for too many pixels in all."""
+        pictures = {one for prompt in prompts for one in pictures_of(prompt)}
+        if pictures and not self.reads_pictures:
             raise UsageError(f"{self.engine.base} reads text alone and a prompt holds a picture; leave pictures out")
+        check_together(pictures, MOST_OF_A_JOB)
 
     # Long work, in somebody's name
 
