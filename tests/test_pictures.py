@@ -18,6 +18,7 @@ from prompt2lora.base.decoding import answers
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.packing import pack_examples, stack
 from prompt2lora.base.pictures import PictureReader, positions, soft_tokens
+from prompt2lora.console import pdf
 from prompt2lora.console.i18n import Translator
 from prompt2lora.errors import InputError, ModelNotFound, UsageError
 from prompt2lora.generator.generator import Generator
@@ -242,6 +243,12 @@ def test_a_picture_may_be_png_jpeg_or_webp_and_nothing_else():
     for form in ("GIF", "BMP", "TIFF"):
         with pytest.raises(InputError, match="this is none"):
             checked(picture_bytes(1, form=form), "x")
+
+
+def test_half_a_picture_is_none_where_reports_are_made_as_pdf_too():
+    pdf.can_write()
+    with pytest.raises(InputError, match="this is none, or half of one"):
+        checked(picture_bytes(1)[:-40], "half.png")
 
 
 def test_the_command_line_makes_an_adapter_of_pictures(pipeline, picture_base, tmp_path, run):

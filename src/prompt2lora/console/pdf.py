@@ -45,4 +45,7 @@ def _library() -> Any:
     with warnings.catch_warnings():  # that HarfBuzz-Subset is missing is no fault of who reads a report
         warnings.filterwarnings("ignore", "HarfBuzz-Subset", DeprecationWarning)
         import weasyprint
+    from PIL import ImageFile
+
+    ImageFile.LOAD_TRUNCATED_IMAGES = False  # half pictures pass otherwise (findings/weasyprint-half-pictures.sh)
     return weasyprint
