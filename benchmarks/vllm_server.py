@@ -15,6 +15,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -58,11 +59,10 @@ class VllmServer:
                 cwd=tempfile.gettempdir(),  # `-m` looks there first
             )
         while time.monotonic() - began < _START and self.process.poll() is None:
-            try:
+            with suppress(httpx.TransportError):
                 if httpx.get(f"{self.url}/health", timeout=5).status_code == 200:
                     return time.monotonic() - began
-            except httpx.TransportError:
-                time.sleep(0.5)
+            time.sleep(0.5)
         self.signal(signal.SIGKILL)
         raise SystemExit(f"vLLM did not start; its last words: {self.log.read_text(errors='replace')[-2000:]}")
 

@@ -5,17 +5,20 @@ import json
 import logging
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
+import httpx
 import openai
 import pytest
-from serving import bearer, client_of, keys_of, passes, running, service_of
+from serving import GivesItselfAway, bearer, client_of, keys_of, passes, running, service_of
 from tiny import AT, GOOD, adapter_folder, new_registry
 
 from prompt2lora.custody.versions import Origin
 from prompt2lora.errors import Broken, Busy, Misconfigured, TooLate, Unavailable, Unfit
 from prompt2lora.serving.guard import RateLimiter, Refused
 from prompt2lora.serving.metrics import MOST_LABELS, OTHER, Metrics, RequestRecord
+from prompt2lora.serving.protocol import Chunk
 from prompt2lora.web import create_app
 
 ASK = {"model": "mail", "messages": [{"role": "user", "content": "hello"}]}
@@ -255,6 +258,30 @@ def test_one_job_takes_no_more_than_its_share(kept, tokens, version):
     *many, other = asyncio.run(run())
     assert sorted(many) == [200, 200, 429, 429]
     assert other == 200
+
+
+class TalksMuch(GivesItselfAway):
+    """An engine whose answers are larger than what a connection holds."""
+
+    async def answer(self, version, ask):
+        for number in range(1, 61):
+            yield Chunk("x" * 200_000, 7, number, "stop" if number == 60 else None)
+
+
+def test_whoever_stops_reading_takes_nobody_s_place(kept, tokens, version):
+    version()
+    service = service_of(kept, per_job=1)
+    service.engine = TalksMuch()
+    with (
+        running(create_app(service)) as address,
+        httpx.Client(base_url=address, headers=bearer(tokens["asks"])) as client,
+        client.stream("POST", "/v1/chat/completions", json={**ASK, "stream": True}) as slow,
+    ):
+        time.sleep(0.3)  # all of it is made
+        service.engine = GivesItselfAway()
+        other = client.post("/v1/chat/completions", json=ASK)
+        assert (slow.status_code, other.status_code) == (200, 200), other.text
+        assert slow.read().endswith(b"data: [DONE]\n\n"), "and the slow one has all of it in the end"
 
 
 def test_a_key_has_so_many_requests_a_minute_and_strangers_have_too(kept, tokens, version):

@@ -20,6 +20,7 @@ from starlette.requests import ClientDisconnect
 
 from prompt2lora.custody.releases import Release
 from prompt2lora.errors import Busy, Prompt2LoraError, Unfit, UsageError
+from prompt2lora.serving.deadline import within
 from prompt2lora.serving.guard import Authenticator, Refused, failure, record_of
 from prompt2lora.serving.openai_replies import Reply, as_event, as_model, fingerprint
 from prompt2lora.serving.openai_requests import ChatRequest, TextRequest
@@ -92,7 +93,7 @@ async def _answer(
     reply = Reply(kind, body, record.request)
     headers = {RELEASE: fingerprint(release)}
     if generation.stream:
-        chunks = _counted(service, quota, release, generation, request)
+        chunks = within(generation.seconds, _counted(service, quota, release, generation, request))
         first = await _unless_gone(request, anext(chunks))  # what is refused is refused before the answer begins
         events = _events(reply, release, first, chunks)
         return StreamingResponse(events, media_type="text/event-stream", headers=headers)
