@@ -25,7 +25,7 @@ from prompt2lora.plant.plant import Plant
 from prompt2lora.serving import llama_server
 from prompt2lora.serving.job_queue import JobQueue
 from prompt2lora.serving.llama_cpp import LlamaCppEngine
-from prompt2lora.serving.llama_process import PACKAGE
+from prompt2lora.serving.llama_process import PACKAGE, LlamaProcess
 from prompt2lora.serving.protocol import GenerationRequest, Message, Sampling
 from prompt2lora.serving.service import Limits, Service
 from prompt2lora.serving.setup import Setup
@@ -345,6 +345,12 @@ def test_another_file_than_the_bases_is_refused_in_one_line(engine, tmp_path):
     engine.model = tmp_path / "broken.gguf"
     with pytest.raises(UsageError, match=r"does not start with .*broken.gguf .*; see that --gguf names the base's own"):
         closing(engine, engine.hold())
+
+
+def test_a_start_that_comes_to_nothing_is_ended_and_holds_up_nobody_for_ever(tmp_path):
+    os.mkfifo(tmp_path / "base.gguf")  # whoever opens it waits for somebody who writes
+    with pytest.raises(UsageError, match="does not start with"):
+        LlamaProcess(tmp_path / "base.gguf", [], slots=1, context_length=64, threads=1, seconds=1.0)
 
 
 def test_a_service_is_started_with_it_and_a_release_answers_by_its_name(base, model, folder, tmp_path, monkeypatch):

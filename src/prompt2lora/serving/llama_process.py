@@ -26,8 +26,17 @@ class LlamaProcess:
     """A running server. `adapters` are known to it by their place in the list; none is applied unless a request says
     so."""
 
-    def __init__(self, model: Path, adapters: Sequence[Path], *, slots: int, context_length: int, threads: int) -> None:
-        """Start it and wait until it listens. Raises UsageError if it does not take the files."""
+    def __init__(
+        self,
+        model: Path,
+        adapters: Sequence[Path],
+        *,
+        slots: int,
+        context_length: int,
+        threads: int,
+        seconds: float = 600.0,
+    ) -> None:
+        """Start it and wait until it listens. Raises UsageError if it does not take the files, or not in time."""
         self.model, self._closing, self._closed = model, threading.Lock(), False
         settings = {
             "model": str(model),
@@ -44,7 +53,11 @@ class LlamaProcess:
                 command, stdin=pipe, stdout=pipe, stderr=log, text=True, start_new_session=True
             )
             assert self._process.stdout
+            end = threading.Timer(seconds, self._process.kill)
+            end.daemon = True
+            end.start()
             self.url = self._process.stdout.readline().strip()
+            end.cancel()
             if not self.url:
                 self.close()
                 log.seek(0)
