@@ -114,7 +114,7 @@ def read_base(adapter):
 def test_an_unknown_generator_is_told_the_released_names_in_one_line(world, prompts):
     for words in (("generate", "--out", world.place / "x"), ("pilot", "--job", "mail"), ("prompts", "check")):
         code, _, told = command(*words, "--prompts", prompts, "--generator", "larg")
-        assert code == 1
+        assert code == 2
         assert told.strip().splitlines()[-1] == (
             "error: a generator is a released one (large, small), a local folder or a hub id owner/name; 'larg' is "
             "none of these: name one that is"
