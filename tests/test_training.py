@@ -351,6 +351,23 @@ def test_the_strength_with_the_least_held_out_loss_is_kept(base, encoder_folder,
     assert torch.allclose(made.head.weight, plain.head.weight * best)
 
 
+def test_a_shared_adapter_goes_as_far_from_where_it_began_as_serves_held_out_tasks(
+    base, encoder_folder, tasks_folder, tmp_path
+):
+    stage = Stage(steps=4, tasks=2, budget=120, warmup=1, bare=0.0, alone=1.0)
+    began = train(recipe(base, encoder_folder, tasks_folder, (stage,)), tmp_path / "began")
+    shared = {"shared": str(tmp_path / "began" / "shared-adapter"), "seed": 1, "validate_every": 9}
+    told = []
+    halfway = recipe(base, encoder_folder, tasks_folder, (stage,), strengths=(0.01, 0.5, 40.0), **shared)
+    made = train(halfway, tmp_path / "made", lambda record: told.append(record) if "strength" in record else None)
+    losses = {record["strength"]: record["alone_full_loss"] for record in told}
+    assert list(losses) == [0.01, 0.5, 40.0]
+    best = min(losses, key=losses.get)
+    assert made.provenance["strength"] == best
+    whole = train(recipe(base, encoder_folder, tasks_folder, (stage,), **shared), tmp_path / "whole")
+    assert torch.allclose(made.start, began.start + best * (whole.start - began.start), atol=1e-4)
+
+
 def test_the_shared_adapter_learns_at_its_own_rate(base, encoder_folder, tasks_folder, tmp_path):
     changes = []
     for shared in (1.0, 4.0):

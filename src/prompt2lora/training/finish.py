@@ -26,7 +26,7 @@ from prompt2lora.generator.pipeline import Pipeline
 from prompt2lora.ground.progress import Report, part, silent
 from prompt2lora.training.recipe import Recipe
 from prompt2lora.training.run import Run
-from prompt2lora.training.validation import PROMPTS
+from prompt2lora.training.validation import ALONE, PROMPTS
 
 GENERATOR, SHARED = "generator", "shared-adapter"
 _FEWEST_ADAPTERS, _MOST_ADAPTERS = 16, 140  # that tell what an adapter of this generator usually looks like
@@ -75,20 +75,28 @@ def finish(run: Run) -> Generator:
 
 @torch.no_grad()
 def _strength(run: Run) -> float:
-    """Scale the decoder's output by what serves the held-out training tasks best; returns the factor."""
-    strengths, weight = run.recipe.strengths, run.generator.head.weight
-    if len(strengths) == 1 or not run.validation or not run.recipe.decodes:
+    """Scale what was learned by what serves the held-out training tasks best; returns the factor.
+
+    That is the decoder's output or, where the shared adapter alone was trained, its way from where the run began
+    (interpolated weights generalise better than either end: WiSE-FT, arXiv 2109.01903).
+    """
+    generator, strengths = run.generator, run.recipe.strengths
+    if run.recipe.decodes:
+        weight, origin, arms = generator.head.weight, torch.zeros_like(generator.head.weight), ("own_full", "own_bare")
+    else:
+        weight, origin, arms = generator.start, run.began, (f"{ALONE}_full",)
+    learned = weight - origin
+    if len(strengths) == 1 or not run.validation:
         best = strengths[0]
     else:
-        losses, head = {}, weight.clone()
+        losses = {}
         for strength in strengths:
-            weight.copy_(head * strength)
-            found = run.validate(("own_full", "own_bare"))
-            losses[strength] = found["own_full_loss"] + found["own_bare_loss"]
+            weight.copy_(origin + strength * learned)
+            found = run.validate(arms)
+            losses[strength] = sum(found[f"{arm}_loss"] for arm in arms)
             run.report({"strength": strength, **found})
-        weight.copy_(head)
         best = min(losses, key=lambda strength: losses[strength])
-    weight.mul_(best)
+    weight.copy_(origin + best * learned)
     return best
 
 

@@ -112,8 +112,9 @@ class Recipe(_Settings):
                 "ja-mathematics" (problems, with worked steps or without), every family of them as often
     prompts     most prompts in a condition (the number is drawn anew for every adapter)
     known       training inputs per task that are encoded as possible prompts
-    strengths   factors to try on the finished decoder's output; the one with the least loss on the held-out training
-                tasks, full and bare together, is kept (below 1 where it has learned more than it can carry over)
+    strengths   factors to try on what was learned, which is the finished decoder's output or, where no step trains it,
+                the way of the shared adapter from where the run began; the one with the least loss on the held-out
+                training tasks is kept (below 1 where more was learned than can be carried over)
     start       a generator folder to go on from, instead of new weights
     shared      an adapter folder with which the shared adapter begins, instead of the base itself or that of `start`
     """

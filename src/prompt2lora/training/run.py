@@ -66,6 +66,7 @@ class Run:
         generator, self.earlier, self.earlier_hours = initial_generator(recipe)
         self.generator = generator.to(self.device)
         self.layout = self.generator.config.layout
+        self.began = self.generator.start.detach().clone()  # the shared adapter before any step
         self.grids = Grids(self.generator, self.encoder, lambda: self.base, self.device, self.dtype)
         self.teachers: Teachers | None = None
         if recipe.teachers:
