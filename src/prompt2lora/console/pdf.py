@@ -47,5 +47,5 @@ def _library() -> Any:
         import weasyprint
     from PIL import ImageFile
 
-    ImageFile.LOAD_TRUNCATED_IMAGES = False  # half pictures pass otherwise (findings/weasyprint-half-pictures.sh)
+    ImageFile.LOAD_TRUNCATED_IMAGES = False  # half pictures pass otherwise (findings/weasyprint-setting-of-pillow.sh)
     return weasyprint
