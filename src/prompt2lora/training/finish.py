@@ -82,9 +82,10 @@ def _strength(run: Run) -> float:
     """
     generator, strengths = run.generator, run.recipe.strengths
     if run.recipe.decodes:
-        weight, origin, arms = generator.head.weight, torch.zeros_like(generator.head.weight), ("own_full", "own_bare")
+        weight, origin = generator.head.weight, torch.zeros_like(generator.head.weight)
     else:
-        weight, origin, arms = generator.start, run.began, (f"{ALONE}_full",)
+        weight, origin = generator.start, run.began
+    arms = ("own_full", "own_bare") if run.recipe.decodes else (f"{ALONE}_full",)
     learned = weight - origin
     if len(strengths) == 1 or not run.validation:
         best = strengths[0]
