@@ -6,7 +6,7 @@
 #   nothing is found and the answer is judged wrong, without a word; "50％" (full width) is 50 and not one half. Between
 #   dollar signs or in \boxed{} the same answers are right.
 # It matters because a benchmark, or a reward in training, then measures whether a model writes LaTeX.
-# Sources: github.com/huggingface/Math-Verify (README); pypi.org/project/math-verify/0.9.0. No issue was found that says it.
+# Sources: github.com/huggingface/Math-Verify (README); the package math-verify 0.9.0. No issue was found that says it.
 set -euo pipefail
 
 work=$(mktemp -d)
