@@ -86,18 +86,18 @@ def _strength(run: Run) -> float:
     else:
         weight, origin = generator.start, run.began
     arms = ("own_full", "own_bare") if run.recipe.decodes else (f"{ALONE}_full",)
-    learned = weight - origin
+    trained = weight.clone()
     if len(strengths) == 1 or not run.validation:
         best = strengths[0]
     else:
         losses = {}
         for strength in strengths:
-            weight.copy_(origin + strength * learned)
+            weight.copy_(origin.lerp(trained, strength))
             found = run.validate(arms)
             losses[strength] = sum(found[f"{arm}_loss"] for arm in arms)
             run.report({"strength": strength, **found})
         best = min(losses, key=lambda strength: losses[strength])
-    weight.copy_(origin + best * learned)
+    weight.copy_(origin.lerp(trained, best))
     return best
 
 

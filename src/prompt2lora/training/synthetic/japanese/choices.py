@@ -13,8 +13,15 @@ from pathlib import Path
 from random import Random
 
 from prompt2lora.training.synthetic.drafts import Draft, over_kinds
-from prompt2lora.training.synthetic.japanese import vocabulary
-from prompt2lora.training.synthetic.japanese.drafts import FAMILIES, asked, family, over_texts, turned, whether
+from prompt2lora.training.synthetic.japanese.drafts import (
+    FAMILIES,
+    asked,
+    family,
+    in_a_message,
+    over_texts,
+    turned,
+    whether,
+)
 
 _READ = tomllib.loads(Path(__file__).with_name("kinds.toml").read_text("utf-8"))
 _KINDS = {
@@ -33,16 +40,12 @@ def _in_a_frame(word: str, random: Random) -> str:
     return random.choice(("{}", "{}", "「{}」", "{}について", "{}です。", "語：{}", "{}の件")).format(word)
 
 
-def _in_a_message(sentence: str, random: Random) -> str:
-    return f"{random.choice(vocabulary.GREETINGS)}{sentence}{random.choice(vocabulary.CLOSINGS)}"
-
-
 def _sorted(what: str, kinds: Mapping[str, Sequence[str]], words: bool, random: Random) -> Draft:
     """A text of one of the kinds -> the kind, a mark that stands for it, or whether it is a certain one."""
 
     def text(kind: str, random: Random) -> str:
         found = random.choice(kinds[kind])
-        return _in_a_frame(found, random) if words else _in_a_message(found, random)
+        return _in_a_frame(found, random) if words else in_a_message(found, random)
 
     way, names = random.random(), list(kinds)
     if way < 0.2:

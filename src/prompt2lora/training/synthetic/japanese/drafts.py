@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 
 from prompt2lora.training.synthetic.drafts import Draft, Family, over
+from prompt2lora.training.synthetic.japanese import vocabulary
 
 FAMILIES: dict[str, Family] = {}
 Texts = Callable[[Random], str]
@@ -19,6 +20,11 @@ def family(make: Family) -> Family:
 def over_texts(texts: Texts, answer: Callable[[str], str], *wordings: str) -> Draft:
     """A task whose right answer follows from the text of the input."""
     return over(texts, str, answer, *wordings)
+
+
+def in_a_message(text: str, random: Random) -> str:
+    """The text as one would send it: perhaps with a greeting before it and a phrase after it."""
+    return f"{random.choice(vocabulary.GREETINGS)}{text}{random.choice(vocabulary.CLOSINGS)}"
 
 
 def draw_labels(random: Random) -> tuple[str, str]:

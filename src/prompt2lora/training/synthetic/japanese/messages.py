@@ -6,7 +6,7 @@ from random import Random
 
 from prompt2lora.training.synthetic.drafts import Draft, over_kinds
 from prompt2lora.training.synthetic.japanese import vocabulary
-from prompt2lora.training.synthetic.japanese.drafts import asked, family, listed, whether
+from prompt2lora.training.synthetic.japanese.drafts import asked, family, in_a_message, listed, whether
 
 _TOPICS = list(vocabulary.MESSAGES)
 _ABOUT_PRODUCTS = ("見積もり", "納期", "在庫", "修理", "図面")
@@ -17,7 +17,7 @@ def _message(topic: str, random: Random, *, product: str = "", number: int = 0) 
     text = random.choice(vocabulary.MESSAGES[topic]).format(
         p=product or random.choice(vocabulary.PRODUCTS), n=number or random.randint(2, 30), d=random.randint(1, 28)
     )
-    return f"{random.choice(vocabulary.GREETINGS)}{text}{random.choice(vocabulary.CLOSINGS)}"
+    return in_a_message(text, random)
 
 
 def message_text(random: Random) -> str:
