@@ -26,7 +26,7 @@ from prompt2lora.generator.pipeline import Pipeline
 from prompt2lora.ground.progress import Report, part, silent
 from prompt2lora.training.recipe import Recipe
 from prompt2lora.training.run import Run
-from prompt2lora.training.validation import ALONE, PROMPTS
+from prompt2lora.training.validation import AFTER, ALONE, PROMPTS
 
 GENERATOR, SHARED = "generator", "shared-adapter"
 _FEWEST_ADAPTERS, _MOST_ADAPTERS = 16, 140  # that tell what an adapter of this generator usually looks like
@@ -85,7 +85,8 @@ def _strength(run: Run) -> float:
         weight, origin = generator.head.weight, torch.zeros_like(generator.head.weight)
     else:
         weight, origin = generator.start, run.began
-    arms = ("own_full", "own_bare") if run.recipe.decodes else (f"{ALONE}_full",)
+    alone = f"{AFTER}_bare" if run.recipe.practises else f"{ALONE}_full"
+    arms = ("own_full", "own_bare") if run.recipe.decodes else (alone,)
     trained = weight.clone()
     if len(strengths) == 1 or not run.validation:
         best = strengths[0]

@@ -1,6 +1,6 @@
-"""Adapters in training: from the prompts of jobs to the weight grids that the generator makes of them now.
+"""Adapters in training: from the prompts of jobs, or from labelled examples, to the weight grids made of them now.
 
-In: groups of prompts. Out: a grid each, with gradients. It knows neither steps nor losses.
+In: groups of prompts or of examples. Out: a grid each, with gradients. It knows neither losses nor optimisers.
 """
 
 from __future__ import annotations
@@ -14,9 +14,12 @@ from torch import Tensor
 
 from prompt2lora.base import models
 from prompt2lora.base.frozen import Frozen
+from prompt2lora.generator.examples import ExampleOptions, taught
 from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.hidden_states import prompt_ids, read_packs, reading_pack
 from prompt2lora.generator.text_encoder import Encoder, pad
+from prompt2lora.training.recipe import Stage
+from prompt2lora.training.tasks import Example, Task
 
 READ, READ_ALL = 192, 512  # tokens of a job's prompts that the base reads in training and in validation
 
@@ -45,6 +48,21 @@ class Grids:
             shared = torch.tensor(alone, device=self.device)[:, None, None, None]
             grid = torch.where(shared, self.generator.start, grid)
         return grid
+
+    def after_practice(
+        self, tasks: Sequence[Task], examples: Sequence[Sequence[Example]], stage: Stage
+    ) -> Float[Tensor, "batch layers rows cols"]:
+        """The shared adapter after a stage's steps on examples of each task.
+
+        The gradient goes to the shared adapter as if the steps were a constant that is added (first-order MAML).
+        """
+        start, options = self.generator.start, ExampleOptions(steps=stage.practice, budget=stage.context)
+        made = []
+        with torch.enable_grad():
+            for task, some in zip(tasks, examples, strict=True):
+                pairs = [(task.prompt(one.input), one.output) for one in some]
+                made.append(taught(self.base(), start.detach(), [], pairs, options))
+        return start + (torch.stack(made).to(start.device) - start.detach())
 
     def standardise(self, groups: Sequence[Sequence[str]]) -> None:
         """What conditions look like, from the prompts of some jobs, as the shared adapter reads them now."""

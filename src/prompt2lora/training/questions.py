@@ -15,7 +15,7 @@ from prompt2lora.base.chat import ChatFormat
 from prompt2lora.base.packing import UNLIMITED, Pack, PackBatch, stack
 from prompt2lora.training import augmentation, sampling, synthetic
 from prompt2lora.training.recipe import Stage
-from prompt2lora.training.tasks import Task
+from prompt2lora.training.tasks import Example, Task
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Questions:
     alone   which tasks the shared adapter alone answers
     taught  numbers of the tasks that are asked without their instruction and learn from a teacher who is told it
     told    what those teachers are asked; None if there are none
+    others  examples of each task that the shared adapter practises on before it is asked; of no task if it does not
     """
 
     tasks: list[Task]
@@ -31,6 +32,7 @@ class Questions:
     alone: list[bool]
     taught: list[int]
     told: PackBatch | None
+    others: list[list[Example]]
 
 
 def draw_tasks(
@@ -50,8 +52,12 @@ def draw_questions(tasks: list[Task], stage: Stage, chat: ChatFormat, random: Ra
     alone = [(count > 0 or not hidden) and random.random() < stage.alone for hidden in bare]
     examples = [sampling.draw_examples(task, random) for task in tasks]
     turns: list[list[tuple[str, str]]] = [[] for _ in tasks]
+    others: list[list[Example]] = []
     if count:
         examples = [some[: len(some) - min(count, len(some) // 2)] for some in examples]  # the others may be turns
+    if count and stage.practice:
+        others = [sampling.draw_others(task, some, count, random) for task, some in zip(tasks, examples, strict=True)]
+    elif count:
         turns = [
             sampling.draw_turns(task, some, count, chat, random, bare=hidden, room=stage.context)
             for task, some, hidden in zip(tasks, examples, bare, strict=True)
@@ -67,4 +73,4 @@ def draw_questions(tasks: list[Task], stage: Stage, chat: ChatFormat, random: Ra
     budgets = [UNLIMITED if i in taught else stage.budget for i in range(len(tasks))]
     packs = [pack(i, hidden=bare[i], budget=budget) for i, budget in enumerate(budgets)]
     told = stack(whole, chat.padding) if taught else None
-    return Questions(tasks, stack(packs, chat.padding), alone, taught, told)
+    return Questions(tasks, stack(packs, chat.padding), alone, taught, told, others)

@@ -19,7 +19,7 @@ from prompt2lora.ground.files import read_toml
 from prompt2lora.ground.profile import RANKS, TARGETS
 
 PLACES = ("tasks", "suites", "teachers", "start", "shared")  # say where something lies, not what is done
-_LATER = ("published", "published_share", "without")  # what older runs lack: left out of what a run is where empty
+_LATER = ("published", "published_share", "without", "practice")  # older runs lack these: left out where empty
 _REMEDY = "see the recipes in recipes/"
 
 Objective = Literal["end-to-end", "reconstruction", "product"]
@@ -67,6 +67,9 @@ class Stage(_Settings):
     examples   how many labelled examples of its task stand as earlier turns before the questions (end to end): one of
                these numbers, drawn anew for every step, so that its packs are about as long as one another
     context    tokens that the examples may take; of more only as many are shown as find room
+    practice   gradient steps on the examples instead of showing them, each of `context` tokens at most: the questions
+               are asked after them, so that the shared adapter becomes a start from which a few steps go far (first-
+               order MAML, arXiv 1703.03400); 0: the examples are shown
     shared     learning rate of the shared adapter, as a multiple of `learning_rate`; 0 holds it still
     """
 
@@ -80,6 +83,7 @@ class Stage(_Settings):
     distil: NotNegative = 0.0
     examples: tuple[Annotated[int, Field(ge=0)], ...] = Field((0,), min_length=1, strict=False)
     context: Count = 384
+    practice: int = Field(0, ge=0)
     learning_rate: Positive = 7e-4
     shared: NotNegative = 4.0
     warmup: int = Field(100, ge=0)
@@ -91,6 +95,10 @@ class Stage(_Settings):
         if self.shared == 0 and self.alone > 0:
             raise ValueError(
                 f"alone must be 0 where shared is 0, not {self.alone}: a shared adapter held still learns nothing alone"
+            )
+        if self.practice and (self.alone < 1 or self.distil or min(self.examples) < 1):
+            raise ValueError(
+                "practice is of the shared adapter alone on examples: alone must be 1, distil 0, examples 1 or more"
             )
         return self
 
@@ -166,6 +174,11 @@ class Recipe(_Settings):
         return sum(stage.steps for stage in self.stages)
 
     @property
+    def practises(self) -> bool:
+        """Whether the shared adapter is trained to be a start for steps on labelled examples."""
+        return any(stage.practice for stage in self.stages)
+
+    @property
     def decodes(self) -> bool:
         """Whether any of its steps trains more than the shared adapter."""
         return any(stage.objective != "end-to-end" or stage.alone < 1 for stage in self.stages)
@@ -185,7 +198,8 @@ class Recipe(_Settings):
     def method(self) -> dict[str, Any]:
         """The recipe without the places: what two runs have in common that do the same on two machines."""
         said = {key: value for key, value in self.to_dict().items() if key not in PLACES}
-        return {key: value for key, value in said.items() if value or key not in _LATER}
+        said["stages"] = tuple(_known_early(stage) for stage in said["stages"])
+        return _known_early(said)
 
 
 def read_recipe(file: Path, **changes: Any) -> Recipe:
@@ -200,6 +214,10 @@ def read_recipe(file: Path, **changes: Any) -> Recipe:
         return Recipe(**{**data, "stages": tuple(Stage(**stage) for stage in stages), **changes})
     except UsageError as error:
         raise UsageError(f"{file}: {error}; {_REMEDY}") from error
+
+
+def _known_early(said: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in said.items() if value or key not in _LATER}
 
 
 def _told(error: ErrorDetails, kind: type[BaseModel]) -> str:

@@ -43,7 +43,7 @@ from prompt2lora.training.recipe import Recipe, Stage
 from prompt2lora.training.selection import tasks_digest, training_tasks
 from prompt2lora.training.tasks import Task
 from prompt2lora.training.teachers import Teachers
-from prompt2lora.training.validation import ALONE, ARMS, PROMPTS, validate
+from prompt2lora.training.validation import AFTER, ALONE, ARMS, PRACTISED, PROMPTS, GridsOf, validate
 
 _KNOWN_CONDITIONS = 128  # tasks that tell what conditions look like
 _DRAW_EVERY = 60  # seconds; a picture takes as long as a step of a small base
@@ -184,7 +184,10 @@ class Run:
     def _end_to_end(self, stage: Stage) -> tuple[Float[Tensor, " batch"], float]:
         model, (questions, groups) = self.base.model, self._drawn(self.step)
         packs = questions.packs.to(self.device)
-        grid = self.grids.of(groups, questions.alone)
+        if questions.others:
+            grid = self.grids.after_practice(questions.tasks, questions.others, stage)
+        else:
+            grid = self.grids.of(groups, questions.alone)
         logits = answer_logits(model, self.layout, grid, packs)
         answers = objectives.judged(logits, packs)
         loss = answers.loss
@@ -210,15 +213,20 @@ class Run:
 
     @torch.no_grad()
     def validate(self, arms: Sequence[str] = ARMS) -> dict[str, float]:
-        """Loss and exact match on the held-out training tasks, by arm; of the shared adapter's alone if no other is."""
+        """Loss and exact match on the held-out training tasks, by arm; only of what is trained."""
         self.generator.eval()
-        arms = arms if self.recipe.decodes else [arm for arm in arms if arm.startswith(ALONE)]
-        prompts = [self.prompts.usual(task, PROMPTS) for task in self.validation]
-
-        def grids(groups: Sequence[Sequence[str]]) -> Float[Tensor, "batch layers rows cols"]:
-            return self.grids.of(groups, budget=READ_ALL)
-
-        return validate(self.base, self.validation, prompts, grids, self.generator.start, arms)
+        tasks = self.validation
+        prompts = [self.prompts.usual(task, PROMPTS) for task in tasks]
+        others = [*prompts[len(prompts) // 2 :], *prompts[: len(prompts) // 2]]
+        stage = self.recipe.stages[-1]
+        makers: dict[str, GridsOf] = {ALONE: lambda _: self.generator.start[None]}
+        if stage.practice:
+            shown = [task.train[:PRACTISED] for task in tasks]
+            makers[AFTER] = lambda some: self.grids.after_practice(tasks[some], shown[some], stage)
+        if self.recipe.decodes:
+            makers["own"] = lambda some: self.grids.of(prompts[some], budget=READ_ALL)
+            makers["wrong"] = lambda some: self.grids.of(others[some], budget=READ_ALL)
+        return validate(self.base, tasks, makers, [arm for arm in arms if arm.split("_")[0] in makers])
 
     def _optimiser_of(self, number: int) -> torch.optim.Optimizer:
         """The optimiser of a stage; every stage begins with a new one."""

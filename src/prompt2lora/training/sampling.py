@@ -80,17 +80,22 @@ def draw_examples(task: Task, random: Random) -> list[Example]:
     return random.sample(task.train, min(_CANDIDATES, len(task.train)))
 
 
+def draw_others(task: Task, asked: Sequence[Example], count: int, random: Random) -> list[Example]:
+    """Up to `count` examples beside those that are asked, none with the input of one of them."""
+    inputs = {example.input for example in asked}
+    others = [example for example in task.train if example.input not in inputs]
+    return random.sample(others, min(count, len(others)))
+
+
 def draw_turns(
     task: Task, asked: Sequence[Example], count: int, chat: ChatFormat, random: Random, *, bare: bool, room: int
 ) -> list[tuple[str, str]]:
-    """Up to `count` other examples as turns before those that are asked, none with the input of one of them.
+    """Up to `count` other examples as turns before those that are asked (`draw_others`).
 
     Only as many as find room. Before bare questions all turns carry the instruction, or the first one, or none; before
     others all do.
     """
-    inputs = {example.input for example in asked}
-    others = [example for example in task.train if example.input not in inputs]
-    chosen = random.sample(others, min(count, len(others)))
+    chosen = draw_others(task, asked, count, random)
     told = random.choice((0, 1, len(chosen))) if bare else len(chosen)
     turns = [(task.prompt(one.input) if at < told else one.input, one.output) for at, one in enumerate(chosen)]
     return chat.turns_within(turns, room)
