@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from prompt2lora.base.packing import UNLIMITED, pack_examples, stack
-from prompt2lora.generator.examples import ExampleOptions, _batches, _Example, taught
+from prompt2lora.generator.examples import ExampleOptions, Labelled, _Example, _turns, practice, taught
 from prompt2lora.ground.prompts import instruction_of
 from prompt2lora.training import objectives
 
@@ -73,13 +73,25 @@ def test_few_contradicting_or_long_examples_do_no_harm(frozen, grid, examples):
 
 def test_the_steps_ask_every_example_with_the_instruction_and_without_it(chat):
     known = [_Example(text, text[0]) for text in INPUTS]
-    batches = _batches(chat, INSTRUCTION, known, 120)
-    asked = [chat.tokenizer.decode(ids[ids != chat.padding]) for batch in batches for ids in batch.ids]
+    asked = [chat.tokenizer.decode(pack.ids) for packs in _turns(chat, INSTRUCTION, known, 120) for pack in packs]
     for text in INPUTS:
         holding = [INSTRUCTION in sequence for sequence in asked if text in sequence]
         assert sorted(holding) == [False, True]
-    (only,) = _batches(chat, "", known, UNLIMITED)
-    assert len(only.ids) == 1
+    ((only,),) = _turns(chat, "", known, UNLIMITED)
+    assert len(set(only.label_example)) == len(INPUTS)
+
+
+def test_jobs_that_go_side_by_side_change_nothing_for_one_another(frozen, grid):
+    other = [(text, text[-1]) for text in INPUTS[:3]]
+    jobs = [Labelled(INSTRUCTION, EXAMPLES), Labelled("", other)]
+    grids = [grid.clone().requires_grad_(), (grid * 0.5).requires_grad_()]
+    options = ExampleOptions(budget=80, steps=3)
+    for _ in practice(frozen, grids, jobs, options):
+        pass
+    for made, start, job in zip(grids, (grid, grid * 0.5), jobs, strict=True):
+        alone = taught(frozen, start, [], job.examples, options)
+        assert torch.allclose(made.detach(), alone, atol=2e-4)
+        assert not torch.allclose(made.detach(), start, atol=2e-4)
 
 
 def test_other_answers_make_another_adapter(frozen, grid):

@@ -20,7 +20,7 @@ from torch import Tensor
 from prompt2lora.base.chat import ChatFormat
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.logits import answer_logits
-from prompt2lora.base.packing import UNLIMITED, PackBatch, pack_examples, stack
+from prompt2lora.base.packing import UNLIMITED, Pack, pack_examples, stack
 from prompt2lora.ground.comparison import composed
 from prompt2lora.ground.pictures import Prompt, identity, rewritten
 from prompt2lora.ground.progress import tell
@@ -41,6 +41,13 @@ class ExampleOptions:
     learning_rate: float = 1e-3
 
 
+class Labelled(NamedTuple):
+    """A job's examples (prompt, right answer) and its instruction, which may stand in the prompts or not."""
+
+    instruction: str
+    examples: Sequence[tuple[Prompt, str]]
+
+
 class _Example(NamedTuple):
     input: Prompt
     output: str
@@ -58,36 +65,38 @@ def taught(
     For the instruction see `instruction_of`; it may stand in the examples or not.
     """
     made = grid.to(base.model.device).clone().requires_grad_()
-    for _ in practice(base, made, instruction_of(prompts, examples), examples, options):
+    for _ in practice(base, [made], [Labelled(instruction_of(prompts, examples), examples)], options):
         pass
     return made.detach().cpu()
 
 
 def practice(
     base: Frozen,
-    grid: Float[Tensor, "layers rows cols"],
-    instruction: str,
-    examples: Sequence[tuple[Prompt, str]],
+    grids: Sequence[Float[Tensor, "layers rows cols"]],
+    jobs: Sequence[Labelled],
     options: ExampleOptions,
 ) -> Iterator[float]:
-    """Train `grid` in place on all examples in turn, half of them with the instruction; gives every step's loss."""
-    known = sorted(
-        {
-            _Example(rewritten(prompt, lambda text: input_of(text, instruction)), composed(right))
-            for prompt, right in examples
-        },
-        key=_digest,
-    )
-    batches = [batch.to(grid.device) for batch in _batches(base.chat, instruction, known, options.budget)]
-    steps = options.steps or min(options.most, max(options.least, len(known) // 2))
+    """Train a grid of each job in place on all its examples in turn, half of them with the instruction; gives the sum
+    of the losses of every step. Jobs go side by side to share the reading of the base, and change nothing for another.
+    """
+    known = [_known(job) for job in jobs]
+    turns = [_turns(base.chat, job.instruction, some, options.budget) for job, some in zip(jobs, known, strict=True)]
+    steps = options.steps or min(options.most, max(options.least, max(map(len, known)) // 2))
 
     def loss(step: int) -> Float[Tensor, ""]:
-        batch = batches[(step - 1) % len(batches)]
-        return torch.nn.functional.cross_entropy(
-            answer_logits(base.model, base.layout, grid[None], batch), batch.labels
-        )
+        asked = [some[(step - 1) % len(some)] for some in turns]
+        owner = [job for job, packs in enumerate(asked) for _ in packs]
+        batch = stack([pack for packs in asked for pack in packs], base.chat.padding).to(grids[0].device)
+        adapters = torch.stack([grids[job] for job in owner]) if len(jobs) > 1 else grids[0][None]
+        logits = answer_logits(base.model, base.layout, adapters, batch)
+        whose = torch.tensor(owner, device=logits.device)[batch.place[:, 0]]
+        losses = [
+            torch.nn.functional.cross_entropy(logits[whose == job], batch.labels[whose == job])
+            for job in range(len(jobs))
+        ]
+        return torch.stack(losses).sum()
 
-    return descend([grid], steps, options.learning_rate, loss)
+    return descend(grids, steps, options.learning_rate, loss, apart=True)
 
 
 def descend(
@@ -97,10 +106,12 @@ def descend(
     loss: Callable[[int], Float[Tensor, ""]],
     *,
     warmup: int = 1,
+    apart: bool = False,
 ) -> Iterator[float]:
     """Train weights in place by Adam on the loss of every step, counted from 1; gives that loss.
 
-    The rate rises for `warmup` steps and falls over the second half.
+    The rate rises for `warmup` steps and falls over the second half. Gradients longer than 1 are shortened: those of
+    all weights together or, where the weights have nothing to do with one another (`apart`), each by itself.
     """
     optimiser = torch.optim.Adam(weights, lr=learning_rate)
     for step in range(1, steps + 1):
@@ -109,26 +120,36 @@ def descend(
         found = loss(step)
         optimiser.zero_grad(set_to_none=True)
         found.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(weights, 1.0)
+        for together in [[weight] for weight in weights] if apart else [weights]:
+            torch.nn.utils.clip_grad_norm_(together, 1.0)
         optimiser.step()
         tell({"done": step, "of": steps})
         yield float(found.detach())
+
+
+def _known(job: Labelled) -> list[_Example]:
+    """Different examples in an order that depends on nothing but them."""
+    known = {
+        _Example(rewritten(prompt, lambda text: input_of(text, job.instruction)), composed(right))
+        for prompt, right in job.examples
+    }
+    return sorted(known, key=_digest)
 
 
 def _digest(example: _Example) -> bytes:
     return hashlib.sha256("\0".join([identity(example.input), example.output]).encode()).digest()
 
 
-def _batches(chat: ChatFormat, instruction: str, examples: Sequence[_Example], budget: int) -> list[PackBatch]:
-    """All examples as questions with their right answers, in batches of about `budget` tokens.
+def _turns(chat: ChatFormat, instruction: str, examples: Sequence[_Example], budget: int) -> list[list[Pack]]:
+    """All examples as questions with their right answers: the packs of every step in turn, of about `budget` tokens.
 
-    If there is an instruction, half of every batch is asked with it, and the next batch asks the other half so: the
+    If there is an instruction, half of what a step asks is asked with it, and the next step asks the other half so: the
     adapter shall do with it what it does without.
     """
     answers = chat.answer_ids([one.output for one in examples])
     bare = chat.prompt_ids([one.input for one in examples])
     told = chat.prompt_ids([rewritten(one.input, lambda text: full_prompt(instruction, text)) for one in examples])
-    batches, rest = [], list(range(len(examples)))
+    turns, rest = [], list(range(len(examples)))
     while rest:
         used = pack_examples([told[i] for i in rest], [answers[i] for i in rest], budget).used
         chosen = [rest[at] for at in used]
@@ -139,5 +160,5 @@ def _batches(chat: ChatFormat, instruction: str, examples: Sequence[_Example], b
                 pack_examples([asked[i] for i in part], [answers[i] for i in part], UNLIMITED)
                 for asked, part in zip((bare, told), halves[turn:] + halves[:turn], strict=False)
             ]
-            batches.append(stack(packs, chat.padding))
-    return batches
+            turns.append(packs)
+    return turns

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from prompt2lora.base import models
 from prompt2lora.base.frozen import Frozen
-from prompt2lora.generator.examples import ExampleOptions, taught
+from prompt2lora.generator.examples import ExampleOptions, Labelled, practice
 from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.hidden_states import prompt_ids, read_packs, reading_pack
 from prompt2lora.generator.text_encoder import Encoder, pad
+from prompt2lora.ground.progress import listening, silent
 from prompt2lora.training.recipe import Stage
 from prompt2lora.training.tasks import Example, Task
 
@@ -57,12 +58,15 @@ class Grids:
         The gradient goes to the shared adapter as if the steps were a constant that is added (first-order MAML).
         """
         start, options = self.generator.start, ExampleOptions(steps=stage.practice, budget=stage.context)
-        made = []
-        with torch.enable_grad():
-            for task, some in zip(tasks, examples, strict=True):
-                pairs = [(task.prompt(one.input), one.output) for one in some]
-                made.append(taught(self.base(), start.detach(), [], pairs, options))
-        return start + (torch.stack(made).to(start.device) - start.detach())
+        jobs = [
+            Labelled(task.instruction, [(one.input, one.output) for one in some])
+            for task, some in zip(tasks, examples, strict=True)
+        ]
+        made = [start.detach().clone().requires_grad_() for _ in tasks]
+        with torch.enable_grad(), listening(silent):
+            for _ in practice(self.base(), made, jobs, options):
+                pass
+        return start + (torch.stack(made).detach() - start.detach())
 
     def standardise(self, groups: Sequence[Sequence[str]]) -> None:
         """What conditions look like, from the prompts of some jobs, as the shared adapter reads them now."""

@@ -19,7 +19,7 @@ from prompt2lora.base.decoding import answers
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.packing import Pack, pack_examples, stack
 from prompt2lora.errors import UsageError
-from prompt2lora.generator.examples import ExampleOptions, descend, practice
+from prompt2lora.generator.examples import ExampleOptions, Labelled, descend, practice
 from prompt2lora.ground.answer_form import AnswerForm
 from prompt2lora.ground.comparison import Comparison, composed
 from prompt2lora.ground.pictures import Prompt, rewritten
@@ -140,7 +140,7 @@ def refine(
     before = best = score()
     kept, taken, waited = start, 0, 0
     with listening(report):
-        for step, _ in enumerate(practice(base, grid, instruction, used, options), 1):
+        for step, _ in enumerate(practice(base, [grid], [Labelled(instruction, used)], options), 1):
             if step % every and step != options.steps:
                 continue
             now = score()
