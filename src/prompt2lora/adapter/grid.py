@@ -31,8 +31,11 @@ def weight_name(module_path: str, side: str) -> str:
 def factors(grid: Float[Tensor, "batch layers rows cols"], layout: LoraLayout) -> dict[str, Factors]:
     """Module path -> its factors, as views of the grid where memory allows."""
     sides: dict[tuple[Target, str], Sequence[Tensor]] = {}
-    for block in layout.blocks:
-        sides[block.target, block.side] = _matrix(grid, block, layout).unbind(1)
+    rows = grid.split(
+        [block.stop - block.start for block in layout.blocks], 2
+    )  # gradients meet once, not block by block
+    for block, own in zip(layout.blocks, rows, strict=True):
+        sides[block.target, block.side] = _matrix(own, block, layout).unbind(1)
     return {
         path: Factors(sides[target, "A"][layer], sides[target, "B"][layer])
         for layer, target, path in layout.module_paths()
@@ -52,7 +55,7 @@ def balanced(
     positive largest entry. A, B and R A, B R^-1 have the same balanced form for any invertible R."""
     found = torch.empty_like(grid)
     for block_a, block_b in zip(layout.blocks[::2], layout.blocks[1::2], strict=True):
-        a, b = (_matrix(grid, block, layout).double() for block in (block_a, block_b))
+        a, b = (_matrix(grid[:, :, block.start : block.stop], block, layout).double() for block in (block_a, block_b))
         left, right = torch.linalg.qr(b.mT), torch.linalg.qr(a.mT)
         u, values, v = torch.linalg.svd(left.R @ right.R.mT)
         root = values.sqrt().unsqueeze(-1)
@@ -64,9 +67,10 @@ def balanced(
 
 
 def _matrix(
-    grid: Float[Tensor, "batch layers rows cols"], block: Block, layout: LoraLayout
+    own: Float[Tensor, "batch layers rows cols"], block: Block, layout: LoraLayout
 ) -> Float[Tensor, "batch layers rank width"]:
-    return grid[:, :, block.start : block.stop].reshape(*grid.shape[:2], layout.rank, block.width)
+    """A block's own rows as its matrices."""
+    return own.reshape(*own.shape[:2], layout.rank, block.width)
 
 
 def decode(grid: Float[Tensor, "layers rows cols"], layout: LoraLayout) -> dict[str, Tensor]:
