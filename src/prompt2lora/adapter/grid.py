@@ -31,9 +31,8 @@ def weight_name(module_path: str, side: str) -> str:
 def factors(grid: Float[Tensor, "batch layers rows cols"], layout: LoraLayout) -> dict[str, Factors]:
     """Module path -> its factors, as views of the grid where memory allows."""
     sides: dict[tuple[Target, str], Sequence[Tensor]] = {}
-    rows = grid.split(
-        [block.stop - block.start for block in layout.blocks], 2
-    )  # gradients meet once, not block by block
+    heights = [block.stop - block.start for block in layout.blocks]
+    rows = torch.split_with_sizes(grid, heights, 2)  # their gradients meet once, not one by one in the whole grid
     for block, own in zip(layout.blocks, rows, strict=True):
         sides[block.target, block.side] = _matrix(own, block, layout).unbind(1)
     return {
