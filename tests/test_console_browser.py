@@ -36,7 +36,7 @@ from prompt2lora.serving.job_queue import JobQueue
 from prompt2lora.serving.protocol import Chunk
 from prompt2lora.serving.service import Service
 
-# The browser without what stands around its pages on a desktop takes half the time; where it is not, the whole one does.
+# Without what stands around its pages on a desktop the browser takes half the time; where that is not there, the whole.
 CHROMIUM = shutil.which("chromium-headless-shell") or shutil.which("chromium")
 LAX = """
 most_bias = nan

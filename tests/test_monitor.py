@@ -69,13 +69,8 @@ def monitor(registry, told, tmp_path):
     return Monitor(registry, tmp_path / "watch", told.append)
 
 
-def broken(monitor, job="mail", most=500):
-    release = monitor.registry.current(job).id
-    for _ in range(most):
-        alarm = monitor.outcome(job, release, "canary", 1)
-        if alarm:
-            return alarm
-    return None
+def broken(monitor, job="mail"):
+    return monitor.outcomes(job, monitor.registry.current(job).id, [{"canary": 1}] * 500)
 
 
 def test_an_alarm_takes_the_release_back_at_once_and_tells(monitor, registry, add, told):
@@ -96,7 +91,7 @@ def test_outcomes_of_a_release_that_answers_no_more_change_nothing(monitor, regi
     old = registry.current("mail").id
     promoted(registry, add("b"))
     monitor.watch("mail", {"canary": 0.1})
-    assert all(monitor.outcome("mail", old, "canary", 1) is None for _ in range(100))
+    assert monitor.outcomes("mail", old, [{"canary": 1}] * 100) is None
     assert told == []
     broken(monitor)
     after = registry.current("mail")
@@ -108,8 +103,7 @@ def test_a_good_release_stays(monitor, registry, add, told):
     promoted(registry, add("a"))
     monitor.watch("mail", {"canary": 0.2})
     random, release = Random(1), registry.current("mail").id
-    for _ in range(300):
-        monitor.outcome("mail", release, "canary", float(random.random() < 0.1))
+    assert monitor.outcomes("mail", release, [{"canary": float(random.random() < 0.1)} for _ in range(300)]) is None
     assert told == []
 
 
@@ -124,6 +118,14 @@ def test_what_is_told_at_once_is_no_change_for_the_worse_by_the_order_it_stands_
     assert monitor.read("mail").processes["correction"].bad == 2 * bad
     worse = [{"correction": 1.0}] * 60 + [{"correction": 0.0}] * 40
     assert monitor.outcomes("mail", release.id, worse) is not None, "a promise that is broken is noticed"
+
+
+def test_what_is_told_at_once_counts_as_a_whole_or_not_at_all(monitor, registry, add):
+    release = promoted(registry, add("a"))
+    begun = monitor.watch("mail", {"canary": 0.1})
+    with pytest.raises(UsageError, match="nothing was promised"):
+        monitor.outcomes("mail", release.id, [{"canary": 1}] * 5 + [{"format": 1}])
+    assert monitor.read("mail") == begun
 
 
 def test_a_watch_goes_on_where_it_was(monitor, registry, add, told, tmp_path):

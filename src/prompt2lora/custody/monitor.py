@@ -97,27 +97,33 @@ class Monitor:
         return begun
 
     def outcome(self, job: str, release: int, source: str, bad: float) -> Alarm | None:
-        """One outcome of a release; outcomes of a release that answers no more are passed over."""
+        """One outcome of a release."""
+        return self.outcomes(job, release, [{source: bad}])
+
+    def outcomes(self, job: str, release: int, told: Sequence[Mapping[str, float]]) -> Alarm | None:
+        """Outcomes told together, each by its sources; those of a release that answers no more are passed over.
+
+        They are taken in an order that knows nothing of them: all bad ones in a row, as in a file that is sorted by its
+        answers, would look like a change for the worse.
+        """
         with exclusive_lock(self.folder / f".{job}.lock"):
             watch = self.read(job)
             current = self.registry.current(job)
             if current is None or current.id != watch.release or release != watch.release:
                 return None
-            reason = watch.update(source, bad)
+            seen = sum(process.count for process in watch.processes.values())
+            mixed = Random(f"{release} {seen}").sample(told, len(told))
+            found = next(
+                (
+                    (source, reason)
+                    for outcome in mixed
+                    for source, bad in outcome.items()
+                    if (reason := watch.update(source, bad))
+                ),
+                None,
+            )
             self._keep(watch)
-        return self._take_back(current, source, reason) if reason else None
-
-    def outcomes(self, job: str, release: int, told: Sequence[Mapping[str, float]]) -> Alarm | None:
-        """Outcomes that were told together, each by its sources. They are taken in an order that knows nothing of them:
-        all bad ones in a row, as in a file that is sorted by its answers, would look like a change for the worse.
-        """
-        seen = sum(process.count for process in self.read(job).processes.values())
-        for outcome in Random(f"{release} {seen}").sample(told, len(told)):
-            for source, bad in outcome.items():
-                alarm = self.outcome(job, release, source, bad)
-                if alarm:
-                    return alarm
-        return None
+        return self._take_back(current, *found) if found else None
 
     def due(self, job: str, hours: float) -> bool:
         """Whether the canaries of what answers the job are watched and were not asked again within so many hours.
