@@ -6,7 +6,7 @@ import os
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +18,8 @@ import torch
 import typer
 from postgres import binaries, server
 from safetensors.torch import save_file
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Engine, create_engine, event, make_url
+from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.schema import CreateSchema, DropSchema
 from tokenizers import Tokenizer, decoders, pre_tokenizers, processors
 from tokenizers.models import BPE
@@ -30,7 +31,7 @@ from prompt2lora.base import models
 from prompt2lora.base.chat import ChatFormat
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.cli.main import main
-from prompt2lora.custody.database import open_database
+from prompt2lora.custody import database as databases
 from prompt2lora.custody.registry import Registry
 from prompt2lora.custody.versions import Origin
 from prompt2lora.generator.atlas import Atlas
@@ -126,6 +127,16 @@ def commands():
     """Typer builds all commands anew at every call, which takes it ten times as long as most of them: here, once."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(typer.main, "get_command", cache(typer.main.get_command))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def statements():
+    """SQLAlchemy compiles all statements anew for every database, a tenth of the tests of registries: here, once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DefaultDialect, "__eq__", lambda one, other: type(one) is type(other))
+        patch.setattr(DefaultDialect, "__hash__", lambda one: hash(type(one)))
+        patch.setattr(databases, "create_engine", partial(create_engine, execution_options={"compiled_cache": {}}))
         yield
 
 
@@ -380,19 +391,26 @@ def postgres():
         yield url
 
 
+@pytest.fixture(scope="session")
+def schemas(postgres):
+    """The engine by which schemas come and go: for every connection the server begins a process, so this is one."""
+    engine = create_engine(postgres)
+    yield engine
+    engine.dispose()
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database(request, tmp_path):
     """A database of its own for every test: its URL. What is said of a registry is true on both kinds."""
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'home' / 'registry.db'}"
         return
-    engine, schema = create_engine(request.getfixturevalue("postgres")), f"test_{uuid4().hex}"
+    engine, schema = request.getfixturevalue("schemas"), f"test_{uuid4().hex}"
     with engine.begin() as connection:
         connection.execute(CreateSchema(schema))
     yield engine.url.update_query_dict({"options": f"-c search_path={schema}"}).render_as_string(hide_password=False)
     with engine.begin() as connection:
         connection.execute(DropSchema(schema, cascade=True))
-    engine.dispose()
 
 
 @cache
@@ -400,20 +418,19 @@ def _empty_database() -> bytes:
     """A file of SQLite that holds the schema and nothing else; making it takes longer than most tests."""
     with TemporaryDirectory() as place:
         file = Path(place) / "registry.db"
-        open_database(f"sqlite:///{file}").dispose()
+        databases.open_database(f"sqlite:///{file}").dispose()
         return file.read_bytes()
 
 
 _SAID: list[str] = []  # what the migrations said to PostgreSQL to make the tables of an empty schema
 
 
-def _make_tables(url: str) -> None:
+def _make_tables(engine: Engine, url: str) -> None:
     """Make the tables of an empty schema of PostgreSQL: the first by the migrations, the others by what these said."""
     if _SAID:
-        engine = create_engine(url)
+        search_path = make_url(url).query["options"].removeprefix("-c ")
         with engine.begin() as connection:
-            connection.connection.driver_connection.execute(";".join(_SAID))
-        engine.dispose()
+            connection.connection.driver_connection.execute(";".join([f"SET LOCAL {search_path}", *_SAID]))
         return
 
     def note(connection, cursor, statement, parameters, context, executemany):
@@ -422,23 +439,25 @@ def _make_tables(url: str) -> None:
             _SAID.append(statement)
 
     event.listen(Engine, "before_cursor_execute", note)
-    open_database(url).dispose()
+    databases.open_database(url).dispose()
     event.remove(Engine, "before_cursor_execute", note)
 
 
-def new_registry(home, *, url="", **settings) -> Registry:
+def new_registry(home, **settings) -> Registry:
     """A registry in a new home; its database is empty and of this version's schema, and is not migrated again."""
-    if url.startswith("postgresql"):
-        _make_tables(url)
-    else:
-        home.mkdir(parents=True)
-        (home / "registry.db").write_bytes(_empty_database())
-    return Registry.open(home, url=url, **settings)
+    home.mkdir(parents=True)
+    (home / "registry.db").write_bytes(_empty_database())
+    return Registry.open(home, **settings)
 
 
 @pytest.fixture
-def registry(tmp_path, database):
-    opened = new_registry(tmp_path / "home", url=database, actor="tests", clock=lambda: AT)
+def registry(request, tmp_path, database):
+    home, settings = tmp_path / "home", {"actor": "tests", "clock": lambda: AT}
+    if database.startswith("postgresql"):
+        _make_tables(request.getfixturevalue("schemas"), database)
+        opened = Registry.open(home, url=database, **settings)
+    else:
+        opened = new_registry(home, **settings)
     opened.add_job("mail")
     yield opened
     opened.engine.dispose()
