@@ -6,6 +6,8 @@ Processes are killed (SIGKILL) at random moments while they register, promote an
 processes promote at once; bytes of stored files are flipped, lines of the record altered; the disk is full, the
 database is locked, the clock jumps. After each of these the registry opens, everything in it verifies, and what
 answers is the last release on record. The tests do the same a few times.
+
+What takes torch is imported where it is used: the process on the full disk needs none of it.
 """
 
 import argparse
@@ -27,24 +29,17 @@ from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
-import torch
-import transformers
-from safetensors.torch import save_file
+import numpy as np
+from safetensors.numpy import save_file
 from sqlalchemy import text
 
-from prompt2lora import api
-from prompt2lora.adapter.peft import Adapter
 from prompt2lora.adapter.settings import CONFIG
 from prompt2lora.adapter.tensors import WEIGHTS
-from prompt2lora.base import models
-from prompt2lora.base.versions import origin
 from prompt2lora.custody import database
 from prompt2lora.custody.registry import Registry
 from prompt2lora.custody.versions import Origin
 from prompt2lora.errors import Conflict, DamagedFile, OutputError, Prompt2LoraError, UsageError
-from prompt2lora.generator.pipeline import Pipeline
 from prompt2lora.ground.files import check_new, write_json
-from prompt2lora.plant import plant
 
 JOB = "job"
 FROM = Origin(("one", "two"), "0" * 64, "g", "b", "0" * 64)
@@ -69,9 +64,8 @@ def write_folder(folder: Path, random: Random, width: int = _WIDTH) -> Path:
     folder.mkdir(parents=True)
     settings = {"peft_type": "LORA", "base_model_name_or_path": "b", "r": 8, "lora_alpha": 16}
     (folder / CONFIG).write_text(json.dumps({**settings, "target_modules": ["q_proj"]}))
-    numbers = torch.Generator().manual_seed(random.randrange(1 << 60))
-    state = {f"{_STEM}A.weight": torch.randn(8, width, generator=numbers), f"{_STEM}B.weight": torch.ones(64, 8)}
-    save_file(state, folder / WEIGHTS)
+    numbers = np.random.default_rng(random.randrange(1 << 60)).standard_normal((8, width), dtype=np.float32)
+    save_file({f"{_STEM}A.weight": numbers, f"{_STEM}B.weight": np.ones((64, 8), np.float32)}, folder / WEIGHTS)
     return folder
 
 
@@ -133,6 +127,8 @@ def registering(world: World, seed: int, begun: Any) -> None:
 
 
 def generating(world: World, seed: int, begun: Any) -> None:
+    from prompt2lora.generator.pipeline import Pipeline
+
     pipeline, registry = Pipeline.load(world.generator), world.registry()
     begun.set()
     for number in range(1_000_000):
@@ -142,6 +138,8 @@ def generating(world: World, seed: int, begun: Any) -> None:
 
 
 def refining(world: World, seed: int, begun: Any) -> None:
+    from prompt2lora.plant import plant
+
     os.environ["PROMPT2LORA_HOME"] = str(world.home)
     begun.set()
     while True:
@@ -151,9 +149,8 @@ def refining(world: World, seed: int, begun: Any) -> None:
 def processes_of_their_own() -> Any:
     """Each begins as a fork of a process that has imported everything and done nothing."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        [__name__, "prompt2lora.plant.measurement", "transformers.models.llama.modeling_llama"]
-    )
+    ours = ["prompt2lora.generator.pipeline", "prompt2lora.plant.plant", "prompt2lora.plant.measurement"]
+    context.set_forkserver_preload([__name__, *ours, "transformers.models.llama.modeling_llama"])
     return context
 
 
@@ -163,6 +160,8 @@ def killed(work: Callable[[World, int, Any], None], world: World, count: int) ->
     with opened(world) as registry:
         registry.add_job(JOB)
         if work is refining and not registry.versions(JOB):
+            from prompt2lora import api
+
             api.generate(["one"], world.place / "start", generator=world.generator)
             base = json.loads((world.place / "start" / CONFIG).read_text())["base_model_name_or_path"]
             registry.add_version(JOB, world.place / "start", replace(FROM, base=base))
@@ -180,6 +179,9 @@ def killed(work: Callable[[World, int, Any], None], world: World, count: int) ->
 
 def half_written(world: World, seed: int) -> str:
     """An adapter folder that a killed process left is there as a whole."""
+    from prompt2lora.adapter.peft import Adapter
+    from prompt2lora.base import models
+
     for folder in world.place.glob(f"adapter-{seed}-*"):
         try:
             Adapter.load(
@@ -388,7 +390,11 @@ def main() -> None:
         return
     check_new(asked.out)
     sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+    import torch
+    import transformers
     from tiny import tiny_world
+
+    from prompt2lora.base.versions import origin
 
     torch.set_num_threads(1)
     transformers.utils.logging.disable_progress_bar()

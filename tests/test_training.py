@@ -225,9 +225,10 @@ def recipe(base, encoder_folder, tasks_folder, stages, **changes):
 
 
 def losses_of(recipe, folder):
-    """The loss of every step; nothing is made of the weights."""
-    losses = []
-    one = Run(recipe, folder, lambda record: losses.append(record["loss"]) if "loss" in record else None)
+    """The loss of every step; nothing is measured, kept or made of the weights."""
+    losses, never = [], recipe.steps + 1
+    wanted = recipe.changed(validate_every=never, save_every=never)
+    one = Run(wanted, folder, lambda record: losses.append(record["loss"]) if "loss" in record else None)
     one.prepare()
     one.train()
     return losses
@@ -317,9 +318,8 @@ def test_a_finished_run_leaves_a_generator_with_its_provenance_and_a_picture(
 
 
 def test_training_end_to_end_lowers_the_loss_of_its_tasks(base, encoder_folder, tasks_folder, tmp_path):
-    stage = Stage(steps=40, tasks=4, budget=160, warmup=5, learning_rate=1e-2)
-    changes = {"validate_every": 40, "save_every": 40}
-    losses = losses_of(recipe(base, encoder_folder, tasks_folder, (stage,), **changes), tmp_path / "run")
+    stage = Stage(steps=20, tasks=4, budget=160, warmup=5, learning_rate=1e-2)
+    losses = losses_of(recipe(base, encoder_folder, tasks_folder, (stage,)), tmp_path / "run")
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
 
 
@@ -400,13 +400,13 @@ def test_reconstruction_brings_the_generator_to_its_teachers_and_end_to_end_foll
     base, encoder_folder, tasks_folder, collected, tmp_path
 ):
     stages = (
-        Stage(steps=25, objective="reconstruction", tasks=2, warmup=3, learning_rate=1e-2),
+        Stage(steps=12, objective="reconstruction", tasks=2, warmup=3, learning_rate=1e-2),
         Stage(steps=1, tasks=2, budget=100),
     )
     changes = {"teachers": str(collected[0]), "validation": 0.05, "seed": 1}
     losses = losses_of(recipe(base, encoder_folder, tasks_folder, stages, **changes), tmp_path / "run")
-    assert len(losses) == 26
-    assert losses[24] < 0.8 * losses[0]
+    assert len(losses) == 13
+    assert losses[11] < 0.8 * losses[0]
 
 
 @pytest.mark.parametrize("canonical", [False, True])
@@ -414,12 +414,10 @@ def test_the_product_objective_brings_the_updates_to_the_teachers(
     base, encoder_folder, tasks_folder, collected, tmp_path, canonical
 ):
     folder, _ = collected
-    stage = Stage(objective="product", steps=60, tasks=2, learning_rate=1e-2, warmup=5)
-    wanted = recipe(
-        base, encoder_folder, tasks_folder, (stage,), teachers=str(folder), canonical=canonical, validate_every=60
-    )
+    stage = Stage(objective="product", steps=20, tasks=2, learning_rate=1e-2, warmup=5)
+    wanted = recipe(base, encoder_folder, tasks_folder, (stage,), teachers=str(folder), canonical=canonical)
     losses = losses_of(wanted, tmp_path / "run")
-    assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
+    assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
 
 
 @pytest.mark.parametrize("taught", [False, True])
@@ -430,9 +428,7 @@ def test_distillation_adds_what_the_instructed_teacher_says(
     first = []
     for distil in (0.0, 0.5, 1.0):
         stage = Stage(steps=1, tasks=3, budget=120, bare=1.0, distil=distil, twisted=0.0)
-        wanted = recipe(
-            base, encoder_folder, tasks_folder, (stage,), teachers=str(folder) if taught else "", validate_every=9
-        )
+        wanted = recipe(base, encoder_folder, tasks_folder, (stage,), teachers=str(folder) if taught else "")
         first += losses_of(wanted, tmp_path / f"run{distil}")
     assert first[1] > first[0] * 0.5
     assert first[2] > first[1], "more weight, more loss on the same draw"

@@ -131,6 +131,16 @@ def commands():
 
 
 @pytest.fixture(scope="session", autouse=True)
+def absent_accelerators():
+    """Torch keeps every seed with a trace of the stack for accelerators that may be found later: none will be here."""
+    with pytest.MonkeyPatch.context() as patch:
+        for accelerator in (torch.cuda, torch.xpu, torch.mtia):
+            if not accelerator.is_available():
+                patch.setattr(accelerator, "manual_seed_all", lambda seed: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def statements():
     """SQLAlchemy compiles all statements anew for every database, a tenth of the tests of registries: here, once."""
     with pytest.MonkeyPatch.context() as patch:
