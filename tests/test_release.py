@@ -127,7 +127,8 @@ def test_a_rebuild_that_is_killed_again_and_again_elsewhere_gives_the_same_bytes
 def test_a_release_knows_what_adapters_made_of_labelled_examples_usually_look_like(finished):
     made = Generator.from_pretrained(finished.out / "generator")
     begun = Adapter.load(finished.out / "first" / "shared-adapter", AutoConfig.from_pretrained(finished.base)).grid
-    assert torch.equal(made.examples_start, begun.half().float())
+    rows = (begun - made.start).abs().amax(-1, keepdim=True)
+    assert ((made.examples_start - begun).abs() <= rows / 14 * 1.01 + 1e-6).all(), "kept as a change in four bits"
     assert made.examples_health.usual != made.atlas.health.usual
     assert made.examples_health.judge(made.examples_start, made.config.layout).score > 0
 
@@ -199,10 +200,10 @@ def test_a_shared_adapter_that_examples_begin_with_is_written_once(finished, tmp
         made.examples_start = start
         made.save_pretrained(tmp_path / name)
         again = Generator.from_pretrained(tmp_path / name)
-        assert torch.equal(again.examples_start, start.half().float())
+        assert torch.allclose(again.examples_start, start.half().float(), atol=1e-3)
         assert again.examples_health.usual == made.examples_health.usual
         sizes.append((tmp_path / name / "examples_start.safetensors").stat().st_size)
-    assert sizes[0] - sizes[1] >= 2 * shared.numel()
+    assert shared.numel() / 2 <= sizes[0] - sizes[1] <= shared.numel(), "a start apart costs four bits a number"
 
 
 def test_release_is_a_command_that_tells_where_the_generator_is(run, finished, tasks_folder, tmp_path):

@@ -27,12 +27,13 @@ from prompt2lora.generator.atlas import Atlas
 from prompt2lora.generator.config import GeneratorConfig
 from prompt2lora.generator.decoder import HyperConvDecoder
 from prompt2lora.generator.pooling import SetPooling
+from prompt2lora.generator.quantised import CODES, quantised, restored
 from prompt2lora.generator.released import CONFIG, default_generator, generator_folder
 from prompt2lora.ground.files import file_digest, new_folder, read_safetensors, write_json, write_safetensors
 
 WEIGHTS, HOURS = "generator.safetensors", "training_hours.json"
 EXAMPLES = "examples_start.safetensors"
-_FORMAT = 2
+_FORMAT, _READ = 3, (2, 3)
 
 
 class Generator(nn.Module):
@@ -117,8 +118,9 @@ class Generator(nn.Module):
             atlas = self.atlas.save(aside) if self._atlas else ""
             files = {"weights": {"file": WEIGHTS, "sha256": digest}, "atlas": {"file": ATLAS, "sha256": atlas}}
             if self._examples_start is not None:  # it may be the shared adapter, which is not written twice
-                own = self._examples_start.half().contiguous()
-                start = {} if torch.equal(own, self.start.detach().half()) else {"grid": own}
+                shared = self.start.detach().half()
+                same = torch.equal(self._examples_start.half(), shared)
+                start = {} if same else quantised(self._examples_start - shared.float())
                 health = self._examples_health.to_dict() if self._examples_health else {}
                 written = write_safetensors(aside / EXAMPLES, {**start, **health})
                 files["examples_start"] = {"file": EXAMPLES, "sha256": written}
@@ -143,8 +145,8 @@ class Generator(nn.Module):
         folder = generator_folder(str(name), [CONFIG, WEIGHTS, ATLAS, EXAMPLES, HOURS])
         try:
             description = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-            if description["format"] != _FORMAT:
-                raise DamagedFile(f"{folder}: generator format {description['format']}, this version reads {_FORMAT}")
+            if description["format"] not in _READ:
+                raise DamagedFile(f"{folder}: generator format {description['format']}, this version reads {_READ}")
             if description.pop("sha256") != _digest(description):
                 raise _altered(folder / CONFIG)
             config = GeneratorConfig.from_dict(description["config"])
@@ -161,7 +163,11 @@ class Generator(nn.Module):
         generator.training_hours = _hours(folder, generator.provenance)
         if examples:
             state = _weights(folder / EXAMPLES, examples)[0]
-            generator.examples_start = state["grid"].float() if "grid" in state else generator.start.detach()
+            shared = generator.start.detach()
+            if "grid" in state:  # format 2 kept it whole
+                generator.examples_start = state["grid"].float()
+            else:
+                generator.examples_start = shared + restored(state, shared.shape) if CODES in state else shared
             if "health_mean" in state:
                 generator.examples_health = Reference.from_dict(state, generator.examples_start)
         if atlas:
