@@ -85,10 +85,10 @@ MAX_NEW_TOKENS = measurement._MAX_NEW_TOKENS
 
 @pytest.fixture(scope="session", autouse=True)
 def short_answers():
-    """The tiny base ends no answer by itself: a dozen tokens show what the product's `MAX_NEW_TOKENS` show."""
+    """The tiny base ends no answer by itself: eight tokens show what the product's `MAX_NEW_TOKENS` show."""
     with pytest.MonkeyPatch.context() as patch:
         for module in (measurement, explanation):
-            patch.setattr(module, "_MAX_NEW_TOKENS", 12)
+            patch.setattr(module, "_MAX_NEW_TOKENS", 8)
         yield
 
 
