@@ -69,11 +69,11 @@ class Killed(Exception):
     pass
 
 
-def write_random_gguf(file):
+def write_random_gguf(file, **settings):
     """A tiny base of random weights as a GGUF file, with a matrix of its own for writing words; both."""
     torch.manual_seed(0)
     sizes = {**TINY, "intermediate_size": 96, "max_position_embeddings": 256}
-    model = Qwen2ForCausalLM(Qwen2Config(**sizes, tie_word_embeddings=False))
+    model = Qwen2ForCausalLM(Qwen2Config(**sizes, tie_word_embeddings=False, **settings))
     letters = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "ab"]
     tokens = [*letters, *(f"<{i}>" for i in range(len(letters), 300))]
     return write_gguf(model, file, tokens, eos=299), model.state_dict()
@@ -148,6 +148,24 @@ def test_a_disk_that_is_too_full_is_told_before_anything_is_written(in_parts, mo
     with pytest.raises(ModelNotFound, match=r"owner/parts takes 2000000\.\d GB in .* are free: free some"):
         models.locate("owner/parts")
     assert left(in_parts.made) == []
+
+
+def test_a_model_that_scales_its_positions_is_refused_for_transformers_would_read_it_as_one_that_does_not(
+    tmp_path, monkeypatch
+):
+    place = tmp_path / "site" / "shipped_long"
+    place.mkdir(parents=True)
+    (place / "__init__.py").write_text("")
+    rope = {"rope_type": "linear", "rope_theta": 10_000.0, "factor": 4.0}
+    write_random_gguf(place / "long.gguf", rope_parameters=rope)
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    monkeypatch.setenv("PROMPT2LORA_HOME", str(tmp_path / "home"))
+    monkeypatch.setitem(packaged.PACKAGED, "owner/long", packaged.Package(("shipped_long",), "pip", "*.gguf"))
+    with pytest.raises(
+        ModelNotFound, match=r"long.gguf scales the positions of its tokens \(qwen2.rope.scaling.type\)"
+    ):
+        models.locate("owner/long")
+    assert left(tmp_path / "home" / "models") == []
 
 
 def test_a_model_whose_parts_are_not_all_installed_is_not_here(in_parts):

@@ -184,6 +184,9 @@ def write_gguf(model, file: Path, tokens, *, eos: int, kinds=None) -> Path:
     writer.add_head_count_kv(config.num_key_value_heads)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    if config.rope_parameters["rope_type"] != "default":
+        writer.add_rope_scaling_type(gguf.RopeScalingType(config.rope_parameters["rope_type"]))
+        writer.add_rope_scaling_factor(config.rope_parameters["factor"])
     writer.add_vocab_size(config.vocab_size)
     writer.add_tokenizer_model("gpt2")
     writer.add_token_list(tokens)

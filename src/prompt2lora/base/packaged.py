@@ -193,12 +193,14 @@ def _join(parts: list[Path], whole: Path) -> None:
 def _dequantise(gguf: Path, folder: Path, tied: bool) -> None:
     """A GGUF file as a folder of safetensors in bfloat16, written aside and renamed.
 
-    Where the model is `tied`, the matrix that writes words, the more precise one in such files, also reads them.
+    Where the model is `tied`, the matrix that writes words, the more precise one in such files, also reads them. Raises
+    ModelNotFound for a model that scales the positions of its tokens.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
+    _check_positions(gguf)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
@@ -218,3 +220,17 @@ def _dequantise(gguf: Path, folder: Path, tied: bool) -> None:
     with new_folder(folder) as aside:
         model.to(torch.bfloat16).save_pretrained(aside)
         AutoTokenizer.from_pretrained(**source).save_pretrained(aside)
+
+
+def _check_positions(gguf: Path) -> None:
+    """transformers 5.23 reads such a file as if it scaled nothing (findings/transformers-gguf-rope-scaling.sh)."""
+    from gguf import GGUFReader
+
+    file = GGUFReader(gguf)
+    named = [*file.fields, *(tensor.name for tensor in file.tensors)]
+    scaling = [name for name in named if name.endswith((".rope.scaling.type", "rope_freqs.weight"))]
+    if scaling:
+        raise ModelNotFound(
+            f"{gguf.name} scales the positions of its tokens ({scaling[0]}), which transformers does not read from GGUF; "
+            "use the model's own folder"
+        )
