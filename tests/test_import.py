@@ -306,7 +306,10 @@ def test_a_rank_that_is_needed_and_that_no_engine_takes_is_refused_and_approxima
 
 
 REFUSED = {
-    "DoRA": ({"use_dora": True}, "use_dora = true: DoRA scales every row.*save_as_lora would leave the magnitudes out"),
+    "DoRA": (
+        {"use_dora": True},
+        "use_dora = true: DoRA scales every row.*save_as_lora, and transformers' load_adapter, would leave",
+    ),
     "whole modules": (
         {"modules_to_save": ["lm_head"]},
         r'modules_to_save = \["lm_head"\]: it brings whole modules beside B A, .*load it alone, merge it into its base',

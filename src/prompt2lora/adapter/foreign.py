@@ -78,7 +78,8 @@ _MORE_THAN_A_PRODUCT = {
     "use_bdlora": ("BD-LoRA cuts A or B into blocks", _MERGE),
     "use_dora": (
         "DoRA scales every row of the new weight",
-        f"{_MERGE} (PEFT's save_as_lora would leave the magnitudes out)",
+        # findings/transformers-dora-magnitudes.sh
+        f"{_MERGE} (PEFT's save_as_lora, and transformers' load_adapter, would leave the magnitudes out)",
     ),
     "use_qalora": ("QA-LoRA averages groups of inputs of a quantised base", _MERGE),
 }
