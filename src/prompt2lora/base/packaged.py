@@ -231,6 +231,6 @@ def _check_positions(gguf: Path) -> None:
     scaling = [name for name in named if name.endswith((".rope.scaling.type", "rope_freqs.weight"))]
     if scaling:
         raise ModelNotFound(
-            f"{gguf.name} scales the positions of its tokens ({scaling[0]}), which transformers does not read from GGUF; "
-            "use the model's own folder"
+            f"{gguf.name} scales the positions of its tokens ({scaling[0]}), which transformers does not read from "
+            "GGUF; use the model's own folder"
         )
