@@ -8,7 +8,6 @@ import sys
 import time
 
 import httpx
-import openai
 
 
 def reachable():
@@ -36,17 +35,17 @@ def main(program, port, generator, token):
     serving = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         until_ready(serving, address)
-        client = openai.OpenAI(base_url=f"{address}/v1", api_key=token, max_retries=0)
-        asked = [{"role": "user", "content": "hello"}]
-        reply = client.chat.completions.create(model="mail", messages=asked, max_tokens=8)
+        asked = {"model": "mail", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 8}
+        key = {"Authorization": f"Bearer {token}"}
+        reply = httpx.post(f"{address}/v1/chat/completions", json=asked, headers=key, timeout=60).json()
         page = httpx.get(f"{address}/console", follow_redirects=True)
     finally:
         serving.send_signal(signal.SIGTERM)
         out, log = serving.communicate(timeout=60)
     found = {
         "outside": reachable(),
-        "by": reply.system_fingerprint,
-        "answer": reply.choices[0].message.content,
+        "by": reply["system_fingerprint"],
+        "answer": reply["choices"][0]["message"]["content"],
         "page": [page.status_code, page.text],
         "ended": serving.returncode,
         "out": out,

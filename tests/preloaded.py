@@ -9,7 +9,7 @@ import runpy
 import sys
 from multiprocessing import Pipe, get_context
 
-_LIBRARIES = ["torch", "transformers.models.llama.modeling_llama", "transformers.models.bert.modeling_bert", "peft"]
+_LIBRARIES = ["torch", "transformers.models.llama.modeling_llama", "transformers.models.bert.modeling_bert"]
 
 
 class Program:
