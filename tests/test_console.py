@@ -11,6 +11,7 @@ import re
 import threading
 import time
 import tomllib
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from string import Formatter
@@ -40,7 +41,6 @@ from prompt2lora.ground.answer_form import choices
 from prompt2lora.ground.examples import as_csv, read_examples, read_prompts
 from prompt2lora.ground.tables import File
 from prompt2lora.plant.plant import Plant
-from prompt2lora.serving import service as serving_service
 from prompt2lora.serving.job_queue import JobQueue
 from prompt2lora.serving.protocol import Chunk
 from prompt2lora.serving.service import Limits, Service
@@ -87,7 +87,12 @@ def service(tmp_path, monkeypatch):
 
 @pytest.fixture
 def app(service):
-    made = FastAPI()
+    @asynccontextmanager
+    async def living(_):
+        service.loop = asyncio.get_running_loop()
+        yield
+
+    made = FastAPI(lifespan=living)
     made.include_router(router(service, lambda: b'running 1\nasked{job="parts"} 2\nasked{job="other"} 3'))
     return made
 
@@ -177,8 +182,6 @@ def test_every_text_that_a_page_asks_for_is_there():
     assert len(asked) > 150
     assert not [key for key in asked if key not in texts("en") and f"error.{key}" not in texts("en")]
     assert all(f"error.{name}" in texts("ja") for name in known())
-    queued = re.findall(r'self\._begin\(\s*"(\w+)"', Path(serving_service.__file__).read_text(encoding="utf-8"))
-    assert {*queued} == STEPS.keys(), "every kind of work has a page"
     for kind in STEPS:
         assert {f"queue.title_{kind}", f"queue.now_{kind}", f"did.begin {kind}", f"did.cancel {kind}"} <= texts(
             "ja"
@@ -1208,3 +1211,28 @@ def test_how_a_file_is_read_is_said_before_it_is_sent_and_afterwards(visit, serv
     assert sent.headers["location"] == f"/console/queue/{queued.id}"
     if queued.state == "failed":  # as it must, without a generator; what was read is said all the same
         assert browser.get(f"/console/queue/{queued.id}").text.count(encoding) == 2
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_work_that_a_restart_interrupted_says_so_and_what_failed_is_seen_among_the_jobs(
+    visit, service, job, language, tmp_path
+):
+    browser, said = visit("viewer", language=language), texts(language)
+    held = threading.Event()
+    queued = service.queue.start("inspect", "parts", "x", lambda report: {"held": held.wait(30)})
+    while queued.state == "waiting":
+        time.sleep(0.01)
+    place = f"/console/queue/{queued.id}"
+    assert said["queue.restarted"] not in browser.get(place).text
+    queued.restarts = 1
+    assert said["queue.restarted"] in browser.get(place).text
+    held.set()
+    while not queued.over:
+        time.sleep(0.01)
+    assert place not in browser.get("/console").text
+    queued.state, queued.error = "failed", "the service ended 3 times while this ran; look at its log"
+    assert f'href="{place}"' in browser.get("/console").text and said["queue.failed"] in browser.get("/console").text
+    assert said["error.ended_often"].format(count=3) in html.unescape(browser.get(place).text)
+    service.queue.start("inspect", "parts", "x", lambda report: {"version": job.name})
+    service.queue.close()
+    assert place not in browser.get("/console").text, "it was done after all"

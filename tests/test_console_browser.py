@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import threading
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -132,7 +133,13 @@ def world(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PROMPT2LORA_HOME", str(place / "home"))
         service = tiny_service(place)
-        app = FastAPI()
+
+        @asynccontextmanager
+        async def living(_):
+            service.loop = asyncio.get_running_loop()
+            yield
+
+        app = FastAPI(lifespan=living)
         app.include_router(router(service, lambda: b"running 1"))
         with Served(app) as address:
             yield SimpleNamespace(address=address, service=service)

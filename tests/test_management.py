@@ -204,7 +204,7 @@ def test_an_alarm_is_told_to_the_webhook_and_a_deaf_one_does_not_keep_the_releas
 class Begun(list):
     """A queue whose jobs are never run."""
 
-    def start(self, kind, job, actor, function):
+    def start(self, kind, job, actor, function, asked):
         self.append((kind, job, actor))
         return QueuedJob("1", kind, job, actor, "now")
 
@@ -366,7 +366,7 @@ def test_a_file_of_prompts_is_what_json_is_and_it_is_said_how_it_was_read(kept, 
 
 def test_examples_come_as_a_file_beside_fields(kept, tokens):  # noqa: F811
     service, begun = service_of(kept), []
-    service.queue.start = lambda kind, job, actor, run: begun.append(job) or QueuedJob("1", kind, job, actor, "")
+    service.queue.start = lambda kind, job, actor, run, asked: begun.append(job) or QueuedJob("1", kind, job, actor, "")
     files = {"prompts": ("p.txt", b"one\ntwo"), "inspection": ("r.csv", b"input,output\n" + b"a,b\n" * 8)}
     path = "/admin/jobs/mail/generate"
     answer = send(service, path, tokens["operator"], files, {"instruction": "Do."})
@@ -386,7 +386,7 @@ def test_of_a_task_file_the_training_examples_are_learned_from_and_the_test_exam
     file = ("task.jsonl", "\n".join(lines).encode())
     for verb, name, count in (("refine", "examples", 9), ("evaluate", "inspection", 4)):
         service = service_of(kept)
-        service.queue.start = lambda kind, job, actor, run: QueuedJob("1", kind, job, actor, "")
+        service.queue.start = lambda kind, job, actor, run, asked: QueuedJob("1", kind, job, actor, "")
         path = f"/admin/jobs/mail/versions/{made}/{verb}"
         answer = send(service, path, tokens["operator"], {name: file})
         assert answer.status_code == 202, answer.text
@@ -397,7 +397,7 @@ def test_of_a_task_file_the_training_examples_are_learned_from_and_the_test_exam
 
 def test_an_adapter_is_made_of_examples_alone_or_beside_prompts(kept, tokens):  # noqa: F811
     service, seen = service_of(kept), []
-    service.queue.start = lambda kind, job, actor, run: QueuedJob("1", kind, job, actor, "")
+    service.queue.start = lambda kind, job, actor, run, asked: QueuedJob("1", kind, job, actor, "")
     given = service.generate
     service.generate = lambda *words, **more: seen.append(words[2:]) or given(*words, **more)
     file = ("e.csv", b"input,output\na,b\n")
@@ -410,7 +410,7 @@ def test_an_adapter_is_made_of_examples_alone_or_beside_prompts(kept, tokens):  
 
 def test_how_answers_are_compared_is_a_field_of_json_and_of_a_form(kept, tokens):  # noqa: F811
     service, seen = service_of(kept), []
-    service.queue.start = lambda kind, job, actor, run: QueuedJob("1", kind, job, actor, "")
+    service.queue.start = lambda kind, job, actor, run, asked: QueuedJob("1", kind, job, actor, "")
     given = service.generate
     service.generate = lambda *words, **more: seen.append(more["comparison"]) or given(*words, **more)
     path, token = "/admin/jobs/mail/generate", tokens["operator"]

@@ -44,7 +44,7 @@ def tokens(kept):  # noqa: F811
 def recording(made):
     """The same service, and what its long work was given instead of beginning."""
     given = []
-    made.queue.start = lambda kind, work, actor, run: QueuedJob("1", kind, work, actor, "")
+    made.queue.start = lambda kind, work, actor, run, asked: QueuedJob("1", kind, work, actor, "")
     for verb in ("generate", "inspect", "refine"):
         real = getattr(made, verb)
         setattr(made, verb, lambda *words, real=real, **more: given.append(words[2:]) or real(*words, **more))

@@ -37,6 +37,8 @@ def create_app(service: Service, *, hosts: Sequence[str] = (), round_seconds: fl
 
     @asynccontextmanager
     async def living(_: FastAPI) -> AsyncGenerator[None]:
+        service.loop = asyncio.get_running_loop()
+        await asyncio.to_thread(service.go_on)
         rounds = asyncio.create_task(_rounds(service, round_seconds))
         try:
             yield
@@ -101,7 +103,7 @@ def _operations(app: FastAPI, service: Service, metrics: Metrics, gate: Authenti
 
 async def _rounds(service: Service, seconds: float) -> None:
     """Again and again: every replica holds what is released, which lies in the store as it was signed; canaries that
-    are due are asked again; old answered files are deleted."""
+    are due are asked again; what another process left unfinished goes on; old answered files are deleted."""
     while True:
         await asyncio.sleep(seconds)
         try:
@@ -111,6 +113,7 @@ async def _rounds(service: Service, seconds: float) -> None:
                 await reconcile(released)
             await asyncio.to_thread(service.check_files)
             await asyncio.to_thread(service.replay_due)
+            await asyncio.to_thread(service.go_on)
             await asyncio.to_thread(answered_files.forget, service.plant.registry.clock())
         except Prompt2LoraError as error:
             _log.error("%s", error)

@@ -41,9 +41,7 @@ class ConsoleContext:
     service: Service
     metrics: Callable[[], bytes]
     invitations: dict[str, Invitation] = field(default_factory=dict)
-    explained: OrderedDict[str, str] = field(default_factory=OrderedDict)  # id of a queued job -> version
     readings: OrderedDict[str, list[Reading]] = field(default_factory=OrderedDict)  # id of a queued job -> of its files
-    sheets: OrderedDict[str, bytes] = field(default_factory=OrderedDict)  # id of a queued job -> the file it answers
     _kept: OrderedDict[str, tuple[str, Any]] = field(default_factory=OrderedDict)  # of forms that were refused
     _spent: OrderedDict[str, None] = field(default_factory=OrderedDict)
 

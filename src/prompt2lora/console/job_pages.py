@@ -14,7 +14,6 @@ from fastapi.responses import HTMLResponse, Response
 from starlette.concurrency import run_in_threadpool
 
 from prompt2lora.console import pdf
-from prompt2lora.console.context import remember
 from prompt2lora.console.i18n import TranslatableError
 from prompt2lora.console.page_request import NotFound, Page, PageRequest
 from prompt2lora.console.views import JobStatus, attention, heat, job_status
@@ -24,7 +23,7 @@ from prompt2lora.custody.versions import Version
 from prompt2lora.errors import Prompt2LoraError, TooLate, Unavailable
 from prompt2lora.ground.pictures import MOST_TOGETHER, Pictured, check_together, checked, pictures_of, text_of
 from prompt2lora.ground.prompts import asked_in_full, instruction_of
-from prompt2lora.serving.job_queue import DONE
+from prompt2lora.serving.job_queue import DONE, FAILED
 from prompt2lora.serving.protocol import GenerationRequest, Message
 
 _LONGEST_TRY = 4000
@@ -53,9 +52,11 @@ def job_page(request: PageRequest, tab: str, found: JobStatus, version: Version,
 
 def overview(request: PageRequest) -> Response:
     service = request.service
-    busy = {queued.job: queued for queued in service.queue.recent() if not queued.over}
+    queued = service.queue.recent()
+    busy = {one.job: one for one in queued if not one.over}
+    failed = {one.job: one for one in {one.job: one for one in reversed(queued)}.values() if one.state == FAILED}
     found = sorted((job_status(service, job) for job in service.plant.registry.jobs()), key=attention)
-    return request.render("overview.html", jobs=found, busy=busy)
+    return request.render("overview.html", jobs=found, busy=busy, failed=failed)
 
 
 def job(request: PageRequest) -> Response:
@@ -133,13 +134,15 @@ async def try_out(request: PageRequest) -> Response:
 
 def show_why(request: PageRequest) -> Response:
     found, version = opened(request)
-    kept = [queued for queued, name in request.context.explained.items() if name == version.name]
-    explained = [
-        queued
-        for queued in request.service.queue.recent()
-        if queued.id in kept and queued.state == DONE and queued.result
-    ]
-    result = explained[0].result if explained else None
+    explained = next(
+        (
+            queued
+            for queued in request.service.queue.of_job("explain", request.job)
+            if queued.state == DONE and queued.result and queued.result["version"] == version.name
+        ),
+        None,
+    )
+    result = explained.result if explained else None
     prompts = list(request.service.plant.registry.origin(version).prompts)
     squares = heat(result) if result else None
     return job_page(
@@ -147,7 +150,7 @@ def show_why(request: PageRequest) -> Response:
         "why",
         found,
         version,
-        queued=explained[0] if explained else None,
+        queued=explained,
         found=result,
         heat=squares,
         prompts=[text_of(prompt) for prompt in prompts],
@@ -159,7 +162,6 @@ def show_why(request: PageRequest) -> Response:
 def explain(request: PageRequest) -> Response:
     _, version = opened(request)
     queued = request.service.explain(request.actor, request.job, version.name, request.translator.language)
-    remember(request.context.explained, queued.id, version.name)
     return request.redirect(f"/queue/{queued.id}")
 
 

@@ -64,7 +64,7 @@ def _onward(request: PageRequest, queued: QueuedJob) -> Response:
     if queued.kind == "refine":
         return request.redirect(f"{place}/refine", version=result["version"], queued=queued.id)
     if queued.kind == "explain":
-        return request.redirect(f"{place}/why", version=request.context.explained.get(queued.id))
+        return request.redirect(f"{place}/why", version=result["version"])
     if queued.kind == "answer":
         return request.redirect(f"{place}/sheet", file=result["file"], done="answered")
     if queued.kind == "regenerate":

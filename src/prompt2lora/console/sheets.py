@@ -6,14 +6,12 @@ same file comes again after a cut.
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from urllib.parse import quote
 
 from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 
-from prompt2lora.console.context import remember
 from prompt2lora.console.form_fields import forgets_column, reading_part, refused_part, started
 from prompt2lora.console.i18n import TranslatableError
 from prompt2lora.console.job_pages import job_page, opened
@@ -75,15 +73,10 @@ async def start(request: PageRequest) -> Response:
     bound = _bound(request)
     await run_in_threadpool(opened, request)
     sheet = await run_in_threadpool(read_answer_sheet, file, request.value("column").strip())
-    sent = request.service.queue.of_job("answer", request.job)
-    unfinished = next((one for one in sent if not one.over and one.actor == request.actor), None)
-    if unfinished and request.context.sheets.get(unfinished.id) != file.data:
-        raise TranslatableError("still_answering")
-    language, loop = request.translator.language, asyncio.get_running_loop()
+    column, language = request.value("column").strip(), request.translator.language
     queued = await run_in_threadpool(
-        request.service.answer_file, request.actor, request.job, sheet, bound, language, loop
+        request.service.answer_file, request.actor, request.job, file, column, bound, language
     )
-    remember(request.context.sheets, queued.id, file.data, 20)
     return started(request, queued, [sheet.reading])
 
 

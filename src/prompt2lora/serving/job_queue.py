@@ -1,47 +1,61 @@
 """Long work in the background, one job after the other: started by one request, looked up by later ones.
 
-In: a function that reports its progress. Out: a `QueuedJob` that can be looked up by its id, and cancelled: one that
-waits never begins, one that runs stops where it next reports. What lasts (versions, verdicts) is in the registry;
-queued jobs are forgotten when the service ends, and finished ones when there are many. A queued job is not one of the
-registry's jobs: `job` names the one that it works for.
+In: a function that reports its progress, and what was asked for as bytes. Out: a `QueuedJob` that can be looked up by
+its id, and cancelled: one that waits never begins, one that runs stops where it next reports. Each lies in a file until
+a week after its end, or until there are many, and what was asked for beside it until its end. A process that ends, by
+whatever, leaves them to the next one on the same home: it holds a lock as long as it lives. What else lasts (versions,
+verdicts) is in the registry. A queued job is not one of the registry's jobs: `job` names the one that it works for.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from datetime import datetime
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
-from prompt2lora.errors import Busy, Conflict, Prompt2LoraError, UsageError
+from filelock import FileLock, Timeout
+
+from prompt2lora.errors import Busy, Conflict, OutputError, Prompt2LoraError, UsageError
+from prompt2lora.ground.files import exclusive_lock, write_bytes, write_text
+from prompt2lora.ground.home import home
 from prompt2lora.ground.progress import Cancelled, Report, listening, timed
 
 WAITING, RUNNING, DONE, FAILED, CANCELLED = "waiting", "running", "done", "failed", "cancelled"
-_KEPT = 200
+_KEPT, _REMEMBERED = 200, timedelta(days=7)
 _MOST_WAITING = 20
+_MOST_RESTARTS = 2  # of work that runs: what ends the process every time must not do so for ever
+_AGAIN = "look at its log, then ask for this again"
 _log = logging.getLogger(__name__)
 
 
 @dataclass
 class QueuedJob:
     """`progress` is what was last reported (step, share, seconds_left), `result` the outcome, `error` why there is
-    none; `cancelled_by` asked it to stop."""
+    none; `cancelled_by` asked it to stop. `asked` is the digest of what was asked for; `restarts` counts the
+    processes that ended while it ran."""
 
     id: str
     kind: str
     job: str
     actor: str
     created: str
+    asked: str = ""
     state: str = WAITING
     progress: dict[str, Any] = field(default_factory=dict)
     result: dict[str, Any] | None = None
     error: str | None = None
     finished: str | None = None
     cancelled_by: str | None = None
+    restarts: int = 0
 
     @property
     def over(self) -> bool:
@@ -49,32 +63,73 @@ class QueuedJob:
 
 
 class JobQueue:
-    """`clock` tells the time."""
+    """`clock` tells the time; what is kept lies in `place`, by default below the home."""
 
-    def __init__(self, clock: Callable[[], datetime]) -> None:
-        self._clock = clock
+    def __init__(self, clock: Callable[[], datetime], place: Path | None = None) -> None:
+        self._clock, self._place = clock, place or home() / "queue"
         self._jobs: dict[str, QueuedJob] = {}
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="queue")
+        self._owner = secrets.token_hex(8)
+        self._alive = FileLock(self._place / f"{self._owner}.lock", thread_local=False)
+        with self._taking_over():
+            self._alive.acquire()
 
-    def start(self, kind: str, job: str, actor: str, function: Callable[[Report], dict[str, Any]]) -> QueuedJob:
-        """Queue a job; an unfinished one of the same kind, for the same job, by the same actor is returned instead.
+    def start(
+        self, kind: str, job: str, actor: str, function: Callable[[Report], dict[str, Any]], asked: bytes = b""
+    ) -> QueuedJob:
+        """Queue a job; an unfinished one of the same kind, for the same job, by the same actor, that was `asked` the
+        same, is returned instead.
 
-        A double click therefore starts one job. Raises Busy if too many wait.
+        A double click therefore starts one job. Raises Busy if too many wait, OutputError if it cannot be kept.
         """
+        digest = hashlib.sha256(asked).hexdigest()
         with self._lock:
             unfinished = [queued for queued in self._jobs.values() if not queued.over]
-            for queued in unfinished:
-                if (queued.kind, queued.job, queued.actor, queued.cancelled_by) == (kind, job, actor, None):
-                    return queued
+            for one in unfinished:
+                if (one.kind, one.job, one.actor, one.asked, one.cancelled_by) == (kind, job, actor, digest, None):
+                    return one
             if len(unfinished) >= _MOST_WAITING:
                 raise Busy(f"{len(unfinished)} queued jobs are waiting already; try again in a few minutes")
-            queued = QueuedJob(secrets.token_hex(8), kind, job, actor, self._at())
+            queued = QueuedJob(secrets.token_hex(8), kind, job, actor, self._at(), digest)
+            write_bytes(self._request(queued), asked)
+            self._write(queued)
             self._jobs[queued.id] = queued
-            for old in [one.id for one in self._jobs.values() if one.over][: max(0, len(self._jobs) - _KEPT)]:
-                del self._jobs[old]
+            self._drop([one for one in self._jobs.values() if one.over][: max(0, len(self._jobs) - _KEPT)])
             self._pool.submit(self._run, queued, function)
         return queued
+
+    def left_behind(self) -> list[QueuedJob]:
+        """What processes that have ended left unfinished, the oldest first: each waits for `again`. All that they left
+        is looked up here from now on."""
+        found = []
+        with self._taking_over(), self._lock:
+            locks = [lock for lock in self._place.glob("*.lock") if _is_free(lock)]
+            alive = {lock.stem for lock in self._place.glob("*.lock")} - {lock.stem for lock in locks}
+            for file in self._place.glob("*-*.json"):
+                if file.stem.partition("-")[0] not in alive:
+                    found += self._taken_over(file)
+            self._jobs |= {queued.id: queued for queued in found}
+            for lock in locks:
+                lock.unlink()
+        return sorted((queued for queued in found if not queued.over), key=_created)
+
+    def again(self, queued: QueuedJob, function: Callable[[Report], dict[str, Any]]) -> None:
+        """Let a job that was left behind wait for its turn."""
+        self._pool.submit(self._run, queued, function)
+
+    def asked(self, queued: QueuedJob) -> bytes:
+        """What was asked for by an unfinished job. Raises UsageError if that is not there any more."""
+        try:
+            return self._request(queued).read_bytes()
+        except FileNotFoundError as error:
+            raise UsageError(f"the service ended before this was done and what was asked is gone; {_AGAIN}") from error
+
+    def forget(self) -> None:
+        """Drop what has ended for a week."""
+        oldest = (self._clock() - _REMEMBERED).isoformat(timespec="milliseconds")
+        with self._lock:
+            self._drop([queued for queued in self._jobs.values() if queued.over and (queued.finished or "") < oldest])
 
     def get(self, id: str) -> QueuedJob:
         """Raises UsageError for an id that is unknown or forgotten."""
@@ -92,25 +147,28 @@ class JobQueue:
             queued.cancelled_by = actor
             if queued.state == WAITING:
                 queued.state, queued.finished = CANCELLED, self._at()
+            self._keep(queued)
         return queued
 
     def recent(self) -> list[QueuedJob]:
         """The newest first."""
-        return list(self._jobs.values())[::-1]
+        return sorted(self._jobs.values(), key=_created)[::-1]
 
     def of_job(self, kind: str, job: str) -> list[QueuedJob]:
         """Those of a kind for a job of the registry, the newest first."""
         return [queued for queued in self.recent() if (queued.kind, queued.job) == (kind, job)]
 
     def close(self) -> None:
-        """The running job is finished, waiting ones are not started."""
+        """The running job is finished; those that wait are left to the next process."""
         self._pool.shutdown(wait=True, cancel_futures=True)
+        self._alive.release()
 
     def _run(self, queued: QueuedJob, function: Callable[[Report], dict[str, Any]]) -> None:
         with self._lock:
             if queued.over:
                 return
             queued.state = RUNNING
+            self._keep(queued)
 
         def keep(record: dict[str, Any]) -> None:
             if queued.cancelled_by is not None:
@@ -130,6 +188,72 @@ class JobQueue:
             error, state = "this failed for a reason that is in the log; nothing was changed", FAILED
         with self._lock:  # whoever cancels now finds it ended, with its result
             queued.result, queued.error, queued.finished, queued.state = result, error, self._at(), state
+            self._keep(queued)
+
+    # On disk
+
+    def _taking_over(self) -> AbstractContextManager[None]:
+        """Inside, no process that begins is taken for one that has ended."""
+        return exclusive_lock(self._place / "lock")
+
+    def _request(self, queued: QueuedJob) -> Path:
+        return self._place / f"{queued.id}.asked"
+
+    def _record(self, queued: QueuedJob) -> Path:
+        return self._place / f"{self._owner}-{queued.id}.json"
+
+    def _write(self, queued: QueuedJob) -> None:
+        write_text(self._record(queued), json.dumps(asdict(queued), ensure_ascii=False, default=str))
+        if queued.over:
+            self._request(queued).unlink(missing_ok=True)
+
+    def _keep(self, queued: QueuedJob) -> None:
+        """Work goes on although the disk is full; after a restart it begins once more."""
+        try:
+            self._write(queued)
+        except OutputError as error:
+            _log.error("queued job %s: %s", queued.id, error)
+
+    def _taken_over(self, file: Path) -> list[QueuedJob]:
+        """The job of a process that has ended; none if another version of this program wrote it so that we cannot read
+        it."""
+        try:
+            queued = QueuedJob(**json.loads(file.read_bytes()))
+        except (ValueError, TypeError):
+            _log.exception("%s is no record of a queued job and is removed", file)
+            file.unlink()
+            return []
+        queued.restarts += queued.state == RUNNING
+        if not queued.over:
+            queued.state, queued.progress = WAITING, {}
+            if queued.cancelled_by is not None:
+                queued.state, queued.finished = CANCELLED, self._at()
+            elif queued.restarts > _MOST_RESTARTS:
+                queued.state, queued.finished = FAILED, self._at()
+                queued.error = f"the service ended {queued.restarts} times while this ran; {_AGAIN}"
+        self._write(queued)
+        file.unlink()
+        return [queued]
+
+    def _drop(self, over: Sequence[QueuedJob]) -> None:
+        for queued in over:
+            del self._jobs[queued.id]
+            self._record(queued).unlink(missing_ok=True)
 
     def _at(self) -> str:
         return self._clock().isoformat(timespec="milliseconds")
+
+
+def _created(queued: QueuedJob) -> str:
+    return queued.created
+
+
+def _is_free(lock: Path) -> bool:
+    """Whether the process that held this lock has ended."""
+    tried = FileLock(lock)
+    try:
+        tried.acquire(blocking=False)
+    except Timeout:
+        return False
+    tried.release()
+    return True

@@ -6,6 +6,7 @@ no keys and no job queue.
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,11 +23,12 @@ from prompt2lora.serving.setup import Setup
 
 @dataclass
 class Served:
-    """`setup` is what the engine was started for (None: any version)."""
+    """`setup` is what the engine was started for (None: any version), `loop` the one that it is asked from."""
 
     plant: Plant
     engine: Engine
     setup: Setup | None = field(default=None, kw_only=True)
+    loop: asyncio.AbstractEventLoop | None = field(default=None, kw_only=True)
 
     def released(self) -> list[Version]:
         """Every version that answers a job of this service's base now."""

@@ -5,11 +5,9 @@ The HTTP interface and the console are two faces of it; everything that they do 
 
 from __future__ import annotations
 
-import asyncio
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 from prompt2lora.base.constraints import check as check_form
@@ -18,16 +16,25 @@ from prompt2lora.custody.access import Access
 from prompt2lora.custody.evaluator import stored_inspection
 from prompt2lora.errors import ModelNotFound, UsageError
 from prompt2lora.ground.answer_form import AnswerForm, checked
-from prompt2lora.ground.answer_sheet import AnswerSheet
 from prompt2lora.ground.comparison import Comparison
 from prompt2lora.ground.pictures import MOST_OF_A_JOB, Prompt, check_together, pictures_of
-from prompt2lora.ground.progress import Report, part
+from prompt2lora.ground.progress import Report
 from prompt2lora.ground.prompts import check_prompts
-from prompt2lora.plant.plant import Plant
-from prompt2lora.serving.answer_file import RowsRequest
-from prompt2lora.serving.answered_files import AnsweredFile
+from prompt2lora.ground.tables import File
 from prompt2lora.serving.job_queue import JobQueue, QueuedJob
 from prompt2lora.serving.served import Served
+from prompt2lora.serving.work import (
+    Answer,
+    Explain,
+    Generate,
+    Inspect,
+    Refine,
+    Regenerate,
+    Replay,
+    Work,
+    read,
+    to_json,
+)
 
 MOST_PROMPTS, MOST_EXAMPLES = 256, 5000
 
@@ -115,51 +122,22 @@ class Service(Served):
         _at_most(examples, MOST_EXAMPLES, "examples")
         _at_most(inspection, MOST_EXAMPLES, "inspection examples")
         self.plant.as_actor(actor).registry.add_job(job, display_name)
-
-        def run(plant: Plant, report: Report) -> dict[str, Any]:
-            return plant.pilot(
-                job,
-                prompts,
-                examples=examples,
-                form=form,
-                inspection=inspection,
-                comparison=comparison,
-                report=report,
-            )
-
-        return self._begin("generate", job, actor, run)
+        work = Generate(job, tuple(prompts), tuple(inspection), tuple(examples), form, comparison)
+        return self._begin(actor, work)
 
     def inspect(self, actor: str, job: str, version: str, inspection: Sequence[tuple[Prompt, str]]) -> QueuedJob:
         """Measure and judge a version, on new examples or (without any) by what was measured of it."""
         self.check_pictures([prompt for prompt, _ in inspection])
         _at_most(inspection, MOST_EXAMPLES, "examples")
         self.plant.registry.version(job, version)
-
-        def run(plant: Plant, report: Report) -> dict[str, Any]:
-            return plant.gate(job, version, inspection=inspection, report=report)
-
-        return self._begin("inspect", job, actor, run)
+        return self._begin(actor, Inspect(job, version, tuple(inspection)))
 
     def answer_file(
-        self,
-        actor: str,
-        job: str,
-        sheet: AnswerSheet,
-        bound: float,
-        language: str,
-        loop: asyncio.AbstractEventLoop,
+        self, actor: str, job: str, file: File, column: str = "", bound: float = 0.0, language: str = "en"
     ) -> QueuedJob:
-        """Answer every row of a file by what is released for a job; `loop` is the one that the engine is asked from.
-
-        The file that comes of it is in answered_files.py, for a week.
-        """
-        request = replace(RowsRequest.of(self.plant.registry, self.release(job)), bound=bound, language=language)
-        wanted = AnsweredFile(sheet, request, self.engine, actor, self.plant.registry.clock)
-
-        def run(_: Plant, report: Report) -> dict[str, Any]:
-            return wanted.make(loop, report).model_dump()
-
-        return self._begin("answer", job, actor, run)
+        """Answer every row of a file, by the texts of a column, by what is released for a job."""
+        self.release(job)
+        return self._begin(actor, Answer(job, file.name, file.data, column, bound, language))
 
     def refine(
         self, actor: str, job: str, version: str, examples: Sequence[tuple[Prompt, str]], steps: int = 48
@@ -171,53 +149,24 @@ class Service(Served):
         form = registry.form(registry.version(job, version))
         if form:
             checked(form, [right for _, right in examples])
-
-        def run(plant: Plant, report: Report) -> dict[str, Any]:
-            with part(report, 0.0, 0.6) as told:
-                found = plant.refine(job, examples, version=version, steps=steps, report=told)
-            if found["improved"]:
-                with part(report, 0.6, 1.0, step="measure") as told:
-                    found["verdict"] = plant.gate(job, found["version"], report=told)["verdict"]
-            return found
-
-        return self._begin("refine", job, actor, run)
+        return self._begin(actor, Refine(job, version, tuple(examples), steps))
 
     def explain(self, actor: str, job: str, version: str, language: str = "en") -> QueuedJob:
         """Why a version is what it is; the page is part of the result."""
-        registry = self.plant.registry
-        prompts = check_prompts(list(registry.origin(registry.version(job, version)).prompts))
-        texts = [text for text, _ in stored_inspection(registry, job)][:20]
-
-        def run(plant: Plant, report: Report) -> dict[str, Any]:
-            with tempfile.TemporaryDirectory(prefix="prompt2lora-") as place:
-                page = Path(place) / "page.html"
-                found = plant.explain(prompts, texts=texts, out=page, language=language, report=report)
-                return {**found, "page": page.read_text(encoding="utf-8")}
-
-        return self._begin("explain", job, actor, run)
+        check_prompts(list(self.plant.registry.origin(self.plant.registry.version(job, version)).prompts))
+        return self._begin(actor, Explain(job, version, language))
 
     def regenerate(self, actor: str, jobs: Sequence[str]) -> QueuedJob:
         """Candidates by the present generator for all jobs (or those named), beside what answers; releases stay."""
         for job in jobs:
             self.plant.registry.versions(job)
-
-        def run(plant: Plant, report: Report) -> dict[str, Any]:
-            changes = plant.regenerate(jobs, report=report)
-            return {"jobs": [change._asdict() for change in changes]}
-
-        return self._begin("regenerate", ", ".join(jobs), actor, run)
+        return self._begin(actor, Regenerate(tuple(jobs)))
 
     def replay(self, actor: str, job: str) -> QueuedJob:
         """Ask the current release the job's inspection examples again, as canaries."""
-        inspection = stored_inspection(self.plant.registry, job)
-        if not inspection:
+        if not stored_inspection(self.plant.registry, job):
             raise UsageError(f"the job {job} has no inspection examples; evaluate a version on some first")
-
-        def run(plant: Plant, report: Report) -> dict[str, Any]:
-            alarm = plant.replay(job, inspection, report)
-            return {"alarm": alarm.reason if alarm else None, "examples": len(inspection)}
-
-        return self._begin("replay", job, actor, run)
+        return self._begin(actor, Replay(job))
 
     def cancel(self, actor: str, id: str) -> QueuedJob:
         """Let a queued job stop; what it has kept whole (a version that is not measured yet) stays."""
@@ -225,15 +174,29 @@ class Service(Served):
         self.plant.as_actor(actor).tell(f"cancel {queued.kind}", queued.job, {"queued": queued.id})
         return queued
 
-    def _begin(self, kind: str, job: str, actor: str, run: Callable[[Plant, Report], dict[str, Any]]) -> QueuedJob:
-        """A queued job in somebody's name; its start is in the audit log, whatever comes of it."""
-        plant = self.plant.as_actor(actor)
+    def go_on(self) -> None:
+        """Begin what processes that have ended left unfinished; forget what ended long ago."""
+        self.queue.forget()
+        for queued in self.queue.left_behind():
+            self.queue.again(queued, self._recorded(queued.actor, partial(self._kept, queued)))
 
-        def recorded(report: Report) -> dict[str, Any]:
-            plant.tell(f"begin {kind}", job, {})
-            return run(plant, report)
+    def _kept(self, queued: QueuedJob) -> Work:
+        return read(queued.kind, self.queue.asked(queued))
 
-        return self.queue.start(kind, job, actor, recorded)
+    def _begin(self, actor: str, work: Work) -> QueuedJob:
+        """A queued job in somebody's name."""
+        return self.queue.start(work.kind, work.job, actor, self._recorded(actor, lambda: work), to_json(work))
+
+    def _recorded(self, actor: str, work: Callable[[], Work]) -> Callable[[Report], dict[str, Any]]:
+        """Work in somebody's name; its start is in the audit log, whatever comes of it."""
+        service = self.as_actor(actor)
+
+        def run(report: Report) -> dict[str, Any]:
+            asked = work()
+            service.plant.tell(f"begin {asked.kind}", asked.job, {})
+            return asked.run(service, report)
+
+        return run
 
 
 def queued_record(queued: QueuedJob) -> dict[str, Any]:

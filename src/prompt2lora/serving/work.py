@@ -1,0 +1,202 @@
+"""The kinds of long work as values: what was asked for, which JSON can hold until it is done, and how it is done.
+
+In: what a request asks for, checked. Out: its JSON, and the same value again; with a service in somebody's name, what
+comes of it. It knows neither the job queue nor where that JSON lies.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Protocol
+
+from pydantic import Base64Bytes, PlainSerializer, PlainValidator, TypeAdapter, ValidationError
+
+from prompt2lora.custody.evaluator import stored_inspection
+from prompt2lora.errors import UsageError
+from prompt2lora.ground.answer_form import AnswerForm
+from prompt2lora.ground.answer_sheet import read_answer_sheet
+from prompt2lora.ground.comparison import Comparison
+from prompt2lora.ground.pictures import Pictured, Prompt, of_data_url
+from prompt2lora.ground.progress import Report, part
+from prompt2lora.ground.prompts import check_prompts
+from prompt2lora.ground.tables import File
+from prompt2lora.serving.answer_file import RowsRequest
+from prompt2lora.serving.answered_files import AnsweredFile
+from prompt2lora.serving.served import Served
+
+
+def _told(prompt: Prompt) -> Any:
+    """A prompt with its pictures themselves: nothing of a request that is never done stays in the store."""
+    if isinstance(prompt, Pictured):
+        return {"text": prompt.text, "pictures": [picture.data_url for picture in prompt.pictures]}
+    return prompt
+
+
+def _read(told: Any) -> Prompt:
+    if isinstance(told, dict):
+        return Pictured(told["text"], tuple(of_data_url(url, "a kept picture") for url in told["pictures"]))
+    return str(told)
+
+
+_Kept = Annotated[Prompt, PlainSerializer(_told), PlainValidator(_read)]
+Prompts = tuple[_Kept, ...]
+Examples = tuple[tuple[_Kept, str], ...]
+
+
+class Work(Protocol):
+    """`job` is the one of the registry that it is for; `run` is given a service in the name of whoever asked."""
+
+    kind: ClassVar[str]
+
+    @property
+    def job(self) -> str: ...
+
+    def run(self, service: Served, report: Report) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class Generate:
+    """A pilot: an adapter from prompts, and from examples if there are some, inspected and judged."""
+
+    kind: ClassVar[str] = "generate"
+    job: str
+    prompts: Prompts
+    inspection: Examples = ()
+    examples: Examples = ()
+    form: AnswerForm | None = None
+    comparison: Comparison | None = None
+
+    def run(self, service: Served, report: Report) -> dict[str, Any]:
+        return service.plant.pilot(
+            self.job,
+            self.prompts,
+            examples=self.examples,
+            form=self.form,
+            inspection=self.inspection,
+            comparison=self.comparison,
+            report=report,
+        )
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """A version measured and judged, on new examples or by what was measured of it."""
+
+    kind: ClassVar[str] = "inspect"
+    job: str
+    version: str
+    inspection: Examples = ()
+
+    def run(self, service: Served, report: Report) -> dict[str, Any]:
+        return service.plant.gate(self.job, self.version, inspection=self.inspection, report=report)
+
+
+@dataclass(frozen=True)
+class Refine:
+    """The second stage; the new version, if there is one, is judged on examples that it did not learn from."""
+
+    kind: ClassVar[str] = "refine"
+    job: str
+    version: str
+    examples: Examples
+    steps: int
+
+    def run(self, service: Served, report: Report) -> dict[str, Any]:
+        plant = service.plant
+        with part(report, 0.0, 0.6) as told:
+            found = plant.refine(self.job, self.examples, version=self.version, steps=self.steps, report=told)
+        if found["improved"]:
+            with part(report, 0.6, 1.0, step="measure") as told:
+                found["verdict"] = plant.gate(self.job, found["version"], report=told)["verdict"]
+        return found
+
+
+@dataclass(frozen=True)
+class Explain:
+    """Why a version is what it is; the page is part of the result."""
+
+    kind: ClassVar[str] = "explain"
+    job: str
+    version: str
+    language: str = "en"
+
+    def run(self, service: Served, report: Report) -> dict[str, Any]:
+        registry = service.plant.registry
+        prompts = check_prompts(list(registry.origin(registry.version(self.job, self.version)).prompts))
+        texts = [text for text, _ in stored_inspection(registry, self.job)][:20]
+        with tempfile.TemporaryDirectory(prefix="prompt2lora-") as place:
+            page = Path(place) / "page.html"
+            found = service.plant.explain(prompts, texts=texts, out=page, language=self.language, report=report)
+            return {**found, "version": self.version, "page": page.read_text(encoding="utf-8")}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Every row of a file answered by what is released for a job when the work begins.
+
+    The file that comes of it is in answered_files.py, for a week; the same file sent again goes on where it was cut.
+    """
+
+    kind: ClassVar[str] = "answer"
+    job: str
+    name: str
+    data: Base64Bytes
+    column: str
+    bound: float
+    language: str
+
+    def run(self, service: Served, report: Report) -> dict[str, Any]:
+        registry = service.plant.registry
+        request = RowsRequest.of(registry, service.release(self.job))
+        request = replace(request, bound=self.bound, language=self.language)
+        sheet = read_answer_sheet(File(self.name, self.data), self.column)
+        wanted = AnsweredFile(sheet, request, service.engine, registry.actor, registry.clock)
+        assert service.loop, "nothing is queued before the service runs"
+        return wanted.make(service.loop, report).model_dump()
+
+
+@dataclass(frozen=True)
+class Regenerate:
+    """Candidates by the present generator for all jobs (or those named), beside what answers; releases stay."""
+
+    kind: ClassVar[str] = "regenerate"
+    jobs: tuple[str, ...]
+
+    @property
+    def job(self) -> str:
+        return ", ".join(self.jobs)
+
+    def run(self, service: Served, report: Report) -> dict[str, Any]:
+        return {"jobs": [change._asdict() for change in service.plant.regenerate(self.jobs, report=report)]}
+
+
+@dataclass(frozen=True)
+class Replay:
+    """The current release asked the job's inspection examples again, as canaries."""
+
+    kind: ClassVar[str] = "replay"
+    job: str
+
+    def run(self, service: Served, report: Report) -> dict[str, Any]:
+        inspection = stored_inspection(service.plant.registry, self.job)
+        alarm = service.plant.replay(self.job, inspection, report)
+        return {"alarm": alarm.reason if alarm else None, "examples": len(inspection)}
+
+
+KINDS: dict[str, type[Work]] = {
+    kind.kind: kind for kind in (Generate, Inspect, Refine, Explain, Answer, Regenerate, Replay)
+}
+
+
+def to_json(work: Work) -> bytes:
+    return TypeAdapter(type(work)).dump_json(work)
+
+
+def read(kind: str, data: bytes) -> Work:
+    """The work of which this is the JSON. Raises UsageError for what another version of this program kept."""
+    try:
+        return TypeAdapter(KINDS[kind]).validate_json(data)
+    except (ValidationError, KeyError) as error:
+        raise UsageError("another version of the service kept this and it cannot be read; ask for it again") from error
