@@ -33,6 +33,7 @@ from prompt2lora.custody.versions import Version
 from prompt2lora.errors import Prompt2LoraError
 from prompt2lora.ground import answer_form as forms
 from prompt2lora.ground.files import write_json
+from prompt2lora.serving.deadline import within
 from prompt2lora.serving.protocol import Chunk, GenerationRequest, Message, Sampling
 from prompt2lora.serving.vllm import VllmServers
 
@@ -90,7 +91,7 @@ class World:
         sampling = more.pop("sampling", Sampling(max_new_tokens=WORDS))
         given: dict[str, Any] = {"messages": (Message("user", question),), "sampling": sampling, "seconds": 300.0}
         ask = GenerationRequest("job", **{**given, **more})
-        return [chunk async for chunk in self.engine.answer(one, ask)]
+        return [chunk async for chunk in within(ask.seconds, self.engine.answer(one, ask))]
 
     async def answer(self, one: Version | None, question: str = QUESTIONS[0], **more: Any) -> str:
         """The answer through our engine, or the name of the error and what it says."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from prompt2lora.custody.versions import Version
 from prompt2lora.errors import Prompt2LoraError
 from prompt2lora.serving import ray as serving
+from prompt2lora.serving.deadline import within
 from prompt2lora.serving.protocol import GenerationRequest, Message, Sampling
 from prompt2lora.serving.ray import RayCluster, Replica
 from prompt2lora.serving.setup import Setup
@@ -51,7 +52,7 @@ def asks_of(base, count):
 
 async def said(engine, chosen, seconds=60.0):
     ask = GenerationRequest("job", (Message("user", "hello"),), sampling=Sampling(max_new_tokens=8), seconds=seconds)
-    return "".join([chunk.text async for chunk in engine.answer(chosen, ask)])
+    return "".join([chunk.text async for chunk in within(ask.seconds, engine.answer(chosen, ask))])
 
 
 async def refusal(engine, chosen, seconds=60.0):

@@ -23,6 +23,7 @@ from prompt2lora.errors import Misconfigured, TooLate, Unavailable, Unfit, Usage
 from prompt2lora.ground import answer_form as forms
 from prompt2lora.plant.plant import Plant
 from prompt2lora.serving import llama_server
+from prompt2lora.serving.deadline import within
 from prompt2lora.serving.job_queue import JobQueue
 from prompt2lora.serving.llama_cpp import LlamaCppEngine
 from prompt2lora.serving.llama_process import PACKAGE, LlamaProcess
@@ -76,7 +77,7 @@ def engine(base, model, released, folder, tmp_path):
 
 
 async def said(engine, one, ask=ASK) -> str:
-    return "".join([chunk.text async for chunk in engine.answer(one, ask)])
+    return "".join([chunk.text async for chunk in within(ask.seconds, engine.answer(one, ask))])
 
 
 def closing(engine, work):

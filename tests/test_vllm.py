@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncGenerator
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,8 @@ import pytest
 from prompt2lora.custody.versions import Version
 from prompt2lora.errors import Broken, Busy, DamagedFile, Misconfigured, TooLate, Unavailable, Unfit, UsageError
 from prompt2lora.ground import answer_form as forms
-from prompt2lora.serving import starting
+from prompt2lora.serving import replica, starting
+from prompt2lora.serving.deadline import within
 from prompt2lora.serving.event_stream import events
 from prompt2lora.serving.protocol import GenerationRequest, Message, Sampling
 from prompt2lora.serving.vllm import VllmServers
@@ -151,7 +153,7 @@ def engine_of(*servers: FakeServer, **options) -> VllmServers:
 
 
 async def gather(engine: VllmServers, one: Version | None, ask: GenerationRequest = ASK) -> str:
-    return "".join([chunk.text async for chunk in engine.answer(one, ask)])
+    return "".join([chunk.text async for chunk in within(ask.seconds, engine.answer(one, ask))])
 
 
 def answer(engine: VllmServers, one: Version | None, ask: GenerationRequest = ASK) -> str:
@@ -285,7 +287,7 @@ def test_questions_are_spread_over_the_servers():
 
     async def many():
         servers[0].go_on = asyncio.Event()
-        first = engine.answer(version(), ASK)
+        first = within(5.0, engine.answer(version(), ASK))
         await anext(first)  # holds one server
         await gather(engine, version())
         await first.aclose()
@@ -392,7 +394,7 @@ def test_whoever_gives_up_waiting_for_a_turn_holds_nobody_up():
 
     async def many():
         engine, server.go_on = engine_of(server), asyncio.Event()
-        first = engine.answer(version(1), ASK)
+        first = within(5.0, engine.answer(version(1), ASK))
         await anext(first)
         for one in (None, version(2)):
             with pytest.raises(TooLate):
@@ -428,7 +430,7 @@ def test_a_server_whose_engine_died_is_lost_and_not_started_wrongly():
 def test_a_reader_who_stops_reading_holds_up_nobody():
     async def many():
         engine = engine_of(FakeServer())
-        slow = engine.answer(version(1), ASK)
+        slow = within(5.0, engine.answer(version(1), ASK))
         await anext(slow)
         said = await gather(engine, None, replace(ASK, seconds=1.0))
         return said, engine.stats()["requests_running"], "".join([chunk.text async for chunk in slow])
@@ -451,7 +453,7 @@ def test_a_version_that_waited_for_its_turn_is_probed_again_if_the_server_was_st
         await engine.ready()
         server.loaded[version(1).name] = "loaded by another gateway"
         await engine.reconcile([])
-        engine._replicas[0].put_aside(0.0)
+        engine._replicas[0].put_aside(httpx.ConnectError("gone"))
         server.go_on.set()
         await base
         with pytest.raises(Unfit):
@@ -492,6 +494,58 @@ def test_whoever_waits_for_a_turn_while_the_service_ends_is_told_so():
 
     base, other, _ = asyncio.run(many())
     assert all(type(one) is Unavailable and "shutting down" in str(one) for one in (base, other)), (base, other)
+
+
+def test_a_server_that_fails_is_passed_over_until_it_answers_or_tells_what_it_holds():
+    dead, sound = FakeServer(), FakeServer()
+    dead.dead = True
+    engine = engine_of(dead, sound)
+
+    def seen():
+        answer(engine, None)
+        return engine.stats()["retries_total"], engine.stats()["replicas_up"]
+
+    assert [seen(), seen()] == [(1, 1), (1, 1)]
+    dead.dead = False
+    assert seen() == (1, 1), "nobody has looked"
+    asyncio.run(engine.reconcile([]))
+    assert seen() == (1, 2) and dead.asked
+    dead.dead = sound.dead = True
+    with pytest.raises(Broken):
+        answer(engine, None)
+    assert engine.stats()["replicas_up"] == 0
+    dead.dead = sound.dead = False
+    assert seen()[1] == 1, "whoever has to is asked all the same"
+
+
+def test_a_server_that_hangs_is_passed_over_from_the_next_round_on(monkeypatch):
+    monkeypatch.setattr(replica, "_LISTING", 0.05)
+
+    async def many():
+        engine = engine_of(FakeServer(), FakeServer())
+        engine._replicas[0].client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{silent.getsockname()[1]}")
+        async with asyncio.timeout(5):
+            await engine.reconcile([version()])
+            said = [await gather(engine, version()) for _ in range(3)]
+        await engine.close(0.0)
+        return said, engine.stats()["replicas_up"], engine.stats()["retries_total"]
+
+    with socket.socket() as silent:  # it is connected to, and says nothing
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        assert asyncio.run(many()) == (["from /adapters/00000001"] * 3, 1, 0)
+
+
+def test_an_adapter_that_a_server_refused_does_not_count_as_loaded():
+    server = FakeServer()
+    engine = engine_of(server)
+    server.refuses = True
+    with pytest.raises(Misconfigured):
+        answer(engine, version())
+    assert engine.stats()["adapter_loads_total"] == 0
+    server.refuses = False
+    answer(engine, version())
+    assert engine.stats()["adapter_loads_total"] == 1
 
 
 def test_only_what_was_tried_again_counts_as_a_retry():

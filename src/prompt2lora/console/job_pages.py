@@ -20,7 +20,7 @@ from prompt2lora.console.views import JobStatus, attention, heat, job_status
 from prompt2lora.custody.access import MAKE
 from prompt2lora.custody.releases import Release
 from prompt2lora.custody.versions import Version
-from prompt2lora.errors import Prompt2LoraError, TooLate, Unavailable
+from prompt2lora.errors import Prompt2LoraError, Unavailable
 from prompt2lora.ground.pictures import MOST_TOGETHER, Pictured, check_together, checked, pictures_of, text_of
 from prompt2lora.ground.prompts import asked_in_full, instruction_of
 from prompt2lora.serving.job_queue import DONE, FAILED
@@ -109,14 +109,9 @@ async def try_out(request: PageRequest) -> Response:
     check_together(seen, MOST_TOGETHER)
     asked = asked_in_full(Pictured(text, seen) if seen else text, opening)
     generation = GenerationRequest(request.job, messages=(Message("user", asked),), seconds=seconds, form=origin.form)
-
-    async def answer(which: Version | None) -> str:
-        try:
-            return await asyncio.wait_for(request.service.try_out(which, generation), seconds + 1)
-        except TimeoutError as error:
-            raise TooLate("the engine did not answer in time") from error
-
-    given = await asyncio.gather(answer(None), answer(version), return_exceptions=True)
+    given = await asyncio.gather(
+        *(request.service.try_out(which, generation) for which in (None, version)), return_exceptions=True
+    )
     for one in given:
         if isinstance(one, BaseException) and not isinstance(one, Prompt2LoraError):
             raise one

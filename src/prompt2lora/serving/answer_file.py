@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from prompt2lora.base.decoding import confidence
@@ -23,6 +24,7 @@ from prompt2lora.ground.answer_sheet import CUT, UNSURE, RowAnswer, note_in, ref
 from prompt2lora.ground.progress import Report, silent
 from prompt2lora.ground.prompts import asked_in_full
 from prompt2lora.plant.calibration import PLAIN, Calibration, calibration_of
+from prompt2lora.serving.deadline import within
 from prompt2lora.serving.protocol import LENGTH, Engine, GenerationRequest, Message, Sampling
 
 _SECONDS = 3600.0  # that a row may wait behind the others
@@ -126,8 +128,9 @@ async def _answered(engine: Engine, request: RowsRequest, text: str) -> dict[str
     """One answer as it is kept; None if the engine is too busy with others to take it now."""
     words, last = "", None
     try:
-        async for chunk in engine.answer(request.version, request.generation(text)):
-            words, last = words + chunk.text, chunk
+        async with aclosing(within(_SECONDS, engine.answer(request.version, request.generation(text)))) as chunks:
+            async for chunk in chunks:
+                words, last = words + chunk.text, chunk
     except Busy:
         return None
     except UsageError as error:  # what is wrong with this row, and not with the others

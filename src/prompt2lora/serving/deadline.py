@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
 from prompt2lora.errors import TooLate
@@ -14,13 +14,13 @@ def too_late(seconds: float) -> TooLate:
     return TooLate(f"no answer within {seconds:g} seconds; try again, or allow more time")
 
 
-async def within(seconds: float, chunks: AsyncGenerator[Chunk]) -> AsyncGenerator[Chunk]:
+async def within(seconds: float, chunks: AsyncIterator[Chunk]) -> AsyncGenerator[Chunk]:
     """Raises TooLate if they are not made in that time. They are made whether or not somebody takes them: a slow reader
     holds up that one answer alone."""
     made = asyncio.Queue[Chunk | None]()
 
     async def make() -> None:
-        async with asyncio.timeout(seconds), aclosing(chunks):
+        async with asyncio.timeout(seconds), aclosing(chunks):  # type: ignore[type-var]
             async for chunk in chunks:
                 made.put_nowait(chunk)
 

@@ -26,7 +26,6 @@ from prompt2lora.base.chat import ChatFormat
 from prompt2lora.custody.versions import Version
 from prompt2lora.errors import Broken, Unavailable, Unfit, UsageError
 from prompt2lora.serving.admission import check_open, check_room, last_answers
-from prompt2lora.serving.deadline import within
 from prompt2lora.serving.llama_files import LlamaFiles
 from prompt2lora.serving.llama_process import LlamaProcess
 from prompt2lora.serving.llama_requests import body, chunks
@@ -97,7 +96,7 @@ class LlamaCppEngine:
         asked = body(ids, with_room(request, len(ids), self.context_length))
         self._running += 1
         try:
-            async with aclosing(within(request.seconds, self._tried(version, asked))) as found:
+            async with aclosing(self._tried(version, asked)) as found:
                 async for chunk in found:
                     yield chunk
         finally:

@@ -20,7 +20,6 @@ from starlette.requests import ClientDisconnect
 
 from prompt2lora.custody.releases import Release
 from prompt2lora.errors import Busy, Prompt2LoraError, Unfit, UsageError
-from prompt2lora.serving.deadline import within
 from prompt2lora.serving.guard import Authenticator, Refused, failure, record_of
 from prompt2lora.serving.openai_replies import Reply, as_event, as_model, fingerprint
 from prompt2lora.serving.openai_requests import ChatRequest, TextRequest
@@ -93,7 +92,7 @@ async def _answer(
     reply = Reply(kind, body, record.request)
     headers = {RELEASE: fingerprint(release)}
     if generation.stream:
-        chunks = within(generation.seconds, _counted(service, quota, release, generation, request))
+        chunks = _counted(service, quota, release, generation, request)
         first = await _unless_gone(request, anext(chunks))  # what is refused is refused before the answer begins
         events = _events(reply, release, first, chunks)
         return StreamingResponse(events, media_type="text/event-stream", headers=headers)
@@ -114,12 +113,12 @@ async def _counted(
 ) -> AsyncGenerator[Chunk]:
     """The chunks of an answer within the job's quota; a version that cannot be served is rolled back."""
     record = record_of(request)
+    place = quota.place(generation.job)
     try:
-        with quota.place(generation.job):
-            async with aclosing(service.engine.answer(release.version, generation)) as chunks:  # type: ignore[type-var]
-                async for chunk in chunks:
-                    record.prompt_tokens, record.completion_tokens = chunk.prompt_tokens, chunk.completion_tokens
-                    yield chunk
+        async with aclosing(service.answer(release.version, generation, place)) as chunks:
+            async for chunk in chunks:
+                record.prompt_tokens, record.completion_tokens = chunk.prompt_tokens, chunk.completion_tokens
+                yield chunk
     except Unfit:
         await asyncio.to_thread(service.take_back, release)
         raise

@@ -44,7 +44,7 @@ class GenerationRequest:
     """A conversation in the base's chat format, or (without messages) `text` exactly as given.
 
     job       whose quota it counts against
-    seconds   how long it may take, including the time in the queue
+    seconds   how long it may take, including the time in the queue; `within` sees to it, whatever the engine
     stream    whether chunks are wanted as they come, or the whole answer in one chunk
     form      what the answer has to be; None: anything
     scored    whether the last chunk tells how likely the answer was

@@ -10,14 +10,12 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
 from prompt2lora.custody.versions import Version
 from prompt2lora.errors import Prompt2LoraError, Unavailable, UsageError
 from prompt2lora.serving.admission import check_open, last_answers
-from prompt2lora.serving.deadline import within
 from prompt2lora.serving.protocol import Chunk, GenerationRequest
 from prompt2lora.serving.setup import Setup
 
@@ -92,11 +90,6 @@ class RayCluster:
 
     async def answer(self, version: Version | None, request: GenerationRequest) -> AsyncGenerator[Chunk]:
         check_open(self._closing)
-        async with aclosing(within(request.seconds, self._asked(version, request))) as chunks:
-            async for chunk in chunks:
-                yield chunk
-
-    async def _asked(self, version: Version | None, request: GenerationRequest) -> AsyncGenerator[Chunk]:
         from ray.exceptions import RayError
 
         options = {"stream": True, **({"multiplexed_model_id": version.name} if version else {})}

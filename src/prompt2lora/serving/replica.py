@@ -34,6 +34,7 @@ _PROBE_TOKENS = 4
 _ODD_WORDS = ("qxz", "vkj")  # what no base answers by itself
 # What the base's generation_config.json sets otherwise (Qwen2.5 repeats less by it), and a pilot never measured.
 _NEUTRAL = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
+_LISTING = 10.0  # seconds
 _MOVED = 1e-4  # smallest change of a log-probability that counts as an adapter at work
 
 
@@ -50,7 +51,8 @@ class Replica:
     """`folder` tells where the server finds a version's adapter (DamagedFile, if it is not what it was); `seconds`
     bounds loading one.
 
-    `sound` names the versions that have moved its logits since it was last seen to hold them.
+    `sound` names the versions that have moved its logits since it was last seen to hold them. `aside`: it failed, and
+    has neither answered nor told what it holds since.
     """
 
     url: str
@@ -62,24 +64,27 @@ class Replica:
     running: int = 0
     loads: int = 0
     failed_probes: int = 0
-    failed_at: float = float("-inf")
+    aside: bool = False
     forms: bool = False  # whether it was seen to hold answers to a form
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     _turns: Turns = field(default_factory=Turns)
 
-    def put_aside(self, at: float) -> None:
-        """A replica that does not answer may have been restarted: what it held is no longer trusted."""
-        self.failed_at = at
-        self.sound.clear()
-        self.forms = False
+    def put_aside(self, why: Exception) -> None:
+        """A replica that is not there may have been restarted: what it held is no longer trusted."""
+        self.aside = True
+        if isinstance(why, httpx.RequestError):
+            self.sound.clear()
+            self.forms = False
 
     async def listed(self) -> set[str]:
-        """The base and the adapters that it says it has."""
-        reply = await self.client.get("/v1/models", timeout=self.seconds)
+        """The base and the adapters that it says it has. A replica that does not say so soon hangs."""
+        reply = await self.client.get("/v1/models", timeout=_LISTING)
         if reply.status_code != 200:
             raise Lost(_reply_text(reply))
         with _readable():
-            return {str(model["id"]) for model in reply.json()["data"]}
+            found = {str(model["id"]) for model in reply.json()["data"]}
+        self.aside = False
+        return found
 
     async def hold(self, version: Version) -> None:
         """Load a version and see that it is applied. Raises Unfit if it is not, Misconfigured if the server does not
@@ -105,7 +110,7 @@ class Replica:
             raise Unfit(f"{version.name} cannot be served: {error}") from error
         body = {"lora_name": version.name, "lora_path": str(folder)}
         reply = await self.client.post("/v1/load_lora_adapter", json=body, timeout=self.seconds)
-        self.loads += 1
+        self.loads += reply.status_code == 200
         if reply.status_code > 500:
             raise Lost(_reply_text(reply))
         if reply.status_code >= 400 and "already" not in reply.text:

@@ -7,7 +7,8 @@ no keys and no job queue.
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from collections.abc import AsyncGenerator
+from contextlib import AbstractContextManager, aclosing, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,8 +18,11 @@ from prompt2lora.custody.versions import Version
 from prompt2lora.errors import Misconfigured, UsageError
 from prompt2lora.ground.answer_form import AnswerForm
 from prompt2lora.plant.plant import Plant
-from prompt2lora.serving.protocol import Engine, GenerationRequest
+from prompt2lora.serving.deadline import within
+from prompt2lora.serving.protocol import Chunk, Engine, GenerationRequest
 from prompt2lora.serving.setup import Setup
+
+_NO_PLACE = nullcontext()
 
 
 @dataclass
@@ -77,13 +81,30 @@ class Served:
         """What the answers of a job have to be now; None: anything."""
         return released_form(self.plant.registry, release)
 
+    def answer(
+        self,
+        version: Version | None,
+        request: GenerationRequest,
+        place: AbstractContextManager[None] = _NO_PLACE,
+    ) -> AsyncGenerator[Chunk]:
+        """The chunks of an answer within its time; `place` is held until all are made, however slowly they are read."""
+
+        async def made() -> AsyncGenerator[Chunk]:
+            with place:
+                async with aclosing(self.engine.answer(version, request)) as chunks:  # type: ignore[type-var]
+                    async for chunk in chunks:
+                        yield chunk
+
+        return within(request.seconds, made())
+
     async def try_out(self, version: Version | None, request: GenerationRequest) -> str:
         """The whole answer of one version (None: the base), whether it is released or not. Raises Misconfigured."""
         if version and self.setup:
             self.setup.check(version)
         text = ""
-        async for chunk in self.engine.answer(version, request):
-            text += chunk.text
+        async with aclosing(self.answer(version, request)) as chunks:
+            async for chunk in chunks:
+                text += chunk.text
         return text
 
     def watched(self, job: str) -> dict[str, Any] | None:

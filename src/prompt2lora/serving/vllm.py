@@ -4,13 +4,13 @@ In: requests. Out: chunks, from whichever replica holds the adapter and has leas
 there is expected: a server that says "loaded" and answers as the base, one that was restarted and
 holds nothing, one that is gone. Therefore every version has a name of its own that is never loaded twice, nothing is
 ever unloaded (a rollback is a change in our registry), and an adapter answers from a replica only after it has moved
-that replica's logits. It knows no registry and no torch.
+that replica's logits. A replica that failed takes no requests while another one can, until it says again what it holds.
+It knows no registry and no torch.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, suppress
 from pathlib import Path
@@ -20,15 +20,12 @@ import httpx
 from prompt2lora.custody.versions import Version
 from prompt2lora.errors import Broken, Busy, Misconfigured, Unavailable, Unfit
 from prompt2lora.serving.admission import check_open, last_answers
-from prompt2lora.serving.deadline import within
 from prompt2lora.serving.protocol import Chunk, GenerationRequest
 from prompt2lora.serving.replica import Forgotten, Lost, Replica
 
-_REST = 5.0  # seconds before a replica that failed is tried again
-
 
 class VllmServers:
-    """`folder` tells where replicas find a version's adapter; `seconds` bounds loading one. `clock` is monotonic."""
+    """`folder` tells where replicas find a version's adapter; `seconds` bounds loading one."""
 
     def __init__(
         self,
@@ -37,10 +34,9 @@ class VllmServers:
         folder: Callable[[Version], Path],
         *,
         seconds: float = 60.0,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._replicas = [Replica(url, client, base, folder, seconds) for url, client in clients]
-        self._base, self._clock = base, clock
+        self._base = base
         self._closing = False
         self._retries = 0
 
@@ -50,9 +46,34 @@ class VllmServers:
 
     async def answer(self, version: Version | None, request: GenerationRequest) -> AsyncGenerator[Chunk]:
         """Pieces from one replica. Until the first chunk has come, a replica that fails is replaced by another."""
-        async with aclosing(within(request.seconds, self._tried(version, request))) as chunks:
-            async for chunk in chunks:
-                yield chunk
+        failures: list[Unavailable] = []
+        broken = ""
+        for tried, replica in enumerate(self._in_turn()):
+            self._retries += tried > 0
+            begun = False
+            try:
+                async with aclosing(self._from(replica, version, request)) as chunks:
+                    async for chunk in chunks:
+                        begun = True
+                        yield chunk
+                replica.aside = False
+                return
+            except (Lost, httpx.RequestError) as error:
+                if not isinstance(error, Forgotten):
+                    replica.put_aside(error)
+                if begun:
+                    raise Broken(f"the server {replica.url} broke off an answer; try again") from error
+                broken = broken or ("" if isinstance(error, httpx.TransportError) else f"; {replica.url}: {error}")
+            except (Unfit, Misconfigured, Busy) as error:
+                failures.append(error)
+        for kind in (Busy, Misconfigured, Unfit):
+            for failure in failures:
+                if isinstance(failure, kind):
+                    raise failure
+        kind_of_all = Broken if broken else Unavailable
+        raise kind_of_all(
+            f"none of {len(self._replicas)} servers can answer now{broken[:300]}; see /readyz and try again"
+        )
 
     async def reconcile(self, versions: Sequence[Version]) -> dict[str, list[str]]:
         """Load the versions on every replica that lacks them; what each replica holds soundly afterwards."""
@@ -64,8 +85,8 @@ class VllmServers:
                 for version in versions:
                     with suppress(Unfit, Misconfigured):  # the others may fit
                         await replica.hold(version)
-            except (Lost, httpx.RequestError):
-                replica.put_aside(self._clock())
+            except (Lost, httpx.RequestError) as error:
+                replica.put_aside(error)
 
         await asyncio.gather(*(one(replica) for replica in self._replicas))
         return {replica.url: sorted(replica.sound) for replica in self._replicas}
@@ -83,8 +104,8 @@ class VllmServers:
                 for version in versions:
                     with suppress(Unfit):  # whoever asks for it is told
                         await replica.hold(version)
-            except (Lost, httpx.RequestError):
-                replica.put_aside(self._clock())
+            except (Lost, httpx.RequestError) as error:
+                replica.put_aside(error)
 
     async def ready(self) -> bool:
         """Whether at least one replica lists the base that the adapters were made for."""
@@ -92,8 +113,8 @@ class VllmServers:
         async def one(replica: Replica) -> bool:
             try:
                 return self._base in await replica.listed()
-            except (Lost, httpx.RequestError):
-                replica.put_aside(self._clock())
+            except (Lost, httpx.RequestError) as error:
+                replica.put_aside(error)
                 return False
 
         asked = [asyncio.ensure_future(one(replica)) for replica in self._replicas]
@@ -107,10 +128,9 @@ class VllmServers:
                 task.cancel()
 
     def stats(self) -> dict[str, int | float]:
-        at = self._clock()
         return {
             "replicas": len(self._replicas),
-            "replicas_up": sum(at - replica.failed_at >= _REST for replica in self._replicas),
+            "replicas_up": sum(not replica.aside for replica in self._replicas),
             "requests_running": sum(replica.running for replica in self._replicas),
             "adapter_loads_total": sum(replica.loads for replica in self._replicas),
             "failed_probes_total": sum(replica.failed_probes for replica in self._replicas),
@@ -123,40 +143,10 @@ class VllmServers:
         for replica in self._replicas:
             await replica.client.aclose()
 
-    async def _tried(self, version: Version | None, request: GenerationRequest) -> AsyncGenerator[Chunk]:
-        failures: list[Unavailable] = []
-        broken = ""
-        for tried, replica in enumerate(self._in_turn()):
-            self._retries += tried > 0
-            begun = False
-            try:
-                async with aclosing(self._from(replica, version, request)) as chunks:
-                    async for chunk in chunks:
-                        begun = True
-                        yield chunk
-                return
-            except (Lost, httpx.RequestError) as error:
-                if isinstance(error, httpx.RequestError):
-                    replica.put_aside(self._clock())
-                if begun:
-                    raise Broken(f"the server {replica.url} broke off an answer; try again") from error
-                broken = broken or ("" if isinstance(error, httpx.TransportError) else f"; {replica.url}: {error}")
-            except (Unfit, Misconfigured, Busy) as error:
-                failures.append(error)
-        for kind in (Busy, Misconfigured, Unfit):
-            for failure in failures:
-                if isinstance(failure, kind):
-                    raise failure
-        kind_of_all = Broken if broken else Unavailable
-        raise kind_of_all(
-            f"none of {len(self._replicas)} servers can answer now{broken[:300]}; see /readyz and try again"
-        )
-
     def _in_turn(self) -> list[Replica]:
-        """The replicas that may answer, the one with least to do first; those that failed just now come last."""
+        """The replicas that may answer, the one with least to do first; those that failed come last."""
         check_open(self._closing)
-        at = self._clock()
-        return sorted(self._replicas, key=lambda replica: (at - replica.failed_at < _REST, replica.running))
+        return sorted(self._replicas, key=lambda replica: (replica.aside, replica.running))
 
     async def _from(
         self, replica: Replica, version: Version | None, request: GenerationRequest
