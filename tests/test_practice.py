@@ -95,3 +95,13 @@ def test_practice_lowers_the_loss_after_the_steps(recipe, tmp_path):
 def test_practice_is_refused_of_anything_but_the_shared_adapter_on_examples(change):
     with pytest.raises(UsageError, match="practice"):
         PRACTICE.changed(**change)
+
+
+def test_a_start_that_plain_training_follows_is_chosen_as_a_shared_adapter(recipe, tmp_path):
+    plain = Stage(steps=1, tasks=2, budget=100, bare=0.0, alone=1.0, warmup=0)
+    told = []
+    both = recipe.changed(stages=(PRACTICE.changed(steps=1), plain), strengths=(0.5, 1.0))
+    train(both, tmp_path / "run", told.append)
+    assert [set(record) - {"strength"} for record in told if "strength" in record] == [
+        {"alone_full", "alone_full_loss"}
+    ] * 2

@@ -54,7 +54,8 @@ def overview(request: PageRequest) -> Response:
     service = request.service
     queued = service.queue.recent()
     busy = {one.job: one for one in queued if not one.over}
-    failed = {one.job: one for one in {one.job: one for one in reversed(queued)}.values() if one.state == FAILED}
+    latest = {one.job: one for one in reversed(queued)}
+    failed = {job: one for job, one in latest.items() if one.state == FAILED}
     found = sorted((job_status(service, job) for job in service.plant.registry.jobs()), key=attention)
     return request.render("overview.html", jobs=found, busy=busy, failed=failed)
 

@@ -72,8 +72,8 @@ async def start(request: PageRequest) -> Response:
         raise TranslatableError("no_sheet")
     bound = _bound(request)
     await run_in_threadpool(opened, request)
-    sheet = await run_in_threadpool(read_answer_sheet, file, request.value("column").strip())
     column, language = request.value("column").strip(), request.translator.language
+    sheet = await run_in_threadpool(read_answer_sheet, file, column)
     queued = await run_in_threadpool(
         request.service.answer_file, request.actor, request.job, file, column, bound, language
     )

@@ -55,13 +55,14 @@ def draw_questions(tasks: list[Task], stage: Stage, chat: ChatFormat, random: Ra
     others: list[list[Example]] = []
     if count:
         examples = [some[: len(some) - min(count, len(some) // 2)] for some in examples]  # the others may be turns
-    if count and stage.practice:
-        others = [sampling.draw_others(task, some, count, random) for task, some in zip(tasks, examples, strict=True)]
-    elif count:
-        turns = [
-            sampling.draw_turns(task, some, count, chat, random, bare=hidden, room=stage.context)
-            for task, some, hidden in zip(tasks, examples, bare, strict=True)
-        ]
+        if stage.practice:
+            pairs = zip(tasks, examples, strict=True)
+            others = [sampling.draw_others(task, some, count, random) for task, some in pairs]
+        else:
+            turns = [
+                sampling.draw_turns(task, some, count, chat, random, bare=hidden, room=stage.context)
+                for task, some, hidden in zip(tasks, examples, bare, strict=True)
+            ]
 
     def pack(i: int, *, hidden: bool, budget: int = stage.budget) -> Pack:
         return sampling.make_pack(tasks[i], examples[i], chat, bare=hidden, budget=budget, turns=turns[i])

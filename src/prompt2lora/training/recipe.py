@@ -175,8 +175,8 @@ class Recipe(_Settings):
 
     @property
     def practises(self) -> bool:
-        """Whether the shared adapter is trained to be a start for steps on labelled examples."""
-        return any(stage.practice for stage in self.stages)
+        """Whether what comes out is a shared adapter that was trained to be a start for steps on labelled examples."""
+        return self.stages[-1].practice > 0
 
     @property
     def decodes(self) -> bool:

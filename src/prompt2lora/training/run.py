@@ -218,15 +218,14 @@ class Run:
         tasks = self.validation
         prompts = [self.prompts.usual(task, PROMPTS) for task in tasks]
         others = [*prompts[len(prompts) // 2 :], *prompts[: len(prompts) // 2]]
-        stage = self.recipe.stages[-1]
         makers: dict[str, GridsOf] = {ALONE: lambda _: self.generator.start[None]}
-        if stage.practice:
-            shown = [task.train[:PRACTISED] for task in tasks]
+        if self.recipe.practises:
+            stage, shown = self.recipe.stages[-1], [task.train[:PRACTISED] for task in tasks]
             makers[AFTER] = lambda some: self.grids.after_practice(tasks[some], shown[some], stage)
         if self.recipe.decodes:
             makers["own"] = lambda some: self.grids.of(prompts[some], budget=READ_ALL)
             makers["wrong"] = lambda some: self.grids.of(others[some], budget=READ_ALL)
-        return validate(self.base, tasks, makers, [arm for arm in arms if arm.split("_")[0] in makers])
+        return validate(self.base, tasks, makers, arms)
 
     def _optimiser_of(self, number: int) -> torch.optim.Optimizer:
         """The optimiser of a stage; every stage begins with a new one."""

@@ -33,7 +33,11 @@ GridsOf = Callable[[slice], Float[Tensor, "batch layers rows cols"]]  # of some 
 def validate(
     base: Frozen, tasks: Sequence[Task], makers: Mapping[str, GridsOf], arms: Sequence[str]
 ) -> dict[str, float]:
-    """Mean over the tasks, of every arm: exact match, and under `<arm>_loss` the loss. `makers` make whose adapters."""
+    """Mean over the tasks, of every arm: exact match, and under `<arm>_loss` the loss.
+
+    `makers` make whose adapters; arms of others are left out.
+    """
+    arms = [arm for arm in arms if _split(arm)[0] in makers]
     found: dict[str, list[float]] = {}
     for at in range(0, len(tasks), _TASKS):
         some = slice(at, at + _TASKS)
