@@ -97,3 +97,12 @@ def test_answers_through_an_adapter_are_those_of_real_peft(base, layout, tmp_pat
     for text, sequence in zip(given, chat.prompt_ids(asked), strict=True):
         made = by_library(peft, sequence, tokenizer.eos_token_id, 8)
         assert text == tokenizer.decode(made, skip_special_tokens=True).strip()
+
+
+def test_the_output_layer_reads_the_last_places_of_a_batch_as_a_matrix_of_their_own(base):
+    model, _ = models.load_base(base, dtype=torch.bfloat16)
+    given = []
+    model.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+    logits = model(input_ids=torch.ones(3, 5, dtype=torch.long), logits_to_keep=1).logits
+    assert logits.shape[:2] == given[0].shape[:2] == (3, 1)
+    assert given[0].is_contiguous(), "torch copies the vocabulary for each sequence where it is a slice"

@@ -55,7 +55,7 @@ def finish(run: Run) -> Generator:
     generator.provenance = {
         "recipe": run.origin,
         "base_weights_sha256": weights_digest(run.recipe.base),
-        "fit_tasks": len(run.fit),
+        "fit_tasks": len(run.fit) + len(run.answered),
         "validation_tasks": [task.name for task in run.validation],
         "steps": run.step,
         "strength": strength,

@@ -19,7 +19,14 @@ from prompt2lora.ground.files import read_toml
 from prompt2lora.ground.profile import RANKS, TARGETS
 
 PLACES = ("tasks", "suites", "teachers", "start", "shared")  # say where something lies, not what is done
-_LATER = ("published", "published_share", "without", "practice")  # older runs lack these: left out where empty
+_LATER = (
+    "published",
+    "published_share",
+    "without",
+    "practice",
+    "self_answered",
+    "self_answered_share",
+)  # older runs lack these: left out where empty
 _REMEDY = "see the recipes in recipes/"
 
 Objective = Literal["end-to-end", "reconstruction", "product"]
@@ -116,6 +123,9 @@ class Recipe(_Settings):
     validation  share of task families held out for every choice
     most        train on at most so many tasks of the folder, of as many families as possible; 0: on all
     synthetic   probability that a task is no task of the folder but a synthetic one, drawn anew (end to end)
+    self_answered  so many tasks of programs, queries and worked problems that the base answers itself before training
+                begins, so that adapters keep what it can do; every fifth is held out (see self_answered.py)
+    self_answered_share  probability that a task of a step is one of these (end to end)
     languages   of the synthetic tasks: "en", "ja" (Japanese office and factory work), "en-mathematics" and
                 "ja-mathematics" (problems, with worked steps or without), every family of them as often
     prompts     most prompts in a condition (the number is drawn anew for every adapter)
@@ -144,6 +154,8 @@ class Recipe(_Settings):
     validation: float = Field(0.1, ge=0, lt=1)
     most: int = Field(0, ge=0)
     synthetic: Share = 0.0
+    self_answered: int = Field(0, ge=0)
+    self_answered_share: Share = 0.0
     languages: tuple[Literal["en", "ja", "en-mathematics", "ja-mathematics"], ...] = Field(
         ("en",), min_length=1, strict=False
     )

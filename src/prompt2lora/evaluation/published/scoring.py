@@ -199,20 +199,21 @@ def _mathematics(asking: Asking, published: PublishedTask, places: range) -> Sco
 
 def _code(asking: Asking, published: PublishedTask, places: range) -> Scores:
     asked = [published.task.test[place] for place in places]
-    share = 1 / (1 + asking.samples)
+    samples = asking.samples if asking.samples >= _DRAWN and asking.wants("pass@5") else 0
+    share = 1 / (1 + samples)
     with part(tell, 0.0, share):
         greedy = asking.answers(published, asked)
         found = {"pass@1": [float(_passes(published, place, one)) for place, one in zip(places, greedy, strict=True)]}
-    if asking.samples < _DRAWN or not asking.wants("pass@5"):
+    if not samples:
         return found
     right = [0] * len(asked)
-    for number in range(asking.samples):
+    for number in range(samples):
         with part(tell, (1 + number) * share, (2 + number) * share):
             # an answer's number in its call is its place in the suite, so that the draws depend on nothing else
             sampling = Sampling(seed=number * 10_007 + places.start)
             for at, answer in enumerate(asking.answers(published, asked, sampling)):
                 right[at] += _passes(published, places[at], answer)
-    return {**found, "pass@5": [code.pass_at(_DRAWN, asking.samples, count) for count in right]}
+    return {**found, "pass@5": [code.pass_at(_DRAWN, samples, count) for count in right]}
 
 
 def _passes(published: PublishedTask, place: int, answer: str) -> bool:
