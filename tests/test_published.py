@@ -18,6 +18,7 @@ from prompt2lora.evaluation.published.choices import continuations, read_questio
 from prompt2lora.evaluation.published.measuring import others, seen
 from prompt2lora.evaluation.published.scoring import METRICS, Asking
 from prompt2lora.generator.atlas import Atlas
+from prompt2lora.ground.progress import listening, tell
 from prompt2lora.training.suites import SUITES, Kind, read_suite, read_suites
 from prompt2lora.training.tasks import Example
 
@@ -186,6 +187,23 @@ def test_programs_are_scored_by_their_tests_and_drawn_ones_by_how_many_pass(froz
     given = {one.input: ["return None", right[one.input], *["import os; os._exit(0)"] * 4], two.input: ["return"] * 6}
     found = scoring.score(answering(frozen, given, samples=5), published, 0, 2)
     assert found == {"pass@1": [0.0, 0.0], "pass@5": [1.0, 0.0]}
+
+
+@pytest.mark.parametrize(("metrics", "share"), [(("pass@1",), 1.0), (("pass@5",), 1 / 6)])
+def test_greedy_programs_are_all_of_the_work_where_none_are_drawn(frozen, folder, metrics, share):
+    published = read_suite(folder, "humaneval")
+    one = published.task.test[0]
+
+    @dataclass(frozen=True)
+    class Telling(Answering):
+        def answers(self, published, asked, sampling=None):
+            tell({"share": 1.0})
+            return super().answers(published, asked, sampling)
+
+    told = []
+    with listening(told.append):
+        scoring.score(Telling(frozen, None, (), 5, metrics, given={one.input: [one.output] * 6}), published, 0, 1)
+    assert told[0]["share"] == pytest.approx(share)
 
 
 @pytest.mark.slow
