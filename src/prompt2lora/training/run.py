@@ -43,7 +43,7 @@ from prompt2lora.training.initial import initial_generator
 from prompt2lora.training.optimiser import SETTLING, optimiser_of, set_rate
 from prompt2lora.training.recipe import Recipe, Stage
 from prompt2lora.training.selection import tasks_digest, training_tasks
-from prompt2lora.training.self_answered import self_answered_tasks
+from prompt2lora.training.self_answered import PREFIX, self_answered_tasks
 from prompt2lora.training.tasks import Task
 from prompt2lora.training.teachers import Teachers
 from prompt2lora.training.validation import AFTER, ALONE, ARMS, PRACTISED, PROMPTS, GridsOf, validate
@@ -217,15 +217,18 @@ class Run:
         return loss, float(answers.exact.mean())
 
     def _told(self, tasks: Sequence[Task]) -> Float[Tensor, "batch layers rows cols"]:
-        """The adapters that the distillation learns from: the tasks' own teachers, or the shared adapter alone."""
+        """The adapters that the distillation learns from: the tasks' own teachers, or the shared adapter alone; of what the
+        base has answered, none."""
         shared = self.generator.start.detach()
-        known = self.teachers.names if self.teachers else frozenset()
-        return torch.stack(
-            [
-                self.teachers.last(task.name).to(self.device) if self.teachers and task.name in known else shared
-                for task in tasks
-            ]
-        )
+
+        def teacher(task: Task) -> Float[Tensor, "layers rows cols"]:
+            if task.name.startswith(PREFIX):
+                return torch.zeros_like(shared)
+            if self.teachers and task.name in self.teachers.names:
+                return self.teachers.last(task.name).to(self.device)
+            return shared
+
+        return torch.stack(list(map(teacher, tasks)))
 
     @torch.no_grad()
     def validate(self, arms: Sequence[str] = ARMS) -> dict[str, float]:
