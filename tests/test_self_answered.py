@@ -4,6 +4,7 @@ import ast
 from random import Random
 
 import pytest
+import torch
 from tiny import SIZES, write_tasks
 
 from prompt2lora.base.decoding import ScoredAnswer
@@ -147,6 +148,16 @@ def test_a_folder_of_another_seed_is_refused(talkative, recipe, tmp_path):
     Run(recipe, tmp_path / "run", silent)
     with pytest.raises(UsageError, match="belongs to another recipe"):
         Run(recipe.changed(seed=5), tmp_path / "run", silent)
+
+
+def test_the_base_is_the_teacher_of_what_it_has_answered_and_the_shared_adapter_of_the_rest(
+    talkative, recipe, tmp_path
+):
+    run = Run(recipe, tmp_path / "run", silent)
+    run.generator.start.data.normal_()
+    theirs, own = run._told([run.fit[0], run.answered[0]])
+    assert torch.equal(theirs, run.generator.start)
+    assert not own.any()
 
 
 def test_a_run_with_them_ends_in_a_generator_that_counts_them(talkative, recipe, tmp_path):

@@ -217,8 +217,8 @@ class Run:
         return loss, float(answers.exact.mean())
 
     def _told(self, tasks: Sequence[Task]) -> Float[Tensor, "batch layers rows cols"]:
-        """The adapters that the distillation learns from: the tasks' own teachers, or the shared adapter alone; of what the
-        base has answered, none."""
+        """The adapters that the distillation learns from: the tasks' own teachers or the shared adapter alone, and none
+        where the base has answered itself."""
         shared = self.generator.start.detach()
 
         def teacher(task: Task) -> Float[Tensor, "layers rows cols"]:
