@@ -105,7 +105,7 @@ def _strength(run: Run) -> float:
 @torch.no_grad()
 def _atlas(run: Run, generator: Generator) -> Atlas:
     """Where the real training tasks lie and how their adapters look; for a few tasks, of several draws each."""
-    tasks = run.fit
+    tasks = [*run.fit, *run.answered]
     usual = [run.prompts.usual(task, PROMPTS) for task in tasks]
     means = torch.stack([run.encoder.conditions(group).mean(0) for group in usual])
     drawn = [

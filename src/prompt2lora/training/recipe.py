@@ -179,6 +179,8 @@ class Recipe(_Settings):
         for stage in self.stages:
             if stage.objective != "end-to-end" and not self.teachers:
                 raise ValueError(f'objective "{stage.objective}" needs teachers: name their folder')
+        if (self.self_answered > 0) != (self.self_answered_share > 0):
+            raise ValueError("self_answered and self_answered_share go together: give both or none")
         return self
 
     @property

@@ -43,12 +43,11 @@ from prompt2lora.training.initial import initial_generator
 from prompt2lora.training.optimiser import SETTLING, optimiser_of, set_rate
 from prompt2lora.training.recipe import Recipe, Stage
 from prompt2lora.training.selection import tasks_digest, training_tasks
-from prompt2lora.training.self_answered import PREFIX, self_answered_tasks
+from prompt2lora.training.self_answered import PREFIX, parted, self_answered_tasks
 from prompt2lora.training.tasks import Task
 from prompt2lora.training.teachers import Teachers
 from prompt2lora.training.validation import AFTER, ALONE, ARMS, PRACTISED, PROMPTS, GridsOf, validate
 
-_HELD_OUT = 5  # one in so many self-answered tasks
 _KNOWN_CONDITIONS = 128  # tasks that tell what conditions look like
 _DRAW_EVERY = 60  # seconds; a picture takes as long as a step of a small base
 
@@ -65,9 +64,10 @@ class Run:
         self.layout = self.generator.config.layout
         self.refusal = f"{folder} belongs to another recipe or to other tasks; name another folder or remove it"
         self.fit, self.validation = training_tasks(recipe)
-        self.answered = self._self_answered() if recipe.self_answered else []
-        self.validation += self.answered[::_HELD_OUT]
-        del self.answered[::_HELD_OUT]
+        self.answered: list[Task] = []
+        if recipe.self_answered:
+            self.answered, held_out = self._self_answered()
+            self.validation += held_out
         # What is remembered was encoded text by text: it depends on nothing but the text (see `Encoder.remember`).
         device = "cpu" if self.device == "mps" else self.device
         self.encoder = Encoder(recipe.encoder, cache=home() / "training-conditions.sqlite", device=device)
@@ -87,12 +87,21 @@ class Run:
     def everyone(self) -> list[Task]:
         return [*self.fit, *self.answered, *self.validation]
 
-    def _self_answered(self) -> list[Task]:
-        """Kept in the run's folder, of this base and seed alone."""
+    def _self_answered(self) -> tuple[list[Task], list[Task]]:
+        """(fit, held out), in files of this recipe and this base alone. Raises UsageError before any answer."""
         recipe, folder = self.recipe, self.folder / "self-answered"
-        asked = {"base": weights_digest(recipe.base), "dtype": str(self.dtype), "seed": recipe.seed}
-        claim(folder / "origin.json", asked, self.refusal)
-        return self_answered_tasks(folder, recipe.self_answered, recipe.seed, lambda: self.base, self.report)
+        if (self.folder / "recipe.json").exists() and not folder.exists():
+            raise UsageError(self.refusal)
+        origin = {**recipe.method(), "base_weights_sha256": weights_digest(recipe.base), "dtype": str(self.dtype)}
+        claim(folder / "origin.json", origin, self.refusal)
+        tasks = self_answered_tasks(folder, recipe.self_answered, recipe.seed, lambda: self.base, self.report)
+        fit, held_out = parted(tasks)
+        if not fit:
+            raise UsageError(
+                f"of {recipe.self_answered} tasks that {recipe.base} answered itself too few are worth keeping; "
+                "raise self_answered in the recipe, or leave it out"
+            )
+        return fit, held_out
 
     @cached_property
     def origin(self) -> dict[str, Any]:

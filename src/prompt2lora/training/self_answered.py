@@ -8,7 +8,8 @@ kept as task files: what is answered stays answered after a cut.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
@@ -25,6 +26,7 @@ PREFIX = "self_answered_"  # of the names of tasks and families
 _REQUESTS, _FEWEST = 12, 2  # requests of a task; answers worth keeping in each of its parts, else there is no task
 _TEST = 3  # every third request is in the test part
 _MAX_NEW_TOKENS = 256
+_HELD_OUT = 5  # one in so many tasks of a kind
 _TOGETHER = 5  # tasks whose requests are answered at once
 
 
@@ -38,27 +40,37 @@ class _Drawn(NamedTuple):
         return [full_prompt(self.instruction, request.text) for request in self.requests]
 
     def file(self, name: str, answers: list[ScoredAnswer]) -> str:
-        """A task file of the answers that are worth keeping."""
-        rows = [{"task": name, "instruction": self.instruction, "family": self.family, "split": "train"}]
+        """A task file of the answers that are worth keeping; an empty one if they are too few."""
+        description = {"task": name, "instruction": self.instruction, "family": self.family, "split": "train"}
+        parts: dict[str, list[dict[str, str]]] = {"train": [], "test": []}
         for number, (request, answer) in enumerate(zip(self.requests, answers, strict=True)):
             if kept := "" if answer.cut else request.kept(answer.text):
-                place = "train" if number % _TEST else "test"
-                rows.append({"part": place, "input": request.text, "output": kept})
+                part = "train" if number % _TEST else "test"
+                parts[part].append({"part": part, "input": request.text, "output": kept})
+        rows = [description, *parts["train"], *parts["test"]] if min(map(len, parts.values())) >= _FEWEST else []
         return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def self_answered_tasks(folder: Path, count: int, seed: int, base: Callable[[], Frozen], report: Report) -> list[Task]:
     """`count` tasks, less those with too few answers worth keeping; `base` is asked for only if a file is missing."""
-    tasks: list[Task] = []
+    files = [folder / f"{PREFIX}{number}.jsonl" for number in range(count)]
     for start in range(0, count, _TOGETHER):
-        numbers = range(start, min(count, start + _TOGETHER))
-        files = [folder / f"{PREFIX}{number}.jsonl" for number in numbers]
-        if not all(file.exists() for file in files):
-            with part(report, start / count, (start + len(files)) / count):
-                _answer(base(), files, [_drawn(number, seed) for number in numbers])
-            report({"done": start + len(files), "of": count})
-        tasks += map(read_task, files)
-    return [task for task in tasks if min(len(task.train), len(task.test)) >= _FEWEST]
+        some = files[start : start + _TOGETHER]
+        if not all(file.exists() for file in some):
+            with part(report, start / count, (start + len(some)) / count):
+                _answer(base(), some, [_drawn(number, seed) for number in range(start, start + len(some))])
+            report({"done": start + len(some), "of": count})
+    return [read_task(file) for file in files if file.stat().st_size]
+
+
+def parted(tasks: Sequence[Task]) -> tuple[list[Task], list[Task]]:
+    """(fit, held out): of every kind the first in five tasks is held out."""
+    seen: Counter[str] = Counter()
+    parts: tuple[list[Task], list[Task]] = ([], [])
+    for task in tasks:
+        parts[seen[task.family] % _HELD_OUT == 0].append(task)
+        seen[task.family] += 1
+    return parts
 
 
 def _answer(base: Frozen, files: list[Path], drawn: list[_Drawn]) -> None:
