@@ -47,7 +47,7 @@ train: install
 
 release: install
 	@test -n "$(TASKS)" || { echo "error: TASKS must name the folder of the task files: make release TASKS=DIR" >&2; exit 2; }
-	$(TRAINING) $(BIN)/prompt2lora release --tasks $(TASKS) --out $(RELEASE)
+	$(TRAINING) $(BIN)/prompt2lora release --tasks $(TASKS) --out $(RELEASE) $(if $(PLAN),--plan $(PLAN))
 
 clean:
 	rm -rf .venv demo-adapters .pytest_cache .ruff_cache .mypy_cache

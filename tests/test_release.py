@@ -63,10 +63,10 @@ def write_plan(folder, base, encoder_folder):
     folder.mkdir()
     values = {"base": base, "encoder": encoder_folder}
     (folder / "first.toml").write_text(RECIPE.format(**values, seed=1, alone=0.5, shared=1.0))
-    (folder / "last.toml").write_text(RECIPE.format(**values, seed=2, alone=0.0, shared=0.0))
+    (folder / "generator.toml").write_text(RECIPE.format(**values, seed=2, alone=0.0, shared=0.0))
     file = folder / "plan.toml"
     file.write_text(
-        '[[run]]\nrecipe = "first.toml"\n[[run]]\nrecipe = "last.toml"\nstart = "first"\nshared = "first"\n'
+        '[[run]]\nrecipe = "first.toml"\n[[run]]\nrecipe = "generator.toml"\nstart = "first"\nshared = "first"\n'
         'examples = "first"\n'
     )
     return file
@@ -87,7 +87,7 @@ def killed_in(run, key, value):
 def parts(out):
     """Every file of the generator and of the adapters that runs share, but the hours."""
     found = {}
-    for folder in (out / "generator", *out.glob("*/shared-adapter")):
+    for folder in (out / "generator", *out.glob("runs/*/shared-adapter")):
         found |= {file.relative_to(out): file.read_bytes() for file in folder.iterdir()}
     hours = found.pop(Path("generator/training_hours.json"))
     assert json.loads(hours)["hours"] >= 0
@@ -103,9 +103,9 @@ def test_a_rebuild_that_is_killed_again_and_again_elsewhere_gives_the_same_bytes
     for moment in [
         ("first", "done", 5),
         ("first", "step", 3),
-        ("last", "step", 1),
-        ("last", "strength", 1.0),
-        ("generator", "done", 3),
+        ("generator", "step", 1),
+        ("generator", "strength", 1.0),
+        ("examples", "done", 3),
     ]:
         with pytest.raises(Killed):
             release(plan, elsewhere, tmp_path / "two", killed_in(*moment))
@@ -116,7 +116,7 @@ def test_a_rebuild_that_is_killed_again_and_again_elsewhere_gives_the_same_bytes
         "generator/generator_config.json",
         "generator/examples_start.safetensors",
         "generator/training_tasks.safetensors",
-        "first/shared-adapter/adapter_model.safetensors",
+        "runs/first/shared-adapter/adapter_model.safetensors",
     }
     assert one == two
     assert str(finished.out) not in one[Path("generator/generator_config.json")].decode()
@@ -126,7 +126,9 @@ def test_a_rebuild_that_is_killed_again_and_again_elsewhere_gives_the_same_bytes
 
 def test_a_release_knows_what_adapters_made_of_labelled_examples_usually_look_like(finished):
     made = Generator.from_pretrained(finished.out / "generator")
-    begun = Adapter.load(finished.out / "first" / "shared-adapter", AutoConfig.from_pretrained(finished.base)).grid
+    begun = Adapter.load(
+        finished.out / "runs" / "first" / "shared-adapter", AutoConfig.from_pretrained(finished.base)
+    ).grid
     rows = (begun - made.start).abs().amax(-1, keepdim=True)
     assert ((made.examples_start - begun).abs() <= rows / 14 * 1.01 + 1e-6).all(), "kept as a change in four bits"
     assert made.examples_health.usual != made.atlas.health.usual
@@ -136,9 +138,12 @@ def test_a_release_knows_what_adapters_made_of_labelled_examples_usually_look_li
 def test_a_finished_release_is_not_made_again(finished):
     told = []
     again = release(finished.plan, finished.tasks, finished.out, told.append)
-    assert told == [{"run": "first"}, {"run": "last"}]
+    assert told == [{"run": "first"}, {"run": "generator"}]
     assert again.provenance["steps"] == 3
-    assert again.training_hours == Generator.from_pretrained(finished.out / "last" / "generator").training_hours
+    assert (
+        again.training_hours
+        == Generator.from_pretrained(finished.out / "runs" / "generator" / "generator").training_hours
+    )
 
 
 def test_a_release_does_not_go_on_with_other_tasks(plan, tasks_folder, tmp_path):
@@ -215,7 +220,7 @@ def test_release_is_a_command_that_tells_where_the_generator_is(run, finished, t
 
 
 def test_only_the_last_runs_generator_takes_examples(plan, tasks_folder, tmp_path):
-    shutil.copy(plan.with_name("last.toml"), plan.with_name("third.toml"))
+    shutil.copy(plan.with_name("generator.toml"), plan.with_name("third.toml"))
     plan.write_text(plan.read_text() + '[[run]]\nrecipe = "third.toml"\n')
-    with pytest.raises(UsageError, match="only the last run's generator has examples, not last's"):
+    with pytest.raises(UsageError, match="only the last run's generator has examples, not generator's"):
         release(plan, tasks_folder, tmp_path / "out")

@@ -1,8 +1,9 @@
 """A release: runs one after the other, each by a recipe, from task files to one finished generator folder.
 
-In: a plan (recipes/release.toml: which recipes, and what each takes from the runs before it), task files. Out: a folder
-with a run under the name of every recipe, and `generator/`, the last run's. Killed at any moment, it goes on where it
-was: finished runs are kept, the unfinished one is resumed. It knows nothing of how a run is trained.
+In: a plan (recipes/release.toml: which recipes, and what each takes from the runs before it), task files. Out: a
+folder with `runs/`, in it a run under the name of every recipe, and `generator/`, made of the last one's. Killed at any
+moment, it goes on where it was: finished runs are kept, the unfinished one is resumed. It knows nothing of how a run is
+trained.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from prompt2lora.training.recipe import Recipe, read_recipe
 from prompt2lora.training.run import Run
 from prompt2lora.training.suites import check_names
 
+RUNS = "runs"
+_EXAMPLES = "examples"  # told as a run, too
 _KEYS = {"recipe", "start", "shared", "examples"}
 
 
@@ -92,21 +95,22 @@ def release(
     planned = [_placed(run, out) for run in read_plan(plan, tasks, suites, without)]
     for run in planned:
         report({"run": run.name})
-        train(run.recipe, out / run.name, report)
+        train(run.recipe, out / RUNS / run.name, report)
     if not (out / GENERATOR).exists():
         last = planned[-1]
-        made = Generator.from_pretrained(out / last.name / GENERATOR)
+        place = out / RUNS / last.name
+        made = Generator.from_pretrained(place / GENERATOR)
         if last.examples:
-            report({"run": GENERATOR})
-            start = Adapter.load(out / last.examples / SHARED, models.load_config(last.recipe.base)).grid
-            begin_examples_with(Run(last.recipe, out / last.name, report), made, start)
+            report({"run": _EXAMPLES})
+            start = Adapter.load(out / RUNS / last.examples / SHARED, models.load_config(last.recipe.base)).grid
+            begin_examples_with(Run(last.recipe, place, report), made, start)
         made.save_pretrained(out / GENERATOR)
     return Generator.from_pretrained(out / GENERATOR)
 
 
 def _placed(run: Planned, out: Path) -> Planned:
     """The run with the folders of the earlier runs that its recipe begins with."""
-    places = {"start": out / run.start / GENERATOR} if run.start else {}
+    places = {"start": out / RUNS / run.start / GENERATOR} if run.start else {}
     if run.shared:
-        places["shared"] = out / run.shared / SHARED
+        places["shared"] = out / RUNS / run.shared / SHARED
     return run._replace(recipe=run.recipe.changed(**{key: str(place) for key, place in places.items()}))
