@@ -15,10 +15,11 @@ from prompt2lora.training.drawing import Drawing
 from prompt2lora.training.finish import train
 from prompt2lora.training.recipe import Recipe, Stage
 from prompt2lora.training.run import Run
-from prompt2lora.training.self_answered import PREFIX, self_answered_tasks
+from prompt2lora.training.self_answered import PREFIX, parted, self_answered_tasks
 from prompt2lora.training.synthetic import mathematics
 from prompt2lora.training.synthetic.problems import MARKS
 from prompt2lora.training.synthetic.requests import KINDS, Asking, Request, draw_asking
+from prompt2lora.training.tasks import Task
 
 
 def requests(kind, count=40):
@@ -144,10 +145,55 @@ def test_every_fifth_is_held_out_and_the_others_are_drawn_as_often_as_the_recipe
     assert not {task.name for task in held} & set(drawn)
 
 
-def test_a_folder_of_another_seed_is_refused(talkative, recipe, tmp_path):
+def test_of_every_kind_the_first_in_five_is_held_out():
+    tasks = [Task(f"{PREFIX}{n}", "", f"kind {n % 2}", "train", (), ()) for n in range(14)]
+    fit, held_out = parted(tasks)
+    assert [task.name for task in held_out] == [f"{PREFIX}{n}" for n in (0, 1, 10, 11)]
+    assert sorted([*fit, *held_out], key=tasks.index) == tasks
+
+
+def test_a_folder_of_another_recipe_is_refused_before_the_base_is_asked(talkative, recipe, tmp_path):
     Run(recipe, tmp_path / "run", silent)
+    asked = len(talkative)
+    for other in (recipe.changed(seed=5), recipe.changed(self_answered=16)):
+        with pytest.raises(UsageError, match="belongs to another recipe"):
+            Run(other, tmp_path / "run", silent)
+    Run(recipe.changed(self_answered=0, self_answered_share=0.0), tmp_path / "plain", silent)
     with pytest.raises(UsageError, match="belongs to another recipe"):
-        Run(recipe.changed(seed=5), tmp_path / "run", silent)
+        Run(recipe, tmp_path / "plain", silent)
+    assert len(talkative) == asked
+
+
+def test_after_a_kill_only_what_is_missing_is_answered(talkative, recipe, tmp_path, monkeypatch):
+    answering = self_answered.scored_answers
+
+    def killed(*given, **options):
+        if len(talkative) == 2:
+            raise KeyboardInterrupt
+        return answering(*given, **options)
+
+    monkeypatch.setattr(self_answered, "scored_answers", killed)
+    with pytest.raises(KeyboardInterrupt):
+        Run(recipe, tmp_path / "run", silent)
+    monkeypatch.setattr(self_answered, "scored_answers", answering)
+    twice = Run(recipe, tmp_path / "run", silent)
+    assert len(talkative) == 3
+    once = Run(recipe, tmp_path / "another", silent)
+    assert [task.digest for task in twice.everyone] == [task.digest for task in once.everyone]
+
+
+def test_a_base_that_says_nothing_worth_keeping_is_told_and_not_asked_again(recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(self_answered, "_MAX_NEW_TOKENS", 3)
+    for _ in range(2):
+        with pytest.raises(UsageError, match=r"of 11 tasks that .* answered itself too few are worth keeping"):
+            Run(recipe, tmp_path / "run", silent)
+        monkeypatch.setattr(self_answered, "scored_answers", lambda *_, **__: pytest.fail("asked again"))
+
+
+@pytest.mark.parametrize("half", [{"self_answered": 5}, {"self_answered_share": 0.5}])
+def test_a_number_without_a_share_is_refused_and_the_other_way_round(half):
+    with pytest.raises(UsageError, match="self_answered and self_answered_share go together"):
+        Recipe(stages=(Stage(steps=1),), **half)
 
 
 def test_the_base_is_the_teacher_of_what_it_has_answered_and_the_shared_adapter_of_the_rest(

@@ -70,7 +70,8 @@ class Stage(_Settings):
                (and then the instruction stays wherever there are no examples)
     twisted    probability that a task is drawn with another format or other labels (see augmentation.py)
     distil     where the instruction is left out, weight of the divergence from a teacher that is told it (end to end):
-               the task's own teacher if the recipe names a collection that has one, else the shared adapter alone
+               the task's own teacher if the recipe names a collection that has one, the base alone if it has answered
+               the task itself, else the shared adapter alone
     examples   how many labelled examples of its task stand as earlier turns before the questions (end to end): one of
                these numbers, drawn anew for every step, so that its packs are about as long as one another
     context    tokens that the examples may take; of more only as many are shown as find room
@@ -123,8 +124,9 @@ class Recipe(_Settings):
     validation  share of task families held out for every choice
     most        train on at most so many tasks of the folder, of as many families as possible; 0: on all
     synthetic   probability that a task is no task of the folder but a synthetic one, drawn anew (end to end)
-    self_answered  so many tasks of programs, queries and worked problems that the base answers itself before training
-                begins, so that adapters keep what it can do; every fifth is held out (see self_answered.py)
+    self_answered  number of tasks (programs, queries, explanations, worked problems; in English) that the base answers
+                itself before training begins, so that adapters keep what it can do; a fifth of every kind is held out,
+                whatever `validation` is (see self_answered.py)
     self_answered_share  probability that a task of a step is one of these (end to end)
     languages   of the synthetic tasks: "en", "ja" (Japanese office and factory work), "en-mathematics" and
                 "ja-mathematics" (problems, with worked steps or without), every family of them as often

@@ -1,7 +1,8 @@
 """Requests whose answers run to lines: programs, queries, explanations, worked problems.
 
 In: a random generator. Out: an instruction, and what draws requests under it. There are no right answers here; a
-request knows which answers of a base are worth keeping (self_answered.py). Nothing is made from a published problem.
+request knows which answers of a base are worth keeping (self_answered.py). None is taken from a published problem,
+though small functions are like one another: HumanEval, too, has one that removes vowels.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def kind(make: Kind) -> Kind:
 
 
 def draw_asking(number: int, random: Random) -> tuple[str, Asking]:
-    """(name, draft): the kinds in turn."""
+    """(name of the kind, what is asked): the kinds in turn."""
     name = list(KINDS)[number % len(KINDS)]
     return name, KINDS[name](random)
 
