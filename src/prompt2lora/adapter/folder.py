@@ -21,6 +21,7 @@ from prompt2lora.ground.answer_form import AnswerForm
 from prompt2lora.ground.answer_form import read as read_answer_form
 
 FILES = (CONFIG, WEIGHTS)
+FROM_BASE = "from_base"  # in the origin: true if the adapter begins with the base, and holds the instruction alone
 LEARNED = "learned"  # in the origin: digests of the inputs whose right answers are in the weights
 ANSWERS = "answers"  # in the origin: the form that the job's answers have
 

@@ -60,6 +60,8 @@ def generate(
         steps = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in made.seconds.items())
         source = f"{made.prompts} prompts" + (f" and {made.examples} examples" if made.examples else "")
         print(f"{made.adapter}: {made.parameters:,} parameters from {source} ({steps})")
+        if made.from_base:
+            print("Answers to such prompts are long and the base's own; the instruction alone is in the weights")
         if made.instruction:
             print(f"In the weights, so leave it out when you ask: {shorten(made.instruction, 80)}")
         else:

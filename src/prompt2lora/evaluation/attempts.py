@@ -74,7 +74,10 @@ def generated(resources: Resources, generator: Generator, prompts: Sequence[str]
     pipeline, plain = resources.pipeline(generator), decoded(resources, generator, prompts)
     if not pipeline.instruction(prompts):
         return plain
-    return _aligned(plain, prompts, lambda: pipeline.make(prompts).grid)
+    attempt = _aligned(plain, prompts, lambda: pipeline.make(prompts).grid)
+    if pipeline.begins_with_base(prompts):
+        return attempt._replace(depends=(*attempt.depends, "begins with the base"))
+    return attempt
 
 
 def _aligned(attempt: Attempt, prompts: Sequence[str], grid: Callable[[], Tensor | None]) -> Attempt:

@@ -1,7 +1,8 @@
 """What a generator was trained on, as far as its users need it: where its tasks lie, and how its adapters look.
 
 A generator folder carries one beside its weights. It tells how near new prompts are to anything known, which training
-tasks are the nearest, and whether an adapter looks like those that the generator usually makes.
+tasks are the nearest, and whether an adapter looks like those that the generator usually makes. It may also know jobs
+whose answers are long, such as programs: the decoder was trained on short answers, and those are left to the base.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from prompt2lora.ground.files import read_metadata, read_safetensors, write_safe
 
 FILE = "training_tasks.safetensors"
 _DIRECTIONS = 64  # of the conditions, in which distances are measured
+_NEARER = 0.05  # how much nearer to a job with long answers than to any other, in cosines
 
 
 class Neighbour(NamedTuple):
@@ -30,13 +32,36 @@ class Neighbour(NamedTuple):
     similarity: float
 
 
+class Lengths(NamedTuple):
+    """Mean conditions of jobs that are answered at length and of short jobs on the same texts; the usual health of
+    adapters that begin with the base."""
+
+    long: Float[Tensor, "jobs width"]
+    brief: Float[Tensor, "others width"]
+    health: Reference
+
+
 class Atlas(NamedTuple):
-    """names and instructions of the training tasks, the mean condition of each, and the usual health of adapters."""
+    """names and instructions of the training tasks, the mean condition of each, and the usual health of adapters;
+    lengths if jobs with long answers are left to the base."""
 
     names: tuple[str, ...]
     instructions: tuple[str, ...]
     means: Float[Tensor, "tasks width"]
     health: Reference
+    lengths: Lengths | None = None
+
+    def answered_at_length(self, condition: Float[Tensor, " width"]) -> bool:
+        """Whether a job's mean condition is clearly nearer to those of jobs with long answers than to all others."""
+        if self.lengths is None:
+            return False
+        place = torch.nn.functional.normalize(condition, dim=0)
+
+        def nearest(means: Float[Tensor, "jobs width"]) -> float:
+            return float((torch.nn.functional.normalize(means, dim=-1) @ place).max())
+
+        others = torch.cat([self.means, self.lengths.brief])
+        return nearest(self.lengths.long) > nearest(others) + _NEARER
 
     def neighbours(self, condition: Float[Tensor, " width"], count: int = 5) -> list[Neighbour]:
         """The nearest training tasks of a job's mean condition, the nearest first."""
@@ -76,6 +101,9 @@ class Atlas(NamedTuple):
             "means": self.means.half(),
             **self.health.to_dict(),
         }
+        if self.lengths:
+            state |= {"long": self.lengths.long.half(), "brief": self.lengths.brief.half()}
+            state |= {f"long_{name}": tensor for name, tensor in self.lengths.health.to_dict().items()}
         tasks = [list(pair) for pair in zip(self.names, self.instructions, strict=True)]
         return write_safetensors(folder / FILE, state, {"tasks": json.dumps(tasks, ensure_ascii=False)})
 
@@ -90,6 +118,12 @@ class Atlas(NamedTuple):
             tasks = json.loads(read_metadata(folder / FILE)["tasks"])
             names, instructions = zip(*tasks, strict=True)
             health = Reference.from_dict(state, shared)
-            return cls(names, instructions, state["means"].float(), health)
+            lengths = None
+            if "long" in state:
+                usual = {
+                    name.removeprefix("long_"): tensor for name, tensor in state.items() if name.startswith("long_")
+                }
+                lengths = Lengths(state["long"].float(), state["brief"].float(), Reference.from_dict(usual, shared))
+            return cls(names, instructions, state["means"].float(), health, lengths)
         except (KeyError, ValueError, TypeError) as error:
             raise DamagedFile(f"{folder / FILE} is no atlas of training tasks ({error}); fetch it anew") from error

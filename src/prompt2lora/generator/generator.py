@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from prompt2lora.adapter.folder import FROM_BASE
 from prompt2lora.adapter.grid import initial_grid
 from prompt2lora.adapter.health import Reference
 from prompt2lora.errors import DamagedFile
@@ -102,6 +104,18 @@ class Generator(nn.Module):
     @examples_health.setter
     def examples_health(self, health: Reference) -> None:
         self._examples_health = health
+
+    def answered_at_length(self, condition: Float[Tensor, " width"]) -> bool:
+        """Whether a job of this mean condition is one with long answers (see `Atlas`); never without an atlas."""
+        return self._atlas is not None and self.atlas.answered_at_length(condition)
+
+    def health_of(self, provenance: Mapping[str, Any]) -> Reference:
+        """How adapters of such a provenance usually look."""
+        if provenance.get("examples"):
+            return self.examples_health
+        if provenance.get(FROM_BASE) and self.atlas.lengths:
+            return self.atlas.lengths.health
+        return self.atlas.health
 
     @property
     def trained_parameters(self) -> int:

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from prompt2lora.adapter.card import card
-from prompt2lora.adapter.folder import ANSWERS, LEARNED
+from prompt2lora.adapter.folder import ANSWERS, FROM_BASE, LEARNED
 from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.adapter.peft import Adapter
 from prompt2lora.base import models
@@ -39,11 +39,15 @@ from prompt2lora.ground.prompts import check_prompts, instruction_of, learned_di
 
 
 class Made(NamedTuple):
-    """A weight grid, the instruction that alignment put into it (empty: none), and the seconds of every step."""
+    """A weight grid, the instruction that alignment put into it (empty: none), and the seconds of every step.
+
+    `from_base`: it begins with the base, for the job's answers are long, and holds the instruction alone.
+    """
 
     grid: Float[Tensor, "layers rows cols"]
     instruction: str
     seconds: dict[str, float]
+    from_base: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,9 @@ class Generated:
     """What was written: the folder, its digest, the instruction in the weights, the seconds of every step.
 
     `prompts` and `examples` are how many it was made of; `instruction` is empty if the prompts share none, or the
-    generator cannot put it there. `advice` is what looked wrong about the prompts, if anybody asked.
+    generator cannot put it there. `from_base`: the instruction is all that is in the weights, for the job's answers are
+    long, and the base writes such answers better than the generator's adapters do. `advice` is what looked wrong about
+    the prompts, if anybody asked.
     """
 
     adapter: str
@@ -61,6 +67,7 @@ class Generated:
     parameters: int
     instruction: str
     seconds: dict[str, float]
+    from_base: bool = False
     advice: tuple[Finding, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -146,6 +153,11 @@ class Pipeline:
         """The instruction that goes into the weights; empty if the prompts share none or the generator has no base."""
         return instruction_to_align(self.layout, prompts) if self.generator.config.states else ""
 
+    def begins_with_base(self, prompts: Sequence[Prompt]) -> bool:
+        """Whether the answers of a job whose instruction can go into the weights are long, by the generator's atlas."""
+        instruction = self.instruction(prompts)
+        return bool(instruction) and self.generator.answered_at_length(self.encoded(prompts).mean(0))
+
     def make(
         self,
         prompts: Sequence[Prompt],
@@ -156,9 +168,12 @@ class Pipeline:
         """The adapter of one job's prompts; `conditions` if they are known already.
 
         With examples, (prompt, right answer), it begins with the generator's adapter for these and needs no decoder.
+        Where answers are long it begins with the base, and alignment alone makes it.
         """
         if examples:
             return self._teach(prompts, examples)
+        if self.begins_with_base(prompts):
+            return self.align_base(prompts)
         marks = {"begin": time.monotonic()}
         instruction = self.instruction(prompts)
         read = self._read(prompts) if instruction else None
@@ -178,6 +193,12 @@ class Pipeline:
 
     def _conditions(self, read: PromptsRead) -> Float[Tensor, "prompts width"]:
         return torch.cat([self.encoded(read.prompts), read.observed.states.cpu()], 1)
+
+    def align_base(self, prompts: Sequence[Prompt]) -> Made:
+        """An adapter that holds nothing but the instruction of the prompts, which have to share one."""
+        began, nothing = time.monotonic(), torch.zeros_like(self.generator.start)
+        grid = aligned(self.base, nothing, read_prompts(self.base, nothing, prompts))
+        return Made(grid, self.instruction(prompts), {"align": time.monotonic() - began}, from_base=True)
 
     def _teach(self, prompts: Sequence[Prompt], examples: Sequence[tuple[Prompt, str]]) -> Made:
         began = time.monotonic()
@@ -213,6 +234,8 @@ class Pipeline:
         if examples:
             origin["examples"] = len(examples)
             origin[LEARNED] = sorted(learned_digests(examples, made.instruction))
+        if made.from_base:
+            origin[FROM_BASE] = True
         if form:
             origin[ANSWERS] = form.to_dict()
         digest = Adapter(self.layout, made.grid, origin).save(folder, self._card(origin, made.instruction, form))
@@ -220,7 +243,7 @@ class Pipeline:
         seconds["total"] = sum(seconds.values())
         rounded = {name: round(value, 4) for name, value in seconds.items()}
         counts = len(prompts), len(examples), self.layout.parameters
-        return Generated(str(out), digest, *counts, made.instruction, rounded)
+        return Generated(str(out), digest, *counts, made.instruction, rounded, made.from_base)
 
 
 def fitting_layout(generator: Generator, base: str | None) -> LoraLayout:

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from prompt2lora.adapter.folder import FROM_BASE
 from prompt2lora.adapter.health import FEATURES, Reference, shares
 from prompt2lora.adapter.intruders import intruders
 from prompt2lora.adapter.layout import LoraLayout
@@ -37,7 +38,8 @@ def explain(
     with step("read"):
         conditions = evaluator.pipeline.conditions(prompts)
     condition = evaluator.pipeline.encoded(prompts).mean(0)
-    grid = evaluator.pipeline.make(prompts, conditions).grid
+    made = evaluator.pipeline.make(prompts, conditions)
+    grid, usual = made.grid, generator.health_of({FROM_BASE: made.from_base})
     moved = changes(grid, generator.start.detach(), layout)
     names = [target.name for target in layout.targets]
     influential = influences(generator, conditions)
@@ -58,7 +60,7 @@ def explain(
         "modules": dict(zip(names, moved.mean(0).tolist(), strict=True)),
         "layers": moved.mean(1).tolist(),
         "changes": moved.tolist(),
-        "health": _health(evaluator, grid, with_base=bool(answered)),
+        "health": _health(evaluator, grid, usual, with_base=bool(answered)),
         "texts": answered,
     }
 
@@ -106,8 +108,10 @@ def _answers(evaluator: ModelEvaluator, asked: Sequence[Prompt], grid: Tensor | 
     )
 
 
-def _health(evaluator: ModelEvaluator, grid: Tensor, *, with_base: bool) -> dict[str, Any]:
-    judged = evaluator.generator.atlas.health.judge(grid, evaluator.layout)
+def _health(
+    evaluator: ModelEvaluator, grid: Float[Tensor, "layers rows cols"], usual: Reference, *, with_base: bool
+) -> dict[str, Any]:
+    judged = usual.judge(grid, evaluator.layout)
     found = intruders(evaluator.weights, grid, evaluator.layout) if with_base else None
     share = shares(evaluator.weights, grid, evaluator.layout) if with_base else {}
     return {
@@ -116,7 +120,7 @@ def _health(evaluator: ModelEvaluator, grid: Tensor, *, with_base: bool) -> dict
         "share": max(share.items(), key=lambda one: one[1]) if share else None,
         "intruders": len(found.found) if found else None,
         "looked_at": len(found.looked_at) if found else 0,
-        "spectra": _spectra(evaluator.generator.atlas.health, grid, evaluator.layout),
+        "spectra": _spectra(usual, grid, evaluator.layout),
     }
 
 

@@ -104,8 +104,7 @@ class ModelEvaluator:
         base, grid, layout = self.base._replace(layout=adapter.layout), adapter.grid, adapter.layout
         applied = time.monotonic()
         ids = torch.tensor(base.chat.prompt_ids([_PROBE]), device=base.model.device)
-        atlas = self.generator.atlas
-        usual = self.generator.examples_health if adapter.provenance.get("examples") else atlas.health
+        usual = self.generator.health_of(adapter.provenance)
         inspection = inspection[:_MOST_EXAMPLES]
         asking = _QUESTION_SECONDS * len(self.questions)
         step = steps(tell, general=6, weights=8, bias=asking, inspection=inspecting(inspection))

@@ -8,7 +8,6 @@ of a core, and with examples before the questions two. The same is drawn either 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_all_start_methods, get_context
@@ -36,14 +35,13 @@ class Drawn(NamedTuple):
 
 @dataclass(frozen=True)
 class Drawing:
-    """Draws by step; `families` are those of the synthetic tasks that are drawn anew, `answered` are self-answered."""
+    """Draws by step; `families` are those of the synthetic tasks that are drawn anew."""
 
     recipe: Recipe
     fit: list[Task]
     families: list[str]
     prompts: sampling.Prompts
     chat: ChatFormat
-    answered: Sequence[Task] = ()
 
     def __call__(self, step: int) -> Drawn:
         stage = self.recipe.stages[self.recipe.stage_at(step)[0]]
@@ -51,18 +49,15 @@ class Drawing:
         share = self.recipe.synthetic
         tasks = draw_tasks(self.fit, stage, random, synthetic_share=share, families=self.families)
         if self.recipe.published_share:
-            published = [task for task in self.fit if task.name in self.recipe.published]
-            tasks = _with_some(published, self.recipe.published_share, tasks, random)
-        if self.recipe.self_answered_share:
-            tasks = _with_some(self.answered, self.recipe.self_answered_share, tasks, random)
+            tasks = self._with_published(tasks, random)
         questions = draw_questions(tasks, stage, self.chat, random)
         return Drawn(questions, [self.prompts.draw(task, random) for task in tasks])
 
-
-def _with_some(others: Sequence[Task], share: float, tasks: list[Task], random: Random) -> list[Task]:
-    """The tasks, each replaced by one of the others with this probability."""
-    share = share if others else 0.0
-    return [random.choice(others) if random.random() < share else task for task in tasks]
+    def _with_published(self, tasks: list[Task], random: Random) -> list[Task]:
+        """The tasks, each replaced by a published one with the recipe's probability."""
+        published = [task for task in self.fit if task.name in self.recipe.published]
+        share = self.recipe.published_share if published else 0.0
+        return [random.choice(published) if random.random() < share else task for task in tasks]
 
 
 def seeded(seed: int, step: int) -> tuple[Random, int]:

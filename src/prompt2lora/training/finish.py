@@ -24,6 +24,7 @@ from prompt2lora.generator.examples import taught
 from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.pipeline import Pipeline
 from prompt2lora.ground.progress import Report, part, silent
+from prompt2lora.training.lengths import lengths_of
 from prompt2lora.training.recipe import Recipe
 from prompt2lora.training.run import Run
 from prompt2lora.training.validation import AFTER, ALONE, PROMPTS
@@ -55,7 +56,7 @@ def finish(run: Run) -> Generator:
     generator.provenance = {
         "recipe": run.origin,
         "base_weights_sha256": weights_digest(run.recipe.base),
-        "fit_tasks": len(run.fit) + len(run.answered),
+        "fit_tasks": len(run.fit),
         "validation_tasks": [task.name for task in run.validation],
         "steps": run.step,
         "strength": strength,
@@ -105,7 +106,7 @@ def _strength(run: Run) -> float:
 @torch.no_grad()
 def _atlas(run: Run, generator: Generator) -> Atlas:
     """Where the real training tasks lie and how their adapters look; for a few tasks, of several draws each."""
-    tasks = [*run.fit, *run.answered]
+    tasks = run.fit
     usual = [run.prompts.usual(task, PROMPTS) for task in tasks]
     means = torch.stack([run.encoder.conditions(group).mean(0) for group in usual])
     drawn = [
@@ -118,7 +119,9 @@ def _atlas(run: Run, generator: Generator) -> Atlas:
     grids = torch.stack([pipeline.make(group).grid for group in groups[::every]])
     health = Reference.of(grids, generator.start.detach(), run.layout)
     names, instructions = zip(*((task.name, task.instruction) for task in tasks), strict=True)
-    return Atlas(names, instructions, means, health)
+    leaves = run.recipe.long_answers_from_base and generator.config.states
+    lengths = lengths_of(pipeline, run.recipe.seed, run.report) if leaves else None
+    return Atlas(names, instructions, means, health, lengths)
 
 
 def begin_examples_with(run: Run, generator: Generator, start: Float[Tensor, "layers rows cols"]) -> None:

@@ -24,8 +24,7 @@ _LATER = (
     "published_share",
     "without",
     "practice",
-    "self_answered",
-    "self_answered_share",
+    "long_answers_from_base",
 )  # older runs lack these: left out where empty
 _REMEDY = "see the recipes in recipes/"
 
@@ -70,8 +69,7 @@ class Stage(_Settings):
                (and then the instruction stays wherever there are no examples)
     twisted    probability that a task is drawn with another format or other labels (see augmentation.py)
     distil     where the instruction is left out, weight of the divergence from a teacher that is told it (end to end):
-               the task's own teacher if the recipe names a collection that has one, the base alone if it has answered
-               the task itself, else the shared adapter alone
+               the task's own teacher if the recipe names a collection that has one, else the shared adapter alone
     examples   how many labelled examples of its task stand as earlier turns before the questions (end to end): one of
                these numbers, drawn anew for every step, so that its packs are about as long as one another
     context    tokens that the examples may take; of more only as many are shown as find room
@@ -124,10 +122,6 @@ class Recipe(_Settings):
     validation  share of task families held out for every choice
     most        train on at most so many tasks of the folder, of as many families as possible; 0: on all
     synthetic   probability that a task is no task of the folder but a synthetic one, drawn anew (end to end)
-    self_answered  number of tasks (programs, queries, explanations, worked problems; in English) that the base answers
-                itself before training begins, so that adapters keep what it can do; a fifth of every kind is held out,
-                whatever `validation` is (see self_answered.py)
-    self_answered_share  probability that a task of a step is one of these (end to end)
     languages   of the synthetic tasks: "en", "ja" (Japanese office and factory work), "en-mathematics" and
                 "ja-mathematics" (problems, with worked steps or without), every family of them as often
     prompts     most prompts in a condition (the number is drawn anew for every adapter)
@@ -135,6 +129,8 @@ class Recipe(_Settings):
     strengths   factors to try on what was learned, which is the finished decoder's output or, where no step trains it,
                 the way of the shared adapter from where the run began; the one with the least loss on the held-out
                 training tasks is kept (below 1 where more was learned than can be carried over)
+    long_answers_from_base  whether the finished generator leaves jobs with long answers (programs, queries,
+                explanations, worked problems) to the base and puts only their instruction into an adapter (lengths.py)
     start       a generator folder to go on from, instead of new weights
     shared      an adapter folder with which the shared adapter begins, instead of the base itself or that of `start`
     """
@@ -156,8 +152,6 @@ class Recipe(_Settings):
     validation: float = Field(0.1, ge=0, lt=1)
     most: int = Field(0, ge=0)
     synthetic: Share = 0.0
-    self_answered: int = Field(0, ge=0)
-    self_answered_share: Share = 0.0
     languages: tuple[Literal["en", "ja", "en-mathematics", "ja-mathematics"], ...] = Field(
         ("en",), min_length=1, strict=False
     )
@@ -167,6 +161,7 @@ class Recipe(_Settings):
     log_every: Count = 10
     validate_every: Count = 100
     save_every: Count = 50
+    long_answers_from_base: bool = False
     strengths: tuple[Positive, ...] = Field((1.0,), min_length=1, strict=False)
     start: str = ""
     shared: str = ""
@@ -181,8 +176,6 @@ class Recipe(_Settings):
         for stage in self.stages:
             if stage.objective != "end-to-end" and not self.teachers:
                 raise ValueError(f'objective "{stage.objective}" needs teachers: name their folder')
-        if (self.self_answered > 0) != (self.self_answered_share > 0):
-            raise ValueError("self_answered and self_answered_share go together: give both or none")
         return self
 
     @property

@@ -7,7 +7,6 @@ resumed run sees exactly what an uninterrupted one would have seen. A run's fold
     checkpoint.pt     step, weights, optimiser (checkpoint.py)
     curves.csv        loss of every logged step, validation beside; curves.png drawn from it (curves.py)
     generator/        the finished generator (finish.py)
-    self-answered/    the tasks that the base answered itself, if the recipe asks for any (self_answered.py)
     shared-adapter/   the adapter that every job shares, as a PEFT folder; with alone = 1 and bare = 0 it is
                       a plain multi-task LoRA, and the generator's decoder is as it was
 """
@@ -29,7 +28,6 @@ from prompt2lora.adapter.peft import adapter_digest
 from prompt2lora.base import models
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.logits import answer_logits
-from prompt2lora.base.weights import weights_digest
 from prompt2lora.errors import UsageError
 from prompt2lora.generator.text_encoder import Encoder
 from prompt2lora.ground.files import claim
@@ -43,7 +41,6 @@ from prompt2lora.training.initial import initial_generator
 from prompt2lora.training.optimiser import SETTLING, optimiser_of, set_rate
 from prompt2lora.training.recipe import Recipe, Stage
 from prompt2lora.training.selection import tasks_digest, training_tasks
-from prompt2lora.training.self_answered import PREFIX, parted, self_answered_tasks
 from prompt2lora.training.tasks import Task
 from prompt2lora.training.teachers import Teachers
 from prompt2lora.training.validation import AFTER, ALONE, ARMS, PRACTISED, PROMPTS, GridsOf, validate
@@ -59,20 +56,16 @@ class Run:
         self.recipe, self.folder, self.report = recipe, folder, report
         self.device = models.default_device()
         self.dtype = models.default_dtype(self.device) if recipe.dtype == "auto" else getattr(torch, recipe.dtype)
-        generator, self.earlier, self.earlier_hours = initial_generator(recipe)
-        self.generator = generator.to(self.device)
-        self.layout = self.generator.config.layout
-        self.refusal = f"{folder} belongs to another recipe or to other tasks; name another folder or remove it"
         self.fit, self.validation = training_tasks(recipe)
-        self.answered: list[Task] = []
-        if recipe.self_answered:
-            self.answered, held_out = self._self_answered()
-            self.validation += held_out
+        everyone = [*self.fit, *self.validation]
         # What is remembered was encoded text by text: it depends on nothing but the text (see `Encoder.remember`).
         device = "cpu" if self.device == "mps" else self.device
         self.encoder = Encoder(recipe.encoder, cache=home() / "training-conditions.sqlite", device=device)
         self.encoder.load()
-        self.prompts = sampling.Prompts(self.everyone, most=recipe.prompts, known=recipe.known, seed=recipe.seed)
+        self.prompts = sampling.Prompts(everyone, most=recipe.prompts, known=recipe.known, seed=recipe.seed)
+        generator, self.earlier, self.earlier_hours = initial_generator(recipe)
+        self.generator = generator.to(self.device)
+        self.layout = self.generator.config.layout
         self.began = self.generator.start.detach().clone()  # the shared adapter before any step
         self.grids = Grids(self.generator, self.encoder, lambda: self.base, self.device, self.dtype)
         self.teachers: Teachers | None = None
@@ -81,33 +74,14 @@ class Run:
         self.step, self.seconds = 0, 0.0
         self._began_anew = -SETTLING  # the step at which the optimiser began anew, within a stage
         self._optimiser: tuple[int, torch.optim.Optimizer] | None = None
-        claim(folder / "recipe.json", self.origin, self.refusal)
-
-    @property
-    def everyone(self) -> list[Task]:
-        return [*self.fit, *self.answered, *self.validation]
-
-    def _self_answered(self) -> tuple[list[Task], list[Task]]:
-        """(fit, held out), in files of this recipe and this base alone. Raises UsageError before any answer."""
-        recipe, folder = self.recipe, self.folder / "self-answered"
-        if (self.folder / "recipe.json").exists() and not folder.exists():
-            raise UsageError(self.refusal)
-        origin = {**recipe.method(), "base_weights_sha256": weights_digest(recipe.base), "dtype": str(self.dtype)}
-        claim(folder / "origin.json", origin, self.refusal)
-        tasks = self_answered_tasks(folder, recipe.self_answered, recipe.seed, lambda: self.base, self.report)
-        fit, held_out = parted(tasks)
-        if not fit:
-            raise UsageError(
-                f"of {recipe.self_answered} tasks that {recipe.base} answered itself too few are worth keeping; "
-                "raise self_answered in the recipe, or leave it out"
-            )
-        return fit, held_out
+        refusal = f"{folder} belongs to another recipe or to other tasks; name another folder or remove it"
+        claim(folder / "recipe.json", self.origin, refusal)
 
     @cached_property
     def origin(self) -> dict[str, Any]:
         """All that the run's weights depend on, by what it is and not by where it lies."""
         recipe = self.recipe
-        found = {**recipe.method(), "tasks": tasks_digest(self.everyone)}
+        found = {**recipe.method(), "tasks": tasks_digest([*self.fit, *self.validation])}
         if recipe.start:
             found["start"] = self.earlier["sha256"]
         if recipe.shared:
@@ -130,15 +104,16 @@ class Run:
 
     def prepare(self) -> None:
         """Encode every text that may be drawn (cached on disk)."""
+        everyone = [*self.fit, *self.validation]
         self.encoder.remember(
-            self.prompts.texts(self.everyone),
+            self.prompts.texts(everyone),
             lambda done, total: self.report({"done": done, "of": total}),
         )
 
     def train(self) -> None:
         """Every step that is still to be made."""
         self._resume()
-        drawing = Drawing(self.recipe, self.fit, self.fresh_families, self.prompts, self.base.chat, self.answered)
+        drawing = Drawing(self.recipe, self.fit, self.fresh_families, self.prompts, self.base.chat)
         ahead = DrawnAhead(drawing, self.recipe.steps, drawing_processes(self.device))
         with CheckpointWriter(self.folder) as writer, ahead as self._drawn:
             self._make_steps(writer)
@@ -226,18 +201,15 @@ class Run:
         return loss, float(answers.exact.mean())
 
     def _told(self, tasks: Sequence[Task]) -> Float[Tensor, "batch layers rows cols"]:
-        """The adapters that the distillation learns from: the tasks' own teachers or the shared adapter alone, and none
-        where the base has answered itself."""
+        """The adapters that the distillation learns from: the tasks' own teachers, or the shared adapter alone."""
         shared = self.generator.start.detach()
-
-        def teacher(task: Task) -> Float[Tensor, "layers rows cols"]:
-            if task.name.startswith(PREFIX):
-                return torch.zeros_like(shared)
-            if self.teachers and task.name in self.teachers.names:
-                return self.teachers.last(task.name).to(self.device)
-            return shared
-
-        return torch.stack(list(map(teacher, tasks)))
+        known = self.teachers.names if self.teachers else frozenset()
+        return torch.stack(
+            [
+                self.teachers.last(task.name).to(self.device) if self.teachers and task.name in known else shared
+                for task in tasks
+            ]
+        )
 
     @torch.no_grad()
     def validate(self, arms: Sequence[str] = ARMS) -> dict[str, float]:

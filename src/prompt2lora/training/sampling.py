@@ -12,7 +12,6 @@ from random import Random
 from prompt2lora.base.chat import ChatFormat
 from prompt2lora.base.packing import Pack, pack_examples
 from prompt2lora.ground.prompts import full_prompt
-from prompt2lora.training.self_answered import PREFIX
 from prompt2lora.training.tasks import Example, Task, is_japanese
 
 _JOINED, _SWAPPED = 0.08, 0.04  # shares of prompt groups in other forms than the usual one
@@ -77,9 +76,8 @@ def wordings(instruction: str) -> list[str]:
 
 
 def draw_examples(task: Task, random: Random) -> list[Example]:
-    """Examples of the task's training part, more than a pack holds; of self-answered ones, which are long, any one."""
-    most = 1 if task.name.startswith(PREFIX) else _CANDIDATES
-    return random.sample(task.train, min(most, len(task.train)))
+    """Examples of the task's training part, more than a pack holds."""
+    return random.sample(task.train, min(_CANDIDATES, len(task.train)))
 
 
 def draw_others(task: Task, asked: Sequence[Example], count: int, random: Random) -> list[Example]:

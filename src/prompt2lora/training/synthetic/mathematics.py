@@ -14,7 +14,7 @@ from prompt2lora.training.synthetic.problems import Problem, Wordings, draw_with
 _NAMES = ("Ada", "Ben", "Chloe", "Dev", "Emil", "Fay", "Goran", "Hana", "Ivo", "Jun", "Kofi", "Lena", "Mira", "Noor")
 _GOODS = ("bolts", "pens", "apples", "filters", "tickets", "labels", "cups", "boards", "lamps", "gaskets", "stamps")
 _MACHINES = ("press", "lathe", "printer", "oven", "saw", "pump", "packing line", "labeller")
-WORDINGS = Wordings(
+_WORDINGS = Wordings(
     (
         "Solve the problem. Write the number alone.",
         "What is the result? Answer with nothing but the number.",
@@ -28,7 +28,7 @@ WORDINGS = Wordings(
     ),
     "N",
 )
-FAMILIES, PROBLEMS, family = registry("mathematics", WORDINGS)
+FAMILIES, family = registry("mathematics", _WORDINGS)
 
 
 @family

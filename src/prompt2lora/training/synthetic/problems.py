@@ -33,17 +33,15 @@ class Wordings(NamedTuple):
 Draw = Callable[[Random], Problem]
 
 
-def registry(prefix: str, wordings: Wordings) -> tuple[dict[str, Family], list[Draw], Callable[[Draw], Draw]]:
-    """Families and draws that are still to come, and what makes both of a function that draws problems."""
+def registry(prefix: str, wordings: Wordings) -> tuple[dict[str, Family], Callable[[Draw], Draw]]:
+    """Families that are still to come, and what makes one of a function that draws problems, under its name."""
     families: dict[str, Family] = {}
-    draws: list[Draw] = []
 
     def family(draw: Draw) -> Draw:
-        draws.append(draw)
         families[f"{prefix}_{draw.__name__}"] = lambda random: over_problems(random, draw, wordings)
         return draw
 
-    return families, draws, family
+    return families, family
 
 
 def over_problems(random: Random, draw: Draw, wordings: Wordings) -> Draft:

@@ -35,7 +35,7 @@ _WORDINGS = Wordings(
     ),
     "数",
 )
-FAMILIES, _, family = registry("ja_mathematics", _WORDINGS)
+FAMILIES, family = registry("ja_mathematics", _WORDINGS)
 
 
 @family

@@ -1,0 +1,131 @@
+"""Jobs with long answers, such as programs, are left to the base: their adapter holds the instruction alone."""
+
+import ast
+import json
+
+import pytest
+import torch
+from tiny import command
+
+from prompt2lora.adapter.folder import FROM_BASE
+from prompt2lora.adapter.grid import factors
+from prompt2lora.adapter.health import Reference
+from prompt2lora.adapter.peft import Adapter
+from prompt2lora.generator.atlas import Atlas, Lengths
+from prompt2lora.generator.generator import Generator
+from prompt2lora.generator.pipeline import Pipeline
+from prompt2lora.generator.text_encoder import Encoder
+from prompt2lora.ground.prompts import instruction_of
+from prompt2lora.training.lengths import lengths_of
+from prompt2lora.training.synthetic.requests import KINDS, prompt_groups
+
+LONG = [f"Write the program.\n\nadd the numbers of list {n}" for n in range(6)]
+BRIEF = [f"Name the list.\n\nadd the numbers of list {n}" for n in range(6)]
+
+
+@pytest.fixture
+def pipeline(asking, encoder_folder, frozen):
+    """Of a generator that knows one long job, and the short one on the same texts."""
+    pipeline = Pipeline(asking, Encoder(encoder_folder), frozen)
+    random = torch.Generator().manual_seed(5)
+    grids = asking.start + torch.randn(12, *frozen.layout.shape, generator=random) * 0.01
+    usual = Reference.of(grids, asking.start, frozen.layout)
+    small = Reference.of(0.1 * grids, asking.start, frozen.layout)
+    # A small random encoder puts all texts into one place: what they differ in stands for where the jobs lie.
+    long, brief = (pipeline.encoded(prompts).mean(0)[None] for prompts in (LONG, BRIEF))
+    lengths = Lengths(long - brief, brief - long, small)
+    asking.atlas = Atlas(("lists",), ("Name the list.",), brief - long, usual, lengths)
+    return pipeline
+
+
+def test_a_job_with_long_answers_begins_with_the_base_and_gets_its_instruction_alone(pipeline, frozen):
+    made = pipeline.make(LONG)
+    assert (made.from_base, made.instruction) == (True, "Write the program.")
+    for path, factor in factors(made.grid[None], frozen.layout).items():
+        assert bool(factor.a.any() and factor.b.any()) is path.endswith("o_proj")
+
+
+def test_a_short_job_is_decoded_though_it_is_on_the_same_texts(pipeline):
+    known, pipeline.generator.atlas = pipeline.generator.atlas, pipeline.generator.atlas._replace(lengths=None)
+    before = pipeline.make(BRIEF)
+    pipeline.generator.atlas = known
+    after = pipeline.make(BRIEF)
+    assert not after.from_base
+    assert torch.equal(after.grid, before.grid)
+
+
+def test_it_is_decoded_without_an_instruction_and_taught_with_examples(pipeline):
+    assert not pipeline.make([text.split("\n\n")[1] for text in LONG]).from_base
+    taught = pipeline.make([], examples=[(text, "def f(): pass") for text in LONG])
+    assert not taught.from_base
+    assert not torch.equal(taught.grid, pipeline.make(LONG).grid)
+
+
+def test_a_generator_without_an_atlas_or_with_an_earlier_one_leaves_no_job_to_the_base(pipeline, asking):
+    asking.atlas = asking.atlas._replace(lengths=None)
+    assert not pipeline.make(LONG).from_base
+    asking._atlas = None
+    assert not pipeline.make(LONG).from_base
+
+
+def test_the_folder_says_so_and_is_judged_by_what_such_adapters_usually_look_like(pipeline, asking, model, tmp_path):
+    made = pipeline.write(LONG, tmp_path / "long")
+    assert made.from_base and made.to_dict()["from_base"]
+    assert not pipeline.write(BRIEF, tmp_path / "brief").from_base
+    origins = [Adapter.load(tmp_path / name, model.config).provenance for name in ("long", "brief")]
+    assert [origin.get(FROM_BASE) for origin in origins] == [True, None]
+    assert asking.health_of(origins[0]) is asking.atlas.lengths.health
+    assert asking.health_of(origins[1]) is asking.atlas.health
+
+
+def test_the_command_says_what_is_in_the_weights(pipeline, asking, base, tmp_path):
+    asking.save_pretrained(tmp_path / "generator")
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text("\n".join(json.dumps({"prompt": text}) for text in LONG))
+    words = ("generate", "--prompts", prompts, "--generator", tmp_path / "generator", "--base", base)
+    code, out, _ = command(*words, "--out", tmp_path / "one")
+    assert code == 0
+    assert "the instruction alone is in the weights" in out
+    code, out, _ = command(*words, "--out", tmp_path / "two", "--json")
+    assert json.loads(out)["from_base"] is True
+
+
+def test_a_generator_s_folder_carries_it(pipeline, asking, tmp_path):
+    asking.save_pretrained(tmp_path / "generator")
+    again = Generator.from_pretrained(tmp_path / "generator").atlas.lengths
+    for one, other in zip(again[:2], asking.atlas.lengths[:2], strict=True):
+        assert torch.allclose(one, other, atol=1e-2)
+    assert again.health.usual == pytest.approx(asking.atlas.lengths.health.usual)
+
+
+def test_what_a_finished_generator_knows_is_of_its_own_base_and_encoder(pipeline, asking):
+    told = []
+    found = lengths_of(pipeline, 3, told.append)
+    long, brief = prompt_groups(3)
+    assert torch.allclose(found.long[4], pipeline.encoded(long[4]).mean(0))
+    assert (len(found.long), len(found.brief)) == (len(long), len(brief))
+    assert told[-1] == {"done": len(long), "of": len(long)}
+    grid = pipeline.align_base(long[0]).grid
+    assert found.health.judge(grid, pipeline.layout).score < asking.atlas.health.judge(grid, pipeline.layout).score
+
+
+def test_jobs_of_every_kind_have_one_instruction_and_differ_and_are_drawn_again_from_their_seed():
+    long, brief = prompt_groups(1)
+    assert (long, brief) == prompt_groups(1) != prompt_groups(2)
+    groups = long + brief
+    assert len(groups) == sum(len(kind.at_length) + len(kind.brief) for kind in KINDS)
+    assert len({instruction_of(group) for group in groups}) == len(groups)
+    assert all(len(set(group)) > 4 for group in groups)
+
+
+def test_a_function_to_be_completed_is_python_as_far_as_it_goes_and_an_example_is_a_value():
+    long, _ = prompt_groups(4)
+    begun = [text.split("\n\n", 1)[1] for group in long for text in group if "\n\ndef " in text]
+    assert len(begun) > 20
+    for text in begun:
+        ast.parse(f"{text}\n    pass")
+    shown = [text.partition("\nassert ")[2] for group in long for text in group if "\nassert " in text]
+    assert len(shown) > 10
+    for line in shown:
+        (call,) = ast.parse(line).body
+        ast.literal_eval(call.value.comparators[0])
