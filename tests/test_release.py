@@ -14,6 +14,7 @@ from prompt2lora.adapter.peft import Adapter
 from prompt2lora.errors import UsageError
 from prompt2lora.generator.generator import Generator
 from prompt2lora.training.release import read_plan, release
+from prompt2lora.training.synthetic.requests import KINDS
 
 PLAN = Path(__file__).parent.parent / "recipes" / "release.toml"
 RECIPE = """
@@ -39,6 +40,7 @@ alone = {alone}
 shared = {shared}
 warmup = 1
 """
+LAST = "long_answers_from_base = true\n"
 
 
 class Killed(Exception):
@@ -63,7 +65,7 @@ def write_plan(folder, base, encoder_folder):
     folder.mkdir()
     values = {"base": base, "encoder": encoder_folder}
     (folder / "first.toml").write_text(RECIPE.format(**values, seed=1, alone=0.5, shared=1.0))
-    (folder / "generator.toml").write_text(RECIPE.format(**values, seed=2, alone=0.0, shared=0.0))
+    (folder / "generator.toml").write_text(LAST + RECIPE.format(**values, seed=2, alone=0.0, shared=0.0))
     file = folder / "plan.toml"
     file.write_text(
         '[[run]]\nrecipe = "first.toml"\n[[run]]\nrecipe = "generator.toml"\nstart = "first"\nshared = "first"\n'
@@ -133,6 +135,14 @@ def test_a_release_knows_what_adapters_made_of_labelled_examples_usually_look_li
     assert ((made.examples_start - begun).abs() <= rows / 14 * 1.01 + 1e-6).all(), "kept as a change in four bits"
     assert made.examples_health.usual != made.atlas.health.usual
     assert made.examples_health.judge(made.examples_start, made.config.layout).score > 0
+
+
+def test_a_release_knows_which_jobs_it_leaves_to_the_base_if_its_recipe_says_so(finished):
+    first, last = (
+        Generator.from_pretrained(finished.out / place).atlas.lengths for place in ("runs/first/generator", "generator")
+    )
+    assert first is None
+    assert len(last.long) == sum(len(kind.at_length) for kind in KINDS)
 
 
 def test_a_finished_release_is_not_made_again(finished):
