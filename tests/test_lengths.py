@@ -11,12 +11,15 @@ from prompt2lora.adapter.folder import FROM_BASE
 from prompt2lora.adapter.grid import factors
 from prompt2lora.adapter.health import Reference
 from prompt2lora.adapter.peft import Adapter
+from prompt2lora.errors import DamagedFile, UsageError
 from prompt2lora.generator.atlas import Atlas, Lengths
 from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.pipeline import Pipeline
 from prompt2lora.generator.text_encoder import Encoder
+from prompt2lora.ground.answer_form import AnswerForm
 from prompt2lora.ground.prompts import instruction_of
 from prompt2lora.training.lengths import lengths_of
+from prompt2lora.training.recipe import Recipe, Stage
 from prompt2lora.training.synthetic.requests import KINDS, prompt_groups
 
 LONG = [f"Write the program.\n\nadd the numbers of list {n}" for n in range(6)]
@@ -42,7 +45,8 @@ def test_a_job_with_long_answers_begins_with_the_base_and_gets_its_instruction_a
     made = pipeline.make(LONG)
     assert (made.from_base, made.instruction) == (True, "Write the program.")
     for path, factor in factors(made.grid[None], frozen.layout).items():
-        assert bool(factor.a.any() and factor.b.any()) is path.endswith("o_proj")
+        assert bool(factor.b.any()) is path.endswith("o_proj")
+        assert factor.a.any(), "without it nothing could be trained further"
 
 
 def test_a_short_job_is_decoded_though_it_is_on_the_same_texts(pipeline):
@@ -52,6 +56,14 @@ def test_a_short_job_is_decoded_though_it_is_on_the_same_texts(pipeline):
     after = pipeline.make(BRIEF)
     assert not after.from_base
     assert torch.equal(after.grid, before.grid)
+
+
+def test_a_declared_form_of_answers_says_that_they_are_short(pipeline, tmp_path):
+    assert not pipeline.write(LONG, tmp_path / "one", form=AnswerForm("choices", ("sum", "list"))).from_base
+
+
+def test_every_step_s_seconds_are_told(pipeline):
+    assert set(pipeline.make(LONG).seconds) == {"encode", "align"}
 
 
 def test_it_is_decoded_without_an_instruction_and_taught_with_examples(pipeline):
@@ -105,7 +117,7 @@ def test_what_a_finished_generator_knows_is_of_its_own_base_and_encoder(pipeline
     assert torch.allclose(found.long[4], pipeline.encoded(long[4]).mean(0))
     assert (len(found.long), len(found.brief)) == (len(long), len(brief))
     assert told[-1] == {"done": len(long), "of": len(long)}
-    grid = pipeline.align_base(long[0]).grid
+    grid = pipeline.align_base(long[0])
     assert found.health.judge(grid, pipeline.layout).score < asking.atlas.health.judge(grid, pipeline.layout).score
 
 
@@ -129,3 +141,15 @@ def test_a_function_to_be_completed_is_python_as_far_as_it_goes_and_an_example_i
     for line in shown:
         (call,) = ast.parse(line).body
         ast.literal_eval(call.value.comparators[0])
+
+
+def test_a_recipe_that_leaves_jobs_to_the_base_needs_a_generator_that_asks_it():
+    with pytest.raises(UsageError, match="long_answers_from_base needs a generator that asks the base"):
+        Recipe(stages=(Stage(steps=1),), long_answers_from_base=True)
+
+
+def test_an_atlas_whose_jobs_have_another_width_is_refused(asking, pipeline, tmp_path):
+    asking.atlas = asking.atlas._replace(lengths=asking.atlas.lengths._replace(brief=torch.ones(2, 5)))
+    asking.atlas.save(tmp_path)
+    with pytest.raises(DamagedFile, match="different widths"):
+        Atlas.load(tmp_path, asking.start)

@@ -87,11 +87,13 @@ def aligned(
     grid: Float[Tensor, "layers rows cols"],
     read: PromptsRead,
     options: AlignmentOptions = AlignmentOptions(),
+    *,
+    whole_weight: float = 1.0,
 ) -> Float[Tensor, "layers rows cols"]:
     """A new grid, which does to the inputs alone what was observed of the whole prompts; the given one is left alone.
 
     The output projections are found layer after layer, each with those before it. What a projection got of whole
-    prompts it must also answer as before.
+    prompts it must also answer as before, with `whole_weight` beside the weights of the inputs alone.
     """
     model, chat, layout = base
     device, whole = model.device, read.observed
@@ -101,7 +103,7 @@ def aligned(
     there, here = (places.to(device) for places in _same_places(whole.pack, inner))
     answering = torch.isin(here, torch.tensor(inner.predict, device=device))
     held = len(whole.pack.ids)
-    weight = torch.cat([torch.ones(held, device=device), torch.where(answering, options.answers, 1.0)])
+    weight = torch.cat([torch.full((held,), whole_weight, device=device), torch.where(answering, options.answers, 1.0)])
     root = weight.sqrt()[:, None]
     start = grid[None].to(device)
     made, old = start[0].clone(), factors(start, layout)

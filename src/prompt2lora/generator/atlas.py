@@ -124,6 +124,8 @@ class Atlas(NamedTuple):
                     name.removeprefix("long_"): tensor for name, tensor in state.items() if name.startswith("long_")
                 }
                 lengths = Lengths(state["long"].float(), state["brief"].float(), Reference.from_dict(usual, shared))
+                if {one.shape[1] for one in (*lengths[:2], state["means"])} != {state["means"].shape[1]}:
+                    raise ValueError("mean conditions of different widths")
             return cls(names, instructions, state["means"].float(), health, lengths)
         except (KeyError, ValueError, TypeError) as error:
             raise DamagedFile(f"{folder / FILE} is no atlas of training tasks ({error}); fetch it anew") from error

@@ -37,6 +37,8 @@ from prompt2lora.ground.files import check_new
 from prompt2lora.ground.pictures import Prompt, pictures_of, text_of
 from prompt2lora.ground.prompts import check_prompts, instruction_of, learned_digests
 
+WHOLE_WEIGHT = 16.0  # of whole prompts, where an adapter begins with the base and has nothing else to keep
+
 
 class Made(NamedTuple):
     """A weight grid, the instruction that alignment put into it (empty: none), and the seconds of every step.
@@ -164,17 +166,21 @@ class Pipeline:
         conditions: Float[Tensor, "prompts width"] | None = None,
         *,
         examples: Sequence[tuple[Prompt, str]] = (),
+        form: AnswerForm | None = None,
     ) -> Made:
         """The adapter of one job's prompts; `conditions` if they are known already.
 
         With examples, (prompt, right answer), it begins with the generator's adapter for these and needs no decoder.
-        Where answers are long it begins with the base, and alignment alone makes it.
+        Where answers are long, and have no declared form, it begins with the base, and alignment alone makes it.
         """
         if examples:
             return self._teach(prompts, examples)
-        if self.begins_with_base(prompts):
-            return self.align_base(prompts)
         marks = {"begin": time.monotonic()}
+        if form is None and self.begins_with_base(prompts):
+            marks["encode"] = time.monotonic()
+            grid = self.align_base(prompts)
+            marks["align"] = time.monotonic()
+            return Made(grid, self.instruction(prompts), _seconds(marks), from_base=True)
         instruction = self.instruction(prompts)
         read = self._read(prompts) if instruction else None
         if conditions is None:
@@ -185,7 +191,7 @@ class Pipeline:
         if read:
             grid = aligned(self.base, grid, read)
         marks["align"] = time.monotonic()
-        return Made(grid, instruction, {name: end - begin for (_, begin), (name, end) in pairwise(marks.items())})
+        return Made(grid, instruction, _seconds(marks))
 
     def _read(self, prompts: Sequence[Prompt]) -> PromptsRead:
         """The base with the adapter that all jobs share reads the prompts, for conditions and alignment alike."""
@@ -194,11 +200,16 @@ class Pipeline:
     def _conditions(self, read: PromptsRead) -> Float[Tensor, "prompts width"]:
         return torch.cat([self.encoded(read.prompts), read.observed.states.cpu()], 1)
 
-    def align_base(self, prompts: Sequence[Prompt]) -> Made:
-        """An adapter that holds nothing but the instruction of the prompts, which have to share one."""
-        began, nothing = time.monotonic(), torch.zeros_like(self.generator.start)
-        grid = aligned(self.base, nothing, read_prompts(self.base, nothing, prompts))
-        return Made(grid, self.instruction(prompts), {"align": time.monotonic() - began}, from_base=True)
+    def align_base(self, prompts: Sequence[Prompt]) -> Float[Tensor, "layers rows cols"]:
+        """An adapter that holds nothing but the instruction of the prompts, which have to share one.
+
+        It keeps the A of the shared adapter, so that it can be trained further, and changes nothing before alignment.
+        """
+        unmoved = self.generator.start.detach().clone()
+        for block in self.layout.blocks:
+            if block.side == "B":
+                unmoved[:, block.start : block.stop] = 0
+        return aligned(self.base, unmoved, read_prompts(self.base, unmoved, prompts), whole_weight=WHOLE_WEIGHT)
 
     def _teach(self, prompts: Sequence[Prompt], examples: Sequence[tuple[Prompt, str]]) -> Made:
         began = time.monotonic()
@@ -228,7 +239,7 @@ class Pipeline:
         check_prompts([*prompts, *(prompt for prompt, _ in examples)])
         check_new(folder)
         self.check_pictures(prompts, examples)
-        made = self.make(prompts, examples=examples)
+        made = self.make(prompts, examples=examples, form=form)
         began = time.monotonic()
         origin = {"generator_sha256": self.generator.provenance.get("sha256", ""), "prompts": len(prompts)}
         if examples:
@@ -244,6 +255,11 @@ class Pipeline:
         rounded = {name: round(value, 4) for name, value in seconds.items()}
         counts = len(prompts), len(examples), self.layout.parameters
         return Generated(str(out), digest, *counts, made.instruction, rounded, made.from_base)
+
+
+def _seconds(marks: dict[str, float]) -> dict[str, float]:
+    """The seconds that end at every mark but the first."""
+    return {name: end - begin for (_, begin), (name, end) in pairwise(marks.items())}
 
 
 def fitting_layout(generator: Generator, base: str | None) -> LoraLayout:

@@ -26,7 +26,7 @@ def lengths_of(pipeline: Pipeline, seed: int, report: Report) -> Lengths:
     long, brief = prompt_groups(seed)
     grids = []
     for done, group in enumerate(long, 1):
-        grids.append(pipeline.align_base(group).grid)
+        grids.append(pipeline.align_base(group))
         report({"done": done, "of": len(long)})
     health = Reference.of(torch.stack(grids), pipeline.generator.start.detach(), pipeline.layout)
     return Lengths(_means(pipeline, long), _means(pipeline, brief), health)

@@ -173,6 +173,8 @@ class Recipe(_Settings):
         unknown = set(self.targets) - set(TARGETS)
         if unknown:
             raise ValueError(f"targets must be out of {', '.join(TARGETS)}, not {min(unknown)!r}")
+        if self.long_answers_from_base and not self.generator.get("asks_base"):
+            raise ValueError("long_answers_from_base needs a generator that asks the base: asks_base = true")
         for stage in self.stages:
             if stage.objective != "end-to-end" and not self.teachers:
                 raise ValueError(f'objective "{stage.objective}" needs teachers: name their folder')
