@@ -76,7 +76,7 @@ def generated(resources: Resources, generator: Generator, prompts: Sequence[str]
     if not pipeline.instruction(prompts):
         return plain
     attempt = _aligned(plain, prompts, lambda: pipeline.make(prompts).grid)
-    if pipeline.begins_with_base(prompts):
+    if pipeline.answered_at_length(prompts):
         return attempt._replace(depends=(*attempt.depends, "begins with the base", WHOLE_WEIGHT))
     return attempt
 

@@ -105,9 +105,10 @@ class Generator(nn.Module):
     def examples_health(self, health: Reference) -> None:
         self._examples_health = health
 
-    def answered_at_length(self, condition: Float[Tensor, " width"]) -> bool:
-        """Whether a job of this mean condition is one with long answers (see `Atlas`); never without an atlas."""
-        return self._atlas is not None and self.atlas.answered_at_length(condition)
+    @property
+    def leaves_long_answers(self) -> bool:
+        """Whether jobs with long answers are left to the base (see `Lengths`); never without an atlas."""
+        return self._atlas is not None and self.atlas.lengths is not None
 
     def health_of(self, provenance: Mapping[str, Any]) -> Reference:
         """How adapters of such a provenance usually look."""

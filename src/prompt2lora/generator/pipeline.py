@@ -155,10 +155,10 @@ class Pipeline:
         """The instruction that goes into the weights; empty if the prompts share none or the generator has no base."""
         return instruction_to_align(self.layout, prompts) if self.generator.config.states else ""
 
-    def begins_with_base(self, prompts: Sequence[Prompt]) -> bool:
-        """Whether the answers of a job whose instruction can go into the weights are long, by the generator's atlas."""
-        instruction = self.instruction(prompts)
-        return bool(instruction) and self.generator.answered_at_length(self.encoded(prompts).mean(0))
+    def answered_at_length(self, prompts: Sequence[Prompt]) -> bool:
+        """Whether the answers of a job are long and left to the base, by the generator's atlas."""
+        generator = self.generator
+        return generator.leaves_long_answers and generator.atlas.answered_at_length(self.encoded(prompts).mean(0))
 
     def make(
         self,
@@ -176,12 +176,12 @@ class Pipeline:
         if examples:
             return self._teach(prompts, examples)
         marks = {"begin": time.monotonic()}
-        if form is None and self.begins_with_base(prompts):
+        instruction = self.instruction(prompts)
+        if instruction and form is None and self.answered_at_length(prompts):
             marks["encode"] = time.monotonic()
             grid = self.align_base(prompts)
             marks["align"] = time.monotonic()
-            return Made(grid, self.instruction(prompts), _seconds(marks), from_base=True)
-        instruction = self.instruction(prompts)
+            return Made(grid, instruction, _seconds(marks), from_base=True)
         read = self._read(prompts) if instruction else None
         if conditions is None:
             conditions = self._conditions(read) if read else self.conditions(prompts)

@@ -19,13 +19,8 @@ from prompt2lora.ground.files import read_toml
 from prompt2lora.ground.profile import RANKS, TARGETS
 
 PLACES = ("tasks", "suites", "teachers", "start", "shared")  # say where something lies, not what is done
-_LATER = (
-    "published",
-    "published_share",
-    "without",
-    "practice",
-    "long_answers_from_base",
-)  # older runs lack these: left out where empty
+# Older runs lack these: left out where empty.
+_LATER = ("published", "published_share", "without", "practice", "long_answers_from_base")
 _REMEDY = "see the recipes in recipes/"
 
 Objective = Literal["end-to-end", "reconstruction", "product"]
