@@ -11,6 +11,7 @@ from prompt2lora.adapter.folder import FROM_BASE
 from prompt2lora.adapter.grid import factors
 from prompt2lora.adapter.health import Reference
 from prompt2lora.adapter.peft import Adapter
+from prompt2lora.custody.reports import explanation_page, languages
 from prompt2lora.errors import DamagedFile, UsageError
 from prompt2lora.generator.atlas import Atlas, Lengths
 from prompt2lora.generator.generator import Generator
@@ -18,6 +19,8 @@ from prompt2lora.generator.pipeline import Pipeline
 from prompt2lora.generator.text_encoder import Encoder
 from prompt2lora.ground.answer_form import AnswerForm
 from prompt2lora.ground.prompts import instruction_of
+from prompt2lora.plant.explanation import explain
+from prompt2lora.plant.measurement import ModelEvaluator
 from prompt2lora.training.lengths import lengths_of
 from prompt2lora.training.recipe import Recipe, Stage
 from prompt2lora.training.synthetic.requests import KINDS, prompt_groups
@@ -37,7 +40,8 @@ def pipeline(asking, encoder_folder, frozen):
     # A small random encoder puts all texts into one place: what they differ in stands for where the jobs lie.
     long, brief = (pipeline.encoded(prompts).mean(0)[None] for prompts in (LONG, BRIEF))
     lengths = Lengths(long - brief, brief - long, small)
-    asking.atlas = Atlas(("lists",), ("Name the list.",), brief - long, usual, lengths)
+    means = torch.cat([brief - long, (brief - long).roll(1, 1)])
+    asking.atlas = Atlas(("lists", "others"), ("Name the list.", "Sort it."), means, usual, lengths)
     return pipeline
 
 
@@ -84,6 +88,8 @@ def test_the_folder_says_so_and_is_judged_by_what_such_adapters_usually_look_lik
     made = pipeline.write(LONG, tmp_path / "long")
     assert made.from_base and made.to_dict()["from_base"]
     assert not pipeline.write(BRIEF, tmp_path / "brief").from_base
+    cards = [(tmp_path / name / "README.md").read_text() for name in ("long", "brief")]
+    assert ["Nothing else is in the weights" in card for card in cards] == [True, False]
     origins = [Adapter.load(tmp_path / name, model.config).provenance for name in ("long", "brief")]
     assert [origin.get(FROM_BASE) for origin in origins] == [True, None]
     assert asking.health_of(origins[0]) is asking.atlas.lengths.health
@@ -100,6 +106,20 @@ def test_the_command_says_what_is_in_the_weights(pipeline, asking, base, tmp_pat
     assert "the instruction alone is in the weights" in out
     code, out, _ = command(*words, "--out", tmp_path / "two", "--json")
     assert json.loads(out)["from_base"] is True
+
+
+def test_a_pilot_and_an_explanation_say_that_the_instruction_alone_is_in_the_weights(pipeline, tmp_path):
+    evaluator = ModelEvaluator(pipeline)
+    assert [one["kind"] for one in evaluator.make(LONG, tmp_path / "long").advice] == ["long answers"]
+    assert evaluator.make(BRIEF, tmp_path / "brief").advice == []
+    why = explain(evaluator, LONG, LONG[:2])
+    assert (why.from_base, why.influences) == (True, []), "no prompt counts but by the instruction of all"
+    assert {language: "<h1>" in explanation_page(why, LONG, language, LONG[:2]) for language in languages()} == {
+        "en": True,
+        "ja": True,
+    }
+    decoded = explain(evaluator, BRIEF, ())
+    assert (decoded.from_base, len(decoded.influences)) == (False, len(BRIEF))
 
 
 def test_a_generator_s_folder_carries_it(pipeline, asking, tmp_path):

@@ -3,6 +3,7 @@
 import html
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,6 +16,14 @@ from prompt2lora.custody import decisions, gate, pilot, reports
 from prompt2lora.custody.costs import RECORDED, Prices, Tuning, read_prices
 from prompt2lora.custody.evaluations import Evaluation, Inspected, Metrics
 from prompt2lora.custody.evaluator import Made
+from prompt2lora.custody.explanations import (
+    AnsweredText,
+    Explanation,
+    Neighbour,
+    PromptInfluence,
+    Spectrum,
+    WeightHealth,
+)
 from prompt2lora.custody.gate import Policy, judge
 from prompt2lora.custody.versions import Origin
 from prompt2lora.errors import UsageError
@@ -180,7 +189,7 @@ def test_a_price_stays_as_it_was_written_and_a_wrong_one_is_named_with_its_value
 
 def test_every_check_and_every_advice_has_its_words_in_every_language():
     source = "".join(Path(module.__file__).read_text(encoding="utf-8") for module in (prompt_checks, mathematics))
-    kinds = re.findall(r'Finding\(\s*"(\w+)"', source)
+    kinds = re.findall(r'Finding\(\s*"([\w ]+)"', source)
     assert len(set(kinds)) > 5
     for language in reports.languages():
         said = reports.texts(language)
@@ -190,30 +199,30 @@ def test_every_check_and_every_advice_has_its_words_in_every_language():
         assert {f"advice {kind}" for kind in kinds} <= said.keys()
 
 
-EXPLAINED = {
-    "generator": "9" * 64,
-    "neighbours": [{"task": "t<1>", "instruction": "Do it.", "similarity": 0.8}],
-    "distance": 1.2,
-    "influences": [{"prompt": 1, "share": 0.4, "answers": 0.5}, {"prompt": 0, "share": 0.1, "answers": None}],
-    "modules": {"q_proj": 0.3, "k_proj": 0.1},
-    "layers": [0.2, 0.2],
-    "changes": [[0.3, 0.1], [0.3, 0.1]],
-    "health": {
-        "score": 0.9,
-        "worst": ["m.0.q_proj", "gain 1", 3.0],
-        "share": ["m.0.q_proj", 0.05],
-        "intruders": 1,
-        "looked_at": 12,
-        "spectra": [{"module": "m.0.q_proj", "values": [0.5, 0.1], "mean": [0.4, 0.2], "spread": [0.1, 0.1]}],
-    },
-    "texts": [{"text": "a", "base": "x", "generated": "y"}, {"text": "b", "base": "z", "generated": "z"}],
-}
+EXPLAINED = Explanation(
+    generator="9" * 64,
+    from_base=False,
+    neighbours=[Neighbour("t<1>", "Do it.", 0.8)],
+    distance=1.2,
+    influences=[PromptInfluence(1, 0.4, 0.5), PromptInfluence(0, 0.1)],
+    modules=["q_proj", "k_proj"],
+    changes=[[0.3, 0.1], [0.5, 0.1]],
+    health=WeightHealth(
+        score=0.9,
+        worst=("m.0.q_proj", "gain 1", 3.0),
+        share=("m.0.q_proj", 0.05),
+        intruders=1,
+        looked_at=12,
+        spectra=[Spectrum("m.0.q_proj", [0.5, 0.1], [0.4, 0.2], [0.1, 0.1])],
+    ),
+    texts=[AnsweredText("a", "x", "y"), AnsweredText("b", "z", "z")],
+)
 
 
 @pytest.mark.parametrize("language", reports.languages())
 @pytest.mark.parametrize("changes", [{}, {"texts": []}, {"distance": 3.0}])
 def test_the_explanation_is_a_well_formed_page_of_its_own(language, changes):
-    page = reports.explanation_page({**EXPLAINED, **changes}, ["first", "<b>second</b>"], language)
+    page = reports.explanation_page(replace(EXPLAINED, **changes), ["first", "<b>second</b>"], language)
     reader = Balanced()
     reader.feed(page)
     assert reader.open == []
@@ -221,6 +230,13 @@ def test_the_explanation_is_a_well_formed_page_of_its_own(language, changes):
     assert "t&lt;1&gt;" in page
     assert "http" not in page, "nothing is fetched from elsewhere"
     assert ("polyline" in page) and page.count("<td title=") == 4
+
+
+def test_an_explanation_as_json_has_the_mean_change_of_every_module_and_layer():
+    found = json.loads(json.dumps(EXPLAINED.to_dict()))
+    assert found["modules"] == {"q_proj": pytest.approx(0.4), "k_proj": pytest.approx(0.1)}
+    assert found["layers"] == pytest.approx([0.2, 0.3])
+    assert "page" not in found
 
 
 def test_both_languages_say_the_same_things():

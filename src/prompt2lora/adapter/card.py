@@ -69,9 +69,10 @@ def card(
     answers: str = "",
     *,
     pictures: bool = False,
+    from_base: bool = False,
 ) -> str:
     """The text of a model card; `generator` is a digest, `instruction` the one in the weights, `answers` their form,
-    `pictures` whether the base reads them."""
+    `pictures` whether the base reads them, `from_base` whether the instruction is all that is in the weights."""
     counts = [f"{count} {what}{'s' * (count != 1)}" for count, what in ((prompts, "prompt"), (examples, "example"))]
     quoted = "> " + "\n> ".join(instruction.splitlines())
     told = (
@@ -79,6 +80,11 @@ def card(
         if instruction
         else "No instruction is in the weights: ask with whole prompts, in the form of those it was made from."
     )
+    if from_base:
+        told += (
+            "\n\nNothing else is in the weights: answers to such prompts are long and the base's own. Where requests "
+            "carry the instruction, the base alone does as well."
+        )
     return _CARD.format(
         base=base,
         model_class="AutoModelForImageTextToText" if pictures else "AutoModelForCausalLM",

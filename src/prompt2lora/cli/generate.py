@@ -62,6 +62,7 @@ def generate(
         print(f"{made.adapter}: {made.parameters:,} parameters from {source} ({steps})")
         if made.from_base:
             print("Answers to such prompts are long and the base's own; the instruction alone is in the weights")
+            print("If the answers are short, declare their form (--answers)")
         if made.instruction:
             print(f"In the weights, so leave it out when you ask: {shorten(made.instruction, 80)}")
         else:

@@ -79,20 +79,23 @@ def explain(
     with Working("explaining") as show:
         found = Plant.open(generator, base).explain(given, texts=asked, out=out, language=language, report=show)
     if as_json:
-        print_json({**found, "read": [one.to_dict() for one in read]})
+        print_json({**found.to_dict(), "read": [one.to_dict() for one in read]})
         return
-    print(f"Distance from the training tasks: {found['distance']:.2f} (1 is usual, above 2 is far)")
+    print(f"Distance from the training tasks: {found.distance:.2f} (1 is usual, above 2 is far)")
     print("Nearest training tasks:")
-    for neighbour in found["neighbours"]:
-        print(f"  {neighbour['similarity']:.2f}  {neighbour['task']}: {neighbour['instruction']}")
-    print("Prompts with the most influence:")
-    for influence in found["influences"][:5]:
-        print(f"  {influence['share']:.1%}  {text_of(given[influence['prompt']])[:90]!r}")
+    for neighbour in found.neighbours:
+        print(f"  {neighbour.similarity:.2f}  {neighbour.task}: {neighbour.instruction}")
+    if found.from_base:
+        print("Answers to such prompts are long and the base's own: the prompts count by their instruction alone")
+    else:
+        print("Prompts with the most influence:")
+    for influence in found.influences[:5]:
+        print(f"  {influence.share:.1%}  {text_of(given[influence.prompt])[:90]!r}")
     print("Modules, by how far they differ from what every job gets:")
-    for name, size in sorted(found["modules"].items(), key=lambda item: -item[1]):
+    for name, size in sorted(found.to_dict()["modules"].items(), key=lambda item: -item[1]):
         print(f"  {size:.3f}  {name}")
-    for one in found["texts"]:
-        print(f"{one['text'][:70]!r}: {one['base'][:60]!r} -> {one['generated'][:60]!r}")
+    for one in found.texts:
+        print(f"{one.text[:70]!r}: {one.base[:60]!r} -> {one.generated[:60]!r}")
     if out:
         print(f"Page: {out}")
 

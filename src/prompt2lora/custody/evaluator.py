@@ -24,11 +24,13 @@ from prompt2lora.ground.prompts import input_digest
 
 
 class Made(NamedTuple):
-    """An adapter folder, where it comes from, and the seconds of every step."""
+    """An adapter folder, where it comes from, the seconds of every step, and what people should know of how it was made
+    (JSON-ready findings, as those on the prompts)."""
 
     folder: Path
     origin: Origin
     seconds: dict[str, float]
+    advice: Sequence[dict[str, Any]] = ()
 
 
 class Evaluator(Protocol):

@@ -175,7 +175,7 @@ def run(
         approved=approve,
         at=version.at,
         prompts=len(prompts),
-        advice=advice,
+        advice=[*advice, *made.advice],
         scores=measured.scores,
         inspection=measured.inspection,
         seconds={**made.seconds, **measured.seconds},

@@ -18,6 +18,7 @@ from babel.numbers import format_decimal, get_currency_name
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from prompt2lora.custody.costs import MAKING
+from prompt2lora.custody.explanations import Explanation, Spectrum
 from prompt2lora.custody.gate import FAIL, PASS, UNKNOWN, direction
 from prompt2lora.custody.pilot import Pilot
 from prompt2lora.errors import UsageError
@@ -121,31 +122,29 @@ def _gain(pilot: Pilot) -> dict[str, Any] | None:
     return {**right, "examples": examples, "low": f"{100 * gain['low']:.0f}", "high": f"{100 * gain['high']:.0f}"}
 
 
-def explanation_page(
-    found: Mapping[str, Any], prompts: Sequence[Prompt], language: str, texts: Sequence[Prompt] = ()
-) -> str:
+def explanation_page(found: Explanation, prompts: Sequence[Prompt], language: str, texts: Sequence[Prompt] = ()) -> str:
     """What `plant.explain` found of prompts and of texts that were asked, for whoever has to trust the adapter."""
-    heat = [list(values) for values in zip(*found["changes"], strict=True)]  # modules x layers
+    heat = [list(values) for values in zip(*found.changes, strict=True)]  # modules x layers
     return _render(
         "explanation.html",
         language,
         found=found,
         prompts=[text_of(prompt) for prompt in prompts],
         pictures=[pictures_of(prompt) for prompt in prompts],
-        asked=[pictures_of(text) for text in texts] or [()] * len(found["texts"]),
-        distance="far" if found["distance"] > _FAR else "near",
-        widest=max((one["share"] for one in found["influences"]), default=0.0) or 1.0,
-        modules=list(found["modules"]),
+        asked=[pictures_of(text) for text in texts] or [()] * len(found.texts),
+        distance="far" if found.distance > _FAR else "near",
+        widest=max((one.share for one in found.influences), default=0.0) or 1.0,
+        modules=found.modules,
         heat=heat,
         hottest=max(map(max, heat)) or 1.0,
-        spectra=[_spectrum(one) for one in found["health"]["spectra"]],
-        changed=sum(one["base"] != one["generated"] for one in found["texts"]),
+        spectra=[_spectrum(one) for one in found.health.spectra],
+        changed=sum(one.changed for one in found.texts),
     )
 
 
-def _spectrum(found: Mapping[str, Any]) -> dict[str, Any]:
+def _spectrum(found: Spectrum) -> dict[str, Any]:
     """Points of one plot: log10 of the singular values, and the band in which they usually lie."""
-    values, mean, spread = found["values"], found["mean"], found["spread"]
+    values, mean, spread = found.values, found.mean, found.spread
     lows = [m - _SPREADS * s for m, s in zip(mean, spread, strict=True)]
     highs = [m + _SPREADS * s for m, s in zip(mean, spread, strict=True)]
     low, high = min([*values, *lows]), max([*values, *highs])
@@ -158,7 +157,7 @@ def _spectrum(found: Mapping[str, Any]) -> dict[str, Any]:
     line = [place(*one) for one in enumerate(values)]
     band = [place(*one) for one in enumerate(highs)] + [place(*one) for one in enumerate(lows)][::-1]
     return {
-        "module": found["module"],
+        "module": found.module,
         "line": " ".join(line),
         "band": " ".join(band),
         "points": [(*point.split(","), number) for number, point in enumerate(line, 1)],

@@ -220,8 +220,8 @@ class Pipeline:
         layout, counts = self.layout, (origin["prompts"], origin.get("examples", 0))
         targets = [target.name for target in layout.targets]
         settings = layout.base_model, layout.rank, layout.alpha, targets
-        pictures = bool(layout.tower)
-        return card(*settings, origin["generator_sha256"], *counts, instruction, str(form or ""), pictures=pictures)
+        told = origin["generator_sha256"], *counts, instruction, str(form or "")
+        return card(*settings, *told, pictures=bool(layout.tower), from_base=origin.get(FROM_BASE, False))
 
     def write(
         self,

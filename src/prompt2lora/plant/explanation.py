@@ -1,13 +1,13 @@
 """Why an adapter is what it is, all of it: what `generator/attribution.py` tells from the weights alone, and what the
 base answers with and without the adapter, and without each prompt.
 
-In: an evaluator, prompts, texts to ask. Out: a dictionary that JSON and the page take. It judges nothing.
+In: an evaluator, prompts, texts to ask. Out: an `Explanation`. It judges nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -18,6 +18,14 @@ from prompt2lora.adapter.health import FEATURES, Reference, shares
 from prompt2lora.adapter.intruders import intruders
 from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.base.decoding import answers
+from prompt2lora.custody.explanations import (
+    AnsweredText,
+    Explanation,
+    Neighbour,
+    PromptInfluence,
+    Spectrum,
+    WeightHealth,
+)
 from prompt2lora.generator.attribution import changes, influences
 from prompt2lora.ground.pictures import Prompt, pictures_of, text_of
 from prompt2lora.ground.progress import Report, part, steps, tell
@@ -31,7 +39,7 @@ _SPECTRA = 3  # modules whose spectrum is shown, the most unusual first
 
 def explain(
     evaluator: ModelEvaluator, prompts: Sequence[Prompt], texts: Sequence[Prompt], report: Report = tell
-) -> dict[str, Any]:
+) -> Explanation:
     """Everything about the adapter of `prompts`; the base is loaded only if there are texts to ask it."""
     generator, layout = evaluator.generator, evaluator.layout
     step = steps(report, read=4, answer=2 if texts else 0, leave_out=min(_LEFT_OUT, len(prompts)) if texts else 0)
@@ -40,41 +48,39 @@ def explain(
     condition = evaluator.pipeline.encoded(prompts).mean(0)
     made = evaluator.pipeline.make(prompts, conditions)
     grid, usual = made.grid, generator.health_of({FROM_BASE: made.from_base})
-    moved = changes(grid, generator.start.detach(), layout)
-    names = [target.name for target in layout.targets]
-    influential = influences(generator, conditions)
+    influential = [] if made.from_base else [PromptInfluence(*one) for one in influences(generator, conditions)]
     asked = [asked_in_full(text, instruction_of(prompts)) for text in texts[:_ASKED]]
     with step("answer"):
         answered = _answered(evaluator, texts, asked, grid) if asked else []
-    without = {}
-    left_out = influential[:_LEFT_OUT] if answered else []
+    left_out = min(_LEFT_OUT, len(influential)) if answered else 0
     with step("leave_out") as told:
-        for done, one in enumerate(left_out):
-            with part(told, done / len(left_out), (done + 1) / len(left_out)):
-                without[one.prompt] = _changed(evaluator, conditions, prompts, one.prompt, asked, answered)
-    return {
-        "generator": str(generator.provenance.get("sha256", "")),
-        "neighbours": [neighbour._asdict() for neighbour in generator.atlas.neighbours(condition)],
-        "distance": generator.atlas.distance(condition),
-        "influences": [{**one._asdict(), "answers": without.get(one.prompt)} for one in influential],
-        "modules": dict(zip(names, moved.mean(0).tolist(), strict=True)),
-        "layers": moved.mean(1).tolist(),
-        "changes": moved.tolist(),
-        "health": _health(evaluator, grid, usual, with_base=bool(answered)),
-        "texts": answered,
-    }
+        for i in range(left_out):
+            with part(told, i / left_out, (i + 1) / left_out):
+                changed = _changed(evaluator, conditions, prompts, influential[i].prompt, asked, answered)
+                influential[i] = replace(influential[i], answers=changed)
+    return Explanation(
+        generator=str(generator.provenance.get("sha256", "")),
+        from_base=made.from_base,
+        neighbours=[Neighbour(*one) for one in generator.atlas.neighbours(condition)],
+        distance=generator.atlas.distance(condition),
+        influences=influential,
+        modules=[target.name for target in layout.targets],
+        changes=changes(grid, generator.start.detach(), layout).tolist(),
+        health=_health(evaluator, grid, usual, with_base=bool(answered)),
+        texts=answered,
+    )
 
 
 def _answered(
     evaluator: ModelEvaluator, texts: Sequence[Prompt], asked: Sequence[Prompt], grid: Tensor
-) -> list[dict[str, Any]]:
+) -> list[AnsweredText]:
     """Every text with what the base and the adapter answer."""
     with part(tell, 0.0, 0.5):
         before = _answers(evaluator, asked, None)
     with part(tell, 0.5, 1.0):
         after = _answers(evaluator, asked, grid)
     return [
-        {"text": text_of(one), "base": base, "generated": generated, "pictures": [it.digest for it in pictures_of(one)]}
+        AnsweredText(text_of(one), base, generated, [picture.digest for picture in pictures_of(one)])
         for one, base, generated in zip(texts, before, after, strict=False)
     ]
 
@@ -85,7 +91,7 @@ def _changed(
     prompts: Sequence[Prompt],
     left_out: int,
     asked: Sequence[Prompt],
-    answered: Sequence[dict[str, Any]],
+    answered: Sequence[AnsweredText],
 ) -> float | None:
     """Share of the answers that are others if one prompt is left out; None for the only prompt."""
     if len(conditions) == 1:
@@ -93,8 +99,7 @@ def _changed(
     rest = torch.cat([conditions[:left_out], conditions[left_out + 1 :]])
     others = [*prompts[:left_out], *prompts[left_out + 1 :]]
     given = _answers(evaluator, asked, evaluator.pipeline.make(others, rest).grid)
-    changed: list[bool] = [answer != one["generated"] for answer, one in zip(given, answered, strict=True)]
-    return sum(changed) / len(changed)
+    return sum(answer != one.generated for answer, one in zip(given, answered, strict=True)) / len(given)
 
 
 def _answers(evaluator: ModelEvaluator, asked: Sequence[Prompt], grid: Tensor | None) -> list[str]:
@@ -110,21 +115,21 @@ def _answers(evaluator: ModelEvaluator, asked: Sequence[Prompt], grid: Tensor | 
 
 def _health(
     evaluator: ModelEvaluator, grid: Float[Tensor, "layers rows cols"], usual: Reference, *, with_base: bool
-) -> dict[str, Any]:
+) -> WeightHealth:
     judged = usual.judge(grid, evaluator.layout)
     found = intruders(evaluator.weights, grid, evaluator.layout) if with_base else None
     share = shares(evaluator.weights, grid, evaluator.layout) if with_base else {}
-    return {
-        "score": judged.score,
-        "worst": list(judged.worst),
-        "share": max(share.items(), key=lambda one: one[1]) if share else None,
-        "intruders": len(found.found) if found else None,
-        "looked_at": len(found.looked_at) if found else 0,
-        "spectra": _spectra(usual, grid, evaluator.layout),
-    }
+    return WeightHealth(
+        score=judged.score,
+        worst=judged.worst,
+        share=max(share.items(), key=lambda one: one[1]) if share else None,
+        intruders=len(found.found) if found else None,
+        looked_at=len(found.looked_at) if found else 0,
+        spectra=_spectra(usual, grid, evaluator.layout),
+    )
 
 
-def _spectra(reference: Reference, grid: Tensor, layout: LoraLayout) -> list[dict[str, Any]]:
+def _spectra(reference: Reference, grid: Tensor, layout: LoraLayout) -> list[Spectrum]:
     """log10 of the singular values of the most unusual modules, and where they usually lie (see adapter/health.py)."""
     first, last = len(FEATURES), len(FEATURES) + layout.rank
     if reference.mean.shape[-1] < last:
@@ -133,11 +138,11 @@ def _spectra(reference: Reference, grid: Tensor, layout: LoraLayout) -> list[dic
     paths = [path for _, _, path in layout.module_paths()]
     unusual = reference.deviations(grid, layout)[:, first:last].amax(1).argsort(descending=True).tolist()
     return [
-        {
-            "module": paths[index],
-            "values": values[index].tolist(),
-            "mean": reference.mean[index, first:last].tolist(),
-            "spread": reference.spread[index, first:last].tolist(),
-        }
+        Spectrum(
+            module=paths[index],
+            values=values[index].tolist(),
+            mean=reference.mean[index, first:last].tolist(),
+            spread=reference.spread[index, first:last].tolist(),
+        )
         for index in unusual[:_SPECTRA]
     ]

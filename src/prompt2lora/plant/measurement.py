@@ -51,6 +51,13 @@ _MOST_EXAMPLES = 400
 _MAX_NEW_TOKENS = 96
 _QUESTION_SECONDS = 0.1  # about, of two cores; only shares of the work follow from it
 _PROBE = "Please answer in one word."
+_LONG_ANSWERS = Finding(
+    "long answers",
+    False,
+    (),
+    "answers to such prompts are long and the base's own, so the instruction alone is in the weights",
+    "expect no gain where requests carry the instruction; if the answers are short, declare their form (--answers)",
+)
 
 
 @dataclass
@@ -96,7 +103,7 @@ class ModelEvaluator:
             examples=examples,
             form=form,
         )
-        return Made(folder, origin, made.seconds)
+        return Made(folder, origin, made.seconds, [_LONG_ANSWERS.to_dict()] if made.from_base else [])
 
     def measure(self, folder: Path, origin: Origin, inspection: Sequence[tuple[Prompt, str]]) -> Evaluation:
         began = time.monotonic()

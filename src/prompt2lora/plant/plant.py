@@ -9,10 +9,12 @@ from __future__ import annotations
 import getpass
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from prompt2lora.custody import decisions
+from prompt2lora.custody.explanations import Explanation
 from prompt2lora.custody.registry import Registry
 from prompt2lora.custody.releases import Release
 from prompt2lora.custody.reports import explanation_page
@@ -89,7 +91,7 @@ class Plant(Installation):
         out: Path | None = None,
         language: str = "en",
         report: Report = tell,
-    ) -> dict[str, Any]:
+    ) -> Explanation:
         """Nearest training tasks, influence of every prompt, and what differs most from what every job gets.
 
         With `texts` or a page to write (`out`) the base answers too, before and after; the prompts themselves are asked
@@ -108,7 +110,7 @@ class Plant(Installation):
             found = explain_all(evaluator, prompts, asked, told)
         if out:
             write_text(out, explanation_page(found, prompts, language, asked))
-            found["page"] = str(out)
+            found = replace(found, page=str(out))
         return found
 
 

@@ -129,7 +129,7 @@ class Explain:
         with tempfile.TemporaryDirectory(prefix="prompt2lora-") as place:
             page = Path(place) / "page.html"
             found = service.plant.explain(prompts, texts=texts, out=page, language=self.language, report=report)
-            return {**found, "version": self.version, "page": page.read_text(encoding="utf-8")}
+            return {**found.to_dict(), "version": self.version, "page": page.read_text(encoding="utf-8")}
 
 
 @dataclass(frozen=True)
