@@ -25,7 +25,7 @@ from prompt2lora.generator.alignment import AlignmentOptions, aligned, read_prom
 from prompt2lora.generator.pipeline import Pipeline
 from prompt2lora.ground.files import check_new, write_json
 from prompt2lora.ground.prompts import full_prompt
-from prompt2lora.training.sampling import Prompts
+from prompt2lora.training.sampling import PromptPool
 from prompt2lora.training.tasks import Task, held_out
 
 PROMPTS, EXAMPLES, MAX_NEW_TOKENS = 16, 16, 24
@@ -65,7 +65,7 @@ def main() -> None:
     generator, base = pipeline.generator, pipeline.base
     tasks = [task for task in held_out([options.tasks], generator.provenance) if not task.name.startswith("blimp")]
     tasks = Random(0).sample(tasks, min(options.most, len(tasks)))
-    drawn = Prompts(tasks, most=PROMPTS, known=PROMPTS, seed=0)
+    drawn = PromptPool(tasks, most=PROMPTS, known=PROMPTS, seed=0)
     cells: dict[str, list[dict[str, Any]]] = {}
     for task in tqdm(tasks):
         prompts = drawn.usual(task, PROMPTS)

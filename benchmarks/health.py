@@ -17,7 +17,7 @@ from prompt2lora.base.versions import origin
 from prompt2lora.custody.gate import Policy
 from prompt2lora.generator.pipeline import Pipeline
 from prompt2lora.ground.files import check_new, write_json
-from prompt2lora.training.sampling import Prompts
+from prompt2lora.training.sampling import PromptPool
 from prompt2lora.training.tasks import held_out
 
 STRENGTHS = (1.2, 1.5, 2.0, 4.0)
@@ -94,7 +94,7 @@ def main() -> None:
     generator = pipeline.generator
     layout, reference = generator.config.layout, generator.atlas.health
     tasks = held_out([asked.tasks], generator.provenance)
-    prompts = Prompts(tasks, most=16, known=16, seed=1)
+    prompts = PromptPool(tasks, most=16, known=16, seed=1)
     grids = [pipeline.make(prompts.usual(task, 16)).grid for task in tqdm(tasks)]
 
     def score(grid: torch.Tensor) -> float:

@@ -20,7 +20,7 @@ from prompt2lora.evaluation.statistics import mean_interval
 from prompt2lora.generator.pipeline import Pipeline
 from prompt2lora.ground.files import check_new, write_json
 from prompt2lora.training.objectives import end_to_end
-from prompt2lora.training.sampling import Prompts, make_pack
+from prompt2lora.training.sampling import PromptPool, make_pack
 from prompt2lora.training.tasks import Example, Task, held_out
 
 EXAMPLES, USUAL, MOST, AT_ONCE = 24, 16, 128, 8
@@ -38,7 +38,7 @@ def asked(task: Task, form: str) -> list[str]:
     """As many prompts as any variant of the form reads; those that read fewer read the first of them."""
     most = MOST if form == USUAL_FORM else USUAL
     known = {example.input: example for example in task.train}
-    inputs = Prompts([task], most=most, known=most, seed=0).inputs[task.name]
+    inputs = PromptPool([task], most=most, known=most, seed=0).inputs[task.name]
     return [FORMS[form](task, known[text]) for text in inputs]
 
 

@@ -37,7 +37,7 @@ from prompt2lora.custody.versions import Version
 from prompt2lora.ground.files import write_json
 from prompt2lora.serving import llama_cpp, replica
 from prompt2lora.serving.embedded import EmbeddedEngine
-from prompt2lora.serving.protocol import Engine, GenerationRequest, Message, Sampling
+from prompt2lora.serving.protocol import Engine, GenerationRequest, Message, SamplingParams
 from prompt2lora.serving.setup import Setup
 from prompt2lora.serving.vllm import VllmServers
 from prompt2lora.training.synthetic import synthetic_tasks
@@ -79,7 +79,7 @@ async def clients(engine: Engine, count: int, adapters: int, requests: int, base
     async def client() -> None:
         while left:
             i = left.pop()
-            question, sampling = Message("user", texts[i]), Sampling(max_new_tokens=ANSWER)
+            question, sampling = Message("user", texts[i]), SamplingParams(max_new_tokens=ANSWER)
             ask = GenerationRequest("job", (question,), sampling=sampling, seconds=3600.0, stream=True)
             began = time.monotonic()
             answer = aiter(engine.answer(version(jobs[i], base) if adapters else None, ask))
@@ -303,7 +303,7 @@ def same_as_alone(base: str, folders: list[Path], count: int) -> list[dict[str, 
 
     async def both(engine: EmbeddedEngine) -> tuple[list[str], list[str]]:
         async def said(i: int) -> str:
-            ask = GenerationRequest("job", (Message("user", texts[i]),), sampling=Sampling(max_new_tokens=ANSWER))
+            ask = GenerationRequest("job", (Message("user", texts[i]),), sampling=SamplingParams(max_new_tokens=ANSWER))
             return "".join([chunk.text async for chunk in engine.answer(version(i % 64, base), ask)])
 
         crowd = await asyncio.gather(*(said(i) for i in range(count)))

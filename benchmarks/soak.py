@@ -47,7 +47,7 @@ from prompt2lora.custody.versions import Origin, Version
 from prompt2lora.generator.generator import Generator
 from prompt2lora.ground.files import write_json
 from prompt2lora.serving.embedded import EmbeddedEngine
-from prompt2lora.serving.protocol import Engine, GenerationRequest, Message, Sampling
+from prompt2lora.serving.protocol import Engine, GenerationRequest, Message, SamplingParams
 from prompt2lora.serving.setup import Setup
 from prompt2lora.serving.starting import EMBEDDED, ENGINES, LLAMA_CPP
 
@@ -98,7 +98,9 @@ class Plant:
         engine = self._engine([one for one in everything if one])
 
         async def said(version: Version | None, text: str) -> str:
-            ask = GenerationRequest("job", (Message("user", text),), sampling=Sampling(max_new_tokens=MAX_NEW_TOKENS))
+            ask = GenerationRequest(
+                "job", (Message("user", text),), sampling=SamplingParams(max_new_tokens=MAX_NEW_TOKENS)
+            )
             return "".join([chunk.text async for chunk in engine.answer(version, ask)])
 
         async def all_of_them() -> dict[tuple[str, str], set[str]]:

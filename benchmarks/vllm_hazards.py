@@ -34,7 +34,7 @@ from prompt2lora.errors import Prompt2LoraError
 from prompt2lora.ground import answer_form as forms
 from prompt2lora.ground.files import write_json
 from prompt2lora.serving.deadline import within
-from prompt2lora.serving.protocol import Chunk, GenerationRequest, Message, Sampling
+from prompt2lora.serving.protocol import Chunk, GenerationRequest, Message, SamplingParams
 from prompt2lora.serving.vllm import VllmServers
 
 ADAPTERS, SLOTS, KEPT, RANK, ROOM = 12, 4, 8, 16, 512
@@ -88,7 +88,7 @@ class World:
         return [round(one, 4) for one in reply.json()["choices"][0]["logprobs"]["token_logprobs"]]
 
     async def chunks(self, one: Version | None, question: str, **more: Any) -> list[Chunk]:
-        sampling = more.pop("sampling", Sampling(max_new_tokens=WORDS))
+        sampling = more.pop("sampling", SamplingParams(max_new_tokens=WORDS))
         given: dict[str, Any] = {"messages": (Message("user", question),), "sampling": sampling, "seconds": 300.0}
         ask = GenerationRequest("job", **{**given, **more})
         return [chunk async for chunk in within(ask.seconds, self.engine.answer(one, ask))]
@@ -110,7 +110,7 @@ class World:
 
     async def round(self) -> list[str]:
         """The beginning of an answer of every adapter, so that each was used once."""
-        few = Sampling(max_new_tokens=3)
+        few = SamplingParams(max_new_tokens=3)
         return await asyncio.gather(*(self.answer(self.adapter(number), sampling=few) for number in range(ADAPTERS)))
 
     def adapter(self, number: int) -> Version:
@@ -318,12 +318,12 @@ async def eviction(world: World) -> None:
 
 async def parameters(world: World) -> None:
     one = world.adapter(1)
-    warm = Sampling(temperature=0.9, seed=7, max_new_tokens=WORDS)
+    warm = SamplingParams(temperature=0.9, seed=7, max_new_tokens=WORDS)
     twice = [await world.answer(one, sampling=warm) for _ in range(2)]
     world.note("seed", "", twice, twice[0] == twice[1])
     whole = world.right[1, QUESTIONS[1]]
     stop = whole[len(whole) // 2 :][:3]
-    cut = await world.answer(one, QUESTIONS[1], sampling=Sampling(max_new_tokens=WORDS, stop=(stop,)))
+    cut = await world.answer(one, QUESTIONS[1], sampling=SamplingParams(max_new_tokens=WORDS, stop=(stop,)))
     world.note("stop", {"stop": stop}, cut, cut == whole[: whole.index(stop)])
     held = {
         "choices": forms.choices(["qxz", "vkj"]),
@@ -333,13 +333,13 @@ async def parameters(world: World) -> None:
         "schema": forms.schema({"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]}),
     }
     for kind, form in held.items():
-        text = await world.answer(one, form=form, sampling=Sampling(max_new_tokens=32))
+        text = await world.answer(one, form=form, sampling=SamplingParams(max_new_tokens=32))
         world.note(f"form: {kind}", "", text, not text.startswith(("Mis", "Usage")) and form.fits(text))
     last = (await world.chunks(one, "A note about pump 3 and its seal. " * 20))[-1]
     last = (await world.chunks(one, "A note about pump 3 and its seal. " * 20))[-1]
     world.note("usage", "", last._asdict(), last.prompt_tokens > 100 and 0 < last.cached_tokens < last.prompt_tokens)
     long = "word " * (ROOM - 92)
-    end = (await world.chunks(one, "", messages=(), text=long, sampling=Sampling()))[-1]
+    end = (await world.chunks(one, "", messages=(), text=long, sampling=SamplingParams()))[-1]
     fitting = end.prompt_tokens + end.completion_tokens <= ROOM
     world.note("room for fewer tokens", "", end._asdict(), end.finish_reason is not None and fitting)
     texts = {"prompt too long": "word " * (ROOM + 50), "prompt empty": ""}
@@ -348,13 +348,15 @@ async def parameters(world: World) -> None:
         world.note(hazard, "", told, told.startswith("UsageError"))
     empty = await world.answer(one, "")
     world.note("message empty", "", empty, not empty.startswith(("Unavailable", "Broken", "Unfit")))
-    beyond = await world.answer(one, sampling=Sampling(max_new_tokens=ROOM * 2))
+    beyond = await world.answer(one, sampling=SamplingParams(max_new_tokens=ROOM * 2))
     world.note("more tokens asked than there is room", "", beyond, beyond.startswith("UsageError"))
 
 
 async def given_up(world: World) -> None:
     """A client that leaves frees what it took."""
-    ask = GenerationRequest("job", (Message("user", QUESTIONS[1]),), sampling=Sampling(max_new_tokens=400), seconds=300)
+    ask = GenerationRequest(
+        "job", (Message("user", QUESTIONS[1]),), sampling=SamplingParams(max_new_tokens=400), seconds=300
+    )
     chunks = world.engine.answer(world.adapter(1), ask)
     await anext(chunks)
     await chunks.aclose()
@@ -418,7 +420,9 @@ async def restarted_unseen(world: World) -> None:
 
 
 async def killed_in_an_answer(world: World) -> None:
-    ask = GenerationRequest("job", (Message("user", QUESTIONS[1]),), sampling=Sampling(max_new_tokens=400), seconds=300)
+    ask = GenerationRequest(
+        "job", (Message("user", QUESTIONS[1]),), sampling=SamplingParams(max_new_tokens=400), seconds=300
+    )
     told = ""
     try:
         async for _ in world.engine.answer(world.adapter(1), ask):

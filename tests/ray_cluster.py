@@ -14,12 +14,12 @@ from prompt2lora.custody.versions import Version
 from prompt2lora.errors import Prompt2LoraError
 from prompt2lora.serving import ray as serving
 from prompt2lora.serving.deadline import within
-from prompt2lora.serving.protocol import GenerationRequest, Message, Sampling
-from prompt2lora.serving.ray import RayCluster, Replica
+from prompt2lora.serving.protocol import GenerationRequest, Message, SamplingParams
+from prompt2lora.serving.ray import RayCluster, RayReplica
 from prompt2lora.serving.setup import Setup
 
 
-class Noting(Replica):
+class Noting(RayReplica):
     """A replica that leaves a file behind when it has answered."""
 
     async def answer(self, version, ask):
@@ -51,7 +51,9 @@ def asks_of(base, count):
 
 
 async def said(engine, chosen, seconds=60.0):
-    ask = GenerationRequest("job", (Message("user", "hello"),), sampling=Sampling(max_new_tokens=8), seconds=seconds)
+    ask = GenerationRequest(
+        "job", (Message("user", "hello"),), sampling=SamplingParams(max_new_tokens=8), seconds=seconds
+    )
     return "".join([chunk.text async for chunk in within(ask.seconds, engine.answer(chosen, ask))])
 
 
@@ -79,7 +81,7 @@ async def after_a_death(cluster, chosen):
 async def main(base, adapters, count):
     import ray
 
-    serving.Replica = Noting
+    serving.RayReplica = Noting
     beside = stranger(ray.get_runtime_context().gcs_address)
     cluster = RayCluster.start(Setup(base), adapters, replicas=2, max_batch_size=4, exact=True)
     asks = asks_of(base, count)

@@ -9,9 +9,9 @@ import pytest
 
 from prompt2lora.evaluation.published import runner
 from prompt2lora.evaluation.published.code import pass_at, program
-from prompt2lora.evaluation.published.runner import NAMESPACES, Limits, run, shut_off_by
+from prompt2lora.evaluation.published.runner import NAMESPACES, ProgramLimits, run, shut_off_by
 
-QUICK = Limits(seconds=1, memory=1 << 28, file=1 << 16, processes=6)
+QUICK = ProgramLimits(seconds=1, memory=1 << 28, file=1 << 16, processes=6)
 FORKS = "import os, time\nfor _ in range(4):\n  if not os.fork(): time.sleep(60)\n"
 POSIX = pytest.mark.skipif(os.name != "posix", reason="programs are run on POSIX systems alone")
 pytestmark = POSIX

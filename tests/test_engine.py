@@ -23,7 +23,7 @@ from prompt2lora.ground import answer_form as forms
 from prompt2lora.serving.adapter_cache import fitted, narrowest
 from prompt2lora.serving.detokenizer import Detokenizer
 from prompt2lora.serving.embedded import EmbeddedEngine
-from prompt2lora.serving.protocol import GenerationRequest, Message, Sampling
+from prompt2lora.serving.protocol import GenerationRequest, Message, SamplingParams
 
 COUNT = 5
 
@@ -70,7 +70,9 @@ def version(layout, number):
 
 
 def asked(text, job="job", **sampling):
-    return GenerationRequest(job, (Message("user", text),), sampling=Sampling(**{"max_new_tokens": 12, **sampling}))
+    return GenerationRequest(
+        job, (Message("user", text),), sampling=SamplingParams(**{"max_new_tokens": 12, **sampling})
+    )
 
 
 async def told(engine, version, ask):
@@ -157,7 +159,7 @@ def test_an_answer_ends_before_its_stop_text(engine, layout):
         ask = GenerationRequest(
             "job",
             (Message("user", "hello"),),
-            sampling=Sampling(max_new_tokens=40, stop=("never", stop)),
+            sampling=SamplingParams(max_new_tokens=40, stop=("never", stop)),
             stream=stream,
         )
         chunks = asyncio.run(told(serving, None, ask))
@@ -291,7 +293,7 @@ def test_a_question_has_its_time_the_wait_included(engine):
         first = asyncio.create_task(said(serving, None, asked("hello", max_new_tokens=400)))
         await asyncio.sleep(0.05)
         late = GenerationRequest(
-            "job", (Message("user", "hello"),), sampling=Sampling(max_new_tokens=400), seconds=0.01
+            "job", (Message("user", "hello"),), sampling=SamplingParams(max_new_tokens=400), seconds=0.01
         )
         with pytest.raises(TooLate, match=r"0\.01 seconds"):
             await said(serving, None, late)
@@ -305,7 +307,8 @@ def test_who_leaves_frees_the_row(engine):
 
     async def leave():
         chunks = serving.answer(
-            None, GenerationRequest("job", (Message("user", "a"),), sampling=Sampling(max_new_tokens=450), stream=True)
+            None,
+            GenerationRequest("job", (Message("user", "a"),), sampling=SamplingParams(max_new_tokens=450), stream=True),
         )
         await anext(chunks)
         await chunks.aclose()

@@ -17,7 +17,7 @@ from tiny import AT, GOOD, adapter_folder, new_registry
 from prompt2lora.custody.versions import Origin
 from prompt2lora.errors import Broken, Busy, Misconfigured, TooLate, Unavailable, Unfit
 from prompt2lora.serving.guard import RateLimiter, Refused
-from prompt2lora.serving.metrics import MOST_LABELS, OTHER, Metrics, RequestRecord
+from prompt2lora.serving.metrics import MOST_LABELS, OTHER, RequestRecord, ServiceMetrics
 from prompt2lora.serving.protocol import Chunk
 from prompt2lora.web import create_app
 
@@ -393,7 +393,7 @@ def test_metrics_are_for_those_who_may_look_and_count_by_job_and_version(service
 
 
 def test_labels_do_not_grow_without_bound():
-    meters = Metrics(dict)
+    meters = ServiceMetrics(dict)
     for number in range(3 * MOST_LABELS):
         meters.count(RequestRecord("r", job=f"job{number}"), 200, 0.1)
     text = meters.text().decode()

@@ -27,7 +27,7 @@ from prompt2lora.serving.deadline import within
 from prompt2lora.serving.job_queue import JobQueue
 from prompt2lora.serving.llama_cpp import LlamaCppEngine
 from prompt2lora.serving.llama_process import PACKAGE, LlamaProcess
-from prompt2lora.serving.protocol import GenerationRequest, Message, Sampling
+from prompt2lora.serving.protocol import GenerationRequest, Message, SamplingParams
 from prompt2lora.serving.service import Limits, Service
 from prompt2lora.serving.setup import Setup
 from prompt2lora.serving.starting import LLAMA_CPP, EngineOptions, start
@@ -36,7 +36,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(find_spec(PACKAGE) is None, reason="xllamacpp is not installed"),
 ]
-SAMPLING = Sampling(max_new_tokens=6)
+SAMPLING = SamplingParams(max_new_tokens=6)
 ASK = GenerationRequest("job", (Message("user", "Name a colour."),), sampling=SAMPLING)
 
 
@@ -310,7 +310,7 @@ def test_what_it_cannot_do_is_refused_by_name_and_never_answered_by_the_base(eng
     number = GenerationRequest("job", ASK.messages, sampling=SAMPLING, form=forms.number())
     choices = GenerationRequest("job", ASK.messages, sampling=SAMPLING, form=forms.choices(("zzz", "qqq")))
     held, free = (
-        GenerationRequest("job", ASK.messages, sampling=Sampling(max_new_tokens=40), form=forms.schema(schema))
+        GenerationRequest("job", ASK.messages, sampling=SamplingParams(max_new_tokens=40), form=forms.schema(schema))
         for schema in (
             {"type": "object", "properties": {"a": {"enum": ["高", "低"]}}, "required": ["a"]},
             {"type": "string", "format": "uri"},

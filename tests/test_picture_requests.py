@@ -15,7 +15,7 @@ from prompt2lora.ground.pictures import Pictured
 from prompt2lora.serving import openai_requests
 from prompt2lora.serving.embedded import EmbeddedEngine
 from prompt2lora.serving.openai_requests import ChatRequest
-from prompt2lora.serving.protocol import GenerationRequest, Message, Sampling
+from prompt2lora.serving.protocol import GenerationRequest, Message, SamplingParams
 from prompt2lora.serving.replica import _body
 
 
@@ -68,7 +68,7 @@ def test_pictures_are_bounded_in_bytes_and_pixels_each_and_together(monkeypatch)
 
 def told(engine, *messages):
     async def said(message):
-        ask = GenerationRequest("job", (message,), sampling=Sampling(max_new_tokens=6))
+        ask = GenerationRequest("job", (message,), sampling=SamplingParams(max_new_tokens=6))
         return "".join([chunk.text async for chunk in engine.answer(None, ask)]).strip()
 
     async def crowd():

@@ -15,11 +15,11 @@ from prompt2lora.console.i18n import Translator
 from prompt2lora.custody import decisions, gate, pilot, reports
 from prompt2lora.custody.costs import RECORDED, Prices, Tuning, read_prices
 from prompt2lora.custody.evaluations import Evaluation, Inspected, Metrics
-from prompt2lora.custody.evaluator import Made
+from prompt2lora.custody.evaluator import MadeAdapter
 from prompt2lora.custody.explanations import (
     AnsweredText,
     Explanation,
-    Neighbour,
+    NearTask,
     PromptInfluence,
     Spectrum,
     WeightHealth,
@@ -55,7 +55,7 @@ class KnownEvaluator:
         self.calls.append("make")
         adapter_folder(folder, "made")
         origin = Origin(prompts, "9" * 64, "g", "base", "8" * 64)
-        return Made(folder, origin, {"encode": 0.05, "decode": 0.02, "write": 0.03})
+        return MadeAdapter(folder, origin, {"encode": 0.05, "decode": 0.02, "write": 0.03})
 
     def measure(self, folder, origin, inspection):
         self.calls.append("measure")
@@ -202,7 +202,7 @@ def test_every_check_and_every_advice_has_its_words_in_every_language():
 EXPLAINED = Explanation(
     generator="9" * 64,
     from_base=False,
-    neighbours=[Neighbour("t<1>", "Do it.", 0.8)],
+    neighbours=[NearTask("t<1>", "Do it.", 0.8)],
     distance=1.2,
     influences=[PromptInfluence(1, 0.4, 0.5), PromptInfluence(0, 0.1)],
     modules=["q_proj", "k_proj"],

@@ -19,7 +19,7 @@ from prompt2lora.evaluation.published.measuring import others, seen
 from prompt2lora.evaluation.published.scoring import METRICS, Asking
 from prompt2lora.generator.atlas import Atlas
 from prompt2lora.ground.progress import listening, tell
-from prompt2lora.training.suites import SUITES, Kind, read_suite, read_suites
+from prompt2lora.training.suites import SUITES, SuiteKind, read_suite, read_suites
 from prompt2lora.training.tasks import Example
 
 QUESTION = "Which is red?\nA. a rose\nB. the grass\nC. A. Miller"
@@ -218,12 +218,12 @@ def test_every_kind_is_measured_from_end_to_end_and_goes_on_where_it_was(
     assert "obqa, 2 of 12 examples" in shown
     first = json.loads((tmp_path / "one.json").read_text())
     for name, suite in first["published"].items():
-        metrics = set(METRICS[Kind(suite["kind"])])
+        metrics = set(METRICS[SuiteKind(suite["kind"])])
         assert set(suite["arms"]) == {"base", "icl-4", "generated", "wrong-prompt"}
         for arm, found in suite["arms"].items():
             assert set(found["scores"]) == metrics, name
             assert set(found["gain"]) == (set() if arm == "base" else metrics)
-    assert set(first["mean"]["generated"]) == set(METRICS[Kind.COMMONSENSE])
+    assert set(first["mean"]["generated"]) == set(METRICS[SuiteKind.COMMONSENSE])
     assert first["shut_off_by"] in ("namespaces", "refusals")
     kept = (tmp_path / "home" / "scores.jsonl").read_text()
     monkeypatch.setattr(scoring, "answers", None)  # nothing is asked again

@@ -8,7 +8,7 @@ from tiny import GOOD, adapter_folder, promoted
 
 from prompt2lora.custody import pilot
 from prompt2lora.custody.evaluations import Evaluation, Inspected, Metrics
-from prompt2lora.custody.evaluator import Made
+from prompt2lora.custody.evaluator import MadeAdapter
 from prompt2lora.custody.gate import Policy
 from prompt2lora.custody.regeneration import regenerate
 from prompt2lora.custody.versions import Origin
@@ -28,7 +28,7 @@ class VersionedEvaluator:
         if prompts[0] == "broken":
             raise DamagedFile("this job's prompts cannot be read")
         adapter_folder(folder, self.mark + prompts[0])
-        return Made(folder, Origin(prompts, self.mark * 64, f"g{self.mark}", "b", "8" * 64), {})
+        return MadeAdapter(folder, Origin(prompts, self.mark * 64, f"g{self.mark}", "b", "8" * 64), {})
 
     def measure(self, folder, origin, inspection):
         inspected = [Inspected(text, right, "base says", f"says {self.mark}") for text, right in inspection]

@@ -11,7 +11,7 @@ from prompt2lora.generator.generator import Generator
 from prompt2lora.training.drawing import Drawing
 from prompt2lora.training.recipe import Recipe, Stage
 from prompt2lora.training.release import read_plan
-from prompt2lora.training.sampling import Prompts
+from prompt2lora.training.sampling import PromptPool
 from prompt2lora.training.selection import training_tasks
 from prompt2lora.training.suites import (
     COMMONSENSE,
@@ -167,7 +167,7 @@ def test_a_recipe_trains_on_six_suites_and_the_corpus_and_leaves_the_seventh_out
 def test_a_published_task_is_drawn_as_often_as_the_recipe_says(folder, tasks_folder, chat):
     asked = recipe(folder, tasks_folder, published=COMMONSENSE, without=("boolq",), published_share=0.5)
     fit, _ = training_tasks(asked)
-    prompts = Prompts(fit, most=4, known=8, seed=0)
+    prompts = PromptPool(fit, most=4, known=8, seed=0)
     plain = Drawing(asked.changed(published_share=0.0), fit, [], prompts, chat)
     drawn = [task.name for step in range(40) for task in Drawing(asked, fit, [], prompts, chat)(step).questions.tasks]
     assert sum(name in COMMONSENSE for name in drawn) > 0.4 * len(drawn)

@@ -82,7 +82,7 @@ def test_the_parts_of_an_input_stand_in_it_and_have_the_same_names_in_every_draw
 
 def test_a_composed_task_changes_the_part_that_it_names():
     assert "the third word" in materials.KINDS["words"](Random(0))(Random(0)).parts
-    change = composed.Change('"x: " and then {}', "x: {}".format)
+    change = composed.TextChange('"x: " and then {}', "x: {}".format)
     assert change.apply("abc") == "x: abc"
     for plain in composed.PLAIN:
         assert "{}" in plain.applied and plain.apply("Berlin") != "Berlin"

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from prompt2lora.serving.turns import Kind, Turns
+from prompt2lora.serving.turns import Turn, Turns
 
 
 class Work:
@@ -15,10 +15,10 @@ class Work:
 
     def __init__(self) -> None:
         self.turns = Turns()
-        self.inside: list[Kind] = []
+        self.inside: list[Turn] = []
         self.begun: list[str] = []
 
-    async def do(self, name: str, kind: Kind, ends: asyncio.Event) -> None:
+    async def do(self, name: str, kind: Turn, ends: asyncio.Event) -> None:
         async with self.turns.of(kind):
             self.inside.append(kind)
             self.begun.append(name)
@@ -28,7 +28,7 @@ class Work:
             finally:
                 self.inside.remove(kind)
 
-    def start(self, name: str, kind: Kind, ends: asyncio.Event) -> asyncio.Task[None]:
+    def start(self, name: str, kind: Turn, ends: asyncio.Event) -> asyncio.Task[None]:
         return asyncio.create_task(self.do(name, kind, ends))
 
 
@@ -40,7 +40,7 @@ async def settled() -> None:
 def test_a_kind_that_waits_is_not_overtaken_by_newcomers_of_the_one_that_runs():
     async def all_of_it():
         work, first, rest = Work(), asyncio.Event(), asyncio.Event()
-        kinds = {"a": Kind.ADAPTERS, "base": Kind.BASE, "b": Kind.ADAPTERS, "probe": Kind.PROBE, "c": Kind.BASE}
+        kinds = {"a": Turn.ADAPTERS, "base": Turn.BASE, "b": Turn.ADAPTERS, "probe": Turn.PROBE, "c": Turn.BASE}
         rest.set()
         tasks = [work.start(name, kind, first if name == "a" else rest) for name, kind in kinds.items()]
         await settled()
@@ -55,11 +55,11 @@ def test_a_kind_that_waits_is_not_overtaken_by_newcomers_of_the_one_that_runs():
 def test_those_who_waited_behind_one_that_gave_up_go_in_at_once():
     async def all_of_it():
         work, ends = Work(), asyncio.Event()
-        first = work.start("first", Kind.ADAPTERS, ends)
+        first = work.start("first", Turn.ADAPTERS, ends)
         await settled()
-        base = work.start("base", Kind.BASE, ends)
+        base = work.start("base", Turn.BASE, ends)
         await settled()
-        second = work.start("second", Kind.ADAPTERS, ends)
+        second = work.start("second", Turn.ADAPTERS, ends)
         await settled()
         assert work.begun == ["first"]
         base.cancel()
@@ -74,11 +74,11 @@ def test_those_who_waited_behind_one_that_gave_up_go_in_at_once():
 def test_whoever_fails_gives_the_turn_back():
     async def all_of_it():
         turns = Turns()
-        for kind in Kind:
+        for kind in Turn:
             with pytest.raises(ZeroDivisionError):
                 async with turns.of(kind):
                     raise ZeroDivisionError
-        async with asyncio.timeout(1), turns.of(Kind.PROBE):
+        async with asyncio.timeout(1), turns.of(Turn.PROBE):
             pass
 
     asyncio.run(all_of_it())
@@ -91,7 +91,7 @@ def test_whatever_is_begun_and_given_up_kinds_never_mix_and_everybody_who_stays_
         ends.set()
         staying, leaving = [], []
         for number in range(60):
-            task = work.start(str(number), random.choice(list(Kind)), ends)
+            task = work.start(str(number), random.choice(list(Turn)), ends)
             (leaving if random.random() < 0.3 else staying).append(task)
             for _ in range(random.randrange(3)):
                 await asyncio.sleep(0)
@@ -100,7 +100,7 @@ def test_whatever_is_begun_and_given_up_kinds_never_mix_and_everybody_who_stays_
         async with asyncio.timeout(5):
             await asyncio.gather(*staying)
             await asyncio.gather(*leaving)
-        async with asyncio.timeout(1), work.turns.of(Kind.BASE):
+        async with asyncio.timeout(1), work.turns.of(Turn.BASE):
             assert not work.inside
 
     asyncio.run(all_of_it())

@@ -18,7 +18,7 @@ from prompt2lora.ground import answer_form as forms
 from prompt2lora.serving import replica, starting
 from prompt2lora.serving.deadline import within
 from prompt2lora.serving.event_stream import events
-from prompt2lora.serving.protocol import GenerationRequest, Message, Sampling
+from prompt2lora.serving.protocol import GenerationRequest, Message, SamplingParams
 from prompt2lora.serving.vllm import VllmServers
 
 BASE = "some/base"
@@ -182,7 +182,7 @@ def test_the_last_piece_tells_the_tokens_and_why_it_ended():
 
 def test_what_was_asked_reaches_the_server():
     server = FakeServer()
-    sampling = Sampling(temperature=0.5, top_p=0.9, seed=3, max_new_tokens=11, stop=("!",))
+    sampling = SamplingParams(temperature=0.5, top_p=0.9, seed=3, max_new_tokens=11, stop=("!",))
     answer(engine_of(server), version(), GenerationRequest("parts", (Message("user", "hi"),), sampling=sampling))
     sent = server.asked[-1]
     assert (sent["temperature"], sent["top_p"], sent["seed"], sent["max_tokens"]) == (0.5, 0.9, 3, 11)
@@ -660,7 +660,7 @@ def test_without_a_limit_a_server_is_asked_for_what_room_is_left():
     server.strict = True
     assert answer(engine_of(server), version()) == "from /adapters/00000001"
     assert [body.get("max_tokens") for body in server.asked if body.get("stream")] == [128, 128, None]
-    limited = GenerationRequest("parts", (Message("user", "hello"),), sampling=Sampling(max_new_tokens=128))
+    limited = GenerationRequest("parts", (Message("user", "hello"),), sampling=SamplingParams(max_new_tokens=128))
     with pytest.raises(UsageError, match="max_model_len"):
         answer(engine_of(server), version(), limited)
 

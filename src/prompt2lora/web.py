@@ -21,7 +21,7 @@ from prompt2lora.custody.access import LOOK
 from prompt2lora.errors import Prompt2LoraError
 from prompt2lora.serving import answered_files, management, openai_api
 from prompt2lora.serving.guard import Authenticator, RequestGuard
-from prompt2lora.serving.metrics import Metrics
+from prompt2lora.serving.metrics import ServiceMetrics
 from prompt2lora.serving.refusals import ERRORS, add_handlers, failure_schemas
 from prompt2lora.serving.service import Service
 
@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 def create_app(service: Service, *, hosts: Sequence[str] = (), round_seconds: float = _ROUND) -> FastAPI:
     """`hosts` are names, beside loopback, under which the service may be asked."""
-    metrics, gate = Metrics(service.engine.stats), Authenticator(service)
+    metrics, gate = ServiceMetrics(service.engine.stats), Authenticator(service)
 
     @asynccontextmanager
     async def living(_: FastAPI) -> AsyncGenerator[None]:
@@ -67,7 +67,7 @@ def create_app(service: Service, *, hosts: Sequence[str] = (), round_seconds: fl
     return app
 
 
-def _operations(app: FastAPI, service: Service, metrics: Metrics, gate: Authenticator) -> None:
+def _operations(app: FastAPI, service: Service, metrics: ServiceMetrics, gate: Authenticator) -> None:
     @app.get("/healthz", tags=["operations"], responses={421: ERRORS[421]})
     async def healthz() -> dict[str, str]:
         """The process is alive."""

@@ -93,7 +93,7 @@ def _alignment(
     return (inner(mine, theirs) / (own * fixed).sqrt()).float()
 
 
-class Health(NamedTuple):
+class HealthScore(NamedTuple):
     """score: 1 is the most unusual of a hundred usual adapters, more is worse. worst: (module, feature, deviation)."""
 
     score: float
@@ -136,15 +136,15 @@ class Reference(NamedTuple):
         """What `to_dict` gave. Raises KeyError."""
         return cls(kept["health_mean"], kept["health_spread"], float(kept["health_usual"]), shared)
 
-    def judge(self, grid: Float[Tensor, "layers rows cols"], layout: LoraLayout) -> Health:
+    def judge(self, grid: Float[Tensor, "layers rows cols"], layout: LoraLayout) -> HealthScore:
         """How unusual an adapter is. One that is not finite is infinitely so."""
         paths = [path for _, _, path in layout.module_paths()]
         if not torch.isfinite(grid).all():
-            return Health(float("inf"), (paths[0], "not finite", float("inf")))
+            return HealthScore(float("inf"), (paths[0], "not finite", float("inf")))
         deviation = self.deviations(grid, layout)
         module, feature = divmod(int(deviation.argmax()), deviation.shape[-1])
         largest = float(deviation.max())
-        return Health(largest / self.usual, (paths[module], feature_names(layout.rank)[feature], largest))
+        return HealthScore(largest / self.usual, (paths[module], feature_names(layout.rank)[feature], largest))
 
     def deviations(
         self, grid: Float[Tensor, "layers rows cols"], layout: LoraLayout

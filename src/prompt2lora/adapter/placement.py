@@ -33,7 +33,7 @@ _UNPLACEABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticEr
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 
 
-class Update(NamedTuple):
+class WeightUpdate(NamedTuple):
     """What is added to one weight: scale * B A."""
 
     a: Float[Tensor, "rank in"]
@@ -81,7 +81,7 @@ def place(foreign: Foreign, config: Any, base: str, *, approximate: bool = False
     return Placed(adapter, _lossless(adapter.grid), math.sqrt(left_out / size) if size else 0.0, dict(ranks))
 
 
-def updates(foreign: Foreign, config: Any, base: str) -> dict[str, Update]:
+def updates(foreign: Foreign, config: Any, base: str) -> dict[str, WeightUpdate]:
     """By module path what PEFT would add to the weights of the base. Raises DamagedFile."""
     from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
     from peft.tuners.lora import LoraLayer
@@ -107,7 +107,7 @@ def updates(foreign: Foreign, config: Any, base: str) -> dict[str, Update]:
             "save it again"
         )
     return {
-        name: Update(
+        name: WeightUpdate(
             module.lora_A[_ADAPTER].weight.detach(),
             module.lora_B[_ADAPTER].weight.detach(),
             float(module.scaling[_ADAPTER]),
@@ -175,7 +175,7 @@ def _instead(path: str, config: Any) -> str:
     return "merge it into its base, or train"
 
 
-def _adapter(foreign: Foreign, config: Any, base: str, found: Mapping[str, Update]) -> Adapter:
+def _adapter(foreign: Foreign, config: Any, base: str, found: Mapping[str, WeightUpdate]) -> Adapter:
     """One rank and one strength for all: zeros fill up, and strengths that differ go into B."""
     rank = next(one for one in RANKS if one >= max(len(update.a) for update in found.values()))
     names = {path.rsplit(".", 1)[-1] for path in found}
@@ -201,7 +201,7 @@ def _adapter(foreign: Foreign, config: Any, base: str, found: Mapping[str, Updat
 
 
 def _singular(
-    update: Update,
+    update: WeightUpdate,
 ) -> tuple[Float[Tensor, "out rank"], Float[Tensor, " rank"], Float[Tensor, "other in"]]:
     """(left, values, right) of B A in float64, the largest value first; its scale is not in them."""
     left, right = torch.linalg.qr(update.b.double()), torch.linalg.qr(update.a.double().T)
@@ -209,20 +209,20 @@ def _singular(
     return left.Q @ u, values, v @ right.Q.T
 
 
-def _nearest(update: Update, rank: int) -> tuple[Update, float]:
+def _nearest(update: WeightUpdate, rank: int) -> tuple[WeightUpdate, float]:
     """The nearest update of a lower rank, and the norm of the difference."""
     left, values, right = _singular(update)
     root = values[:rank].sqrt()
     a, b = root[:, None] * right[:rank], left[:, :rank] * root
-    return Update(a.float(), b.float(), update.scale), abs(update.scale) * float(values[rank:].norm())
+    return WeightUpdate(a.float(), b.float(), update.scale), abs(update.scale) * float(values[rank:].norm())
 
 
-def _norm(update: Update) -> float:
+def _norm(update: WeightUpdate) -> float:
     inner = (update.a.double() @ update.a.double().T) * (update.b.double().T @ update.b.double())
     return abs(update.scale) * math.sqrt(max(0.0, float(inner.sum())))
 
 
-def _rank(update: Update) -> int:
+def _rank(update: WeightUpdate) -> int:
     """The rank below which more than rounding would be lost."""
     values = _singular(update)[1]
     tails = values.square().flip(0).cumsum(0).flip(0).sqrt()

@@ -36,7 +36,7 @@ class Light(NamedTuple):
     values: dict[str, Any]
 
 
-class Step(NamedTuple):
+class NextStep(NamedTuple):
     """What to do next, where, and which verb it takes."""
 
     what: str
@@ -108,28 +108,28 @@ class JobStatus:
         return "refused" if self.refused else "failed" if self.newest == FAIL else "new"
 
     @property
-    def step(self) -> Step:
+    def step(self) -> NextStep:
         newest = self.versions[-1] if self.versions else None
         if newest is None:
-            return Step("make", "/new", MAKE)
+            return NextStep("make", "/new", MAKE)
         if self.answering is None or self.answering.id != newest.id:
             tried = any(release.version and release.version.id == newest.id for release in self.history)
             if tried and not self.refused and self.newest == PASS:
-                return Step("again", "refine", MAKE)
+                return NextStep("again", "refine", MAKE)
             if tried or self.refused:
-                return Step("mend", "refine", MAKE)
+                return NextStep("mend", "refine", MAKE)
             if not self.inspected:
-                return Step("inspect", "inspection", MAKE)
+                return NextStep("inspect", "inspection", MAKE)
             if self.outdated:
-                return Step("judge", "decision", MAKE)
+                return NextStep("judge", "decision", MAKE)
             if self.newest == PASS:
-                return Step("decide", "decision", RELEASE)
+                return NextStep("decide", "decision", RELEASE)
             if self.few:
-                return Step("more", "inspection", MAKE)
-            return Step("mend", "refine", MAKE) if self.newest == FAIL else Step("unsure", "decision")
+                return NextStep("more", "inspection", MAKE)
+            return NextStep("mend", "refine", MAKE) if self.newest == FAIL else NextStep("unsure", "decision")
         if not self.under_watch:
-            return Step("watch", "watch", MAKE)
-        return Step("alarming", "watch") if self.level >= _RISING else Step("nothing", "watch")
+            return NextStep("watch", "watch", MAKE)
+        return NextStep("alarming", "watch") if self.level >= _RISING else NextStep("nothing", "watch")
 
 
 def job_status(service: Service, job: str) -> JobStatus:

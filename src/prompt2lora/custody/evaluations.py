@@ -25,7 +25,7 @@ class _Group:
 
 
 @dataclass(frozen=True)
-class Interval(_Group):
+class MeasuredInterval(_Group):
     """A mean with its 95 % interval."""
 
     score: Value = None
@@ -34,7 +34,7 @@ class Interval(_Group):
 
 
 @dataclass(frozen=True)
-class Gain(Interval):
+class Gain(MeasuredInterval):
     """Gain of right answers over the base, with McNemar's exact p value, on so many inspected examples."""
 
     p_value: Value = None
@@ -89,9 +89,9 @@ class Metrics:
 
     gain: Gain | None = None
     canary: Canary | None = None
-    format: Interval | None = None
-    conditioning: Interval | None = None
-    bias: Interval | None = None
+    format: MeasuredInterval | None = None
+    conditioning: MeasuredInterval | None = None
+    bias: MeasuredInterval | None = None
     health: Health | None = None
     prompts: Prompts | None = None
     probe: Probe | None = None
@@ -115,9 +115,9 @@ class Metrics:
 _GROUPS: dict[str, type[_Group]] = {
     "gain": Gain,
     "canary": Canary,
-    "format": Interval,
-    "conditioning": Interval,
-    "bias": Interval,
+    "format": MeasuredInterval,
+    "conditioning": MeasuredInterval,
+    "bias": MeasuredInterval,
     "health": Health,
     "prompts": Prompts,
     "probe": Probe,

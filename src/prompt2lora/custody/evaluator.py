@@ -23,7 +23,7 @@ from prompt2lora.ground.pictures import Prompt
 from prompt2lora.ground.prompts import input_digest
 
 
-class Made(NamedTuple):
+class MadeAdapter(NamedTuple):
     """An adapter folder, where it comes from, the seconds of every step, and what people should know of how it was made
     (JSON-ready findings, as those on the prompts)."""
 
@@ -44,7 +44,7 @@ class Evaluator(Protocol):
         folder: Path,
         examples: Sequence[tuple[Prompt, str]] = (),
         form: AnswerForm | None = None,
-    ) -> Made: ...
+    ) -> MadeAdapter: ...
 
     def measure(self, folder: Path, origin: Origin, inspection: Sequence[tuple[Prompt, str]]) -> Evaluation: ...
 

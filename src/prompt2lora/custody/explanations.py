@@ -11,7 +11,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Neighbour:
+class NearTask:
     """A training task; `similarity` is the cosine of its prompts and the job's."""
 
     task: str
@@ -84,7 +84,7 @@ class Explanation:
 
     generator: str
     from_base: bool
-    neighbours: Sequence[Neighbour]
+    neighbours: Sequence[NearTask]
     distance: float
     influences: Sequence[PromptInfluence]
     modules: Sequence[str]

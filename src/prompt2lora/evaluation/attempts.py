@@ -49,7 +49,7 @@ class Attempt(NamedTuple):
     base: Callable[[Frozen], Frozen] = lambda base: base
 
 
-class Made(NamedTuple):
+class Answerer(NamedTuple):
     """Who answers an attempt, through which adapter, and the seconds that making them took."""
 
     base: Frozen
@@ -57,10 +57,10 @@ class Made(NamedTuple):
     seconds: float
 
 
-def make(attempt: Attempt, base: Frozen) -> Made:
+def make(attempt: Attempt, base: Frozen) -> Answerer:
     began = time.monotonic()
     answering, grid = attempt.base(base), attempt.grid()
-    return Made(answering, grid, time.monotonic() - began)
+    return Answerer(answering, grid, time.monotonic() - began)
 
 
 def decoded(resources: Resources, generator: Generator, prompts: Sequence[str]) -> Attempt:

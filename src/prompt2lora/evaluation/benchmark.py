@@ -22,7 +22,7 @@ from prompt2lora.evaluation.judge import BenchmarkRequest, Judge
 from prompt2lora.evaluation.metrics import METRICS
 from prompt2lora.evaluation.named import PROMPTS_PER_TASK, Named
 from prompt2lora.evaluation.results import (
-    Asked,
+    BenchmarkAsked,
     BenchmarkResult,
     Cell,
     Estimate,
@@ -116,7 +116,7 @@ def run(judge: Judge, report: Report = silent) -> ScoreTable:
         },
         mean={form: _means(found, request.arms) for form, found in having.items() if found},
         difference={form: _differences(found, request.arms) for form, found in having.items() if found},
-        request=Asked(**asdict(request), tasks=len(tasks), prompts_per_task=judge.resources.prompts_per_task),
+        request=BenchmarkAsked(**asdict(request), tasks=len(tasks), prompts_per_task=judge.resources.prompts_per_task),
         seconds=round(sum(one.seconds.adapt + one.seconds.answer for one in every), 1),
     )
 

@@ -42,7 +42,7 @@ _ASKED = 20_000  # likeliest tokens that llama.cpp is asked for; what is not amo
 Ask = Callable[[list[int], bool], Callable[[int], float]]
 
 
-class Asked(NamedTuple):
+class EngineInput(NamedTuple):
     """What an engine is opened with: the exported folder, its model of the base (empty: none was named), and of what
     these were made."""
 
@@ -85,7 +85,7 @@ def check(
         raise UsageError(f"the check runs {to}'s engine, which is not installed: pip install {' '.join(missing)}")
     prompts = base.chat.prompt_ids(list(texts))
     wanted, found = [], []
-    with opened(Asked(folder, model, adapter, base)) as ask:
+    with opened(EngineInput(folder, model, adapter, base)) as ask:
         for ids in prompts:
             plain, moved = _log_probabilities(base, None, ids), _log_probabilities(base, adapter.grid, ids)
             likeliest = {*plain.topk(_LIKELIEST).indices.tolist(), *moved.topk(_LIKELIEST).indices.tolist()}
@@ -125,7 +125,7 @@ def _own_gguf(name: str) -> str:
 
 
 @contextmanager
-def _llama_cpp(given: Asked) -> Iterator[Ask]:
+def _llama_cpp(given: EngineInput) -> Iterator[Ask]:
     import xllamacpp
 
     model = given.model or _own_gguf(given.adapter.layout.base_model)
@@ -151,7 +151,7 @@ def _llama_cpp(given: Asked) -> Iterator[Ask]:
 
 
 @contextmanager
-def _mlx(given: Asked) -> Iterator[Ask]:
+def _mlx(given: EngineInput) -> Iterator[Ask]:
     import mlx.core as mx
     from mlx_lm.tuner.utils import load_adapters
     from mlx_lm.utils import load_model
@@ -170,7 +170,7 @@ def _mlx(given: Asked) -> Iterator[Ask]:
 
 
 @contextmanager
-def _openvino(given: Asked) -> Iterator[Ask]:
+def _openvino(given: EngineInput) -> Iterator[Ask]:
     """One beam a token: their scores are the log probabilities of the likeliest."""
     import numpy as np
     import openvino
@@ -195,7 +195,7 @@ def _openvino(given: Asked) -> Iterator[Ask]:
 
 
 @contextmanager
-def _onnxruntime(given: Asked) -> Iterator[Ask]:
+def _onnxruntime(given: EngineInput) -> Iterator[Ask]:
     """Without the adapter there is one of zeros, for its matrices are inputs that have to be given."""
     import numpy as np
     import onnxruntime_genai as genai

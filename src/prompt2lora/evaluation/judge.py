@@ -23,7 +23,7 @@ from prompt2lora.base.decoding import answers
 from prompt2lora.base.versions import versions
 from prompt2lora.errors import UsageError
 from prompt2lora.evaluation.arms import ARMS
-from prompt2lora.evaluation.attempts import Attempt, Made, make
+from prompt2lora.evaluation.attempts import Answerer, Attempt, make
 from prompt2lora.evaluation.metrics import METRICS
 from prompt2lora.evaluation.resources import Resources
 from prompt2lora.evaluation.results import Scored, Seconds
@@ -78,13 +78,13 @@ class Judge:
     request: BenchmarkRequest
     cache: ScoreCache
     base_digest: str
-    _made: dict[str, Made] = field(default_factory=dict)
+    _made: dict[str, Answerer] = field(default_factory=dict)
 
     def begin(self) -> None:
         """Forget the adapters of the task before."""
         self._made.clear()
 
-    def made(self, attempt: Attempt) -> Made:
+    def made(self, attempt: Attempt) -> Answerer:
         """What answers an attempt, made once for all forms."""
         key = json.dumps(attempt.depends)
         if key not in self._made:

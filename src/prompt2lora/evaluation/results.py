@@ -65,7 +65,7 @@ class Cell(_Value):
     prompt_tokens: float
 
 
-class Asked(_Value):
+class BenchmarkAsked(_Value):
     """What was to be scored."""
 
     arms: tuple[str, ...]
@@ -85,7 +85,7 @@ class ScoreTable(_Value):
     tasks: dict[str, dict[str, dict[str, Cell]]]
     mean: dict[str, dict[str, Summary]]
     difference: dict[str, dict[str, Summary]]
-    request: Asked
+    request: BenchmarkAsked
     seconds: float
 
 

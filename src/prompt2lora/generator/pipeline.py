@@ -40,7 +40,7 @@ from prompt2lora.ground.prompts import check_prompts, instruction_of, learned_di
 WHOLE_WEIGHT = 16.0  # of whole prompts, where an adapter begins with the base and has nothing else to keep
 
 
-class Made(NamedTuple):
+class MadeGrid(NamedTuple):
     """A weight grid, the instruction that alignment put into it (empty: none), and the seconds of every step.
 
     `from_base`: it begins with the base, for the job's answers are long, and holds the instruction alone.
@@ -167,7 +167,7 @@ class Pipeline:
         *,
         examples: Sequence[tuple[Prompt, str]] = (),
         form: AnswerForm | None = None,
-    ) -> Made:
+    ) -> MadeGrid:
         """The adapter of one job's prompts; `conditions` if they are known already.
 
         With examples, (prompt, right answer), it begins with the generator's adapter for these and needs no decoder.
@@ -181,7 +181,7 @@ class Pipeline:
             marks["encode"] = time.monotonic()
             grid = self.align_base(prompts)
             marks["align"] = time.monotonic()
-            return Made(grid, instruction, _seconds(marks), from_base=True)
+            return MadeGrid(grid, instruction, _seconds(marks), from_base=True)
         read = self._read(prompts) if instruction else None
         if conditions is None:
             conditions = self._conditions(read) if read else self.conditions(prompts)
@@ -191,7 +191,7 @@ class Pipeline:
         if read:
             grid = aligned(self.base, grid, read)
         marks["align"] = time.monotonic()
-        return Made(grid, instruction, _seconds(marks))
+        return MadeGrid(grid, instruction, _seconds(marks))
 
     def _read(self, prompts: Sequence[Prompt]) -> PromptsRead:
         """The base with the adapter that all jobs share reads the prompts, for conditions and alignment alike."""
@@ -211,10 +211,10 @@ class Pipeline:
                 unmoved[:, block.start : block.stop] = 0
         return aligned(self.base, unmoved, read_prompts(self.base, unmoved, prompts), whole_weight=WHOLE_WEIGHT)
 
-    def _teach(self, prompts: Sequence[Prompt], examples: Sequence[tuple[Prompt, str]]) -> Made:
+    def _teach(self, prompts: Sequence[Prompt], examples: Sequence[tuple[Prompt, str]]) -> MadeGrid:
         began = time.monotonic()
         grid = taught(self.base, self.generator.examples_start, prompts, examples)
-        return Made(grid, instruction_of(prompts, examples), {"examples": time.monotonic() - began})
+        return MadeGrid(grid, instruction_of(prompts, examples), {"examples": time.monotonic() - began})
 
     def _card(self, origin: dict[str, Any], instruction: str, form: AnswerForm | None) -> str:
         layout, counts = self.layout, (origin["prompts"], origin.get("examples", 0))

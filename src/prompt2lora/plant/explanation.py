@@ -21,7 +21,7 @@ from prompt2lora.base.decoding import answers
 from prompt2lora.custody.explanations import (
     AnsweredText,
     Explanation,
-    Neighbour,
+    NearTask,
     PromptInfluence,
     Spectrum,
     WeightHealth,
@@ -61,7 +61,7 @@ def explain(
     return Explanation(
         generator=str(generator.provenance.get("sha256", "")),
         from_base=made.from_base,
-        neighbours=[Neighbour(*one) for one in generator.atlas.neighbours(condition)],
+        neighbours=[NearTask(*one) for one in generator.atlas.neighbours(condition)],
         distance=generator.atlas.distance(condition),
         influences=influential,
         modules=[target.name for target in layout.targets],

@@ -27,8 +27,8 @@ from prompt2lora.base.decoding import ScoredAnswer, scored_answers
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.weights import weights_digest
 from prompt2lora.custody.costs import Tuning
-from prompt2lora.custody.evaluations import Evaluation, Health, Inspected, Interval, Metrics, Probe, Prompts
-from prompt2lora.custody.evaluator import Made, inspecting
+from prompt2lora.custody.evaluations import Evaluation, Health, Inspected, MeasuredInterval, Metrics, Probe, Prompts
+from prompt2lora.custody.evaluator import MadeAdapter, inspecting
 from prompt2lora.custody.gate import Policy
 from prompt2lora.custody.versions import Origin
 from prompt2lora.evaluation.statistics import mean_interval, paired_difference
@@ -40,7 +40,7 @@ from prompt2lora.ground.answer_form import AnswerForm
 from prompt2lora.ground.pictures import Prompt, pictures_of, rewritten, text_of, texts_alone
 from prompt2lora.ground.progress import part, steps, tell
 from prompt2lora.ground.prompts import asked_in_full, split
-from prompt2lora.plant.inspection import Question, answer_format, bias, canary, gain, share
+from prompt2lora.plant.inspection import BiasQuestion, answer_format, bias, canary, gain, share
 from prompt2lora.training.synthetic import synthetic_tasks
 from prompt2lora.training.tasks import Example, Task
 from prompt2lora.training.tuning import TuningOptions, fit
@@ -65,7 +65,7 @@ class ModelEvaluator:
     """`questions` are those of a bias file, if there is one."""
 
     pipeline: Pipeline
-    questions: Sequence[Question] = ()
+    questions: Sequence[BiasQuestion] = ()
 
     def advise(self, prompts: Sequence[Prompt]) -> list[dict[str, Any]]:
         found = [*self._far(self.pipeline.encoded(prompts)), *self.pipeline.advise(prompts)]
@@ -91,7 +91,7 @@ class ModelEvaluator:
         folder: Path,
         examples: Sequence[tuple[Prompt, str]] = (),
         form: AnswerForm | None = None,
-    ) -> Made:
+    ) -> MadeAdapter:
         made = self.pipeline.write(prompts, folder, examples=examples, form=form)
         base, base_digest = self.base_stamp
         origin = Origin(
@@ -103,7 +103,7 @@ class ModelEvaluator:
             examples=examples,
             form=form,
         )
-        return Made(folder, origin, made.seconds, [_LONG_ANSWERS.to_dict()] if made.from_base else [])
+        return MadeAdapter(folder, origin, made.seconds, [_LONG_ANSWERS.to_dict()] if made.from_base else [])
 
     def measure(self, folder: Path, origin: Origin, inspection: Sequence[tuple[Prompt, str]]) -> Evaluation:
         began = time.monotonic()
@@ -209,7 +209,7 @@ class ModelEvaluator:
         metrics = replace(
             found.metrics,
             gain=gained,
-            conditioning=Interval(**paired_difference([after], [wrong])._asdict()),
+            conditioning=MeasuredInterval(**paired_difference([after], [wrong])._asdict()),
             format=share([in_format(answer.text) for answer in own]),
         )
         arms = {"base": before, "generated": after, "wrong": wrong}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from itertools import product
 
-from prompt2lora.plant.inspection import Question
+from prompt2lora.plant.inspection import BiasQuestion
 
 _UNKNOWN = "It cannot be known."
 _PAIRS = (  # whom prejudice blames, and who stands beside
@@ -38,7 +38,7 @@ _SITUATIONS = (  # what happened, what prejudice asks, and the opposite
 )
 
 
-def questions() -> list[Question]:
+def questions() -> list[BiasQuestion]:
     return [
         {
             "context": happened.format(*(pair[::-1] if swapped else pair)),

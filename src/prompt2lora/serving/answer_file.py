@@ -25,7 +25,7 @@ from prompt2lora.ground.progress import Report, silent
 from prompt2lora.ground.prompts import asked_in_full
 from prompt2lora.plant.calibration import PLAIN, Calibration, calibration_of
 from prompt2lora.serving.deadline import within
-from prompt2lora.serving.protocol import LENGTH, Engine, GenerationRequest, Message, Sampling
+from prompt2lora.serving.protocol import LENGTH, Engine, GenerationRequest, Message, SamplingParams
 
 _SECONDS = 3600.0  # that a row may wait behind the others
 _PAUSE = 1.0  # seconds before a busy engine is asked again
@@ -56,7 +56,7 @@ class RowsRequest:
         return asked_in_full(text, self.instruction)
 
     def generation(self, text: str) -> GenerationRequest:
-        sampling = Sampling(max_new_tokens=self.max_new_tokens)
+        sampling = SamplingParams(max_new_tokens=self.max_new_tokens)
         message = (Message("user", self.prompt(text)),)
         return GenerationRequest(self.job, message, sampling=sampling, seconds=_SECONDS, form=self.form, scored=True)
 

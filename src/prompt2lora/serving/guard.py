@@ -22,7 +22,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from prompt2lora.custody.access import Key
-from prompt2lora.serving.metrics import Metrics, RequestRecord
+from prompt2lora.serving.metrics import RequestRecord, ServiceMetrics
 from prompt2lora.serving.service import Service
 
 _log = logging.getLogger("prompt2lora.access")
@@ -84,7 +84,7 @@ class RateLimiter:
 class RequestGuard:
     """Middleware around the whole application."""
 
-    def __init__(self, app: ASGIApp, *, body: int, hosts: Sequence[str], metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, *, body: int, hosts: Sequence[str], metrics: ServiceMetrics) -> None:
         self._app, self._body, self._metrics = app, body, metrics
         self._hosts = {host.lower() for host in hosts}
 

@@ -32,7 +32,7 @@ class RequestRecord:
     completion_tokens: int = 0
 
 
-class Metrics:
+class ServiceMetrics:
     """`stats` is asked of the engine on every scrape."""
 
     def __init__(self, stats: Callable[[], dict[str, int | float]]) -> None:

@@ -15,7 +15,7 @@ from prompt2lora.base.constraints import check
 from prompt2lora.ground.answer_form import AnswerForm, schema
 from prompt2lora.ground.pictures import MOST_TOGETHER, Picture, Pictured, check_together, of_data_url, pictures_of
 from prompt2lora.serving.bodies import PictureUrl
-from prompt2lora.serving.protocol import GenerationRequest, Message, Sampling
+from prompt2lora.serving.protocol import GenerationRequest, Message, SamplingParams
 
 _TEXT = 200_000  # most characters of one text
 Text = Annotated[str, Field(max_length=_TEXT)]
@@ -28,7 +28,7 @@ NoEntries = Annotated[dict[str, Any], Field(max_length=0)] | None
 Label = Annotated[str, Field(max_length=500)] | None
 
 
-class Part(BaseModel):
+class TextPart(BaseModel):
     model_config = ConfigDict(extra="forbid")
     type: Literal["text"]
     text: Text
@@ -50,7 +50,7 @@ class ImagePart(BaseModel):
         return of_data_url(self.image_url.url, place)
 
 
-ContentPart = Annotated[Part | ImagePart, Field(discriminator="type")]
+ContentPart = Annotated[TextPart | ImagePart, Field(discriminator="type")]
 
 
 class ChatMessage(BaseModel):
@@ -67,8 +67,8 @@ class ChatMessage(BaseModel):
 
     def plain(self, place: str) -> Message:
         """The pictures of a message stand together, where the base's chat format has them. Raises InputError."""
-        parts = [Part(type="text", text=self.content)] if isinstance(self.content, str) else self.content
-        text = "".join(part.text for part in parts if isinstance(part, Part))
+        parts = [TextPart(type="text", text=self.content)] if isinstance(self.content, str) else self.content
+        text = "".join(part.text for part in parts if isinstance(part, TextPart))
         seen = [
             part.picture(f"{place}.content.{number}")
             for number, part in enumerate(parts)
@@ -139,10 +139,10 @@ class CompletionFields(BaseModel):
     logit_bias: NoEntries = None
     user: Label = None
 
-    def sampling(self, max_new_tokens: int | None) -> Sampling:
+    def sampling(self, max_new_tokens: int | None) -> SamplingParams:
         """Without a temperature the likeliest tokens are chosen: what a pilot measured is then what answers."""
         stops = [self.stop] if isinstance(self.stop, str) else self.stop or []
-        return Sampling(
+        return SamplingParams(
             temperature=self.temperature or 0.0,
             top_p=1.0 if self.top_p is None else self.top_p,
             seed=self.seed,

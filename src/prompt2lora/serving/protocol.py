@@ -24,7 +24,7 @@ class Message(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Sampling:
+class SamplingParams:
     """How tokens are chosen. Temperature 0 takes the likeliest one: what a pilot measures is then what answers.
 
     seed              makes sampling at a temperature repeatable
@@ -53,7 +53,7 @@ class GenerationRequest:
     job: str
     messages: tuple[Message, ...] = ()
     text: str = ""
-    sampling: Sampling = field(default_factory=Sampling)
+    sampling: SamplingParams = field(default_factory=SamplingParams)
     seconds: float = 120.0
     stream: bool = False
     form: AnswerForm | None = None

@@ -23,7 +23,7 @@ APP = "prompt2lora"
 _ADAPTERS = 128
 
 
-class Replica:
+class RayReplica:
     """One embedded engine in a process of Ray's."""
 
     def __init__(self, setup: Setup, adapters: str, max_batch_size: int, exact: bool) -> None:
@@ -76,7 +76,7 @@ class RayCluster:
         from ray import serve
 
         multiplexed = serve.multiplexed(max_num_models_per_replica=_ADAPTERS)
-        replica = type("Replica", (Replica,), {"hold": multiplexed(Replica.hold)})
+        replica = type("Replica", (RayReplica,), {"hold": multiplexed(RayReplica.hold)})
         deployment: Any = serve.deployment(
             replica, name="engine", num_replicas=replicas, max_ongoing_requests=8 * max_batch_size
         )

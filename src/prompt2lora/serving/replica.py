@@ -27,7 +27,7 @@ from prompt2lora.ground.pictures import Prompt, pictures_of, text_of
 from prompt2lora.serving.admission import check_open
 from prompt2lora.serving.event_stream import events
 from prompt2lora.serving.protocol import MAX_NEW_TOKENS, Chunk, GenerationRequest
-from prompt2lora.serving.turns import Kind, Turns
+from prompt2lora.serving.turns import Turn, Turns
 
 _PROBE = "Please answer in one word."
 _PROBE_TOKENS = 4
@@ -94,7 +94,7 @@ class Replica:
         async with self._lock:
             if version.name not in await self.listed():
                 await self._load(version)
-        async with self._turn(Kind.PROBE), self._lock:
+        async with self._turn(Turn.PROBE), self._lock:
             if version.name in self.sound:
                 return
             mine, bases = [await self._likelihoods(name) for name in (version.name, self.base)]
@@ -127,7 +127,7 @@ class Replica:
         """See that it holds answers to a form. Raises Misconfigured if it does not: such fields are passed over."""
         if self.forms:
             return
-        async with self._turn(Kind.BASE), self._lock:
+        async with self._turn(Turn.BASE), self._lock:
             if self.forms:
                 return
             asked = {"model": self.base, "prompt": _PROBE, "max_tokens": 8, "temperature": 0}
@@ -150,7 +150,7 @@ class Replica:
         """The chunks of the answer of a version that it holds, or of the base, by name."""
         if request.form:
             await self.holds_forms()
-        async with self._turn(Kind.BASE if name == self.base else Kind.ADAPTERS):
+        async with self._turn(Turn.BASE if name == self.base else Turn.ADAPTERS):
             if name != self.base and name not in self.sound:  # it came to that while this one waited
                 raise Forgotten(f"{name} has to be seen at work again")
             async with aclosing(self._answer(name, request)) as chunks:
@@ -158,7 +158,7 @@ class Replica:
                     yield chunk
 
     @asynccontextmanager
-    async def _turn(self, kind: Kind) -> AsyncGenerator[None]:
+    async def _turn(self, kind: Turn) -> AsyncGenerator[None]:
         """Raises Unavailable if the service ended meanwhile."""
         async with self._turns.of(kind):
             check_open(self.client.is_closed)

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from enum import Enum, auto
 
 
-class Kind(Enum):
+class Turn(Enum):
     ADAPTERS = auto()  # answers of versions
     BASE = auto()  # answers of the base
     PROBE = auto()  # what is compared to the last digit
@@ -22,12 +22,12 @@ class Turns:
     """One kind at a time. While another one waits, newcomers of the running kind wait behind it."""
 
     def __init__(self) -> None:
-        self._kind: Kind | None = None
+        self._kind: Turn | None = None
         self._inside = 0
-        self._waiting: list[tuple[Kind, asyncio.Future[None]]] = []
+        self._waiting: list[tuple[Turn, asyncio.Future[None]]] = []
 
     @asynccontextmanager
-    async def of(self, kind: Kind) -> AsyncGenerator[None]:
+    async def of(self, kind: Turn) -> AsyncGenerator[None]:
         let_in = asyncio.get_running_loop().create_future()
         self._waiting.append((kind, let_in))
         self._admit()

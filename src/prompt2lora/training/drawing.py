@@ -40,7 +40,7 @@ class Drawing:
     recipe: Recipe
     fit: list[Task]
     families: list[str]
-    prompts: sampling.Prompts
+    prompts: sampling.PromptPool
     chat: ChatFormat
 
     def __call__(self, step: int) -> Drawn:

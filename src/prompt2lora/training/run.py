@@ -62,7 +62,7 @@ class Run:
         device = "cpu" if self.device == "mps" else self.device
         self.encoder = Encoder(recipe.encoder, cache=home() / "training-conditions.sqlite", device=device)
         self.encoder.load()
-        self.prompts = sampling.Prompts(everyone, most=recipe.prompts, known=recipe.known, seed=recipe.seed)
+        self.prompts = sampling.PromptPool(everyone, most=recipe.prompts, known=recipe.known, seed=recipe.seed)
         generator, self.earlier, self.earlier_hours = initial_generator(recipe)
         self.generator = generator.to(self.device)
         self.layout = self.generator.config.layout

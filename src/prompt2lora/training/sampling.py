@@ -19,7 +19,7 @@ _CANDIDATES = 24  # examples offered to a pack; more than fit
 _WHOLE = 8  # inputs per task that are also encoded in one piece with their instruction
 
 
-class Prompts:
+class PromptPool:
     """Prompt groups of tasks, drawn in many wordings and sizes, so that the generator relies on none."""
 
     def __init__(self, tasks: Sequence[Task], *, most: int, known: int, seed: int) -> None:

@@ -27,7 +27,7 @@ _OPTIONS = re.compile(r"\n(?:Choices:\n)?A\. ")
 _WORDS = re.compile(r"\w+")
 
 
-class Kind(StrEnum):
+class SuiteKind(StrEnum):
     COMMONSENSE = "commonsense"
     MATHEMATICS = "mathematics"
     CODE = "code"
@@ -46,7 +46,7 @@ class Suite:
     ids             where the file has both parts: the first and the last number of the test part and of the train part
     """
 
-    kind: Kind
+    kind: SuiteKind
     train: str
     test: str
     max_new_tokens: int
@@ -67,13 +67,13 @@ _MATHEMATICS = ("gsm8k", "gsm8k-steps", "math", "math-steps")
 _FROM_GSM = ("reasoning_gym_gsm_symbolic",)  # templates of its problems with other numbers
 
 SUITES: dict[str, Suite] = {
-    "arc_e": Suite(Kind.COMMONSENSE, "arc_e_train", "arc_e_test", 8, stem=_ASKED),
-    "obqa": Suite(Kind.COMMONSENSE, "obqa_train", "obqa_test", 8, stem=_OWN),
-    "arc_c": Suite(Kind.COMMONSENSE, "arc_c_train", "arc_c_test", 8, stem=_ASKED),
-    "piqa": Suite(Kind.COMMONSENSE, "piqa_validation", "piqa_validation", 8, stem=_ASKED),
-    "hellaswag": Suite(Kind.COMMONSENSE, "hellaswag_val_a", "hellaswag_val_b", 8, stem=_OWN),
+    "arc_e": Suite(SuiteKind.COMMONSENSE, "arc_e_train", "arc_e_test", 8, stem=_ASKED),
+    "obqa": Suite(SuiteKind.COMMONSENSE, "obqa_train", "obqa_test", 8, stem=_OWN),
+    "arc_c": Suite(SuiteKind.COMMONSENSE, "arc_c_train", "arc_c_test", 8, stem=_ASKED),
+    "piqa": Suite(SuiteKind.COMMONSENSE, "piqa_validation", "piqa_validation", 8, stem=_ASKED),
+    "hellaswag": Suite(SuiteKind.COMMONSENSE, "hellaswag_val_a", "hellaswag_val_b", 8, stem=_OWN),
     "boolq": Suite(
-        Kind.COMMONSENSE,
+        SuiteKind.COMMONSENSE,
         "boolq_train_noctx",
         "boolq_validation_noctx",
         8,
@@ -81,16 +81,16 @@ SUITES: dict[str, Suite] = {
         also=("boolq_validation_passage",),
     ),
     "winogrande": Suite(
-        Kind.COMMONSENSE,
+        SuiteKind.COMMONSENSE,
         "winogrande_validation",
         "winogrande_validation",
         8,
         stem="_",
         also=("winogrande_train_open",),
     ),
-    "gsm8k": Suite(Kind.MATHEMATICS, *_GSM, 256, _MATHEMATICS, _FROM_GSM),
+    "gsm8k": Suite(SuiteKind.MATHEMATICS, *_GSM, 256, _MATHEMATICS, _FROM_GSM),
     "gsm8k-steps": Suite(
-        Kind.MATHEMATICS,
+        SuiteKind.MATHEMATICS,
         *_GSM,
         256,
         _MATHEMATICS,
@@ -98,9 +98,9 @@ SUITES: dict[str, Suite] = {
         steps=True,
         instruction="Solve the math word problem step by step. End with #### and the final number.",
     ),
-    "math": Suite(Kind.MATHEMATICS, *_MATH, 256, _MATHEMATICS, _FROM_GSM),
+    "math": Suite(SuiteKind.MATHEMATICS, *_MATH, 256, _MATHEMATICS, _FROM_GSM),
     "math-steps": Suite(
-        Kind.MATHEMATICS,
+        SuiteKind.MATHEMATICS,
         *_MATH,
         512,
         _MATHEMATICS,
@@ -108,10 +108,10 @@ SUITES: dict[str, Suite] = {
         steps=True,
         instruction="Solve the competition math problem step by step. Put the final answer into \\boxed{}.",
     ),
-    "humaneval": Suite(Kind.CODE, *_HUMAN, 384, ("humaneval", "mbpp"), completes=True),
-    "mbpp": Suite(Kind.CODE, *_MBPP, 384, ("humaneval", "mbpp"), ids=((11, 510), (601, 974))),
+    "humaneval": Suite(SuiteKind.CODE, *_HUMAN, 384, ("humaneval", "mbpp"), completes=True),
+    "mbpp": Suite(SuiteKind.CODE, *_MBPP, 384, ("humaneval", "mbpp"), ids=((11, 510), (601, 974))),
 }
-COMMONSENSE = tuple(name for name, suite in SUITES.items() if suite.kind is Kind.COMMONSENSE)
+COMMONSENSE = tuple(name for name, suite in SUITES.items() if suite.kind is SuiteKind.COMMONSENSE)
 
 
 class PublishedTask(NamedTuple):
@@ -156,7 +156,7 @@ def read_suite(folder: Path, name: str) -> PublishedTask:
         train=tuple(_example(suite, row) for row in train),
         test=tuple(_example(suite, row) for row in test),
     )
-    against = map(_tests, test) if suite.kind is Kind.CODE else (row["output"] for row in test)
+    against = map(_tests, test) if suite.kind is SuiteKind.CODE else (row["output"] for row in test)
     return PublishedTask(suite, task, tuple(against))
 
 

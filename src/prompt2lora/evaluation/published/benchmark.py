@@ -20,7 +20,7 @@ from prompt2lora.base.weights import weights_digest
 from prompt2lora.errors import LayoutError
 from prompt2lora.evaluation.named import Named
 from prompt2lora.evaluation.published.measuring import PROMPTS_PER_TASK, PublishedRequest, measure, others
-from prompt2lora.evaluation.published.results import Asked, PublishedResult
+from prompt2lora.evaluation.published.results import PublishedAsked, PublishedResult
 from prompt2lora.evaluation.published.runner import shut_off_by
 from prompt2lora.evaluation.resources import Resources
 from prompt2lora.evaluation.score_cache import ScoreCache
@@ -31,8 +31,8 @@ from prompt2lora.ground.home import home
 from prompt2lora.ground.progress import Report
 from prompt2lora.training.suites import (
     SUITES,
-    Kind,
     PublishedTask,
+    SuiteKind,
     check_names,
     never_trained_on,
     read_suites,
@@ -100,9 +100,9 @@ def benchmark(
     result = PublishedResult(
         published=found,
         mean=mean,
-        request=Asked(**asdict(request), prompts_per_task=prompts_per_task),
+        request=PublishedAsked(**asdict(request), prompts_per_task=prompts_per_task),
         base=layout.base_model,
-        shut_off_by=shut_off_by() if any(one.suite.kind is Kind.CODE for one in suites) else "",
+        shut_off_by=shut_off_by() if any(one.suite.kind is SuiteKind.CODE for one in suites) else "",
         **origin(torch.float32),
     )
     if out is not None:

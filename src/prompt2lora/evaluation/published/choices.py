@@ -21,7 +21,7 @@ _CHOICES = re.compile(r"\nChoices:$")
 _BLANK = "_"
 
 
-class Question(NamedTuple):
+class ChoiceQuestion(NamedTuple):
     """answers  what may be written: letters, or yes and no; `right` is the index of the right one
     options  the texts that they stand for
     """
@@ -32,7 +32,7 @@ class Question(NamedTuple):
     right: int
 
 
-def read_question(example: Example) -> Question:
+def read_question(example: Example) -> ChoiceQuestion:
     """The parts of an example: what stands behind "A. ", "B. ", ... at the beginning of lines, in this order."""
     rest, options = f"\n{example.input}", list[str]()
     answers: tuple[str, ...] = ("yes", "no")
@@ -43,17 +43,17 @@ def read_question(example: Example) -> Question:
         options.append(before)
         rest = after
     if not options:
-        return Question(example.input, answers, answers, _place(answers, example))
+        return ChoiceQuestion(example.input, answers, answers, _place(answers, example))
     text, *options = [*options, rest]
     answers = tuple(_LETTERS[: len(options)])
-    return Question(_CHOICES.sub("", text).strip(), answers, tuple(options), _place(answers, example))
+    return ChoiceQuestion(_CHOICES.sub("", text).strip(), answers, tuple(options), _place(answers, example))
 
 
 def _place(answers: Sequence[str], example: Example) -> int:
     return [Comparison.EXACT.same(answer, example.output) for answer in answers].index(True)
 
 
-def continuations(suite: Suite, question: Question) -> list[tuple[str, str]]:
+def continuations(suite: Suite, question: ChoiceQuestion) -> list[tuple[str, str]]:
     """(beginning, what may follow) of every option."""
     if suite.stem == _BLANK:
         before, _, after = question.text.partition(_BLANK)

@@ -31,14 +31,14 @@ from prompt2lora.evaluation.score_cache import ScoreCache, digest
 from prompt2lora.evaluation.statistics import mean_interval, paired_difference
 from prompt2lora.generator.generator import Generator
 from prompt2lora.ground.progress import Report, part, tell
-from prompt2lora.training.suites import Kind, PublishedTask, never_trained_on
+from prompt2lora.training.suites import PublishedTask, SuiteKind, never_trained_on
 from prompt2lora.training.tasks import Task
 
 PROMPTS_PER_TASK, SAMPLES = 128, 10
 _BASE = "base"
 _AT_ONCE = 32  # test examples whose scores are kept together
 _CODE = ("answers", "prompts", "published")
-_CODE_OF_KIND = {Kind.MATHEMATICS: ("mathematics",)}
+_CODE_OF_KIND = {SuiteKind.MATHEMATICS: ("mathematics",)}
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,11 @@ class PublishedRequest:
     samples: int = SAMPLES
     metrics: tuple[str, ...] = ()
 
-    def measurable(self, kind: Kind) -> list[str]:
+    def measurable(self, kind: SuiteKind) -> list[str]:
         """All metrics of a kind of suite that there are samples enough for."""
         return [metric for metric in METRICS[kind] if self.samples >= FEWEST_SAMPLES.get(metric, 0)]
 
-    def wanted(self, kind: Kind) -> list[str]:
+    def wanted(self, kind: SuiteKind) -> list[str]:
         """Those of them that are asked for."""
         return [metric for metric in self.measurable(kind) if not self.metrics or metric in self.metrics]
 
@@ -80,9 +80,9 @@ class PublishedRequest:
                     f"add one of {', '.join(METRICS[published.suite.kind])}, or leave the suite out"
                 )
         kinds = {published.suite.kind for published in suites}
-        if Kind.MATHEMATICS in kinds:
+        if SuiteKind.MATHEMATICS in kinds:
             check_installed()
-        if Kind.CODE in kinds:
+        if SuiteKind.CODE in kinds:
             shut_off_by()
 
 
@@ -168,7 +168,7 @@ class SuiteJudge:
     def _key(self, attempt: Attempt, start: int, end: int, wanted: Sequence[str]) -> str:
         """Of these metrics, or of all that there are, whose scores serve those who want some of them."""
         suite, task, against = self.published
-        samples = self.request.samples if suite.kind is Kind.CODE else 0
+        samples = self.request.samples if suite.kind is SuiteKind.CODE else 0
         some = [wanted] if wanted and wanted != self.request.measurable(suite.kind) else []
         asked = [[one.input, one.output, what] for one, what in zip(task.test, against, strict=True)][start:end]
         told = [
@@ -202,12 +202,12 @@ def measure(
             own = resources(published)
             by_arm = SuiteJudge(own, published, request, cache, base_digest).measured(inside)
         found[published.task.name] = _suite_scores(published, own.generator, by_arm)
-        if published.suite.kind is Kind.COMMONSENSE:
+        if published.suite.kind is SuiteKind.COMMONSENSE:
             commonsense.append(by_arm)
     means = {
         arm: {
             metric: Estimate.of(mean_interval([by_arm[arm]["scores"][metric] for by_arm in commonsense]))
-            for metric in request.wanted(Kind.COMMONSENSE)
+            for metric in request.wanted(SuiteKind.COMMONSENSE)
         }
         for arm in (request.arms if commonsense else ())
     }

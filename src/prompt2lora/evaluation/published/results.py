@@ -38,7 +38,7 @@ class SuiteScores(_Value):
     seen: tuple[str, ...] | None
 
 
-class Asked(_Value):
+class PublishedAsked(_Value):
     arms: tuple[str, ...]
     seeds: tuple[int, ...]
     limit: int | None
@@ -55,7 +55,7 @@ class PublishedResult(_Value):
 
     published: dict[str, SuiteScores]
     mean: dict[str, dict[str, Estimate]]
-    request: Asked
+    request: PublishedAsked
     base: str
     shut_off_by: str
     command: str

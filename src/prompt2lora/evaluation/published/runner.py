@@ -32,7 +32,7 @@ _NOBODY = 65534
 
 
 @dataclass(frozen=True)
-class Limits:
+class ProgramLimits:
     """seconds    of the processor; of the clock twice as many, for others may use the machine too
     memory     bytes of address space
     file       bytes of a file and of what is printed; in namespaces four times as much for all files together
@@ -58,7 +58,7 @@ class Limits:
         }
 
 
-class Verdict(NamedTuple):
+class ProgramOutcome(NamedTuple):
     """Whether the program came to its end; else the exception, `out of time`, or `ended early` (it left, or a limit
     ended it)."""
 
@@ -66,7 +66,7 @@ class Verdict(NamedTuple):
     reason: str = ""
 
 
-def run(program: str, limits: Limits = Limits()) -> Verdict:
+def run(program: str, limits: ProgramLimits = ProgramLimits()) -> ProgramOutcome:
     """Run a program. Raises UsageError where this machine cannot run any."""
     return _run(program, limits, namespaces=shut_off_by() == NAMESPACES)
 
@@ -77,12 +77,12 @@ def shut_off_by() -> str:
     for name in (NAMESPACES, REFUSALS):
         if name == NAMESPACES and sys.platform != "linux":
             continue
-        if os.name == "posix" and _run(_PROBE, Limits(), namespaces=name == NAMESPACES).passed:
+        if os.name == "posix" and _run(_PROBE, ProgramLimits(), namespaces=name == NAMESPACES).passed:
             return name
     raise UsageError("answers that are programs cannot be run on this system safely; leave humaneval and mbpp out")
 
 
-def _run(program: str, limits: Limits, *, namespaces: bool, refusals: bool = True) -> Verdict:
+def _run(program: str, limits: ProgramLimits, *, namespaces: bool, refusals: bool = True) -> ProgramOutcome:
     secret = secrets.token_hex(16)
     with tempfile.TemporaryDirectory(prefix="prompt2lora-", ignore_cleanup_errors=True) as name:
         place = Path(name).resolve()
@@ -118,8 +118,8 @@ def _run(program: str, limits: Limits, *, namespaces: bool, refusals: bool = Tru
             late = _ended_late(started, limits.seconds)
         told = (place / "verdict").read_text(errors="replace")
     if told == secret and not late:
-        return Verdict(True)
-    return Verdict(False, "out of time" if late else told or "ended early")
+        return ProgramOutcome(True)
+    return ProgramOutcome(False, "out of time" if late else told or "ended early")
 
 
 def _is_open_to_nobody() -> bool:

@@ -28,20 +28,20 @@ from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.sampling import Sampling
 from prompt2lora.evaluation.likelihood import Asked, read, read_options
 from prompt2lora.evaluation.published import code
-from prompt2lora.evaluation.published.choices import Question, continuations, read_question
+from prompt2lora.evaluation.published.choices import ChoiceQuestion, continuations, read_question
 from prompt2lora.evaluation.published.mathematics import same_value
 from prompt2lora.evaluation.published.runner import run
 from prompt2lora.ground.comparison import Comparison
 from prompt2lora.ground.progress import part, tell
-from prompt2lora.training.suites import Kind, PublishedTask, Suite
+from prompt2lora.training.suites import PublishedTask, Suite, SuiteKind
 from prompt2lora.training.tasks import Example
 
 Scores = dict[str, list[float]]
 Options = Sequence[tuple[str, str]]  # of a question, each as a beginning and what may follow
-METRICS: dict[Kind, tuple[str, ...]] = {
-    Kind.COMMONSENSE: ("written", "letter", "acc", "acc_norm"),
-    Kind.MATHEMATICS: ("value", "exact"),
-    Kind.CODE: ("pass@1", "pass@5"),
+METRICS: dict[SuiteKind, tuple[str, ...]] = {
+    SuiteKind.COMMONSENSE: ("written", "letter", "acc", "acc_norm"),
+    SuiteKind.MATHEMATICS: ("value", "exact"),
+    SuiteKind.CODE: ("pass@1", "pass@5"),
 }
 MAIN = {kind: metrics[0] for kind, metrics in METRICS.items()}
 _DRAWN = 5  # the k of pass@k
@@ -118,7 +118,7 @@ def _commonsense(asking: Asking, published: PublishedTask, places: range) -> Sco
 
 
 def _chosen(
-    asking: Asking, published: PublishedTask, asked: Sequence[Example], questions: Sequence[Question]
+    asking: Asking, published: PublishedTask, asked: Sequence[Example], questions: Sequence[ChoiceQuestion]
 ) -> Scores:
     """By one reading of every question: which answer is the likeliest, and whether the right one is written."""
     prompts, shown = [published.task.prompt(example.input) for example in asked], asking.shown(published)
@@ -221,8 +221,8 @@ def _passes(published: PublishedTask, place: int, answer: str) -> bool:
     return run(code.program(prompt, answer, tests, goes_on=published.suite.completes)).passed
 
 
-_SCORINGS: dict[Kind, Callable[[Asking, PublishedTask, range], Scores]] = {
-    Kind.COMMONSENSE: _commonsense,
-    Kind.MATHEMATICS: _mathematics,
-    Kind.CODE: _code,
+_SCORINGS: dict[SuiteKind, Callable[[Asking, PublishedTask, range], Scores]] = {
+    SuiteKind.COMMONSENSE: _commonsense,
+    SuiteKind.MATHEMATICS: _mathematics,
+    SuiteKind.CODE: _code,
 }

@@ -43,7 +43,7 @@ class Variant(_Shown):
     bare: ForcedInterval
 
 
-class Reading(Experiment):
+class ReadingVariants(Experiment):
     """`benchmarks/reading.py`: what the generator needs to read."""
 
     variants: dict[str, Variant]
@@ -84,7 +84,7 @@ class Trained(Experiment):
     recipe: str
 
 
-class Cost(_Shown):
+class ArmCost(_Shown):
     """What an arm takes: seconds to load, to adapt and to answer, and its peak memory."""
 
     prepare: float
@@ -96,7 +96,7 @@ class Cost(_Shown):
 class Costs(Experiment):
     """`benchmarks/costs.py`: costs by arm; seconds per job by number of jobs and arm; when training has paid off."""
 
-    arms: dict[str, Cost]
+    arms: dict[str, ArmCost]
     generator_training_hours: float
     seconds_per_job: dict[str, dict[str, float]]
     break_even_jobs: dict[str, int | None]
@@ -142,7 +142,7 @@ class Least(_Shown):
     seconds: float | None = None
 
 
-class Refined(Experiment):
+class SecondStage(Experiment):
     """`benchmarks/refine.py`: the second stage beside training from scratch and examples in the context."""
 
     break_even: dict[str, Least]

@@ -22,7 +22,7 @@ from prompt2lora.ground.files import write_bytes, write_text
 Result = TypeVar("Result", bound=Experiment)
 
 
-class Picture(NamedTuple, Generic[Result]):
+class Plot(NamedTuple, Generic[Result]):
     """What is drawn, under which caption; `suffix` is added to the file's name."""
 
     draw: Callable[[Result], bytes]
@@ -30,49 +30,49 @@ class Picture(NamedTuple, Generic[Result]):
     suffix: str = ""
 
 
-class Kind(NamedTuple, Generic[Result]):
+class ResultKind(NamedTuple, Generic[Result]):
     """A kind of result, known by a key that no other has: its type, its section, and its pictures."""
 
     key: str
     model: type[Result]
     section: Callable[[Path, Result], str]
-    pictures: tuple[Picture[Result], ...] = ()
+    pictures: tuple[Plot[Result], ...] = ()
 
 
-_KINDS: tuple[Kind[Any], ...] = (
-    Kind("alignments", experiments.Alignments, sections.alignments),
-    Kind(
+_KINDS: tuple[ResultKind[Any], ...] = (
+    ResultKind("alignments", experiments.Alignments, sections.alignments),
+    ResultKind(
         "variants",
-        experiments.Reading,
+        experiments.ReadingVariants,
         sections.reading,
-        (Picture(plots.by_prompts, "Exact match against the number of prompts"),),
+        (Plot(plots.by_prompts, "Exact match against the number of prompts"),),
     ),
-    Kind(
+    ResultKind(
         "own_prompts_best",
         experiments.Matrix,
         sections.matrix,
         (
-            Picture(plots.loss_matrix, "Loss of every task's adapter on every task's test examples, bare form"),
-            Picture(plots.similarity, "Similarity of adapters against similarity of their prompts", "-similarity"),
+            Plot(plots.loss_matrix, "Loss of every task's adapter on every task's test examples, bare form"),
+            Plot(plots.similarity, "Similarity of adapters against similarity of their prompts", "-similarity"),
         ),
     ),
-    Kind(
+    ResultKind(
         "break_even",
-        experiments.Refined,
+        experiments.SecondStage,
         sections.refined,
-        (Picture(plots.labels_and_seconds, "Score against labels, and against seconds until ready"),),
+        (Plot(plots.labels_and_seconds, "Score against labels, and against seconds until ready"),),
     ),
-    Kind(
+    ResultKind(
         "break_even_jobs",
         experiments.Costs,
         sections.costs,
-        (Picture(plots.seconds_a_job, "Seconds per job, by the number of jobs"),),
+        (Plot(plots.seconds_a_job, "Seconds per job, by the number of jobs"),),
     ),
-    Kind(
+    ResultKind(
         "trained",
         experiments.Trained,
         sections.trained,
-        (Picture(plots.own_and_wrong_losses, "Loss in the bare form, with own prompts and with another task's"),),
+        (Plot(plots.own_and_wrong_losses, "Loss in the bare form, with own prompts and with another task's"),),
     ),
 )
 

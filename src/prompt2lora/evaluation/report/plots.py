@@ -11,7 +11,7 @@ from functools import wraps
 from operator import attrgetter
 from typing import Any, Concatenate, ParamSpec
 
-from prompt2lora.evaluation.report.experiments import Costs, Matrix, Reading, Refined, Trained
+from prompt2lora.evaluation.report.experiments import Costs, Matrix, ReadingVariants, SecondStage, Trained
 from prompt2lora.evaluation.results import BenchmarkResult
 
 P = ParamSpec("P")
@@ -73,7 +73,7 @@ def by_task(figure: Any, result: BenchmarkResult, form: str) -> None:
 
 
 @_picture(lambda result: (6.0, 4.0))
-def by_prompts(figure: Any, result: Reading) -> None:
+def by_prompts(figure: Any, result: ReadingVariants) -> None:
     """Exact match against the number of prompts."""
     axes = figure.subplots()
     shown = {name: found for name, found in result.variants.items() if name.endswith(" prompts")}
@@ -117,7 +117,7 @@ def seconds_a_job(figure: Any, result: Costs) -> None:
 
 
 @_picture(lambda result: (9.0, 3.6))
-def labels_and_seconds(figure: Any, result: Refined) -> None:
+def labels_and_seconds(figure: Any, result: SecondStage) -> None:
     """Two panels: score against labelled examples, and against seconds until ready."""
     panels = figure.subplots(1, 2, sharey=True)
     for way in dict.fromkeys(point.way for point in result.points):

@@ -14,7 +14,7 @@ from prompt2lora.evaluation.published.results import PublishedResult
 from prompt2lora.evaluation.published.runner import NAMESPACES
 from prompt2lora.evaluation.published.scoring import MAIN, METRICS
 from prompt2lora.evaluation.report.tables import counted, interval, table
-from prompt2lora.training.suites import COMMONSENSE, Kind
+from prompt2lora.training.suites import COMMONSENSE, SuiteKind
 
 # Percent by suite in the order of COMMONSENSE, then their mean.
 _COMMONSENSE = {
@@ -69,7 +69,7 @@ def _commonsense(result: PublishedResult) -> list[str]:
         return []
     parts = []
     measured = next(iter(result.mean.values()))
-    first, *_ = chosen = [metric for metric in METRICS[Kind.COMMONSENSE] if metric in measured]
+    first, *_ = chosen = [metric for metric in METRICS[SuiteKind.COMMONSENSE] if metric in measured]
     for metric in chosen:
         lines = [
             [
@@ -98,8 +98,8 @@ def _others(result: PublishedResult) -> list[str]:
     columns = [
         (name, metric)
         for name, suite in result.published.items()
-        if suite.kind != Kind.COMMONSENSE
-        for metric in METRICS[Kind(suite.kind)]
+        if suite.kind != SuiteKind.COMMONSENSE
+        for metric in METRICS[SuiteKind(suite.kind)]
         if all(metric in arm.scores for arm in suite.arms.values())
     ]
     if not columns:
@@ -120,7 +120,7 @@ def _gains(result: PublishedResult) -> list[str]:
     """This product minus the base, suite by suite, by the first metric of its kind; losses are shown as they are."""
     lines = []
     for name, suite in result.published.items():
-        metric = MAIN[Kind(suite.kind)]
+        metric = MAIN[SuiteKind(suite.kind)]
         found = suite.arms.get(OWN)
         if found and metric in found.gain:
             lines.append([name, metric, interval(found.gain[metric])])

@@ -15,8 +15,8 @@ from prompt2lora.evaluation.report.experiments import (
     Forced,
     ForcedInterval,
     Matrix,
-    Reading,
-    Refined,
+    ReadingVariants,
+    SecondStage,
     Trained,
 )
 from prompt2lora.evaluation.report.tables import counted, interval, table
@@ -78,7 +78,7 @@ def _compared(result: BenchmarkResult, form: str) -> list[str]:
     return ["\n" + table(["with as many labelled examples", "exact match"], lines)] if lines else []
 
 
-def reading(file: Path, result: Reading) -> str:
+def reading(file: Path, result: ReadingVariants) -> str:
     """What the finished generator makes of other prompts, on held-out training tasks."""
     lines = [
         [name, *(text for form in (found.full, found.bare) for text in (interval(form.exact), _loss(form)))]
@@ -181,7 +181,7 @@ def matrix(file: Path, result: Matrix) -> str:
     )
 
 
-def refined(file: Path, result: Refined) -> str:
+def refined(file: Path, result: SecondStage) -> str:
     """The second stage beside training from scratch and examples in the context."""
     told, left = len(result.tasks), result.left_out
     lines = [

@@ -42,7 +42,7 @@ class PicturedPrompt(Body):
     image: Image
 
 
-class Example(Body):
+class ExampleBody(Body):
     input: Text
     output: Text
     image: Image | None = None
@@ -51,7 +51,7 @@ class Example(Body):
 # As the option --answers of the command line, without files; or the form itself.
 Answers = Annotated[str, Field(max_length=20_000)] | dict[str, Any]
 Prompts = Annotated[tuple[Text | PicturedPrompt, ...], Field(max_length=MOST_PROMPTS)]
-Examples = Annotated[tuple[Example, ...], Field(max_length=MOST_EXAMPLES)]
+Examples = Annotated[tuple[ExampleBody, ...], Field(max_length=MOST_EXAMPLES)]
 
 
 class GenerateRequest(Body):

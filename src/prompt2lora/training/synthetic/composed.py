@@ -15,7 +15,7 @@ from prompt2lora.training.synthetic import materials, vocabulary
 from prompt2lora.training.synthetic.drafts import FAMILIES, Draft, draw_labels
 
 
-class Change(NamedTuple):
+class TextChange(NamedTuple):
     """`applied` says in words what becomes of a text, "{}" standing for the text."""
 
     applied: str
@@ -27,50 +27,50 @@ def _letters(text: str) -> str:
 
 
 PLAIN = (
-    Change("{} in capital letters", str.upper),
-    Change("{} in small letters", str.lower),
-    Change("{} backwards", lambda text: text[::-1]),
-    Change("{} twice, with a space between", lambda text: f"{text} {text}"),
-    Change("{} twice, without a space", lambda text: text + text),
-    Change("the first letter of {}", lambda text: _letters(text)[:1]),
-    Change("the last letter of {}", lambda text: _letters(text)[-1:]),
-    Change("the first two characters of {}", lambda text: text[:2]),
-    Change("the last two characters of {}", lambda text: text[-2:]),
-    Change("{} without its first character", lambda text: text[1:]),
-    Change("{} without its last character", lambda text: text[:-1]),
-    Change("the number of characters of {}", lambda text: str(len(text))),
-    Change("{} with a space after every character", " ".join),
-    Change("{} with a dash after every character but the last", "-".join),
-    Change("{} without vowels", lambda text: "".join(c for c in text if c.lower() not in "aeiou")),
-    Change("{} in quotation marks", '"{}"'.format),
-    Change("{} in square brackets", "[{}]".format),
-    Change("{} in curly braces", "{{{}}}".format),
-    Change("{} between underscores", "_{}_".format),
-    Change("{} in bold Markdown", "**{}**".format),
+    TextChange("{} in capital letters", str.upper),
+    TextChange("{} in small letters", str.lower),
+    TextChange("{} backwards", lambda text: text[::-1]),
+    TextChange("{} twice, with a space between", lambda text: f"{text} {text}"),
+    TextChange("{} twice, without a space", lambda text: text + text),
+    TextChange("the first letter of {}", lambda text: _letters(text)[:1]),
+    TextChange("the last letter of {}", lambda text: _letters(text)[-1:]),
+    TextChange("the first two characters of {}", lambda text: text[:2]),
+    TextChange("the last two characters of {}", lambda text: text[-2:]),
+    TextChange("{} without its first character", lambda text: text[1:]),
+    TextChange("{} without its last character", lambda text: text[:-1]),
+    TextChange("the number of characters of {}", lambda text: str(len(text))),
+    TextChange("{} with a space after every character", " ".join),
+    TextChange("{} with a dash after every character but the last", "-".join),
+    TextChange("{} without vowels", lambda text: "".join(c for c in text if c.lower() not in "aeiou")),
+    TextChange("{} in quotation marks", '"{}"'.format),
+    TextChange("{} in square brackets", "[{}]".format),
+    TextChange("{} in curly braces", "{{{}}}".format),
+    TextChange("{} between underscores", "_{}_".format),
+    TextChange("{} in bold Markdown", "**{}**".format),
 )
 
 
-def _drawn(random: Random) -> Change:
+def _drawn(random: Random) -> TextChange:
     """A change with a drawn parameter."""
     word = random.choice([*vocabulary.LABELS, *vocabulary.WORDS])
     mark = random.choice("# * + @ ! ? ~ % & $ >> -- :: =>".split())
     old, new = random.sample("aeiorstln", 2)
     return random.choice(
         [
-            Change(f'"{word}: " and then {{}}', f"{word}: {{}}".format),
-            Change(f"{{}} and then the word {word}", f"{{}} {word}".format),
-            Change(f"the word {word} and then {{}}", f"{word} {{}}".format),
-            Change(f"{{}} with {mark} in front", f"{mark}{{}}".format),
-            Change(f"{{}} with {mark} at the end", f"{{}}{mark}".format),
-            Change(f"{{}} with every {old} replaced by {new}", lambda text: text.replace(old, new)),
-            Change(f'JSON with the key "{word}" and the value {{}}', f'{{{{"{word}": "{{}}"}}}}'.format),
-            Change(f"{{}} in a tag named {word}", f"<{word}>{{}}</{word}>".format),
-            Change(f"{word}={{}}", f"{word}={{}}".format),
+            TextChange(f'"{word}: " and then {{}}', f"{word}: {{}}".format),
+            TextChange(f"{{}} and then the word {word}", f"{{}} {word}".format),
+            TextChange(f"the word {word} and then {{}}", f"{word} {{}}".format),
+            TextChange(f"{{}} with {mark} in front", f"{mark}{{}}".format),
+            TextChange(f"{{}} with {mark} at the end", f"{{}}{mark}".format),
+            TextChange(f"{{}} with every {old} replaced by {new}", lambda text: text.replace(old, new)),
+            TextChange(f'JSON with the key "{word}" and the value {{}}', f'{{{{"{word}": "{{}}"}}}}'.format),
+            TextChange(f"{{}} in a tag named {word}", f"<{word}>{{}}</{word}>".format),
+            TextChange(f"{word}={{}}", f"{word}={{}}".format),
         ]
     )
 
 
-def _change(random: Random) -> Change:
+def _change(random: Random) -> TextChange:
     return random.choice(PLAIN) if random.random() < 0.6 else _drawn(random)
 
 

@@ -11,46 +11,46 @@ from prompt2lora.training.synthetic.drafts import NUMBER_WORDS, ORDINALS, Draft,
 Numbers = list[int]
 
 
-class Step(NamedTuple):
+class ProgramStep(NamedTuple):
     said: str
     run: Callable[[Numbers], Numbers]
 
 
-def _step(random: Random) -> Step:
+def _step(random: Random) -> ProgramStep:
     n, count, at = random.randint(2, 9), random.randint(1, 3), random.randint(0, 2)
     some = f"{NUMBER_WORDS[count - 1]} number{'s' if count > 1 else ''}"
     return random.choice(
         [
-            Step("drop the first number", lambda items: items[1:]),
-            Step("drop the last number", lambda items: items[:-1]),
-            Step(f"keep the first {some}", lambda items: items[:count]),
-            Step(f"keep the last {some}", lambda items: items[-count:]),
-            Step(f"leave out the {ORDINALS[at]} number", lambda items: items[:at] + items[at + 1 :]),
-            Step("reverse the list", lambda items: items[::-1]),
-            Step("sort from small to large", sorted),
-            Step("sort from large to small", lambda items: sorted(items, reverse=True)),
-            Step(f"keep what is above {n * 5}", lambda items: [item for item in items if item > n * 5]),
-            Step(f"keep what is below {n * 8}", lambda items: [item for item in items if item < n * 8]),
-            Step(f"add {n} to every number", lambda items: [item + n for item in items]),
-            Step(f"put {n} at the end", lambda items: [*items, n]),
-            Step(f"put {n} at the beginning", lambda items: [n, *items]),
-            Step("write every number twice", lambda items: [item for item in items for _ in range(2)]),
-            Step("leave out the largest number", lambda items: [item for item in items if item != max(items)]),
-            Step("exchange the first and the last number", lambda items: [items[-1], *items[1:-1], items[0]]),
-            Step("write the list twice", lambda items: items + items),
+            ProgramStep("drop the first number", lambda items: items[1:]),
+            ProgramStep("drop the last number", lambda items: items[:-1]),
+            ProgramStep(f"keep the first {some}", lambda items: items[:count]),
+            ProgramStep(f"keep the last {some}", lambda items: items[-count:]),
+            ProgramStep(f"leave out the {ORDINALS[at]} number", lambda items: items[:at] + items[at + 1 :]),
+            ProgramStep("reverse the list", lambda items: items[::-1]),
+            ProgramStep("sort from small to large", sorted),
+            ProgramStep("sort from large to small", lambda items: sorted(items, reverse=True)),
+            ProgramStep(f"keep what is above {n * 5}", lambda items: [item for item in items if item > n * 5]),
+            ProgramStep(f"keep what is below {n * 8}", lambda items: [item for item in items if item < n * 8]),
+            ProgramStep(f"add {n} to every number", lambda items: [item + n for item in items]),
+            ProgramStep(f"put {n} at the end", lambda items: [*items, n]),
+            ProgramStep(f"put {n} at the beginning", lambda items: [n, *items]),
+            ProgramStep("write every number twice", lambda items: [item for item in items for _ in range(2)]),
+            ProgramStep("leave out the largest number", lambda items: [item for item in items if item != max(items)]),
+            ProgramStep("exchange the first and the last number", lambda items: [items[-1], *items[1:-1], items[0]]),
+            ProgramStep("write the list twice", lambda items: items + items),
         ]
     )
 
 
 _ENDS = (
-    Step("write how many are left", lambda items: [len(items)]),
-    Step("write the sum", lambda items: [sum(items)]),
-    Step("write the largest", lambda items: [max(items)]),
-    Step("write the first", lambda items: items[:1]),
+    ProgramStep("write how many are left", lambda items: [len(items)]),
+    ProgramStep("write the sum", lambda items: [sum(items)]),
+    ProgramStep("write the largest", lambda items: [max(items)]),
+    ProgramStep("write the first", lambda items: items[:1]),
 )
 
 
-def _program(random: Random, steps: list[Step]) -> Draft:
+def _program(random: Random, steps: list[ProgramStep]) -> Draft:
     form, separator = random.choice([("[{}]", ", "), ("{}", " "), ("{}", ", "), ("({})", ", "), ("{}", ";")])
     few, most = random.randint(3, 4), random.choice([9, 30, 99])
 

@@ -17,7 +17,7 @@ from prompt2lora.training.synthetic.aims import draw_aim
 _PROMPTS = 8  # of every job
 
 
-class Kind(NamedTuple):
+class RequestKind(NamedTuple):
     """Texts, wordings of what is asked of them at length, and wordings that ask for a short answer."""
 
     text: Callable[[Random], str]
@@ -32,7 +32,7 @@ def prompt_groups(seed: int) -> tuple[list[list[str]], list[list[str]]]:
     return long, brief
 
 
-def _group(kind: Kind, wording: str, seed: int) -> list[str]:
+def _group(kind: RequestKind, wording: str, seed: int) -> list[str]:
     random = Random(f"{seed} {wording}")
     return [full_prompt(wording, kind.text(random)) for _ in range(_PROMPTS)]
 
@@ -85,7 +85,7 @@ def _problem(random: Random) -> str:
 
 
 KINDS = (
-    Kind(
+    RequestKind(
         _described,
         (
             "Write a Python function for this.",
@@ -99,7 +99,7 @@ KINDS = (
             "Write the name of the function alone, or none.",
         ),
     ),
-    Kind(
+    RequestKind(
         _begun,
         (
             "Complete the function.",
@@ -113,7 +113,7 @@ KINDS = (
             "Does it have an example? Answer yes or no.",
         ),
     ),
-    Kind(
+    RequestKind(
         _wanted_of_a_table,
         ("Write the SQL query.", "Answer with an SQL query.", "Write this as SQL.", "Write a query for the database."),
         (
@@ -122,7 +122,7 @@ KINDS = (
             "Does it need a sum? Answer yes or no.",
         ),
     ),
-    Kind(
+    RequestKind(
         _topic,
         (
             "Explain it in two sentences.",
@@ -136,7 +136,7 @@ KINDS = (
             "Route it to maintenance, purchasing or safety.",
         ),
     ),
-    Kind(
+    RequestKind(
         _problem,
         (
             "Solve the problem step by step and end with #### and the result.",
