@@ -360,6 +360,10 @@ def test_a_file_of_prompts_is_what_json_is_and_it_is_said_how_it_was_read(kept, 
     read = answer.json()["read"]["prompts"]
     assert (read["file"], read["prompts"]) == (name, 2)
     assert read["encoding"] == {"csv": "Shift-JIS", "tsv": "EUC-JP", "txt": "UTF-16", "jsonl": "UTF-8"}[name[2:]]
+    file = {"prompts": ("p.csv", "班,報告\nA,一つ\nA,二つ\n".encode("cp932"))}
+    for column, texts in (("報告", ["一つ", "二つ"]), ("1", ["班", "A", "A"])):
+        answer = send(service, "/admin/prompts/check", tokens["viewer"], file, {"column": column})
+        assert answer.json()["findings"][0]["prompts"] == texts
     told = call(service, "POST", "/admin/prompts/check", tokens["viewer"], {"prompts": ["a"], "instruction": "Do."})
     assert told.json()["findings"][0]["prompts"] == ["Do.\n\na"] and "read" not in told.json()
 
@@ -430,6 +434,8 @@ def test_how_answers_are_compared_is_a_field_of_json_and_of_a_form(kept, tokens)
         ({"prompts": ("p.png", b"\x89PNG\xff")}, {}, "p.png"),
         ({"prompts": ("p.csv", b"input,x\na,b,c\n")}, {}, "p.csv:2: "),
         ({"prompts": ("p.txt", b"a\n" * 300)}, {}, "prompts: "),
+        ({"examples": ("p.csv", b"input,output\na,b\n")}, {"column": "x"}, "column: "),
+        ({"prompts": ("p.csv", b"a,b\nc,d\n")}, {"column": "x"}, "'x'"),
         ({"prompts": ("p.txt", b"a"), "language": ("x", b"y")}, {}, "language: "),
         ({"inspection": ("r.csv", b"a,b\n")}, {}, "prompts: at least one prompt"),
         ({"prompts": ("p.txt", b"a"), "canaries": ("r.csv", b"a,b\n")}, {}, "canaries: "),
@@ -455,5 +461,5 @@ def test_the_document_shows_both_ways(kept):  # noqa: F811
     json_way, files = (body["content"][kind]["schema"] for kind in ("application/json", "multipart/form-data"))
     names = {"prompts", "examples", "inspection", "instruction", "answers", "comparison", "display_name"}
     assert json_way["properties"].keys() == names
-    assert files["properties"].keys() == {*names, "pictures"}, "what JSON holds itself"
+    assert files["properties"].keys() == {*names, "pictures", "column"}, "what JSON holds itself"
     assert files["properties"]["inspection"]["format"] == "binary"

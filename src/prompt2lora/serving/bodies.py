@@ -32,8 +32,9 @@ PictureUrl = Annotated[
         json_schema_extra={"format": "picture-data-url"},
     ),
 ]
-FILES = ("prompts", *PARTS)
+PROMPTS, COLUMN = "prompts", "column"  # the latter chooses a column of the table that the former is
 PICTURES = "pictures"  # the name of every picture that the files name
+FILES = (PROMPTS, *PARTS)
 _MOST_PICTURES = 1000
 MOST_FILES = len(FILES) + _MOST_PICTURES  # of a form
 
@@ -73,14 +74,15 @@ def _values(given: list[tuple[str, Any]]) -> tuple[dict[str, Any], dict[str, Rea
     found: dict[str, Any] = {}
     read: dict[str, Reading] = {}
     pictures, named = _pictures([value for name, value in given if name == PICTURES]), list[Prompt]()
+    column = _column(given)
     for name, value in given:
-        if name == PICTURES:
+        if name in (PICTURES, COLUMN):
             continue
         if name in found:
             raise Refused(400, f"{name[:80]}: a form holds it once; send one file with all", "invalid_request")
         if name in FILES:
             file = value if isinstance(value, File) else File(name, text=value)
-            found[name], prompts, read[name] = _read(name, file, pictures)
+            found[name], prompts, read[name] = _read(name, file, pictures, column)
             named += prompts
         elif isinstance(value, File):
             message = f"{name[:80]}: a file is one of {', '.join((*FILES, PICTURES))}; send it under that name"
@@ -89,6 +91,15 @@ def _values(given: list[tuple[str, Any]]) -> tuple[dict[str, Any], dict[str, Rea
             found[name] = value
     check_named(pictures, named)
     return found, read
+
+
+def _column(given: list[tuple[str, Any]]) -> str:
+    """The column that a form chooses of its prompts; empty: none. Raises Refused."""
+    chosen = [value for name, value in given if name == COLUMN]
+    if chosen and (len(chosen) > 1 or isinstance(chosen[0], File) or PROMPTS not in dict(given)):
+        message = f"{COLUMN}: it is the name or number of one column of the file {PROMPTS}; send both, each once"
+        raise Refused(400, message, "invalid_request")
+    return chosen[0] if chosen else ""
 
 
 def _pictures(sent: list[Any]) -> dict[str, bytes]:
@@ -102,10 +113,10 @@ def _pictures(sent: list[Any]) -> dict[str, bytes]:
     return found
 
 
-def _read(name: str, file: File, pictures: Sent) -> tuple[list[Any], list[Prompt], Reading]:
+def _read(name: str, file: File, pictures: Sent, column: str) -> tuple[list[Any], list[Prompt], Reading]:
     """What JSON would hold under a name, which has pictures as they are where JSON has data URLs; the prompts in it."""
     if name not in PARTS:
-        prompts, reading = read_prompts(file, pictures=pictures)
+        prompts, reading = read_prompts(file, column=column, pictures=pictures)
         return [_body("prompt", prompt) if pictures_of(prompt) else prompt for prompt in prompts], prompts, reading
     pairs, reading = read_examples(file, PARTS[name], pictures)
     return [{**_body("input", one), "output": right} for one, right in pairs], [one for one, _ in pairs], reading
@@ -142,6 +153,8 @@ def described(kind: type[BaseModel]) -> dict[str, Any]:
             "items": {"type": "string", "format": "binary"},
             "description": "Pictures that the files name by `image`: PNG, JPEG or WebP.",
         }
+    if PROMPTS in form:
+        form[COLUMN] = {"type": "string", "description": f"Name or number of the column of `{PROMPTS}` to take."}
     shaped = {
         "type": "object",
         "properties": form,
