@@ -250,6 +250,11 @@ def test_a_generator_that_was_trained_on_what_the_suite_forbids_is_told(generato
     generator.atlas = Atlas(("math", "reasoning_gym_gsm_symbolic", "task3"), *generator.atlas[1:])
     assert seen(generator, "gsm8k") == ("math", "reasoning_gym_gsm_symbolic")
     assert seen(generator, "boolq") == ()
+    earlier = {"recipe": {"published": ["piqa", "boolq"]}}
+    recipe = {"published": ["piqa", "arc_e", "obqa"], "without": ["obqa"]}
+    generator.provenance = {"recipe": recipe, "start": earlier}
+    told = {suite: seen(generator, suite) for suite in ("arc_e", "obqa", "piqa", "boolq", "winogrande")}
+    assert told == {"arc_e": ("arc_e",), "obqa": (), "piqa": ("piqa",), "boolq": ("boolq",), "winogrande": ()}
 
 
 def test_wrong_prompts_are_of_other_files_and_of_another_instruction(folder):

@@ -8,10 +8,10 @@ alone. The key of what is kept holds all that it depends on, and the revisions o
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -96,6 +96,13 @@ class _Kept(BaseModel):
     answer: float
 
 
+class ExampleScores(NamedTuple):
+    """By metric the score of every example, the mean over the seeds; and the seconds."""
+
+    scores: dict[str, list[float]]
+    seconds: Seconds
+
+
 @dataclass
 class SuiteJudge:
     """Scores the arms on one suite; `base_digest` stands for the base's weights."""
@@ -106,17 +113,17 @@ class SuiteJudge:
     cache: ScoreCache
     base_digest: str
 
-    def measured(self, report: Report) -> dict[str, dict[str, Any]]:
-        """By arm: scores example by example, means over the seeds, and seconds."""
-        arms, found = self.request.arms, {}
+    def measured(self, report: Report) -> dict[str, ExampleScores]:
+        """What every arm has."""
+        arms, found = self.request.arms, dict[str, ExampleScores]()
         for number, arm in enumerate(arms):
             with part(report, number / len(arms), (number + 1) / len(arms)):
                 found[arm] = self._arm(arm)
-            means = {metric: round(float(np.mean(each)), 3) for metric, each in found[arm]["scores"].items()}
+            means = {metric: round(float(np.mean(each)), 3) for metric, each in found[arm].scores.items()}
             report({"share": (number + 1) / len(arms), "suite": self.published.task.name, "arm": arm, **means})
         return found
 
-    def _arm(self, arm: str) -> dict[str, Any]:
+    def _arm(self, arm: str) -> ExampleScores:
         seeds, by_seed = self.request.seeds, []
         for number, seed in enumerate(seeds):
             with part(tell, number / len(seeds), (number + 1) / len(seeds)):
@@ -125,7 +132,7 @@ class SuiteJudge:
             metric: np.mean([one.scores[metric] for one in by_seed], axis=0).tolist() for metric in by_seed[0].scores
         }
         adapt, answer = (float(np.mean([getattr(one, what) for one in by_seed])) for what in ("adapt", "answer"))
-        return {"scores": scores, "seconds": Seconds(adapt=round(adapt, 3), answer=round(answer, 3))}
+        return ExampleScores(scores, Seconds(adapt=round(adapt, 3), answer=round(answer, 3)))
 
     def _attempted(self, attempt: Attempt) -> _Kept:
         count = min(self.request.limit or len(self.published.task.test), len(self.published.task.test))
@@ -196,7 +203,7 @@ def measure(
 ) -> tuple[dict[str, SuiteScores], dict[str, dict[str, Estimate]]]:
     """(scores by suite, means by arm and metric over the commonsense suites)."""
     found: dict[str, SuiteScores] = {}
-    commonsense: list[dict[str, dict[str, Any]]] = []
+    commonsense: list[dict[str, ExampleScores]] = []
     for number, published in enumerate(suites):
         with part(report, number / len(suites), (number + 1) / len(suites)) as inside:
             own = resources(published)
@@ -206,7 +213,7 @@ def measure(
             commonsense.append(by_arm)
     means = {
         arm: {
-            metric: Estimate.of(mean_interval([by_arm[arm]["scores"][metric] for by_arm in commonsense]))
+            metric: Estimate.of(mean_interval([by_arm[arm].scores[metric] for by_arm in commonsense]))
             for metric in request.wanted(SuiteKind.COMMONSENSE)
         }
         for arm in (request.arms if commonsense else ())
@@ -220,8 +227,15 @@ def seen(generator: Generator, suite: str) -> tuple[str, ...] | None:
         known = generator.atlas.names
     except DamagedFile:
         return None
-    names = {*known, *generator.provenance.get("validation_tasks", ())}
+    names = {*known, *generator.provenance.get("validation_tasks", ()), *_published(generator.provenance)}
     return tuple(sorted(names & never_trained_on(suite)))
+
+
+def _published(provenance: Mapping[str, Any]) -> set[str]:
+    """The published tasks that a run trained on, and those before it from whose generators it went on."""
+    recipe, earlier = provenance.get("recipe", {}), provenance.get("start", {})
+    left_out = set().union(*map(never_trained_on, recipe.get("without", ())))
+    return set(recipe.get("published", ())) - left_out | (_published(earlier) if earlier else set())
 
 
 def others(published: PublishedTask, suites: Sequence[PublishedTask]) -> list[Task]:
@@ -231,22 +245,21 @@ def others(published: PublishedTask, suites: Sequence[PublishedTask]) -> list[Ta
     return [published.task, *wrong]
 
 
-def _suite_scores(published: PublishedTask, generator: Generator, by_arm: dict[str, dict[str, Any]]) -> SuiteScores:
+def _suite_scores(published: PublishedTask, generator: Generator, by_arm: dict[str, ExampleScores]) -> SuiteScores:
     arms = {}
     for arm, one in by_arm.items():
         gain = {}
         if _BASE in by_arm and arm != _BASE:
-            before = by_arm[_BASE]["scores"]
+            before = by_arm[_BASE].scores
             gain = {
-                metric: Estimate.of(paired_difference([each], [before[metric]]))
-                for metric, each in one["scores"].items()
+                metric: Estimate.of(paired_difference([each], [before[metric]])) for metric, each in one.scores.items()
             }
-        scores = {metric: Estimate.of(mean_interval([each])) for metric, each in one["scores"].items()}
-        arms[arm] = ArmScores(scores=scores, gain=gain, seconds=one["seconds"])
+        scores = {metric: Estimate.of(mean_interval([each])) for metric, each in one.scores.items()}
+        arms[arm] = ArmScores(scores=scores, gain=gain, seconds=one.seconds)
     stamp = GeneratorStamp(sha256=generator.provenance.get("sha256", ""), steps=generator.provenance.get("steps"))
     return SuiteScores(
         kind=published.suite.kind,
-        examples=len(next(iter(next(iter(by_arm.values()))["scores"].values()))),
+        examples=len(next(iter(next(iter(by_arm.values())).scores.values()))),
         of=len(published.task.test),
         arms=arms,
         generator=stamp,
