@@ -200,9 +200,9 @@ def test_the_plan_that_we_ship_is_five_runs_and_names_no_place_of_any_machine(tm
 
 def test_every_plan_that_we_ship_can_be_read_and_its_generators_have_a_decoder(tmp_path):
     plans = sorted(PLAN.parent.glob("**/*release.toml"))
-    assert len(plans) > 2
+    assert len(plans) > 1
     for plan in plans:
-        runs = read_plan(plan, tmp_path, tmp_path if plan.stem.startswith("leave-one-out") else None)
+        runs = read_plan(plan, tmp_path)
         assert runs[-1].recipe.decodes and runs[-1].examples
         assert len({run.recipe.base for run in runs}) == 1
 
