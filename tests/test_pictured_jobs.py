@@ -61,7 +61,7 @@ def picture_world(tmp_path_factory, encoder_folder):
     words += ["--inspection", written(place, "inspection.jsonl", inspection)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PROMPT2LORA_HOME", str(place / "home"))
-        patch.setattr(measurement, "_MAX_NEW_TOKENS", min(4, MAX_NEW_TOKENS))
+        patch.setattr(measurement, "MAX_NEW_TOKENS", min(4, MAX_NEW_TOKENS))
         few = every_question()[::48]
         patch.setattr(stereotypes, "questions", lambda: few)
         code, out, error = command(*words)
@@ -75,7 +75,7 @@ def world(picture_world, tmp_path, monkeypatch):
     place, found = picture_world
     shutil.copytree(place / "home", tmp_path / "home")
     monkeypatch.setenv("PROMPT2LORA_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(measurement, "_MAX_NEW_TOKENS", 4)
+    monkeypatch.setattr(measurement, "MAX_NEW_TOKENS", 4)
     few = every_question()[::48]
     monkeypatch.setattr(stereotypes, "questions", lambda: few)
     return place, found

@@ -45,7 +45,7 @@ def pilot_home(generator_config, tmp_path_factory):
     words = ("--job", "mail", "--prompts", prompts, "--instruction", "Say the number.", "--inspection", file)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PROMPT2LORA_HOME", str(place / "home"))
-        patch.setattr(measurement, "_MAX_NEW_TOKENS", MAX_NEW_TOKENS)
+        patch.setattr(measurement, "MAX_NEW_TOKENS", MAX_NEW_TOKENS)
         patch.setattr(stereotypes, "questions", every_question)
         code, out, error = command("pilot", *words, "--generator", generator, "--approve", "--json")
     assert code == 0, error

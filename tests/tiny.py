@@ -81,7 +81,7 @@ def shared_folder(tmp_path_factory) -> Path:
     return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
 
-MAX_NEW_TOKENS = measurement._MAX_NEW_TOKENS
+MAX_NEW_TOKENS = measurement.MAX_NEW_TOKENS
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -89,8 +89,8 @@ def short_answers():
     """The tiny base ends no answer by itself: eight tokens show what the product's `MAX_NEW_TOKENS` show, and one token
     more than the right answer has shows what several do."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (measurement, explanation):
-            patch.setattr(module, "_MAX_NEW_TOKENS", 8)
+        patch.setattr(measurement, "MAX_NEW_TOKENS", 8)
+        patch.setattr(explanation, "_MAX_NEW_TOKENS", 8)
         for module in (judge, tuning):
             patch.setattr(module, "_SLACK", 1)
         yield

@@ -103,6 +103,16 @@ class Misconfigured(Unavailable):
     pass
 
 
+_GONE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether an error over a file comes of the system's and says nothing of what the file holds: no rights, too many
+    open files, a disk that fails. A file that is not there is no such case."""
+    reason = error.__cause__
+    return isinstance(reason, OSError) and not isinstance(reason, _GONE)
+
+
 def cause(error: Exception) -> str:
     """Why something failed, in words: without the numbers and codecs that Python tells."""
     if isinstance(error, UnicodeDecodeError):

@@ -64,9 +64,14 @@ def read(folder: Path) -> Contents:
     return Contents(settings, tensors.read(folder / WEIGHTS, settings))
 
 
-def read_form(folder: Path) -> AnswerForm | None:
-    """The form of the job's answers, by an adapter's origin; its weights are not looked at. Raises DamagedFile."""
-    return form_of(tensors.read_origin(folder / WEIGHTS))
+def read_origin(folder: Path) -> dict[str, Any]:
+    """Where an adapter says it comes from; its weights are not looked at. Raises DamagedFile."""
+    return tensors.read_origin(folder / WEIGHTS)
+
+
+def holds_instruction_alone(provenance: Mapping[str, Any]) -> bool:
+    """Whether an adapter begins with the base and nothing but the instruction was put into it."""
+    return bool(provenance.get(FROM_BASE)) and not provenance.get(LEARNED)
 
 
 def form_of(provenance: Mapping[str, Any]) -> AnswerForm | None:

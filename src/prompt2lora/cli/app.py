@@ -107,6 +107,8 @@ def print_release(release: Any, as_json: bool) -> None:
         print_json(release_record(release))
     else:
         print(f"{release.job} is answered by {release.version.name if release.version else 'the base'} from now on")
+        if release.version:
+            print(f"It is not watched yet: prompt2lora monitor start --job {release.job} --promised canary=0.1")
 
 
 class Working:

@@ -57,7 +57,8 @@ def tell_outcome(
     from prompt2lora.plant.plant import Plant
 
     monitor = Plant.open().monitor()
-    _tell_alarm(monitor.outcome(job, monitor.read(job).release, source, bad), as_json)
+    watch, _ = monitor.watching(job)
+    _tell_alarm(monitor.outcome(job, watch.release, source, bad), as_json)
 
 
 @monitor_app.command("replay")
@@ -85,7 +86,7 @@ def watch_status(name: JobArgument = None, named: JobOption = None, as_json: Jso
     job = one_job(name, named)
     from prompt2lora.plant.plant import Plant
 
-    watch = Plant.open().monitor().read(job)
+    watch, _ = Plant.open().monitor().watching(job)
     found = {
         source: {
             "promised": process.promised,

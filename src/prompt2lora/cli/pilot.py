@@ -65,6 +65,7 @@ def pilot(
 ) -> None:
     """Make an adapter, measure it against the base, judge it, and write a report for a manager."""
     from prompt2lora.custody.reports import texts
+    from prompt2lora.generator.prompt_checks import Finding
     from prompt2lora.ground.examples import read_examples
     from prompt2lora.plant.plant import Plant
 
@@ -113,6 +114,8 @@ def pilot(
         print_json({**found, "answers": form and form.to_dict(), "read": read})
         return
     _print_checks(found["checks"])
+    for finding in found["advice"]:
+        print(Finding(**finding))
     if found["set_aside"]:
         print(f"{found['set_aside']} inspection examples were set aside: the adapter has learned from their inputs")
     print(f"{found['version']}: {found['verdict']}; released: {found['release'] or 'no'}")

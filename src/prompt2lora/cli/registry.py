@@ -20,7 +20,7 @@ from prompt2lora.cli.app import (
     release_record,
 )
 from prompt2lora.custody.versions import IMPORTED
-from prompt2lora.errors import DamagedFile, UsageError
+from prompt2lora.errors import UsageError
 
 registry_app = typer.Typer(help="Which version of a job answers, and how it came to that.")
 app.add_typer(registry_app, name="registry")
@@ -174,12 +174,8 @@ def verify(as_json: Json = False) -> None:
 
     opened = Plant.open()
     registry = opened.registry
-    damaged, versions = [], registry.every_version()
-    for version in versions:
-        try:
-            registry.store.verify(version.adapter)
-        except DamagedFile as error:
-            damaged.append({"version": version.name, "fault": str(error)})
+    versions = registry.every_version()
+    damaged = [{"version": version.name, "fault": str(error)} for version, error in registry.damaged(versions)]
     changed, elsewhere = opened.changed_bases()
     damaged += [{"version": version.name, "fault": fault} for version, fault in changed]
     if as_json:

@@ -95,7 +95,13 @@ def serve(
 
 def _check_port(host: str, port: int) -> None:
     """Raises UsageError for a port that another program holds or that this user may not open, before a base is read."""
-    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+    try:
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        raise UsageError(
+            f"--host must be an address or a name of this machine, not {host[:80]!r}; 127.0.0.1 is"
+        ) from error
+    for family, kind, protocol, _, address in addresses:
         try:
             with socket.socket(family, kind, protocol) as tried:
                 tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server will

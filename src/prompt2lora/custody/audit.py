@@ -18,7 +18,7 @@ from sqlalchemy import Connection, insert, select
 from prompt2lora.custody.schema import audit
 from prompt2lora.custody.signing import Signer
 from prompt2lora.errors import DamagedFile, cause
-from prompt2lora.ground.files import write_text
+from prompt2lora.ground.files import exclusive_lock, write_text
 
 _START = "0" * 64
 
@@ -82,11 +82,12 @@ class Seal:
 
     def set(self, line: Line) -> None:
         """Move the seal forward to `line`; another process may have moved it further already."""
-        if self.read()[0] >= line.number:
-            return
-        end = {"number": line.number, "hash": line.hash}
-        data = json.dumps(end, sort_keys=True)
-        write_text(self.file, json.dumps({**end, "signature": self.signer.sign(data.encode()).hex()}) + "\n")
+        with exclusive_lock(self.file.with_name(f".{self.file.name}.lock")):
+            if self.read()[0] >= line.number:
+                return
+            end = {"number": line.number, "hash": line.hash}
+            data = json.dumps(end, sort_keys=True)
+            write_text(self.file, json.dumps({**end, "signature": self.signer.sign(data.encode()).hex()}) + "\n")
 
     def read(self) -> tuple[int, str]:
         """(number, hash) of the line that was last when the seal was set; (0, start) before the first."""

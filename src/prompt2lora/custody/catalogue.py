@@ -6,7 +6,7 @@ read within one transaction stands in jobs.py, versions.py, judgements.py and re
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine
 
-from prompt2lora.adapter.folder import read_form
+from prompt2lora.adapter.folder import form_of, holds_instruction_alone, read_origin
 from prompt2lora.custody import database, jobs, judgements, releases, versions
 from prompt2lora.custody.evaluations import Evaluation
 from prompt2lora.custody.judgements import Judgement, Refusal
@@ -23,14 +23,16 @@ from prompt2lora.custody.kept_prompts import every_picture
 from prompt2lora.custody.releases import Release
 from prompt2lora.custody.store import Store
 from prompt2lora.custody.versions import Origin, Version
-from prompt2lora.errors import UsageError
+from prompt2lora.errors import DamagedFile, UsageError
 from prompt2lora.ground.answer_form import AnswerForm
 
 
 @lru_cache(maxsize=4096)
-def _form(folder: Path) -> AnswerForm | None:
-    """Kept, for what lies in the store under a digest is never changed."""
-    return read_form(folder)
+def _told(folder: Path) -> tuple[AnswerForm | None, bool]:
+    """What an adapter says of its answers' form, and whether it holds the instruction alone. Kept, for what lies in the
+    store under a digest is never changed."""
+    origin = read_origin(folder)
+    return form_of(origin), holds_instruction_alone(origin)
 
 
 @dataclass
@@ -87,11 +89,12 @@ class Catalogue:
         """Where a version comes from."""
         with self.reading() as connection:
             found = versions.origin(connection, version, self.store.picture)
-        return replace(found, form=self.form(version))
+        form, from_base = _told(self.store.path(version.adapter))
+        return replace(found, form=form, from_base=from_base)
 
     def form(self, version: Version) -> AnswerForm | None:
         """What the answers of a version have to be; None: anything. Raises DamagedFile if its adapter is damaged."""
-        return _form(self.store.path(version.adapter))
+        return _told(self.store.path(version.adapter))[0]
 
     def provenance(self, version: Version) -> dict[str, Any]:
         """All that a version depends on, by digest, for auditors. `policy` is that of the latest verdict."""
@@ -104,17 +107,27 @@ class Catalogue:
             return versions.generators(connection)
 
     def verify(self, job: str | None = None) -> int:
-        """Check the files of every version (of one job, or of all), and the pictures that it was made of and measured
-        on; returns how many versions there are."""
-        checked, seen = self.versions(job) if job else self.every_version(), set[str]()
-        for version in checked:
-            self.store.verify(version.adapter)
-            made, measured = self.origin(version), self.measured(version)
-            for picture in every_picture(made.prompts, [*made.examples, *measured.pairs]):
-                if picture.digest not in seen:  # versions of a job share most of them
-                    picture.read()
-                    seen.add(picture.digest)
+        """Check every version (of one job, or of all) as `damaged` does; returns how many there are. Raises DamagedFile
+        for the first that is not sound."""
+        checked = self.versions(job) if job else self.every_version()
+        for _, error in self.damaged(checked):
+            raise error
         return len(checked)
+
+    def damaged(self, checked: Sequence[Version]) -> Iterator[tuple[Version, DamagedFile]]:
+        """Of these versions, those whose files, or the pictures that they were made of and measured on, are not any
+        more what they were, each with what is wrong. Raises Unavailable if that cannot be told now."""
+        seen = set[str]()  # versions of a job share most of their pictures
+        for version in checked:
+            try:
+                self.store.verify(version.adapter)
+                made, measured = self.origin(version), self.measured(version)
+                for picture in every_picture(made.prompts, [*made.examples, *measured.pairs]):
+                    if picture.digest not in seen:
+                        picture.read()
+                        seen.add(picture.digest)
+            except DamagedFile as error:
+                yield version, error
 
     # Judgements
 

@@ -24,13 +24,11 @@ from prompt2lora.ground.prompts import input_digest
 
 
 class MadeAdapter(NamedTuple):
-    """An adapter folder, where it comes from, the seconds of every step, and what people should know of how it was made
-    (JSON-ready findings, as those on the prompts)."""
+    """An adapter folder, where it comes from, and the seconds of every step."""
 
     folder: Path
     origin: Origin
     seconds: dict[str, float]
-    advice: Sequence[dict[str, Any]] = ()
 
 
 class Evaluator(Protocol):

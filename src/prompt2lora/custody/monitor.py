@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from prompt2lora.custody.eprocess import EProcess
 from prompt2lora.custody.registry import Registry
 from prompt2lora.custody.releases import Release
+from prompt2lora.custody.versions import Version
 from prompt2lora.errors import Conflict, DamagedFile, UsageError
 from prompt2lora.ground.files import exclusive_lock, write_json
 
@@ -53,6 +54,11 @@ class Watch:
     replayed: str = ""
 
     def __post_init__(self) -> None:
+        if not 0 < self.alpha < 1:
+            raise UsageError(f"alpha is a chance between 0 and 1, not {self.alpha}; 0.01 is usual")
+        for source, rate in self.promised.items():
+            if not 0 <= rate <= 1:
+                raise UsageError(f"the rate of bad outcomes of {source} lies between 0 and 1, not {rate}; correct it")
         unknown = set(self.promised) - set(SOURCES)
         if unknown or not self.promised:
             raise UsageError(f"a watch needs promises for some of {', '.join(SOURCES)}; got {sorted(self.promised)}")
@@ -124,6 +130,14 @@ class Monitor:
             )
             self._keep(watch)
         return self._take_back(current, *found) if found else None
+
+    def watching(self, job: str) -> tuple[Watch, Version]:
+        """The watch of what answers the job now, and that version. Raises UsageError if it is not watched: a promotion
+        or a rollback ends a watch."""
+        watch, current = self.read(job), self.registry.current(job)
+        if current is None or current.version is None or current.id != watch.release:
+            raise UsageError(f"what answers {job} now is not watched; begin with `prompt2lora monitor start`")
+        return watch, current.version
 
     def due(self, job: str, hours: float) -> bool:
         """Whether the canaries of what answers the job are watched and were not asked again within so many hours.

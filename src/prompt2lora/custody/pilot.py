@@ -17,7 +17,7 @@ from prompt2lora.custody.evaluations import Inspected
 from prompt2lora.custody.evaluator import Evaluator, evaluated, learned, making, measuring
 from prompt2lora.custody.gate import PASS, UNKNOWN, Policy, Verdict, judge
 from prompt2lora.custody.registry import Registry
-from prompt2lora.custody.versions import Version
+from prompt2lora.custody.versions import Origin, Version
 from prompt2lora.errors import UsageError
 from prompt2lora.ground.answer_form import AnswerForm
 from prompt2lora.ground.comparison import Comparison
@@ -25,7 +25,13 @@ from prompt2lora.ground.pictures import Prompt
 from prompt2lora.ground.progress import Report, steps, tell
 
 _TUNING = 60.0  # seconds, about, of the fine-tune that is measured
-
+LONG_ANSWERS: dict[str, Any] = {
+    "kind": "long answers",
+    "grave": False,
+    "prompts": [],
+    "text": "answers to such prompts are long and the base's own, so the instruction alone goes into the weights",
+    "remedy": "expect no gain where requests carry the instruction; if the answers are short, declare their form",
+}
 
 _ROUND_PRICES = Prices()
 
@@ -175,7 +181,7 @@ def run(
         approved=approve,
         at=version.at,
         prompts=len(prompts),
-        advice=[*advice, *made.advice],
+        advice=[*advice, *_on_long_answers(made.origin)],
         scores=measured.scores,
         inspection=measured.inspection,
         seconds={**made.seconds, **measured.seconds},
@@ -190,6 +196,11 @@ def run(
     )
 
 
+def _on_long_answers(origin: Origin) -> list[dict[str, Any]]:
+    """What has to be said of an adapter that holds the instruction alone."""
+    return [LONG_ANSWERS] if origin.from_base else []
+
+
 def recorded(registry: Registry, version: Version, told: Mapping[str, Any]) -> Pilot | None:
     """The report of a version by its latest measurement and verdict; None if it was never judged.
 
@@ -198,7 +209,7 @@ def recorded(registry: Registry, version: Version, told: Mapping[str, Any]) -> P
     found, judgement = registry.evaluation(version), registry.judgement(version)
     if found is None or judgement is None:
         return None
-    measured = found[1]
+    measured, origin = found[1], registry.origin(version)
     current = registry.current(version.job)
     answers = bool(current and current.version and current.version.id == version.id)
     return Pilot(
@@ -208,8 +219,9 @@ def recorded(registry: Registry, version: Version, told: Mapping[str, Any]) -> P
         release=version.name if answers else None,
         approved=answers,
         at=version.at,
-        prompts=len(registry.origin(version).prompts),
-        advice=told.get("advice", []),
+        prompts=len(origin.prompts),
+        advice=[one for one in told.get("advice", []) if one["kind"] != LONG_ANSWERS["kind"]]
+        + _on_long_answers(origin),
         scores=measured.scores,
         inspection=measured.inspection,
         seconds={**told.get("seconds", {}), **measured.seconds},

@@ -9,8 +9,9 @@ and releases.py.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,8 +28,9 @@ from prompt2lora.custody.releases import PROMOTE, ROLLBACK, Release
 from prompt2lora.custody.signing import Signer
 from prompt2lora.custody.store import Store
 from prompt2lora.custody.versions import Origin, Version
-from prompt2lora.errors import DamagedFile, UsageError
+from prompt2lora.errors import DamagedFile, OutputError, Unavailable, UsageError
 
+_log = logging.getLogger(__name__)
 _POLICY = "policy"  # a line of the record: from here on another policy is in force
 
 
@@ -151,7 +153,11 @@ class Registry(Catalogue):
             return self._release(connection, job, back, ROLLBACK, reason, current.id, {})
 
     def _may_return(self, connection: Connection, version: Version) -> bool:
-        return judgements.refusal(connection, version) is None and self.store.is_sound(version.adapter)
+        if judgements.refusal(connection, version):
+            return False
+        with suppress(Unavailable):  # what cannot be read now cannot answer now
+            return self.store.is_sound(version.adapter)
+        return False
 
     def _release(
         self,
@@ -199,4 +205,7 @@ class Registry(Catalogue):
             yield connection
             line = connection.info.pop("last audit line", None)
         if line:
-            self.seal.set(line)
+            try:
+                self.seal.set(line)
+            except OutputError as error:  # what was written is written; the next line moves the seal past this one
+                _log.error("the audit log is not sealed: %s", error)

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from prompt2lora.adapter import folder as adapter_folder
 from prompt2lora.custody.signing import Signer
-from prompt2lora.errors import DamagedFile, UsageError, cause
+from prompt2lora.errors import DamagedFile, Unavailable, UsageError, cause, may_pass
 from prompt2lora.ground.files import file_digest, new_folder, write_bytes
 from prompt2lora.ground.pictures import Picture, picture_digest
 
@@ -71,7 +71,16 @@ class Store:
         return place
 
     def verify(self, digest: str) -> None:
-        """Raises DamagedFile unless every file is what the signed manifest says, and nothing lies beside them."""
+        """Raises DamagedFile unless every file is what the signed manifest says, and nothing lies beside them;
+        Unavailable if that cannot be told now, since the system does not let them be read."""
+        try:
+            self._verify(digest)
+        except DamagedFile as error:
+            if may_pass(error):
+                raise Unavailable(f"whether adapter {digest[:12]} is sound cannot be told now: {error}") from error
+            raise
+
+    def _verify(self, digest: str) -> None:
         place = self.path(digest)
         try:
             manifest = (place / _MANIFEST).read_bytes()
@@ -84,7 +93,7 @@ class Store:
             raise DamagedFile(f"the files of adapter {digest[:12]} are not those of its manifest; roll back")
 
     def is_sound(self, digest: str) -> bool:
-        """Whether `verify` finds nothing wrong."""
+        """Whether `verify` finds nothing wrong. Raises Unavailable if that cannot be told now."""
         try:
             self.verify(digest)
         except DamagedFile:

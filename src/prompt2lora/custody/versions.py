@@ -57,7 +57,8 @@ class Version(NamedTuple):
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a version comes from; `examples` are (prompt, right answer), `form` is what answers have to be."""
+    """Where a version comes from; `examples` are (prompt, right answer), `form` is what answers have to be,
+    `from_base` whether the instruction is all that is in the weights, since the answers are long."""
 
     prompts: Sequence[Prompt]
     generator: str
@@ -70,6 +71,7 @@ class Origin:
     examples: Sequence[tuple[Prompt, str]] = ()
     form: AnswerForm | None = None
     comparison: Comparison = Comparison.EXACT
+    from_base: bool = False
 
     @property
     def instruction(self) -> str:
@@ -95,7 +97,7 @@ def of_job(connection: Connection, job: str) -> list[Version]:
 
 
 def origin(connection: Connection, version: Version, picture: Find) -> Origin:
-    """Where a version comes from; the form of its answers stands in its adapter, and not here."""
+    """Where a version comes from; the form of its answers and `from_base` stand in its adapter, and not here."""
     tables = schema.versions.join(schema.prompt_sets).join(schema.generators)
     sets = schema.prompt_sets.c
     found = select(schema.versions, sets.prompts.label("asked"), sets.examples, schema.generators.c.name)

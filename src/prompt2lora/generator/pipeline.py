@@ -43,13 +43,15 @@ WHOLE_WEIGHT = 16.0  # of whole prompts, where an adapter begins with the base a
 class MadeGrid(NamedTuple):
     """A weight grid, the instruction that alignment put into it (empty: none), and the seconds of every step.
 
-    `from_base`: it begins with the base, for the job's answers are long, and holds the instruction alone.
+    `from_base`: it begins with the base, for the job's answers are long, and holds the instruction alone. `decoded`
+    are the prompts that the decoder was given; none: it had no part.
     """
 
     grid: Float[Tensor, "layers rows cols"]
     instruction: str
     seconds: dict[str, float]
     from_base: bool = False
+    decoded: Sequence[Prompt] = ()
 
 
 @dataclass(frozen=True)
@@ -156,9 +158,12 @@ class Pipeline:
         return instruction_to_align(self.layout, prompts) if self.generator.config.states else ""
 
     def answered_at_length(self, prompts: Sequence[Prompt]) -> bool:
-        """Whether the answers of a job are long and left to the base, by the generator's atlas."""
+        """Whether the answers of a job are long and left to the base, by the generator's atlas; only where its prompts
+        have an instruction in common."""
         generator = self.generator
-        return generator.leaves_long_answers and generator.atlas.answered_at_length(self.encoded(prompts).mean(0))
+        if not generator.leaves_long_answers or not self.instruction(prompts):
+            return False
+        return generator.atlas.answered_at_length(self.encoded(prompts).mean(0))
 
     def make(
         self,
@@ -177,7 +182,7 @@ class Pipeline:
             return self._teach(prompts, examples)
         marks = {"begin": time.monotonic()}
         instruction = self.instruction(prompts)
-        if instruction and form is None and self.answered_at_length(prompts):
+        if form is None and self.answered_at_length(prompts):
             marks["encode"] = time.monotonic()
             grid = self.align_base(prompts)
             marks["align"] = time.monotonic()
@@ -191,7 +196,7 @@ class Pipeline:
         if read:
             grid = aligned(self.base, grid, read)
         marks["align"] = time.monotonic()
-        return MadeGrid(grid, instruction, _seconds(marks))
+        return MadeGrid(grid, instruction, _seconds(marks), decoded=read.prompts if read else prompts)
 
     def _read(self, prompts: Sequence[Prompt]) -> PromptsRead:
         """The base with the adapter that all jobs share reads the prompts, for conditions and alignment alike."""

@@ -11,6 +11,7 @@ import io
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -80,7 +81,7 @@ class AnswerSheet:
         told = {**{line: RowAnswer(note=note_in(language, why)) for line, why in self.wrong.items()}, **answers}
         return self._excel(told, language) if self.table.format == EXCEL else self._delimited(told, language)
 
-    @property
+    @cached_property
     def _header(self) -> int | None:
         """The number of the row that names the columns."""
         first = min([*self.texts, *self.wrong], default=0)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from prompt2lora.errors import InputError
 from prompt2lora.ground.comparison import composed
 from prompt2lora.ground.delimited import Known, Rows
+from prompt2lora.ground.prompts import plain_lines
 from prompt2lora.ground.tables import EXCEL, JSONL, TEXT, Table
 
 # By these names, the earlier before the later, whatever the case.
@@ -111,16 +112,17 @@ def _from_records(table: Table, pictured: bool) -> Iterator[Entry]:
     instruction, begun = "", False
     for line, record in table.records:
         if isinstance(record, str):
-            yield Entry(line, record, None)
+            yield Entry(line, plain_lines(record), None)
         elif isinstance(record, dict) and (key := _key(record, INPUT)) is not None and isinstance(record[key], str):
             own = record.get("instruction", instruction) if key.lower() not in _WHOLE else ""
             answer = record.get(_key(record, OUTPUT) or "")
             output, part = (value if isinstance(value, str) else None for value in (answer, record.get("part")))
-            told = own if isinstance(own, str) else ""
+            told = plain_lines(own) if isinstance(own, str) else ""
             image = _image(table, line, record.get(_key(record, _IMAGE) or "")) if pictured else ""
-            yield Entry(line, record[key], output, told, _part(part), image)
+            answer = plain_lines(output) if output is not None else None
+            yield Entry(line, plain_lines(record[key]), answer, told, _part(part), image)
         elif isinstance(record, dict) and not begun and "task" in record:
-            instruction = str(record.get("instruction", ""))
+            instruction = plain_lines(str(record.get("instruction", "")))
             continue
         else:
             raise InputError(

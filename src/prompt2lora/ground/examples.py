@@ -28,7 +28,7 @@ from prompt2lora.ground.pictures import (
     pictures_of,
     text_of,
 )
-from prompt2lora.ground.prompts import MAX_CHARACTERS, check_prompts, full_prompt, is_half
+from prompt2lora.ground.prompts import MAX_CHARACTERS, asked_in_full, check_prompts, is_half
 from prompt2lora.ground.reading import EXAMPLES, PROMPTS, Reading
 from prompt2lora.ground.tables import JSONL, File, Table, read_table
 
@@ -57,8 +57,7 @@ def read_prompts(
         elif not (entry.input or "").strip():
             skipped["without a text"] += 1
         else:
-            prompt = full_prompt(entry.instruction.strip(), (entry.input or "").strip())
-            text = prompt if _begins(prompt, instruction) else full_prompt(instruction, prompt)
+            text = asked_in_full(_own_prompt(entry, (entry.input or "").strip()), instruction)
             prompts.append(_pictured(source, table, entry, text, pictures, seen))
     first = tuple(text_of(prompt) for prompt in prompts[:3])
     reading = _reading(table, PROMPTS, len(prompts), skipped, told | {"first": first})
@@ -71,7 +70,7 @@ def read_examples(
     source: Path | File, part: str = "test", pictures: Sent = NOTHING_SENT
 ) -> tuple[list[tuple[Prompt, str]], Reading]:
     """The inputs of a file, perhaps with pictures, with their right answers; a task file gives those of its part
-    `part`, test or train.
+    `part`, test or train. Before inputs to learn from (train) stands their entry's own instruction, or the task file's.
 
     Raises InputError that names the line.
     """
@@ -84,6 +83,7 @@ def read_examples(
             skipped[f"of the part {entry.part}"] += 1
             continue
         text, right = _filled(table, entry, entry.input), _filled(table, entry, entry.output)
+        text = _own_prompt(entry, text) if part == "train" else text
         pairs.append((_pictured(source, table, entry, text, pictures, seen), right))
     reading = _reading(table, EXAMPLES, len(pairs), skipped, told)
     if not pairs:
@@ -130,8 +130,9 @@ def as_csv(pairs: Sequence[tuple[str, str]]) -> str:
     return out.getvalue()
 
 
-def _begins(prompt: str, instruction: str) -> bool:
-    return bool(instruction) and prompt.startswith(f"{instruction}\n\n")
+def _own_prompt(entry: Entry, text: str) -> str:
+    """A text under the instruction of its own entry, or of its task file."""
+    return asked_in_full(text, entry.instruction.strip())
 
 
 def _filled(table: Table, entry: Entry, text: str | None) -> str:

@@ -11,6 +11,7 @@ import math
 import os
 import shutil
 import tempfile
+import threading
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -132,7 +133,7 @@ def check_writable(file: Path) -> None:
 
 def write_bytes(file: Path, data: bytes) -> None:
     """Replace a file as a whole. Raises OutputError if it cannot be written."""
-    aside = file.with_name(f".{file.name}.{os.getpid()}")
+    aside = file.with_name(f".{file.name}.{os.getpid()}.{threading.get_ident()}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         aside.write_bytes(data)

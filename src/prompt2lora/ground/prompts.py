@@ -7,6 +7,7 @@ it does not know. Standard library only.
 from __future__ import annotations
 
 import hashlib
+import re
 import unicodedata
 from collections.abc import Sequence
 
@@ -15,6 +16,7 @@ from prompt2lora.ground.comparison import composed
 from prompt2lora.ground.pictures import P, Prompt, identity, rewritten, text_of
 
 MAX_CHARACTERS = 20_000
+_BLANK_LINES = re.compile(r"\n\s*\n")
 
 
 def check_prompts(prompts: list[P], source: str = "prompts") -> list[P]:
@@ -47,21 +49,38 @@ def is_half(text: str) -> bool:
     return any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
+def plain_lines(text: str) -> str:
+    """The text with one kind of line ends, whatever system wrote it."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
 def full_prompt(instruction: str, text: str) -> str:
-    """An input under its instruction, a blank line between them; the text alone if there is no instruction."""
-    return f"{instruction}\n\n{text}" if instruction else text
+    """An input under its instruction; the text alone if there is no instruction.
+
+    The first blank line tells where the instruction ends, so one of several paragraphs becomes one of several lines.
+    """
+    return "\n\n".join([_BLANK_LINES.sub("\n", instruction), text]) if instruction else text
 
 
 def asked_in_full(prompt: P, instruction: str) -> P:
-    """A prompt under the instruction of its job, unless it stands there already."""
-    if instruction and text_of(prompt).startswith(instruction):
-        return prompt
-    return rewritten(prompt, lambda text: full_prompt(instruction, text))
+    """A prompt under the instruction of its job, where it may stand already."""
+    return rewritten(prompt, lambda text: _in_full(text, instruction))
+
+
+def _in_full(text: str, instruction: str) -> str:
+    if text.strip() == instruction:
+        return text
+    return full_prompt(instruction, input_of(text, instruction) if _opens_with(text, instruction) else text)
+
+
+def _opens_with(text: str, instruction: str) -> bool:
+    """Whether the instruction stands in lines of its own at the beginning: "List" is not that of "Listing 3"."""
+    return bool(instruction) and f"{text.strip()}\n".startswith(f"{instruction}\n")
 
 
 def full_examples(instruction: str, examples: Sequence[tuple[P, str]]) -> list[tuple[P, str]]:
     """(input, right answer) -> (prompt, right answer), every input under the instruction."""
-    return [(rewritten(one, lambda text: full_prompt(instruction, text)), answer) for one, answer in examples]
+    return [(asked_in_full(one, instruction), answer) for one, answer in examples]
 
 
 def split(prompt: str) -> tuple[str, str]:
@@ -71,19 +90,21 @@ def split(prompt: str) -> tuple[str, str]:
 
 
 def instruction_of(prompts: Sequence[Prompt], examples: Sequence[tuple[Prompt, str]] = ()) -> str:
-    """What all prompts open with, if they have one opening (and a blank line after it); else nothing.
+    """What the prompts open with, if most of them have one opening (and a blank line after it) and none another; else
+    nothing.
 
     Where the prompts have none, those of the examples (prompt, right answer) tell.
     """
-    openings = {split(prompt)[0] for prompt in map(text_of, prompts) if "\n\n" in prompt.strip()}
-    if len(openings) == 1:
-        return openings.pop()
+    openings = [split(prompt)[0] for prompt in map(text_of, prompts) if "\n\n" in prompt.strip()]
+    if len({*openings}) == 1 and 2 * len(openings) > len(prompts):
+        return openings[0]
     return instruction_of([prompt for prompt, _ in examples]) if examples else ""
 
 
 def input_of(prompt: str, instruction: str) -> str:
     """A prompt without the instruction, if it opens with it."""
-    return prompt.strip().removeprefix(instruction).strip() or prompt.strip()
+    left = prompt.strip()
+    return left.removeprefix(instruction).strip() or left if _opens_with(left, instruction) else left
 
 
 def repeated(prompts: Sequence[Prompt]) -> list[int]:

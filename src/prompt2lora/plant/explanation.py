@@ -1,23 +1,24 @@
-"""Why an adapter is what it is, all of it: what `generator/attribution.py` tells from the weights alone, and what the
-base answers with and without the adapter, and without each prompt.
+"""Why an adapter is what it is: how far it is from what every job gets, which prompts it depends on, and what the base
+answers with and without it.
 
-In: an evaluator, prompts, texts to ask. Out: an `Explanation`. It judges nothing.
+In: an evaluator, prompts, texts to ask, perhaps a version. Out: an `Explanation`. It judges nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from typing import NamedTuple
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from prompt2lora.adapter.folder import FROM_BASE
+from prompt2lora.adapter.folder import FROM_BASE, LEARNED, holds_instruction_alone
 from prompt2lora.adapter.health import FEATURES, Reference, shares
 from prompt2lora.adapter.intruders import intruders
 from prompt2lora.adapter.layout import LoraLayout
+from prompt2lora.adapter.peft import Adapter
 from prompt2lora.base.decoding import answers
+from prompt2lora.base.models import load_config
 from prompt2lora.custody.explanations import (
     AnsweredText,
     Explanation,
@@ -26,59 +27,133 @@ from prompt2lora.custody.explanations import (
     Spectrum,
     WeightHealth,
 )
-from prompt2lora.generator.attribution import changes, influences
-from prompt2lora.ground.pictures import Prompt, pictures_of, text_of
+from prompt2lora.custody.versions import Origin, Version
+from prompt2lora.errors import UsageError
+from prompt2lora.generator.attribution import changes, distance, influences
+from prompt2lora.generator.generator import Generator
+from prompt2lora.generator.pipeline import MadeGrid
+from prompt2lora.ground.answer_form import AnswerForm
+from prompt2lora.ground.pictures import Prompt, identity, pictures_of, text_of
 from prompt2lora.ground.progress import Report, part, steps, tell
 from prompt2lora.ground.prompts import asked_in_full, instruction_of
+from prompt2lora.plant.installation import Installation
 from prompt2lora.plant.measurement import ModelEvaluator
 
-_ASKED, _LEFT_OUT = 12, 16  # texts that are asked; prompts whose absence is tried, those with the most influence first
+_ASKED, _LEFT_OUT = 12, 16  # texts that are asked; most prompts whose absence is tried on the answers
 _MAX_NEW_TOKENS = 48
+_TINY = 1e-12
 _SPECTRA = 3  # modules whose spectrum is shown, the most unusual first
 
 
+class Kept(NamedTuple):
+    """A version's adapter, as it is kept, and where it comes from."""
+
+    adapter: Adapter
+    origin: Origin
+
+
+def kept(plant: Installation, version: Version) -> Kept:
+    """Raises DamagedFile, ModelNotFound."""
+    config = load_config(plant.base_of(version))
+    return Kept(Adapter.load(plant.registry.store.path(version.adapter), config), plant.registry.origin(version))
+
+
 def explain(
-    evaluator: ModelEvaluator, prompts: Sequence[Prompt], texts: Sequence[Prompt], report: Report = tell
+    evaluator: ModelEvaluator,
+    prompts: Sequence[Prompt],
+    texts: Sequence[Prompt],
+    version: Kept | None = None,
+    report: Report = tell,
 ) -> Explanation:
-    """Everything about the adapter of `prompts`; the base is loaded only if there are texts to ask it."""
-    generator, layout = evaluator.generator, evaluator.layout
-    step = steps(report, read=4, answer=2 if texts else 0, leave_out=min(_LEFT_OUT, len(prompts)) if texts else 0)
+    """Everything about the adapter that `prompts` make, or about a version that was made of them; the base answers only
+    if there are texts to ask it. Raises UsageError for a version of another rank or of other modules."""
+    generator, layout, pipeline = evaluator.generator, evaluator.layout, evaluator.pipeline
+    form = version.origin.form if version else None
+    step = steps(report, read=4, answer=2 if texts else 0, leave_out=min(_LEFT_OUT, len(prompts)))
     with step("read"):
-        conditions = evaluator.pipeline.conditions(prompts)
-    condition = evaluator.pipeline.encoded(prompts).mean(0)
-    made = evaluator.pipeline.make(prompts, conditions)
-    grid, usual = made.grid, generator.health_of({FROM_BASE: made.from_base})
-    influential = [] if made.from_base else [PromptInfluence(*one) for one in influences(generator, conditions)]
+        condition = pipeline.encoded(prompts).mean(0)
+        made = pipeline.make(prompts, form=form)
+    grid, provenance = made.grid, {FROM_BASE: made.from_base}
+    if version:
+        if version.adapter.layout.digest != layout.digest:
+            raise UsageError(
+                "it has another rank or other modules than the generator makes, so it cannot be held against it"
+            )
+        grid, provenance = version.adapter.grid, dict(version.adapter.provenance)
     asked = [asked_in_full(text, instruction_of(prompts)) for text in texts[:_ASKED]]
     with step("answer"):
-        answered = _answered(evaluator, texts, asked, grid) if asked else []
-    left_out = min(_LEFT_OUT, len(influential)) if answered else 0
-    with step("leave_out") as told:
-        for i in range(left_out):
-            with part(told, i / left_out, (i + 1) / left_out):
-                changed = _changed(evaluator, conditions, prompts, influential[i].prompt, asked, answered)
-                influential[i] = replace(influential[i], answers=changed)
+        answered = _answered(evaluator, texts, asked, grid, form) if asked else []
+    with step("leave_out"):
+        told = version is None or _is_decoded(version, generator)
+        influential = _influences(evaluator, prompts, made, asked, answered, form) if told else []
     return Explanation(
         generator=str(generator.provenance.get("sha256", "")),
-        from_base=made.from_base,
+        from_base=holds_instruction_alone(provenance),
         neighbours=[NearTask(*one) for one in generator.atlas.neighbours(condition)],
         distance=generator.atlas.distance(condition),
         influences=influential,
         modules=[target.name for target in layout.targets],
         changes=changes(grid, generator.start.detach(), layout).tolist(),
-        health=_health(evaluator, grid, usual, with_base=bool(answered)),
+        health=_health(evaluator, grid, generator.health_of(provenance), with_base=bool(answered)),
         texts=answered,
     )
 
 
+def _is_decoded(version: Kept, generator: Generator) -> bool:
+    """Whether a version is what this generator makes of its prompts alone."""
+    refined = bool(version.adapter.provenance.get(LEARNED))
+    return version.origin.generator == generator.provenance.get("sha256") and not refined
+
+
+def _influences(
+    evaluator: ModelEvaluator,
+    prompts: Sequence[Prompt],
+    made: MadeGrid,
+    asked: Sequence[Prompt],
+    answered: Sequence[AnsweredText],
+    form: AnswerForm | None,
+) -> list[PromptInfluence]:
+    """What every prompt does, the largest share first; without texts only to the weights.
+
+    The adapter is made anew without each of those that the decoder was given; leaving out another changes nothing.
+    Where many were given and none was aligned, the decoder alone is asked for the weights.
+    """
+    if not made.decoded:
+        return []
+    pipeline, layout, shared = evaluator.pipeline, evaluator.layout, evaluator.generator.start.detach()
+    if not made.instruction:
+        found = [PromptInfluence(*one) for one in influences(evaluator.generator, pipeline.conditions(prompts))]
+        tried = [one.prompt for one in found[:_LEFT_OUT]] if answered else []
+    else:
+        given = {identity(prompt) for prompt in made.decoded}
+        tried = [i for i, prompt in enumerate(prompts) if identity(prompt) in given]
+        found = [PromptInfluence(i, 0.0, 0.0 if answered else None) for i in range(len(prompts)) if i not in tried]
+    size = max(distance(made.grid, shared, layout), _TINY)
+    known = {one.prompt: one for one in found}
+    for done, i in enumerate(tried):
+        others = [*prompts[:i], *prompts[i + 1 :]]
+        if not others:
+            known[i] = PromptInfluence(i, 1.0)
+            continue
+        with part(tell, done / len(tried), (done + 1) / len(tried)):
+            grid = pipeline.make(others, form=form).grid
+            share = distance(grid, made.grid, layout) / size
+            known[i] = PromptInfluence(i, share, _changed(evaluator, asked, answered, grid, form) if answered else None)
+    return sorted(known.values(), key=lambda one: -one.share)
+
+
 def _answered(
-    evaluator: ModelEvaluator, texts: Sequence[Prompt], asked: Sequence[Prompt], grid: Tensor
+    evaluator: ModelEvaluator,
+    texts: Sequence[Prompt],
+    asked: Sequence[Prompt],
+    grid: Tensor,
+    form: AnswerForm | None,
 ) -> list[AnsweredText]:
     """Every text with what the base and the adapter answer."""
     with part(tell, 0.0, 0.5):
-        before = _answers(evaluator, asked, None)
+        before = _answers(evaluator, asked, None, form)
     with part(tell, 0.5, 1.0):
-        after = _answers(evaluator, asked, grid)
+        after = _answers(evaluator, asked, grid, form)
     return [
         AnsweredText(text_of(one), base, generated, [picture.digest for picture in pictures_of(one)])
         for one, base, generated in zip(texts, before, after, strict=False)
@@ -87,28 +162,26 @@ def _answered(
 
 def _changed(
     evaluator: ModelEvaluator,
-    conditions: Float[Tensor, "prompts width"],
-    prompts: Sequence[Prompt],
-    left_out: int,
     asked: Sequence[Prompt],
     answered: Sequence[AnsweredText],
-) -> float | None:
-    """Share of the answers that are others if one prompt is left out; None for the only prompt."""
-    if len(conditions) == 1:
-        return None
-    rest = torch.cat([conditions[:left_out], conditions[left_out + 1 :]])
-    others = [*prompts[:left_out], *prompts[left_out + 1 :]]
-    given = _answers(evaluator, asked, evaluator.pipeline.make(others, rest).grid)
+    grid: Float[Tensor, "layers rows cols"],
+    form: AnswerForm | None,
+) -> float:
+    """Share of the answers that are others with another adapter."""
+    given = _answers(evaluator, asked, grid, form)
     return sum(answer != one.generated for answer, one in zip(given, answered, strict=True)) / len(given)
 
 
-def _answers(evaluator: ModelEvaluator, asked: Sequence[Prompt], grid: Tensor | None) -> list[str]:
+def _answers(
+    evaluator: ModelEvaluator, asked: Sequence[Prompt], grid: Tensor | None, form: AnswerForm | None
+) -> list[str]:
     return answers(
         evaluator.base.model,
         evaluator.base.chat,
         asked,
         layout=evaluator.layout,
         grid=grid,
+        form=form,
         max_new_tokens=_MAX_NEW_TOKENS,
     )
 

@@ -38,6 +38,7 @@ from prompt2lora.generator.pipeline import Pipeline
 from prompt2lora.generator.prompt_checks import Finding
 from prompt2lora.ground.answer_form import AnswerForm
 from prompt2lora.ground.pictures import Prompt, pictures_of, rewritten, text_of, texts_alone
+from prompt2lora.ground.profile import MAX_NEW_TOKENS as MAX_NEW_TOKENS
 from prompt2lora.ground.progress import part, steps, tell
 from prompt2lora.ground.prompts import asked_in_full, split
 from prompt2lora.plant.inspection import BiasQuestion, answer_format, bias, canary, gain, share
@@ -47,17 +48,9 @@ from prompt2lora.training.tuning import TuningOptions, fit
 
 _STRANGERS = 3  # other jobs whose prompts make the adapters that the job's own has to beat
 _USUAL_PROMPTS = 16  # of a job whose own are not known
-_MOST_EXAMPLES = 400
-_MAX_NEW_TOKENS = 96
+MOST_EXAMPLES = 400  # that an adapter is inspected on; of more so many are drawn
 _QUESTION_SECONDS = 0.1  # about, of two cores; only shares of the work follow from it
 _PROBE = "Please answer in one word."
-_LONG_ANSWERS = Finding(
-    "long answers",
-    False,
-    (),
-    "answers to such prompts are long and the base's own, so the instruction alone is in the weights",
-    "expect no gain where requests carry the instruction; if the answers are short, declare their form (--answers)",
-)
 
 
 @dataclass
@@ -102,8 +95,9 @@ class ModelEvaluator:
             base_digest=base_digest,
             examples=examples,
             form=form,
+            from_base=made.from_base,
         )
-        return MadeAdapter(folder, origin, made.seconds, [_LONG_ANSWERS.to_dict()] if made.from_base else [])
+        return MadeAdapter(folder, origin, made.seconds)
 
     def measure(self, folder: Path, origin: Origin, inspection: Sequence[tuple[Prompt, str]]) -> Evaluation:
         began = time.monotonic()
@@ -112,7 +106,7 @@ class ModelEvaluator:
         applied = time.monotonic()
         ids = torch.tensor(base.chat.prompt_ids([_PROBE]), device=base.model.device)
         usual = self.generator.health_of(adapter.provenance)
-        inspection = inspection[:_MOST_EXAMPLES]
+        inspection = _drawn(inspection)
         asking = _QUESTION_SECONDS * len(self.questions)
         step = steps(tell, general=6, weights=8, bias=asking, inspection=inspecting(inspection))
         with step("general"):
@@ -145,7 +139,7 @@ class ModelEvaluator:
 
         Raises InputError for examples with pictures.
         """
-        options, used = TuningOptions(), inspection[:_MOST_EXAMPLES]
+        options, used = TuningOptions(), _drawn(inspection)
         texts = texts_alone([prompt for prompt, _ in used], "a fine-tune")
         examples = tuple(Example(text, right) for text, (_, right) in zip(texts, used, strict=True))
         base = Frozen.load(self.layout, training=True)
@@ -188,7 +182,7 @@ class ModelEvaluator:
                     layout=given.layout if given else None,
                     grid=given.grid if given else None,
                     form=origin.form,
-                    max_new_tokens=_MAX_NEW_TOKENS,
+                    max_new_tokens=MAX_NEW_TOKENS,
                     scored=given is adapter,
                 )
             done += 1
@@ -251,6 +245,13 @@ class ModelEvaluator:
     def weights(self) -> dict[str, torch.Tensor]:
         """The matrices of the base that its adapters are for, by module path."""
         return _matrices(self.base)
+
+
+def _drawn(inspection: Sequence[tuple[Prompt, str]]) -> Sequence[tuple[Prompt, str]]:
+    """At most MOST_EXAMPLES of them, always the same: the first ones of a sorted file tell of some answers only."""
+    if len(inspection) <= MOST_EXAMPLES:
+        return inspection
+    return [inspection[i] for i in sorted(Random(0).sample(range(len(inspection)), MOST_EXAMPLES))]
 
 
 def _matrices(base: Frozen) -> dict[str, torch.Tensor]:

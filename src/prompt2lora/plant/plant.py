@@ -15,10 +15,12 @@ from typing import Any
 
 from prompt2lora.custody import decisions
 from prompt2lora.custody.explanations import Explanation
+from prompt2lora.custody.pilot import LONG_ANSWERS
 from prompt2lora.custody.registry import Registry
 from prompt2lora.custody.releases import Release
 from prompt2lora.custody.reports import explanation_page
 from prompt2lora.custody.reports import texts as page_texts
+from prompt2lora.custody.versions import Version
 from prompt2lora.ground.files import check_new, check_writable, write_text
 from prompt2lora.ground.home import home
 from prompt2lora.ground.pictures import Prompt
@@ -81,18 +83,21 @@ class Plant(Installation):
 
     def check_prompts(self, prompts: Sequence[Prompt]) -> list[dict[str, Any]]:
         """Advice on prompts; see `prompt2lora.generator.prompt_checks`."""
-        return self.evaluator().advise(prompts)
+        evaluator = self.evaluator()
+        return [*evaluator.advise(prompts), *([LONG_ANSWERS] if evaluator.pipeline.answered_at_length(prompts) else [])]
 
     def explain(
         self,
         prompts: Sequence[Prompt],
         *,
         texts: Sequence[Prompt] = (),
+        version: Version | None = None,
         out: Path | None = None,
         language: str = "en",
         report: Report = tell,
     ) -> Explanation:
-        """Nearest training tasks, influence of every prompt, and what differs most from what every job gets.
+        """Nearest training tasks, influence of every prompt, and what differs most from what every job gets; of the
+        adapter that these prompts make, or of a version that was made of them.
 
         With `texts` or a page to write (`out`) the base answers too, before and after; the prompts themselves are asked
         if there are no texts. See `plant/explanation.py`.
@@ -102,12 +107,13 @@ class Plant(Installation):
             check_new(out)
             check_writable(out)
         with part(report, 0.0, 0.1, step="load"):
-            evaluator = self.evaluator()
+            evaluator = self.evaluator_of(version) if version else self.evaluator()
         from prompt2lora.plant.explanation import explain as explain_all
+        from prompt2lora.plant.explanation import kept
 
         with part(report, 0.1, 1.0) as told:
             asked = texts or (prompts if out else ())
-            found = explain_all(evaluator, prompts, asked, told)
+            found = explain_all(evaluator, prompts, asked, kept(self, version) if version else None, told)
         if out:
             write_text(out, explanation_page(found, prompts, language, asked))
             found = replace(found, page=str(out))

@@ -39,10 +39,7 @@ def replay(
     format; what of the two was promised is told.
     """
     watching = monitor(plant)
-    watch = watching.read(job)
-    current = watching.registry.current(job)
-    if current is None or current.version is None or current.id != watch.release:
-        raise UsageError(f"what answers {job} now is not watched; begin with `prompt2lora monitor start`")
+    watch, version = watching.watching(job)
     told = [source for source in ("canary", "format") if source in watch.promised]
     if not told:
         raise UsageError(f"neither canary nor format was promised of {job}, so a replay could tell nothing")
@@ -52,17 +49,25 @@ def replay(
     watching.replaying(job)
     from prompt2lora.base.decoding import answers
     from prompt2lora.plant.inspection import answer_format
+    from prompt2lora.plant.measurement import MAX_NEW_TOKENS
 
-    version = current.version
     origin = watching.registry.origin(version)
     with part(report, 0.0, 0.1, step="load"):
         adapter, base = plant.opened(version)
     asked = [asked_in_full(prompt, origin.instruction) for prompt, _ in inspection]
     with part(report, 0.1, 1.0, step="replay"):
-        given = answers(base.model, base.chat, asked, layout=base.layout, grid=adapter.grid, form=origin.form)
+        given = answers(
+            base.model,
+            base.chat,
+            asked,
+            layout=base.layout,
+            grid=adapter.grid,
+            form=origin.form,
+            max_new_tokens=MAX_NEW_TOKENS,  # as it was inspected: an answer that is cut is a wrong one
+        )
     in_format = answer_format([right for _, right in inspection], version.comparison)
     bad = [
         {"canary": 1 - version.comparison.score(answer, right), "format": float(not in_format(answer))}
         for answer, (_, right) in zip(given, inspection, strict=True)
     ]
-    return watching.outcomes(job, current.id, [{source: one[source] for source in told} for one in bad])
+    return watching.outcomes(job, watch.release, [{source: one[source] for source in told} for one in bad])

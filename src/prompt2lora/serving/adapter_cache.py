@@ -20,7 +20,7 @@ from prompt2lora.adapter.grid import decode, encode
 from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.adapter.peft import Adapter
 from prompt2lora.custody.versions import Version
-from prompt2lora.errors import Misconfigured, Prompt2LoraError, Unfit
+from prompt2lora.errors import Misconfigured, Prompt2LoraError, Unavailable, Unfit, may_pass
 
 
 class AdapterCache:
@@ -48,7 +48,8 @@ class AdapterCache:
         return len(self._held)
 
     def get(self, version: Version) -> Float[Tensor, "layers rows cols"]:
-        """A version's grid. Raises Unfit if it cannot be served, Misconfigured if there is no room for one like it."""
+        """A version's grid. Raises Unfit if it cannot be served, Misconfigured if there is no room for one like it,
+        Unavailable if its files cannot be read now."""
         with self._lock:
             if version.name in self._held:
                 self._held.move_to_end(version.name)
@@ -56,6 +57,8 @@ class AdapterCache:
         try:
             adapter = Adapter.load(self.folder(version), self.config)
         except Prompt2LoraError as error:
+            if isinstance(error, Unavailable) or may_pass(error):
+                raise Unavailable(f"{version.name} cannot be read now: {error}") from error
             raise Unfit(f"{version.name} cannot be served: {error}") from error
         grid = narrowest(fitted(adapter, self.layout, version.name).to(self.device, self.dtype))
         with self._lock:

@@ -21,6 +21,7 @@ from prompt2lora.errors import Busy, UsageError
 from prompt2lora.evaluation.score_cache import ScoreCache, digest
 from prompt2lora.ground.answer_form import AnswerForm
 from prompt2lora.ground.answer_sheet import CUT, UNSURE, RowAnswer, note_in, refusal_in
+from prompt2lora.ground.profile import MAX_NEW_TOKENS
 from prompt2lora.ground.progress import Report, silent
 from prompt2lora.ground.prompts import asked_in_full
 from prompt2lora.plant.calibration import PLAIN, Calibration, calibration_of
@@ -47,7 +48,7 @@ class RowsRequest:
     instruction: str = ""
     calibration: Calibration = PLAIN
     bound: float = 0.0
-    max_new_tokens: int = 128
+    max_new_tokens: int = MAX_NEW_TOKENS
     at_once: int = 64
     language: str = "en"
 

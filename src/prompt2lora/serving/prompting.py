@@ -10,7 +10,8 @@ from dataclasses import replace
 
 from prompt2lora.base.chat import ChatFormat
 from prompt2lora.errors import UsageError
-from prompt2lora.serving.protocol import MAX_NEW_TOKENS, GenerationRequest
+from prompt2lora.ground.profile import MAX_NEW_TOKENS
+from prompt2lora.serving.protocol import GenerationRequest
 
 
 def prompt_ids(chat: ChatFormat, request: GenerationRequest) -> list[int]:

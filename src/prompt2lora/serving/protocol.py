@@ -15,7 +15,6 @@ from prompt2lora.ground.answer_form import AnswerForm
 from prompt2lora.ground.pictures import Prompt
 
 STOP, LENGTH = "stop", "length"
-MAX_NEW_TOKENS = 128
 
 
 class Message(NamedTuple):

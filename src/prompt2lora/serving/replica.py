@@ -24,9 +24,10 @@ from prompt2lora.custody.versions import Version
 from prompt2lora.errors import Busy, DamagedFile, Misconfigured, Unfit, UsageError
 from prompt2lora.ground.answer_form import AnswerForm, choices
 from prompt2lora.ground.pictures import Prompt, pictures_of, text_of
+from prompt2lora.ground.profile import MAX_NEW_TOKENS
 from prompt2lora.serving.admission import check_open
 from prompt2lora.serving.event_stream import events
-from prompt2lora.serving.protocol import MAX_NEW_TOKENS, Chunk, GenerationRequest
+from prompt2lora.serving.protocol import Chunk, GenerationRequest
 from prompt2lora.serving.turns import Turn, Turns
 
 _PROBE = "Please answer in one word."

@@ -12,8 +12,9 @@ from torch import Tensor
 from prompt2lora.base.constraints import Matcher
 from prompt2lora.base.sampling import drawn
 from prompt2lora.errors import Prompt2LoraError
+from prompt2lora.ground.profile import MAX_NEW_TOKENS
 from prompt2lora.serving.detokenizer import Detokenizer
-from prompt2lora.serving.protocol import MAX_NEW_TOKENS, Chunk, GenerationRequest
+from prompt2lora.serving.protocol import Chunk, GenerationRequest
 
 
 @dataclass

@@ -7,6 +7,7 @@ no keys and no job queue.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator
 from contextlib import AbstractContextManager, aclosing, nullcontext, suppress
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from typing import Any
 from prompt2lora.custody.bases import current_release, released_form, version_behind
 from prompt2lora.custody.releases import Release
 from prompt2lora.custody.versions import Version
-from prompt2lora.errors import Misconfigured, UsageError
+from prompt2lora.errors import Misconfigured, Unavailable, UsageError
 from prompt2lora.ground.answer_form import AnswerForm
 from prompt2lora.plant.plant import Plant
 from prompt2lora.serving.deadline import within
@@ -23,6 +24,7 @@ from prompt2lora.serving.protocol import Chunk, Engine, GenerationRequest
 from prompt2lora.serving.setup import Setup
 
 _NO_PLACE = nullcontext()
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -43,7 +45,10 @@ class Served:
         """Take back every release whose stored files are not what was signed."""
         monitor = self.plant.as_actor("serving").monitor()
         for version in self.released():
-            monitor.check_files(version.job)
+            try:
+                monitor.check_files(version.job)
+            except Unavailable as error:  # nothing is known of these files, and the others are looked at all the same
+                _log.error("%s", error)
 
     def release(self, job: str) -> Release:
         """What answers a job now. Raises UsageError for a job that is unknown or was never released, Misconfigured for

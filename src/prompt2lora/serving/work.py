@@ -7,6 +7,7 @@ comes of it. It knows neither the job queue nor where that JSON lies.
 from __future__ import annotations
 
 import tempfile
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Protocol
@@ -14,7 +15,9 @@ from typing import Annotated, Any, ClassVar, Protocol
 from pydantic import Base64Bytes, PlainSerializer, PlainValidator, TypeAdapter, ValidationError
 
 from prompt2lora.custody.evaluator import stored_inspection
-from prompt2lora.errors import UsageError
+from prompt2lora.custody.registry import Registry
+from prompt2lora.custody.releases import Release
+from prompt2lora.errors import Conflict, UsageError
 from prompt2lora.ground.answer_form import AnswerForm
 from prompt2lora.ground.answer_sheet import read_answer_sheet
 from prompt2lora.ground.comparison import Comparison
@@ -25,6 +28,8 @@ from prompt2lora.ground.tables import File
 from prompt2lora.serving.answer_file import RowsRequest
 from prompt2lora.serving.answered_files import AnsweredFile
 from prompt2lora.serving.served import Served
+
+_LOOK_EVERY = 1.0  # seconds, whether the release still answers that long work is done by
 
 
 def _told(prompt: Prompt) -> Any:
@@ -124,11 +129,14 @@ class Explain:
 
     def run(self, service: Served, report: Report) -> dict[str, Any]:
         registry = service.plant.registry
-        prompts = check_prompts(list(registry.origin(registry.version(self.job, self.version)).prompts))
+        version = registry.version(self.job, self.version)
+        prompts = check_prompts(list(registry.origin(version).prompts))
         texts = [text for text, _ in stored_inspection(registry, self.job)][:20]
         with tempfile.TemporaryDirectory(prefix="prompt2lora-") as place:
             page = Path(place) / "page.html"
-            found = service.plant.explain(prompts, texts=texts, out=page, language=self.language, report=report)
+            found = service.plant.explain(
+                prompts, texts=texts, version=version, out=page, language=self.language, report=report
+            )
             return {**found.to_dict(), "version": self.version, "page": page.read_text(encoding="utf-8")}
 
 
@@ -148,13 +156,30 @@ class Answer:
     language: str
 
     def run(self, service: Served, report: Report) -> dict[str, Any]:
-        registry = service.plant.registry
-        request = RowsRequest.of(registry, service.release(self.job))
+        registry, release = service.plant.registry, service.release(self.job)
+        request = RowsRequest.of(registry, release)
         request = replace(request, bound=self.bound, language=self.language)
         sheet = read_answer_sheet(File(self.name, self.data), self.column)
         wanted = AnsweredFile(sheet, request, service.engine, registry.actor, registry.clock)
         assert service.loop, "nothing is queued before the service runs"
-        return wanted.make(service.loop, report).model_dump()
+        return wanted.make(service.loop, _while_released(registry, release, report)).model_dump()
+
+
+def _while_released(registry: Registry, release: Release, report: Report) -> Report:
+    """The report of long work that a release does, which ends (Conflict) when another release answers the job."""
+    seen = time.monotonic()
+
+    def told(record: dict[str, Any]) -> None:
+        nonlocal seen
+        if time.monotonic() - seen >= _LOOK_EVERY:
+            seen, current = time.monotonic(), registry.current(release.job)
+            if current is None or current.id != release.id:
+                raise Conflict(
+                    f"another release answers {release.job} since; ask for the file again, and that one answers it"
+                )
+        report(record)
+
+    return told
 
 
 @dataclass(frozen=True)

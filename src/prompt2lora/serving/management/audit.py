@@ -34,10 +34,9 @@ def add_routes(made: APIRouter, service: Service, gate: Authenticator) -> None:
 
     @made.post("/verify", dependencies=[looking])
     def verify() -> dict[str, Any]:
-        """Check the files of all versions against what was signed."""
-        versions = [one for name in registry.jobs() for one in registry.versions(name)]
-        damaged = [one.name for one in versions if not registry.store.is_sound(one.adapter)]
-        return {"versions": len(versions), "damaged": damaged}
+        """Check the files of all versions, and their pictures, against what was signed."""
+        versions = registry.every_version()
+        return {"versions": len(versions), "damaged": [version.name for version, _ in registry.damaged(versions)]}
 
     @made.get("/stats", dependencies=[looking])
     def stats() -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path
-from pydantic import Field, InstanceOf
+from pydantic import AfterValidator, Field, InstanceOf
 from pydantic.json_schema import SkipJsonSchema
 
 from prompt2lora.custody.access import LOOK, MAKE, Key
@@ -17,7 +17,7 @@ from prompt2lora.errors import UsageError
 from prompt2lora.ground.comparison import Comparison
 from prompt2lora.ground.declared_form import declared
 from prompt2lora.ground.pictures import Picture, Pictured, Prompt, of_data_url
-from prompt2lora.ground.prompts import MAX_CHARACTERS, check_prompts, full_examples, full_prompt
+from prompt2lora.ground.prompts import MAX_CHARACTERS, asked_in_full, check_prompts, full_examples, plain_lines
 from prompt2lora.serving.bodies import PictureUrl, Taken, described, taking
 from prompt2lora.serving.guard import Authenticator, Refused
 from prompt2lora.serving.management.records import (
@@ -31,8 +31,8 @@ from prompt2lora.serving.management.records import (
 )
 from prompt2lora.serving.service import MOST_EXAMPLES, MOST_PROMPTS, Service, queued_record
 
-Text = Annotated[str, Field(max_length=MAX_CHARACTERS)]
-Instruction = Annotated[str, Field(max_length=MAX_CHARACTERS)]
+Text = Annotated[str, Field(max_length=MAX_CHARACTERS), AfterValidator(plain_lines)]
+Instruction = Text
 # What came as a file beside a form is a picture already, and no JSON.
 Image = PictureUrl | SkipJsonSchema[InstanceOf[Picture]]
 
@@ -180,7 +180,7 @@ def _full_prompts(body: GenerateRequest | CheckRequest) -> list[Prompt]:
     found: list[Prompt] = []
     for number, one in enumerate(body.prompts):
         text, image = (one, None) if isinstance(one, str) else (one.prompt, one.image)
-        found.append(_prompt(full_prompt(body.instruction.strip(), text), image, f"prompts.{number}"))
+        found.append(_prompt(asked_in_full(text, body.instruction.strip()), image, f"prompts.{number}"))
     return found
 
 
