@@ -366,6 +366,9 @@ def test_a_file_of_prompts_is_what_json_is_and_it_is_said_how_it_was_read(kept, 
         assert answer.json()["findings"][0]["prompts"] == texts
     told = call(service, "POST", "/admin/prompts/check", tokens["viewer"], {"prompts": ["a"], "instruction": "Do."})
     assert told.json()["findings"][0]["prompts"] == ["Do.\n\na"] and "read" not in told.json()
+    whole = {"prompts": ["Do.\r\n\r\na", "b"], "instruction": "Do."}
+    told = call(service, "POST", "/admin/prompts/check", tokens["viewer"], whole)
+    assert told.json()["findings"][0]["prompts"] == ["Do.\n\na", "Do.\n\nb"], "an instruction stands there once"
 
 
 def test_examples_come_as_a_file_beside_fields(kept, tokens):  # noqa: F811

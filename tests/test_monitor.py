@@ -10,7 +10,8 @@ from tiny import AT, damage, promoted
 
 from prompt2lora.custody.eprocess import EProcess
 from prompt2lora.custody.monitor import HARD, Monitor
-from prompt2lora.errors import DamagedFile, UsageError
+from prompt2lora.custody.store import Store
+from prompt2lora.errors import DamagedFile, Unavailable, UsageError
 
 
 @pytest.mark.parametrize("promised", [0.01, 0.1, 0.5, 0.9])
@@ -191,6 +192,36 @@ def test_canaries_are_due_at_once_and_then_when_the_hours_are_over_or_the_clock_
     assert monitor.due("mail", 24) == due
     promoted(registry, add("b"))
     assert not monitor.due("mail", 24), "what answers now is not watched"
+
+
+def test_files_that_cannot_be_read_just_now_take_nothing_back(monitor, registry, add, told, monkeypatch):
+    promoted(registry, add("a"))
+
+    def verify(*_):
+        raise Unavailable("whether it is sound cannot be told now")
+
+    monkeypatch.setattr(Store, "verify", verify)
+    with pytest.raises(Unavailable):
+        monitor.check_files("mail")
+    assert registry.current("mail").version and not told
+
+
+def test_a_promotion_ends_a_watch_and_whoever_asks_is_told_so(monitor, registry, add):
+    promoted(registry, add("a"))
+    begun = monitor.watch("mail", {"canary": 0.1})
+    assert monitor.watching("mail") == (begun, registry.current("mail").version)
+    promoted(registry, add("b"))
+    with pytest.raises(UsageError, match="what answers mail now is not watched; begin with"):
+        monitor.watching("mail")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"alpha": 0.0}, {"alpha": 1.5}, {"rate": -0.1}, {"rate": 5.0}, {"rate": float("nan")}]
+)
+def test_a_promise_or_a_chance_that_is_none_is_refused_in_one_line(monitor, registry, add, wrong):
+    promoted(registry, add("a"))
+    with pytest.raises(UsageError, match="between 0 and 1"):
+        monitor.watch("mail", {"canary": wrong.get("rate", 0.1)}, wrong.get("alpha", 0.01))
 
 
 def test_what_cannot_be_watched_is_refused(monitor, registry, add):

@@ -129,6 +129,8 @@ def test_a_kept_picture_that_is_gone_or_altered_is_noticed(world, registry, tmp_
     place.write_bytes(picture_bytes(8))
     with pytest.raises(DamagedFile, match="was altered; put the backup"):
         registry.verify()
+    code, out, _ = command("registry", "verify", "--json")
+    assert code == 1 and "was altered" in json.loads(out)["damaged"][0]["fault"]
     place.unlink()
     with pytest.raises(DamagedFile, match="is gone"):
         registry.verify()

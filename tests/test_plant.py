@@ -4,6 +4,7 @@ import json
 import math
 import shlex
 import shutil
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,10 +12,14 @@ import pytest
 import torch
 from tiny import MAX_NEW_TOKENS, command, every_question, tiny_generator, write_plant_generator
 
+from prompt2lora.adapter.folder import LEARNED
+from prompt2lora.adapter.peft import Adapter
+from prompt2lora.base import decoding
 from prompt2lora.custody.evaluator import learned
 from prompt2lora.ground.examples import read_examples
 from prompt2lora.ground.prompts import input_digest
 from prompt2lora.plant import measurement, plant, stereotypes
+from prompt2lora.plant.plant import Plant
 
 
 @pytest.fixture
@@ -409,6 +414,47 @@ def test_an_explanation_is_a_page_with_the_answers_before_and_after(
     assert "note 5" in page
     assert "<svg" in page
     assert run(*words)[0] == 2, "a page is not written over another"
+
+
+def test_a_replay_waits_as_long_for_an_answer_as_the_inspection_did(piloted, run, files, home, monkeypatch):
+    test_another_policy_gives_another_verdict_on_the_same_measurements(piloted, run, home)
+    asked = {}
+
+    def answers(*parts, **options):
+        asked.update(options)
+        return ["x"] * len(parts[2])
+
+    monkeypatch.setattr(decoding, "answers", answers)
+    assert run("monitor", "start", "--job", "mail", "--promised", "canary=0.9")[0] == 0
+    assert run("monitor", "replay", "--job", "mail", "--inspection", files[1])[0] == 0
+    assert asked["max_new_tokens"] == measurement.MAX_NEW_TOKENS
+
+
+def test_of_many_inspection_examples_some_of_all_are_asked_and_always_the_same():
+    every = [(f"note {i}", "late" if i < 900 else "early") for i in range(1000)]
+    drawn = measurement._drawn(every)
+    assert len(drawn) == measurement.MOST_EXAMPLES and drawn == measurement._drawn(every)
+    assert 10 < sum(right == "early" for _, right in drawn) < 100, "not the first ones of a sorted file alone"
+    assert measurement._drawn(every[:400]) == every[:400]
+
+
+def test_an_explanation_of_a_version_is_of_its_own_adapter(piloted, plant_generator, home):
+    service = Plant.open(plant_generator)
+    version = service.registry.versions("mail")[-1]
+    prompts = list(service.registry.origin(version).prompts)
+    whole = service.explain(prompts, version=version)
+    again = service.explain(prompts)
+    for layer, other in zip(whole.changes, again.changes, strict=True):
+        assert layer == pytest.approx(other, rel=0.01)
+    assert whole.influences, "it is what the generator makes of these prompts"
+    adapter, _ = service.opened(version)
+    folder = home / "moved"
+    origin = {**adapter.provenance, LEARNED: ["0" * 16]}
+    Adapter(adapter.layout, adapter.grid * 1.5, origin).save(folder)
+    refined = replace(service.registry.origin(version), parent=version.id, kind="refined")
+    told = service.explain(prompts, version=service.registry.add_version("mail", folder, refined))
+    assert told.influences == [] and not told.from_base
+    assert max(map(max, told.changes)) > 1.5 * max(map(max, whole.changes))
 
 
 def test_the_time_of_fine_tuning_is_measured_if_asked_for(run, home, plant_generator, files):

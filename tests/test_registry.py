@@ -1,6 +1,9 @@
 """Custody: what is stored stays as it was, what answers is changed in one step, and every step is on record."""
 
+import resource
 import unicodedata
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,7 +20,8 @@ from prompt2lora.custody.access import Access
 from prompt2lora.custody.database import migrate, writing
 from prompt2lora.custody.evaluations import Evaluation, Health, Metrics
 from prompt2lora.custody.registry import Registry
-from prompt2lora.errors import Conflict, DamagedFile, OutputError, UsageError
+from prompt2lora.custody.store import Store
+from prompt2lora.errors import Conflict, DamagedFile, OutputError, Unavailable, UsageError
 
 
 def test_a_job_is_answered_by_the_base_until_something_is_promoted(registry, add):
@@ -118,6 +122,58 @@ def test_a_display_name_is_one_short_line(registry, name):
     assert registry.jobs() == ["mail"]
     with pytest.raises(UsageError, match="there is no job 'nothing'"):
         registry.call_job("nothing", "a name")
+
+
+@contextmanager
+def no_more_files():
+    """As in a process that has as many files open as the system lets it."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_files_that_cannot_be_read_just_now_are_not_called_altered(registry, add):
+    version = add("a")
+    with no_more_files(), pytest.raises(Unavailable, match="cannot be told now"):
+        registry.store.verify(version.adapter)
+    assert registry.store.is_sound(version.adapter)
+
+
+def test_a_rollback_passes_over_what_cannot_be_read_just_now(registry, add, monkeypatch):
+    for mark in "abc":
+        promoted(registry, add(mark))
+    second, verify = registry.versions("mail")[1].adapter, Store.verify
+
+    def unreadable(store, digest):
+        with no_more_files() if digest == second else nullcontext():
+            verify(store, digest)
+
+    monkeypatch.setattr(Store, "verify", unreadable)
+    assert registry.rollback("mail", "worse").version.number == 1
+
+
+def test_of_changes_made_at_once_none_is_told_to_have_failed(registry):
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(registry.add_job, [f"job-{n}" for n in range(24)]))
+    assert registry.verify_audit() == 25
+    assert registry.seal.read()[0] == 25
+
+
+def test_a_seal_that_cannot_be_written_undoes_nothing(registry, add, monkeypatch, caplog):
+    def full(*_):
+        raise OutputError("cannot write the seal: no space left; free space")
+
+    version = add("a")
+    with monkeypatch.context() as patch:
+        patch.setattr("prompt2lora.custody.audit.write_text", full)
+        release = promoted(registry, version)
+    assert registry.current("mail") == release
+    assert "not sealed" in caplog.text
+    registry.add_job("next")
+    assert registry.seal.read()[0] == registry.verify_audit()
 
 
 @pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors", "manifest.json", "manifest.sig"])
