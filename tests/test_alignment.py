@@ -85,6 +85,13 @@ def test_the_same_comes_out_twice_and_whatever_the_order_of_the_prompts(frozen, 
     assert torch.equal(found, aligned_to(frozen, grid, PROMPTS[::-1]))
 
 
+def test_a_rank_above_the_number_of_tokens_is_filled_up_with_what_changes_nothing(model, chat):
+    layout = LoraLayout.from_config(model.config, base_model="tiny", rank=64)
+    base, grid = Frozen(model, chat, layout), torch.randn(layout.shape) * 0.05
+    after = aligned_to(base, grid, [f"{INSTRUCTION}\n\na"], AlignmentOptions(max_new_tokens=1))
+    assert after.shape == grid.shape and torch.isfinite(after).all() and not torch.equal(after, grid)
+
+
 @pytest.mark.parametrize("prompts", [PROMPTS[:1], PROMPTS[:1] * 3, [f"{INSTRUCTION}\n\n{'x' * 900}", PROMPTS[0]]])
 def test_one_prompt_is_enough_and_repeated_or_long_ones_do_no_harm(frozen, grid, prompts):
     found = aligned_to(frozen, grid, prompts)

@@ -3,19 +3,20 @@
 import asyncio
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 from test_engine import asked, said, told
 from tiny import TEMPLATE
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GraniteConfig
 
 from prompt2lora import api
 from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.base import decoding, models, packaged
 from prompt2lora.base.chat import ChatFormat
 from prompt2lora.base.frozen import Frozen
-from prompt2lora.errors import DamagedFile, ModelNotFound, UsageError
+from prompt2lora.errors import DamagedFile, LayoutError, ModelNotFound, UsageError
 from prompt2lora.evaluation.likelihood import option_scores
 from prompt2lora.generator.observation import observe
 from prompt2lora.generator.text_encoder import Encoder
@@ -184,7 +185,27 @@ def test_a_learned_answer_ends_as_the_template_ends_it(base, tmp_path):
     assert chat.answers_within([("a", "b")]) != [], "the end in a shown turn is the one that is learned"
 
 
-# Templates that refuse
+# Templates that tell the date, or refuse
+
+
+def test_a_template_that_tells_today_s_date_says_the_same_every_day(base, tmp_path):
+    shutil.copytree(base, tmp_path / "dated")
+    (tmp_path / "dated" / "chat_template.jinja").write_text("{{ strftime_now('%d %b %Y') }} " + TEMPLATE)
+    chat = ChatFormat.load(str(tmp_path / "dated"))
+    assert "26 Jul 2024" in chat.tokenizer.decode(chat.prompt_ids(["x"])[0])
+
+
+def test_a_base_that_changes_what_its_output_layer_says_is_refused(base, tmp_path):
+    """Whatever is trained or scored is asked of that layer alone."""
+    own = json.loads((Path(base) / "config.json").read_text())
+    names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+    config = GraniteConfig(**{name: own[name] for name in names}, logits_scaling=8.0)
+    folder = tmp_path / "scaled"
+    shutil.copytree(base, folder, ignore=shutil.ignore_patterns("*.safetensors", "config.json"))
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    with pytest.raises(LayoutError, match="scales or caps its logits"):
+        loaded(str(folder))
 
 
 def refusing(base, folder):

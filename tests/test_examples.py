@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from prompt2lora.base.packing import UNLIMITED, pack_examples, stack
+from prompt2lora.errors import UsageError
 from prompt2lora.generator.examples import ExampleOptions, Labelled, _Example, _turns, practice, taught
 from prompt2lora.ground.prompts import instruction_of
 from prompt2lora.training import objectives
@@ -60,7 +61,7 @@ def test_the_same_comes_out_twice_whatever_the_order_and_wherever_the_instructio
         EXAMPLES[:1],
         EXAMPLES[:2],
         [(PROMPTS[0], "a"), (PROMPTS[0], "b")],
-        [(f"{INSTRUCTION}\n\n{'x' * 900}", "x"), EXAMPLES[0]],
+        [(f"{INSTRUCTION}\n\n{'x' * 300}", "x"), EXAMPLES[0]],
         [(text, text[0]) for text in INPUTS],
     ],
     ids=["one", "two", "one input with two answers", "a long one", "no instruction"],
@@ -77,8 +78,15 @@ def test_the_steps_ask_every_example_with_the_instruction_and_without_it(chat):
     for text in INPUTS:
         holding = [INSTRUCTION in sequence for sequence in asked if text in sequence]
         assert sorted(holding) == [False, True]
+    for text, packs in zip([INPUTS[0]] * 2, _turns(chat, INSTRUCTION, known[:1], 20), strict=True):
+        assert text in chat.tokenizer.decode(packs[0].ids), "one that fills a step by itself is asked both ways"
     ((only,),) = _turns(chat, "", known, UNLIMITED)
     assert len(set(only.label_example)) == len(INPUTS)
+
+
+def test_an_example_that_the_base_cannot_read_is_refused(frozen, grid):
+    with pytest.raises(UsageError, match=r"the base reads \d+ tokens"):
+        taught(frozen, grid, [], [*EXAMPLES, (f"{INSTRUCTION}\n\n{'x' * 100_000}", "x")])
 
 
 def test_jobs_that_go_side_by_side_change_nothing_for_one_another(frozen, grid):

@@ -172,8 +172,9 @@ def _corrected(
         _, _, axes = torch.svd_lowrank(fitted, q=2 * rank, niter=3)
     axes = axes[:, :rank]
     left, values, right = torch.linalg.svd(before.down @ (before.up @ axes) + x.T @ (dual @ axes), full_matrices=False)
-    size = values.sqrt()
-    return Update(left * size, size[:, None] * (right @ axes.T))
+    size, short = values.sqrt(), rank - len(values)  # short where there are fewer places than the rank
+    down, up = left * size, size[:, None] * (right @ axes.T)
+    return Update(torch.nn.functional.pad(down, (0, short)), torch.nn.functional.pad(up, (0, 0, 0, short)))
 
 
 def _same_places(whole: Pack, inner: Pack) -> tuple[Int[Tensor, " pairs"], Int[Tensor, " pairs"]]:

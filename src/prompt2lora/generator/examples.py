@@ -20,6 +20,7 @@ from torch import Tensor
 from prompt2lora.base.chat import ChatFormat
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.logits import answer_logits
+from prompt2lora.base.models import check_room
 from prompt2lora.base.packing import UNLIMITED, Pack, pack_examples, stack
 from prompt2lora.ground.comparison import composed
 from prompt2lora.ground.pictures import Prompt, identity, rewritten
@@ -61,6 +62,7 @@ def taught(
     options: ExampleOptions = ExampleOptions(),
 ) -> Float[Tensor, "layers rows cols"]:
     """A new grid; the given one is left alone. Examples are (prompt, right answer); their order changes nothing.
+    Raises UsageError for one that is too long for the base.
 
     For the instruction see `instruction_of`; it may stand in the examples or not.
     """
@@ -80,6 +82,8 @@ def practice(
     of the losses of every step. Jobs go side by side to share the reading of the base, and change nothing for another.
     """
     known = [_known(job) for job in jobs]
+    for job, some in zip(jobs, known, strict=True):
+        _check_room(base, job.instruction, some)
     turns = [_turns(base.chat, job.instruction, some, options.budget) for job, some in zip(jobs, known, strict=True)]
     steps = options.steps or min(options.most, max(options.least, max(map(len, known)) // 2))
 
@@ -140,11 +144,20 @@ def _digest(example: _Example) -> bytes:
     return hashlib.sha256("\0".join([identity(example.input), example.output]).encode()).digest()
 
 
+def _check_room(base: Frozen, instruction: str, examples: Sequence[_Example]) -> None:
+    """Raises UsageError for an example that the base cannot read with its instruction and answer."""
+    prompts = base.chat.prompt_ids(
+        [rewritten(one.input, lambda text: full_prompt(instruction, text)) for one in examples]
+    )
+    answers = base.chat.answer_ids([one.output for one in examples])
+    check_room(base.model.config, [[*prompt, *right[:-1]] for prompt, right in zip(prompts, answers, strict=True)])
+
+
 def _turns(chat: ChatFormat, instruction: str, examples: Sequence[_Example], budget: int) -> list[list[Pack]]:
     """All examples as questions with their right answers: the packs of every step in turn, of about `budget` tokens.
 
     If there is an instruction, half of what a step asks is asked with it, and the next step asks the other half so: the
-    adapter shall do with it what it does without.
+    adapter shall do with it what it does without. An example that fills a step is asked both ways in turn.
     """
     answers = chat.answer_ids([one.output for one in examples])
     bare = chat.prompt_ids([one.input for one in examples])
@@ -155,6 +168,9 @@ def _turns(chat: ChatFormat, instruction: str, examples: Sequence[_Example], bud
         chosen = [rest[at] for at in used]
         rest = [i for at, i in enumerate(rest) if at not in used]
         halves = [part for part in (chosen[::2], chosen[1::2]) if part] if instruction else [chosen]
+        if instruction and 2 * len(told[chosen[0]] + answers[chosen[0]]) > budget and len(chosen) == 1:
+            turns += [[pack_examples([asked[chosen[0]]], [answers[chosen[0]]], UNLIMITED)] for asked in (bare, told)]
+            continue
         for turn in range(len(halves)):
             packs = [
                 pack_examples([asked[i] for i in part], [answers[i] for i in part], UNLIMITED)

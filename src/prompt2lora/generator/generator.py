@@ -87,6 +87,10 @@ class Generator(nn.Module):
     def atlas(self, atlas: Atlas) -> None:
         self._atlas = atlas
 
+    @atlas.deleter
+    def atlas(self) -> None:
+        self._atlas = None
+
     @property
     def examples_start(self) -> Float[Tensor, "layers rows cols"]:
         """What an adapter made of labelled examples begins with: an adapter of its own, or else the shared one."""

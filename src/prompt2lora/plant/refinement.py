@@ -33,7 +33,10 @@ def refine(
     steps: int = 48,
     report: Report = tell,
 ) -> dict[str, Any]:
-    """A short fine-tune from a version's adapter; a new version if held-out examples are answered better, else none."""
+    """A short fine-tune from a version's adapter; a new version if held-out examples are answered better, else none.
+
+    Raises UsageError for a version that holds the instruction alone.
+    """
     kept = plant.registry
     known = kept.versions(job)
     if not known:
@@ -45,6 +48,11 @@ def refine(
 
     began = time.monotonic()
     come_from = kept.origin(start)
+    if come_from.from_base:
+        raise UsageError(
+            f"{start.name} holds the instruction alone, since the answers are long, and is no start for more; give the "
+            "right answers to `prompt2lora pilot --examples`"
+        )
     if come_from.form:
         checked(come_from.form, [right for _, right in examples])
     with part(report, 0.0, 0.1, step="load"):

@@ -106,6 +106,7 @@ def _strength(run: Run) -> float:
 @torch.no_grad()
 def _atlas(run: Run, generator: Generator) -> Atlas:
     """Where the real training tasks lie and how their adapters look; for a few tasks, of several draws each."""
+    del generator.atlas  # of the generator that it goes on from: nothing is left to the base, or judged, by that
     tasks = run.fit
     usual = [run.prompts.usual(task, PROMPTS) for task in tasks]
     means = torch.stack([run.encoder.conditions(group).mean(0) for group in usual])
