@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
 from functools import cached_property
 from itertools import accumulate
 from typing import Any
@@ -21,8 +20,10 @@ from prompt2lora.base.pictures import PictureReader, reader_of
 from prompt2lora.errors import ModelNotFound, UsageError
 from prompt2lora.ground.pictures import Picture, Pictured, Prompt, pictures_of, rewritten, text_of
 
-# What templates that write today's date are told: an adapter, and its digest, would be another one every day.
-_A_DAY = date(2024, 7, 26)
+# Templates that write today's date always write this one: an adapter, and its digest, would be another one every day.
+# (A function among the values for a template becomes a text in transformers 5.23.0.)
+_TODAY = "strftime_now"
+_ONE_DAY = "{%- macro " + _TODAY + "(format) -%}26 Jul 2024{%- endmacro -%}"
 _SENTINEL = "\u241fprompt\u241f"
 _A_PICTURE = Picture("", bytes)  # any: what counts is that there is one
 _EXCHANGE = (("user", "a"), ("assistant", "b"), ("user", "c"))
@@ -176,12 +177,12 @@ class ChatFormat:
         from jinja2 import TemplateError
 
         said = [{"role": role, "content": self._content(one)} for role, one in messages]
-        template: dict[str, Any] = {"strftime_now": _A_DAY.strftime}
-        if self.pictures:
-            template["chat_template"] = self.pictures.template
+        template = self.pictures.template if self.pictures else self.tokenizer.get_chat_template()
+        if _TODAY in template:
+            template = _ONE_DAY + template
         try:
             text: str = self.tokenizer.apply_chat_template(
-                said, tokenize=False, add_generation_prompt=answering, **template
+                said, chat_template=template, tokenize=False, add_generation_prompt=answering
             )
         except TemplateError as error:
             roles = ", ".join(role for role, _ in messages)

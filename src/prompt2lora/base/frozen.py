@@ -21,8 +21,11 @@ class Frozen(NamedTuple):
 
     @classmethod
     def load(cls, layout: LoraLayout, *, dtype: torch.dtype | None = None, training: bool = False) -> Frozen:
-        """The base that the layout names; see `models.load_base`. Raises LayoutError if it changes what its output layer
-        says, as Gemma 2 (caps), Granite and Cohere (scales) do: all the mathematics ask that layer alone."""
+        """The base that the layout names; see `models.load_base`.
+
+        Raises LayoutError if it changes what its output layer says, as Gemma 2 (caps), Granite and Cohere (scales) do:
+        whatever is trained or scored is asked of that layer alone.
+        """
         model, tokenizer = models.load_base(layout.base_model, dtype=dtype, training=training)
         if not _says_what_its_output_layer_says(model):
             raise LayoutError(
