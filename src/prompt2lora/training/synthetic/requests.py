@@ -97,6 +97,9 @@ KINDS = (
             "Is this about numbers, texts or a table? Answer with one word.",
             "Answer yes or no: does it ask for a list?",
             "Write the name of the function alone, or none.",
+            "Which type has the result: number, text, list or truth value?",
+            "Classify the request as easy, medium or hard.",
+            "Write one keyword for it.",
         ),
     ),
     RequestKind(
@@ -111,6 +114,10 @@ KINDS = (
             "Write the name of the function.",
             "Write the name of its argument.",
             "Does it have an example? Answer yes or no.",
+            "Give the function a better name.",
+            "How many words are in its description?",
+            "Which built-in function does the same? Answer with its name.",
+            "Grade the description from 1 to 10.",
         ),
     ),
     RequestKind(
@@ -120,6 +127,9 @@ KINDS = (
             "Write the name of the table.",
             "Which column is meant? Answer with its name.",
             "Does it need a sum? Answer yes or no.",
+            "Name the SQL keyword that it needs.",
+            "Is it about one row or many? Answer one or many.",
+            "Classify it as filter, count, sum or ranking.",
         ),
     ),
     RequestKind(
@@ -134,6 +144,9 @@ KINDS = (
             "Which machine or part is named? Answer with one word.",
             "Is it a question of why, what or how? Answer with that word.",
             "Route it to maintenance, purchasing or safety.",
+            "Sum it up in one word.",
+            "Write a title of four words at most.",
+            "Write a tip of six words at most.",
         ),
     ),
     RequestKind(
@@ -148,6 +161,10 @@ KINDS = (
             "Solve the problem. Write the number alone.",
             "Give the final number, nothing else.",
             "Which unit has the result? Answer with one word.",
+            "Write the result.",
+            "Which kind of arithmetic does it need? Answer with one word.",
+            "Write the numbers in it, separated by commas.",
+            "Is it about time, money, length or a count?",
         ),
     ),
 )
