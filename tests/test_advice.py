@@ -23,9 +23,15 @@ def test_good_prompts_draw_no_advice():
 
 @pytest.mark.parametrize(("count", "grave"), [(1, True), (3, True), (4, False), (15, False)])
 def test_few_prompts_are_told_and_very_few_are_grave(count, grave):
-    finding = kinds(advise(GOOD[:count], conditions(GOOD[:count])))["few"]
+    whole = [text.replace("\n\n", " ") for text in GOOD]
+    finding = kinds(advise(whole[:count], conditions(whole[:count])))["few"]
     assert finding.grave == grave
     assert str(count) in finding.text
+
+
+def test_of_prompts_with_one_instruction_four_are_enough_for_no_more_are_read():
+    assert kinds(advise(GOOD[:3], conditions(GOOD[:3])))["few"].grave
+    assert "few" not in kinds(advise(GOOD[:4], conditions(GOOD[:4])))
 
 
 def test_a_repeated_prompt_is_named_whatever_its_case_and_spaces():

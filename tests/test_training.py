@@ -365,7 +365,8 @@ def test_a_shared_adapter_goes_as_far_from_where_it_began_as_serves_held_out_tas
     best = min(losses, key=losses.get)
     assert made.provenance["strength"] == best
     whole = train(recipe(base, encoder_folder, tasks_folder, (stage,), **shared), tmp_path / "whole")
-    assert torch.allclose(made.start, began.start + best * (whole.start - began.start), atol=1e-4)
+    moved = best * (whole.start - began.start)  # kept in 16 bits each, and so off by as many times as it is scaled
+    assert torch.allclose(made.start, began.start + moved, atol=1e-4 * max(1.0, best))
 
 
 def test_the_shared_adapter_learns_at_its_own_rate(base, encoder_folder, tasks_folder, tmp_path):

@@ -177,7 +177,8 @@ class ChatFormat:
         from jinja2 import TemplateError
 
         said = [{"role": role, "content": self._content(one)} for role, one in messages]
-        template = self.pictures.template if self.pictures else self.tokenizer.get_chat_template()
+        template = self.pictures.template if self.pictures else None
+        template = template or self.tokenizer.get_chat_template()
         if _TODAY in template:
             template = _ONE_DAY + template
         try:

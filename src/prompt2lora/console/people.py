@@ -14,7 +14,7 @@ from fastapi.responses import Response
 from prompt2lora.console.context import ROOT, Invitation
 from prompt2lora.console.i18n import TranslatableError
 from prompt2lora.console.page_request import KEY_COOKIE, NotFound, Page, PageRequest
-from prompt2lora.custody.access import GOVERN, ROLES, Access
+from prompt2lora.custody.access import GOVERN, ROLES, Access, check_key_name
 from prompt2lora.errors import Conflict
 
 _DAYS = 3
@@ -136,8 +136,8 @@ def accept(request: PageRequest) -> Response:
     """The invited person gets a key, made in the name of who invited."""
     invitation = _invitation(request)
     access = Access(request.service.plant.as_actor(invitation.by).registry)
-    request.context.invitations.pop(request.value("code"), None)
     request.key, token = access.add(invitation.name, role=invitation.role, infer=invitation.infer)
+    request.context.invitations.pop(request.value("code"), None)
     return _signed_in(request, request.render("key.html", made=request.key, token=token, own=True), token)
 
 
@@ -162,6 +162,7 @@ def add_key(request: PageRequest) -> Response:
     if request.value("how") == "link":
         if role is None:
             raise TranslatableError("invite_role")
+        check_key_name(name)
         if any(key.name == name for key in request.service.access.all()):
             raise Conflict(f"there is or was a key named {name!r}; choose another name")
         request.plant.tell("invite", name, {"role": role, "infer": infer})

@@ -31,6 +31,12 @@ _NAME = re.compile(r"[\w][\w .@-]{0,79}")
 _TOKEN = re.compile(r"p2l_([0-9a-f]{16})_([\w-]{43})")
 
 
+def check_key_name(name: str) -> None:
+    """Raises UsageError for what can be no key's name."""
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"a key's name is made of letters, digits, space, . @ - and _, not {name[:90]!r}")
+
+
 class Key(NamedTuple):
     """Whose a token is; `name` stands in the audit log for what is done with it."""
 
@@ -57,8 +63,7 @@ class Access:
 
         Raises UsageError for a key that could do nothing or a role that is none, Conflict for a name that is taken.
         """
-        if not _NAME.fullmatch(name):
-            raise UsageError(f"a key's name is made of letters, digits, space, . @ - and _, not {name[:90]!r}")
+        check_key_name(name)
         if role is not None and role not in ROLES:
             raise UsageError(f"a role is one of {', '.join(ROLES)}, not {role[:40]!r}")
         if role is None and not infer:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from prompt2lora.generator.text_encoder import MAX_WORD_PIECES
 from prompt2lora.ground.pictures import Prompt, pictures_of, text_of
-from prompt2lora.ground.prompts import repeated, split
+from prompt2lora.ground.prompts import instruction_of, repeated, split
 
 ENOUGH, LEAST = 16, 4
 _NEAR = 0.985  # cosine above which two prompts say the same
@@ -79,15 +79,15 @@ def advise(
 
 
 def _number(prompts: Sequence[str]) -> list[Finding]:
-    n = len(prompts)
-    if n >= ENOUGH:
+    n, enough = len(prompts), LEAST if instruction_of(prompts) else ENOUGH  # of those with an instruction few are read
+    if n >= enough:
         return []
     return [
         Finding(
             "few",
             n < LEAST,
             (),
-            f"{n} prompt{'s' if n > 1 else ''}; {ENOUGH} describe the job better",
+            f"{n} prompt{'s' if n > 1 else ''}; {enough} describe the job better",
             "add more inputs of the same job, as varied as they come",
         )
     ]

@@ -52,6 +52,7 @@ def train(recipe: Recipe, folder: Path, report: Report = silent) -> Generator:
 def finish(run: Run) -> Generator:
     """The generator of a trained run; kept in its folder."""
     strength = _strength(run)
+    came_from = {name: known for name, known in (("start", run.earlier), ("shared", run.shared)) if known}
     generator = run.generator.eval().requires_grad_(False).cpu()
     generator.provenance = {
         "recipe": run.origin,
@@ -61,7 +62,7 @@ def finish(run: Run) -> Generator:
         "steps": run.step,
         "strength": strength,
         "versions": versions(),
-        **({"start": run.earlier} if run.earlier else {}),
+        **came_from,
     }
     generator.training_hours = run.earlier_hours + run.seconds / 3600
     if run.recipe.decodes:
@@ -70,7 +71,7 @@ def finish(run: Run) -> Generator:
     if not target.exists():
         generator.save_pretrained(target)
     if not shared.exists():
-        Adapter(run.layout, generator.start, {"recipe": run.origin}).save(shared)
+        Adapter(run.layout, generator.start, {"recipe": run.origin, **came_from}).save(shared)
     return generator
 
 

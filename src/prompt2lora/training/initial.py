@@ -18,20 +18,24 @@ from prompt2lora.training.recipe import Recipe
 
 
 class Initial(NamedTuple):
-    """A generator with the provenance of the one that it goes on from (none: empty) and the hours of its training."""
+    """A generator with the provenance of the one that it goes on from (none: empty), the hours of its training, and
+    the provenance of the adapter that the shared one begins with (none: empty)."""
 
     generator: Generator
     earlier: dict[str, Any]
     hours: float
+    shared: dict[str, Any]
 
 
 def initial_generator(recipe: Recipe) -> Initial:
     """Raises UsageError if what the recipe names does not fit together."""
     config = models.load_config(recipe.base)
     layout = LoraLayout.from_config(config, base_model=recipe.base, rank=recipe.rank, targets=recipe.targets)
-    found = _further(recipe, layout) if recipe.start else Initial(_new(recipe, layout), {}, 0.0)
+    found = _further(recipe, layout) if recipe.start else Initial(_new(recipe, layout), {}, 0.0, {})
     if recipe.shared:
-        found.generator.start.data.copy_(Adapter.load(Path(recipe.shared), config).grid)
+        adapter = Adapter.load(Path(recipe.shared), config)
+        found.generator.start.data.copy_(adapter.grid)
+        return found._replace(shared=adapter.provenance)
     return found
 
 
@@ -41,7 +45,7 @@ def _further(recipe: Recipe, layout: LoraLayout) -> Initial:
         raise UsageError(f"{recipe.start} makes adapters of another layout than the recipe; name another start")
     if start.config.encoder != recipe.encoder:
         raise UsageError(f"{recipe.start} reads prompts by {start.config.encoder}; name that encoder")
-    return Initial(start.train().requires_grad_(True), start.provenance, start.training_hours or 0.0)
+    return Initial(start.train().requires_grad_(True), start.provenance, start.training_hours or 0.0, {})
 
 
 def _new(recipe: Recipe, layout: LoraLayout) -> Generator:

@@ -102,8 +102,9 @@ def release(
         made = Generator.from_pretrained(place / GENERATOR)
         if last.examples:
             report({"run": _EXAMPLES})
-            start = Adapter.load(out / RUNS / last.examples / SHARED, models.load_config(last.recipe.base)).grid
-            begin_examples_with(Run(last.recipe, place, report), made, start)
+            start = Adapter.load(out / RUNS / last.examples / SHARED, models.load_config(last.recipe.base))
+            begin_examples_with(Run(last.recipe, place, report), made, start.grid)
+            made.provenance = {**made.provenance, "examples": dict(start.provenance)}
         made.save_pretrained(out / GENERATOR)
     return Generator.from_pretrained(out / GENERATOR)
 

@@ -63,7 +63,7 @@ class Run:
         self.encoder = Encoder(recipe.encoder, cache=home() / "training-conditions.sqlite", device=device)
         self.encoder.load()
         self.prompts = sampling.PromptPool(everyone, most=recipe.prompts, known=recipe.known, seed=recipe.seed)
-        generator, self.earlier, self.earlier_hours = initial_generator(recipe)
+        generator, self.earlier, self.earlier_hours, self.shared = initial_generator(recipe)
         self.generator = generator.to(self.device)
         self.layout = self.generator.config.layout
         self.began = self.generator.start.detach().clone()  # the shared adapter before any step

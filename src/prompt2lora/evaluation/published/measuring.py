@@ -37,6 +37,7 @@ from prompt2lora.training.tasks import Task
 PROMPTS_PER_TASK, SAMPLES = 128, 10
 _BASE = "base"
 _AT_ONCE = 32  # test examples whose scores are kept together
+_EARLIER = ("start", "shared", "examples")  # of a generator's provenance: that of what it went on from
 _CODE = ("answers", "prompts", "published")
 _CODE_OF_KIND = {SuiteKind.MATHEMATICS: ("mathematics",)}
 
@@ -232,10 +233,10 @@ def seen(generator: Generator, suite: str) -> tuple[str, ...] | None:
 
 
 def _published(provenance: Mapping[str, Any]) -> set[str]:
-    """The published tasks that a run trained on, and those before it from whose generators it went on."""
-    recipe, earlier = provenance.get("recipe", {}), provenance.get("start", {})
+    """The published tasks that a run trained on, and those before it from whose generators or adapters it went on."""
+    recipe, earlier = provenance.get("recipe", {}), [provenance[key] for key in _EARLIER if provenance.get(key)]
     left_out = set().union(*map(never_trained_on, recipe.get("without", ())))
-    return set(recipe.get("published", ())) - left_out | (_published(earlier) if earlier else set())
+    return set(recipe.get("published", ())).difference(left_out).union(*map(_published, earlier))
 
 
 def others(published: PublishedTask, suites: Sequence[PublishedTask]) -> list[Task]:
