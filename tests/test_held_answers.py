@@ -9,7 +9,7 @@ from test_gateway import ASK, FROM, ask, kept, service, tokens  # noqa: F401
 from tiny import AT, adapter_folder, command
 
 import prompt2lora as p2l
-from prompt2lora.adapter.folder import read_form
+from prompt2lora.adapter.folder import form_of, read_origin
 from prompt2lora.custody.bases import released_form
 from prompt2lora.errors import DamagedFile, InputError
 from prompt2lora.ground import answer_form as forms
@@ -37,11 +37,11 @@ def held(kept, tmp_path):  # noqa: F811
 
 def test_an_adapter_of_a_form_tells_it_and_answers_in_it(generator_folder, base, tmp_path):
     made = p2l.generate(["a", "b c"], tmp_path / "made", form=LABELS, generator=generator_folder, base=base)
-    assert read_form(tmp_path / "made") == LABELS
+    assert form_of(read_origin(tmp_path / "made")) == LABELS
     assert "choices:billing,shipping,returns" in (tmp_path / "made" / "README.md").read_text()
     assert all(p2l.ask(made.adapter, text) in LABELS.choices for text in ("a", "what now?"))
     free = p2l.generate(["a", "b c"], tmp_path / "free", generator=generator_folder, base=base)
-    assert read_form(tmp_path / "free") is None
+    assert form_of(read_origin(tmp_path / "free")) is None
     assert p2l.ask(free.adapter, "a", max_new_tokens=8) not in LABELS.choices
 
 
@@ -60,7 +60,7 @@ def test_the_command_line_finds_a_form_in_the_examples_or_says_what_they_seem_to
     code, out, told = command(*words, "--out", tmp_path / "made", "--answers", "auto", "--json")
     assert code == 0 and "Answers: choices:billing,shipping,returns" in told
     assert json.loads(out)["answers"] == LABELS.to_dict()
-    assert read_form(tmp_path / "made") == LABELS
+    assert form_of(read_origin(tmp_path / "made")) == LABELS
     code, _, told = command(*words, "--out", tmp_path / "other", "--answers", "number")
     assert code == 2 and "example 1" in told
 
@@ -94,7 +94,7 @@ def test_answered_files_are_kept_for_a_week_and_then_deleted(tmp_path, monkeypat
 
 def test_an_origin_that_tells_no_form_is_refused(tmp_path):
     with pytest.raises(DamagedFile, match="none"):
-        read_form(with_form(tmp_path / "a", {"kind": "anything"}))
+        form_of(read_origin(with_form(tmp_path / "a", {"kind": "anything"})))
 
 
 def test_a_request_to_a_job_is_answered_in_its_form(service, tokens, held):  # noqa: F811
