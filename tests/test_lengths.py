@@ -136,7 +136,7 @@ def test_what_a_finished_generator_knows_is_of_its_own_base_and_encoder(pipeline
     long, brief = prompt_groups(3)
     assert torch.allclose(found.long[4], pipeline.encoded(long[4]).mean(0))
     assert (len(found.long), len(found.brief)) == (len(long), len(brief))
-    assert told[-1] == {"done": len(long), "of": len(long)}
+    assert told[-1] == {"done": 2 * len(long), "of": 2 * len(long)}
     grid = pipeline.align_base(long[0])
     assert found.health.judge(grid, pipeline.layout).score < asking.atlas.health.judge(grid, pipeline.layout).score
 

@@ -26,7 +26,7 @@ from prompt2lora.adapter.peft import Adapter
 from prompt2lora.base import models
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.errors import LayoutError, UsageError
-from prompt2lora.generator.alignment import PromptsRead, aligned, instruction_to_align, read_prompts
+from prompt2lora.generator.alignment import AlignmentOptions, PromptsRead, aligned, instruction_to_align, read_prompts
 from prompt2lora.generator.examples import taught
 from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.hidden_states import states
@@ -37,7 +37,8 @@ from prompt2lora.ground.files import check_new
 from prompt2lora.ground.pictures import Prompt, pictures_of, text_of
 from prompt2lora.ground.prompts import check_prompts, instruction_of, learned_digests
 
-WHOLE_WEIGHT = 16.0  # of whole prompts, where an adapter begins with the base and has nothing else to keep
+# Where an adapter begins with the base and has nothing else to keep: whole prompts weigh more, more of its answers is read.
+WHOLE_WEIGHT, LONG_ANSWERS = 16.0, AlignmentOptions(max_new_tokens=32)
 
 
 class MadeGrid(NamedTuple):
@@ -214,7 +215,8 @@ class Pipeline:
         for block in self.layout.blocks:
             if block.side == "B":
                 unmoved[:, block.start : block.stop] = 0
-        return aligned(self.base, unmoved, read_prompts(self.base, unmoved, prompts), whole_weight=WHOLE_WEIGHT)
+        read = read_prompts(self.base, unmoved, prompts, LONG_ANSWERS)
+        return aligned(self.base, unmoved, read, LONG_ANSWERS, whole_weight=WHOLE_WEIGHT)
 
     def _teach(self, prompts: Sequence[Prompt], examples: Sequence[tuple[Prompt, str]]) -> MadeGrid:
         began = time.monotonic()

@@ -25,9 +25,10 @@ def lengths_of(pipeline: Pipeline, seed: int, report: Report) -> Lengths:
     """The generator's base has to be one that can be aligned (see `Pipeline.align_base`)."""
     long, brief = prompt_groups(seed)
     grids = []
-    for done, group in enumerate(long, 1):
-        grids.append(pipeline.align_base(group))
-        report({"done": done, "of": len(long)})
+    made = [prompts for group in long for prompts in (group, group[:1])]  # a job may be told by one prompt
+    for done, prompts in enumerate(made, 1):
+        grids.append(pipeline.align_base(prompts))
+        report({"done": done, "of": len(made)})
     health = Reference.of(torch.stack(grids), pipeline.generator.start.detach(), pipeline.layout)
     return Lengths(_means(pipeline, long), _means(pipeline, brief), health)
 
