@@ -9,10 +9,10 @@ import openpyxl
 import pytest
 from test_doors import excel, separated
 from test_engine import adapters, engine, frozen, version  # noqa: F401
-from tiny import command
+from tiny import command, promoted
 
 import prompt2lora as p2l
-from prompt2lora.errors import Busy, InputError, Unavailable
+from prompt2lora.errors import Busy, Conflict, InputError, Unavailable
 from prompt2lora.evaluation.score_cache import ScoreCache
 from prompt2lora.ground import answer_form as forms
 from prompt2lora.ground.answer_sheet import (
@@ -29,7 +29,7 @@ from prompt2lora.ground.answer_sheet import (
 from prompt2lora.ground.progress import Cancelled
 from prompt2lora.ground.tables import File
 from prompt2lora.plant.calibration import ENOUGH, calibrate
-from prompt2lora.serving import answer_file
+from prompt2lora.serving import answer_file, work
 from prompt2lora.serving.answer_file import RowsRequest, answer_rows
 
 LABELS = forms.choices(["billing", "shipping", "returns"])
@@ -280,3 +280,15 @@ def test_what_cannot_be_is_refused_before_anything_is_loaded(tmp_path, words, to
     assert code == 2 and told in errors
     code, _, errors = command("answer", "--in", tmp_path / "in.csv", "--out", tmp_path / "out.xlsx", "--adapter", "a")
     assert code == 2 and ".csv" in errors
+
+
+def test_a_file_under_way_is_not_finished_by_a_release_that_was_taken_back(registry, add, monkeypatch):
+    promoted(registry, add("a"))
+    release, told = promoted(registry, add("b")), []
+    monkeypatch.setattr(work, "_LOOK_EVERY", 0.0)
+    report = work._while_released(registry, release, told.append)
+    report({"done": 1})
+    registry.rollback("mail", "worse")
+    with pytest.raises(Conflict, match="another release answers mail since"):
+        report({"done": 2})
+    assert told == [{"done": 1}]

@@ -21,6 +21,7 @@ from prompt2lora.ground.answer_form import AnswerForm
 from prompt2lora.ground.prompts import instruction_of
 from prompt2lora.plant.explanation import explain
 from prompt2lora.plant.measurement import ModelEvaluator
+from prompt2lora.plant.plant import Plant
 from prompt2lora.training.lengths import lengths_of
 from prompt2lora.training.recipe import Recipe, Stage
 from prompt2lora.training.synthetic.requests import KINDS, prompt_groups
@@ -120,6 +121,17 @@ def test_a_pilot_and_an_explanation_say_that_the_instruction_alone_is_in_the_wei
     }
     decoded = explain(evaluator, BRIEF, ())
     assert (decoded.from_base, len(decoded.influences)) == (False, len(BRIEF))
+
+
+def test_a_version_of_that_kind_says_so_and_is_no_start_for_a_second_stage(pipeline, registry, tmp_path, monkeypatch):
+    made = ModelEvaluator(pipeline).make(LONG, tmp_path / "long")
+    version = registry.add_version("mail", made.folder, made.origin)
+    assert registry.origin(version).from_base
+    with pytest.raises(UsageError, match=r"holds the instruction alone.* give the right answers to `prompt2lora pilot"):
+        Plant(registry).refine("mail", [("add two lists", "def add(): ...")] * 8)
+    monkeypatch.setattr(Plant, "evaluator", lambda plant: ModelEvaluator(pipeline))
+    kinds = [[one["kind"] for one in Plant(registry).check_prompts(prompts)] for prompts in (LONG, BRIEF)]
+    assert ["long answers" in kind for kind in kinds] == [True, False]
 
 
 def test_a_generator_s_folder_carries_it(pipeline, asking, tmp_path):
