@@ -128,13 +128,14 @@ class Reference(NamedTuple):
         return cls(found.mean(0), found.std(0), usual, shared)
 
     def to_dict(self) -> dict[str, Tensor]:
-        """All but the shared adapter, to be kept beside it."""
-        return {"health_mean": self.mean, "health_spread": self.spread, "health_usual": torch.tensor(self.usual)}
+        """All but the shared adapter, to be kept beside it; in 16 bits, of which a spread needs no more."""
+        kept = {"health_mean": self.mean, "health_spread": self.spread, "health_usual": torch.tensor(self.usual)}
+        return {name: tensor.half() for name, tensor in kept.items()}
 
     @classmethod
     def from_dict(cls, kept: Mapping[str, Tensor], shared: Float[Tensor, "layers rows cols"]) -> Reference:
         """What `to_dict` gave. Raises KeyError."""
-        return cls(kept["health_mean"], kept["health_spread"], float(kept["health_usual"]), shared)
+        return cls(kept["health_mean"].float(), kept["health_spread"].float(), float(kept["health_usual"]), shared)
 
     def judge(self, grid: Float[Tensor, "layers rows cols"], layout: LoraLayout) -> HealthScore:
         """How unusual an adapter is. One that is not finite is infinitely so."""

@@ -95,11 +95,9 @@ KINDS = (
         ),
         (
             "Is this about numbers, texts or a table? Answer with one word.",
-            "Answer yes or no: does it ask for a list?",
             "Write the name of the function alone, or none.",
             "Which type has the result: number, text, list or truth value?",
             "Classify the request as easy, medium or hard.",
-            "Write one keyword for it.",
         ),
     ),
     RequestKind(
@@ -111,10 +109,8 @@ KINDS = (
             "Fill in the missing code.",
         ),
         (
-            "Write the name of the function.",
             "Write the name of its argument.",
             "Does it have an example? Answer yes or no.",
-            "Give the function a better name.",
             "How many words are in its description?",
             "Which built-in function does the same? Answer with its name.",
             "Grade the description from 1 to 10.",
@@ -129,7 +125,6 @@ KINDS = (
             "Does it need a sum? Answer yes or no.",
             "Name the SQL keyword that it needs.",
             "Is it about one row or many? Answer one or many.",
-            "Classify it as filter, count, sum or ranking.",
         ),
     ),
     RequestKind(
@@ -158,7 +153,6 @@ KINDS = (
             "Explain how you solve it, then give the result.",
         ),
         (
-            "Solve the problem. Write the number alone.",
             "Give the final number, nothing else.",
             "Which unit has the result? Answer with one word.",
             "Write the result.",
