@@ -128,9 +128,9 @@ class Reference(NamedTuple):
         return cls(found.mean(0), found.std(0), usual, shared)
 
     def to_dict(self) -> dict[str, Tensor]:
-        """All but the shared adapter, to be kept beside it; in 16 bits, of which a spread needs no more."""
-        kept = {"health_mean": self.mean, "health_spread": self.spread, "health_usual": torch.tensor(self.usual)}
-        return {name: tensor.half() for name, tensor in kept.items()}
+        """All but the shared adapter, to be kept beside it; the usual in 16 bits, which are enough for it."""
+        usual = torch.tensor(self.usual)
+        return {"health_mean": self.mean.half(), "health_spread": self.spread.half(), "health_usual": usual}
 
     @classmethod
     def from_dict(cls, kept: Mapping[str, Tensor], shared: Float[Tensor, "layers rows cols"]) -> Reference:
