@@ -128,7 +128,7 @@ class Reference(NamedTuple):
         return cls(found.mean(0), found.std(0), usual, shared)
 
     def to_dict(self) -> dict[str, Tensor]:
-        """All but the shared adapter, to be kept beside it; the usual in 16 bits, which are enough for it."""
+        """All but the shared adapter, to be kept beside it; means and spreads in 16 bits, which are enough."""
         usual = torch.tensor(self.usual)
         return {"health_mean": self.mean.half(), "health_spread": self.spread.half(), "health_usual": usual}
 
