@@ -190,9 +190,11 @@ def test_a_learned_answer_ends_as_the_template_ends_it(base, tmp_path):
 
 def test_a_template_that_tells_today_s_date_says_the_same_every_day(base, tmp_path):
     shutil.copytree(base, tmp_path / "dated")
-    (tmp_path / "dated" / "chat_template.jinja").write_text("{{ strftime_now('%d %b %Y') }} " + TEMPLATE)
+    (tmp_path / "dated" / "chat_template.jinja").write_text(
+        "{{ strftime_now('%d %b %Y') }}, {{ strftime_now('%Y-%m-%d') }}, {{ strftime_now('%Y') | int + 1 }} " + TEMPLATE
+    )
     chat = ChatFormat.load(str(tmp_path / "dated"))
-    assert "26 Jul 2024" in chat.tokenizer.decode(chat.prompt_ids(["x"])[0])
+    assert "26 Jul 2024, 2024-07-26, 2025 " in chat.tokenizer.decode(chat.prompt_ids(["x"])[0])
 
 
 def test_a_base_that_changes_what_its_output_layer_says_is_refused(base, tmp_path):

@@ -78,10 +78,21 @@ def test_the_steps_ask_every_example_with_the_instruction_and_without_it(chat):
     for text in INPUTS:
         holding = [INSTRUCTION in sequence for sequence in asked if text in sequence]
         assert sorted(holding) == [False, True]
-    for text, packs in zip([INPUTS[0]] * 2, _turns(chat, INSTRUCTION, known[:1], 20), strict=True):
-        assert text in chat.tokenizer.decode(packs[0].ids), "one that fills a step by itself is asked both ways"
     ((only,),) = _turns(chat, "", known, UNLIMITED)
     assert len(set(only.label_example)) == len(INPUTS)
+
+
+def test_examples_that_fill_a_step_each_are_all_asked_before_one_is_asked_the_other_way(chat):
+    known = [_Example(text, text[0]) for text in INPUTS[:4]]
+    asked = [chat.tokenizer.decode(pack.ids) for (pack,) in _turns(chat, INSTRUCTION, known, 20)]
+    which = [next(text for text in INPUTS if text in sequence) for sequence in asked]
+    assert sorted(which[:4]) == sorted(INPUTS[:4]) == sorted(which[4:])
+    told = [INSTRUCTION in sequence for sequence in asked]
+    assert told == [False, True, False, True, True, False, True, False]
+    (bare,), (full,) = _turns(chat, INSTRUCTION, known[:1], UNLIMITED)
+    assert [INSTRUCTION in chat.tokenizer.decode(pack.ids) for pack in (bare, full)] == [False, True], (
+        "a single one too"
+    )
 
 
 def test_an_example_that_the_base_cannot_read_is_refused(frozen, grid):

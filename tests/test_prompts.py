@@ -30,7 +30,10 @@ def test_an_instruction_of_several_paragraphs_is_one_of_several_lines(instructio
     prompts = [asked_in_full(text, instruction) for text in ("one", "two")]
     assert instruction_of(prompts) == "Find the part.\nWrite it alone."
     assert split(prompts[0])[1] == "one"
-    assert asked_in_full(f"{instruction}\n\none", instruction) == prompts[0]
+    joined = instruction_of(prompts)
+    for written in (instruction, joined, f" {joined} "):
+        assert asked_in_full(f"{instruction}\n\none", written) == prompts[0] == asked_in_full(prompts[0], written)
+        assert input_of(f"{instruction}\n\none", written) == "one", "and so it is known as the input that was learned"
 
 
 def test_the_first_paragraph_of_one_letter_among_questions_is_no_instruction():
@@ -38,6 +41,11 @@ def test_the_first_paragraph_of_one_letter_among_questions_is_no_instruction():
         instruction_of(["Where is order 12?", "Please cancel it.", "Dear Sir,\n\nmy order is late.", "Refund."]) == ""
     )
     assert instruction_of([f"{SAY}\n\n{n}" for n in range(15)] + ["KX-3 alone"]) == SAY, "most prompts have it"
+
+
+def test_a_line_of_spaces_is_a_blank_line():
+    assert instruction_of([f"{SAY}\n \t\nKX-1", f"{SAY}\n\nKX-2"]) == SAY
+    assert split(f"{SAY}\n \nKX-1") == (SAY, "KX-1")
 
 
 def test_a_file_is_read_alike_with_the_line_ends_of_any_system():

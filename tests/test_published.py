@@ -252,7 +252,7 @@ def test_a_generator_that_was_trained_on_what_the_suite_forbids_is_told(generato
     assert seen(generator, "boolq") == ()
     earlier = {"recipe": {"published": ["piqa", "boolq"]}}
     recipe = {"published": ["piqa", "arc_e", "obqa"], "without": ["obqa"]}
-    generator.provenance = {"recipe": recipe, "shared": {"recipe": {}, "start": earlier}}
+    generator.provenance = {"recipe": recipe, "shared": {"recipe": {}, "start": earlier, "examples": 3}}
     told = {suite: seen(generator, suite) for suite in ("arc_e", "obqa", "piqa", "boolq", "winogrande")}
     assert told == {"arc_e": ("arc_e",), "obqa": (), "piqa": ("piqa",), "boolq": ("boolq",), "winogrande": ()}
 

@@ -142,6 +142,37 @@ def test_files_that_cannot_be_read_just_now_are_not_called_altered(registry, add
     assert registry.store.is_sound(version.adapter)
 
 
+def test_a_manifest_that_is_a_link_is_altered_wherever_it_leads(registry, add):
+    place = registry.store.path(add("a").adapter) / "manifest.json"
+    place.unlink()
+    place.symlink_to(place)
+    assert not registry.store.is_sound(place.parent.name)
+
+
+def test_what_cannot_be_read_just_now_hides_no_damage_behind_it(registry, add, monkeypatch):
+    first, second = add("a"), add("b")
+    damage(registry.store.path(second.adapter) / "adapter_model.safetensors")
+    verify = Store.verify
+
+    def unreadable(store, digest):
+        with no_more_files() if digest == first.adapter else nullcontext():
+            verify(store, digest)
+
+    monkeypatch.setattr(Store, "verify", unreadable)
+    found = registry.damaged(registry.every_version())
+    assert next(found)[0] == second
+    with pytest.raises(Unavailable):
+        next(found)
+
+
+def test_an_altered_seal_hides_no_change_from_whoever_made_it(registry, add):
+    promoted(registry, add("a"))
+    damage(registry.seal.file)
+    assert registry.rollback("mail", "worse").version is None
+    with pytest.raises(DamagedFile):
+        registry.verify_audit()
+
+
 def test_a_rollback_passes_over_what_cannot_be_read_just_now(registry, add, monkeypatch):
     for mark in "abc":
         promoted(registry, add(mark))

@@ -23,7 +23,13 @@ from prompt2lora.ground.pictures import Picture, Pictured, Prompt, pictures_of, 
 # Templates that write today's date always write this one: an adapter, and its digest, would be another one every day.
 # (A function among the values for a template becomes a text in transformers 5.23.0.)
 _TODAY = "strftime_now"
-_ONE_DAY = "{%- macro " + _TODAY + "(format) -%}26 Jul 2024{%- endmacro -%}"
+_DAY = {"%-d": "26", "%d": "26", "%b": "Jul", "%B": "July", "%m": "07", "%Y": "2024", "%y": "24", "%a": "Fri"}
+_DAY |= {"%A": "Friday", "%H": "00", "%I": "12", "%M": "00", "%S": "00", "%p": "AM"}
+_ONE_DAY = (
+    f"{{% macro {_TODAY}(format) -%}}{{{{ format"
+    + "".join(f" | replace('{directive}', '{text}')" for directive, text in _DAY.items())
+    + " }}{%- endmacro %}"
+)
 _SENTINEL = "\u241fprompt\u241f"
 _A_PICTURE = Picture("", bytes)  # any: what counts is that there is one
 _EXCHANGE = (("user", "a"), ("assistant", "b"), ("user", "c"))

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from prompt2lora.custody import decisions
 from prompt2lora.custody.access import MAKE, RELEASE
+from prompt2lora.custody.catalogue import Catalogue
 from prompt2lora.custody.evaluations import Evaluation, Inspected
 from prompt2lora.custody.gate import FAIL, PASS, UNKNOWN
 from prompt2lora.custody.judgements import Judgement
 from prompt2lora.custody.releases import Release
 from prompt2lora.custody.reports import BARS
 from prompt2lora.custody.versions import Version
+from prompt2lora.errors import DamagedFile, Unavailable
 from prompt2lora.ground.comparison import Comparison
 from prompt2lora.serving.service import Service
 
@@ -60,6 +63,7 @@ class JobStatus:
     refused: bool  # the newest version was, by a person
     few: bool  # the newest version failed where only more examples can tell
     outdated: bool  # the newest version was judged by another policy than the one in force
+    from_base: bool = False  # the newest version holds the instruction alone, for the answers are long
 
     @property
     def answering(self) -> Version | None:
@@ -116,6 +120,8 @@ class JobStatus:
             tried = any(release.version and release.version.id == newest.id for release in self.history)
             if tried and not self.refused and self.newest == PASS:
                 return NextStep("again", "refine", MAKE)
+            if self.from_base and self.newest == FAIL:
+                return NextStep("long", "report")
             if tried or self.refused:
                 return NextStep("mend", "refine", MAKE)
             if not self.inspected:
@@ -156,7 +162,15 @@ def job_status(service: Service, job: str) -> JobStatus:
         refused=decisions.REFUSED in kinds,
         few=bool(failed) and failed <= _BY_EXAMPLES and examples < ENOUGH_EXAMPLES,
         outdated=decisions.OTHER_POLICY in kinds,
+        from_base=_is_from_base(kept, newest),
     )
+
+
+def _is_from_base(kept: Catalogue, version: Version | None) -> bool:
+    """Nobody knows it of a version whose files are damaged or cannot be read now; other checks tell that."""
+    with suppress(DamagedFile, Unavailable):
+        return version is not None and kept.is_from_base(version)
+    return False
 
 
 def end_of_use(status: JobStatus, version: Version) -> Release | None:

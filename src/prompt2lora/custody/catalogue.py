@@ -23,7 +23,7 @@ from prompt2lora.custody.kept_prompts import every_picture
 from prompt2lora.custody.releases import Release
 from prompt2lora.custody.store import Store
 from prompt2lora.custody.versions import Origin, Version
-from prompt2lora.errors import DamagedFile, UsageError
+from prompt2lora.errors import DamagedFile, Unavailable, UsageError, may_pass
 from prompt2lora.ground.answer_form import AnswerForm
 
 
@@ -96,6 +96,10 @@ class Catalogue:
         """What the answers of a version have to be; None: anything. Raises DamagedFile if its adapter is damaged."""
         return _told(self.store.path(version.adapter))[0]
 
+    def is_from_base(self, version: Version) -> bool:
+        """Whether the instruction is all that is in a version's weights. Raises DamagedFile, Unavailable."""
+        return _told(self.store.path(version.adapter))[1]
+
     def provenance(self, version: Version) -> dict[str, Any]:
         """All that a version depends on, by digest, for auditors. `policy` is that of the latest verdict."""
         with self.reading() as connection:
@@ -116,7 +120,9 @@ class Catalogue:
 
     def damaged(self, checked: Sequence[Version]) -> Iterator[tuple[Version, DamagedFile]]:
         """Of these versions, those whose files, or the pictures that they were made of and measured on, are not any
-        more what they were, each with what is wrong. Raises Unavailable if that cannot be told now."""
+        more what they were, each with what is wrong. Raises Unavailable, after all others, if that cannot be told of
+        one now."""
+        unknown: Unavailable | None = None
         seen = set[str]()  # versions of a job share most of their pictures
         for version in checked:
             try:
@@ -126,8 +132,15 @@ class Catalogue:
                     if picture.digest not in seen:
                         picture.read()
                         seen.add(picture.digest)
+            except Unavailable as error:
+                unknown = error
             except DamagedFile as error:
-                yield version, error
+                if may_pass(error):
+                    unknown = Unavailable(f"whether {version.name} is whole cannot be told now: {error}")
+                else:
+                    yield version, error
+        if unknown:
+            raise unknown
 
     # Judgements
 

@@ -207,5 +207,5 @@ class Registry(Catalogue):
         if line:
             try:
                 self.seal.set(line)
-            except OutputError as error:  # what was written is written; the next line moves the seal past this one
+            except (OutputError, DamagedFile) as error:  # what was written is written; `verify_audit` tells
                 _log.error("the audit log is not sealed: %s", error)

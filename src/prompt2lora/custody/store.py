@@ -18,7 +18,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,6 +31,7 @@ from prompt2lora.ground.pictures import Picture, picture_digest
 
 _PICTURES = "pictures"
 _MANIFEST, _SIGNATURE = "manifest.json", "manifest.sig"
+_ENTRY = (*adapter_folder.FILES, _MANIFEST, _SIGNATURE)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -47,7 +48,7 @@ class Store:
         Raises DamagedFile for a folder outside the adapter profile; nothing of it is kept then.
         """
         card = adapter_folder.beside(folder)  # for people; it is not kept
-        manifest = _manifest(folder, card)
+        manifest = _manifest(folder, (*adapter_folder.FILES, *card))
         digest = hashlib.sha256(manifest).hexdigest()
         place = self.root / digest
         if not place.exists():
@@ -62,11 +63,16 @@ class Store:
         return digest
 
     def path(self, digest: str) -> Path:
-        """Where an entry lies. Raises UsageError for what is no digest, DamagedFile for an entry that is gone."""
+        """Where an entry lies. Raises UsageError for what is no digest, DamagedFile for an entry that is gone,
+        Unavailable if that cannot be told now."""
         if not _DIGEST.fullmatch(digest):
             raise UsageError(f"an adapter is found by its SHA-256 and {digest[:80]!r} is none; see `registry list`")
         place = self.root / digest
-        if not place.is_dir():
+        try:
+            there = place.is_dir()
+        except OSError as error:
+            raise Unavailable(f"adapter {digest[:12]} cannot be looked for now ({cause(error)}); mend that") from error
+        if not there:
             raise DamagedFile(f"the adapter {digest[:12]} is gone from {self.root}; put the backup back or roll back")
         return place
 
@@ -82,6 +88,7 @@ class Store:
 
     def _verify(self, digest: str) -> None:
         place = self.path(digest)
+        adapter_folder.check_files(place, _ENTRY)  # what is a link or no file is no file of ours, however it is read
         try:
             manifest = (place / _MANIFEST).read_bytes()
             signature = (place / _SIGNATURE).read_bytes()
@@ -89,7 +96,7 @@ class Store:
             raise DamagedFile(f"the adapter {digest[:12]} has lost its manifest ({cause(error)}); roll back") from error
         if hashlib.sha256(manifest).hexdigest() != digest or not self.signer.holds(signature, manifest):
             raise DamagedFile(f"the manifest of adapter {digest[:12]} was altered or signed by another key; roll back")
-        if _manifest(place, beside=(_MANIFEST, _SIGNATURE)) != manifest:
+        if _manifest(place, _ENTRY) != manifest:
             raise DamagedFile(f"the files of adapter {digest[:12]} are not those of its manifest; roll back")
 
     def is_sound(self, digest: str) -> bool:
@@ -126,8 +133,8 @@ class Store:
         return sorted(place.name for place in self.root.glob("*") if _DIGEST.fullmatch(place.name))
 
 
-def _manifest(folder: Path, beside: tuple[str, ...] = ()) -> bytes:
-    """The manifest that the folder's present contents deserve."""
-    adapter_folder.check_files(folder, (*adapter_folder.FILES, *beside))
+def _manifest(folder: Path, names: Collection[str] = adapter_folder.FILES) -> bytes:
+    """The manifest that the folder's present contents deserve; it has to hold files of these names."""
+    adapter_folder.check_files(folder, names)
     files = {name: file_digest(folder / name) for name in adapter_folder.FILES}
     return json.dumps({"files": files}, sort_keys=True).encode()

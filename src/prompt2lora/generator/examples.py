@@ -157,19 +157,24 @@ def _turns(chat: ChatFormat, instruction: str, examples: Sequence[_Example], bud
     """All examples as questions with their right answers: the packs of every step in turn, of about `budget` tokens.
 
     If there is an instruction, half of what a step asks is asked with it, and the next step asks the other half so: the
-    adapter shall do with it what it does without. An example that fills a step is asked both ways in turn.
+    adapter shall do with it what it does without. Examples that fill a step each are asked alternately with it and
+    without, and the other way when all were asked; so is a single one.
     """
     answers = chat.answer_ids([one.output for one in examples])
     bare = chat.prompt_ids([one.input for one in examples])
     told = chat.prompt_ids([rewritten(one.input, lambda text: full_prompt(instruction, text)) for one in examples])
-    turns, rest = [], list(range(len(examples)))
+    turns, again, rest = [], list[list[Pack]](), list(range(len(examples)))
     while rest:
         used = pack_examples([told[i] for i in rest], [answers[i] for i in rest], budget).used
         chosen = [rest[at] for at in used]
         rest = [i for at, i in enumerate(rest) if at not in used]
         halves = [part for part in (chosen[::2], chosen[1::2]) if part] if instruction else [chosen]
-        if instruction and 2 * len(told[chosen[0]] + answers[chosen[0]]) > budget and len(chosen) == 1:
-            turns += [[pack_examples([asked[chosen[0]]], [answers[chosen[0]]], UNLIMITED)] for asked in (bare, told)]
+        fills = 2 * len(told[chosen[0]] + answers[chosen[0]]) > budget
+        if instruction and len(chosen) == 1 and (fills or len(examples) == 1):
+            both = [[pack_examples([asked[chosen[0]]], [answers[chosen[0]]], UNLIMITED)] for asked in (bare, told)]
+            first = len(again) % 2
+            turns.append(both[first])
+            again.append(both[1 - first])
             continue
         for turn in range(len(halves)):
             packs = [
@@ -177,4 +182,4 @@ def _turns(chat: ChatFormat, instruction: str, examples: Sequence[_Example], bud
                 for asked, part in zip((bare, told), halves[turn:] + halves[:turn], strict=False)
             ]
             turns.append(packs)
-    return turns
+    return turns + again

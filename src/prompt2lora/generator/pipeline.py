@@ -37,7 +37,7 @@ from prompt2lora.ground.files import check_new
 from prompt2lora.ground.pictures import Prompt, pictures_of, text_of
 from prompt2lora.ground.prompts import check_prompts, instruction_of, learned_digests
 
-# Where an adapter begins with the base and has nothing else to keep: whole prompts weigh more, more of its answers is read.
+# Where an adapter begins with the base and keeps nothing else, whole prompts weigh more and more answers are read.
 WHOLE_WEIGHT, LONG_ANSWERS = 16.0, AlignmentOptions(max_new_tokens=32)
 
 

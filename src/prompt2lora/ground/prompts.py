@@ -16,7 +16,7 @@ from prompt2lora.ground.comparison import composed
 from prompt2lora.ground.pictures import P, Prompt, identity, rewritten, text_of
 
 MAX_CHARACTERS = 20_000
-_BLANK_LINES = re.compile(r"\n\s*\n")
+_BLANK_LINES = re.compile(r"\n[^\S\n]*\n\s*")
 
 
 def check_prompts(prompts: list[P], source: str = "prompts") -> list[P]:
@@ -68,14 +68,19 @@ def asked_in_full(prompt: P, instruction: str) -> P:
 
 
 def _in_full(text: str, instruction: str) -> str:
-    if text.strip() == instruction:
-        return text
-    return full_prompt(instruction, input_of(text, instruction) if _opens_with(text, instruction) else text)
+    found = _opening(text.strip(), instruction)
+    if found is None:
+        return full_prompt(instruction.strip(), text)
+    rest = text.strip()[found:].strip()
+    return full_prompt(instruction.strip(), rest) if rest else text
 
 
-def _opens_with(text: str, instruction: str) -> bool:
-    """Whether the instruction stands in lines of its own at the beginning: "List" is not that of "Listing 3"."""
-    return bool(instruction) and f"{text.strip()}\n".startswith(f"{instruction}\n")
+def _opening(text: str, instruction: str) -> int | None:
+    """Where an instruction ends that stands in lines of its own at the beginning of a text, whatever blank lines are
+    between them; None: it does not. "List" is not that of "Listing 3"."""
+    lines = [re.escape(line.strip()) for line in instruction.splitlines() if line.strip()]
+    found = re.match(r"\s*\n\s*".join(lines) + r"(?=\s*(\n|$))", text) if lines else None
+    return found.end() if found else None
 
 
 def full_examples(instruction: str, examples: Sequence[tuple[P, str]]) -> list[tuple[P, str]]:
@@ -85,8 +90,9 @@ def full_examples(instruction: str, examples: Sequence[tuple[P, str]]) -> list[t
 
 def split(prompt: str) -> tuple[str, str]:
     """(opening, rest) of a prompt: before and after its first blank line, or the whole prompt twice."""
-    opening, _, rest = prompt.strip().partition("\n\n")
-    return (opening.strip(), rest.strip()) if rest.strip() else (opening, opening)
+    opening, *others = _BLANK_LINES.split(prompt.strip(), maxsplit=1)
+    rest = "".join(others).strip()
+    return (opening.strip(), rest) if rest else (opening, opening)
 
 
 def instruction_of(prompts: Sequence[Prompt], examples: Sequence[tuple[Prompt, str]] = ()) -> str:
@@ -95,7 +101,7 @@ def instruction_of(prompts: Sequence[Prompt], examples: Sequence[tuple[Prompt, s
 
     Where the prompts have none, those of the examples (prompt, right answer) tell.
     """
-    openings = [split(prompt)[0] for prompt in map(text_of, prompts) if "\n\n" in prompt.strip()]
+    openings = [split(prompt)[0] for prompt in map(text_of, prompts) if _BLANK_LINES.search(prompt.strip())]
     if len({*openings}) == 1 and 2 * len(openings) > len(prompts):
         return openings[0]
     return instruction_of([prompt for prompt, _ in examples]) if examples else ""
@@ -103,8 +109,8 @@ def instruction_of(prompts: Sequence[Prompt], examples: Sequence[tuple[Prompt, s
 
 def input_of(prompt: str, instruction: str) -> str:
     """A prompt without the instruction, if it opens with it."""
-    left = prompt.strip()
-    return left.removeprefix(instruction).strip() or left if _opens_with(left, instruction) else left
+    whole = prompt.strip()
+    return whole[_opening(whole, instruction) or 0 :].strip() or whole
 
 
 def repeated(prompts: Sequence[Prompt]) -> list[int]:

@@ -10,6 +10,7 @@ import codecs
 import json
 import re
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -70,7 +71,7 @@ class Table:
     rows: Rows = field(default_factory=list)
     records: list[tuple[int, Any]] = field(default_factory=list)
 
-    @property
+    @cached_property
     def width(self) -> int:
         return max((len(cells) for _, cells in self.rows), default=0)
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
-from prompt2lora.adapter.folder import FROM_BASE, LEARNED, holds_instruction_alone
+from prompt2lora.adapter.folder import FROM_BASE, holds_instruction_alone
 from prompt2lora.adapter.health import FEATURES, Reference, shares
 from prompt2lora.adapter.intruders import intruders
 from prompt2lora.adapter.layout import LoraLayout
@@ -30,7 +30,6 @@ from prompt2lora.custody.explanations import (
 from prompt2lora.custody.versions import Origin, Version
 from prompt2lora.errors import UsageError
 from prompt2lora.generator.attribution import changes, distance, influences
-from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.pipeline import MadeGrid
 from prompt2lora.ground.answer_form import AnswerForm
 from prompt2lora.ground.pictures import Prompt, identity, pictures_of, text_of
@@ -41,7 +40,7 @@ from prompt2lora.plant.measurement import ModelEvaluator
 
 _ASKED, _LEFT_OUT = 12, 16  # texts that are asked; most prompts whose absence is tried on the answers
 _MAX_NEW_TOKENS = 48
-_TINY = 1e-12
+_TINY, _ROUNDING = 1e-12, 0.02
 _SPECTRA = 3  # modules whose spectrum is shown, the most unusual first
 
 
@@ -84,7 +83,7 @@ def explain(
     with step("answer"):
         answered = _answered(evaluator, texts, asked, grid, form) if asked else []
     with step("leave_out"):
-        told = version is None or _is_decoded(version, generator)
+        told = version is None or _is_made_so(version, made, layout)
         influential = _influences(evaluator, prompts, made, asked, answered, form) if told else []
     return Explanation(
         generator=str(generator.provenance.get("sha256", "")),
@@ -99,10 +98,10 @@ def explain(
     )
 
 
-def _is_decoded(version: Kept, generator: Generator) -> bool:
-    """Whether a version is what this generator makes of its prompts alone."""
-    refined = bool(version.adapter.provenance.get(LEARNED))
-    return version.origin.generator == generator.provenance.get("sha256") and not refined
+def _is_made_so(version: Kept, made: MadeGrid, layout: LoraLayout) -> bool:
+    """Whether a version is what is made of its prompts alone now, but for rounding."""
+    size = distance(made.grid, 0.0 * made.grid, layout)
+    return distance(made.grid, version.adapter.grid, layout) < _ROUNDING * size
 
 
 def _influences(

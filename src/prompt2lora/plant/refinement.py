@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from prompt2lora.adapter.folder import LEARNED
+from prompt2lora.custody.versions import Origin
 from prompt2lora.errors import UsageError
 from prompt2lora.ground.answer_form import checked
 from prompt2lora.ground.files import write_json
@@ -22,6 +23,15 @@ from prompt2lora.ground.progress import Report, part, tell
 from prompt2lora.ground.prompts import learned_digests
 from prompt2lora.plant import version_files
 from prompt2lora.plant.installation import Installation
+
+
+def check_start(version: str, origin: Origin) -> None:
+    """Raises UsageError for a version that is no start for a second stage."""
+    if origin.from_base:
+        raise UsageError(
+            f"{version} holds the instruction alone, since the answers are long, and is no start for more; make an "
+            "adapter of the right answers instead (`prompt2lora pilot --examples`)"
+        )
 
 
 def refine(
@@ -48,11 +58,7 @@ def refine(
 
     began = time.monotonic()
     come_from = kept.origin(start)
-    if come_from.from_base:
-        raise UsageError(
-            f"{start.name} holds the instruction alone, since the answers are long, and is no start for more; give the "
-            "right answers to `prompt2lora pilot --examples`"
-        )
+    check_start(start.name, come_from)
     if come_from.form:
         checked(come_from.form, [right for _, right in examples])
     with part(report, 0.0, 0.1, step="load"):

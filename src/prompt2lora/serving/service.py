@@ -21,6 +21,7 @@ from prompt2lora.ground.pictures import MOST_OF_A_JOB, Prompt, check_together, p
 from prompt2lora.ground.progress import Report
 from prompt2lora.ground.prompts import check_prompts
 from prompt2lora.ground.tables import File
+from prompt2lora.plant.refinement import check_start
 from prompt2lora.serving.job_queue import JobQueue, QueuedJob
 from prompt2lora.serving.served import Served
 from prompt2lora.serving.work import (
@@ -145,10 +146,10 @@ class Service(Served):
         """The second stage; the new version (if there is one) is judged on examples that it did not learn from."""
         self.check_pictures([prompt for prompt, _ in examples])
         _at_most(examples, MOST_EXAMPLES, "examples")
-        registry = self.plant.registry
-        form = registry.form(registry.version(job, version))
-        if form:
-            checked(form, [right for _, right in examples])
+        origin = self.plant.registry.origin(self.plant.registry.version(job, version))
+        check_start(version, origin)
+        if origin.form:
+            checked(origin.form, [right for _, right in examples])
         return self._begin(actor, Refine(job, version, tuple(examples), steps))
 
     def explain(self, actor: str, job: str, version: str, language: str = "en") -> QueuedJob:

@@ -234,7 +234,8 @@ def seen(generator: Generator, suite: str) -> tuple[str, ...] | None:
 
 def _published(provenance: Mapping[str, Any]) -> set[str]:
     """The published tasks that a run trained on, and those before it from whose generators or adapters it went on."""
-    recipe, earlier = provenance.get("recipe", {}), [provenance[key] for key in _EARLIER if provenance.get(key)]
+    recipe = provenance.get("recipe", {})
+    earlier = [one for one in map(provenance.get, _EARLIER) if isinstance(one, Mapping)]
     left_out = set().union(*map(never_trained_on, recipe.get("without", ())))
     return set(recipe.get("published", ())).difference(left_out).union(*map(_published, earlier))
 
