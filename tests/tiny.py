@@ -38,7 +38,7 @@ from prompt2lora.evaluation import judge
 from prompt2lora.generator.atlas import Atlas
 from prompt2lora.generator.config import GeneratorConfig
 from prompt2lora.generator.generator import Generator
-from prompt2lora.plant import explanation, measurement, stereotypes
+from prompt2lora.plant import explanation, measurement, stereotypes, watches
 from prompt2lora.training import curves, finish, tuning
 
 TEMPLATE = (
@@ -89,7 +89,8 @@ def short_answers():
     """The tiny base ends no answer by itself: eight tokens show what the product's `MAX_NEW_TOKENS` show, and one token
     more than the right answer has shows what several do."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measurement, "MAX_NEW_TOKENS", 8)
+        for module in (measurement, watches):
+            patch.setattr(module, "MAX_NEW_TOKENS", 8)
         patch.setattr(explanation, "_MAX_NEW_TOKENS", 8)
         for module in (judge, tuning):
             patch.setattr(module, "_SLACK", 1)

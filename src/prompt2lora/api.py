@@ -40,6 +40,7 @@ from prompt2lora.generator.pipeline import Generated, Pipeline
 from prompt2lora.ground.answer_form import AnswerForm
 from prompt2lora.ground.files import check_new, check_writable
 from prompt2lora.ground.pictures import Picture, Pictured, Prompt
+from prompt2lora.ground.profile import MAX_NEW_TOKENS
 from prompt2lora.ground.progress import Report, silent, steps, tell
 from prompt2lora.ground.prompts import check_prompts
 from prompt2lora.training import finish as training
@@ -171,7 +172,7 @@ def ask(
     *,
     pictures: Sequence[Picture] = (),
     base: str | None = None,
-    max_new_tokens: int = 128,
+    max_new_tokens: int = MAX_NEW_TOKENS,
 ) -> str:
     """The answer of the base, with an adapter folder (and in the form that it tells) or (None) without.
 

@@ -22,6 +22,8 @@ A message is one line: the rule, the offending value, the next step. What names 
 be, is a wrong request on the command line, whatever it names: exit code 2.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -103,10 +105,21 @@ class Misconfigured(Unavailable):
     pass
 
 
+@contextmanager
+def readable_now(what: str) -> Iterator[None]:
+    """Inside, a file that is damaged only because the system does not let it be read raises Unavailable instead."""
+    try:
+        yield
+    except DamagedFile as error:
+        if _may_pass(error):
+            raise Unavailable(f"whether {what} is sound cannot be told now: {error}") from error
+        raise
+
+
 _GONE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
-def may_pass(error: BaseException) -> bool:
+def _may_pass(error: BaseException) -> bool:
     """Whether an error over a file comes of the system's and says nothing of what the file holds: no rights, too many
     open files, a disk that fails. A file that is not there is no such case."""
     reason = error.__cause__

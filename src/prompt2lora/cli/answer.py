@@ -12,6 +12,7 @@ import typer
 from prompt2lora.cli.app import BaseOption, Json, Working, app, print_json, tell_reading
 from prompt2lora.errors import UsageError
 from prompt2lora.ground.files import check_new, check_writable, write_bytes
+from prompt2lora.ground.profile import MAX_NEW_TOKENS
 
 if TYPE_CHECKING:
     from prompt2lora.ground.answer_sheet import AnswerSheet
@@ -30,7 +31,7 @@ def answer(
     bound: Annotated[
         float, typer.Option(min=0, max=1, help="An answer that is less likely to be right than this is `unsure`.")
     ] = 0.0,
-    max_new_tokens: Annotated[int, typer.Option(min=1, max=4096, help="Most tokens of an answer.")] = 128,
+    max_new_tokens: Annotated[int, typer.Option(min=1, max=4096, help="Most tokens of an answer.")] = MAX_NEW_TOKENS,
     max_batch_size: Annotated[int, typer.Option(min=1, max=256, help="Rows answered at once.")] = 64,
     language: Annotated[str, typer.Option(help="Language of the three new columns: en or ja.")] = "en",
     base: BaseOption = None,

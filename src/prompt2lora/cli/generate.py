@@ -28,6 +28,7 @@ from prompt2lora.cli.app import (
 from prompt2lora.errors import UsageError
 from prompt2lora.ground.files import check_new
 from prompt2lora.ground.pictures import opened
+from prompt2lora.ground.profile import MAX_NEW_TOKENS
 
 
 @app.command()
@@ -80,7 +81,7 @@ def ask(
         list[Path] | None, typer.Option(help="A picture to ask about (PNG, JPEG, WebP); may be given several times.")
     ] = None,
     base: BaseOption = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, max=4096, help="Most tokens of the answer.")] = 128,
+    max_new_tokens: Annotated[int, typer.Option(min=1, max=4096, help="Most tokens of the answer.")] = MAX_NEW_TOKENS,
     as_json: Json = False,
 ) -> None:
     """Ask the base model, through an adapter or without."""

@@ -92,7 +92,7 @@ def explain(
     for influence in found.influences[:5]:
         print(f"  {influence.share:.1%}  {text_of(given[influence.prompt])[:90]!r}")
     print("Modules, by how far they differ from what every job gets:")
-    for name, size in sorted(found.to_dict()["modules"].items(), key=lambda item: -item[1]):
+    for name, size in sorted(found.module_changes.items(), key=lambda item: -item[1]):
         print(f"  {size:.3f}  {name}")
     for one in found.texts:
         print(f"{one.text[:70]!r}: {one.base[:60]!r} -> {one.generated[:60]!r}")

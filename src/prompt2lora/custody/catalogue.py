@@ -23,7 +23,7 @@ from prompt2lora.custody.kept_prompts import every_picture
 from prompt2lora.custody.releases import Release
 from prompt2lora.custody.store import Store
 from prompt2lora.custody.versions import Origin, Version
-from prompt2lora.errors import DamagedFile, Unavailable, UsageError, may_pass
+from prompt2lora.errors import DamagedFile, Unavailable, UsageError, readable_now
 from prompt2lora.ground.answer_form import AnswerForm
 
 
@@ -126,19 +126,17 @@ class Catalogue:
         seen = set[str]()  # versions of a job share most of their pictures
         for version in checked:
             try:
-                self.store.verify(version.adapter)
-                made, measured = self.origin(version), self.measured(version)
-                for picture in every_picture(made.prompts, [*made.examples, *measured.pairs]):
-                    if picture.digest not in seen:
-                        picture.read()
-                        seen.add(picture.digest)
+                with readable_now(version.name):
+                    self.store.verify(version.adapter)
+                    made, measured = self.origin(version), self.measured(version)
+                    for picture in every_picture(made.prompts, [*made.examples, *measured.pairs]):
+                        if picture.digest not in seen:
+                            picture.read()
+                            seen.add(picture.digest)
             except Unavailable as error:
                 unknown = error
             except DamagedFile as error:
-                if may_pass(error):
-                    unknown = Unavailable(f"whether {version.name} is whole cannot be told now: {error}")
-                else:
-                    yield version, error
+                yield version, error
         if unknown:
             raise unknown
 

@@ -93,11 +93,16 @@ class Explanation:
     texts: Sequence[AnsweredText] = ()
     page: str = ""
 
+    @property
+    def module_changes(self) -> dict[str, float]:
+        """The mean change of every module over the layers."""
+        by_module = zip(*self.changes, strict=True)
+        return {name: _mean(values) for name, values in zip(self.modules, by_module, strict=True)}
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; with the mean change of every layer and of every module."""
         found = asdict(self)
-        by_module = zip(*self.changes, strict=True)
-        found["modules"] = {name: _mean(values) for name, values in zip(self.modules, by_module, strict=True)}
+        found["modules"] = self.module_changes
         found["layers"] = [_mean(values) for values in self.changes]
         if not self.page:
             del found["page"]

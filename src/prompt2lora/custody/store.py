@@ -25,7 +25,7 @@ from pathlib import Path
 
 from prompt2lora.adapter import folder as adapter_folder
 from prompt2lora.custody.signing import Signer
-from prompt2lora.errors import DamagedFile, Unavailable, UsageError, cause, may_pass
+from prompt2lora.errors import DamagedFile, Unavailable, UsageError, cause, readable_now
 from prompt2lora.ground.files import file_digest, new_folder, write_bytes
 from prompt2lora.ground.pictures import Picture, picture_digest
 
@@ -79,25 +79,24 @@ class Store:
     def verify(self, digest: str) -> None:
         """Raises DamagedFile unless every file is what the signed manifest says, and nothing lies beside them;
         Unavailable if that cannot be told now, since the system does not let them be read."""
-        try:
-            self._verify(digest)
-        except DamagedFile as error:
-            if may_pass(error):
-                raise Unavailable(f"whether adapter {digest[:12]} is sound cannot be told now: {error}") from error
-            raise
-
-    def _verify(self, digest: str) -> None:
-        place = self.path(digest)
-        adapter_folder.check_files(place, _ENTRY)  # what is a link or no file is no file of ours, however it is read
-        try:
-            manifest = (place / _MANIFEST).read_bytes()
-            signature = (place / _SIGNATURE).read_bytes()
-        except OSError as error:
-            raise DamagedFile(f"the adapter {digest[:12]} has lost its manifest ({cause(error)}); roll back") from error
-        if hashlib.sha256(manifest).hexdigest() != digest or not self.signer.holds(signature, manifest):
-            raise DamagedFile(f"the manifest of adapter {digest[:12]} was altered or signed by another key; roll back")
-        if _manifest(place, _ENTRY) != manifest:
-            raise DamagedFile(f"the files of adapter {digest[:12]} are not those of its manifest; roll back")
+        with readable_now(f"adapter {digest[:12]}"):
+            place = self.path(digest)
+            adapter_folder.check_files(
+                place, _ENTRY
+            )  # what is a link or no file is no file of ours, however it is read
+            try:
+                manifest = (place / _MANIFEST).read_bytes()
+                signature = (place / _SIGNATURE).read_bytes()
+            except OSError as error:
+                raise DamagedFile(
+                    f"the adapter {digest[:12]} has lost its manifest ({cause(error)}); roll back"
+                ) from error
+            if hashlib.sha256(manifest).hexdigest() != digest or not self.signer.holds(signature, manifest):
+                raise DamagedFile(
+                    f"the manifest of adapter {digest[:12]} was altered or signed by another key; roll back"
+                )
+            if _manifest(place, _ENTRY) != manifest:
+                raise DamagedFile(f"the files of adapter {digest[:12]} are not those of its manifest; roll back")
 
     def is_sound(self, digest: str) -> bool:
         """Whether `verify` finds nothing wrong. Raises Unavailable if that cannot be told now."""

@@ -23,7 +23,7 @@ from prompt2lora.evaluation.score_cache import digest
 from prompt2lora.generator.alignment import AlignmentOptions, aligned, instruction_to_align, read_prompts
 from prompt2lora.generator.examples import ExampleOptions, taught
 from prompt2lora.generator.generator import Generator
-from prompt2lora.generator.pipeline import LONG_ANSWERS, WHOLE_WEIGHT
+from prompt2lora.generator.pipeline import WHOLE_OPTIONS, WHOLE_WEIGHT
 from prompt2lora.training.tasks import Example, Task
 from prompt2lora.training.teachers import Teachers
 from prompt2lora.training.tuning import TuningOptions, fit, random_order
@@ -77,7 +77,7 @@ def generated(resources: Resources, generator: Generator, prompts: Sequence[str]
         return plain
     attempt = _aligned(plain, prompts, lambda: pipeline.make(prompts).grid)
     if pipeline.answered_at_length(prompts):
-        told = ("begins with the base", WHOLE_WEIGHT, *astuple(LONG_ANSWERS))
+        told = ("begins with the base", WHOLE_WEIGHT, *astuple(WHOLE_OPTIONS))
         return attempt._replace(depends=(*attempt.depends, *told))
     return attempt
 

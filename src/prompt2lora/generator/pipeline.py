@@ -38,7 +38,7 @@ from prompt2lora.ground.pictures import Prompt, pictures_of, text_of
 from prompt2lora.ground.prompts import check_prompts, instruction_of, learned_digests
 
 # Where an adapter begins with the base and keeps nothing else, whole prompts weigh more and more answers are read.
-WHOLE_WEIGHT, LONG_ANSWERS = 16.0, AlignmentOptions(max_new_tokens=32)
+WHOLE_WEIGHT, WHOLE_OPTIONS = 16.0, AlignmentOptions(max_new_tokens=32)
 
 
 class MadeGrid(NamedTuple):
@@ -159,12 +159,9 @@ class Pipeline:
         return instruction_to_align(self.layout, prompts) if self.generator.config.states else ""
 
     def answered_at_length(self, prompts: Sequence[Prompt]) -> bool:
-        """Whether the answers of a job are long and left to the base, by the generator's atlas; only where its prompts
-        have an instruction in common."""
+        """Whether the answers of a job with an instruction are long and left to the base, by the generator's atlas."""
         generator = self.generator
-        if not generator.leaves_long_answers or not self.instruction(prompts):
-            return False
-        return generator.atlas.answered_at_length(self.encoded(prompts).mean(0))
+        return generator.leaves_long_answers and generator.atlas.answered_at_length(self.encoded(prompts).mean(0))
 
     def make(
         self,
@@ -183,7 +180,7 @@ class Pipeline:
             return self._teach(prompts, examples)
         marks = {"begin": time.monotonic()}
         instruction = self.instruction(prompts)
-        if form is None and self.answered_at_length(prompts):
+        if instruction and form is None and self.answered_at_length(prompts):
             marks["encode"] = time.monotonic()
             grid = self.align_base(prompts)
             marks["align"] = time.monotonic()
@@ -215,8 +212,8 @@ class Pipeline:
         for block in self.layout.blocks:
             if block.side == "B":
                 unmoved[:, block.start : block.stop] = 0
-        read = read_prompts(self.base, unmoved, prompts, LONG_ANSWERS)
-        return aligned(self.base, unmoved, read, LONG_ANSWERS, whole_weight=WHOLE_WEIGHT)
+        read = read_prompts(self.base, unmoved, prompts, WHOLE_OPTIONS)
+        return aligned(self.base, unmoved, read, WHOLE_OPTIONS, whole_weight=WHOLE_WEIGHT)
 
     def _teach(self, prompts: Sequence[Prompt], examples: Sequence[tuple[Prompt, str]]) -> MadeGrid:
         began = time.monotonic()

@@ -111,18 +111,19 @@ def _is_like_a_picture(text: str) -> bool:
 def _from_records(table: Table, pictured: bool) -> Iterator[Entry]:
     instruction, begun = "", False
     for line, record in table.records:
+        if isinstance(record, dict):
+            record = {key: plain_lines(value) if isinstance(value, str) else value for key, value in record.items()}
         if isinstance(record, str):
             yield Entry(line, plain_lines(record), None)
         elif isinstance(record, dict) and (key := _key(record, INPUT)) is not None and isinstance(record[key], str):
             own = record.get("instruction", instruction) if key.lower() not in _WHOLE else ""
             answer = record.get(_key(record, OUTPUT) or "")
             output, part = (value if isinstance(value, str) else None for value in (answer, record.get("part")))
-            told = plain_lines(own) if isinstance(own, str) else ""
+            told = own if isinstance(own, str) else ""
             image = _image(table, line, record.get(_key(record, _IMAGE) or "")) if pictured else ""
-            answer = plain_lines(output) if output is not None else None
-            yield Entry(line, plain_lines(record[key]), answer, told, _part(part), image)
+            yield Entry(line, record[key], output, told, _part(part), image)
         elif isinstance(record, dict) and not begun and "task" in record:
-            instruction = plain_lines(str(record.get("instruction", "")))
+            instruction = str(record.get("instruction", ""))
             continue
         else:
             raise InputError(

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from prompt2lora.errors import InputError
 from prompt2lora.ground.delimited import Known, Rows, split_rows
+from prompt2lora.ground.prompts import plain_lines
 from prompt2lora.ground.spreadsheets import read_sheet
 
 TAKEN = ".txt,.csv,.tsv,.xlsx,.jsonl"  # the endings that are told to people
@@ -83,7 +84,7 @@ def read_table(file: File, known: Known, least: int = 1) -> Table:
         rows, sheet, sheets = read_sheet(name, file.data)
         return Table(name, EXCEL, sheet=sheet, sheets=sheets, rows=rows)
     text, encoding = (file.text, "") if file.text is not None else _decoded(file)
-    text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    text = plain_lines(text.removeprefix("\ufeff"))
     _refuse_control(name, text)
     text = _DELIMITER_TOLD.sub("", text)
     if (array := _array(text)) is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -120,8 +121,9 @@ def _influences(
     if not made.decoded:
         return []
     pipeline, layout, shared = evaluator.pipeline, evaluator.layout, evaluator.generator.start.detach()
-    if not made.instruction:
-        found = [PromptInfluence(*one) for one in influences(evaluator.generator, pipeline.conditions(prompts))]
+    conditions = None if made.instruction else pipeline.conditions(prompts)
+    if conditions is not None:
+        found = [PromptInfluence(*one) for one in influences(evaluator.generator, conditions)]
         tried = [one.prompt for one in found[:_LEFT_OUT]] if answered else []
     else:
         given = {identity(prompt) for prompt in made.decoded}
@@ -135,7 +137,8 @@ def _influences(
             known[i] = PromptInfluence(i, 1.0)
             continue
         with part(tell, done / len(tried), (done + 1) / len(tried)):
-            grid = pipeline.make(others, form=form).grid
+            rest = None if conditions is None else torch.cat([conditions[:i], conditions[i + 1 :]])
+            grid = pipeline.make(others, rest, form=form).grid
             share = distance(grid, made.grid, layout) / size
             known[i] = PromptInfluence(i, share, _changed(evaluator, asked, answered, grid, form) if answered else None)
     return sorted(known.values(), key=lambda one: -one.share)

@@ -38,7 +38,7 @@ from prompt2lora.generator.pipeline import Pipeline
 from prompt2lora.generator.prompt_checks import Finding
 from prompt2lora.ground.answer_form import AnswerForm
 from prompt2lora.ground.pictures import Prompt, pictures_of, rewritten, text_of, texts_alone
-from prompt2lora.ground.profile import MAX_NEW_TOKENS as MAX_NEW_TOKENS
+from prompt2lora.ground.profile import MAX_NEW_TOKENS
 from prompt2lora.ground.progress import part, steps, tell
 from prompt2lora.ground.prompts import asked_in_full, split
 from prompt2lora.plant.inspection import BiasQuestion, answer_format, bias, canary, gain, share

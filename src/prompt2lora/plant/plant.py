@@ -84,7 +84,9 @@ class Plant(Installation):
     def check_prompts(self, prompts: Sequence[Prompt]) -> list[dict[str, Any]]:
         """Advice on prompts; see `prompt2lora.generator.prompt_checks`."""
         evaluator = self.evaluator()
-        return [*evaluator.advise(prompts), *([LONG_ANSWERS] if evaluator.pipeline.answered_at_length(prompts) else [])]
+        pipeline = evaluator.pipeline
+        long = pipeline.instruction(prompts) and pipeline.answered_at_length(prompts)
+        return [*evaluator.advise(prompts), *([LONG_ANSWERS] if long else [])]
 
     def explain(
         self,

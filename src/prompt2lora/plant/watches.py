@@ -12,6 +12,7 @@ from prompt2lora.custody.monitor import Alarm, Monitor, Watch
 from prompt2lora.errors import UsageError
 from prompt2lora.ground.home import home
 from prompt2lora.ground.pictures import Prompt
+from prompt2lora.ground.profile import MAX_NEW_TOKENS
 from prompt2lora.ground.progress import Report, part, tell
 from prompt2lora.ground.prompts import asked_in_full
 from prompt2lora.plant.alarms import notify
@@ -49,7 +50,6 @@ def replay(
     watching.replaying(job)
     from prompt2lora.base.decoding import answers
     from prompt2lora.plant.inspection import answer_format
-    from prompt2lora.plant.measurement import MAX_NEW_TOKENS
 
     origin = watching.registry.origin(version)
     with part(report, 0.0, 0.1, step="load"):

@@ -20,7 +20,7 @@ from prompt2lora.adapter.grid import decode, encode
 from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.adapter.peft import Adapter
 from prompt2lora.custody.versions import Version
-from prompt2lora.errors import Misconfigured, Prompt2LoraError, Unavailable, Unfit, may_pass
+from prompt2lora.errors import Misconfigured, Prompt2LoraError, Unavailable, Unfit, readable_now
 
 
 class AdapterCache:
@@ -55,10 +55,11 @@ class AdapterCache:
                 self._held.move_to_end(version.name)
                 return self._held[version.name]
         try:
-            adapter = Adapter.load(self.folder(version), self.config)
+            with readable_now(version.name):
+                adapter = Adapter.load(self.folder(version), self.config)
+        except Unavailable:
+            raise
         except Prompt2LoraError as error:
-            if isinstance(error, Unavailable) or may_pass(error):
-                raise Unavailable(f"{version.name} cannot be read now: {error}") from error
             raise Unfit(f"{version.name} cannot be served: {error}") from error
         grid = narrowest(fitted(adapter, self.layout, version.name).to(self.device, self.dtype))
         with self._lock:
