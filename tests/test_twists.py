@@ -55,6 +55,28 @@ def test_what_is_added_to_a_japanese_instruction_is_japanese():
     )
 
 
+@pytest.mark.parametrize("task", [TASK, OPEN, JAPANESE], ids=["labels", "open", "japanese"])
+@pytest.mark.parametrize("seed", range(20))
+def test_a_lettered_task_asks_for_the_letter_before_the_right_answer(task, seed):
+    chosen = augmentation.lettered(task, Random(seed))
+    assert is_japanese(chosen.instruction) == is_japanese(task.instruction)
+    assert chosen.name != task.name, "its prompts show its options"
+    assert len({example.output for example in chosen.train}) > 1, "the right answer has no fixed place"
+    for example, before in zip(chosen.train, task.train, strict=True):
+        text, *options = example.input.split("\n")
+        said = [option.split(" ", 1) for option in options]
+        assert text == before.input
+        assert [answer for mark, answer in said if example.output in mark] == [before.output]
+        assert len({answer for _, answer in said}) == len(options) >= 3
+
+
+@pytest.mark.parametrize("outputs", ["same", "AB", ["x" * 61, "y"]], ids=["one answer", "letters", "long"])
+def test_what_makes_no_options_is_not_lettered(outputs):
+    answers = [outputs] if outputs == "same" else list(outputs)
+    task = replace(TASK, train=tuple(Example(f"Note {i}", answers[i % len(answers)]) for i in range(6)))
+    assert augmentation.lettered(task, Random(1)) is None
+
+
 @pytest.mark.parametrize("formats", [augmentation.FORMATS, augmentation.FORMATS_IN_JAPANESE], ids=["en", "ja"])
 def test_no_two_formats_give_the_same_answer_or_are_asked_for_alike(formats):
     answers = [form.apply('P-7 "x"') for form in formats]

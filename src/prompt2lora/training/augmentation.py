@@ -1,8 +1,8 @@
 """Twists: a training task with another format or other labels, asked for in its instruction.
 
-In: a task. Out: a task of the same inputs whose instruction has one sentence more and whose answers obey it.
-Hundreds of tasks become many thousands that conflict on the same inputs: a generator that only recognises
-its training tasks fails at them, one that reads the instruction does not.
+In: a task. Out: a task whose instruction has one sentence more and whose answers obey it; its inputs are the same, or
+have options added to choose from. Hundreds of tasks become many thousands that conflict on the same inputs: a generator
+that only recognises its training tasks fails at them, one that reads the instruction does not.
 """
 
 from __future__ import annotations
@@ -60,6 +60,19 @@ _WORDS = (
     "up down high low in out on off open closed cat dog sun moon tea milk gold iron north south"
 )
 _MOST_LABELS = 6
+LETTERED = (
+    "Answer with the letter of the right option.",
+    "Which option is right? Give its letter.",
+    "Choose a letter.",
+)
+LETTERED_IN_JAPANESE = (
+    "正しい選択肢の記号で答えてください。",
+    "正しいものを記号で選ぶこと。",
+    "選択肢の記号だけを書いてください。",
+)
+_MARKS = ("{}. ", "{}. ", "{}) ", "({}) ", "{}: ")  # of options; the first as most published tasks have it
+_LETTERS = "ABCDE"
+_LONGEST_OPTION = 60  # characters
 
 
 def draw(task: Task, random: Random) -> Task:
@@ -83,3 +96,28 @@ def relabelled(task: Task, names: dict[str, str]) -> Task:
 def _twisted(task: Task, sentence: str, answer: Callable[[str], str]) -> Task:
     examples = tuple(Example(example.input, answer(example.output)) for example in task.train)
     return replace(task, instruction=f"{task.instruction} {sentence}".strip(), train=examples)
+
+
+def lettered(task: Task, random: Random) -> Task | None:
+    """The task as a choice among options of one letter each, in an order drawn for every example: its few labels, or
+    the right answer among those of other inputs. None where it has one answer, answers too long to be options, or
+    nothing but single characters, which would be letters for letters.
+    """
+    answers = sorted({example.output.strip() for example in task.train if example.output.strip()})
+    if len(answers) < 2 or not 1 < max(map(len, answers)) <= _LONGEST_OPTION:
+        return None
+    few, mark = len(answers) <= len(_LETTERS), random.choice(_MARKS)
+    shown = len(answers) if few else random.randint(3, len(_LETTERS))
+
+    def options(example: Example) -> Example:
+        right = example.output.strip()
+        others = [answer for answer in answers if answer.casefold() != right.casefold()]
+        chosen = [right, *random.sample(others, min(shown - 1, len(others)))]
+        random.shuffle(chosen)
+        lines = [f"{mark.format(letter)}{answer}" for letter, answer in zip(_LETTERS, chosen, strict=False)]
+        return Example("\n".join([example.input, *lines]), _LETTERS[chosen.index(right)])
+
+    sentence = random.choice(LETTERED_IN_JAPANESE if is_japanese(task.instruction) else LETTERED)
+    examples = tuple(options(example) for example in task.train if example.output.strip())
+    instruction = f"{task.instruction} {sentence}".strip()
+    return replace(task, name=f"{task.name}_lettered", instruction=instruction, train=examples)

@@ -38,10 +38,14 @@ class Questions:
 def draw_tasks(
     fit: Sequence[Task], stage: Stage, random: Random, *, synthetic_share: float, families: Sequence[str]
 ) -> list[Task]:
-    """A stage's number of tasks, some of them synthetic ones of these families, some twisted (augmentation.py)."""
+    """A stage's number of tasks: some are synthetic ones of these families, some twisted, some with lettered options
+    (augmentation.py)."""
     tasks = sampling.draw_tasks(fit, sampling.task_weights(fit), stage.tasks, random)
     tasks = [synthetic.draw_task(random, families) if random.random() < synthetic_share else task for task in tasks]
-    return [augmentation.draw(task, random) if random.random() < stage.twisted else task for task in tasks]
+    tasks = [augmentation.draw(task, random) if random.random() < stage.twisted else task for task in tasks]
+    if stage.lettered:
+        tasks = [random.random() < stage.lettered and augmentation.lettered(task, random) or task for task in tasks]
+    return tasks
 
 
 def draw_questions(tasks: list[Task], stage: Stage, chat: ChatFormat, random: Random) -> Questions:

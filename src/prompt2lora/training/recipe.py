@@ -20,7 +20,7 @@ from prompt2lora.ground.profile import RANKS, TARGETS
 
 PLACES = ("tasks", "suites", "teachers", "start", "shared")  # say where something lies, not what is done
 # Older runs lack these: left out where empty.
-_LATER = ("published", "published_share", "without", "practice", "long_answers_from_base")
+_LATER = ("published", "published_share", "without", "practice", "lettered", "long_answers_from_base")
 _REMEDY = "see the recipes in recipes/"
 
 Objective = Literal["end-to-end", "reconstruction", "product"]
@@ -63,6 +63,7 @@ class Stage(_Settings):
                shared adapter alone, so that what all jobs need is learned there; 1 trains a plain multi-task LoRA
                (and then the instruction stays wherever there are no examples)
     twisted    probability that a task is drawn with another format or other labels (see augmentation.py)
+    lettered   probability that a task is drawn as a choice among lettered options (see augmentation.py)
     distil     where the instruction is left out, weight of the divergence from a teacher that is told it (end to end):
                the task's own teacher if the recipe names a collection that has one, else the shared adapter alone
     examples   how many labelled examples of its task stand as earlier turns before the questions (end to end): one of
@@ -81,6 +82,7 @@ class Stage(_Settings):
     bare: Share = 0.5
     alone: Share = 0.5
     twisted: Share = 0.25
+    lettered: Share = 0.0
     distil: NotNegative = 0.0
     examples: tuple[Annotated[int, Field(ge=0)], ...] = Field((0,), min_length=1, strict=False)
     context: Count = 384
