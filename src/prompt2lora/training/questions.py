@@ -44,7 +44,7 @@ def draw_tasks(
     tasks = [synthetic.draw_task(random, families) if random.random() < synthetic_share else task for task in tasks]
     tasks = [augmentation.draw(task, random) if random.random() < stage.twisted else task for task in tasks]
     if stage.lettered:
-        tasks = [random.random() < stage.lettered and augmentation.lettered(task, random) or task for task in tasks]
+        tasks = [(random.random() < stage.lettered and augmentation.lettered(task, random)) or task for task in tasks]
     return tasks
 
 
