@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prompt2lora.errors import InputError
+from prompt2lora.ground.answer_sheet import RowAnswer, read_answer_sheet
 from prompt2lora.ground.examples import as_csv, read_examples, read_prompts
 from prompt2lora.ground.tables import File
 
@@ -48,6 +49,10 @@ def excel(*rows, sheets=()):
         book.active.append(row)
     for sheet in sheets:
         book.create_sheet(sheet)
+    return saved(book)
+
+
+def saved(book):
     out = io.BytesIO()
     book.save(out)
     return out.getvalue()
@@ -217,6 +222,56 @@ def test_a_table_without_a_known_name_is_read_from_its_first_row_and_that_is_sai
 
 
 NOTES = [("番号", "報告", "担当"), *((n, f"ポンプ{n}のシール交換", "山") for n in range(1, 13))]
+
+
+@pytest.mark.parametrize(
+    ("value", "number_format", "shown"),
+    [
+        (4711, "000000", "004711"),
+        (4711, '"KX-"000000', "KX-004711"),
+        (0.075, "0.0%", "7.5%"),
+        (0.075, "0 %", "8 %"),
+        (3.14159, "0.0", "3.1"),
+        (3.0, "0.0#", "3.0"),
+        (1.005, "0.00", "1.01"),
+        (1234.5, "#,##0.00", "1234.50"),
+        (-1234.5, "#,##0.00 [$€-407];[Red]-#,##0.00 [$€-407]", "-1234.50 €"),
+        (-12, "#,##0_);(#,##0)", "(12)"),
+        (-0.5, "0.0%", "-50.0%"),
+        (0, '0;-0;"none"', "none"),
+        (1e300, "0", "1" + "0" * 300),
+        (4006381333931, "General", "4006381333931"),
+        (1e-7, "General", "0.0000001"),
+        (0.5, "# ?/?", "0.5"),
+        (1500, "0.00E+00", "1500"),
+        (1500, "000-000", "1500"),
+        (datetime.timedelta(hours=30, minutes=5), "[h]:mm", "30:05"),
+        (datetime.timedelta(hours=30, minutes=5, seconds=7), "[hh]:mm:ss;@", "30:05:07"),
+        (datetime.timedelta(minutes=90), "[mm]:ss", "90:00"),
+        (datetime.date(2026, 3, 1), "dd.mm.yyyy", "2026-03-01"),
+    ],
+)
+def test_a_cell_of_excel_is_read_as_its_format_shows_it(value, number_format, shown):
+    book = openpyxl.Workbook()
+    book.active.append(("the cell", value))
+    book.active.cell(1, 2).number_format = number_format
+    assert read_examples(File("e.xlsx", saved(book)))[0] == [("the cell", shown)]
+
+
+def test_the_first_sheet_that_excel_shows_is_read_and_answered():
+    book = openpyxl.Workbook()
+    book.active.append(("input", "output"))
+    book.active.append(("old", "x"))
+    book.active.sheet_state = "hidden"
+    for name in ("notes", "more"):
+        book.create_sheet(name).append(("Used KX-1", "KX-1"))
+    book.active = 1
+    file = File("e.xlsx", saved(book))
+    pairs, told = read_examples(file)
+    assert pairs == [("Used KX-1", "KX-1")]
+    assert "sheet 'notes', the first of 2" in str(told)
+    answered = openpyxl.load_workbook(io.BytesIO(read_answer_sheet(file).filled({1: RowAnswer("KX-1")})))
+    assert [answered[name].max_column for name in answered.sheetnames] == [2, 3, 2]
 
 
 @pytest.mark.parametrize("delimiter", ["", *DELIMITERS])

@@ -93,7 +93,7 @@ class AnswerSheet:
         from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE  # type: ignore[import-untyped]
 
         book = load_workbook(io.BytesIO(self.file.data), keep_vba=self.ending == "xlsm")
-        sheet = book.worksheets[0]
+        sheet = book[self.table.sheet]
         place = sheet.max_column + 1
 
         def put(row: int, values: tuple[Any, ...]) -> None:
