@@ -371,6 +371,23 @@ def test_a_file_of_prompts_is_what_json_is_and_it_is_said_how_it_was_read(kept, 
     assert told.json()["findings"][0]["prompts"] == ["Do.\n\na", "Do.\n\nb"], "an instruction stands there once"
 
 
+def test_texts_of_json_are_stripped_as_those_of_files_are_and_blank_ones_are_refused_by_place(kept, tokens):  # noqa: F811
+    service = service_of(kept)
+    service.plant = Seen(kept)
+    told = call(
+        service, "POST", "/admin/prompts/check", tokens["viewer"], {"prompts": [" a\n"], "instruction": " Do. "}
+    )
+    assert told.json()["findings"][0]["prompts"] == ["Do.\n\na"]
+    for changes, place in (
+        ({"prompts": ["a", "  "]}, "prompts.1"),
+        ({"examples": [{"input": " ", "output": "x"}]}, "examples.0"),
+        ({"inspection": [{"input": "x", "output": ""}]}, "inspection.0.output"),
+    ):
+        asked = {"prompts": ["a"], "instruction": "Do.", **changes}
+        answer = call(service, "POST", "/admin/jobs/mail/generate", tokens["operator"], asked)
+        assert answer.status_code == 400 and answer.json()["error"]["message"].startswith(place), answer.text
+
+
 def test_examples_come_as_a_file_beside_fields(kept, tokens):  # noqa: F811
     service, begun = service_of(kept), []
     service.queue.start = lambda kind, job, actor, run, asked: begun.append(job) or QueuedJob("1", kind, job, actor, "")

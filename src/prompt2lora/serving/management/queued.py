@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, InstanceOf
 from pydantic.json_schema import SkipJsonSchema
 
 from prompt2lora.custody.access import LOOK, MAKE, Key
-from prompt2lora.errors import UsageError
+from prompt2lora.errors import InputError, UsageError
 from prompt2lora.ground.comparison import Comparison
 from prompt2lora.ground.declared_form import declared
 from prompt2lora.ground.pictures import Picture, Pictured, Prompt, of_data_url
@@ -176,20 +176,31 @@ def add_routes(made: APIRouter, service: Service, gate: Authenticator) -> None:
 
 
 def _full_prompts(body: GenerateRequest | CheckRequest) -> list[Prompt]:
-    """The prompts under their instruction. Raises InputError for a picture that is none."""
+    """The prompts under their instruction. Raises InputError for a blank one, or a picture that is none."""
     found: list[Prompt] = []
     for number, one in enumerate(body.prompts):
         text, image = (one, None) if isinstance(one, str) else (one.prompt, one.image)
-        found.append(_prompt(asked_in_full(text, body.instruction.strip()), image, f"prompts.{number}"))
+        found.append(asked_in_full(_prompt(text, image, f"prompts.{number}"), body.instruction.strip()))
     return found
 
 
 def _pairs(examples: Examples, name: str) -> list[tuple[Prompt, str]]:
-    """(input, right answer) of examples. Raises InputError for a picture that is none."""
-    return [(_prompt(one.input, one.image, f"{name}.{number}"), one.output) for number, one in enumerate(examples)]
+    """(input, right answer) of examples. Raises InputError for a blank one, or a picture that is none."""
+    return [
+        (_prompt(one.input, one.image, f"{name}.{number}"), _filled(one.output, f"{name}.{number}.output"))
+        for number, one in enumerate(examples)
+    ]
 
 
 def _prompt(text: str, image: str | Picture | None, place: str) -> Prompt:
+    text = _filled(text, place)
     if image is None:
         return text
     return Pictured(text, (of_data_url(image, f"{place}.image") if isinstance(image, str) else image,))
+
+
+def _filled(text: str, place: str) -> str:
+    """The text as it would come out of a file. Raises InputError if it is blank."""
+    if not text.strip():
+        raise InputError("blank_text", f"{place}: a text is needed and this one is blank; write it, or leave it out")
+    return text.strip()
