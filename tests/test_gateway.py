@@ -12,13 +12,16 @@ import httpx
 import openai
 import pytest
 from serving import GivesItselfAway, bearer, client_of, keys_of, passes, running, service_of
+from sqlalchemy import text
 from tiny import AT, GOOD, adapter_folder, new_registry
 
+from prompt2lora.console.page_request import status_of
 from prompt2lora.custody.versions import Origin
-from prompt2lora.errors import Broken, Busy, Misconfigured, TooLate, Unavailable, Unfit
+from prompt2lora.errors import Broken, Busy, Misconfigured, OutputError, TooLate, Unavailable, Unfit
 from prompt2lora.serving.guard import RateLimiter, Refused
 from prompt2lora.serving.metrics import MOST_LABELS, OTHER, RequestRecord, ServiceMetrics
 from prompt2lora.serving.protocol import Chunk
+from prompt2lora.serving.refusals import describe
 from prompt2lora.web import create_app
 
 ASK = {"model": "mail", "messages": [{"role": "user", "content": "hello"}]}
@@ -195,6 +198,30 @@ def test_a_fault_has_its_status_and_tells_nothing_of_the_inside(service, tokens,
     assert reply.status_code == status
     assert "Traceback" not in reply.text and "ZeroDivision" not in reply.text
     assert ("retry-after" in reply.headers) == (status in (429, 503))
+
+
+@pytest.mark.parametrize(
+    ("table", "path"),
+    [
+        ("access_keys", "/v1/chat/completions"),
+        ("jobs", "/v1/chat/completions"),
+        ("versions", "/admin/jobs/mail/versions/x/evaluate"),
+    ],
+)
+def test_a_database_that_is_away_is_told_as_such_and_no_fault_of_the_request(
+    service, tokens, version, kept, table, path
+):
+    version()
+    with kept.engine.begin() as connection:
+        connection.execute(text(f"ALTER TABLE {table} RENAME TO away"))
+    reply = ask(service, tokens["admin" if "admin" in path else "asks"], ASK if "v1" in path else {}, path)
+    assert (reply.status_code, reply.json()["error"]["code"]) == (503, "unavailable"), reply.text
+    assert reply.headers["retry-after"]
+
+
+def test_a_disk_that_is_full_is_no_fault_of_the_request():
+    full = OutputError("cannot write: no space left; free space")
+    assert describe(full)[:2] == (503, "unavailable") and status_of(full) == 503
 
 
 def test_a_version_that_cannot_be_served_is_taken_back_and_the_next_question_is_answered(

@@ -327,7 +327,7 @@ def test_a_database_that_is_none_is_refused_and_left_alone(tmp_path):
 
 
 def test_a_server_that_does_not_answer_is_told_in_one_line(tmp_path):
-    with pytest.raises(OutputError, match="does not answer") as told:
+    with pytest.raises(Unavailable, match="does not answer") as told:
         Registry.open(tmp_path, url=f"postgresql+psycopg://plant:secret@/plant?host={tmp_path}")
     assert "\n" not in str(told.value)
     assert "secret" not in str(told.value)
@@ -355,7 +355,7 @@ def test_a_database_locked_for_too_long_is_told_in_one_line_and_reading_goes_on(
     with writing(registry.engine):
         waiting = Registry.open(tmp_path / "home", url=database)
         assert waiting.jobs() == ["mail"]
-        with pytest.raises(OutputError, match="lock"):
+        with pytest.raises(Unavailable, match="lock"):
             waiting.add_job("other")
     waiting.add_job("other")
     assert registry.jobs() == ["mail", "other"]

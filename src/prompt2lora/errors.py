@@ -11,7 +11,7 @@
     ├── ModelNotFound       a base, an encoder or a generator that is neither here nor on a reachable hub (exit code 2)
     ├── DamagedFile         a file that is truncated, altered or not what it says it is
     │   └── NoAdapter           a place where no adapter lies (exit code 2)
-    └── Unavailable         an answer cannot be had now
+    └── Unavailable         an answer, or the registry, cannot be had now
         ├── Busy                too much is waiting already
         ├── TooLate             not within the time allowed
         ├── Broken              the server behind this one gave an answer that cannot be read, or half of one

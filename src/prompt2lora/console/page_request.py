@@ -17,7 +17,16 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from prompt2lora.console.context import ROOT, ConsoleContext
 from prompt2lora.console.i18n import TranslatableError, Translator
 from prompt2lora.custody.access import LOOK, Key
-from prompt2lora.errors import Busy, Conflict, NotAllowed, Prompt2LoraError, TooLate, Unavailable, UsageError
+from prompt2lora.errors import (
+    Busy,
+    Conflict,
+    NotAllowed,
+    OutputError,
+    Prompt2LoraError,
+    TooLate,
+    Unavailable,
+    UsageError,
+)
 from prompt2lora.ground.tables import File
 from prompt2lora.plant.plant import Plant
 from prompt2lora.serving.bodies import PICTURES
@@ -173,6 +182,7 @@ def status_of(error: Prompt2LoraError) -> int:
         (Busy, 503),
         (TooLate, 408),
         (Unavailable, 503),
+        (OutputError, 503),
         (UsageError, 400),
     ]
     return next((status for kind, status in kinds if isinstance(error, kind)), 500)

@@ -21,7 +21,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, DataError, NoSuchModuleError, OperationalError
 
 from prompt2lora.custody.schema import REVISION
-from prompt2lora.errors import DamagedFile, OutputError, UsageError
+from prompt2lora.errors import DamagedFile, Unavailable, UsageError
 
 _WRITES = "prompt2lora_writes"
 _PATIENCE = 30  # seconds to wait for another process that writes
@@ -31,7 +31,7 @@ _LOCK = 7_072_101  # of PostgreSQL, held while tables are made
 def open_database(url: str) -> Engine:
     """The engine of a database that has this version's schema.
 
-    Raises UsageError for a URL that no driver here understands, OutputError for a server that does not answer,
+    Raises UsageError for a URL that no driver here understands, Unavailable for a server that does not answer,
     DamagedFile for a database that cannot be read or is of a newer version.
     """
     try:
@@ -54,7 +54,7 @@ def open_database(url: str) -> Engine:
     except DatabaseError as error:
         engine.dispose()
         if isinstance(error, OperationalError) and not _is_sqlite(parsed):
-            raise OutputError(
+            raise Unavailable(
                 f"the database {shown} does not answer ({error.orig}); start it or mend the URL"
             ) from error
         raise DamagedFile(f"the database {shown} cannot be opened ({error.orig}); put the backup back") from error
@@ -96,7 +96,7 @@ def _told() -> Iterator[None]:
     try:
         yield
     except OperationalError as error:
-        raise OutputError(
+        raise Unavailable(
             f"the registry could not be used ({error.orig}); end what holds it, free space, try again"
         ) from error
     except DataError as error:

@@ -18,6 +18,7 @@ from prompt2lora.errors import (
     Conflict,
     Misconfigured,
     NotAllowed,
+    OutputError,
     Prompt2LoraError,
     TooLate,
     Unavailable,
@@ -29,6 +30,7 @@ from prompt2lora.serving.guard import Refused
 _log = logging.getLogger(__name__)
 _STATUS: tuple[tuple[type[Prompt2LoraError], int, str], ...] = (
     (NotAllowed, 403, "forbidden"),
+    (OutputError, 503, "unavailable"),  # the disk is full: the request is not wrong
     (UsageError, 400, "invalid_request"),
     (Conflict, 409, "conflict"),
     (Busy, 429, "busy"),
