@@ -158,6 +158,13 @@ def test_fine_tuning_is_measured_only_if_asked_for_and_else_the_recorded_figure_
     assert instead["money"] == pytest.approx(80 / 3600 * 0.06 * 0.3 + 40 * 2 / 60 * 30)
 
 
+@pytest.mark.parametrize("seconds", [{}, {"decode": 0.1, "refine": 3600.0}])
+def test_a_report_holds_no_fine_tune_against_an_adapter_that_took_longer_or_was_made_elsewhere(run_pilot, seconds):
+    found = replace(run_pilot(KnownEvaluator()), seconds=seconds)
+    for language in reports.languages():
+        assert RECORDED.source not in reports.pilot_page(found, language)
+
+
 def test_the_user_s_prices_are_what_is_reckoned_with(run_pilot):
     found = run_pilot(KnownEvaluator(), prices=Prices("JPY", 200.0, 31.0, 2500.0))
     found.training_hours = 10.0

@@ -18,7 +18,7 @@ from prompt2lora.base import decoding
 from prompt2lora.custody.evaluator import learned
 from prompt2lora.ground.examples import read_examples
 from prompt2lora.ground.prompts import input_digest
-from prompt2lora.plant import measurement, plant, stereotypes
+from prompt2lora.plant import measurement, plant, stereotypes, version_files
 from prompt2lora.plant.plant import Plant
 
 
@@ -344,7 +344,7 @@ def test_a_watched_release_that_fails_its_canaries_goes_back_to_the_base(piloted
 def test_another_generator_shows_what_it_would_change_and_changes_no_release(piloted, run, generator, tmp_path):
     with torch.no_grad():
         generator.head.weight.mul_(1.5)
-    generator.provenance = {"name": "the next one"}
+    generator.provenance, generator.training_hours = {"name": "the next one"}, 7.0
     write_plant_generator(generator, tmp_path / "next")
     words = ("registry", "regenerate", "--generator", tmp_path / "next")
     code, out, error = run(*words, "--json")
@@ -359,6 +359,10 @@ def test_another_generator_shows_what_it_would_change_and_changes_no_release(pil
     assert [(one["job"], one["answers"], one["versions"]) for one in jobs] == [("mail", None, 2)]
     assert change["candidate"] in run(*words)[1]
     assert run(*words, "--job", "unknown")[0] == 2
+    service = Plant.open()
+    told = version_files.told(service, service.registry.version("mail", change["candidate"]))
+    assert told["seconds"] == change["seconds"], "not those of the version before it"
+    assert (told["training_hours"], told["advice"]) == (7.0, piloted["advice"])
 
 
 def test_the_record_is_exported_line_by_line(piloted, run, tmp_path):

@@ -39,6 +39,7 @@ class Change(NamedTuple):
     checks    per metric of the gate: before, after (None: not measured), and whether the new value keeps its bound
     score     share of right answers on the stored inspection examples, before and after, with intervals
     answers   (changed, of so many) on those examples
+    seconds   that making the candidate took, step by step
     """
 
     job: str
@@ -51,6 +52,7 @@ class Change(NamedTuple):
     checks: Sequence[dict[str, Any]] = ()
     score: dict[str, Any] | None = None
     answers: tuple[int, int] | None = None
+    seconds: dict[str, float] | None = None
     trouble: str = ""
 
 
@@ -138,6 +140,7 @@ def _change(
         ],
         score={"before": scores[0], "after": scores[1]} if any(scores) else None,
         answers=(changed, len(answers)) if answers else None,
+        seconds=made.seconds,
     )
 
 

@@ -19,7 +19,7 @@ from prompt2lora.custody.gate import judge
 from prompt2lora.custody.jobs import check_name, display_name_of
 from prompt2lora.custody.pilot import recorded
 from prompt2lora.custody.pilot import run as run_pilot
-from prompt2lora.custody.regeneration import Change
+from prompt2lora.custody.regeneration import NEW, Change
 from prompt2lora.custody.regeneration import regenerate as run_regeneration
 from prompt2lora.custody.reports import languages, pilot_page
 from prompt2lora.custody.reports import texts as page_texts
@@ -163,7 +163,7 @@ def regenerate(
         evaluator = plant.evaluator()
     stamp = evaluator.base_stamp
     with tempfile.TemporaryDirectory(prefix="prompt2lora-") as place, part(report, _LOADING, 1.0) as told:
-        return run_regeneration(
+        changes = run_regeneration(
             plant.registry,
             evaluator,
             rules,
@@ -173,3 +173,9 @@ def regenerate(
             ours=lambda version: version.made_for(*stamp),
             in_force=usual,
         )
+    for change in changes:
+        if change.candidate and change.status == NEW:
+            file = version_files.folder(change.candidate) / version_files.MADE
+            if not file.exists():
+                write_json(file, {"seconds": change.seconds, "training_hours": evaluator.generator.training_hours})
+    return changes

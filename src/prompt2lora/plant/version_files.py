@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from prompt2lora.custody.versions import Version
+from prompt2lora.custody.versions import REGENERATED, Version
 from prompt2lora.ground.home import home
 from prompt2lora.plant.installation import Installation
 
@@ -23,10 +23,14 @@ def folder(version: str) -> Path:
 
 
 def told(plant: Installation, version: Version) -> dict[str, Any]:
-    """What the pilot said that made a version, or the one that it began from; and what second stages took since."""
+    """What the pilot said that made a version, or the one that it began from; and what second stages took since. A
+    candidate of another generator has the advice of the version before it, but the times of its own making."""
     made, refined = (folder(version.name) / name for name in (MADE, REFINED))
     start = plant.registry.parent(version)
-    found = _read(made) or (told(plant, start) if start else {})
+    earlier = told(plant, start) if start else {}
+    if version.kind == REGENERATED:
+        earlier |= {"seconds": {}, "training_hours": None}
+    found = {**earlier, **_read(made)}
     seconds = found.get("seconds", {})
     spent = _read(refined).get("seconds", 0.0) + seconds.get("refine", 0.0)
     return {"prices": asdict(plant.prices), **found, "seconds": {**seconds, **({"refine": spent} if spent else {})}}
