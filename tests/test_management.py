@@ -12,6 +12,7 @@ from serving import bearer, client_of, keys_of, passes, service_of
 from test_gateway import FROM, kept  # noqa: F401
 from tiny import GOOD, adapter_folder
 
+from prompt2lora.console.routing import PAGES
 from prompt2lora.custody.access import GOVERN, LOOK, MAKE, RELEASE, RETURN, ROLES
 from prompt2lora.custody.evaluations import Evaluation
 from prompt2lora.plant.plant import Plant
@@ -33,15 +34,15 @@ ROUTES = {
     ("POST", "/admin/jobs/mail/versions/v/withdraw"): RELEASE,
     ("POST", "/admin/jobs/mail/versions/v/explain"): MAKE,
     ("GET", "/admin/jobs/mail/versions/v/report"): LOOK,
-    ("POST", "/admin/jobs/mail/replay"): MAKE,
+    ("POST", "/admin/jobs/mail/replay"): RETURN,
     ("POST", "/admin/regenerate"): MAKE,
     ("GET", "/admin/queue"): LOOK,
     ("GET", "/admin/queue/1"): LOOK,
     ("POST", "/admin/queue/1/cancel"): MAKE,
     ("POST", "/admin/prompts/check"): LOOK,
-    ("POST", "/admin/jobs/mail/watch"): MAKE,
+    ("POST", "/admin/jobs/mail/watch"): RETURN,
     ("GET", "/admin/jobs/mail/watch"): LOOK,
-    ("POST", "/admin/jobs/mail/outcomes"): MAKE,
+    ("POST", "/admin/jobs/mail/outcomes"): RETURN,
     ("GET", "/admin/audit"): LOOK,
     ("POST", "/admin/audit/verify"): LOOK,
     ("POST", "/admin/verify"): LOOK,
@@ -97,6 +98,24 @@ def test_every_role_reaches_what_it_may_and_nothing_else(kept, tokens):  # noqa:
             assert status == 403, (route, who)
         else:
             assert status not in (401, 403, 500), (route, who)
+
+
+@pytest.mark.parametrize(
+    ("form", "route"),
+    [
+        ("/jobs/{job}/why", "/admin/jobs/mail/versions/v/explain"),
+        ("/jobs/{job}/refine", "/admin/jobs/mail/versions/v/refine"),
+        ("/jobs/{job}/inspection", "/admin/jobs/mail/versions/v/evaluate"),
+        ("/jobs/{job}/decision", "/admin/jobs/mail/promote"),
+        ("/jobs/{job}/return", "/admin/jobs/mail/rollback"),
+        ("/jobs/{job}/watch", "/admin/jobs/mail/watch"),
+        ("/jobs/{job}/watch/canaries", "/admin/jobs/mail/replay"),
+        ("/jobs/{job}/watch/corrections", "/admin/jobs/mail/outcomes"),
+        ("/keys", "/admin/keys"),
+    ],
+)
+def test_a_form_of_the_console_takes_the_verb_that_its_route_takes(form, route):
+    assert [page.verbs for page in PAGES if (page.method, page.path) == ("POST", form)] == [(ROUTES["POST", route],)]
 
 
 def test_keys_are_made_told_once_and_revoked(kept, tokens):  # noqa: F811

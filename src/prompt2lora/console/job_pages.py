@@ -245,7 +245,7 @@ PAGES = (
     Page("GET", "/jobs/{job}/try", show_try),
     Page("POST", "/jobs/{job}/try", try_out, again=show_try),
     Page("GET", "/jobs/{job}/why", show_why),
-    Page("POST", "/jobs/{job}/why", explain, again=show_why),
+    Page("POST", "/jobs/{job}/why", explain, (MAKE,), show_why),
     Page("GET", "/queue/{queued}/page", explanation),
     Page("GET", "/jobs/{job}/report", show_report),
     Page("GET", "/jobs/{job}/report/page", report_page),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from prompt2lora.custody import decisions
-from prompt2lora.custody.access import MAKE, RELEASE
+from prompt2lora.custody.access import MAKE, RELEASE, RETURN
 from prompt2lora.custody.catalogue import Catalogue
 from prompt2lora.custody.evaluations import Evaluation, Inspected
 from prompt2lora.custody.gate import FAIL, PASS, UNKNOWN
@@ -134,7 +134,7 @@ class JobStatus:
                 return NextStep("more", "inspection", MAKE)
             return NextStep("mend", "refine", MAKE) if self.newest == FAIL else NextStep("unsure", "decision")
         if not self.under_watch:
-            return NextStep("watch", "watch", MAKE)
+            return NextStep("watch", "watch", RETURN)
         return NextStep("alarming", "watch") if self.level >= _RISING else NextStep("nothing", "watch")
 
 

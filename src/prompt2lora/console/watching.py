@@ -11,7 +11,7 @@ from prompt2lora.console.i18n import TranslatableError
 from prompt2lora.console.job_pages import job_page, opened
 from prompt2lora.console.page_request import Page, PageRequest
 from prompt2lora.console.views import nearness, promises
-from prompt2lora.custody.access import MAKE, RELEASE, RETURN
+from prompt2lora.custody.access import RETURN
 from prompt2lora.custody.evaluator import stored_inspection
 
 _MOST_CHECKED = 1000
@@ -85,7 +85,7 @@ def _number(request: PageRequest, name: str, least: float, most: float) -> float
 
 PAGES = (
     Page("GET", "/jobs/{job}/watch", show_watch),
-    Page("POST", "/jobs/{job}/watch", start, (MAKE, RELEASE), show_watch),
-    Page("POST", "/jobs/{job}/watch/canaries", replay, (MAKE, RELEASE), show_watch),
+    Page("POST", "/jobs/{job}/watch", start, (RETURN,), show_watch),
+    Page("POST", "/jobs/{job}/watch/canaries", replay, (RETURN,), show_watch),
     Page("POST", "/jobs/{job}/watch/corrections", correct, (RETURN,), show_watch),
 )

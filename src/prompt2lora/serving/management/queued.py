@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Path
 from pydantic import AfterValidator, Field, InstanceOf
 from pydantic.json_schema import SkipJsonSchema
 
-from prompt2lora.custody.access import LOOK, MAKE, Key
+from prompt2lora.custody.access import LOOK, MAKE, RETURN, Key
 from prompt2lora.errors import InputError, UsageError
 from prompt2lora.ground.comparison import Comparison
 from prompt2lora.ground.declared_form import declared
@@ -88,7 +88,7 @@ class CheckRequest(Body):
 
 def add_routes(made: APIRouter, service: Service, gate: Authenticator) -> None:
     registry, queue = service.plant.registry, service.queue
-    looking, maker = Depends(gate.managing(LOOK)), Depends(gate.managing(MAKE))
+    looking, maker, returner = (Depends(gate.managing(verb)) for verb in (LOOK, MAKE, RETURN))
 
     # Bodies as JSON or as forms with files, read after the key was looked at.
     making, inspecting, refining, checking = (
@@ -136,7 +136,7 @@ def add_routes(made: APIRouter, service: Service, gate: Authenticator) -> None:
         return queued_record(service.explain(key.name, job, version, body.language))
 
     @made.post("/jobs/{job}/replay", status_code=202)
-    def replay(job: Job, key: Key = maker) -> dict[str, Any]:
+    def replay(job: Job, key: Key = returner) -> dict[str, Any]:
         """Ask the current release the job's inspection examples again."""
         known_job(registry, job)
         return queued_record(service.replay(key.name, job))

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends
 from pydantic import Field
 
-from prompt2lora.custody.access import LOOK, MAKE, Key
+from prompt2lora.custody.access import LOOK, RETURN, Key
 from prompt2lora.serving.guard import Authenticator, Refused
 from prompt2lora.serving.management.records import Body, Job, known_job, release_record
 from prompt2lora.serving.service import Service
@@ -26,10 +26,10 @@ class Outcome(Body):
 
 def add_routes(made: APIRouter, service: Service, gate: Authenticator) -> None:
     registry = service.plant.registry
-    looking, maker = Depends(gate.managing(LOOK)), Depends(gate.managing(MAKE))
+    looking, returner = Depends(gate.managing(LOOK)), Depends(gate.managing(RETURN))
 
     @made.post("/jobs/{job}/watch", status_code=201)
-    def watch(job: Job, body: WatchRequest, key: Key = maker) -> dict[str, Any]:
+    def watch(job: Job, body: WatchRequest, key: Key = returner) -> dict[str, Any]:
         """Monitor the current release of a job from now on."""
         known_job(registry, job)
         promised = {str(source): rate for source, rate in body.promised.items()}
@@ -46,7 +46,7 @@ def add_routes(made: APIRouter, service: Service, gate: Authenticator) -> None:
         return {"job": job, **found}
 
     @made.post("/jobs/{job}/outcomes")
-    def outcome(job: Job, told: Outcome, key: Key = maker) -> dict[str, Any]:
+    def outcome(job: Job, told: Outcome, key: Key = returner) -> dict[str, Any]:
         """One outcome of a release: 0 good, 1 bad."""
         known_job(registry, job)
         alarm = service.plant.as_actor(key.name).monitor().outcome(job, told.release, told.source, told.bad)
