@@ -733,6 +733,20 @@ def test_corrections_count_once_and_many_take_the_release_back(visit, service, j
     assert service.release("parts").version is None
 
 
+def test_corrections_that_could_not_be_counted_are_counted_when_they_are_sent_again(visit, service, job):
+    approve(service, job)
+    browser, watch = visit("operator"), "/console/jobs/parts/watch"
+    browser.post(watch, data={"canary": "20", "correction": "5"})
+    form, lock = {"checked": "10", "corrected": "1", "ticket": "t"}, service.plant.monitor().folder / ".parts.lock"
+    lock.unlink(missing_ok=True)
+    lock.mkdir()  # nothing can be written there
+    assert browser.post(f"{watch}/corrections", data=form).status_code == 503
+    assert "correct" not in [line.action for line in service.plant.registry.audit_lines()]
+    lock.rmdir()
+    assert browser.post(f"{watch}/corrections", data=form).status_code == 303
+    assert service.watched("parts")["sources"]["correction"]["outcomes"] == 10
+
+
 def test_as_many_corrections_as_were_accepted_take_nothing_back(visit, service, job):
     approve(service, job)
     browser, watch = visit("operator"), "/console/jobs/parts/watch"

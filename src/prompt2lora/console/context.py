@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
@@ -87,12 +88,18 @@ class ConsoleContext:
         """Whether the base of this service does."""
         return self.service.reads_pictures
 
-    def once(self, ticket: str) -> bool:
-        """Whether a form is sent for the first time: a double click sends it twice."""
-        if not ticket or ticket in self._spent:
-            return not ticket
-        remember(self._spent, ticket, None)
-        return True
+    @contextmanager
+    def once(self, ticket: str) -> Iterator[bool]:
+        """Whether a form is sent for the first time: a double click sends it twice. If what it asks for fails, it may
+        be sent again."""
+        first = ticket not in self._spent
+        if ticket:
+            remember(self._spent, ticket, None)
+        try:
+            yield first
+        except BaseException:
+            self._spent.pop(ticket, None)
+            raise
 
 
 def remember(kept: OrderedDict[str, Any], name: str, value: Any, most: int = _REMEMBERED) -> None:

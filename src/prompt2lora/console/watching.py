@@ -61,13 +61,13 @@ def correct(request: PageRequest) -> Response:
     )
     if corrected > checked:
         raise TranslatableError("more_corrected")
-    if not request.context.once(request.value("ticket")):
-        return request.redirect(f"/jobs/{request.job}/watch", done="counted")
-    request.plant.tell(
-        "correct", request.job, {"release": found.release.id, "checked": checked, "corrected": corrected}
-    )
     told = [{"correction": float(number < corrected)} for number in range(checked)]
-    alarm = request.plant.monitor().outcomes(request.job, found.release.id, told)
+    with request.context.once(request.value("ticket")) as first:
+        alarm = request.plant.monitor().outcomes(request.job, found.release.id, told) if first else None
+    if first:
+        request.plant.tell(
+            "correct", request.job, {"release": found.release.id, "checked": checked, "corrected": corrected}
+        )
     return request.redirect(f"/jobs/{request.job}/watch", done="alarm" if alarm else "counted")
 
 
