@@ -246,7 +246,7 @@ def test_every_page_is_there_in_both_languages(visit, service, job, language, re
         service.plant.monitor().watch("parts", {"canary": 0.2, "correction": 0.05})
         service.plant.monitor().outcome("parts", release.id, "correction", 1)
     browser = visit("admin", language=language)
-    paths = ["", "/new", "/new?sample=1", "/record", "/record?page=-1", "/keys", "/sign-in", "/first?code=sesame"]
+    paths = ["", "/new", "/new?sample=1", "/record", "/record?page=-1", "/keys", "/sign-in"]
     for path in [*paths, *(f"/jobs/parts/{page}" for page in JOB_PAGES)]:
         answer = browser.get(f"/console{path}")
         assert answer.status_code == 200, path
@@ -486,6 +486,7 @@ def test_a_form_that_another_site_sent_is_refused(visit, service, job):
 def test_the_first_person_becomes_admin_once(visit, service):
     browser = visit()
     assert browser.get("/console/first?code=wrong").status_code == 404
+    assert all(visit(language=one).get("/console/first?code=sesame").text.count("<h1>") == 1 for one in LANGUAGES)
     assert browser.post("/console/first", data={"code": "sesame", "name": "a/b"}).status_code == 400
     answer = browser.post("/console/first", data={"code": "sesame", "name": "boss"})
     token = re.search(r"p2l_[0-9a-f]{16}_[\w-]{43}", answer.text)[0]
@@ -496,6 +497,13 @@ def test_the_first_person_becomes_admin_once(visit, service):
     assert browser.get("/console").status_code == 200
     assert visit().get("/console/first?code=sesame").status_code == 404
     assert token not in browser.get("/console").text
+
+
+def test_the_code_of_the_first_person_is_worth_nothing_once_an_admin_was_made_elsewhere(visit, service):
+    service.access.add("boss", role="admin")
+    answer = visit().post("/console/first", data={"code": "sesame", "name": "other"})
+    assert answer.status_code == 404
+    assert [key.name for key in service.access.all()] == ["boss"]
 
 
 def test_over_https_the_key_never_travels_in_the_open(app, service):

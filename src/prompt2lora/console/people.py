@@ -124,7 +124,8 @@ def first(request: PageRequest) -> Response:
 
 def _first_code(request: PageRequest) -> None:
     right = request.service.first_code
-    if right is None or not hmac.compare_digest(right.encode(), request.value("code").encode()):
+    known = right is not None and hmac.compare_digest(right.encode(), request.value("code").encode())
+    if not known or request.service.access.has_admin():
         raise NotFound("first_code")
 
 
