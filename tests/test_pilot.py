@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from tiny import GOOD, adapter_folder
+from tiny import GOOD, adapter_folder, promoted
 
 from prompt2lora.cli.pilot import _print_checks
 from prompt2lora.console.i18n import Translator
@@ -96,6 +96,20 @@ def test_a_pilot_that_passes_and_is_approved_releases_its_version(run_pilot, reg
     assert registry.current("mail").version.name == found.release == found.version
     assert registry.verdict(registry.versions("mail")[0]) == "pass"
     assert registry.verify_audit() == 5, "job, version, evaluation, verdict, release"
+
+
+def test_a_release_that_came_meanwhile_holds_an_approved_version_back_and_the_report_is_there(run_pilot, registry, add):
+    other = add("other")
+
+    class Interrupted(KnownEvaluator):
+        def measure(self, *asked):
+            promoted(registry, other)
+            return super().measure(*asked)
+
+    found = run_pilot(Interrupted(), approve=True)
+    assert (found.verdict.result, found.release) == ("pass", None)
+    assert "meanwhile" in found.held
+    assert registry.current("mail").version == other
 
 
 def test_without_approval_nothing_is_released(run_pilot, registry):

@@ -18,7 +18,7 @@ from prompt2lora.custody.evaluator import Evaluator, evaluated, learned, making,
 from prompt2lora.custody.gate import PASS, UNKNOWN, Policy, Verdict, judge
 from prompt2lora.custody.registry import Registry
 from prompt2lora.custody.versions import Origin, Version
-from prompt2lora.errors import UsageError
+from prompt2lora.errors import Prompt2LoraError
 from prompt2lora.ground.answer_form import AnswerForm
 from prompt2lora.ground.comparison import Comparison
 from prompt2lora.ground.pictures import Prompt
@@ -171,7 +171,7 @@ def run(
         expected = seen.id if seen else None
         try:
             released = decisions.approve(registry, version, "pilot passed", policy=in_force, expected=expected).version
-        except UsageError as error:  # the same adapter was refused before; the report is written all the same
+        except Prompt2LoraError as error:  # it was refused before, or another was released meanwhile: there is a report
             held = str(error)
     return Pilot(
         job=job,
