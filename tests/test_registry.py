@@ -1,9 +1,10 @@
 """Custody: what is stored stays as it was, what answers is changed in one step, and every step is on record."""
 
 import resource
+import sqlite3
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import workers
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError
-from tiny import AT, adapter_folder, damage, promoted
+from tiny import AT, adapter_folder, damage, new_registry, promoted
 
 from prompt2lora.custody import database as databases
 from prompt2lora.custody import schema
@@ -324,6 +325,23 @@ def test_a_database_that_is_none_is_refused_and_left_alone(tmp_path):
     assert file.read_bytes().startswith(b"this is not")
     with pytest.raises(UsageError, match="named by a URL"):
         Registry.open(tmp_path, url="nonsense")
+
+
+def test_a_database_with_a_damaged_page_is_told_in_one_line(tmp_path):
+    registry = new_registry(tmp_path / "home")
+    registry.add_job("mail")
+    registry.engine.dispose()
+    file = tmp_path / "home" / "registry.db"
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'jobs'").fetchone()
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+    with file.open("r+b") as stream:
+        stream.seek((page - 1) * size)
+        stream.write(b"\xff" * 200)
+    with pytest.raises(DamagedFile, match="put the backup back"):
+        registry.jobs()
+    registry.engine.dispose()
 
 
 def test_a_server_that_does_not_answer_is_told_in_one_line(tmp_path):

@@ -18,7 +18,14 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.util import CommandError
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError, DataError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DatabaseError,
+    DataError,
+    InternalError,
+    NoSuchModuleError,
+    OperationalError,
+)
 
 from prompt2lora.custody.schema import REVISION
 from prompt2lora.errors import DamagedFile, Unavailable, UsageError
@@ -101,6 +108,10 @@ def _told() -> Iterator[None]:
         ) from error
     except DataError as error:
         raise UsageError(f"the registry does not take this ({error.orig}); shorten or mend it") from error
+    except DatabaseError as error:
+        if type(error) not in (DatabaseError, InternalError):  # as SQLite and PostgreSQL tell of damaged pages
+            raise
+        raise DamagedFile(f"the registry cannot be read ({error.orig}); put the backup back") from error
 
 
 def _revision(engine: Engine) -> str | None:
