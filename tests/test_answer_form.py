@@ -35,6 +35,12 @@ def test_a_form_is_what_a_person_writes(tmp_path):
     assert declared(str(kept), files=True) == forms.date("DD.MM.YYYY")
 
 
+def test_a_dollar_at_the_end_of_a_pattern_is_its_end_unless_it_is_escaped():
+    assert forms.pattern(r"^[0-9]+ US\$").fits("25 US$")
+    assert forms.pattern(r"^[0-9]+ US\$$").fits("25 US$")
+    assert forms.pattern(r"^[A-Z]:\\$").fits("C:\\")
+
+
 @pytest.mark.parametrize(
     "spelling",
     [

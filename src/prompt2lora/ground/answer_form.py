@@ -104,7 +104,7 @@ def date(layout: str = "") -> AnswerForm:
 
 def pattern(text: str) -> AnswerForm:
     """What a regular expression matches as a whole. Raises InputError."""
-    inner = text.strip().removeprefix("^").removesuffix("$")
+    inner = re.sub(r"(?<!\\)((?:\\\\)*)\$$", r"\1", text.strip().removeprefix("^"))  # an escaped dollar stays
     try:
         re.compile(inner)
     except (re.error, RecursionError, OverflowError) as error:
