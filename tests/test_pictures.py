@@ -1,5 +1,6 @@
 """Prompts of pictures and text: what a base reads of them, and adapters made of them."""
 
+import io
 import json
 import unicodedata
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 from peft import PeftModel
 from picture_bases import picture, picture_bytes, processor, tiny_model, write_picture_base
+from PIL import ExifTags, Image
 from tiny import tiny_generator, tiny_generator_config
 
 from prompt2lora.adapter.hooks import adapted
@@ -243,6 +245,14 @@ def test_a_picture_may_be_png_jpeg_or_webp_and_nothing_else():
     for form in ("GIF", "BMP", "TIFF"):
         with pytest.raises(InputError, match="this is none"):
             checked(picture_bytes(1, form=form), "x")
+
+
+def test_a_photo_is_seen_upright_however_the_camera_was_held():
+    turned, out = Image.Exif(), io.BytesIO()
+    turned[ExifTags.Base.Orientation] = 6
+    Image.new("RGB", (40, 20)).save(out, "JPEG", exif=turned)
+    photo = checked(out.getvalue(), "photo.jpg")
+    assert photo.image().size == Image.open(io.BytesIO(photo.thumbnail())).size == (20, 40)
 
 
 def test_half_a_picture_is_none_where_reports_are_made_as_pdf_too():

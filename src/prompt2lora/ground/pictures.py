@@ -53,10 +53,10 @@ class Picture:
         return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
     def image(self) -> Any:
-        """What Pillow makes of it, in colours."""
-        from PIL import Image
+        """What Pillow makes of it, in colours and upright, however the camera was held."""
+        from PIL import Image, ImageOps
 
-        return Image.open(io.BytesIO(self.data), formats=FORMATS).convert("RGB")
+        return ImageOps.exif_transpose(Image.open(io.BytesIO(self.data), formats=FORMATS)).convert("RGB")
 
     def thumbnail(self) -> bytes:
         """A small JPEG of it, for people to know it by."""
