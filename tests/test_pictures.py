@@ -4,6 +4,7 @@ import io
 import json
 import unicodedata
 
+import numpy as np
 import pytest
 import torch
 from peft import PeftModel
@@ -253,6 +254,13 @@ def test_a_photo_is_seen_upright_however_the_camera_was_held():
     Image.new("RGB", (40, 20)).save(out, "JPEG", exif=turned)
     photo = checked(out.getvalue(), "photo.jpg")
     assert photo.image().size == Image.open(io.BytesIO(photo.thumbnail())).size == (20, 40)
+
+
+def test_a_picture_of_16_bits_of_grey_keeps_its_shades():
+    shades, out = np.arange(2**16, dtype=np.uint16).reshape(2**8, 2**8), io.BytesIO()
+    Image.fromarray(shades).save(out, "PNG")
+    seen = np.asarray(checked(out.getvalue(), "camera.png").image())
+    assert (seen == (shades >> 8)[..., None]).all()
 
 
 def test_half_a_picture_is_none_where_reports_are_made_as_pdf_too():

@@ -56,7 +56,10 @@ class Picture:
         """What Pillow makes of it, in colours and upright, however the camera was held."""
         from PIL import Image, ImageOps
 
-        return ImageOps.exif_transpose(Image.open(io.BytesIO(self.data), formats=FORMATS)).convert("RGB")
+        image = ImageOps.exif_transpose(Image.open(io.BytesIO(self.data), formats=FORMATS))
+        if image.mode.startswith("I"):  # 16 bits of grey, which `convert` cuts off at 255
+            image = image.point(lambda grey: grey / 256)
+        return image.convert("RGB")
 
     def thumbnail(self) -> bytes:
         """A small JPEG of it, for people to know it by."""
