@@ -2,21 +2,24 @@
 
 import asyncio
 import base64
+import io
 
+import numpy as np
 import pytest
 from picture_bases import picture, picture_bytes
+from PIL import ExifTags, Image
 from pydantic import ValidationError
 from test_pictures import seeing
 
 from prompt2lora.base.decoding import answers
 from prompt2lora.errors import InputError, UsageError
 from prompt2lora.ground import pictures
-from prompt2lora.ground.pictures import Pictured
+from prompt2lora.ground.pictures import Pictured, checked
 from prompt2lora.serving import openai_requests
 from prompt2lora.serving.embedded import EmbeddedEngine
 from prompt2lora.serving.openai_requests import ChatRequest
 from prompt2lora.serving.protocol import GenerationRequest, Message, SamplingParams
-from prompt2lora.serving.replica import _body
+from prompt2lora.serving.replica import _body, _content
 
 
 def url(seed=1, kind="png"):
@@ -104,6 +107,18 @@ def test_an_engine_that_cannot_read_a_picture_says_so(serving, frozen):
         told(serving(frozen), asked)
     with pytest.raises(UsageError, match="counts a picture's places in three axes"):
         told(serving(seeing("qwen2_vl")), asked)
+
+
+def test_vllm_gets_a_picture_that_it_would_read_otherwise_as_an_adapter_s_maker_saw_it():
+    turned, photo, grey = Image.Exif(), io.BytesIO(), io.BytesIO()
+    turned[ExifTags.Base.Orientation] = 6
+    Image.new("RGB", (40, 20), "red").save(photo, "JPEG", exif=turned)
+    Image.fromarray(np.arange(2**16, dtype=np.uint16).reshape(2**8, 2**8)).save(grey, "PNG")
+    for data in (photo.getvalue(), grey.getvalue()):
+        one = checked(data, "x")
+        content = _content(Pictured("Which?", (one,)))
+        sent = Image.open(io.BytesIO(base64.b64decode(content[0]["image_url"]["url"].partition(",")[2])))
+        assert (sent.mode, sent.size) == ("RGB", one.image().size) and sent.tobytes() == one.image().tobytes()
 
 
 def test_vllm_gets_pictures_as_they_came():

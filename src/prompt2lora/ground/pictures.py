@@ -50,7 +50,19 @@ class Picture:
     def data_url(self) -> str:
         data = self.data
         kind = {b"\x89": "png", b"\xff": "jpeg"}.get(data[:1], "webp")
-        return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+        return _data_url(kind, data)
+
+    @property
+    def seen_url(self) -> str:
+        """A data URL of what `image` gives, for other programs; the bytes themselves where all read them alike."""
+        from PIL import ExifTags, Image
+
+        with Image.open(io.BytesIO(self.data), formats=FORMATS) as image:
+            if image.mode in ("RGB", "L") and image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
+                return self.data_url
+        out = io.BytesIO()
+        self.image().save(out, "PNG")
+        return _data_url("png", out.getvalue())
 
     def image(self) -> Any:
         """What Pillow makes of it, in colours and upright, however the camera was held."""
@@ -71,7 +83,11 @@ class Picture:
     @property
     def thumbnail_url(self) -> str:
         """The same as a data URL, for a page in one file."""
-        return f"data:image/jpeg;base64,{base64.b64encode(self.thumbnail()).decode()}"
+        return _data_url("jpeg", self.thumbnail())
+
+
+def _data_url(kind: str, data: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
 @dataclass(frozen=True)

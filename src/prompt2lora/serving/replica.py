@@ -169,7 +169,7 @@ class Replica:
         route = "/v1/chat/completions" if request.messages else "/v1/completions"
         wanted = request.sampling.max_new_tokens
         for limit in (wanted,) if wanted else (MAX_NEW_TOKENS, None):  # None: as many as there is room for
-            body = _body(name, request, limit)
+            body = await asyncio.to_thread(_body, name, request, limit)  # pictures may have to be drawn anew
             async with self.client.stream("POST", route, json=body, timeout=request.seconds) as reply:
                 if reply.status_code == 400 and limit != wanted:
                     continue  # there may be room for fewer
@@ -230,7 +230,7 @@ def _content(said: Prompt) -> Any:
     """What a message says, as OpenAI's API has it."""
     if not pictures_of(said):
         return text_of(said)
-    urls = [picture.data_url for picture in pictures_of(said)]
+    urls = [picture.seen_url for picture in pictures_of(said)]
     return [
         *({"type": "image_url", "image_url": {"url": url}} for url in urls),
         {"type": "text", "text": text_of(said)},
