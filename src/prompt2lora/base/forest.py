@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from prompt2lora.adapter.hooks import adapted
+from prompt2lora.base.attention import additive_masks
 from prompt2lora.base.frozen import Frozen
-from prompt2lora.base.packing import additive_mask
 from prompt2lora.base.pictures import positions
 
 KeyValues = tuple[Float[Tensor, "1 heads _ key_width"], Float[Tensor, "1 heads _ value_width"]]  # of a layer
@@ -64,6 +64,11 @@ class Forest:
             seen[node, opening + node] = True
         return seen
 
+    def distance(self) -> Int[Tensor, "nodes places"]:
+        """How many positions every place lies behind a node."""
+        own = torch.tensor(self.positions)
+        return own[:, None] - torch.cat([torch.tensor(positions(self.opening)[:-1], dtype=own.dtype), own])
+
 
 class Reader:
     """A base, perhaps with an adapter, that keeps what it read of an opening."""
@@ -95,11 +100,11 @@ class Reader:
         cache = DynamicCache()  # of all tokens: the mask says which of them are seen
         for layer, (keys, values) in enumerate(kept):
             cache.update(keys, values, layer)
-        visible = forest.visible()[None, None].to(model.device)
+        visible, distance = (told[None, None].to(model.device) for told in (forest.visible(), forest.distance()))
         read = model.get_decoder()(
             input_ids=torch.tensor([forest.ids], device=model.device),
             position_ids=torch.tensor([forest.positions], device=model.device),
-            attention_mask=additive_mask(visible, next(model.parameters()).dtype),
+            attention_mask=additive_masks(model, visible, distance),
             past_key_values=cache,
             use_cache=True,
         )

@@ -15,9 +15,10 @@ from operator import attrgetter
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
+from prompt2lora.base.attention import additive_masks
 from prompt2lora.base.models import moved
 from prompt2lora.base.pictures import positions
 
@@ -81,23 +82,16 @@ class PackBatch:
 
     def inputs(self, model: Any) -> dict[str, Any]:
         """What the decoder of `model` is called with to read the batch."""
+        distance = self.positions[:, :, None] - self.positions[:, None, :]
         return {
             "input_ids": self.ids,
             "position_ids": self.positions,
-            "attention_mask": additive_mask(self.visible, next(model.parameters()).dtype),
+            "attention_mask": additive_masks(model, self.visible, distance[:, None]),
             "use_cache": False,
         }
 
     def to(self, device: str | torch.device) -> PackBatch:
         return PackBatch(**{name: moved(tensor, device) for name, tensor in vars(self).items()})
-
-
-def additive_mask(
-    visible: Bool[Tensor, "batch 1 tokens places"], dtype: torch.dtype
-) -> Float[Tensor, "batch 1 tokens places"]:
-    """What the base's attention adds: nothing where it may look, the least number elsewhere."""
-    mask = torch.zeros(visible.shape, dtype=dtype, device=visible.device)
-    return mask.masked_fill_(~visible, torch.finfo(dtype).min)
 
 
 def stack(packs: Sequence[Pack], padding: int) -> PackBatch:

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from prompt2lora.adapter.hooks import adapted
 from prompt2lora.adapter.layout import LoraLayout
+from prompt2lora.base.attention import additive_masks
 from prompt2lora.base.frozen import Frozen
-from prompt2lora.base.packing import SHARED, UNLIMITED, Pack, additive_mask, stack
+from prompt2lora.base.packing import SHARED, UNLIMITED, Pack, stack
 from prompt2lora.base.pictures import positions
 from prompt2lora.generator.hidden_states import last_states, reading_pack
 
@@ -105,10 +106,12 @@ def _newest(model: Any, pack: Pack, count: int) -> dict[str, Any]:
     """What the decoder is called with to read the last tokens of a pack, one of each example, after all others."""
     owner = torch.tensor(pack.token_example, device=model.device)
     visible = (owner == SHARED) | (owner == owner[-count:, None])
+    at = torch.tensor(pack.positions, device=model.device)
+    distance = at[-count:, None] - at
     return {
         "input_ids": torch.tensor([pack.ids[-count:]], device=model.device),
-        "position_ids": torch.tensor([pack.positions[-count:]], device=model.device),
-        "attention_mask": additive_mask(visible[None, None], next(model.parameters()).dtype),
+        "position_ids": at[None, -count:],
+        "attention_mask": additive_masks(model, visible[None, None], distance[None, None]),
         "use_cache": True,
     }
 

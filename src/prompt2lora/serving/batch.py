@@ -13,11 +13,12 @@ from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from prompt2lora.adapter.grid import Factors, factors
 from prompt2lora.adapter.layout import LoraLayout
+from prompt2lora.base.attention import Windows
 from prompt2lora.serving.key_values import KeyValues, Part
 
 _ROUND = 16  # in bfloat16, rows are filled up to this: kernels are built anew for every new shape
@@ -45,10 +46,7 @@ class BatchCache:
         self.held = KeyValues(capacity, context_length)
         self._spans: list[tuple[int, int, int]] = []  # (place, begin, end) of what is adapted in a row of parts
         self._range: tuple[int, int] | None = None  # places that are adapted, one token each
-        config = model.config.get_text_config()
-        kinds = getattr(config, "layer_types", None)
-        self._window = getattr(config, "sliding_window", None)
-        self._kinds = set(kinds) if kinds else None
+        self._windows = Windows.of(model)
         decoding_factors = factors(self.decoding_grids, layout)
         for path, factor in factors(self.grids, layout).items():
             model.get_submodule(path).register_forward_hook(self._low_rank(factor, decoding_factors[path]))
@@ -84,7 +82,8 @@ class BatchCache:
         at = torch.tensor([[part.start] for part in parts], device=self.device)
         keys = torch.arange(self.held.get_seq_length(), device=self.device)
         ids = torch.tensor([part.tokens for part in parts], device=self.device)
-        return self._logits(ids, at, self._masks(keys <= at, keys > at - (self._window or 0), (len(parts), 1)), 1)[:, 0]
+        distance = (at - keys)[:, None, None]  # below 0 lies what an earlier sequence left there
+        return self._logits(ids, at, self._windows.masks(distance >= 0, distance), 1)[:, 0]
 
     def read(self, parts: Sequence[Part]) -> Float[Tensor, "parts vocabulary"]:
         """Logits after the last token of every part; all parts stand in one row, one after the other."""
@@ -103,8 +102,9 @@ class BatchCache:
         row, owner, at, key_owner, key_at = (
             torch.tensor(numbers, device=self.device) for numbers in (ids, owners, positions, key_owners, key_positions)
         )
-        own = (owner[:, None] == key_owner) & (key_at <= at[:, None])
-        masks = self._masks(own, key_at > at[:, None] - (self._window or 0), (1, len(ids)))
+        distance = at[:, None] - key_at
+        own = (owner[:, None] == key_owner) & (distance >= 0)
+        masks = self._windows.masks(own[None, None], distance[None, None])
         lasts = torch.tensor(ends, device=self.device) - 1
         return self._logits(row[None], at[None], masks, lasts)[0]
 
@@ -126,20 +126,6 @@ class BatchCache:
             logits_to_keep=keep,
         ).logits
         return logits
-
-    def _masks(
-        self, seen: Bool[Tensor, "tokens keys"], near: Bool[Tensor, "tokens keys"], shape: tuple[int, int]
-    ) -> Bool[Tensor, "rows 1 new keys"] | dict[str, Bool[Tensor, "rows 1 new keys"]]:
-        """Which keys a token sees: those of its sequence up to its own position, and within the window of layers that
-        have one. `shape`: rows, and tokens in each.
-
-        Places beyond a sequence's end hold what an earlier sequence left there; they are masked.
-        """
-        full = seen.view(*shape, -1)[:, None]
-        close = (seen & near).view(*shape, -1)[:, None] if self._window else full
-        if self._kinds:
-            return {kind: close if kind == "sliding_attention" else full for kind in self._kinds}
-        return close
 
     def _low_rank(self, factor: Factors, decoding: Factors) -> Any:
         a, b, decoding_a, decoding_b = factor.a.mT, factor.b, decoding.a.mT, decoding.b

@@ -1,0 +1,50 @@
+"""What the attention of a base may look at, as its layers ask for it: some look no further back than a window.
+
+In: what every token may see, and how far back that lies. Out: one mask for all layers or one for each kind of them. It
+knows no tokens.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+_SLIDING = "sliding_attention"  # as transformers names layers that have a window where others have none
+
+
+class Windows(NamedTuple):
+    """The kinds of a base's layers (none: all are alike), and the tokens that those with a window see (0: all)."""
+
+    kinds: frozenset[str]
+    window: int
+
+    @classmethod
+    def of(cls, model: Any) -> Windows:
+        config = model.config.get_text_config()
+        kinds = getattr(config, "layer_types", None) or ()
+        return cls(frozenset(kinds), getattr(config, "sliding_window", None) or 0)
+
+    def masks(
+        self, seen: Bool[Tensor, "*batch new keys"], distance: Int[Tensor, "*batch new keys"]
+    ) -> Bool[Tensor, "*batch new keys"] | dict[str, Bool[Tensor, "*batch new keys"]]:
+        """What of `seen` the layers see; `distance` is how many positions a key lies behind the token that looks."""
+        if not self.window:
+            return seen
+        near = seen & (distance < self.window)
+        return {kind: near if kind == _SLIDING else seen for kind in self.kinds} or near
+
+
+def additive_masks(
+    model: Any, seen: Bool[Tensor, "batch 1 new keys"], distance: Int[Tensor, "batch 1 new keys"]
+) -> Float[Tensor, "batch 1 new keys"] | dict[str, Float[Tensor, "batch 1 new keys"]]:
+    """What the base's attention adds: nothing where it may look, the least number elsewhere."""
+    dtype = next(model.parameters()).dtype
+
+    def additive(mask: Bool[Tensor, "batch 1 new keys"]) -> Float[Tensor, "batch 1 new keys"]:
+        return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, torch.finfo(dtype).min)
+
+    masks = Windows.of(model).masks(seen, distance)
+    return {kind: additive(mask) for kind, mask in masks.items()} if isinstance(masks, dict) else additive(masks)
