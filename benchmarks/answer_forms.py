@@ -25,14 +25,14 @@ from prompt2lora.base.decoding import confidence, scored_answers
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.versions import origin
 from prompt2lora.evaluation.arms import ARMS
+from prompt2lora.evaluation.attempts import make
 from prompt2lora.evaluation.resources import Resources
 from prompt2lora.evaluation.revisions import revisions
-from prompt2lora.evaluation.score_cache import ScoreCache, digest
+from prompt2lora.evaluation.score_cache import ScoreCache, base_key, digest
 from prompt2lora.evaluation.statistics import mean_interval, paired_difference
 from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.text_encoder import cached_encoder
 from prompt2lora.ground.answer_form import AnswerForm
-from prompt2lora.ground.comparison import Comparison
 from prompt2lora.ground.declared_form import found
 from prompt2lora.ground.files import write_json
 from prompt2lora.plant.calibration import ENOUGH, calibrate
@@ -84,10 +84,10 @@ def judged(
     examples = task.test[:limit]
     asked = [[example.input, example.output] for example in examples]
     depends = [asked, task.instruction, form.to_dict(), attempt.depends, revisions("answers", *attempt.code)]
-    key = digest(["answer forms", *depends])
+    key = digest(["answer forms", base_key(resources.base.layout), task.comparison, *depends])
     if known := kept.get(key):
         return known
-    base, grid = resources.base, attempt.grid()
+    base, grid, _ = make(attempt, resources.base)
     longest = max(len(ids) for ids in base.chat.answer_ids([example.output for example in examples])) + SLACK
     prompts = [task.prompt(example.input) for example in examples]
     shown = [(task.prompt(one.input), one.output) for one in attempt.examples]
@@ -95,8 +95,8 @@ def judged(
     free, held = (scored_answers(base.model, base.chat, prompts, form=one, **options) for one in (None, form))
     pairs = [(given, wanted.output) for given, wanted in zip(free, examples, strict=True)]
     entry = {
-        "free": [Comparison.EXACT.score(given.text, right) for given, right in pairs],
-        "held": [Comparison.EXACT.score(given.text, one.output) for given, one in zip(held, examples, strict=True)],
+        "free": [task.comparison.score(given.text, right) for given, right in pairs],
+        "held": [task.comparison.score(given.text, one.output) for given, one in zip(held, examples, strict=True)],
         "of_form": [float(form.fits(given.text)) for given, _ in pairs],
         "tokens": [[round(value, 4) for value in given.log_probabilities] for given in held],
         "free_tokens": [[round(value, 4) for value in given.log_probabilities] for given in free],

@@ -22,6 +22,8 @@ from prompt2lora.base.decoding import answers
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.versions import origin
 from prompt2lora.evaluation.results import Estimate
+from prompt2lora.evaluation.revisions import revisions
+from prompt2lora.evaluation.score_cache import ScoreCache, base_key, digest
 from prompt2lora.evaluation.statistics import Interval, mean_interval, paired_difference
 from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.pipeline import Pipeline, fitting_layout
@@ -32,6 +34,7 @@ from prompt2lora.ground.pictures import Pictured, checked
 from prompt2lora.ground.prompts import full_prompt
 
 HELD_OUT = ("cifar10_animal", "digits_parity", "easyvqa_presence_color")
+FORMS = ("full", "bare")  # in the order of a row of `read_task`
 ARMS = ("base", "generated", "wrong-prompts", "examples-4", "in-context-4")
 
 
@@ -64,9 +67,9 @@ def main() -> None:
     generator = Generator.from_pretrained(asked.generator)
     base = Frozen.load(fitting_layout(generator, asked.base), dtype=torch.float32)
     pipeline = Pipeline(generator, cached_encoder(generator.config.encoder), base)
-    asked.work.parent.mkdir(parents=True, exist_ok=True)
-    asked.work.touch()
-    kept = {tuple(line["key"]): line["scores"] for line in map(json.loads, asked.work.open(encoding="utf-8"))}
+    cache, kept = ScoreCache(asked.work), {}
+    code = revisions("answers", "conditions", "decoder", "alignment", "examples")
+    settings = [base_key(base.layout), generator.provenance["sha256"], asked.prompts, asked.examples, code]
 
     def drawn(name: str, seed: int, count: int) -> list[tuple[Pictured, Pictured, str]]:
         return Random(f"{name} {seed}").sample(tasks[name]["train"], count)
@@ -83,11 +86,13 @@ def main() -> None:
     for arm, name, seed in tqdm(runs, "arms"):
         if arm == "base" and seed:
             continue
-        if (arm, name, seed, "bare") in kept:
+        keys = {form: digest([*settings, arm, name, seed, form]) for form in FORMS}
+        if all(map(cache.get, keys.values())):
+            kept |= {(arm, name, seed, form): cache.get(key)["scores"] for form, key in keys.items()}
             continue
         made = grid(arm, name, seed)
         test = tasks[name]["test"][: asked.examples]
-        for form, place in (("full", 0), ("bare", 1)):
+        for place, form in enumerate(FORMS):
             shown = [(one[place], one[2]) for one in drawn(name, seed, 4)] if arm == "in-context-4" else []
             given = answers(
                 base.model,
@@ -100,33 +105,31 @@ def main() -> None:
             )
             scores = [Comparison.EXACT.score(answer, one[2]) for answer, one in zip(given, test, strict=True)]
             kept[arm, name, seed, form] = scores
-            with asked.work.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"key": [arm, name, seed, form], "scores": scores, "said": given[:8]}) + "\n")
+            cache.add(keys[form], {"of": [arm, name, seed, form], "scores": scores, "said": given[:8]})
 
     def of(arm: str, name: str, form: str) -> list[float]:
         """Every example's mean over the seeds."""
         seeds = [0] if arm == "base" else range(asked.seeds)
-        some = [kept[arm, name, seed, form][: asked.examples] for seed in seeds]
+        some = [kept[arm, name, seed, form] for seed in seeds]
         return [sum(row) / len(row) for row in zip(*some, strict=True)]
 
     def spread(interval: Interval) -> dict[str, float]:
         return Estimate.of(interval).to_dict()
 
-    forms = ("full", "bare")
-    by_arm = {arm: {form: [of(arm, name, form) for name in HELD_OUT] for form in forms} for arm in ARMS}
+    by_arm = {arm: {form: [of(arm, name, form) for name in HELD_OUT] for form in FORMS} for arm in ARMS}
     result = {
         "pictures": {
-            name: {arm: {form: round(sum(x := of(arm, name, form)) / len(x), 4) for form in forms} for arm in ARMS}
+            name: {arm: {form: round(sum(x := of(arm, name, form)) / len(x), 4) for form in FORMS} for arm in ARMS}
             for name in HELD_OUT
         },
-        "mean": {arm: {form: spread(mean_interval(by_arm[arm][form])) for form in forms} for arm in ARMS},
+        "mean": {arm: {form: spread(mean_interval(by_arm[arm][form])) for form in FORMS} for arm in ARMS},
         "most_frequent": {  # what always giving the commonest right answer would score
             name: round(max(Counter(rights).values()) / len(rights), 4)
             for name in HELD_OUT
             if (rights := [right for _, _, right in tasks[name]["test"][: asked.examples]])
         },
         "generated_minus": {
-            arm: {form: spread(paired_difference(by_arm["generated"][form], by_arm[arm][form])) for form in forms}
+            arm: {form: spread(paired_difference(by_arm["generated"][form], by_arm[arm][form])) for form in FORMS}
             for arm in ("base", "wrong-prompts")
         },
         "examples": asked.examples,

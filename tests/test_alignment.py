@@ -92,6 +92,12 @@ def test_a_rank_above_the_number_of_tokens_is_filled_up_with_what_changes_nothin
     assert after.shape == grid.shape and torch.isfinite(after).all() and not torch.equal(after, grid)
 
 
+def test_a_prompt_that_is_given_many_times_is_read_once(frozen, grid):
+    read = read_prompts(frozen, grid, PROMPTS)
+    for prompt in PROMPTS:
+        assert read_prompts(frozen, grid, [*PROMPTS, *[prompt] * 9]).prompts == read.prompts
+
+
 @pytest.mark.parametrize("prompts", [PROMPTS[:1], PROMPTS[:1] * 3, [f"{INSTRUCTION}\n\n{'x' * 900}", PROMPTS[0]]])
 def test_one_prompt_is_enough_and_repeated_or_long_ones_do_no_harm(frozen, grid, prompts):
     found = aligned_to(frozen, grid, prompts)

@@ -13,6 +13,7 @@ from prompt2lora.adapter.peft import Adapter
 from prompt2lora.base import models
 from prompt2lora.base.chat import ChatFormat
 from prompt2lora.base.frozen import Frozen
+from prompt2lora.base.weights import weights_digest
 from prompt2lora.errors import LayoutError, UsageError
 from prompt2lora.evaluation import attempts, benchmark
 from prompt2lora.evaluation import judge as judging
@@ -20,7 +21,7 @@ from prompt2lora.evaluation.arms import ARMS
 from prompt2lora.evaluation.attempts import shuffled
 from prompt2lora.evaluation.judge import BenchmarkRequest, Judge
 from prompt2lora.evaluation.resources import Resources
-from prompt2lora.evaluation.score_cache import ScoreCache
+from prompt2lora.evaluation.score_cache import ScoreCache, base_key
 from prompt2lora.evaluation.statistics import paired_difference
 from prompt2lora.generator.examples import taught
 from prompt2lora.generator.text_encoder import Encoder
@@ -194,6 +195,13 @@ def test_teachers_are_averaged_ranked_and_found_by_their_prompts(generator, coll
     assert ranking.keys() == teachers.names
     assert ranking[best] == max(ranking.values())
     assert torch.equal(ARMS["best-teacher"].attempt(bench, tasks[5], 0).grid(), teachers.last(best))
+
+
+def test_what_stands_for_a_base_tells_adapters_of_another_rank_alpha_or_targets_from_the_usual_ones(layout):
+    usual = replace(layout, rank=8, alpha=16)
+    assert base_key(usual) == weights_digest(layout.base_model)
+    others = [replace(usual, rank=4), replace(usual, alpha=8), replace(usual, targets=usual.targets[:2])]
+    assert len({base_key(one) for one in (usual, *others)}) == 4
 
 
 @pytest.mark.parametrize("arm", ["multi-task", "mean-teacher", "best-teacher", "nearest-teacher", "reference-decoder"])

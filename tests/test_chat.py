@@ -197,6 +197,20 @@ def test_a_template_that_tells_today_s_date_says_the_same_every_day(base, tmp_pa
     assert "26 Jul 2024, 2024-07-26, 2025 " in chat.tokenizer.decode(chat.prompt_ids(["x"])[0])
 
 
+@pytest.mark.parametrize("filtered", ["", " | trim"])
+def test_blanks_at_the_ends_of_a_prompt_are_left_or_taken_off_as_the_template_does(base, tmp_path, filtered):
+    folder = tmp_path / "trimming"
+    shutil.copytree(base, folder)
+    (folder / "chat_template.jinja").write_text(TEMPLATE.replace("message['content']", f"message['content']{filtered}"))
+    chat = ChatFormat.load(str(folder))
+    for turns in ([("user", " hi ")], [("user", " a "), ("assistant", " b "), ("user", " hi ")]):
+        whole = chat.tokenizer.apply_chat_template(
+            [{"role": role, "content": text} for role, text in turns], tokenize=False, add_generation_prompt=True
+        )
+        shown = [(turns[0][1], turns[1][1])] if turns[1:] else []
+        assert chat.tokenizer.decode(chat.prompt_ids([" hi "], shown)[0]) == whole
+
+
 def test_a_base_that_changes_what_its_output_layer_says_is_refused(base, tmp_path):
     """Whatever is trained or scored is asked of that layer alone."""
     own = json.loads((Path(base) / "config.json").read_text())

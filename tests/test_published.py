@@ -257,6 +257,16 @@ def test_a_generator_that_was_trained_on_what_the_suite_forbids_is_told(generato
     assert told == {"arc_e": ("arc_e",), "obqa": (), "piqa": ("piqa",), "boolq": ("boolq",), "winogrande": ()}
 
 
+def test_what_an_earlier_run_saw_of_the_task_files_that_a_suite_was_made_into_is_not_told(plant_generator, generator):
+    generator.atlas = Atlas(("task3",), *generator.atlas[1:])
+    without = {"recipe": {"without": ["gsm8k"]}}
+    generator.provenance = {**without, "shared": {"recipe": {}}}
+    assert seen(generator, "gsm8k") is None
+    assert seen(generator, "boolq") == (), "no task file was made from it"
+    generator.provenance = {**without, "shared": without}
+    assert seen(generator, "gsm8k") == ()
+
+
 def test_wrong_prompts_are_of_other_files_and_of_another_instruction(folder):
     every = read_suites(folder)
     for published in every:

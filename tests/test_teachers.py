@@ -9,6 +9,7 @@ from test_suites import lettered, write, write_suite_files
 
 from prompt2lora import api
 from prompt2lora.adapter.grid import encode, initial_grid
+from prompt2lora.base.frozen import Frozen
 from prompt2lora.errors import DamagedFile, UsageError
 from prompt2lora.ground.files import read_safetensors
 from prompt2lora.training import objectives, teachers
@@ -47,6 +48,29 @@ def test_all_teachers_start_from_one_a_and_no_b_and_move_away_with_every_step(ta
         assert not torch.equal(early, late)
         ends.append(late)
     assert not torch.equal(*ends)
+
+
+def test_a_teacher_of_a_task_that_has_changed_since_is_not_taken_for_one_of_the_new_task(
+    tasks_folder, options, tmp_path
+):
+    task = read_tasks([tasks_folder])[0]
+    teachers.collect([task], tmp_path / "t", options)
+    with pytest.raises(UsageError, match=f"was taught another task {task.name}; remove it"):
+        teachers.collect([replace(task, instruction="Another one.")], tmp_path / "t", options)
+
+
+def test_teachers_are_ranked_on_the_same_tasks(tasks_folder, options, tmp_path, base, layout):
+    tasks, folder = read_tasks([tasks_folder]), tmp_path / "t"
+    teachers.collect(tasks[:1], folder, options)
+    frozen = Frozen.load(layout)
+    teachers.compare(frozen, teachers.Teachers(folder, layout), tasks[3:4])
+    teachers.collect(tasks[:2], folder, options)
+    teachers.compare(frozen, teachers.Teachers(folder, layout), tasks[4:6])
+    kept = json.loads((folder / "best.json").read_text())
+    assert kept["tasks"] == [task.name for task in tasks[4:6]]
+    assert {name: list(scores) for name, scores in kept["by_task"].items()} == dict.fromkeys(
+        [task.name for task in tasks[:2]], kept["tasks"]
+    )
 
 
 def test_a_teacher_that_is_interrupted_leaves_no_folder_and_the_next_run_makes_the_same_as_one_in_one_go(

@@ -18,7 +18,7 @@ from prompt2lora.base.packing import common_length, pack_examples, stack
 from prompt2lora.base.weights import weights_digest
 from prompt2lora.errors import TaskFileError, UsageError
 from prompt2lora.generator.generator import Generator
-from prompt2lora.training import curves, objectives, sampling, selection, synthetic, teachers
+from prompt2lora.training import augmentation, curves, objectives, sampling, selection, synthetic, teachers
 from prompt2lora.training.finish import train
 from prompt2lora.training.recipe import Recipe, Stage, read_recipe
 from prompt2lora.training.run import Run
@@ -433,6 +433,17 @@ def test_distillation_adds_what_the_instructed_teacher_says(
         first += losses_of(wanted, tmp_path / f"run{distil}")
     assert first[1] > first[0] * 0.5
     assert first[2] > first[1], "more weight, more loss on the same draw"
+
+
+def test_a_twisted_task_does_not_learn_from_the_teacher_of_the_task_that_it_was(
+    base, encoder_folder, tasks_folder, collected, tmp_path
+):
+    wanted = recipe(base, encoder_folder, tasks_folder, (Stage(steps=1),), teachers=str(collected[0]))
+    run = Run(wanted, tmp_path / "run", print)
+    task = next(task for task in run.fit if task.name in run.teachers.names)
+    own, shared = run._told([task, augmentation.draw(task, Random(0))])
+    assert torch.equal(own, run.teachers.last(task.name))
+    assert torch.equal(shared, run.generator.start)
 
 
 def test_reconstruction_without_teachers_says_what_to_do(base, encoder_folder, tasks_folder):

@@ -5,6 +5,8 @@ from random import Random
 import pytest
 
 from prompt2lora.training import augmentation
+from prompt2lora.training.questions import draw_tasks
+from prompt2lora.training.recipe import Stage
 from prompt2lora.training.sampling import wordings
 from prompt2lora.training.tasks import Example, Task, is_japanese
 
@@ -68,6 +70,16 @@ def test_a_lettered_task_asks_for_the_letter_before_the_right_answer(task, seed)
         assert text == before.input
         assert [answer for mark, answer in said if example.output in mark] == [before.output]
         assert len({answer for _, answer in said}) == len(options) >= 3
+
+
+def test_a_task_is_twisted_or_lettered_but_not_both():
+    stage = Stage(steps=1, tasks=6, twisted=0.5, lettered=1.0)
+    drawn = [
+        task for seed in range(20) for task in draw_tasks([TASK], stage, Random(seed), synthetic_share=0, families=[])
+    ]
+    assert {task.name for task in drawn} == {"shift", "shift_lettered"}
+    asked = [task.instruction.removeprefix(TASK.instruction).strip() for task in drawn if task.name == "shift_lettered"]
+    assert set(asked) == set(augmentation.LETTERED)
 
 
 @pytest.mark.parametrize("outputs", ["same", "AB", ["x" * 61, "y"]], ids=["one answer", "letters", "long"])

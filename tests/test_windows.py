@@ -39,7 +39,10 @@ def grid(windowed):
 
 def test_a_pack_is_read_as_separate_sequences(windowed, grid):
     found = answer_logits(
-        windowed.model, windowed.layout, grid[None], stack([pack_examples(PROMPTS, ANSWERS, 1000)], windowed.chat.padding)
+        windowed.model,
+        windowed.layout,
+        grid[None],
+        stack([pack_examples(PROMPTS, ANSWERS, 1000)], windowed.chat.padding),
     )
     with adapted(windowed.model, grid[None], windowed.layout):
         alone = [

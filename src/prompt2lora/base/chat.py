@@ -98,7 +98,8 @@ class ChatFormat:
         texts = []
         for prompt in prompts:
             before, after = frames[len(pictures_of(prompt))]
-            texts.append(f"{before}{self._marks.hide(text_of(prompt))}{after}")
+            text = self._marks.hide(text_of(prompt))
+            texts.append(f"{before}{text.strip() if self._trims else text}{after}")
         return self._encode(texts, [[*turned, *pictures_of(prompt)] for prompt in prompts])
 
     def conversation_ids(self, messages: Sequence[tuple[str, Prompt]]) -> list[int]:
@@ -166,6 +167,11 @@ class ChatFormat:
             said += [("user", prompt), ("assistant", answer)]
         before, _, after = self._rendered([*said, ("user", asked)]).rpartition(_SENTINEL)
         return before, after
+
+    @cached_property
+    def _trims(self) -> bool:
+        """Whether the template takes blanks off both ends of what is said."""
+        return bool(self._template) and f" {_SENTINEL} " not in self._rendered([("user", f" {_SENTINEL} ")])
 
     def _plain(self, prompt: Prompt) -> str:
         """A prompt where there is no template: its pictures' places, and its text."""

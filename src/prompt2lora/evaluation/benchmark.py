@@ -17,7 +17,6 @@ import torch
 
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.versions import origin
-from prompt2lora.base.weights import weights_digest
 from prompt2lora.evaluation.judge import BenchmarkRequest, Judge
 from prompt2lora.evaluation.metrics import METRICS
 from prompt2lora.evaluation.named import PROMPTS_PER_TASK, Named
@@ -32,7 +31,7 @@ from prompt2lora.evaluation.results import (
     Seconds,
     Summary,
 )
-from prompt2lora.evaluation.score_cache import ScoreCache
+from prompt2lora.evaluation.score_cache import ScoreCache, base_key
 from prompt2lora.evaluation.statistics import Interval, mean_interval, paired_difference
 from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.pipeline import fitting_layout
@@ -75,7 +74,7 @@ def benchmark(
         prompts_per_task=prompts_per_task,
         teacher_tasks=taught,
     )
-    judge = Judge(resources, request, ScoreCache(scores or home() / "scores.jsonl"), weights_digest(layout.base_model))
+    judge = Judge(resources, request, ScoreCache(scores or home() / "scores.jsonl"), base_key(layout))
     result = BenchmarkResult(
         **dict(run(judge, report)),
         base=layout.base_model,

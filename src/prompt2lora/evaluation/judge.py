@@ -72,12 +72,12 @@ class BenchmarkRequest:
 
 @dataclass
 class Judge:
-    """Answers and scores; `cache` holds scores of before, `base_digest` stands for the base's weights."""
+    """Answers and scores; `cache` holds scores of before, `base_key` stands for the base."""
 
     resources: Resources
     request: BenchmarkRequest
     cache: ScoreCache
-    base_digest: str
+    base_key: str
     _made: dict[str, Answerer] = field(default_factory=dict)
 
     def begin(self) -> None:
@@ -97,7 +97,7 @@ class Judge:
         code = revisions(*_ANSWERING, *attempt.code)
         depends = [form, task.instruction, asked, self._max_new_tokens(task), attempt.depends]
         compared = [] if task.comparison is Comparison.EXACT else [task.comparison]
-        return digest([versions(), self.base_digest, code, depends, *compared])
+        return digest([versions(), self.base_key, code, depends, *compared])
 
     def judged(self, task: Task, form: str, attempt: Attempt) -> Scored:
         """The scores of an attempt, kept or new."""

@@ -12,7 +12,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from prompt2lora.adapter.layout import LoraLayout
+from prompt2lora.base.weights import weights_digest
 from prompt2lora.errors import OutputError, cause
+from prompt2lora.ground.profile import TARGETS
+
+_USUAL = (8, 16, sorted(TARGETS))  # rank, alpha and targets of which scores are kept that do not name them
 
 
 class ScoreCache:
@@ -41,6 +46,14 @@ class ScoreCache:
             raise OutputError(f"cannot write {self.file} ({cause(error)}); name another place") from error
         self._ends = True
         self._known[key] = entry
+
+
+def base_key(layout: LoraLayout) -> str:
+    """Stands for a base and the adapters that are trained for it: the digest of its weights, and rank, alpha and
+    targets unless these are the usual ones."""
+    told = layout.rank, layout.alpha, sorted(target.name for target in layout.targets)
+    weights = weights_digest(layout.base_model)
+    return weights if told == _USUAL else digest([weights, *told])
 
 
 def digest(data: Any) -> str:

@@ -69,11 +69,13 @@ def read_prompts(
     prompts: Sequence[Prompt],
     options: AlignmentOptions = AlignmentOptions(),
 ) -> PromptsRead:
-    """As many of the prompts as the options allow, read and answered by the base with the teacher's adapter.
+    """As many different prompts as the options allow, read and answered by the base with the teacher's adapter.
 
-    The order of the prompts changes nothing.
+    Neither their order nor how often one is given changes anything.
     """
-    ordered = sorted(prompts, key=lambda one: hashlib.sha256(identity(one).encode()).digest())[: options.prompts]
+    different = {identity(one): one for one in prompts}
+    order = sorted(different, key=lambda one: hashlib.sha256(one.encode()).digest())
+    ordered = [different[one] for one in order[: options.prompts]]
     ids = prompt_ids(base.chat, ordered)
     used = reading_pack(ids, options.budget + sum(map(soft_tokens, ids))).used
     return PromptsRead(

@@ -42,10 +42,16 @@ def draw_tasks(
     (augmentation.py)."""
     tasks = sampling.draw_tasks(fit, sampling.task_weights(fit), stage.tasks, random)
     tasks = [synthetic.draw_task(random, families) if random.random() < synthetic_share else task for task in tasks]
-    tasks = [augmentation.draw(task, random) if random.random() < stage.twisted else task for task in tasks]
-    if stage.lettered:
-        tasks = [(random.random() < stage.lettered and augmentation.lettered(task, random)) or task for task in tasks]
-    return tasks
+    return [_augmented(task, stage, random) for task in tasks]
+
+
+def _augmented(task: Task, stage: Stage, random: Random) -> Task:
+    """The task as it is, twisted or lettered: a choice of a letter obeys no other form."""
+    if random.random() < stage.twisted:
+        return augmentation.draw(task, random)
+    if stage.lettered and random.random() < stage.lettered:
+        return augmentation.lettered(task, random) or task
+    return task
 
 
 def draw_questions(tasks: list[Task], stage: Stage, chat: ChatFormat, random: Random) -> Questions:

@@ -63,7 +63,7 @@ class Stage(_Settings):
                shared adapter alone, so that what all jobs need is learned there; 1 trains a plain multi-task LoRA
                (and then the instruction stays wherever there are no examples)
     twisted    probability that a task is drawn with another format or other labels (see augmentation.py)
-    lettered   probability that a task is drawn as a choice among lettered options (see augmentation.py)
+    lettered   probability that a task that is not twisted is drawn as a choice among lettered options
     distil     where the instruction is left out, weight of the divergence from a teacher that is told it (end to end):
                the task's own teacher if the recipe names a collection that has one, else the shared adapter alone
     examples   how many labelled examples of its task stand as earlier turns before the questions (end to end): one of

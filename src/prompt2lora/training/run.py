@@ -102,6 +102,12 @@ class Run:
         names = synthetic.families(self.recipe.languages)
         return [name for name in names if f"{synthetic.PREFIX}{name}" not in held_out]
 
+    @cached_property
+    def taught(self) -> dict[str, Task]:
+        """The tasks that a teacher has learned, by name."""
+        names = self.teachers.names if self.teachers else frozenset()
+        return {task.name: task for task in self.fit if task.name in names}
+
     def prepare(self) -> None:
         """Encode every text that may be drawn (cached on disk)."""
         everyone = [*self.fit, *self.validation]
@@ -173,7 +179,7 @@ class Run:
         if stage.objective == "end-to-end":
             return self._end_to_end(stage)
         assert self.teachers is not None  # the recipe was refused otherwise
-        taught = [task for task in self.fit if task.name in self.teachers.names]
+        taught = list(self.taught.values())
         tasks = sampling.draw_tasks(taught, sampling.task_weights(taught), stage.tasks, random)
         target = torch.stack([self.teachers.draw(task.name, random) for task in tasks]).to(self.device)
         grid = self.grids.of([self.prompts.draw(task, random) for task in tasks])
@@ -201,15 +207,16 @@ class Run:
         return loss, float(answers.exact.mean())
 
     def _told(self, tasks: Sequence[Task]) -> Float[Tensor, "batch layers rows cols"]:
-        """The adapters that the distillation learns from: the tasks' own teachers, or the shared adapter alone."""
+        """The adapters that the distillation learns from: the tasks' own teachers or, where there is none or a task was
+        twisted, the shared adapter alone."""
         shared = self.generator.start.detach()
-        known = self.teachers.names if self.teachers else frozenset()
-        return torch.stack(
-            [
-                self.teachers.last(task.name).to(self.device) if self.teachers and task.name in known else shared
-                for task in tasks
-            ]
-        )
+
+        def teacher(task: Task) -> Float[Tensor, "layers rows cols"]:
+            if self.teachers is None or self.taught.get(task.name) != task:
+                return shared
+            return self.teachers.last(task.name).to(self.device)
+
+        return torch.stack([teacher(task) for task in tasks])
 
     @torch.no_grad()
     def validate(self, arms: Sequence[str] = ARMS) -> dict[str, float]:

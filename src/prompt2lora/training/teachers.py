@@ -64,12 +64,16 @@ def collect(
     options: TeacherOptions,
     report: Report = silent,
 ) -> list[dict[str, Any]]:
-    """Train what is missing; returns the manifest. Raises UsageError if the folder was made with other options."""
+    """Train what is missing; returns the manifest. Raises UsageError if the folder was made with other options or from
+    other task files."""
     layout = options.layout()
     _check(tasks, options)
     refusal = f"{folder} was collected with other options; name another folder or remove it"
     claim(folder / "options.json", asdict(options), refusal)
     missing = [task for task in tasks if not (folder / task.name).is_dir()]
+    for task in tasks:
+        if task not in missing and _record(folder / task.name)["digest"] != task.digest:
+            raise UsageError(f"{folder / task.name} was taught another task {task.name}; remove it and collect again")
     if missing:
         base = Frozen.load(layout, training=True)
         for number, task in enumerate(missing, 1):
@@ -134,13 +138,13 @@ def compare(
 ) -> str:
     """Score every teacher on examples that none of them was made of, in the full form; returns the best.
 
-    Of every task as many are asked as `budget` tokens hold. The ranking is kept in the collection's `best.json`; what
-    stands there is not scored again.
+    Of every task as many are asked as `budget` tokens hold. The ranking is kept in the collection's `best.json`; who
+    stands there with scores of these tasks is not scored again.
     """
     file = teachers.folder / BEST
     known, names = _ranking(file), [task.name for task in tasks]
     for number, name in enumerate(sorted(teachers.names), 1):
-        if name not in known.exact:
+        if known.by_task.get(name, {}).keys() != set(names):
             grid = teachers.last(name)
             with torch.no_grad():
                 found = [float(judged(base, grid, task, task.test[:_HELD_OUT], budget=budget).exact) for task in tasks]
@@ -148,7 +152,8 @@ def compare(
             known.exact[name] = round(sum(found) / len(tasks), 4)
             write_json(file, {**known._asdict(), "tasks": names})
         report({"done": number, "of": len(teachers.names), "teacher": name, "exact": known.exact[name]})
-    return max(known.exact, key=lambda name: known.exact[name])
+    best: str = max(sorted(teachers.names), key=known.exact.__getitem__)
+    return best
 
 
 class _Ranking(NamedTuple):

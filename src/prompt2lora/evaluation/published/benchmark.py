@@ -16,14 +16,13 @@ import torch
 
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.versions import origin
-from prompt2lora.base.weights import weights_digest
 from prompt2lora.errors import LayoutError
 from prompt2lora.evaluation.named import Named
 from prompt2lora.evaluation.published.measuring import PROMPTS_PER_TASK, PublishedRequest, measure, others
 from prompt2lora.evaluation.published.results import PublishedAsked, PublishedResult
 from prompt2lora.evaluation.published.runner import shut_off_by
 from prompt2lora.evaluation.resources import Resources
-from prompt2lora.evaluation.score_cache import ScoreCache
+from prompt2lora.evaluation.score_cache import ScoreCache, base_key
 from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.pipeline import fitting_layout
 from prompt2lora.ground.files import check_new, check_writable, write_json
@@ -96,7 +95,7 @@ def benchmark(
         )
 
     kept = ScoreCache(scores or home() / "scores.jsonl")
-    found, mean = measure(suites, resources, request, kept, weights_digest(layout.base_model), report)
+    found, mean = measure(suites, resources, request, kept, base_key(layout), report)
     result = PublishedResult(
         published=found,
         mean=mean,

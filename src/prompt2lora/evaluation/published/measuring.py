@@ -8,7 +8,7 @@ alone. The key of what is kept holds all that it depends on, and the revisions o
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
@@ -31,7 +31,7 @@ from prompt2lora.evaluation.score_cache import ScoreCache, digest
 from prompt2lora.evaluation.statistics import mean_interval, paired_difference
 from prompt2lora.generator.generator import Generator
 from prompt2lora.ground.progress import Report, part, tell
-from prompt2lora.training.suites import PublishedTask, SuiteKind, never_trained_on
+from prompt2lora.training.suites import SUITES, PublishedTask, SuiteKind, never_trained_on
 from prompt2lora.training.tasks import Task
 
 PROMPTS_PER_TASK, SAMPLES = 128, 10
@@ -106,13 +106,13 @@ class ExampleScores(NamedTuple):
 
 @dataclass
 class SuiteJudge:
-    """Scores the arms on one suite; `base_digest` stands for the base's weights."""
+    """Scores the arms on one suite; `base_key` stands for the base."""
 
     resources: Resources
     published: PublishedTask
     request: PublishedRequest
     cache: ScoreCache
-    base_digest: str
+    base_key: str
 
     def measured(self, report: Report) -> dict[str, ExampleScores]:
         """What every arm has."""
@@ -191,7 +191,7 @@ class SuiteJudge:
             *some,
         ]
         code = revisions(*_CODE, *_CODE_OF_KIND.get(suite.kind, ()), *attempt.code)
-        return digest([versions(), self.base_digest, code, told, attempt.depends])
+        return digest([versions(), self.base_key, code, told, attempt.depends])
 
 
 def measure(
@@ -199,7 +199,7 @@ def measure(
     resources: Callable[[PublishedTask], Resources],
     request: PublishedRequest,
     cache: ScoreCache,
-    base_digest: str,
+    base_key: str,
     report: Report,
 ) -> tuple[dict[str, SuiteScores], dict[str, dict[str, Estimate]]]:
     """(scores by suite, means by arm and metric over the commonsense suites)."""
@@ -208,7 +208,7 @@ def measure(
     for number, published in enumerate(suites):
         with part(report, number / len(suites), (number + 1) / len(suites)) as inside:
             own = resources(published)
-            by_arm = SuiteJudge(own, published, request, cache, base_digest).measured(inside)
+            by_arm = SuiteJudge(own, published, request, cache, base_key).measured(inside)
         found[published.task.name] = _suite_scores(published, own.generator, by_arm)
         if published.suite.kind is SuiteKind.COMMONSENSE:
             commonsense.append(by_arm)
@@ -228,16 +228,24 @@ def seen(generator: Generator, suite: str) -> tuple[str, ...] | None:
         known = generator.atlas.names
     except DamagedFile:
         return None
-    names = {*known, *generator.provenance.get("validation_tasks", ()), *_published(generator.provenance)}
-    return tuple(sorted(names & never_trained_on(suite)))
+    recipes, forbidden = list(_recipes(generator.provenance)), never_trained_on(suite)
+    published = set().union(*(set(recipe.get("published", ())) - _left_out(recipe) for recipe in recipes))
+    found = forbidden & {*known, *generator.provenance.get("validation_tasks", ()), *published}
+    if not found and SUITES[suite].made_from_it and not all(forbidden <= _left_out(recipe) for recipe in recipes[1:]):
+        return None  # of earlier runs nobody knows the task files
+    return tuple(sorted(found))
 
 
-def _published(provenance: Mapping[str, Any]) -> set[str]:
-    """The published tasks that a run trained on, and those before it from whose generators or adapters it went on."""
-    recipe = provenance.get("recipe", {})
-    earlier = [one for one in map(provenance.get, _EARLIER) if isinstance(one, Mapping)]
-    left_out = set().union(*map(never_trained_on, recipe.get("without", ())))
-    return set(recipe.get("published", ())).difference(left_out).union(*map(_published, earlier))
+def _recipes(provenance: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The recipe of a run, and those of the runs before it from whose generators or adapters it went on."""
+    yield provenance.get("recipe", {})
+    for earlier in map(provenance.get, _EARLIER):
+        if isinstance(earlier, Mapping):
+            yield from _recipes(earlier)
+
+
+def _left_out(recipe: Mapping[str, Any]) -> set[str]:
+    return set().union(*map(never_trained_on, recipe.get("without", ())))
 
 
 def others(published: PublishedTask, suites: Sequence[PublishedTask]) -> list[Task]:
