@@ -1,4 +1,4 @@
-"""How far a result on tasks would move with other kinds of tasks, and without tasks whose inputs training tasks have too.
+"""How far a result would move with other kinds of tasks, and without tasks whose inputs training tasks have, too.
 
 The intervals of a benchmark draw tasks one by one, as if none were akin. Here whole sources of tasks (the `source` of a
 task file: list functions, morphology, shop floor) are drawn, and then the mean of their tasks. Apart from that, tasks
@@ -65,25 +65,19 @@ def main() -> None:
             arm: {name: by[form][arm]["score"] for name, by in result["tasks"].items() if form in by} for arm in arms
         }
         found["by source"][form] = {arm: interval(values, sources) for arm, values in scores.items()}
+        last = scores[arms[-1]]
         found["difference by source"][form] = {
-            f"{arms[-1]} - {arm}": interval(
-                {name: one - values[name] for name, one in scores[arms[-1]].items()}, sources
-            )
-            for arm, values in scores.items()
-            if arm != arms[-1]
+            f"{arms[-1]} - {arm}": interval({name: last[name] - value for name, value in scores[arm].items()}, sources)
+            for arm in arms[:-1]
         }
         found["without relatives"][form] = {
             arm: round(float(np.mean([one for name, one in values.items() if name not in relatives])), 4)
             for arm, values in scores.items()
         }
-    told = {
-        "sources": len(set(sources.values())),
-        "tasks": len(names),
-        "relatives": relatives,
-        "result": given.result.name,
-    }
-    write_json(given.out, {**told, **found, "command": " ".join(sys.argv)})
-    print(json.dumps({**told, **found}, indent=1))
+    count = {"sources": len(set(sources.values())), "tasks": len(names)}
+    told = {"result": given.result.name, **count, "relatives": relatives, **found, "command": " ".join(sys.argv)}
+    write_json(given.out, told)
+    print(json.dumps(told, indent=1))
 
 
 if __name__ == "__main__":
