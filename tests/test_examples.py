@@ -74,25 +74,38 @@ def test_few_contradicting_or_long_examples_do_no_harm(frozen, grid, examples):
 
 def test_the_steps_ask_every_example_with_the_instruction_and_without_it(chat):
     known = [_Example(text, text[0]) for text in INPUTS]
-    asked = [chat.tokenizer.decode(pack.ids) for packs in _turns(chat, INSTRUCTION, known, 120) for pack in packs]
+    first, again = _turns(chat, INSTRUCTION, known, 120)
+    asked = [chat.tokenizer.decode(pack.ids) for packs in first for pack in packs]
+    assert again == []
     for text in INPUTS:
         holding = [INSTRUCTION in sequence for sequence in asked if text in sequence]
         assert sorted(holding) == [False, True]
-    ((only,),) = _turns(chat, "", known, UNLIMITED)
+    (((only,),), _) = _turns(chat, "", known, UNLIMITED)
     assert len(set(only.label_example)) == len(INPUTS)
 
 
 def test_examples_that_fill_a_step_each_are_all_asked_before_one_is_asked_the_other_way(chat):
     known = [_Example(text, text[0]) for text in INPUTS[:4]]
-    asked = [chat.tokenizer.decode(pack.ids) for (pack,) in _turns(chat, INSTRUCTION, known, 20)]
+    first, again = _turns(chat, INSTRUCTION, known, 20)
+    asked = [chat.tokenizer.decode(pack.ids) for (pack,) in first + again]
+    assert len(first) == 4
     which = [next(text for text in INPUTS if text in sequence) for sequence in asked]
     assert sorted(which[:4]) == sorted(INPUTS[:4]) == sorted(which[4:])
     told = [INSTRUCTION in sequence for sequence in asked]
     assert told == [False, True, False, True, True, False, True, False]
-    (bare,), (full,) = _turns(chat, INSTRUCTION, known[:1], UNLIMITED)
+    ((bare,),), ((full,),) = _turns(chat, INSTRUCTION, known[:1], UNLIMITED)
     assert [INSTRUCTION in chat.tokenizer.decode(pack.ids) for pack in (bare, full)] == [False, True], (
         "a single one too"
     )
+
+
+def test_there_are_as_many_steps_as_it_takes_to_ask_every_example_once(frozen, grid):
+    def steps(count, length, **options):
+        job = Labelled(INSTRUCTION, [(f"{number} {'x' * length}", "x") for number in range(count)])
+        return len(list(practice(frozen, [grid.clone().requires_grad_()], [job], ExampleOptions(**options))))
+
+    assert [steps(count, 1) for count in (1, 4, 16, 60)] == [4, 4, 8, 12], "by their number where all find room"
+    assert steps(20, 60, budget=100) == 20 > steps(20, 60, budget=100, steps=3) == 3
 
 
 def test_an_example_that_the_base_cannot_read_is_refused(frozen, grid):

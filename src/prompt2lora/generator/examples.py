@@ -31,7 +31,8 @@ from prompt2lora.ground.prompts import full_prompt, input_of, instruction_of
 @dataclass(frozen=True)
 class ExampleOptions:
     """budget         tokens of a step; what does not fit into one is asked by the next
-    steps          gradient steps; 0: half as many as there are examples, but at least `least` and at most `most`
+    steps          gradient steps; 0: half as many as there are examples, but at least `least` and at most `most`, or
+                   as many as it takes to ask every example once
     learning_rate  highest rate, of Adam, before a linear decay
     """
 
@@ -84,11 +85,13 @@ def practice(
     known = [_known(job) for job in jobs]
     for job, some in zip(jobs, known, strict=True):
         _check_room(base, job.instruction, some)
-    turns = [_turns(base.chat, job.instruction, some, options.budget) for job, some in zip(jobs, known, strict=True)]
-    steps = options.steps or min(options.most, max(options.least, max(map(len, known)) // 2))
+    asking = [_turns(base.chat, job.instruction, some, options.budget) for job, some in zip(jobs, known, strict=True)]
+    planned = min(options.most, max(options.least, max(map(len, known)) // 2))
+    steps = options.steps or max(planned, *(len(first) for first, _ in asking))
+    every = [first + again for first, again in asking]
 
     def loss(step: int) -> Float[Tensor, ""]:
-        asked = [some[(step - 1) % len(some)] for some in turns]
+        asked = [turns[(step - 1) % len(turns)] for turns in every]
         owner = [job for job, packs in enumerate(asked) for _ in packs]
         batch = stack([pack for packs in asked for pack in packs], base.chat.padding).to(grids[0].device)
         adapters = torch.stack([grids[job] for job in owner]) if len(jobs) > 1 else grids[0][None]
@@ -153,17 +156,20 @@ def _check_room(base: Frozen, instruction: str, examples: Sequence[_Example]) ->
     check_room(base.model.config, [[*prompt, *right[:-1]] for prompt, right in zip(prompts, answers, strict=True)])
 
 
-def _turns(chat: ChatFormat, instruction: str, examples: Sequence[_Example], budget: int) -> list[list[Pack]]:
-    """All examples as questions with their right answers: the packs of every step in turn, of about `budget` tokens.
+def _turns(
+    chat: ChatFormat, instruction: str, examples: Sequence[_Example], budget: int
+) -> tuple[list[list[Pack]], list[list[Pack]]]:
+    """All examples as questions with their right answers: the packs of every step in turn, of about `budget` tokens,
+    and those of further steps.
 
     If there is an instruction, half of what a step asks is asked with it, and the next step asks the other half so: the
     adapter shall do with it what it does without. Examples that fill a step each are asked alternately with it and
-    without, and the other way when all were asked; so is a single one.
+    without, and in the further steps the other way; so is a single one.
     """
     answers = chat.answer_ids([one.output for one in examples])
     bare = chat.prompt_ids([one.input for one in examples])
     told = chat.prompt_ids([rewritten(one.input, lambda text: full_prompt(instruction, text)) for one in examples])
-    turns, again, rest = [], list[list[Pack]](), list(range(len(examples)))
+    first, again, rest = list[list[Pack]](), list[list[Pack]](), list(range(len(examples)))
     while rest:
         used = pack_examples([told[i] for i in rest], [answers[i] for i in rest], budget).used
         chosen = [rest[at] for at in used]
@@ -172,14 +178,14 @@ def _turns(chat: ChatFormat, instruction: str, examples: Sequence[_Example], bud
         fills = 2 * len(told[chosen[0]] + answers[chosen[0]]) > budget
         if instruction and len(chosen) == 1 and (fills or len(examples) == 1):
             both = [[pack_examples([asked[chosen[0]]], [answers[chosen[0]]], UNLIMITED)] for asked in (bare, told)]
-            first = len(again) % 2
-            turns.append(both[first])
-            again.append(both[1 - first])
+            form = len(again) % 2
+            first.append(both[form])
+            again.append(both[1 - form])
             continue
         for turn in range(len(halves)):
             packs = [
                 pack_examples([asked[i] for i in part], [answers[i] for i in part], UNLIMITED)
                 for asked, part in zip((bare, told), halves[turn:] + halves[:turn], strict=False)
             ]
-            turns.append(packs)
-    return turns + again
+            first.append(packs)
+    return first, again
