@@ -393,6 +393,7 @@ def test_a_generator_goes_on_with_another_shared_adapter_that_is_held_still(
     assert not torch.equal(second.head.weight, first.head.weight)
     assert second.training_hours > first.training_hours > 0, "those of its start are told, too"
     assert "hours" not in json.dumps(second.provenance)
+    assert json.dumps(second.provenance).count("validation_tasks") == 1, "earlier ones follow from recipe and tasks"
     with pytest.raises(UsageError, match="alone must be 0"):
         Stage(steps=1, shared=0.0)
 

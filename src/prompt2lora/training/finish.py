@@ -8,8 +8,10 @@ the time that it took or on where anything lies.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -52,7 +54,7 @@ def train(recipe: Recipe, folder: Path, report: Report = silent) -> Generator:
 def finish(run: Run) -> Generator:
     """The generator of a trained run; kept in its folder."""
     strength = _strength(run)
-    came_from = {name: known for name, known in (("start", run.earlier), ("shared", run.shared)) if known}
+    came_from = {name: outline(known) for name, known in (("start", run.earlier), ("shared", run.shared)) if known}
     generator = run.generator.eval().requires_grad_(False).cpu()
     generator.provenance = {
         "recipe": run.origin,
@@ -73,6 +75,13 @@ def finish(run: Run) -> Generator:
     if not shared.exists():
         Adapter(run.layout, generator.start, {"recipe": run.origin, **came_from}).save(shared)
     return generator
+
+
+def outline(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """What stays of an earlier run's provenance in that of a later one: which tasks it held out follows from its recipe
+    and its tasks' digest."""
+    kept = {key: told for key, told in provenance.items() if key not in ("validation_tasks", "versions")}
+    return {key: outline(told) if isinstance(told, Mapping) else told for key, told in kept.items()}
 
 
 @torch.no_grad()
