@@ -119,6 +119,7 @@ def test_the_latest_verdict_counts(registry, tmp_path):
     judged(registry, version)
     assert approve(registry, version).version == version
     judged(registry, version, policy=LAX)
+    promoted(registry, None)
     with pytest.raises(UsageError, match="judged by another policy"):
         approve(registry, version)
 
@@ -230,8 +231,9 @@ def test_the_first_verdict_or_release_by_a_changed_policy_is_on_record_once(regi
     assert not lines(registry, "policy"), "a policy for one call is not in force"
     for _ in range(2):
         judged(by(registry, "judge"), version, policy=LAX)
-    approve(registry, version, policy=LAX)
-    approve(registry, version, override="as it was", admin=True)
+    for options in ({"policy": LAX}, {"override": "as it was", "admin": True}):
+        promoted(registry, None)
+        approve(registry, version, **options)
     told = [(line.actor, line.detail["before"], line.detail["policy"]) for line in lines(registry, "policy")]
     assert told == [("judge", USUAL.digest, LAX.digest), ("somebody", LAX.digest, USUAL.digest)]
     registry.verify_audit()

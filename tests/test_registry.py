@@ -61,6 +61,34 @@ def test_what_was_rolled_back_from_does_not_come_back_by_another_rollback(regist
     assert registry.rollback("mail", "a is bad").version is None
 
 
+def test_what_answers_already_is_not_released_again(registry, add):
+    a, b = add("a"), add("b")
+    promoted(registry, a)
+    first = promoted(registry, b)
+    assert promoted(registry, b) == registry.promote("mail", b, "sent twice", expected=first.previous) == first
+    assert registry.rollback("mail", "b is bad").version == a
+    assert promoted(registry, None) == promoted(registry, None)
+
+
+def test_an_adapter_that_is_taken_back_does_not_come_back_under_another_number(registry, add, tmp_path):
+    a, b = add("a"), add("b")
+    again = registry.add_version("mail", adapter_folder(tmp_path / "again", "b"), registry.origin(b))
+    for version in (a, b, again):
+        promoted(registry, version)
+    assert registry.rollback("mail", "bad weights").version == a
+
+
+def test_what_was_taken_back_once_comes_back_by_a_promotion_alone(registry, add):
+    a, b, c = add("a"), add("b"), add("c")
+    for version in (a, b, a):
+        promoted(registry, version)
+    assert registry.rollback("mail", "a is bad").version == b
+    assert registry.rollback("mail", "b is bad").version is None, "a was taken back, too"
+    for version in (a, c):
+        promoted(registry, version)
+    assert registry.rollback("mail", "c is bad").version == a, "somebody promoted it again"
+
+
 def test_rollback_passes_over_a_version_whose_files_were_altered(registry, add):
     a, b = add("a"), add("b")
     promoted(registry, a)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from serving import ask, keys_of
-from tiny import SIZES, command, tiny_generator, write_base, write_encoder, write_plant_generator
+from tiny import SIZES, command, promoted, tiny_generator, write_base, write_encoder, write_plant_generator
 from transformers import AutoModelForCausalLM, PhiConfig
 
 from prompt2lora.adapter.layout import LoraLayout
@@ -228,6 +228,7 @@ def test_a_job_is_named_by_its_place_or_by_the_option(kept, base, release, run):
         placed, named = run("registry", word, "mail"), run("registry", word, "--job", "mail")
         assert placed == named and placed[0] == 0 and version.name in placed[1]
         assert run("registry", word)[0] == run("registry", word, "mail", "--job", "notes")[0] == 2
-    words = ("--version", "base", "--reason", "for now")
-    assert run("registry", "promote", "mail", *words)[0] == run("registry", "promote", "--job", "mail", *words)[0] == 0
-    assert len(kept.history("mail")) == 3
+    for named in (("mail",), ("--job", "mail")):
+        promoted(kept, version)
+        assert run("registry", "promote", *named, "--version", "base", "--reason", "for now")[0] == 0
+    assert [one.version for one in kept.history("mail")] == [version, None, version, None]

@@ -121,6 +121,7 @@ class Registry(Catalogue):
         rule: Callable[[Connection], dict[str, Any]] | None = None,
     ) -> Release:
         """Let a version (None: the base) answer the job from now on; the step itself. `decisions.approve` decides.
+        If it answers already, its release goes on and nothing is asked: whoever says it twice releases once.
 
         `rule` is asked inside the transaction: it raises, or says what else stands in the record. `expected` is the id
         of the release that the caller saw as current (None: none). Raises Conflict if it is not current any more,
@@ -129,15 +130,18 @@ class Registry(Catalogue):
         if version is not None:
             self.store.verify(version.adapter)
         with self.writing() as connection:
+            current = releases.current(connection, job)
+            if current and current.version == version:
+                return current
             told = rule(connection) if rule else {}
             return self._release(connection, job, version, PROMOTE, reason, expected, told)
 
     def rollback(self, job: str, reason: str, *, expected: int | None = None) -> Release:
         """Let what answered before the current release answer again; before the first one that is the base itself.
 
-        What was rolled back from does not come back by a second rollback, and versions that were refused, or whose
-        files are not sound any more, are passed over. `expected` is the id of the release that is to be taken back
-        (None: whatever answers).
+        An adapter that was rolled back from comes back by a promotion alone, whatever its number; versions that were
+        refused, or whose files are not sound any more, are passed over. `expected` is the id of the release that is to
+        be taken back (None: whatever answers).
         Raises UsageError if the base answers already, Conflict if not the expected release does.
         """
         with self.writing() as connection:
@@ -148,7 +152,7 @@ class Registry(Catalogue):
                 raise UsageError(f"the job {job} has no release yet; there is nothing to roll back")
             if current.version is None:
                 raise UsageError(f"the job {job} is answered by the base already; there is nothing to roll back")
-            before = releases.stack(connection, job)[:-1]
+            before = releases.before(connection, job)
             back = next(one for one in reversed(before) if one is None or self._may_return(connection, one))
             return self._release(connection, job, back, ROLLBACK, reason, current.id, {})
 

@@ -51,16 +51,22 @@ def current(connection: Connection, job: str) -> Release | None:
     return _release(connection, job, row)
 
 
-def stack(connection: Connection, job: str) -> list[Version | None]:
-    """What a rollback would go back through, the current version last, the base first."""
+def before(connection: Connection, job: str) -> list[Version | None]:
+    """What a rollback goes back through, the base first: what answered before, but no adapter that answers now, and
+    none that was taken back and not promoted since, whatever its number."""
     found: list[Version | None] = [None]
+    taken_back, answering = set[str](), ""
     for release in history(connection, job):
+        adapter = release.version.adapter if release.version else ""
         if release.action == PROMOTE:
             found.append(release.version)
+            taken_back.discard(adapter)
         else:
+            taken_back.add(answering)
             while found[-1] != release.version:
                 found.pop()
-    return found
+        answering = adapter
+    return [one for one in found if one is None or one.adapter not in {answering, *taken_back}]
 
 
 def add(
