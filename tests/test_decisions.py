@@ -382,6 +382,18 @@ def test_on_the_command_line_the_owner_of_the_home_is_the_admin(doors, kept, tmp
         assert not done and told in said
 
 
+def test_on_the_command_line_a_decision_may_name_the_release_that_was_seen(doors, kept, tmp_path):
+    for mark in "ab":
+        promoted(kept, kept.add_version("mail", adapter_folder(tmp_path / mark, mark), ORIGIN))
+    seen = doors.run("registry", "history", "mail")[1].splitlines()[-1].split()[0]
+    named = ("--reason", "complaints", "--release", seen)
+    assert doors.run("registry", "rollback", "mail", *named)[0] == 0
+    for words in (("rollback",), ("promote", "--version", "base")):
+        code, _, error = doors.run("registry", words[0], "mail", *words[1:], *named)
+        assert code == 1 and "got another release meanwhile" in error
+    assert kept.current("mail").version.number == 1
+
+
 def test_a_variable_of_the_environment_makes_no_second_person(home, monkeypatch):
     before = plants.registry().actor
     monkeypatch.setenv("LOGNAME", "somebody-else")

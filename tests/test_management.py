@@ -165,6 +165,28 @@ def test_a_version_is_promoted_rolled_back_and_its_history_told(kept, tokens, tm
     assert back.json()["version"] is None and again.status_code == 400
 
 
+def test_of_two_people_who_saw_one_release_and_change_it_the_second_is_told_to_look_again(kept, tokens, tmp_path):  # noqa: F811
+    service = service_of(kept)
+    made = [kept.add_version("mail", adapter_folder(tmp_path / mark, mark), FROM) for mark in "abc"]
+    for version in made:
+        passes(kept, version, GOOD)
+    path, seen = "/admin/jobs/mail", 0
+    for version in made[:2]:
+        body = {"version": version.name, "reason": "r", "release": seen}
+        answer = call(service, "POST", f"{path}/promote", tokens["approver"], body)
+        seen = answer.json()["id"]
+    first, *others = calls(
+        service,
+        ("POST", f"{path}/rollback", tokens["operator"], {"reason": "complaints", "release": seen}),
+        ("POST", f"{path}/rollback", tokens["approver"], {"reason": "complaints", "release": seen}),
+        ("POST", f"{path}/promote", tokens["admin"], {"version": made[2].name, "reason": "r", "release": seen}),
+        ("POST", f"{path}/promote", tokens["admin"], {"version": "base", "reason": "r", "release": 0}),
+    )
+    assert first.json()["version"] == made[0].name
+    assert [(one.status_code, one.json()["error"]["code"]) for one in others] == [(409, "conflict")] * 3
+    assert kept.current("mail").version == made[0]
+
+
 def test_a_release_is_watched_and_taken_back_by_bad_outcomes(kept, tokens, tmp_path):  # noqa: F811
     service, operator = service_of(kept), tokens["operator"]
     made = kept.add_version("mail", adapter_folder(tmp_path / "a", "a"), FROM)

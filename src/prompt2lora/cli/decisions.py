@@ -11,6 +11,12 @@ from prompt2lora.cli.registry import registry_app
 
 VersionName = Annotated[str, typer.Option("--version", help="A version's name.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why; it stands in the history.")]
+SeenRelease = Annotated[
+    int | None,
+    typer.Option(
+        "--release", help="The release that you saw, by its id in the history (0: none); no other is changed."
+    ),
+]
 
 
 @registry_app.command("promote")
@@ -21,6 +27,7 @@ def promote(
         str | None,
         typer.Option(help="Why to release it although it was refused, never judged, or judged by another policy."),
     ] = None,
+    seen: SeenRelease = None,
     name: JobArgument = None,
     named: JobOption = None,
     as_json: Json = False,
@@ -29,8 +36,8 @@ def promote(
     job = one_job(name, named)
     from prompt2lora.plant.plant import Plant, owns_home
 
-    opened = Plant.open()
-    print_release(opened.promote(job, version, reason, override=override, admin=owns_home()), as_json)
+    released = Plant.open().promote(job, version, reason, seen=seen, override=override, admin=owns_home())
+    print_release(released, as_json)
 
 
 @registry_app.command("refuse")
@@ -69,9 +76,15 @@ def _print_decision(what: str, version: str, reason: str, as_json: bool) -> None
 
 
 @registry_app.command("rollback")
-def rollback(reason: Reason, name: JobArgument = None, named: JobOption = None, as_json: Json = False) -> None:
+def rollback(
+    reason: Reason,
+    seen: SeenRelease = None,
+    name: JobArgument = None,
+    named: JobOption = None,
+    as_json: Json = False,
+) -> None:
     """Let what answered before answer again; in the end that is the base."""
     job = one_job(name, named)
     from prompt2lora.plant import plant
 
-    print_release(plant.registry().rollback(job, reason), as_json)
+    print_release(plant.registry().rollback(job, reason, expected=seen), as_json)

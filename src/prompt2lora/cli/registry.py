@@ -164,7 +164,9 @@ def show_history(name: JobArgument = None, named: JobOption = None, as_json: Jso
     else:
         for release in found:
             told = f"{release['actor']}: {release['reason']}"
-            print(f"{release['at']}  {release['action']:<9} {release['version'] or 'base':<40} {told}")
+            print(
+                f"{release['id']:>5}  {release['at']}  {release['action']:<9} {release['version'] or 'base':<40} {told}"
+            )
 
 
 @registry_app.command("verify")

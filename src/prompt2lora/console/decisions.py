@@ -8,6 +8,7 @@ Conflict.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from fastapi.responses import Response
@@ -19,7 +20,6 @@ from prompt2lora.console.views import checks, end_of_use, inspection, job_status
 from prompt2lora.custody import decisions
 from prompt2lora.custody.access import GOVERN, LOOK, RELEASE, RETURN
 from prompt2lora.custody.releases import MAX_REASON
-from prompt2lora.errors import Conflict
 
 
 def show_decision(request: PageRequest) -> Response:
@@ -57,7 +57,7 @@ def _with_and_without(scores: Mapping[str, Any]) -> tuple[float, float] | None:
 
 
 def decide(request: PageRequest) -> Response:
-    found, version = opened(request)
+    _, version = opened(request)
     reason, decision = _reason(request), request.value("decision")
     if decision == "refuse":
         decisions.refuse(request.plant.registry, version, reason, second=True)
@@ -65,11 +65,15 @@ def decide(request: PageRequest) -> Response:
     if decision == "withdraw":
         decisions.withdraw(request.plant.registry, version, reason, admin=request.may(GOVERN), second=True)
         return request.redirect(f"/jobs/{request.job}/decision", version=version.name, done="withdrawn")
-    if found.answering and found.answering.id == version.id:
-        return request.redirect(f"/jobs/{request.job}/watch", done="approved")
-    _unchanged(request, found.release.id if found.release else None)
-    override = reason if decision == "override" else None
-    request.plant.promote(request.job, version.name, reason, second=True, override=override, admin=request.may(GOVERN))
+    request.plant.promote(
+        request.job,
+        version.name,
+        reason,
+        seen=_seen(request),
+        second=True,
+        override=reason if decision == "override" else None,
+        admin=request.may(GOVERN),
+    )
     return request.redirect(f"/jobs/{request.job}/watch", done="approved")
 
 
@@ -83,16 +87,16 @@ def give_back(request: PageRequest) -> Response:
     """The base answers again; that holds whatever was measured, watched or decided before."""
     found = job_status(request.service, request.job)
     if found.answering is not None:
-        expected = found.release.id if found.release else None
-        _unchanged(request, expected)
         reason = _reason(request, request.translator.say("return.reason"))
-        request.plant.registry.promote(request.job, None, reason, expected=expected)
+        request.plant.promote(request.job, "base", reason, seen=_seen(request))
     return request.redirect(f"/jobs/{request.job}/watch", done="returned")
 
 
-def _unchanged(request: PageRequest, current: int | None) -> None:
-    if request.value("seen") != str(current or ""):
-        raise Conflict(f"the job {request.job} got another release meanwhile; look at it and decide again")
+def _seen(request: PageRequest) -> int:
+    """The id of the release that the form was shown with; 0: none."""
+    with suppress(ValueError):
+        return int(request.value("seen"))
+    return 0
 
 
 def _reason(request: PageRequest, default: str = "") -> str:

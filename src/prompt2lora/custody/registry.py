@@ -133,6 +133,8 @@ class Registry(Catalogue):
             current = releases.current(connection, job)
             if current and current.version == version:
                 return current
+            if (current.id if current else None) != expected:
+                raise releases.changed(job)
             told = rule(connection) if rule else {}
             return self._release(connection, job, version, PROMOTE, reason, expected, told)
 

@@ -61,13 +61,17 @@ class Plant(Installation):
         version: str,
         reason: str,
         *,
+        seen: int | None = None,
         second: bool | None = None,
         override: str | None = None,
         admin: bool = False,
     ) -> Release:
-        """Let a version (by the rules and options of `decisions.approve`) or `base` answer the job."""
-        current = self.registry.current(job)
-        expected = current.id if current else None
+        """Let a version (by the rules and options of `decisions.approve`) or `base` answer the job. `seen` is the id of
+        the release that the decider saw (0: none; None: whatever answers)."""
+        if seen is None:
+            current = self.registry.current(job)
+            seen = current.id if current else 0
+        expected = seen or None
         if version == "base":
             return self.registry.promote(job, None, reason, expected=expected)
         return decisions.approve(

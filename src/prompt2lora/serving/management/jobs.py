@@ -17,6 +17,7 @@ from prompt2lora.serving.management.records import (
     Job,
     Language,
     Reason,
+    SeenRelease,
     VersionName,
     job_record,
     known_job,
@@ -40,10 +41,12 @@ class PromoteRequest(Body):
     version: Annotated[str, Field(max_length=300)]
     reason: Reason
     override: Reason | None = None
+    release: SeenRelease = None
 
 
 class RollbackRequest(Body):
     reason: Reason
+    release: SeenRelease = None
 
 
 class DecisionRequest(Body):
@@ -95,9 +98,15 @@ def add_routes(made: APIRouter, service: Service, gate: Authenticator) -> None:
         An admin may override a refusal, a missing verdict and another policy, with a reason.
         """
         known_job(registry, job)
-        plant = service.plant.as_actor(key.name)
-        admin = key.may(GOVERN)
-        release = plant.promote(job, body.version, body.reason, second=True, override=body.override, admin=admin)
+        release = service.plant.as_actor(key.name).promote(
+            job,
+            body.version,
+            body.reason,
+            seen=body.release,
+            second=True,
+            override=body.override,
+            admin=key.may(GOVERN),
+        )
         return release_record(release)
 
     @made.post("/jobs/{job}/versions/{version}/refuse")
@@ -118,7 +127,8 @@ def add_routes(made: APIRouter, service: Service, gate: Authenticator) -> None:
     def rollback(job: Job, body: RollbackRequest, key: Key = returner) -> dict[str, Any]:
         """Release what was released before; in the end that is the base."""
         known_job(registry, job)
-        return release_record(service.plant.as_actor(key.name).registry.rollback(job, body.reason))
+        kept = service.plant.as_actor(key.name).registry
+        return release_record(kept.rollback(job, body.reason, expected=body.release))
 
     @made.get("/jobs/{job}/versions/{version}/report", dependencies=[looking], response_class=HTMLResponse)
     def report(job: Job, version: VersionName, language: Language = "en") -> HTMLResponse:

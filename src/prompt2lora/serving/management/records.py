@@ -22,6 +22,10 @@ VersionName = Annotated[str, Path(max_length=300)]
 Language = Literal["en", "ja"]
 DisplayName = Annotated[str, Field(max_length=80)]
 Reason = Annotated[str, Field(min_length=1, max_length=500)]
+SeenRelease = Annotated[
+    int | None,
+    Field(ge=0, description="The id of the release that you saw (0: none). If another answers now: 409 `conflict`."),
+]
 
 
 class Body(BaseModel):
