@@ -475,6 +475,17 @@ def test_every_round_takes_altered_files_back(service, tokens, version, kept):
     assert kept.history("mail")[-1].reason == "altered files"
 
 
+def test_a_release_whose_alarm_went_up_in_vain_is_taken_back_by_the_next_round(service, kept, version):
+    version(), version()
+    monitor = service.plant.monitor()
+    watch = monitor.watch("mail", {"canary": 0.1})
+    watch.crossed = ["canary", "evidence 103 against a rate of at most 0.100"]
+    monitor._keep(watch)  # as it is when the rollback failed
+    service.check_releases()
+    assert kept.current("mail").version.number == 1
+    assert kept.history("mail")[-1].reason == watch.crossed[1]
+
+
 def test_the_approver_is_not_the_maker(service, tokens, kept, tmp_path):
     access = service.access
     maker = access.find(tokens["admin"]).name

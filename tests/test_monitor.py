@@ -8,10 +8,12 @@ from random import Random
 import pytest
 from tiny import AT, damage, promoted
 
+from prompt2lora.custody.database import writing
 from prompt2lora.custody.eprocess import EProcess
 from prompt2lora.custody.monitor import HARD, Monitor
+from prompt2lora.custody.registry import Registry
 from prompt2lora.custody.store import Store
-from prompt2lora.errors import DamagedFile, Unavailable, UsageError
+from prompt2lora.errors import DamagedFile, OutputError, Unavailable, UsageError
 
 
 @pytest.mark.parametrize("promised", [0.01, 0.1, 0.5, 0.9])
@@ -85,6 +87,24 @@ def test_an_alarm_takes_the_release_back_at_once_and_tells(monitor, registry, ad
     assert "canary" in alarm.reason
     assert registry.history("mail")[-1].reason == alarm.reason
     assert registry.verify_audit() == 6
+
+
+@pytest.mark.parametrize("later", ["a good outcome", "a look"])
+def test_an_alarm_that_went_up_stays_up_until_the_release_is_back(
+    registry, add, told, tmp_path, monkeypatch, database, later
+):
+    release = promoted(registry, add("a"))
+    monkeypatch.setattr("prompt2lora.custody.database._PATIENCE", 1)
+    monitor = Monitor(Registry.open(tmp_path / "home", url=database), tmp_path / "watch", told.append)
+    monitor.watch("mail", {"canary": 0.3})
+    with writing(registry.engine), pytest.raises(OutputError, match="could not be used"):
+        broken(monitor)
+    assert (registry.current("mail"), told) == (release, [])
+    alarm = monitor.check_alarm("mail") if later == "a look" else monitor.outcome("mail", release.id, "canary", 0)
+    assert registry.current("mail").version is None
+    assert told == [alarm] and alarm.source == "canary" and "evidence" in alarm.reason
+    assert monitor.check_alarm("mail") is None, "what answers now has done nothing wrong"
+    monitor.registry.engine.dispose()
 
 
 def test_outcomes_of_a_release_that_answers_no_more_change_nothing(monitor, registry, add, told):

@@ -202,7 +202,7 @@ def test_a_service_answers_the_jobs_of_its_base_and_says_of_the_others_where_the
             for reply in (ask(service, token, other), call(service, token, "GET", f"/v1/models/{other}")):
                 assert (reply.status_code, reply.json()["error"]["code"]) == (503, "misconfigured")
                 assert f"the job {other} belongs to the base" in reply.json()["error"]["message"]
-            service.check_files()
+            service.check_releases()
             theirs = world.bases["large" if name == "small" else "small"]
             with pytest.raises(Misconfigured) as refused:
                 service.release(other)

@@ -102,8 +102,9 @@ def _operations(app: FastAPI, service: Service, metrics: ServiceMetrics, gate: A
 
 
 async def _rounds(service: Service, seconds: float) -> None:
-    """Again and again: every replica holds what is released, which lies in the store as it was signed; canaries that
-    are due are asked again; what another process left unfinished goes on; old answered files are deleted."""
+    """Again and again: every replica holds what is released, which lies in the store as it was signed and had no alarm;
+    canaries that are due are asked again; what another process left unfinished goes on; old answered files are
+    deleted."""
     while True:
         await asyncio.sleep(seconds)
         try:
@@ -111,7 +112,7 @@ async def _rounds(service: Service, seconds: float) -> None:
             reconcile = getattr(service.engine, "reconcile", None)
             if reconcile:
                 await reconcile(released)
-            await asyncio.to_thread(service.check_files)
+            await asyncio.to_thread(service.check_releases)
             await asyncio.to_thread(service.replay_due)
             await asyncio.to_thread(service.go_on)
             await asyncio.to_thread(answered_files.forget, service.plant.registry.clock())

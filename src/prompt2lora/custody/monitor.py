@@ -43,6 +43,7 @@ class Watch:
     promised   per source, the rate of bad outcomes that was measured (or allowed) when it was promoted
     alpha      chance that a release which keeps all its promises is ever taken back
     replayed   when its canaries were last asked again; empty: never
+    crossed    source and reason of the alarm, if it went up: from then on nothing that is told takes it down
     """
 
     job: str
@@ -52,6 +53,7 @@ class Watch:
     processes: dict[str, EProcess] = field(default_factory=dict)
     streaks: dict[str, int] = field(default_factory=dict)
     replayed: str = ""
+    crossed: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if not 0 < self.alpha < 1:
@@ -117,19 +119,20 @@ class Monitor:
             current = self.registry.current(job)
             if current is None or current.id != watch.release or release != watch.release:
                 return None
-            seen = sum(process.count for process in watch.processes.values())
-            mixed = Random(f"{release} {seen}").sample(told, len(told))
-            found = next(
-                (
-                    (source, reason)
-                    for outcome in mixed
-                    for source, bad in outcome.items()
-                    if (reason := watch.update(source, bad))
-                ),
-                None,
-            )
-            self._keep(watch)
-        return self._take_back(current, *found) if found else None
+            if not watch.crossed:
+                seen = sum(process.count for process in watch.processes.values())
+                mixed = Random(f"{release} {seen}").sample(told, len(told))
+                watch.crossed = next(
+                    (
+                        [source, reason]
+                        for outcome in mixed
+                        for source, bad in outcome.items()
+                        if (reason := watch.update(source, bad))
+                    ),
+                    [],
+                )
+                self._keep(watch)
+        return self._take_back(current, *watch.crossed) if watch.crossed else None
 
     def watching(self, job: str) -> tuple[Watch, Version]:
         """The watch of what answers the job now, and that version. Raises UsageError if it is not watched: a promotion
@@ -175,6 +178,14 @@ class Monitor:
         if current and current.version and not self.registry.store.is_sound(current.version.adapter):
             return self.hard(current, "altered files")
         return None
+
+    def check_alarm(self, job: str) -> Alarm | None:
+        """Take the release back if its alarm went up and it could not be taken back then."""
+        try:
+            watch = self.read(job)
+        except UsageError:
+            return None
+        return self.outcomes(job, watch.release, []) if watch.crossed else None
 
     def read(self, job: str) -> Watch:
         try:

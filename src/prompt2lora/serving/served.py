@@ -16,7 +16,7 @@ from typing import Any
 from prompt2lora.custody.bases import current_release, released_form, version_behind
 from prompt2lora.custody.releases import Release
 from prompt2lora.custody.versions import Version
-from prompt2lora.errors import Misconfigured, Unavailable, UsageError
+from prompt2lora.errors import Misconfigured, Prompt2LoraError, UsageError
 from prompt2lora.ground.answer_form import AnswerForm
 from prompt2lora.plant.plant import Plant
 from prompt2lora.serving.deadline import within
@@ -41,14 +41,15 @@ class Served:
         found = self.plant.registry.released()
         return [version for version in found if self.setup is None or self.setup.serves(version)]
 
-    def check_files(self) -> None:
-        """Take back every release whose stored files are not what was signed."""
+    def check_releases(self) -> None:
+        """Take back every release whose stored files are not what was signed, or whose alarm went up in vain."""
         monitor = self.plant.as_actor("serving").monitor()
         for version in self.released():
-            try:
-                monitor.check_files(version.job)
-            except Unavailable as error:  # nothing is known of these files, and the others are looked at all the same
-                _log.error("%s", error)
+            for check in (monitor.check_files, monitor.check_alarm):
+                try:
+                    check(version.job)
+                except Prompt2LoraError as error:  # nothing is known of this one; the others are looked at all the same
+                    _log.error("%s", error)
 
     def release(self, job: str) -> Release:
         """What answers a job now. Raises UsageError for a job that is unknown or was never released, Misconfigured for
