@@ -124,6 +124,23 @@ def test_the_latest_verdict_counts(registry, tmp_path):
         approve(registry, version)
 
 
+def test_a_pass_does_not_hold_for_what_was_measured_after_it(registry, tmp_path):
+    """Between a measurement and its verdict a process may be killed."""
+    version = version_in(registry, "passed", tmp_path)
+    worse = Evaluation(Metrics.read({**GOOD, "probe": {"change": 0.0}}))
+    number = registry.add_evaluation(version, worse)
+    assert [one.kind for one in decisions.objections(registry, version, USUAL)] == [decisions.NOT_JUDGED]
+    assert registry.verdict(version) is pilot.recorded(registry, version, {}) is None, (
+        "no report shows the one as the other"
+    )
+    with pytest.raises(UsageError, match="not judged since it was measured"):
+        approve(registry, version)
+    registry.add_verdict(version, number, judge(worse.metrics, USUAL), USUAL)
+    registry.add_evaluation(version, Evaluation(Metrics.read(GOOD)))
+    with pytest.raises(UsageError, match="did not pass"):
+        approve(registry, version, override="I say so", admin=True)
+
+
 @pytest.mark.parametrize("may_release", [0, 1, 2])
 def test_a_second_person_is_asked_for_where_more_than_one_key_may_release(registry, tmp_path, may_release):
     access = Access(registry)

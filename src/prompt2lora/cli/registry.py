@@ -144,7 +144,7 @@ def write_report(
     opened = Plant.open()
     page = opened.report_page(opened.registry.version(job, version), language)
     if page is None:
-        raise UsageError(f"{version} was never judged; run `prompt2lora gate --job {job} --version {version}` first")
+        raise UsageError(f"{version} is not judged yet; run `prompt2lora gate --job {job} --version {version}` first")
     write_text(out, page)
     if as_json:
         print_json({"report": str(out)})

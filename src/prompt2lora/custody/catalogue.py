@@ -153,12 +153,12 @@ class Catalogue:
         return latest[1] if latest else Evaluation()
 
     def judgement(self, version: Version) -> Judgement | None:
-        """The latest judgement of a version; None if it was never judged."""
+        """The latest judgement of a version, but a *pass* only if nothing was measured after it; None if none holds."""
         with self.reading() as connection:
             return judgements.judgement(connection, version)
 
     def verdict(self, version: Version) -> str | None:
-        """The latest verdict on a version, if there is one."""
+        """The verdict that holds for a version, if one does."""
         latest = self.judgement(version)
         return latest.verdict.result if latest else None
 

@@ -53,7 +53,9 @@ def objections(registry: Registry, version: Version, policy: Policy) -> list[Obj
         text = f"{version.name} was refused by {refusal.actor} ({refusal.reason}); they or an admin can withdraw that"
         found.append(Objection(REFUSED, text))
     if judged is None:
-        found.append(Objection(NOT_JUDGED, f"{version.name} did not pass its gate (never judged); {judge}"))
+        found.append(
+            Objection(NOT_JUDGED, f"{version.name} did not pass its gate (not judged since it was measured); {judge}")
+        )
     elif judged.policy != policy.digest:
         policies = f"{judged.policy[:12]}, not {policy.digest[:12]}"
         found.append(Objection(OTHER_POLICY, f"{version.name} was judged by another policy ({policies}); {judge}"))

@@ -10,11 +10,11 @@ import math
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, func, insert, select
 
 from prompt2lora.custody import schema
 from prompt2lora.custody.evaluations import Evaluation
-from prompt2lora.custody.gate import Check, Policy, Verdict
+from prompt2lora.custody.gate import PASS, Check, Policy, Verdict
 from prompt2lora.custody.kept_prompts import Find
 from prompt2lora.custody.versions import Version
 
@@ -45,11 +45,12 @@ def evaluation(connection: Connection, version: Version, picture: Find) -> tuple
 
 
 def judgement(connection: Connection, version: Version) -> Judgement | None:
-    """The latest judgement of a version; None if it was never judged."""
-    table = schema.verdicts
-    found = select(table).where(table.c.version == version.id).order_by(table.c.id.desc())
+    """The latest judgement of a version, but a *pass* only if nothing was measured after it; None if none holds."""
+    table, measured = schema.verdicts, schema.evaluations
+    newest = select(func.max(measured.c.id)).where(measured.c.version == version.id).scalar_subquery()
+    found = select(table, newest.label("newest")).where(table.c.version == version.id).order_by(table.c.id.desc())
     row = connection.execute(found.limit(1)).first()
-    if row is None:
+    if row is None or (row.verdict == PASS and row.evaluation != row.newest):
         return None
     return Judgement(Verdict(row.verdict, tuple(Check(**check) for check in row.reasons)), row.policy_digest)
 

@@ -202,7 +202,7 @@ def _on_long_answers(origin: Origin) -> list[dict[str, Any]]:
 
 
 def recorded(registry: Registry, version: Version, told: Mapping[str, Any]) -> Pilot | None:
-    """The report of a version by its latest measurement and verdict; None if it was never judged.
+    """The report of a version by its latest measurement and verdict; None if it is not judged.
 
     `told` is what the pilot said that made the adapter, or made the one that this version began from; it may be empty.
     """

@@ -135,5 +135,5 @@ def add_routes(made: APIRouter, service: Service, gate: Authenticator) -> None:
         """The report of a version for a manager, by its latest measurement and verdict."""
         page = service.plant.report_page(known_version(registry, job, version), language)
         if page is None:
-            raise Refused(404, f"{version} was never evaluated and judged, so it has no report yet", "not_found")
+            raise Refused(404, f"{version} is not judged yet, so it has no report; evaluate it", "not_found")
         return HTMLResponse(page)
