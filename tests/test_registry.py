@@ -428,6 +428,39 @@ def test_a_lost_key_is_told_and_never_replaced(registry, add, tmp_path, database
     assert not registry.store.signer.file.exists()
 
 
+@pytest.mark.parametrize("instead", ["nothing", "an older one", "another one"])
+def test_a_database_that_is_not_the_sealed_one_is_told_and_never_taken_for_it(tmp_path, instead):
+    home = tmp_path / "home"
+    registry, file = new_registry(home), home / "registry.db"
+    older = file.read_bytes()
+    registry.add_job("mail")
+    registry.engine.dispose()
+    sound = file.read_bytes()
+    for database in home.glob("registry.db*"):
+        database.unlink()
+    if instead == "an older one":
+        file.write_bytes(older)
+    elif instead == "another one":
+        other = new_registry(tmp_path / "other")
+        other.add_job("notes")
+        other.engine.dispose()
+        (tmp_path / "other" / "registry.db").rename(file)
+    for _ in range(2):
+        with pytest.raises(DamagedFile, match=r"not the one that .*audit.seal sealed: .* or set PROMPT2LORA_DATABASE"):
+            Registry.open(home)
+    assert not list(home.glob("registry.db-*")), "nothing that would change the backup when it is put back"
+    file.write_bytes(sound)
+    assert Registry.open(home).jobs() == ["mail"]
+
+
+def test_a_damaged_seal_keeps_no_registry_from_being_opened(registry, tmp_path, database):
+    damage(registry.seal.file)
+    again = Registry.open(tmp_path / "home", url=database)
+    with pytest.raises(DamagedFile, match="seal"):
+        again.verify_audit()
+    again.engine.dispose()
+
+
 @pytest.mark.parametrize("reason", ["x" * 501, "two\nlines", "a\0b"])
 def test_a_reason_that_is_no_short_line_is_refused(registry, add, reason):
     version = add("a")

@@ -107,6 +107,22 @@ class Seal:
         return number, hashed
 
 
+def check_sealed(connection: Connection, seal: Seal) -> None:
+    """Raises DamagedFile if the log does not hold the sealed line: this is not the database that was sealed.
+
+    The seal is read first: what another process adds meanwhile is in the log before it is sealed.
+    """
+    try:
+        number, hashed = seal.read()
+    except DamagedFile:  # that is told by `verify`, and must not keep a bad release from being taken back
+        return
+    if number and connection.scalar(select(audit.c.hash).where(audit.c.number == number)) != hashed:
+        raise DamagedFile(
+            f"the database is not the one that {seal.file} sealed: audit line {number} is not in it; "
+            "put its backup back, or set PROMPT2LORA_DATABASE"
+        )
+
+
 def verify(connection: Connection, seal: Seal) -> int:
     """Returns the number of lines. Raises DamagedFile that names the first line that is not as it was written."""
     sealed_number, sealed_hash = seal.read()

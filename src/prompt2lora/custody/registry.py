@@ -52,7 +52,7 @@ class Registry(Catalogue):
     ) -> Registry:
         """The registry below `home`, made at first use; its database may be elsewhere (`url`).
 
-        Raises DamagedFile if the key is lost that signed what is there.
+        Raises DamagedFile if the key is lost that signed what is there, or if the database is another one than before.
         """
         signer = Signer(home / "keys" / "ed25519")
         store, seal = Store(home / "store", signer), audit.Seal(home / "audit.seal", signer)
@@ -60,6 +60,12 @@ class Registry(Catalogue):
             raise DamagedFile(f"the key {signer.file} that signed this registry is lost; put its backup back")
         engine = database.open_database(url or f"sqlite:///{home / 'registry.db'}")
         signer.make()
+        try:
+            with database.reading(engine) as connection:
+                audit.check_sealed(connection, seal)
+        except DamagedFile:
+            engine.dispose()
+            raise
         return cls(engine, store, seal, clock, actor)
 
     def add_job(self, name: str, display_name: str = "") -> None:
