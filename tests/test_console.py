@@ -304,6 +304,17 @@ def test_the_light_tells_a_jobs_whole_way(visit, service, job):
     assert EVIL not in browser.get("/console").text
 
 
+def test_a_watch_that_cannot_be_read_is_begun_anew_and_hides_no_other_job(visit, service, job):
+    approve(service, job)
+    service.plant.watch("parts", {"correction": 0.1})
+    (service.plant.monitor().folder / "parts.json").write_text("{")
+    browser = visit("admin")
+    assert "it is not monitored" in browser.get("/console").text
+    assert texts("en")["watch.start_title"] in browser.get("/console/jobs/parts/watch").text
+    assert browser.post("/console/jobs/parts/watch", data={"canary": "10", "correction": "5"}).status_code == 303
+    assert "it is not monitored" not in browser.get("/console").text
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_a_job_that_was_never_released_is_not_said_to_be_answered_by_the_base(visit, service, job, language):
     browser, said = visit("admin", language=language), texts(language)

@@ -454,7 +454,13 @@ def test_the_end_of_the_service_finishes_what_runs(service, tokens, version):
     assert service.engine.closed > 0
 
 
-def test_every_round_takes_altered_files_back(service, tokens, version, kept):
+@pytest.mark.parametrize("reached", [True, False])
+def test_every_round_takes_altered_files_back_even_if_the_engine_cannot_be_reached(service, version, kept, reached):
+    async def reconcile(released):
+        if not reached:
+            raise Unavailable("no replica answers")
+
+    service.engine.reconcile = reconcile
     made = version()
     file = kept.store.path(made.adapter) / "adapter_model.safetensors"
     file.chmod(0o644)
@@ -475,7 +481,10 @@ def test_every_round_takes_altered_files_back(service, tokens, version, kept):
     assert kept.history("mail")[-1].reason == "altered files"
 
 
-def test_a_release_whose_alarm_went_up_in_vain_is_taken_back_by_the_next_round(service, kept, version):
+def test_a_release_whose_alarm_went_up_in_vain_is_taken_back_by_the_next_round(
+    service, kept, version, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("PROMPT2LORA_HOME", str(tmp_path / "home"))
     version(), version()
     monitor = service.plant.monitor()
     watch = monitor.watch("mail", {"canary": 0.1})

@@ -272,6 +272,25 @@ def test_the_service_replays_what_is_watched_and_has_rows_when_its_time_has_come
     assert len(service.queue) == 1, "it was just done"
 
 
+@pytest.mark.parametrize("damage", ["{", None], ids=["no JSON", "no file"])
+def test_a_watch_that_cannot_be_read_hides_no_other_one(kept, tmp_path, monkeypatch, damage, caplog):  # noqa: F811
+    monkeypatch.setenv("PROMPT2LORA_HOME", str(tmp_path / "home"))
+    service = service_of(kept)
+    service.queue, monitor = Begun(), service.plant.monitor()
+    inspected = [{"text": "a", "right": "b", "base": "", "generated": ""}]
+    for job in ("mail", "notes"):
+        made = kept.add_version(job, adapter_folder(tmp_path / job, job), FROM)
+        kept.add_evaluation(made, Evaluation.read({"inspection": inspected}, kept.store.picture))
+        kept.promote(job, made, "r", expected=None)
+        monitor.watch(job, {"canary": 0.1})
+    file = monitor.folder / "mail.json"
+    file.unlink()
+    file.write_text(damage) if damage else file.mkdir()
+    service.replay_due()
+    assert service.queue == [("replay", "notes", "serving")]
+    assert str(file) in caplog.text
+
+
 def test_the_record_is_paged_and_verified(kept, tokens):  # noqa: F811
     first, rest, sound = calls(
         service_of(kept),

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 from fastapi import Depends, FastAPI
@@ -104,22 +105,26 @@ def _operations(app: FastAPI, service: Service, metrics: ServiceMetrics, gate: A
 async def _rounds(service: Service, seconds: float) -> None:
     """Again and again: every replica holds what is released, which lies in the store as it was signed and had no alarm;
     canaries that are due are asked again; what another process left unfinished goes on; old answered files are
-    deleted."""
+    deleted. Where one of these fails, the others are done all the same."""
+
+    async def reconcile() -> None:
+        if hold := getattr(service.engine, "reconcile", None):
+            await hold(await asyncio.to_thread(service.released))
+
+    def forget() -> None:
+        answered_files.forget(service.plant.registry.clock())
+
+    blocking = (service.check_releases, service.replay_due, service.go_on, forget)
+    parts: list[Callable[[], Awaitable[None]]] = [reconcile, *(partial(asyncio.to_thread, one) for one in blocking)]
     while True:
         await asyncio.sleep(seconds)
-        try:
-            released = await asyncio.to_thread(service.released)
-            reconcile = getattr(service.engine, "reconcile", None)
-            if reconcile:
-                await reconcile(released)
-            await asyncio.to_thread(service.check_releases)
-            await asyncio.to_thread(service.replay_due)
-            await asyncio.to_thread(service.go_on)
-            await asyncio.to_thread(answered_files.forget, service.plant.registry.clock())
-        except Prompt2LoraError as error:
-            _log.error("%s", error)
-        except Exception:  # a database that is away for a moment must not end the rounds
-            _log.exception("a round failed; the next one comes in %g seconds", seconds)
+        for part in parts:
+            try:
+                await part()
+            except Prompt2LoraError as error:
+                _log.error("%s", error)
+            except Exception:  # a database that is away for a moment must not end the rounds
+                _log.exception("a part of a round failed; the next one comes in %g seconds", seconds)
 
 
 def _tell_the_truth(app: FastAPI) -> None:

@@ -155,7 +155,7 @@ def job_status(service: Service, job: str) -> JobStatus:
         versions=versions,
         release=release,
         history=kept.history(job),
-        watched=service.watched(job),
+        watched=_watched(service, job),
         verdict=kept.verdict(answering) if answering else None,
         newest=kept.verdict(newest) if newest else None,
         inspected=bool(examples),
@@ -164,6 +164,13 @@ def job_status(service: Service, job: str) -> JobStatus:
         outdated=decisions.OTHER_POLICY in kinds,
         from_base=_is_from_base(kept, newest),
     )
+
+
+def _watched(service: Service, job: str) -> dict[str, Any] | None:
+    """A watch that cannot be read watches nothing: it is begun anew on the page of the job."""
+    with suppress(DamagedFile, Unavailable):
+        return service.watched(job)
+    return None
 
 
 def _is_from_base(kept: Catalogue, version: Version | None) -> bool:

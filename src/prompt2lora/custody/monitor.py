@@ -19,7 +19,7 @@ from prompt2lora.custody.eprocess import EProcess
 from prompt2lora.custody.registry import Registry
 from prompt2lora.custody.releases import Release
 from prompt2lora.custody.versions import Version
-from prompt2lora.errors import Conflict, DamagedFile, UsageError
+from prompt2lora.errors import Conflict, DamagedFile, Unavailable, UsageError, cause
 from prompt2lora.ground.files import exclusive_lock, write_json
 
 SOURCES = ("canary", "format", "correction")
@@ -188,6 +188,7 @@ class Monitor:
         return self.outcomes(job, watch.release, []) if watch.crossed else None
 
     def read(self, job: str) -> Watch:
+        """Raises UsageError if the job is not watched, DamagedFile or Unavailable if that cannot be read."""
         try:
             found: dict[str, Any] = json.loads(self._file(job).read_text(encoding="utf-8"))
             processes = {source: EProcess(**state) for source, state in found.pop("processes").items()}
@@ -196,6 +197,8 @@ class Monitor:
             raise UsageError(f"the job {job} is not watched; begin with `prompt2lora monitor start`") from error
         except (ValueError, KeyError, TypeError) as error:
             raise DamagedFile(f"the watch of {job} cannot be read ({error}); remove {self._file(job)}") from error
+        except OSError as error:
+            raise Unavailable(f"{self._file(job)} cannot be read now ({cause(error)}); see who may read it") from error
 
     def _take_back(self, bad: Release, source: str, reason: str) -> Alarm | None:
         """Nothing if `bad` answers no more: what answers now has done nothing wrong."""

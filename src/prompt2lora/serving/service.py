@@ -5,6 +5,7 @@ The HTTP interface and the console are two faces of it; everything that they do 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -14,7 +15,7 @@ from prompt2lora.base.constraints import check as check_form
 from prompt2lora.base.models import reads_pictures
 from prompt2lora.custody.access import Access
 from prompt2lora.custody.evaluator import stored_inspection
-from prompt2lora.errors import ModelNotFound, UsageError
+from prompt2lora.errors import ModelNotFound, Prompt2LoraError, UsageError
 from prompt2lora.ground.answer_form import AnswerForm, checked
 from prompt2lora.ground.comparison import Comparison
 from prompt2lora.ground.pictures import MOST_OF_A_JOB, Prompt, check_together, pictures_of
@@ -38,6 +39,7 @@ from prompt2lora.serving.work import (
 )
 
 MOST_PROMPTS, MOST_EXAMPLES = 256, 5000
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,11 @@ class Service(Served):
         """Start the replays that are due, of jobs that have inspection examples."""
         registry, monitor = self.plant.registry, self.plant.monitor()
         for version in self.released() if self.replay_hours else ():
-            if monitor.due(version.job, self.replay_hours) and stored_inspection(registry, version.job):
-                self.replay("serving", version.job)
+            try:
+                if monitor.due(version.job, self.replay_hours) and stored_inspection(registry, version.job):
+                    self.replay("serving", version.job)
+            except Prompt2LoraError as error:  # the others are replayed all the same
+                _log.error("%s", error)
 
     @property
     def reads_pictures(self) -> bool:
