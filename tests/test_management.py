@@ -242,6 +242,22 @@ def test_an_alarm_is_told_to_the_webhook_and_a_deaf_one_does_not_keep_the_releas
     assert ("could not be told" in caplog.text) is not hears
 
 
+def test_an_alarm_that_cannot_be_written_down_is_told_to_the_webhook_all_the_same(kept, tmp_path, monkeypatch, caplog):  # noqa: F811
+    made = kept.add_version("mail", adapter_folder(tmp_path / "a", "a"), FROM)
+    release = kept.promote("mail", made, "r", expected=None)
+    monkeypatch.setenv("PROMPT2LORA_HOME", str(tmp_path / "home"))
+    (tmp_path / "home" / "alarms.jsonl").mkdir()
+    with HTTPServer(("127.0.0.1", 0), Ear) as server:
+        server.heard, server.timeout = [], 5
+        monkeypatch.setenv("PROMPT2LORA_WEBHOOK", f"http://127.0.0.1:{server.server_port}/")
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        Plant(kept).monitor().hard(release, "not applied")
+        thread.join()
+    assert [heard["reason"] for heard in server.heard] == ["not applied"]
+    assert "could not be told" in caplog.text
+
+
 class Begun(list):
     """A queue whose jobs are never run."""
 
