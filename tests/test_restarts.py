@@ -12,9 +12,10 @@ from tiny import AT
 
 from prompt2lora.console.i18n import LANGUAGES, Translator
 from prompt2lora.console.queue_pages import STEPS
-from prompt2lora.errors import UsageError
+from prompt2lora.errors import OutputError, UsageError
 from prompt2lora.ground.answer_form import choices
 from prompt2lora.ground.comparison import Comparison
+from prompt2lora.ground.files import write_text
 from prompt2lora.ground.pictures import Pictured
 from prompt2lora.serving.job_queue import CANCELLED, DONE, FAILED, RUNNING, WAITING, JobQueue
 from prompt2lora.serving.work import (
@@ -183,6 +184,28 @@ def test_work_that_ends_the_process_every_time_is_not_begun_for_ever(begins):
     found = queue.get(queued.id)
     assert (found.state, queued.id in left) == (FAILED, False) and "ended 3 times" in found.error
     let.set()
+
+
+def test_a_full_disk_keeps_only_what_it_hits_from_going_on_until_there_is_space(place, begins, monkeypatch):
+    first = begins()
+    _, let = held(first)
+    waiting = [first.start("refine", f"job{number}", "me", work) for number in range(3)]
+    let.set()
+    first._pool.shutdown(wait=True, cancel_futures=True)
+    first._alive.release()
+    second = begins()
+
+    def full(file, text):
+        if waiting[1].id in file.name:
+            raise OutputError("no space left on device; free some")
+        write_text(file, text)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("prompt2lora.serving.job_queue.write_text", full)
+        left = second.left_behind()
+    assert {one.id for one in left} == {waiting[0].id, waiting[2].id}
+    assert [second.get(one.id) for one in left] == left
+    assert [one.id for one in second.left_behind()] == [waiting[1].id]
 
 
 def test_what_was_cancelled_before_the_restart_does_not_begin_again(begins):

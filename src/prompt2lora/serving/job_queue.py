@@ -108,7 +108,10 @@ class JobQueue:
             alive = {lock.stem for lock in self._place.glob("*.lock")} - {lock.stem for lock in locks}
             for file in self._place.glob("*-*.json"):
                 if file.stem.partition("-")[0] not in alive:
-                    found += self._taken_over(file)
+                    try:
+                        found += self._taken_over(file)
+                    except (OutputError, OSError) as error:  # it is taken over the next time
+                        _log.error("a queued job that was left behind: %s", error)
             self._jobs |= {queued.id: queued for queued in found}
             for lock in locks:
                 lock.unlink()
