@@ -15,7 +15,7 @@ from prompt2lora.console.queue_pages import STEPS
 from prompt2lora.errors import OutputError, UsageError
 from prompt2lora.ground.answer_form import choices
 from prompt2lora.ground.comparison import Comparison
-from prompt2lora.ground.files import write_text
+from prompt2lora.ground.files import write_bytes, write_text
 from prompt2lora.ground.pictures import Pictured
 from prompt2lora.serving.job_queue import CANCELLED, DONE, FAILED, RUNNING, WAITING, JobQueue
 from prompt2lora.serving.work import (
@@ -206,6 +206,37 @@ def test_a_full_disk_keeps_only_what_it_hits_from_going_on_until_there_is_space(
     assert {one.id for one in left} == {waiting[0].id, waiting[2].id}
     assert [second.get(one.id) for one in left] == left
     assert [one.id for one in second.left_behind()] == [waiting[1].id]
+
+
+@pytest.mark.parametrize("full", ["write_text", "write_bytes"])
+def test_nothing_is_kept_of_what_could_not_be_queued(place, begins, monkeypatch, full):
+    queue, write = begins(), {"write_text": write_text, "write_bytes": write_bytes}[full]
+
+    def fails(file, data):
+        if file.suffix in (".json", ".asked"):
+            raise OutputError("no space left on device; free some")
+        write(file, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"prompt2lora.serving.job_queue.{full}", fails)
+        with pytest.raises(OutputError):
+            queue.start("generate", "mail", "me", work, b"names and numbers")
+    assert queue.recent() == [] and not list(place.glob("*.json")) and not list(place.glob("*.asked"))
+    assert ended(queue.start("generate", "mail", "me", work, b"names and numbers")) == DONE
+
+
+@pytest.mark.parametrize("record", ["none", "a damaged one"])
+def test_what_was_asked_for_by_a_job_without_a_record_is_not_kept(place, begins, record):
+    queue = begins()
+    running, let = held(queue, asked=b"what goes on")
+    (place / "0123.asked").write_bytes(b"names and numbers")
+    (place / ".0123.asked.77.88").write_bytes(b"names and")  # of a process that was killed while it wrote
+    if record == "a damaged one":
+        (place / "4567-0123.json").write_text("{")
+    assert begins().left_behind() == []
+    assert not list(place.glob("*0123*"))
+    assert queue.asked(running) == b"what goes on"
+    let.set()
 
 
 def test_what_was_cancelled_before_the_restart_does_not_begin_again(begins):

@@ -92,8 +92,12 @@ class JobQueue:
             if len(unfinished) >= _MOST_WAITING:
                 raise Busy(f"{len(unfinished)} queued jobs are waiting already; try again in a few minutes")
             queued = QueuedJob(secrets.token_hex(8), kind, job, actor, self._at(), digest)
-            write_bytes(self._request(queued), asked)
-            self._write(queued)
+            self._write(queued)  # first, so that what was asked never lies there without a record
+            try:
+                write_bytes(self._request(queued), asked)
+            except OutputError:
+                self._record(queued).unlink()
+                raise
             self._jobs[queued.id] = queued
             self._drop([one for one in self._jobs.values() if one.over][: max(0, len(self._jobs) - _KEPT)])
             self._pool.submit(self._run, queued, function)
@@ -113,6 +117,7 @@ class JobQueue:
                     except (OutputError, OSError) as error:  # it is taken over the next time
                         _log.error("a queued job that was left behind: %s", error)
             self._jobs |= {queued.id: queued for queued in found}
+            self._drop_requests()
             for lock in locks:
                 lock.unlink()
         return sorted((queued for queued in found if not queued.over), key=_created)
@@ -237,6 +242,14 @@ class JobQueue:
         self._write(queued)
         file.unlink()
         return [queued]
+
+    def _drop_requests(self) -> None:
+        """Delete what was asked for, written whole or not, of which there is no record (any more)."""
+        asked = {file: file.name.lstrip(".").partition(".")[0] for file in self._place.glob("*.asked*")}
+        recorded = {file.stem.partition("-")[2] for file in self._place.glob("*-*.json")}
+        for file, id in asked.items():
+            if id not in recorded:
+                file.unlink(missing_ok=True)
 
     def _drop(self, over: Sequence[QueuedJob]) -> None:
         for queued in over:
