@@ -315,6 +315,16 @@ def test_a_watch_that_cannot_be_read_is_begun_anew_and_hides_no_other_job(visit,
     assert "it is not monitored" not in browser.get("/console").text
 
 
+def test_a_job_whose_adapter_is_gone_is_returned_to_the_base_on_its_page(visit, service, job, tmp_path):
+    release = approve(service, job)
+    service.plant.registry.store.path(job.adapter).rename(tmp_path / "elsewhere")
+    browser = visit("operator")
+    page = browser.get("/console/jobs/parts/return")
+    assert page.status_code == 200 and texts("en")["return.confirm"] in page.text
+    assert browser.post("/console/jobs/parts/return", data={"seen": release.id}).status_code == 303
+    assert service.release("parts").version is None
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_a_job_that_was_never_released_is_not_said_to_be_answered_by_the_base(visit, service, job, language):
     browser, said = visit("admin", language=language), texts(language)

@@ -1,11 +1,13 @@
 """Management over HTTP: every role does what it may, in its own name; long work is asked for by its id."""
 
 import asyncio
+import errno
 import json
 import threading
 import time
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 from serving import bearer, client_of, keys_of, passes, service_of
@@ -143,6 +145,28 @@ def test_models_say_which_jobs_can_be_asked_without_their_instruction(kept, toke
     (answer,) = calls(service_of(kept), ("GET", "/v1/models", tokens["asks"], None))
     listed = answer.json()["data"]
     assert {one["id"]: one["instruction_in_weights"] for one in listed} == {"mail": True, "notes": False}
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_an_adapter_that_cannot_be_read_hides_no_job(kept, tokens, tmp_path, monkeypatch, gone):  # noqa: F811
+    for job in ("mail", "notes"):
+        made = kept.add_version(job, adapter_folder(tmp_path / job, job), FROM)
+        kept.promote(job, made, "r", expected=None)
+    folder, is_dir = kept.store.path(made.adapter), Path.is_dir
+
+    def failing(place):
+        if place == folder:
+            raise OSError(errno.EIO, "the disk fails")
+        return is_dir(place)
+
+    if gone:
+        folder.rename(tmp_path / "elsewhere")
+    else:
+        monkeypatch.setattr(Path, "is_dir", failing)
+    every, one = calls(service_of(kept), *(("GET", f"/v1/models{job}", tokens["asks"], None) for job in ("", "/notes")))
+    listed = every.json()["data"]
+    assert {each["id"]: each["instruction_in_weights"] for each in listed} == {"mail": False, "notes": None}
+    assert one.json() in listed
 
 
 def test_a_version_is_promoted_rolled_back_and_its_history_told(kept, tokens, tmp_path):  # noqa: F811

@@ -79,8 +79,8 @@ def decide(request: PageRequest) -> Response:
 
 def show_return(request: PageRequest) -> Response:
     found, version = opened(request)
-    origin = request.service.plant.registry.origin(found.answering) if found.answering else None
-    return job_page(request, "return", found, version, bare=bool(origin and origin.generated and origin.instruction))
+    bare = found.release and request.service.instruction_in_weights(found.release)
+    return job_page(request, "return", found, version, bare=bare)
 
 
 def give_back(request: PageRequest) -> Response:

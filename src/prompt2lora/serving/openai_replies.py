@@ -62,8 +62,9 @@ class Reply:
             yield {**self.frame(release, [], kind), "usage": _usage(chunk)}
 
 
-def as_model(release: Release, base: str, *, told: bool) -> dict[str, Any]:
-    """`base` is the name of the base model that the service holds; `told` whether the instruction is in the weights."""
+def as_model(release: Release, base: str, *, told: bool | None) -> dict[str, Any]:
+    """`base` is the name of the base model that the service holds; `told` whether the instruction is in the weights
+    (None: nobody can tell)."""
     return {
         "id": release.job,
         "object": "model",

@@ -16,7 +16,7 @@ from typing import Any
 from prompt2lora.custody.bases import current_release, released_form, version_behind
 from prompt2lora.custody.releases import Release
 from prompt2lora.custody.versions import Version
-from prompt2lora.errors import Misconfigured, Prompt2LoraError, UsageError
+from prompt2lora.errors import DamagedFile, Misconfigured, Prompt2LoraError, Unavailable, UsageError
 from prompt2lora.ground.answer_form import AnswerForm
 from prompt2lora.plant.plant import Plant
 from prompt2lora.serving.deadline import within
@@ -66,12 +66,15 @@ class Served:
                 found.append(self.release(job))
         return found
 
-    def instruction_in_weights(self, release: Release) -> bool:
-        """Whether requests can leave the instruction out, since the adapter that answers was made with it."""
+    def instruction_in_weights(self, release: Release) -> bool | None:
+        """Whether requests can leave the instruction out, since the adapter that answers was made with it; None if the
+        adapter cannot be read."""
         if not release.version:
             return False
-        origin = self.plant.registry.origin(release.version)
-        return bool(origin.generated and origin.instruction)
+        with suppress(DamagedFile, Unavailable):
+            origin = self.plant.registry.origin(release.version)
+            return bool(origin.generated and origin.instruction)
+        return None
 
     def _check_base(self, release: Release) -> None:
         """The base of another job's base is not ours to answer with either."""
