@@ -137,6 +137,30 @@ def test_a_release_knows_what_adapters_made_of_labelled_examples_usually_look_li
     assert made.examples_health.judge(made.examples_start, made.config.layout).score > 0
 
 
+def test_adapters_of_labelled_examples_may_begin_with_the_change_that_an_earlier_run_made_to_its_own_beginning(
+    base, encoder_folder, tasks_folder, tmp_path
+):
+    values = {"base": base, "encoder": encoder_folder}
+    (tmp_path / "first.toml").write_text(RECIPE.format(**values, seed=1, alone=0.5, shared=1.0))
+    for seed, name in enumerate(("practised", "last"), 2):
+        (tmp_path / f"{name}.toml").write_text(
+            f"{RECIPE.format(**values, seed=seed, alone=1.0, shared=1.0)}bare = 0.0\n"
+        )
+    plan = tmp_path / "plan.toml"
+    runs = '[[run]]\nrecipe = "first.toml"\n[[run]]\nrecipe = "practised.toml"\nshared = "first"\n'
+    last = '[[run]]\nrecipe = "last.toml"\nstart = "first"\nchange = '
+    plan.write_text(f'{runs}{last}"practised"\n')
+    made = release(plan, tasks_folder, tmp_path / "out")
+    config, places = AutoConfig.from_pretrained(base), tmp_path / "out" / "runs"
+    before, after = (Adapter.load(places / name / "shared-adapter", config).grid for name in ("first", "practised"))
+    change = made.examples_start - made.start
+    assert not torch.equal(made.start, before)
+    assert (change - (after - before)).norm() < 0.2 * (after - before).norm(), "in four bits"
+    plan.write_text(f'{runs}{last}"first"\n')
+    with pytest.raises(UsageError, match="change stands in place of examples and names a run with `shared`; mend last"):
+        release(plan, tasks_folder, tmp_path / "other")
+
+
 def test_a_release_knows_which_jobs_it_leaves_to_the_base_if_its_recipe_says_so(finished):
     first, last = (
         Generator.from_pretrained(finished.out / place).atlas.lengths for place in ("runs/first/generator", "generator")
@@ -203,7 +227,8 @@ def test_every_plan_that_we_ship_can_be_read_and_its_generators_have_a_decoder(t
     assert len(plans) > 1
     for plan in plans:
         runs = read_plan(plan, tmp_path)
-        assert runs[-1].recipe.decodes and runs[-1].examples
+        assert any(run.recipe.decodes for run in runs)
+        assert runs[-1].examples or runs[-1].change
         assert len({run.recipe.base for run in runs}) == 1
 
 

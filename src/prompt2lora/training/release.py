@@ -25,18 +25,20 @@ from prompt2lora.training.suites import check_names
 
 RUNS = "runs"
 _EXAMPLES = "examples"  # told as a run, too
-_KEYS = {"recipe", "start", "shared", "examples"}
+_KEYS = {"recipe", "start", "shared", "examples", "change"}
 
 
 class Planned(NamedTuple):
     """A run by its recipe's name; the others name earlier runs: whose generator it goes on with, with whose shared
-    adapter it begins, and with whose shared adapter its generator begins where labelled examples are given."""
+    adapter it begins, and with whose shared adapter its generator begins where labelled examples are given (`change`:
+    with its own, changed as that run changed the one that it began with)."""
 
     name: str
     recipe: Recipe
     start: str
     shared: str
     examples: str
+    change: str
 
 
 def read_plan(file: Path, tasks: Path, suites: Path | None = None, without: Sequence[str] = ()) -> list[Planned]:
@@ -59,12 +61,13 @@ def read_plan(file: Path, tasks: Path, suites: Path | None = None, without: Sequ
         if recipe.published and not recipe.suites:
             raise UsageError(f"{place} trains on the published tasks; name their folder by --suites")
         recipe = recipe.leaving_out(without)
-        planned.append(
-            Planned(place.stem, recipe, run.get("start", ""), run.get("shared", ""), run.get("examples", ""))
-        )
+        named = (run.get(key, "") for key in ("start", "shared", "examples", "change"))
+        planned.append(Planned(place.stem, recipe, *named))
     for run in planned[:-1]:
-        if run.examples:
+        if run.examples or run.change:
             raise UsageError(f"{file}: only the last run's generator has examples, not {run.name}'s; move the key")
+    if (last := planned[-1]).change and (last.examples or not _named(planned, last.change).shared):
+        raise UsageError(f"{file}: change stands in place of examples and names a run with `shared`; mend {last.name}")
     return planned
 
 
@@ -74,7 +77,7 @@ def _check(file: Path, run: dict[str, Any], earlier: set[str]) -> None:
     name = run.get("recipe")
     if not isinstance(name, str) or Path(name).stem in earlier:
         raise UsageError(f"{file}: recipe must be a recipe file that no earlier run has, not {name!r}; name another")
-    for key in ("start", "shared", "examples"):
+    for key in ("start", "shared", "examples", "change"):
         if key in run and run[key] not in earlier:
             raise UsageError(f"{file}: {key} must name an earlier run, not {run[key]!r}; one of {sorted(earlier)}")
 
@@ -100,13 +103,24 @@ def release(
         last = planned[-1]
         place = out / RUNS / last.name
         made = Generator.from_pretrained(place / GENERATOR)
-        if last.examples:
+        if name := last.examples or last.change:
             report({"run": _EXAMPLES})
-            start = Adapter.load(out / RUNS / last.examples / SHARED, models.load_config(last.recipe.base))
-            begin_examples_with(Run(last.recipe, place, report), made, start.grid)
-            made.provenance = {**made.provenance, "examples": dict(start.provenance)}
+            learned = _shared_adapter(last.recipe, out, name)
+            start = learned.grid
+            if last.change:
+                start = made.start + start - _shared_adapter(last.recipe, out, _named(planned, name).shared).grid
+            begin_examples_with(Run(last.recipe, place, report), made, start)
+            made.provenance = {**made.provenance, "examples": dict(learned.provenance)}
         made.save_pretrained(out / GENERATOR)
     return Generator.from_pretrained(out / GENERATOR)
+
+
+def _named(planned: Sequence[Planned], name: str) -> Planned:
+    return next(run for run in planned if run.name == name)
+
+
+def _shared_adapter(recipe: Recipe, out: Path, run: str) -> Adapter:
+    return Adapter.load(out / RUNS / run / SHARED, models.load_config(recipe.base))
 
 
 def _placed(run: Planned, out: Path) -> Planned:
