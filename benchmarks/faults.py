@@ -38,7 +38,7 @@ from prompt2lora.adapter.tensors import WEIGHTS
 from prompt2lora.custody import database
 from prompt2lora.custody.registry import Registry
 from prompt2lora.custody.versions import Origin
-from prompt2lora.errors import Conflict, DamagedFile, OutputError, Prompt2LoraError, UsageError
+from prompt2lora.errors import Conflict, DamagedFile, Prompt2LoraError, Unavailable, UsageError
 from prompt2lora.ground.files import check_new, write_json
 
 JOB = "job"
@@ -305,7 +305,7 @@ def locks(world: World, count: int) -> Iterator[str]:
                         promote(registry, version)
                         yield "written past a lock"
                         continue
-                    except OutputError as error:
+                    except Unavailable as error:
                         told = str(error)
                     still = registry.history(JOB) == before
                 yield whole(world) if "lock" in told and still else f"told {told!r}"

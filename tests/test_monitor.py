@@ -13,7 +13,7 @@ from prompt2lora.custody.eprocess import EProcess
 from prompt2lora.custody.monitor import HARD, Monitor
 from prompt2lora.custody.registry import Registry
 from prompt2lora.custody.store import Store
-from prompt2lora.errors import DamagedFile, OutputError, Unavailable, UsageError
+from prompt2lora.errors import DamagedFile, Unavailable, UsageError
 
 
 @pytest.mark.parametrize("promised", [0.01, 0.1, 0.5, 0.9])
@@ -97,7 +97,7 @@ def test_an_alarm_that_went_up_stays_up_until_the_release_is_back(
     monkeypatch.setattr("prompt2lora.custody.database._PATIENCE", 1)
     monitor = Monitor(Registry.open(tmp_path / "home", url=database), tmp_path / "watch", told.append)
     monitor.watch("mail", {"canary": 0.3})
-    with writing(registry.engine), pytest.raises(OutputError, match="could not be used"):
+    with writing(registry.engine), pytest.raises(Unavailable, match="could not be used"):
         broken(monitor)
     assert (registry.current("mail"), told) == (release, [])
     alarm = monitor.check_alarm("mail") if later == "a look" else monitor.outcome("mail", release.id, "canary", 0)
