@@ -25,8 +25,8 @@ DRAWS, LEAST = 10_000, 0.5
 
 def interval(values: dict[str, float], sources: dict[str, str]) -> dict[str, float]:
     """Mean over tasks, and the bounds of a 95 % bootstrap that draws whole sources."""
-    groups = [[value for name, value in values.items() if sources[name] == one] for one in set(sources.values())]
-    groups = [group for group in groups if group]
+    every = sorted({sources[name] for name in values})  # in one order, so that the same draws come again
+    groups = [[value for name, value in values.items() if sources[name] == one] for one in every]
     sums, sizes = np.array([sum(group) for group in groups]), np.array([len(group) for group in groups])
     chosen = np.random.default_rng(0).integers(0, len(groups), size=(DRAWS, len(groups)))
     low, high = np.quantile(sums[chosen].sum(1) / sizes[chosen].sum(1), [0.025, 0.975])

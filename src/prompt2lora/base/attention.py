@@ -1,6 +1,6 @@
 """What the attention of a base may look at, as its layers ask for it: some look no further back than a window.
 
-In: what every token may see, and how far back that lies. Out: one mask for all layers or one for each kind of them. It
+In: what every token may see, and where all stand. Out: one mask for all layers or one for each kind of them. It
 knows no tokens.
 """
 
@@ -28,17 +28,20 @@ class Windows(NamedTuple):
         return cls(frozenset(kinds), getattr(config, "sliding_window", None) or 0)
 
     def masks(
-        self, seen: Bool[Tensor, "*batch new keys"], distance: Int[Tensor, "*batch new keys"]
-    ) -> Bool[Tensor, "*batch new keys"] | dict[str, Bool[Tensor, "*batch new keys"]]:
-        """What of `seen` the layers see; `distance` is how many positions a key lies behind the token that looks."""
+        self, seen: Bool[Tensor, "batch 1 new keys"], at: Int[Tensor, "... new"], keys: Int[Tensor, "... keys"]
+    ) -> Bool[Tensor, "batch 1 new keys"] | dict[str, Bool[Tensor, "batch 1 new keys"]]:
+        """What of `seen` the layers see, from tokens at the positions `at` among those at `keys`."""
         if not self.window:
             return seen
-        near = seen & (distance < self.window)
+        near = seen & (at[..., :, None] - keys[..., None, :] < self.window)
         return {kind: near if kind == _SLIDING else seen for kind in self.kinds} or near
 
 
 def additive_masks(
-    model: Any, seen: Bool[Tensor, "batch 1 new keys"], distance: Int[Tensor, "batch 1 new keys"]
+    model: Any,
+    seen: Bool[Tensor, "batch 1 new keys"],
+    at: Int[Tensor, "... new"],
+    keys: Int[Tensor, "... keys"],
 ) -> Float[Tensor, "batch 1 new keys"] | dict[str, Float[Tensor, "batch 1 new keys"]]:
     """What the base's attention adds: nothing where it may look, the least number elsewhere."""
     dtype = next(model.parameters()).dtype
@@ -46,5 +49,5 @@ def additive_masks(
     def additive(mask: Bool[Tensor, "batch 1 new keys"]) -> Float[Tensor, "batch 1 new keys"]:
         return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, torch.finfo(dtype).min)
 
-    masks = Windows.of(model).masks(seen, distance)
+    masks = Windows.of(model).masks(seen, at, keys)
     return {kind: additive(mask) for kind, mask in masks.items()} if isinstance(masks, dict) else additive(masks)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from prompt2lora.adapter.hooks import adapted
@@ -64,11 +64,6 @@ class Forest:
             seen[node, opening + node] = True
         return seen
 
-    def distance(self) -> Int[Tensor, "nodes places"]:
-        """How many positions every place lies behind a node."""
-        own = torch.tensor(self.positions)
-        return own[:, None] - torch.cat([torch.tensor(positions(self.opening)[:-1], dtype=own.dtype), own])
-
 
 class Reader:
     """A base, perhaps with an adapter, that keeps what it read of an opening."""
@@ -100,11 +95,12 @@ class Reader:
         cache = DynamicCache()  # of all tokens: the mask says which of them are seen
         for layer, (keys, values) in enumerate(kept):
             cache.update(keys, values, layer)
-        visible, distance = (told[None, None].to(model.device) for told in (forest.visible(), forest.distance()))
+        visible = forest.visible()[None, None].to(model.device)
+        at, before = (torch.tensor(each, device=model.device) for each in (forest.positions, positions(forest.opening)))
         read = model.get_decoder()(
             input_ids=torch.tensor([forest.ids], device=model.device),
-            position_ids=torch.tensor([forest.positions], device=model.device),
-            attention_mask=additive_masks(model, visible, distance),
+            position_ids=at[None],
+            attention_mask=additive_masks(model, visible, at, torch.cat([before[:-1], at])),
             past_key_values=cache,
             use_cache=True,
         )

@@ -82,11 +82,11 @@ class PackBatch:
 
     def inputs(self, model: Any) -> dict[str, Any]:
         """What the decoder of `model` is called with to read the batch."""
-        distance = self.positions[:, :, None] - self.positions[:, None, :]
+        at = self.positions[:, None]
         return {
             "input_ids": self.ids,
             "position_ids": self.positions,
-            "attention_mask": additive_masks(model, self.visible, distance[:, None]),
+            "attention_mask": additive_masks(model, self.visible, at, at),
             "use_cache": False,
         }
 

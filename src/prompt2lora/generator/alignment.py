@@ -73,9 +73,8 @@ def read_prompts(
 
     Neither their order nor how often one is given changes anything.
     """
-    different = {identity(one): one for one in prompts}
-    order = sorted(different, key=lambda one: hashlib.sha256(one.encode()).digest())
-    ordered = [different[one] for one in order[: options.prompts]]
+    different = {identity(one): one for one in prompts}.values()
+    ordered = sorted(different, key=lambda one: hashlib.sha256(identity(one).encode()).digest())[: options.prompts]
     ids = prompt_ids(base.chat, ordered)
     used = reading_pack(ids, options.budget + sum(map(soft_tokens, ids))).used
     return PromptsRead(

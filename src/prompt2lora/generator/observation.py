@@ -107,11 +107,10 @@ def _newest(model: Any, pack: Pack, count: int) -> dict[str, Any]:
     owner = torch.tensor(pack.token_example, device=model.device)
     visible = (owner == SHARED) | (owner == owner[-count:, None])
     at = torch.tensor(pack.positions, device=model.device)
-    distance = at[-count:, None] - at
     return {
         "input_ids": torch.tensor([pack.ids[-count:]], device=model.device),
         "position_ids": at[None, -count:],
-        "attention_mask": additive_masks(model, visible[None, None], distance[None, None]),
+        "attention_mask": additive_masks(model, visible[None, None], at[-count:], at),
         "use_cache": True,
     }
 

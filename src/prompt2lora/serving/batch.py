@@ -82,8 +82,8 @@ class BatchCache:
         at = torch.tensor([[part.start] for part in parts], device=self.device)
         keys = torch.arange(self.held.get_seq_length(), device=self.device)
         ids = torch.tensor([part.tokens for part in parts], device=self.device)
-        distance = (at - keys)[:, None, None]  # below 0 lies what an earlier sequence left there
-        return self._logits(ids, at, self._windows.masks(distance >= 0, distance), 1)[:, 0]
+        seen = (keys <= at)[:, None, None]  # behind lies what an earlier sequence left there
+        return self._logits(ids, at, self._windows.masks(seen, at[:, None], keys), 1)[:, 0]
 
     def read(self, parts: Sequence[Part]) -> Float[Tensor, "parts vocabulary"]:
         """Logits after the last token of every part; all parts stand in one row, one after the other."""
@@ -102,9 +102,8 @@ class BatchCache:
         row, owner, at, key_owner, key_at = (
             torch.tensor(numbers, device=self.device) for numbers in (ids, owners, positions, key_owners, key_positions)
         )
-        distance = at[:, None] - key_at
-        own = (owner[:, None] == key_owner) & (distance >= 0)
-        masks = self._windows.masks(own[None, None], distance[None, None])
+        own = (owner[:, None] == key_owner) & (key_at <= at[:, None])
+        masks = self._windows.masks(own[None, None], at, key_at)
         lasts = torch.tensor(ends, device=self.device) - 1
         return self._logits(row[None], at[None], masks, lasts)[0]
 

@@ -25,7 +25,8 @@ from prompt2lora.training.suites import check_names
 
 RUNS = "runs"
 _EXAMPLES = "examples"  # told as a run, too
-_KEYS = {"recipe", "start", "shared", "examples", "change"}
+_EARLIER = ("start", "shared", "examples", "change")  # keys of a run that name earlier ones
+_KEYS = {"recipe", *_EARLIER}
 
 
 class Planned(NamedTuple):
@@ -61,7 +62,7 @@ def read_plan(file: Path, tasks: Path, suites: Path | None = None, without: Sequ
         if recipe.published and not recipe.suites:
             raise UsageError(f"{place} trains on the published tasks; name their folder by --suites")
         recipe = recipe.leaving_out(without)
-        named = (run.get(key, "") for key in ("start", "shared", "examples", "change"))
+        named = (run.get(key, "") for key in _EARLIER)
         planned.append(Planned(place.stem, recipe, *named))
     for run in planned[:-1]:
         if run.examples or run.change:
@@ -77,7 +78,7 @@ def _check(file: Path, run: dict[str, Any], earlier: set[str]) -> None:
     name = run.get("recipe")
     if not isinstance(name, str) or Path(name).stem in earlier:
         raise UsageError(f"{file}: recipe must be a recipe file that no earlier run has, not {name!r}; name another")
-    for key in ("start", "shared", "examples", "change"):
+    for key in _EARLIER:
         if key in run and run[key] not in earlier:
             raise UsageError(f"{file}: {key} must name an earlier run, not {run[key]!r}; one of {sorted(earlier)}")
 
