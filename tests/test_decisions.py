@@ -16,10 +16,11 @@ from prompt2lora.custody import decisions, pilot
 from prompt2lora.custody.access import Access
 from prompt2lora.custody.evaluations import Evaluation, Metrics
 from prompt2lora.custody.gate import Policy, judge
+from prompt2lora.custody.pilot import PilotRequest
 from prompt2lora.custody.versions import Origin
 from prompt2lora.errors import Conflict, NotAllowed, UsageError
-from prompt2lora.plant import plant as plants
-from prompt2lora.plant.plant import Plant
+from prompt2lora.plant import candidates
+from prompt2lora.plant.plant import Plant, owns_home
 from prompt2lora.serving.job_queue import JobQueue
 from prompt2lora.serving.service import Service
 from prompt2lora.web import create_app
@@ -380,7 +381,7 @@ def test_another_s_refusal_is_withdrawn_by_an_admin_alone(doors, kept, tmp_path,
 def test_who_made_a_version_decides_on_it_through_no_door(doors, kept, tmp_path, door):
     """Over HTTP and in the console never; on the command line as soon as two keys may release."""
     doors.key("approver"), doors.key("admin")
-    maker = plants.registry().actor if door == "command" else "the admin"
+    maker = Plant.open().registry.actor if door == "command" else "the admin"
     version = by(kept, maker).add_version("mail", adapter_folder(tmp_path / "own", "own"), ORIGIN)
     judged(kept, version)
     for decision in ("promote", "refuse"):
@@ -391,9 +392,9 @@ def test_who_made_a_version_decides_on_it_through_no_door(doors, kept, tmp_path,
 
 def test_on_the_command_line_the_owner_of_the_home_is_the_admin(doors, kept, tmp_path, monkeypatch):
     version = version_in(kept, "refused", tmp_path)
-    assert plants.owns_home()
+    assert owns_home()
     monkeypatch.setattr("os.geteuid", lambda: 12345)
-    assert not plants.owns_home()
+    assert not owns_home()
     for decision, told in (("override", "only an admin"), ("withdraw", "ask them or an admin")):
         done, said = doors.command(version, "", decision)
         assert not done and told in said
@@ -412,9 +413,9 @@ def test_on_the_command_line_a_decision_may_name_the_release_that_was_seen(doors
 
 
 def test_a_variable_of_the_environment_makes_no_second_person(home, monkeypatch):
-    before = plants.registry().actor
+    before = Plant.open().registry.actor
     monkeypatch.setenv("LOGNAME", "somebody-else")
-    assert plants.registry().actor == before
+    assert Plant.open().registry.actor == before
 
 
 def test_the_policy_in_force_stands_below_the_home(doors, kept, tmp_path):
@@ -461,37 +462,31 @@ def test_the_console_shows_what_stands_against_a_version_and_offers_what_one_may
 
 # The pilot
 
+APPROVED = PilotRequest("mail", PROMPTS, INSPECTION, approve=True)
+
 
 @pytest.fixture
 def run_pilot(registry, tmp_path):
-    def run(policy=USUAL, in_force=USUAL):
+    def run():
         place = tmp_path / f"place{len(registry.versions('mail'))}"
-        return pilot.run(
-            "mail",
-            PROMPTS,
-            INSPECTION,
-            evaluator=KnownEvaluator(),
-            registry=registry,
-            policy=policy,
-            in_force=in_force,
-            place=place,
-            approve=True,
-        )
+        return pilot.run(APPROVED, evaluator=KnownEvaluator(), registry=registry, policy=USUAL, place=place)
 
     return run
 
 
-def test_a_pilot_is_not_approved_beforehand_where_a_second_person_is_asked_for(run_pilot, registry):
+def test_a_pilot_is_not_approved_beforehand_where_a_second_person_is_asked_for(registry):
     for number in range(2):
         Access(registry).add(f"person {number}", role="approver")
     with pytest.raises(UsageError, match="second person"):
-        run_pilot()
+        candidates.pilot(Plant(registry), APPROVED)
     assert registry.versions("mail") == [], "told before the work"
 
 
-def test_a_pilot_by_another_policy_releases_nothing_and_says_so_before_the_work(run_pilot, registry):
+def test_a_pilot_by_another_policy_releases_nothing_and_says_so_before_the_work(registry, tmp_path):
+    policy = tmp_path / "lax.toml"
+    policy.write_text("least_gain = -1.0\n")
     with pytest.raises(UsageError, match="policy in force"):
-        run_pilot(policy=LAX)
+        candidates.pilot(Plant(registry), APPROVED, policy=policy)
     assert registry.versions("mail") == []
 
 

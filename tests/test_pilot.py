@@ -25,6 +25,7 @@ from prompt2lora.custody.explanations import (
     WeightHealth,
 )
 from prompt2lora.custody.gate import Policy, judge
+from prompt2lora.custody.pilot import PilotRequest
 from prompt2lora.custody.versions import Origin
 from prompt2lora.errors import UsageError
 from prompt2lora.generator import prompt_checks
@@ -32,6 +33,7 @@ from prompt2lora.ground.comparison import Comparison
 from prompt2lora.plant import measurement as mathematics
 
 PROMPTS = [f"Do it.\n\n{i}" for i in range(16)]
+ROUND = Prices()
 INSPECTION = [(str(i), str(i)) for i in range(40)]
 SCORES = {
     "base": {"score": 0.05, "low": 0.0, "high": 0.1},
@@ -72,17 +74,14 @@ class KnownEvaluator:
 
 @pytest.fixture
 def run_pilot(registry, tmp_path):
-    def run(evaluator, approve=False, inspection=INSPECTION, **options):
+    def run(evaluator, inspection=INSPECTION, prices=ROUND, **asked):
         return pilot.run(
-            "mail",
-            PROMPTS,
-            inspection,
+            PilotRequest("mail", PROMPTS, inspection, **asked),
             evaluator=evaluator,
             registry=registry,
             policy=Policy(),
             place=tmp_path / f"place{len(registry.versions('mail'))}",
-            approve=approve,
-            **options,
+            prices=prices,
         )
 
     return run

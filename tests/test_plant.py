@@ -16,9 +16,10 @@ from prompt2lora.adapter.folder import LEARNED
 from prompt2lora.adapter.peft import Adapter
 from prompt2lora.base import decoding
 from prompt2lora.custody.evaluator import learned
+from prompt2lora.custody.pilot import PilotRequest
 from prompt2lora.ground.examples import read_examples
 from prompt2lora.ground.prompts import input_digest
-from prompt2lora.plant import measurement, plant, stereotypes, version_files
+from prompt2lora.plant import candidates, measurement, stereotypes, version_files
 from prompt2lora.plant.plant import Plant
 
 
@@ -159,7 +160,7 @@ def test_a_job_is_called_otherwise_on_the_command_line(piloted, run):
 
 
 def test_a_name_that_no_job_can_have_is_told_before_anything_is_loaded(run, home, files, tmp_path, monkeypatch):
-    monkeypatch.setattr(plant.Plant, "evaluator_for", None)
+    monkeypatch.setattr(Plant, "evaluator_for", None)
     code, _, error = run("pilot", "--job", "Not A Name", "--prompts", files[0])
     assert code == 2 and "a job's name is made of a-z" in error
 
@@ -167,7 +168,8 @@ def test_a_name_that_no_job_can_have_is_told_before_anything_is_loaded(run, home
 def test_measuring_tells_how_far_it_is_from_the_first_text_to_the_last_answer(home, files, plant_generator):
     told = []
     examples = read_examples(files[1])[0]
-    plant.Plant.open(plant_generator).pilot("mail", ["Do.\n\na", "Do.\n\nb"], inspection=examples, report=told.append)
+    request = PilotRequest("mail", ["Do.\n\na", "Do.\n\nb"], examples)
+    candidates.pilot(Plant.open(plant_generator), request, report=told.append)
     assert list(dict.fromkeys(record["step"] for record in told)) == ["load", "advise", "make", "measure", "judge"]
     shares = [record["share"] for record in told if "share" in record]
     assert shares == sorted(shares) and shares[0] == 0 and shares[-1] <= 1
@@ -257,7 +259,7 @@ def test_a_refined_version_is_measured_by_the_gate_and_never_on_examples_that_it
     assert found["version"] in told and "追加学習（正解付きの実例から学ぶ）" in told
     assert "正解付けも要りません" not in told, "it did take labels"
     assert run(*report)[0] == 2, "a page is not written over another"
-    registry = plant.registry()
+    registry = Plant.open().registry
     measured = registry.measured(registry.version("mail", found["version"]))
     assert [one.text for one in measured.inspection] == ["note 0", "note 1", "note 2"], "three of six were learned"
     code, out, _ = run(*words, "--inspection", learned)
@@ -284,7 +286,7 @@ def test_a_pilot_learns_from_examples_and_never_judges_the_adapter_on_all_but_th
     made = next(cost["seconds"] for cost in found["costs"] if cost["step"] == "generating")
     assert made >= found["seconds"]["examples"] > 0
     assert [one["text"] for one in found["inspection"]] == ["note 3"]
-    registry = plant.registry()
+    registry = Plant.open().registry
     version = registry.version("mail", found["version"])
     origin = registry.origin(version)
     assert list(origin.examples) == [("Say the number.\n\nnote 1", "one"), ("Say the number.\n\nnote 2", "two")]
@@ -316,7 +318,7 @@ def test_an_instruction_that_the_examples_alone_tell_is_measured_and_refined_wit
     words = ("--job", "mail", "--examples", written("more.jsonl", asked(range(4, 28))), "--steps", "12", "--json")
     found = json.loads(run("refine", *words)[1])
     assert found["improved"], "always the same answer is soon learned"
-    registry = plant.registry()
+    registry = Plant.open().registry
     start, refined = (learned(registry, registry.version("mail", found[key])) for key in ("start", "version"))
     assert input_digest("note 1") in start and not refined.isdisjoint(input_digest(f"note {i}") for i in range(4, 28))
     registry.engine.dispose()

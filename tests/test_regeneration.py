@@ -10,6 +10,7 @@ from prompt2lora.custody import pilot
 from prompt2lora.custody.evaluations import Evaluation, Inspected, Metrics
 from prompt2lora.custody.evaluator import MadeAdapter
 from prompt2lora.custody.gate import Policy
+from prompt2lora.custody.pilot import PilotRequest
 from prompt2lora.custody.regeneration import regenerate
 from prompt2lora.custody.versions import Origin
 from prompt2lora.errors import DamagedFile
@@ -46,14 +47,11 @@ def piloted(registry, tmp_path):
         place = tmp_path / job
         evaluator = VersionedEvaluator("1")
         return pilot.run(
-            job,
-            prompts,
-            inspection,
+            PilotRequest(job, prompts, inspection, approve=approve),
             evaluator=evaluator,
             registry=registry,
             policy=Policy(),
             place=place,
-            approve=approve,
         )
 
     run("mail", approve=True)

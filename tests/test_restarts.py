@@ -251,6 +251,12 @@ def test_what_was_cancelled_before_the_restart_does_not_begin_again(begins):
     let.set()
 
 
+def test_a_pilot_that_was_kept_before_a_request_had_a_display_name_is_read_and_releases_nothing():
+    kept = b'{"job":"mail","prompts":["a"],"inspection":[],"examples":[["x","y"]],"form":null,"comparison":"number"}'
+    asked = Generate("mail", ("a",), (), (("x", "y"),), None, Comparison.NUMBER)
+    assert read("generate", kept) == asked and not asked.approve
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_what_cannot_go_on_says_so_in_the_reader_s_words(language, place, begins):
     with pytest.raises(UsageError, match="ask for it again") as unreadable:

@@ -64,6 +64,7 @@ def pilot(
     as_json: Json = False,
 ) -> None:
     """Make an adapter, measure it against the base, judge it, and write a report for a manager."""
+    from prompt2lora.custody.pilot import PilotRequest
     from prompt2lora.custody.reports import texts
     from prompt2lora.generator.prompt_checks import Finding
     from prompt2lora.ground.examples import read_examples
@@ -73,6 +74,17 @@ def pilot(
     judging, *told = read_examples(inspection) if inspection else ([],)
     tell_reading(*told)
     form = declared_form(answers, given, judging)
+    request = PilotRequest(
+        job,
+        given.prompts,
+        judging,
+        given.examples,
+        form,
+        comparison,
+        display_name=display_name,
+        approve=approve,
+        measure_tuning=measure_tuning,
+    )
     opened = Plant.open(generator, base)
     given_prices: dict[str, Any] = {
         "currency": currency,
@@ -93,22 +105,7 @@ def pilot(
             working.go_on_by("gate", job=job, version=record["version"], **judged)
 
     with working as show:
-        found = opened.pilot(
-            job,
-            given.prompts,
-            examples=given.examples,
-            form=form,
-            inspection=judging,
-            bias=bias,
-            policy=policy,
-            comparison=comparison,
-            display_name=display_name,
-            approve=approve,
-            language=language,
-            prices=prices,
-            measure_tuning=measure_tuning,
-            report=follow,
-        )
+        found = opened.pilot(request, bias=bias, policy=policy, language=language, prices=prices, report=follow)
     if as_json:
         read = [one.to_dict() for one in (*given.read, *told)]
         print_json({**found, "answers": form and form.to_dict(), "read": read})

@@ -36,6 +36,30 @@ LONG_ANSWERS: dict[str, Any] = {
 _ROUND_PRICES = Prices()
 
 
+@dataclass(frozen=True)
+class PilotRequest:
+    """What a pilot is asked for.
+
+    inspection examples that judge the adapter
+    examples  (prompt, right answer) that go into the weights and never judge them; there may be no prompts beside them
+    form      what answers have to be, of the base and of the adapter
+    comparison how answers are compared with the right ones; None: as for the job's newest version, else exactly
+    display_name what people call the job from now on; empty: as before
+    approve   whether the adapter is released if every check passes
+    measure_tuning whether a LoRA is fine-tuned on the inspection examples, only to know how long that takes
+    """
+
+    job: str
+    prompts: Sequence[Prompt]
+    inspection: Sequence[tuple[Prompt, str]] = ()
+    examples: Sequence[tuple[Prompt, str]] = ()
+    form: AnswerForm | None = None
+    comparison: Comparison | None = None
+    display_name: str = ""
+    approve: bool = False
+    measure_tuning: bool = False
+
+
 @dataclass
 class Pilot:
     """Everything that a report says; JSON-ready by `to_dict`.
@@ -114,60 +138,48 @@ class Pilot:
 
 
 def run(
-    job: str,
-    prompts: Sequence[Prompt],
-    inspection: Sequence[tuple[Prompt, str]],
+    request: PilotRequest,
     *,
-    examples: Sequence[tuple[Prompt, str]] = (),
-    form: AnswerForm | None = None,
     evaluator: Evaluator,
     registry: Registry,
     policy: Policy,
     place: Path,
-    approve: bool,
-    comparison: Comparison | None = None,
     in_force: Policy | None = None,
     prices: Prices = _ROUND_PRICES,
-    measure_tuning: bool = False,
     report: Report = tell,
 ) -> Pilot:
     """Run a pilot; adapters are made below `place` and kept in the registry's store.
 
-    `examples` (prompt, right answer) go into the weights and never judge them; there may be no prompts beside them.
-    `form` is what answers have to be, of the base and of the adapter.
-    `comparison` is kept with the version; None: that of the job's newest version, else exact.
-    `measure_tuning` fine-tunes a LoRA on the inspection examples, only to know how long that takes; it is thrown away.
-
-    Nothing answers the job but what answered before, unless the verdict is *pass*, `approve` is given and nothing
-    else stands against it (see `decisions`). `in_force` is the policy in force, if `policy` is another one.
+    Nothing answers the job but what answered before, unless the verdict is *pass*, `approve` is asked for and nothing
+    else stands against it (see `decisions`, whose `check_unattended` tells before the work). `in_force` is the policy
+    in force, if `policy` is another one.
     """
     in_force = in_force or policy
-    if approve:
-        decisions.check_unattended(registry, policy, in_force)
-    registry.add_job(job)
-    prompts = prompts or [prompt for prompt, _ in examples]
+    job, inspection, examples = request.job, request.inspection, request.examples
+    registry.add_job(job, request.display_name)
+    prompts = request.prompts or [prompt for prompt, _ in examples]
     seen = registry.current(job)
-    tuning = _TUNING if measure_tuning else 0.0
+    tuning = _TUNING if request.measure_tuning else 0.0
     step = steps(report, advise=2, make=making(examples), measure=measuring(inspection), tune=tuning, judge=1)
     with step("advise"):
         advice = evaluator.advise(prompts)
     with step("make"):
-        made = evaluator.make(prompts, place / "adapter", examples, form)
+        made = evaluator.make(prompts, place / "adapter", examples, request.form)
     earlier = registry.versions(job)
-    comparison = comparison or (earlier[-1].comparison if earlier else Comparison.EXACT)
+    comparison = request.comparison or (earlier[-1].comparison if earlier else Comparison.EXACT)
     version = registry.add_version(job, made.folder, replace(made.origin, comparison=comparison))
     with step("measure") as told:
         told({"version": version.name})
         number, measured = evaluated(registry, evaluator, version, inspection)
     tuned = RECORDED
-    if measure_tuning:  # before a release: what can still be stopped has decided nothing
+    if request.measure_tuning:  # before a release: what can still be stopped has decided nothing
         with step("tune"):
             tuned = evaluator.tune(made.origin.instruction, inspection)
     with step("judge"):
         verdict = judge(measured.metrics, policy)
         registry.add_verdict(version, number, verdict, policy, in_force=policy.digest == in_force.digest)
     released, held = None, ""
-    if approve and verdict.result == PASS:
+    if request.approve and verdict.result == PASS:
         expected = seen.id if seen else None
         try:
             released = decisions.approve(registry, version, "pilot passed", policy=in_force, expected=expected).version
@@ -178,7 +190,7 @@ def run(
         verdict=verdict,
         version=version.name,
         release=released.name if released else None,
-        approved=approve,
+        approved=request.approve,
         at=version.at,
         prompts=len(prompts),
         advice=[*advice, *_on_long_answers(made.origin)],

@@ -17,7 +17,7 @@ from prompt2lora.custody.costs import Prices
 from prompt2lora.custody.evaluator import evaluated, stored_inspection
 from prompt2lora.custody.gate import judge
 from prompt2lora.custody.jobs import check_name, display_name_of
-from prompt2lora.custody.pilot import recorded
+from prompt2lora.custody.pilot import PilotRequest, recorded
 from prompt2lora.custody.pilot import run as run_pilot
 from prompt2lora.custody.regeneration import NEW, Change
 from prompt2lora.custody.regeneration import regenerate as run_regeneration
@@ -25,8 +25,6 @@ from prompt2lora.custody.reports import languages, pilot_page
 from prompt2lora.custody.reports import texts as page_texts
 from prompt2lora.custody.versions import Version
 from prompt2lora.errors import UsageError
-from prompt2lora.ground.answer_form import AnswerForm
-from prompt2lora.ground.comparison import Comparison
 from prompt2lora.ground.files import write_json, write_text
 from prompt2lora.ground.pictures import Prompt, texts_alone
 from prompt2lora.ground.progress import Report, part, tell
@@ -41,60 +39,40 @@ _LOADING = 0.1  # about this share of the work
 
 def pilot(
     plant: Installation,
-    job: str,
-    prompts: Sequence[Prompt],
+    request: PilotRequest,
     *,
-    examples: Sequence[tuple[Prompt, str]] = (),
-    form: AnswerForm | None = None,
-    inspection: Sequence[tuple[Prompt, str]] = (),
     bias: Path | None = None,
     policy: Path | None = None,
-    comparison: Comparison | None = None,
-    display_name: str = "",
-    approve: bool = False,
     language: str = "en",
     prices: Prices | None = None,
-    measure_tuning: bool = False,
     report: Report = tell,
 ) -> dict[str, Any]:
-    """Make, measure and judge an adapter, release it if it passes and `approve` is given, and write the report.
-
-    `comparison` says how answers are compared; None: as for the job's newest version, else exactly.
-    People call the job by `display_name` from now on, if there is one.
-    """
+    """Make, measure and judge an adapter, release it if it passes and that is asked for, and write the report."""
     page_texts(language)
-    check_name(job)
-    display_name = display_name_of(display_name)
-    if measure_tuning and not inspection:
+    check_name(request.job)
+    display_name_of(request.display_name)
+    if request.measure_tuning and not request.inspection:
         raise UsageError("fine-tuning is measured on labelled examples and none are given; add --inspection")
-    if measure_tuning:
-        texts_alone([prompt for prompt, _ in inspection], _TUNING)
+    if request.measure_tuning:
+        texts_alone([prompt for prompt, _ in request.inspection], _TUNING)
     rules, in_force = plant.rules(policy)
-    if approve:
+    if request.approve:
         decisions.check_unattended(plant.registry, rules, in_force)
     questions = read_questions(bias) if bias else []
     with part(report, 0.0, _LOADING, step="load"):
-        evaluator = plant.evaluator_for(job, questions)
-        check_base(plant.registry, job, *evaluator.base_stamp)
-        evaluator.pipeline.check_pictures(prompts, examples)
-        evaluator.check_room(instruction_of(prompts, examples), inspection)
-    plant.registry.add_job(job, display_name)
+        evaluator = plant.evaluator_for(request.job, questions)
+        check_base(plant.registry, request.job, *evaluator.base_stamp)
+        evaluator.pipeline.check_pictures(request.prompts, request.examples)
+        evaluator.check_room(instruction_of(request.prompts, request.examples), request.inspection)
     with part(report, _LOADING, 1.0) as told, tempfile.TemporaryDirectory(prefix="prompt2lora-") as place:
         found = run_pilot(
-            job,
-            prompts,
-            inspection,
-            examples=examples,
-            form=form,
+            request,
             evaluator=evaluator,
             registry=plant.registry,
             policy=rules,
-            comparison=comparison,
             in_force=in_force,
             place=Path(place),
-            approve=approve,
             prices=prices or plant.prices,
-            measure_tuning=measure_tuning,
             report=told,
         )
     found.training_hours = evaluator.generator.training_hours

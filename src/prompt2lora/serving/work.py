@@ -15,12 +15,11 @@ from typing import Annotated, Any, ClassVar, Protocol
 from pydantic import Base64Bytes, PlainSerializer, PlainValidator, TypeAdapter, ValidationError
 
 from prompt2lora.custody.evaluator import stored_inspection
+from prompt2lora.custody.pilot import PilotRequest
 from prompt2lora.custody.registry import Registry
 from prompt2lora.custody.releases import Release
 from prompt2lora.errors import Conflict, UsageError
-from prompt2lora.ground.answer_form import AnswerForm
 from prompt2lora.ground.answer_sheet import read_answer_sheet
-from prompt2lora.ground.comparison import Comparison
 from prompt2lora.ground.pictures import Pictured, Prompt, of_data_url
 from prompt2lora.ground.progress import Report, part
 from prompt2lora.ground.prompts import check_prompts
@@ -62,27 +61,16 @@ class Work(Protocol):
 
 
 @dataclass(frozen=True)
-class Generate:
+class Generate(PilotRequest):
     """A pilot: an adapter from prompts, and from examples if there are some, inspected and judged."""
 
     kind: ClassVar[str] = "generate"
-    job: str
     prompts: Prompts
     inspection: Examples = ()
     examples: Examples = ()
-    form: AnswerForm | None = None
-    comparison: Comparison | None = None
 
     def run(self, service: Served, report: Report) -> dict[str, Any]:
-        return service.plant.pilot(
-            self.job,
-            self.prompts,
-            examples=self.examples,
-            form=self.form,
-            inspection=self.inspection,
-            comparison=self.comparison,
-            report=report,
-        )
+        return service.plant.pilot(self, report=report)
 
 
 @dataclass(frozen=True)
