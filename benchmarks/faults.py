@@ -138,18 +138,19 @@ def generating(world: World, seed: int, begun: Any) -> None:
 
 
 def refining(world: World, seed: int, begun: Any) -> None:
-    from prompt2lora.plant import plant
+    from prompt2lora.plant.plant import Plant
+    from prompt2lora.plant.refinement import refine
 
     os.environ["PROMPT2LORA_HOME"] = str(world.home)
     begun.set()
     while True:
-        plant.Plant.open().refine(JOB, EXAMPLES, steps=8)
+        refine(Plant.open(), JOB, EXAMPLES, steps=8)
 
 
 def processes_of_their_own() -> Any:
     """Each begins as a fork of a process that has imported everything and done nothing."""
     context = multiprocessing.get_context("forkserver")
-    ours = ["prompt2lora.generator.pipeline", "prompt2lora.plant.plant", "prompt2lora.plant.measurement"]
+    ours = ["prompt2lora.generator.pipeline", "prompt2lora.plant.refinement", "prompt2lora.plant.measurement"]
     context.set_forkserver_preload([__name__, *ours, "transformers.models.llama.modeling_llama"])
     return context
 

@@ -14,7 +14,7 @@ from prompt2lora.custody.bases import released_form
 from prompt2lora.errors import DamagedFile, InputError
 from prompt2lora.ground import answer_form as forms
 from prompt2lora.ground.examples import as_csv
-from prompt2lora.plant.plant import registry
+from prompt2lora.plant.plant import Plant
 from prompt2lora.serving import answered_files
 
 LABELS = forms.choices(["billing", "shipping", "returns"])
@@ -133,7 +133,7 @@ def test_a_pilot_holds_the_base_and_the_adapter_to_the_form_and_its_release_answ
     code, out, told = command("pilot", "--job", "mail", *words, "--generator", plant_generator, "--json")
     assert code == 0, told
     assert json.loads(out)["answers"] == LABELS.to_dict()
-    kept = registry()  # noqa: F811
+    kept = Plant.open().registry  # noqa: F811
     made = kept.versions("mail")[0]
     inspected = kept.measured(made).inspection
     assert {one.base for one in inspected} | {one.generated for one in inspected} <= {*LABELS.choices}

@@ -6,7 +6,7 @@ import pytest
 from test_import import trained
 from tiny import promoted
 
-from prompt2lora.plant import plant
+from prompt2lora.plant.plant import Plant
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +67,7 @@ def test_an_imported_version_without_prompts_is_measured_and_answers_once_it_is_
     words = ("gate", "--job", "mail", "--version", version, "--generator", plant_generator)
     checks = told(run, *words, "--inspection", files[1])["checks"]
     assert "own over wrong prompts" in {check["metric"] for check in checks if check["value"] is not None}
-    registry = plant.registry()
+    registry = Plant.open().registry
     promoted(registry, registry.version("mail", version))
     assert run("monitor", "start", "--job", "mail", "--promised", "canary=0.2")[0] == 0
     assert told(run, "monitor", "replay", "--job", "mail", "--inspection", files[1]).keys() == {"alarm"}

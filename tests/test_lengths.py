@@ -22,6 +22,7 @@ from prompt2lora.ground.prompts import instruction_of
 from prompt2lora.plant.explanation import explain
 from prompt2lora.plant.measurement import ModelEvaluator
 from prompt2lora.plant.plant import Plant
+from prompt2lora.plant.refinement import refine
 from prompt2lora.training.lengths import lengths_of
 from prompt2lora.training.recipe import Recipe, Stage
 from prompt2lora.training.synthetic.requests import KINDS, prompt_groups
@@ -128,7 +129,7 @@ def test_a_version_of_that_kind_says_so_and_is_no_start_for_a_second_stage(pipel
     version = registry.add_version("mail", made.folder, made.origin)
     assert registry.origin(version).from_base
     with pytest.raises(UsageError, match=r"holds the instruction alone.* no start for more; make"):
-        Plant(registry).refine("mail", [("add two lists", "def add(): ...")] * 8)
+        refine(Plant(registry), "mail", [("add two lists", "def add(): ...")] * 8)
     monkeypatch.setattr(Plant, "evaluator", lambda plant: ModelEvaluator(pipeline))
     kinds = [[one["kind"] for one in Plant(registry).check_prompts(prompts)] for prompts in (LONG, BRIEF)]
     assert ["long answers" in kind for kind in kinds] == [True, False]

@@ -22,7 +22,8 @@ from prompt2lora.custody.evaluator import learned, stored_inspection
 from prompt2lora.errors import DamagedFile
 from prompt2lora.ground.pictures import Pictured
 from prompt2lora.ground.prompts import input_digest
-from prompt2lora.plant import measurement, plant, stereotypes
+from prompt2lora.plant import measurement, stereotypes
+from prompt2lora.plant.plant import Plant
 
 INSTRUCTION = "Name the digit."
 
@@ -83,7 +84,7 @@ def world(picture_world, tmp_path, monkeypatch):
 
 @pytest.fixture
 def registry(world):
-    opened = plant.registry()
+    opened = Plant.open().registry
     yield opened
     opened.engine.dispose()
 
@@ -220,6 +221,6 @@ def test_where_pictures_cannot_be_read_nothing_is_made(world, generator, run, tm
     words = (*words, "--inspection", place / "inspection.jsonl", "--generator", place / "generator")
     code, _, error = run(*words, "--measure-tuning")
     assert (code, "takes texts alone and prompt 1 holds a picture" in error) == (2, True), error
-    opened = plant.registry()
+    opened = Plant.open().registry
     assert opened.jobs() == ["digits"]
     opened.engine.dispose()

@@ -16,9 +16,9 @@ app.add_typer(audit_app, name="audit")
 @audit_app.command("verify")
 def verify_audit(as_json: Json = False) -> None:
     """Check that no line of the record was altered, removed or moved."""
-    from prompt2lora.plant import plant
+    from prompt2lora.plant.plant import Plant
 
-    count = plant.registry().verify_audit()
+    count = Plant.open().registry.verify_audit()
     if as_json:
         print_json({"lines": count, "sound": True})
     else:
@@ -32,10 +32,10 @@ def export_audit(out: Annotated[Path, typer.Option(help="File to write (JSONL)."
     from dataclasses import asdict
 
     from prompt2lora.ground.files import check_new, write_text
-    from prompt2lora.plant import plant
+    from prompt2lora.plant.plant import Plant
 
     check_new(out)
-    registry = plant.registry()
+    registry = Plant.open().registry
     lines = [json.dumps(asdict(line), ensure_ascii=False) for line in registry.audit_lines()]
     write_text(out, "".join(f"{line}\n" for line in lines))
     if as_json:

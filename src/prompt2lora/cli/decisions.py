@@ -47,9 +47,9 @@ def refuse(
     """Say no to a version: nobody releases it until that is withdrawn."""
     job = one_job(name, named)
     from prompt2lora.custody import decisions
-    from prompt2lora.plant import plant
+    from prompt2lora.plant.plant import Plant
 
-    kept = plant.registry()
+    kept = Plant.open().registry
     decisions.refuse(kept, kept.version(job, version), reason)
     _print_decision("refused", version, reason, as_json)
 
@@ -61,10 +61,10 @@ def withdraw(
     """Take a refusal back: whoever refused, or the owner of the home."""
     job = one_job(name, named)
     from prompt2lora.custody import decisions
-    from prompt2lora.plant import plant
+    from prompt2lora.plant.plant import Plant, owns_home
 
-    kept = plant.registry()
-    decisions.withdraw(kept, kept.version(job, version), reason, admin=plant.owns_home())
+    kept = Plant.open().registry
+    decisions.withdraw(kept, kept.version(job, version), reason, admin=owns_home())
     _print_decision("refusal withdrawn", version, reason, as_json)
 
 
@@ -85,6 +85,6 @@ def rollback(
 ) -> None:
     """Let what answered before answer again; in the end that is the base."""
     job = one_job(name, named)
-    from prompt2lora.plant import plant
+    from prompt2lora.plant.plant import Plant
 
-    print_release(plant.registry().rollback(job, reason, expected=seen), as_json)
+    print_release(Plant.open().registry.rollback(job, reason, expected=seen), as_json)

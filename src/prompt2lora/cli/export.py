@@ -54,9 +54,9 @@ def export(
 
 def _kept(job: str, name: str) -> Path:
     """The folder of a job's version, checked against what was signed."""
-    from prompt2lora.plant import plant
+    from prompt2lora.plant.plant import Plant
 
-    registry = plant.registry()
+    registry = Plant.open().registry
     current = registry.current(job)
     version = registry.version(job, name) if name else current.version if current else None
     if version is None:

@@ -54,11 +54,12 @@ def import_adapter(
 
             made: dict[str, Any] = api.import_adapter(folder, str(out), base=base, approximate=approximate).to_dict()
         else:
+            from prompt2lora.plant.importing import import_version
             from prompt2lora.plant.plant import Plant
 
             opened = Plant.open(base=base)
-            made = opened.import_version(
-                job, folder, prompts=asked, out=out, approximate=approximate, display_name=display_name
+            made = import_version(
+                opened, job, folder, prompts=asked, out=out, approximate=approximate, display_name=display_name
             )
     if made["made_for"] and Path(made["made_for"]).name != Path(made["base"]).name:
         print(f"The folder says that it was made for {made['made_for']}, and not for {made['base']}", file=sys.stderr)

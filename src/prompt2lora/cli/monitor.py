@@ -71,12 +71,13 @@ def replay(
     """Ask the current release known examples again, and take it back if it fails too many."""
     job = one_job(name, named)
     from prompt2lora.ground.examples import read_examples
+    from prompt2lora.plant import watches
     from prompt2lora.plant.plant import Plant
 
     examples, read = read_examples(inspection)
     tell_reading(read)
     with Working("replaying") as show:
-        alarm = Plant.open().replay(job, examples, show)
+        alarm = watches.replay(Plant.open(), job, examples, show)
     _tell_alarm(alarm, as_json)
 
 

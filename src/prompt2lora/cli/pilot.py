@@ -68,6 +68,7 @@ def pilot(
     from prompt2lora.custody.reports import texts
     from prompt2lora.generator.prompt_checks import Finding
     from prompt2lora.ground.examples import read_examples
+    from prompt2lora.plant import candidates
     from prompt2lora.plant.plant import Plant
 
     given = read_given(prompts, examples, instruction, column)
@@ -105,7 +106,9 @@ def pilot(
             working.go_on_by("gate", job=job, version=record["version"], **judged)
 
     with working as show:
-        found = opened.pilot(request, bias=bias, policy=policy, language=language, prices=prices, report=follow)
+        found = candidates.pilot(
+            opened, request, bias=bias, policy=policy, language=language, prices=prices, report=follow
+        )
     if as_json:
         read = [one.to_dict() for one in (*given.read, *told)]
         print_json({**found, "answers": form and form.to_dict(), "read": read})
@@ -134,12 +137,15 @@ def gate(
 ) -> None:
     """Judge a version anew, perhaps by another policy; one that was never measured is measured first."""
     from prompt2lora.ground.examples import read_examples
+    from prompt2lora.plant import candidates
     from prompt2lora.plant.plant import Plant
 
     examples, *read = read_examples(inspection) if inspection else ([],)
     tell_reading(*read)
     with Working("judging") as show:
-        found = Plant.open(generator).gate(job, version, policy, inspection=examples, bias=bias, report=show)
+        found = candidates.gate(
+            Plant.open(generator), job, version, policy, inspection=examples, bias=bias, report=show
+        )
     if as_json:
         print_json({**found, "read": [one.to_dict() for one in read]})
     else:

@@ -110,12 +110,13 @@ def refine(
 ) -> None:
     """Second stage: fine-tune an adapter on a few examples; it is never worse than its start on held-out ones."""
     from prompt2lora.ground.examples import read_examples
+    from prompt2lora.plant import refinement
     from prompt2lora.plant.plant import Plant
 
     pairs, read = read_examples(examples, part="train")
     tell_reading(read)
     with Working("refining") as show:
-        found = Plant.open().refine(job, pairs, version=version, steps=steps, report=show)
+        found = refinement.refine(Plant.open(), job, pairs, version=version, steps=steps, report=show)
     if as_json:
         print_json({**found, "read": [read.to_dict()]})
     elif found["improved"]:

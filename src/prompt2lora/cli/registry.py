@@ -37,9 +37,9 @@ def _answers(current: Any) -> str | None:
 def list_jobs(as_json: Json = False) -> None:
     """All jobs, what answers them and on which base, and the generators that made their versions."""
     from prompt2lora.custody.bases import telling_version
-    from prompt2lora.plant import plant
+    from prompt2lora.plant.plant import Plant
 
-    registry = plant.registry()
+    registry = Plant.open().registry
     found = []
     for job, called in sorted(registry.display_names().items()):
         answers = _answers(registry.current(job))
@@ -81,9 +81,9 @@ def name_job(
 ) -> None:
     """Change what people call a job; programs go on using its name."""
     job = one_job(name, named)
-    from prompt2lora.plant import plant
+    from prompt2lora.plant.plant import Plant
 
-    registry = plant.registry()
+    registry = Plant.open().registry
     registry.call_job(job, display_name)
     called = registry.display_name(job)
     if as_json:
@@ -96,9 +96,9 @@ def name_job(
 def show_job(name: JobArgument = None, named: JobOption = None, as_json: Json = False) -> None:
     """A job's versions, their verdicts and what they come from."""
     job = one_job(name, named)
-    from prompt2lora.plant import plant
+    from prompt2lora.plant.plant import Plant
 
-    registry = plant.registry()
+    registry = Plant.open().registry
     answers = _answers(registry.current(job))
     found = [
         {
@@ -138,11 +138,12 @@ def write_report(
     """Write the report of any version that was judged, by its latest measurement."""
     job = one_job(name, named)
     from prompt2lora.ground.files import check_new, write_text
+    from prompt2lora.plant import candidates
     from prompt2lora.plant.plant import Plant
 
     check_new(out)
     opened = Plant.open()
-    page = opened.report_page(opened.registry.version(job, version), language)
+    page = candidates.report_page(opened, opened.registry.version(job, version), language)
     if page is None:
         raise UsageError(f"{version} is not judged yet; run `prompt2lora gate --job {job} --version {version}` first")
     write_text(out, page)
@@ -156,9 +157,9 @@ def write_report(
 def show_history(name: JobArgument = None, named: JobOption = None, as_json: Json = False) -> None:
     """All releases of a job, oldest first."""
     job = one_job(name, named)
-    from prompt2lora.plant import plant
+    from prompt2lora.plant.plant import Plant
 
-    found = [release_record(one) for one in plant.registry().history(job)]
+    found = [release_record(one) for one in Plant.open().registry.history(job)]
     if as_json:
         print_json({"job": job, "releases": found})
     else:
@@ -201,6 +202,7 @@ def regenerate(
     as_json: Json = False,
 ) -> None:
     """Make a candidate of the (new) generator for every job and show what it would change; releases stay."""
+    from prompt2lora.plant import candidates
     from prompt2lora.plant.plant import Plant
 
     working = Working("regenerating")
@@ -213,7 +215,7 @@ def regenerate(
             working.go_on_by("registry", "regenerate", *jobs, policy=policy, generator=generator, base=base)
 
     with working as show:
-        changes = Plant.open(generator, base).regenerate(job or (), policy=policy, report=follow)
+        changes = candidates.regenerate(Plant.open(generator, base), job or (), policy=policy, report=follow)
     if as_json:
         print_json({"jobs": [change._asdict() for change in changes]})
         return

@@ -18,6 +18,7 @@ from prompt2lora.cli.app import BaseOption, GeneratorOption, Json, Working, app,
 from prompt2lora.errors import UsageError
 
 if TYPE_CHECKING:
+    from prompt2lora.custody.access import Access
     from prompt2lora.plant.plant import Plant
     from prompt2lora.serving.setup import Setup
 
@@ -178,9 +179,9 @@ def add_key(
     as_json: Json = False,
 ) -> None:
     """Make a key; its token is shown once."""
-    from prompt2lora.plant.plant import registry
+    from prompt2lora.plant.plant import Plant
 
-    key, token = _access_of(registry()).add(name, role=role, infer=inference)
+    key, token = _access(Plant.open()).add(name, role=role, infer=inference)
     if as_json:
         print_json({**key._asdict(), "token": token})
     else:
@@ -190,9 +191,9 @@ def add_key(
 @keys_app.command("list")
 def list_keys(as_json: Json = False) -> None:
     """All keys, without their tokens."""
-    from prompt2lora.plant.plant import registry
+    from prompt2lora.plant.plant import Plant
 
-    found = _access_of(registry()).all()
+    found = _access(Plant.open()).all()
     if as_json:
         print_json({"keys": [key._asdict() for key in found]})
     else:
@@ -204,20 +205,16 @@ def list_keys(as_json: Json = False) -> None:
 @keys_app.command("revoke")
 def revoke_key(name: Annotated[str, typer.Argument(help="The key's name.")], as_json: Json = False) -> None:
     """Revoke a key."""
-    from prompt2lora.plant.plant import registry
+    from prompt2lora.plant.plant import Plant
 
-    _access_of(registry()).revoke(name)
+    _access(Plant.open()).revoke(name)
     if as_json:
         print_json({"revoked": name})
     else:
         print(f"{name} is revoked")
 
 
-def _access(plant: Plant) -> Any:
-    return _access_of(plant.registry)
-
-
-def _access_of(registry: Any) -> Any:
+def _access(plant: Plant) -> Access:
     from prompt2lora.custody.access import Access
 
-    return Access(registry)
+    return Access(plant.registry)

@@ -23,6 +23,7 @@ from prompt2lora.custody.versions import Version
 from prompt2lora.errors import Prompt2LoraError, Unavailable
 from prompt2lora.ground.pictures import MOST_TOGETHER, Pictured, check_together, checked, pictures_of, text_of
 from prompt2lora.ground.prompts import asked_in_full, instruction_of
+from prompt2lora.plant import candidates
 from prompt2lora.serving.job_queue import DONE, FAILED
 from prompt2lora.serving.protocol import GenerationRequest, Message
 
@@ -191,7 +192,7 @@ def report_pdf(request: PageRequest) -> Response:
 
 def _report_text(request: PageRequest) -> str:
     _, version = opened(request)
-    page = request.service.plant.report_page(version, request.translator.language)
+    page = candidates.report_page(request.service.plant, version, request.translator.language)
     if page is None:
         raise NotFound("no_report")
     return page

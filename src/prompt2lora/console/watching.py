@@ -65,7 +65,7 @@ def correct(request: PageRequest) -> Response:
     with request.context.once(request.value("ticket")) as first:
         alarm = request.plant.monitor().outcomes(request.job, found.release.id, told) if first else None
     if first:
-        request.plant.tell(
+        request.plant.record(
             "correct", request.job, {"release": found.release.id, "checked": checked, "corrected": corrected}
         )
     return request.redirect(f"/jobs/{request.job}/watch", done="alarm" if alarm else "counted")

@@ -31,14 +31,14 @@ from prompt2lora.ground.progress import Report, part, tell
 from prompt2lora.ground.prompts import instruction_of
 from prompt2lora.plant import version_files
 from prompt2lora.plant.bias_questions import read_questions
-from prompt2lora.plant.installation import Installation
+from prompt2lora.plant.plant import Plant
 
 _TUNING = "the measured fine-tune (--measure-tuning)"
 _LOADING = 0.1  # about this share of the work
 
 
 def pilot(
-    plant: Installation,
+    plant: Plant,
     request: PilotRequest,
     *,
     bias: Path | None = None,
@@ -84,14 +84,14 @@ def pilot(
     return result
 
 
-def report_page(plant: Installation, version: Version, language: str) -> str | None:
+def report_page(plant: Plant, version: Version, language: str) -> str | None:
     """The report of a version, however it was made, by its latest measurement and verdict; None before that."""
     found = recorded(plant.registry, version, version_files.told(plant, version))
     return pilot_page(found, language) if found else None
 
 
 def gate(
-    plant: Installation,
+    plant: Plant,
     job: str,
     version: str,
     policy: Path | None = None,
@@ -126,7 +126,7 @@ def gate(
 
 
 def regenerate(
-    plant: Installation,
+    plant: Plant,
     jobs: Sequence[str] = (),
     *,
     policy: Path | None = None,

@@ -28,6 +28,7 @@ from prompt2lora.custody.explanations import (
     Spectrum,
     WeightHealth,
 )
+from prompt2lora.custody.registry import Registry
 from prompt2lora.custody.versions import Origin, Version
 from prompt2lora.errors import UsageError
 from prompt2lora.generator.attribution import changes, distance, influences
@@ -36,7 +37,6 @@ from prompt2lora.ground.answer_form import AnswerForm
 from prompt2lora.ground.pictures import Prompt, identity, pictures_of, text_of
 from prompt2lora.ground.progress import Report, part, steps, tell
 from prompt2lora.ground.prompts import asked_in_full, instruction_of
-from prompt2lora.plant.installation import Installation
 from prompt2lora.plant.measurement import ModelEvaluator
 
 _ASKED, _LEFT_OUT = 12, 16  # texts that are asked; most prompts whose absence is tried on the answers
@@ -52,10 +52,9 @@ class Kept(NamedTuple):
     origin: Origin
 
 
-def kept(plant: Installation, version: Version) -> Kept:
-    """Raises DamagedFile, ModelNotFound."""
-    config = load_config(plant.base_of(version))
-    return Kept(Adapter.load(plant.registry.store.path(version.adapter), config), plant.registry.origin(version))
+def kept(registry: Registry, version: Version, base: str) -> Kept:
+    """A version; `base` is where its base is found now. Raises DamagedFile, ModelNotFound."""
+    return Kept(Adapter.load(registry.store.path(version.adapter), load_config(base)), registry.origin(version))
 
 
 def explain(

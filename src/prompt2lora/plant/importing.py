@@ -16,11 +16,11 @@ from prompt2lora.custody.bases import check_base
 from prompt2lora.custody.jobs import check_name, display_name_of
 from prompt2lora.custody.versions import IMPORTED, Origin
 from prompt2lora.ground.pictures import Prompt
-from prompt2lora.plant.installation import Installation
+from prompt2lora.plant.plant import Plant
 
 
 def import_version(
-    plant: Installation,
+    plant: Plant,
     job: str,
     folder: Path,
     *,

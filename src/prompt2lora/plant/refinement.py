@@ -22,7 +22,7 @@ from prompt2lora.ground.pictures import Prompt
 from prompt2lora.ground.progress import Report, part, tell
 from prompt2lora.ground.prompts import learned_digests
 from prompt2lora.plant import version_files
-from prompt2lora.plant.installation import Installation
+from prompt2lora.plant.plant import Plant
 
 
 def check_start(version: str, origin: Origin) -> None:
@@ -35,7 +35,7 @@ def check_start(version: str, origin: Origin) -> None:
 
 
 def refine(
-    plant: Installation,
+    plant: Plant,
     job: str,
     examples: Sequence[tuple[Prompt, str]],
     *,

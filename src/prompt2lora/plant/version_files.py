@@ -12,7 +12,7 @@ from typing import Any
 
 from prompt2lora.custody.versions import REGENERATED, Version
 from prompt2lora.ground.home import home
-from prompt2lora.plant.installation import Installation
+from prompt2lora.plant.plant import Plant
 
 MADE, REFINED = "pilot.json", "refined.json"
 
@@ -22,7 +22,7 @@ def folder(version: str) -> Path:
     return home() / "pilots" / version
 
 
-def told(plant: Installation, version: Version) -> dict[str, Any]:
+def told(plant: Plant, version: Version) -> dict[str, Any]:
     """What the pilot said that made a version, or the one that it began from; and what second stages took since. A
     candidate of another generator has the advice of the version before it, but the times of its own making."""
     made, refined = (folder(version.name) / name for name in (MADE, REFINED))

@@ -1,45 +1,29 @@
-"""Watching what answers a job: begin it, and ask the canaries again.
+"""Watching what answers a job: its canaries are asked again.
 
-In: a plant, a job, inspection examples. Out: watches and alarms. When to take a release back is custody's to decide
-(`custody/monitor.py`).
+In: a plant, a job, inspection examples. Out: an alarm, if there is one. When to take a release back is custody's to
+decide (`custody/monitor.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from prompt2lora.custody.monitor import Alarm, Monitor, Watch
+from prompt2lora.custody.monitor import Alarm
 from prompt2lora.errors import UsageError
-from prompt2lora.ground.home import home
 from prompt2lora.ground.pictures import Prompt
 from prompt2lora.ground.profile import MAX_NEW_TOKENS
 from prompt2lora.ground.progress import Report, part, tell
 from prompt2lora.ground.prompts import asked_in_full
-from prompt2lora.plant.alarms import notify
-from prompt2lora.plant.installation import Installation
+from prompt2lora.plant.plant import Plant
 
 
-def monitor(plant: Installation) -> Monitor:
-    """The monitor of this installation: alarms go to `alarms.jsonl`, and to the webhook PROMPT2LORA_WEBHOOK."""
-    return Monitor(plant.registry, home() / "watch", notify)
-
-
-def watch(plant: Installation, job: str, promised: dict[str, float], alpha: float = 0.01) -> Watch:
-    """Watch what answers a job from now on, by these promises; that stands in the record."""
-    begun = monitor(plant).watch(job, promised, alpha)
-    plant.tell("watch", job, {"release": begun.release, "promised": promised, "alpha": alpha})
-    return begun
-
-
-def replay(
-    plant: Installation, job: str, inspection: Sequence[tuple[Prompt, str]], report: Report = tell
-) -> Alarm | None:
+def replay(plant: Plant, job: str, inspection: Sequence[tuple[Prompt, str]], report: Report = tell) -> Alarm | None:
     """Ask what answers the job now the canaries again.
 
     A wrong answer is a bad outcome of the source canary, one that does not look like the right ones of the source
     format; what of the two was promised is told.
     """
-    watching = monitor(plant)
+    watching = plant.monitor()
     watch, version = watching.watching(job)
     told = [source for source in ("canary", "format") if source in watch.promised]
     if not told:

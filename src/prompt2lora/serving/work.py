@@ -24,6 +24,7 @@ from prompt2lora.ground.pictures import Pictured, Prompt, of_data_url
 from prompt2lora.ground.progress import Report, part
 from prompt2lora.ground.prompts import check_prompts
 from prompt2lora.ground.tables import File
+from prompt2lora.plant import candidates, refinement, watches
 from prompt2lora.serving.answer_file import RowsRequest
 from prompt2lora.serving.answered_files import AnsweredFile
 from prompt2lora.serving.served import Served
@@ -70,7 +71,7 @@ class Generate(PilotRequest):
     examples: Examples = ()
 
     def run(self, service: Served, report: Report) -> dict[str, Any]:
-        return service.plant.pilot(self, report=report)
+        return candidates.pilot(service.plant, self, report=report)
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Inspect:
     inspection: Examples = ()
 
     def run(self, service: Served, report: Report) -> dict[str, Any]:
-        return service.plant.gate(self.job, self.version, inspection=self.inspection, report=report)
+        return candidates.gate(service.plant, self.job, self.version, inspection=self.inspection, report=report)
 
 
 @dataclass(frozen=True)
@@ -99,10 +100,12 @@ class Refine:
     def run(self, service: Served, report: Report) -> dict[str, Any]:
         plant = service.plant
         with part(report, 0.0, 0.6) as told:
-            found = plant.refine(self.job, self.examples, version=self.version, steps=self.steps, report=told)
+            found = refinement.refine(
+                plant, self.job, self.examples, version=self.version, steps=self.steps, report=told
+            )
         if found["improved"]:
             with part(report, 0.6, 1.0, step="measure") as told:
-                found["verdict"] = plant.gate(self.job, found["version"], report=told)["verdict"]
+                found["verdict"] = candidates.gate(plant, self.job, found["version"], report=told)["verdict"]
         return found
 
 
@@ -182,7 +185,7 @@ class Regenerate:
         return ", ".join(self.jobs)
 
     def run(self, service: Served, report: Report) -> dict[str, Any]:
-        return {"jobs": [change._asdict() for change in service.plant.regenerate(self.jobs, report=report)]}
+        return {"jobs": [change._asdict() for change in candidates.regenerate(service.plant, self.jobs, report=report)]}
 
 
 @dataclass(frozen=True)
@@ -194,7 +197,7 @@ class Replay:
 
     def run(self, service: Served, report: Report) -> dict[str, Any]:
         inspection = stored_inspection(service.plant.registry, self.job)
-        alarm = service.plant.replay(self.job, inspection, report)
+        alarm = watches.replay(service.plant, self.job, inspection, report)
         return {"alarm": alarm.reason if alarm else None, "examples": len(inspection)}
 
 

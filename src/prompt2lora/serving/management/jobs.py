@@ -10,6 +10,7 @@ from pydantic import Field
 
 from prompt2lora.custody import decisions
 from prompt2lora.custody.access import GOVERN, LOOK, MAKE, RELEASE, RETURN, Key
+from prompt2lora.plant import candidates
 from prompt2lora.serving.guard import Authenticator, Refused
 from prompt2lora.serving.management.records import (
     Body,
@@ -133,7 +134,7 @@ def add_routes(made: APIRouter, service: Service, gate: Authenticator) -> None:
     @made.get("/jobs/{job}/versions/{version}/report", dependencies=[looking], response_class=HTMLResponse)
     def report(job: Job, version: VersionName, language: Language = "en") -> HTMLResponse:
         """The report of a version for a manager, by its latest measurement and verdict."""
-        page = service.plant.report_page(known_version(registry, job, version), language)
+        page = candidates.report_page(service.plant, known_version(registry, job, version), language)
         if page is None:
             raise Refused(404, f"{version} is not judged yet, so it has no report; evaluate it", "not_found")
         return HTMLResponse(page)
