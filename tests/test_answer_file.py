@@ -4,6 +4,7 @@ import asyncio
 import csv
 import io
 import json
+import time
 
 import openpyxl
 import pytest
@@ -105,6 +106,18 @@ def test_rows_that_cannot_be_asked_are_kept_and_named():
     assert sheet.wrong == {3: LONG_TEXT, 4: WIDE_ROW, 5: NO_TEXT}
     lines = sheet.filled({2: RowAnswer("A"), 6: RowAnswer("E")}).decode().splitlines()
     assert len(lines) == 6 and lines[3].endswith(WIDE_ROW)
+
+
+def test_a_sheet_with_many_rows_that_are_too_wide_is_read_once():
+    """Reading it anew for each of them takes a minute."""
+    rows = [f"{number},a text,{'too wide' if number % 10 == 0 else ''}" for number in range(30_000)]
+    began = time.process_time()
+    sheet = read_answer_sheet(File("in.csv", "\n".join(["id,text", *rows]).encode()), "text")
+    assert time.process_time() - began < 8
+    assert sheet.reading.left_out == "3000 that cannot be asked"
+    assert len(sheet.texts) == 27_000 and {*sheet.wrong.values()} == {WIDE_ROW}
+    with pytest.raises(InputError, match="in.csv:2: a row may have 2 cells"):
+        read_answer_sheet(File("in.csv", b"id,text\n1,a,b\n"))
 
 
 def test_a_plain_text_becomes_a_table_and_json_is_refused():

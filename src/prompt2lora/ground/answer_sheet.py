@@ -10,7 +10,7 @@ import csv
 import io
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,7 +43,6 @@ _CODECS = {
     "ISO-2022-JP": "iso2022_jp_ext",
     "UTF-8": "utf-8",
 }
-_MOST_WRONG = 1000
 
 
 class RowAnswer(NamedTuple):
@@ -153,30 +152,19 @@ def read_answer_sheet(source: Path | File, column: str = "") -> AnswerSheet:
     table = read_table(file, knowing(column))
     if table.format == JSONL:
         raise InputError("file_type", f"{file.name}: answers go into CSV or Excel; save it as one", name=file.name[:80])
-    found, told, wrong = _entries(table, column)
+    taken = entries(table, 1, column)
+    told, wrong = taken.told, dict.fromkeys(taken.wide, WIDE_ROW)
     told.pop("skipped")
-    for entry in found:
+    for entry in taken.found:
         if why := _trouble(entry):
             wrong[entry.line] = why
-    texts = {entry.line: (entry.input or "").strip() for entry in found if entry.line not in wrong}
+    texts = {entry.line: (entry.input or "").strip() for entry in taken.found if entry.line not in wrong}
     if not texts:
+        taken.unless_wide(table)
         raise InputError("no_texts", f"{file.name}: it has no row with a text to answer; name another --column")
     described = (table.name, TEXTS, len(texts), table.format, table.encoding, table.delimiter)
     reading = Reading(*described, table.sheet, table.sheets, skipped=_counted(wrong), **told)
     return AnswerSheet(file, table, reading, texts, wrong)
-
-
-def _entries(table: Table, column: str) -> tuple[list[Entry], dict[str, Any], dict[int, str]]:
-    """The rows, what is told of them, and those that are wider than the header."""
-    wrong: dict[int, str] = {}
-    while True:
-        try:
-            left = replace(table, rows=[row for row in table.rows if row[0] not in wrong])
-            return *entries(left, 1, column), wrong
-        except InputError as error:
-            if error.rule != "row_width" or len(wrong) >= _MOST_WRONG:
-                raise
-            wrong[error.values["line"]] = WIDE_ROW
 
 
 def _trouble(entry: Entry) -> str:

@@ -57,6 +57,28 @@ class Entry(NamedTuple):
     image: str = ""
 
 
+class Entries(NamedTuple):
+    """`told` is how they were found; `wide` names the rows with more cells than the header, which are no entries."""
+
+    found: list[Entry]
+    told: dict[str, Any]
+    wide: dict[int, int]  # by the row's number: its cells
+
+    def unless_wide(self, table: Table) -> tuple[list[Entry], dict[str, Any]]:
+        """The entries and what is told of them. Raises InputError if a row is too wide."""
+        for line, count in self.wide.items():
+            most = self.told["width"]
+            raise InputError(
+                "row_width",
+                f"{table.name}:{line}: a row may have {most} cells, as the header has, and this one has {count}; "
+                "put a text that holds the delimiter between quotes",
+                line=line,
+                count=count,
+                most=most,
+            )
+        return self.found, self.told
+
+
 def _names(cells: Sequence[str]) -> list[str]:
     return [composed(str(cell)).strip().strip('"').lower() for cell in cells]
 
@@ -77,8 +99,8 @@ def knowing(column: str) -> Known:
     return lambda cells: known_columns(cells) + 2 * bool(wanted and wanted in _names(cells))
 
 
-def entries(table: Table, least: int, column: str = "") -> tuple[list[Entry], dict[str, Any]]:
-    """The entries, and what is to be told of how they were found; `column` is the name or number of the input's.
+def entries(table: Table, least: int, column: str = "") -> Entries:
+    """The entries of a table; `column` is the name or number of the input's.
 
     Raises InputError.
     """
@@ -89,9 +111,9 @@ def entries(table: Table, least: int, column: str = "") -> tuple[list[Entry], di
     if table.format == JSONL:
         values = [record.get(_key(record, _IMAGE) or "") for _, record in table.records if isinstance(record, dict)]
         told = _pictures("image", [value for value in values if value is not None])
-        return list(_from_records(table, "pictures" in told)), {"skipped": {}, **told}
+        return Entries(list(_from_records(table, "pictures" in told)), {"skipped": {}, **told}, {})
     if table.format == TEXT:
-        return [Entry(line, cells[0], None) for line, cells in table.rows], {"skipped": {}}
+        return Entries([Entry(line, cells[0], None) for line, cells in table.rows], {"skipped": {}}, {})
     return _from_rows(table, least, column)
 
 
@@ -154,11 +176,12 @@ def _part(text: str | None) -> str:
     return text.strip().lower() if text and text.strip().lower() in ("train", "test") else ""
 
 
-def _from_rows(table: Table, least: int, column: str) -> tuple[list[Entry], dict[str, Any]]:
+def _from_rows(table: Table, least: int, column: str) -> Entries:
     above = _named(table, column) if column else _header(table, least)
     if above is None and _looks_headed(table):
         above = 0
     at, seen = None, dict[str, str]()  # the column for pictures, and what it is
+    wide: dict[int, int] = {}
     if above is None:
         if not column and least > 1 and table.rows and (named := _find(table.rows[0][1], INPUT)) is not None:
             raise InputError(
@@ -171,6 +194,8 @@ def _from_rows(table: Table, least: int, column: str) -> tuple[list[Entry], dict
     else:
         head, rows = table.rows[above][1], table.rows[above + 1 :]
         known, width = (_find(head, INPUT), _find(head, OUTPUT)), len(head)
+        wide = {line: len(cells) for line, cells in rows if any(cell.strip() for cell in cells[width:])}
+        rows = [row for row in rows if row[0] not in wide]
         if (at := _find(head, _IMAGE)) is not None:
             seen = _pictures(head[at].strip(), _column(rows, at))
         taken = (*known, at) if "pictures" in seen else known
@@ -184,15 +209,6 @@ def _from_rows(table: Table, least: int, column: str) -> tuple[list[Entry], dict
     whole = bool(head) and _names(head)[columns[0]] in _WHOLE
     found = []
     for line, cells in rows:
-        if any(cell.strip() for cell in cells[width:]):
-            raise InputError(
-                "row_width",
-                f"{table.name}:{line}: a row may have {width} cells, as the header has, and this one has {len(cells)}; "
-                "put a text that holds the delimiter between quotes",
-                line=line,
-                count=len(cells),
-                most=width,
-            )
         texts = [cells[place] if place < len(cells) else "" for place in columns]
         own, part, image = (cells[place] if place is not None and place < len(cells) else "" for place in extras)
         output = texts[1] if least > 1 else None
@@ -206,7 +222,7 @@ def _from_rows(table: Table, least: int, column: str) -> tuple[list[Entry], dict
         "rows": (rows[0][0], rows[-1][0]) if rows else (),
         **seen,
     }
-    return found, told
+    return Entries(found, told, wide)
 
 
 def _header(table: Table, least: int) -> int | None:

@@ -49,7 +49,7 @@ def read_prompts(
     """
     file = File.open(source) if isinstance(source, Path) else source
     table = read_table(file, knowing(column))
-    found, told = entries(table, 1, column)
+    found, told = entries(table, 1, column).unless_wide(table)
     skipped, prompts, seen = Counter(told.pop("skipped")), list[Prompt](), dict[str, Picture]()
     for entry in found:
         if entry.part == "test":
@@ -76,7 +76,7 @@ def read_examples(
     """
     file = File.open(source) if isinstance(source, Path) else source
     table = read_table(file, known_columns, 2)
-    found, told = entries(table, 2)
+    found, told = entries(table, 2).unless_wide(table)
     skipped, pairs, seen = Counter(told.pop("skipped")), list[tuple[Prompt, str]](), dict[str, Picture]()
     for entry in found:
         if entry.part in ("train", "test") and entry.part != part:
