@@ -18,6 +18,7 @@ from string import Formatter
 
 import openpyxl
 import pytest
+import torch
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from safetensors.torch import load_file, save_file
@@ -37,6 +38,7 @@ from prompt2lora.custody.reports import texts as report_texts
 from prompt2lora.custody.versions import IMPORTED, REGENERATED, Origin
 from prompt2lora.errors import Busy, Conflict, DamagedFile, InputError, Prompt2LoraError, TooLate, UsageError
 from prompt2lora.generator import released
+from prompt2lora.generator.prompt_checks import ENOUGH, ENOUGH_INSTRUCTED, advise
 from prompt2lora.ground.answer_form import choices
 from prompt2lora.ground.examples import as_csv, read_examples, read_prompts
 from prompt2lora.ground.tables import File
@@ -1092,7 +1094,7 @@ def test_advice_never_makes_one_wait():
     adviser = TypingChecker(look)
     assert adviser.check([]) == ([], False), "nothing is asked for where nothing stands: right answers may be enough"
     first = adviser.check(["one", "one"], 0.01)
-    assert first.more and [finding["kind"] for finding in first.findings] == ["fewer", "duplicate"]
+    assert first.more and [finding["kind"] for finding in first.findings] == ["few", "duplicate"]
     adviser.check(["typing"], 0.01)
     adviser.check(["typing on"], 0.01)
     release.set()
@@ -1101,11 +1103,21 @@ def test_advice_never_makes_one_wait():
     assert [one["kind"] for one in instant_findings(["x" * 20_001] * 300)] == ["endless", "many", "duplicate"]
 
 
+def test_prompts_are_few_to_the_console_where_they_are_few_to_the_command_line():
+    for prompts in ([f"note {i}" for i in range(20)], [f"Say it.\n\nnote {i}" for i in range(20)]):
+        for count in range(1, len(prompts)):
+            told = advise(prompts[:count], torch.zeros(count, 4))
+            few = "few" in [finding.kind for finding in told]
+            assert few == ("few" in [one["kind"] for one in instant_findings(prompts[:count])])
+    for language in ("en", "ja"):
+        assert re.findall(r"\d+", texts(language)["new.prompts"])[:2] == [str(ENOUGH_INSTRUCTED), str(ENOUGH)]
+
+
 def test_advice_that_fails_is_no_advice():
     def look(prompts):
         raise RuntimeError("no models")
 
-    assert TypingChecker(look).check([f"note {i}" for i in range(9)], 5) == ([], False)
+    assert TypingChecker(look).check([f"note {i}" for i in range(16)], 5) == ([], False)
 
 
 def excel(*rows):

@@ -15,10 +15,10 @@ from concurrent.futures import wait as wait_for
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from prompt2lora.generator.prompt_checks import enough
 from prompt2lora.ground.pictures import Prompt, identity, text_of
 from prompt2lora.ground.prompts import MAX_CHARACTERS, repeated
 
-FEWEST, MOST = 5, 20  # prompts that are asked for; fewer or more are taken too
 _KEPT = 32
 _log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class TypingChecker:
         wait_for([pending], patience)
         if not pending.done() or pending.cancelled():
             return Findings(cheap, True)
-        said = {*(one["kind"] for one in cheap), *(["few"] if len(prompts) < FEWEST else [])}
+        said = {one["kind"] for one in cheap}
         deep = [finding for finding in pending.result() if finding["kind"] not in said]
         return Findings(cheap + deep, False)
 
@@ -74,8 +74,8 @@ def instant_findings(prompts: Sequence[Prompt]) -> list[dict[str, Any]]:
     twice = repeated(prompts) if len(prompts) <= 300 else []
     endless = [i for i, prompt in enumerate(prompts) if len(text_of(prompt)) > MAX_CHARACTERS]
     found = [("endless", endless)] if endless else []
-    if 0 < len(prompts) < FEWEST:
-        found.append(("fewer", []))
+    if 0 < len(prompts) < enough(prompts):
+        found.append(("few", []))
     if len(prompts) > 256:
         found.append(("many", []))
     if twice:

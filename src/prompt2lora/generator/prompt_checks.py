@@ -15,11 +15,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from prompt2lora.generator.alignment import AlignmentOptions
 from prompt2lora.generator.text_encoder import MAX_WORD_PIECES
 from prompt2lora.ground.pictures import Prompt, pictures_of, text_of
 from prompt2lora.ground.prompts import instruction_of, repeated, split
 
-ENOUGH, LEAST = 16, 4
+ENOUGH = 16  # prompts that describe a job well; more do no harm
+ENOUGH_INSTRUCTED = AlignmentOptions.prompts  # that share an instruction: no more are read
 _NEAR = 0.985  # cosine above which two prompts say the same
 _APART = 0.35  # mean silhouette above which two groups are two jobs (Rousseeuw 1987)
 _FAR = 3.5  # robust deviations from the median distance
@@ -78,16 +80,21 @@ def advise(
     return sorted(found, key=lambda finding: not finding.grave)
 
 
+def enough(prompts: Sequence[Prompt]) -> int:
+    """How many prompts describe the job of these well."""
+    return ENOUGH_INSTRUCTED if instruction_of(prompts) else ENOUGH
+
+
 def _number(prompts: Sequence[str]) -> list[Finding]:
-    n, enough = len(prompts), LEAST if instruction_of(prompts) else ENOUGH  # of those with an instruction few are read
-    if n >= enough:
+    n, wanted = len(prompts), enough(prompts)
+    if n >= wanted:
         return []
     return [
         Finding(
             "few",
-            n < LEAST,
+            n < ENOUGH_INSTRUCTED,
             (),
-            f"{n} prompt{'s' if n > 1 else ''}; {enough} describe the job better",
+            f"{n} prompt{'s' if n > 1 else ''}; {wanted} describe the job better",
             "add more inputs of the same job, as varied as they come",
         )
     ]
