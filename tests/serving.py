@@ -40,6 +40,9 @@ class GivesItselfAway:
             self.left += 1
             raise
 
+    async def reconcile(self, versions):
+        pass
+
     async def ready(self):
         return self.fault is None
 

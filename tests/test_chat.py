@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from test_engine import asked, said, told
-from tiny import TEMPLATE
+from tiny import TEMPLATE, greedy
 from transformers import AutoModelForCausalLM, AutoTokenizer, GraniteConfig
 
 from prompt2lora import api
 from prompt2lora.adapter.layout import LoraLayout
-from prompt2lora.base import decoding, models, packaged
+from prompt2lora.base import models, packaged
 from prompt2lora.base.chat import ChatFormat
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.errors import DamagedFile, LayoutError, ModelNotFound, UsageError
@@ -140,7 +140,7 @@ def two_ends(base, tmp_path):
     """A base whose first answer's third token ends it, by its generation settings alone."""
     model, tokenizer = models.load_base(base, dtype=torch.float32, device="cpu")
     plain = ChatFormat(tokenizer)
-    token = decoding.greedy(model, plain.prompt_ids(["hello"]), plain, 8)[0][2]
+    token = greedy(model, plain.prompt_ids(["hello"]), plain, 8)[0][2]
     place = changed(base, tmp_path / "two", "generation_config.json", eos_token_id=[tokenizer.eos_token_id, token])
     return place, token
 
@@ -162,7 +162,7 @@ def test_every_end_that_the_base_names_ends_an_answer_as_in_transformers(two_end
         .tolist()
     )
     assert theirs[-1] == token and len(theirs) <= 3
-    assert decoding.greedy(base.model, ids, base.chat, 12) == [theirs[:-1]]
+    assert greedy(base.model, ids, base.chat, 12) == [theirs[:-1]]
     nothing = torch.zeros(base.layout.shape)
     assert observe(base, nothing, ids, 12).answers == [theirs[:-1]]
     right = base.chat.tokenizer.decode(theirs[:-1])
@@ -261,9 +261,9 @@ def test_a_text_longer_than_the_base_reads_is_refused_by_all_who_ask(base, tmp_p
         option_scores(frozen, ["x" * 45], [["a", "b"]])
     frame = len(frozen.chat.prompt_ids([""])[0])
     long, little = frozen.chat.prompt_ids(["x" * (36 - frame), "x"])
-    given = decoding.greedy(frozen.model, [long, little], frozen.chat, 12)
+    given = greedy(frozen.model, [long, little], frozen.chat, 12)
     assert len(given[0]) <= 4, "an answer ends where the context does"
-    assert given == [decoding.greedy(frozen.model, [one], frozen.chat, 12)[0] for one in (long, little)]
+    assert given == [greedy(frozen.model, [one], frozen.chat, 12)[0] for one in (long, little)]
 
 
 FAULTS = {

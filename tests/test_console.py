@@ -22,7 +22,7 @@ import torch
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from safetensors.torch import load_file, save_file
-from tiny import AT, GOOD, adapter_folder, new_registry
+from tiny import AT, GOOD, adapter_folder, as_csv, new_registry
 
 from prompt2lora.base.packaged import MINILM, PACKAGED, QWEN_CODER, SMOLLM2, languages_of
 from prompt2lora.console import pdf, routing
@@ -40,7 +40,7 @@ from prompt2lora.errors import Busy, Conflict, DamagedFile, InputError, Prompt2L
 from prompt2lora.generator import released
 from prompt2lora.generator.prompt_checks import ENOUGH, ENOUGH_INSTRUCTED, advise
 from prompt2lora.ground.answer_form import choices
-from prompt2lora.ground.examples import as_csv, read_examples, read_prompts
+from prompt2lora.ground.examples import read_examples, read_prompts
 from prompt2lora.ground.tables import File
 from prompt2lora.plant.plant import Plant
 from prompt2lora.serving.job_queue import JobQueue
@@ -64,6 +64,9 @@ class EchoEngine:
         if self.broken:
             raise self.broken
         yield Chunk(f"{version.name if version else 'base'}: {ask.messages[0].content}", 1, 1, "stop")
+
+    async def reconcile(self, versions):
+        pass
 
     async def ready(self):
         return True

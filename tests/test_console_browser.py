@@ -79,6 +79,9 @@ class TinyEngine:
                 grid = Adapter.load(folder, base.model.config).grid
             return answers(base.model, base.chat, [text], layout=base.layout, grid=grid, max_new_tokens=8)[0]
 
+    async def reconcile(self, versions):
+        pass
+
     async def ready(self):
         return True
 

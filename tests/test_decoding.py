@@ -6,6 +6,7 @@ import pytest
 import torch
 from peft import PeftModel
 from test_weights import random_grid
+from tiny import greedy
 from transformers import (
     AutoModelForCausalLM,
     Gemma3TextConfig,
@@ -71,7 +72,7 @@ def test_in_every_family_batched_answers_are_those_of_the_library(kind, prompts)
     chat = ChatFormat(SimpleNamespace(eos_token_id=end))
     expected = [by_library(model, sequence, end, 8) for sequence in prompts]
     assert len(expected[0]) <= 3
-    assert decoding.greedy(model, prompts, chat, 8) == expected
+    assert greedy(model, prompts, chat, 8) == expected
 
 
 def test_answers_come_in_the_order_of_the_prompts_whatever_the_batches(base, monkeypatch):

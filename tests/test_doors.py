@@ -10,10 +10,11 @@ import openpyxl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import as_csv
 
 from prompt2lora.errors import InputError
 from prompt2lora.ground.answer_sheet import RowAnswer, read_answer_sheet
-from prompt2lora.ground.examples import as_csv, read_examples, read_prompts
+from prompt2lora.ground.examples import read_examples, read_prompts
 from prompt2lora.ground.tables import File
 
 PAIRS = [

@@ -2,10 +2,10 @@ import json
 
 import pytest
 import torch
-from tiny import write_task
+from tiny import greedy, write_task
 
 from prompt2lora import api
-from prompt2lora.base.decoding import answers, greedy
+from prompt2lora.base.decoding import answers
 from prompt2lora.errors import OutputError, UsageError
 from prompt2lora.evaluation.metrics import token_f1
 from prompt2lora.evaluation.statistics import mean_interval, paired_difference, spread

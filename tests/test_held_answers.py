@@ -6,14 +6,13 @@ import os
 import pytest
 from safetensors.torch import load_file, save_file
 from test_gateway import ASK, FROM, ask, kept, service, tokens  # noqa: F401
-from tiny import AT, adapter_folder, command
+from tiny import AT, adapter_folder, as_csv, command
 
 import prompt2lora as p2l
 from prompt2lora.adapter.folder import form_of, read_origin
 from prompt2lora.custody.bases import released_form
 from prompt2lora.errors import DamagedFile, InputError
 from prompt2lora.ground import answer_form as forms
-from prompt2lora.ground.examples import as_csv
 from prompt2lora.plant.plant import Plant
 from prompt2lora.serving import answered_files
 

@@ -1,7 +1,7 @@
 import torch
+from tiny import greedy
 
 from prompt2lora.adapter.hooks import adapted
-from prompt2lora.base.decoding import greedy
 from prompt2lora.base.forest import Reader
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.evaluation.likelihood import choices, option_scores, read

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from tiny import greedy
 
 from prompt2lora.adapter.hooks import adapted
-from prompt2lora.base.decoding import greedy
 from prompt2lora.generator.hidden_states import prompt_ids, states
 from prompt2lora.generator.observation import observe, output_paths
 

@@ -7,13 +7,12 @@ from random import Random
 
 import pytest
 import torch
-from tiny import SIZES, draw_curves, write_task, write_tasks
+from tiny import SIZES, draw_curves, greedy, write_task, write_tasks
 
 from prompt2lora.adapter.grid import initial_grid
 from prompt2lora.adapter.hooks import adapted
 from prompt2lora.adapter.peft import Adapter
 from prompt2lora.base import models
-from prompt2lora.base.decoding import greedy
 from prompt2lora.base.packing import common_length, pack_examples, stack
 from prompt2lora.base.weights import weights_digest
 from prompt2lora.errors import TaskFileError, UsageError

@@ -2,12 +2,11 @@
 
 import pytest
 import torch
-from tiny import TINY
+from tiny import TINY, greedy
 from transformers import AutoModelForCausalLM, Gemma3TextConfig, MistralConfig
 
 from prompt2lora.adapter.hooks import adapted
 from prompt2lora.adapter.layout import LoraLayout
-from prompt2lora.base.decoding import greedy
 from prompt2lora.base.forest import Forest, Reader
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.logits import answer_logits

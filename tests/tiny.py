@@ -1,5 +1,6 @@
 """Real models at tiny sizes: a two-layer base with its own tokenizer, a two-layer encoder, a few task files."""
 
+import csv
 import io
 import json
 import os
@@ -27,7 +28,7 @@ from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, P
 
 from prompt2lora.adapter.health import Reference
 from prompt2lora.adapter.layout import LoraLayout
-from prompt2lora.base import models
+from prompt2lora.base import decoding, models
 from prompt2lora.base.chat import ChatFormat
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.cli.main import main
@@ -54,6 +55,18 @@ TINY = {
     "vocab_size": 300,
     "max_position_embeddings": 512,
 }
+
+
+def greedy(model, ids, chat, max_new_tokens):
+    """The answers' token ids, without the token that ends them; none goes beyond the base's context."""
+    return [written.ids for written in decoding._decode(model, ids, chat, max_new_tokens, None)]
+
+
+def as_csv(pairs):
+    """Examples as text that is read as the same ones."""
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows([("input", "output"), *pairs])
+    return out.getvalue()
 
 
 def byte_tokenizer(specials: list[str]) -> Tokenizer:

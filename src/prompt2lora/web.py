@@ -108,8 +108,7 @@ async def _rounds(service: Service, seconds: float) -> None:
     deleted. Where one of these fails, the others are done all the same."""
 
     async def reconcile() -> None:
-        if hold := getattr(service.engine, "reconcile", None):
-            await hold(await asyncio.to_thread(service.released))
+        await service.engine.reconcile(await asyncio.to_thread(service.released))
 
     def forget() -> None:
         answered_files.forget(service.plant.registry.clock())

@@ -19,6 +19,10 @@ from prompt2lora.adapter.health import shares
 from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.ground.progress import tell
 
+_MODULES = 12  # that are examined
+_LEADING = 10  # directions of each
+_SIMILAR = 0.5
+
 
 class Intruder(NamedTuple):
     """Direction number `place` (1: the leading one) of a module's new weight; its largest cosine to an old one."""
@@ -39,22 +43,18 @@ def intruders(
     weights: Mapping[str, Float[Tensor, "out in"]],
     grid: Float[Tensor, "layers rows cols"],
     layout: LoraLayout,
-    *,
-    modules: int = 12,
-    leading: int = 10,
-    similar: float = 0.5,
 ) -> Intruders:
-    """`weights` by module path. A direction is an intruder if no old one has a cosine of at least `similar` to it."""
+    """`weights` by module path. A direction is an intruder if no old one has a cosine of at least `_SIMILAR` to it."""
     share = shares(weights, grid, layout)
-    chosen = sorted(share, key=lambda path: -share[path])[:modules]
+    chosen = sorted(share, key=lambda path: -share[path])[:_MODULES]
     found = []
     pairs = factors(grid[None].double(), layout)
     for number, path in enumerate(chosen):
         tell({"done": number, "of": len(chosen)})
         weight, pair = weights[path].double(), pairs[path]
-        new = _directions(weight + layout.scale * pair.b[0].T @ pair.a[0])[:, :leading]
+        new = _directions(weight + layout.scale * pair.b[0].T @ pair.a[0])[:, :_LEADING]
         similarity = (_directions(weight).T @ new).abs().amax(0).tolist()
-        found += [Intruder(path, place, cosine) for place, cosine in enumerate(similarity, 1) if cosine < similar]
+        found += [Intruder(path, place, cosine) for place, cosine in enumerate(similarity, 1) if cosine < _SIMILAR]
     return Intruders(tuple(found), tuple(chosen))
 
 

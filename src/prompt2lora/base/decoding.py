@@ -124,13 +124,6 @@ class _Written:
     cut: bool = True  # until its end comes
 
 
-def greedy(
-    model: Any, ids: list[list[int]], chat: ChatFormat, max_new_tokens: int, form: AnswerForm | None = None
-) -> list[list[int]]:
-    """The answers' token ids, without the token that ends them; none goes beyond the base's context."""
-    return [written.ids for written in _decode(model, ids, chat, max_new_tokens, form)]
-
-
 def _decode(
     model: Any,
     ids: list[list[int]],

@@ -47,7 +47,7 @@ versions = Table(
     Column("base_digest", String(64), nullable=False),
     Column("seed", Integer, nullable=False),
     Column("parent", ForeignKey("versions.id")),
-    Column("kind", String(20), nullable=False),  # generated, refined or regenerated
+    Column("kind", String(20), nullable=False),  # generated, refined, regenerated or imported
     Column("at", String(32), nullable=False),
     Column("actor", String(80)),  # null: made before this was kept
     Column("comparison", String(20), nullable=False, server_default="exact"),  # see ground/comparison.py
@@ -109,4 +109,3 @@ access_keys = Table(
     Column("at", String(32), nullable=False),
     Column("revoked", String(32)),
 )
-APPEND_ONLY = (generators, prompt_sets, versions, evaluations, verdicts, releases, audit)

@@ -8,7 +8,7 @@ itself. It writes nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -70,9 +70,7 @@ class Compared:
         return self.error <= _MOST_ERROR
 
 
-def check(
-    adapter: Adapter, base: Frozen, folder: Path, to: str, model: str = "", texts: Sequence[str] = TEXTS
-) -> Compared:
+def check(adapter: Adapter, base: Frozen, folder: Path, to: str, model: str = "") -> Compared:
     """Ask the engine `to` with the exported `folder` and without; `model` is its file or folder of the same base.
 
     Raises UsageError if there is no such check, its engine is not installed, or it needs a model that is not named.
@@ -83,7 +81,7 @@ def check(
     missing = [name for name in packages if find_spec(name.replace("-", "_")) is None]
     if missing:
         raise UsageError(f"the check runs {to}'s engine, which is not installed: pip install {' '.join(missing)}")
-    prompts = base.chat.prompt_ids(list(texts))
+    prompts = base.chat.prompt_ids(list(TEXTS))
     wanted, found = [], []
     with opened(EngineInput(folder, model, adapter, base)) as ask:
         for ids in prompts:

@@ -41,14 +41,9 @@ def option_scores(
     prompts: Sequence[str],
     options: Sequence[Sequence[str]],
     grid: Float[Tensor, "layers rows cols"] | None = None,
-    *,
-    examples: Sequence[tuple[str, str]] = (),
 ) -> list[Float[Tensor, "options 2"]]:
-    """Per prompt, for every option as a whole answer: the log probability of its text, and the same per token.
-
-    `examples` are (prompt, answer) turns that stand before every prompt.
-    """
-    return [one.scores for one in read_options(Reader(base, grid), prompts, options, examples=examples)]
+    """Per prompt, for every option as a whole answer: the log probability of its text, and the same per token."""
+    return [one.scores for one in read_options(Reader(base, grid), prompts, options)]
 
 
 def read_options(

@@ -35,11 +35,11 @@ def spread(values: Sequence[float], *, digits: int = 4) -> Spread:
     return Spread(*(round(float(of(values)), digits) for of in (np.median, min, max)))
 
 
-def mean_interval(tasks: Sequence[Sequence[float]], *, seed: int = 0) -> Interval:
+def mean_interval(tasks: Sequence[Sequence[float]]) -> Interval:
     """Mean over tasks of the mean over examples, with the bounds of a 95 % percentile bootstrap."""
     scores = [np.asarray(task, dtype=float) for task in tasks]
     score = float(np.mean([task.mean() for task in scores]))
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     resampled = np.stack([_resampled_means(task, random) for task in scores])  # (tasks, draws): examples redrawn
     chosen = random.integers(0, len(scores), size=(len(scores), _DRAWS))
     draws = np.take_along_axis(resampled, chosen, axis=0).mean(0)
@@ -47,11 +47,11 @@ def mean_interval(tasks: Sequence[Sequence[float]], *, seed: int = 0) -> Interva
     return Interval(score, float(low), float(high))
 
 
-def paired_difference(left: Sequence[Sequence[float]], right: Sequence[Sequence[float]], *, seed: int = 0) -> Interval:
+def paired_difference(left: Sequence[Sequence[float]], right: Sequence[Sequence[float]]) -> Interval:
     """left minus right, example by example of the same tasks, as a mean with its interval."""
     pairs = zip(left, right, strict=True)
     differences = [(np.asarray(a, dtype=float) - np.asarray(b, dtype=float)).tolist() for a, b in pairs]
-    return mean_interval(differences, seed=seed)
+    return mean_interval(differences)
 
 
 def _resampled_means(scores: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.float64]:

@@ -20,6 +20,7 @@ from prompt2lora.errors import DamagedFile
 from prompt2lora.ground.files import read_metadata, read_safetensors, write_safetensors
 
 FILE = "training_tasks.safetensors"
+_NEIGHBOURS = 5  # training tasks that are named
 _DIRECTIONS = 64  # of the conditions, in which distances are measured
 _NEARER = 0.05  # how much nearer to a job with long answers than to any other, in cosines
 
@@ -63,13 +64,13 @@ class Atlas(NamedTuple):
         others = torch.cat([self.means, self.lengths.brief])
         return nearest(self.lengths.long) > nearest(others) + _NEARER
 
-    def neighbours(self, condition: Float[Tensor, " width"], count: int = 5) -> list[Neighbour]:
+    def neighbours(self, condition: Float[Tensor, " width"]) -> list[Neighbour]:
         """The nearest training tasks of a job's mean condition, the nearest first."""
         centre, spread = self.means.mean(0), self.means.std(0).clamp_min(1e-4)
         places = torch.nn.functional.normalize((self.means - centre) / spread, dim=-1)
         place = torch.nn.functional.normalize((condition - centre) / spread, dim=0)
         similarity = places @ place
-        best = similarity.topk(min(count, len(self.names)))
+        best = similarity.topk(min(_NEIGHBOURS, len(self.names)))
         return [
             Neighbour(self.names[i], self.instructions[i], float(s))
             for s, i in zip(best.values, best.indices.tolist(), strict=True)

@@ -6,8 +6,6 @@ they were read. All doors (command line, HTTP, console) come through here.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -121,13 +119,6 @@ def check_named(pictures: Sent, prompts: Sequence[Prompt]) -> None:
                 "JSONL the key image), or leave it out",
                 name=name[:80],
             )
-
-
-def as_csv(pairs: Sequence[tuple[str, str]]) -> str:
-    """Examples as text that is read as the same ones."""
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows([("input", "output"), *pairs])
-    return out.getvalue()
 
 
 def _own_prompt(entry: Entry, text: str) -> str:

@@ -102,11 +102,11 @@ def _shape(key: Key) -> str:
 
 
 @torch.inference_mode()
-def canary(base: Frozen, grid: Float[Tensor, "layers rows cols"], texts: Sequence[str] = CANARIES) -> Canary:
+def canary(base: Frozen, grid: Float[Tensor, "layers rows cols"]) -> Canary:
     """Divergence from the base in nats per token, and perplexity as a multiple of the base's, on general texts."""
     kl = plain_loss = moved_loss = tokens = 0.0
-    for number, text in enumerate(texts):
-        tell({"done": number, "of": len(texts)})
+    for number, text in enumerate(CANARIES):
+        tell({"done": number, "of": len(CANARIES)})
         ids = base.chat.tokenizer(text, return_tensors="pt")["input_ids"].to(base.model.device)
         plain = base.model(input_ids=ids, use_cache=False).logits[0].float().log_softmax(-1)
         with adapted(base.model, grid[None].to(base.model.device), base.layout):
@@ -116,7 +116,7 @@ def canary(base: Frozen, grid: Float[Tensor, "layers rows cols"], texts: Sequenc
         plain_loss -= float(plain[:-1].gather(1, following).sum())
         moved_loss -= float(moved[:-1].gather(1, following).sum())
         tokens += ids.shape[1]
-    return Canary(kl / tokens, math.exp((moved_loss - plain_loss) / (tokens - len(texts))))
+    return Canary(kl / tokens, math.exp((moved_loss - plain_loss) / (tokens - len(CANARIES))))
 
 
 def bias(

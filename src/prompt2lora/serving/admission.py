@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 from prompt2lora.errors import Busy, Unavailable
 
+MAX_WAITING = 256  # requests beyond those that are answered at once
+
 
 def check_open(closing: bool) -> None:
     """Raises Unavailable once an engine is closing."""

@@ -10,7 +10,7 @@ import asyncio
 import copy
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from prompt2lora.custody.versions import Version
 from prompt2lora.errors import Misconfigured, Prompt2LoraError, Unfit, UsageError
 from prompt2lora.ground.pictures import pictures_of
 from prompt2lora.serving.adapter_cache import AdapterCache
-from prompt2lora.serving.admission import last_answers
+from prompt2lora.serving.admission import MAX_WAITING, last_answers
 from prompt2lora.serving.batch import BatchCache
 from prompt2lora.serving.detokenizer import Detokenizer
 from prompt2lora.serving.key_values import Part
@@ -56,7 +56,7 @@ class EmbeddedEngine:
         folder: Callable[[Version], Path],
         *,
         max_batch_size: int = 16,
-        max_waiting: int = 256,
+        max_waiting: int = MAX_WAITING,
         adapter_cache_size: int = 128,
         context_length: int = 2048,
         prefix_cache_mb: int = 256,
@@ -155,6 +155,9 @@ class EmbeddedEngine:
                     return
         finally:
             sequence.cancelled = True
+
+    async def reconcile(self, _: Sequence[Version]) -> None:
+        """Nothing is to do: an adapter is loaded by the first request for it."""
 
     async def ready(self) -> bool:
         return not self._scheduler.closing

@@ -25,7 +25,7 @@ from prompt2lora.base import models
 from prompt2lora.base.chat import ChatFormat
 from prompt2lora.custody.versions import Version
 from prompt2lora.errors import Broken, Unavailable, Unfit, UsageError
-from prompt2lora.serving.admission import check_open, check_room, last_answers
+from prompt2lora.serving.admission import MAX_WAITING, check_open, check_room, last_answers
 from prompt2lora.serving.llama_files import LlamaFiles
 from prompt2lora.serving.llama_process import LlamaProcess
 from prompt2lora.serving.llama_requests import body, chunks
@@ -46,7 +46,6 @@ class LlamaCppEngine:
     folder           finds a version's adapter
     exported         where adapters are kept as llama.cpp reads them
     slots            requests answered at once, each of at most `context_length` tokens with its answer
-    max_waiting      most that wait beyond those
     spare            most versions that a process holds beside those that are released
     """
 
@@ -57,7 +56,6 @@ class LlamaCppEngine:
     exported: Path
     slots: int = 16
     context_length: int = 2048
-    max_waiting: int = 256
     threads: int = 1
     spare: int = 16
     _asked: dict[str, Version] = field(default_factory=dict)  # of those that are held; the last one last
@@ -89,7 +87,7 @@ class LlamaCppEngine:
 
     async def answer(self, version: Version | None, request: GenerationRequest) -> AsyncGenerator[Chunk]:
         check_open(self._closing)
-        check_room(self._running - self.slots, self.max_waiting)
+        check_room(self._running - self.slots, MAX_WAITING)
         if version is not None:
             self.setup.check(version)
         ids = prompt_ids(self._chat, request)

@@ -1,14 +1,14 @@
 """What an engine is asked and what it answers: values, and the one protocol that every engine keeps.
 
-It knows neither HTTP nor torch: the gateway talks to the embedded engine, to vLLM servers and to a Ray cluster in the
-same terms.
+It knows neither HTTP nor torch: the gateway talks to the embedded engine, to llama.cpp's server, to vLLM servers and
+to a Ray cluster in the same terms.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol
 
 from prompt2lora.custody.versions import Version
 from prompt2lora.ground.answer_form import AnswerForm
@@ -72,7 +72,6 @@ class Chunk(NamedTuple):
     cached_tokens: int = 0
 
 
-@runtime_checkable
 class Engine(Protocol):
     """Answers with a version of a job, or (None) with the base.
 
@@ -85,6 +84,11 @@ class Engine(Protocol):
     def base(self) -> str: ...
 
     def answer(self, version: Version | None, request: GenerationRequest) -> AsyncIterator[Chunk]: ...
+
+    async def reconcile(self, versions: Sequence[Version]) -> object:
+        """Hold what is released, before anybody asks for it; asked for again and again. What comes back is for those
+        who know the engine."""
+        ...
 
     async def ready(self) -> bool: ...
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +108,9 @@ class RayCluster:
         finally:
             self._running -= 1
             chunks.cancel()
+
+    async def reconcile(self, _: Sequence[Version]) -> None:
+        """Nothing is to do: an adapter is loaded by the first request for it."""
 
     async def ready(self) -> bool:
         from ray import serve

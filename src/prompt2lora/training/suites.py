@@ -24,6 +24,7 @@ from prompt2lora.training.tasks import Example, Task, read_records
 
 SPLIT = "published"
 _OPTIONS = re.compile(r"\n(?:Choices:\n)?A\. ")
+_TEST_EXAMPLES = 64  # at most, of a suite that is trained on
 _WORDS = re.compile(r"\w+")
 
 
@@ -164,10 +165,10 @@ def read_suites(folder: Path, names: Sequence[str] = tuple(SUITES)) -> list[Publ
     return [read_suite(folder, name) for name in names]
 
 
-def training_part(published: PublishedTask, test_examples: int = 64) -> Task:
+def training_part(published: PublishedTask) -> Task:
     """A suite to be trained on: a few examples of its train part take the place of its test part."""
     examples = published.task.train
-    held = min(test_examples, len(examples) // 5)
+    held = min(_TEST_EXAMPLES, len(examples) // 5)
     return replace(published.task, split="train", train=examples[held:], test=examples[:held])
 
 

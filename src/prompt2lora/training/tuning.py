@@ -32,6 +32,7 @@ _LEAST_TO_REFINE = 8
 _SLACK = 8  # tokens an answer may be longer than the longest right one
 _HELD_OUT_TOKENS = 2048  # at most, of what is judged at once
 _WARMUP = 6  # steps from a LoRA that does nothing
+_EVERY, _PATIENCE = 4, 3  # steps between two looks at what is held out; looks in vain that end it
 T = TypeVar("T")
 _OFFERED = 48  # examples offered to a step; more than fit
 
@@ -107,8 +108,6 @@ def refine(
     seed: int = 0,
     comparison: Comparison = Comparison.EXACT,
     form: AnswerForm | None = None,
-    every: int = 4,
-    patience: int = 3,
     report: Report = tell,
 ) -> Refined:
     """Labelled examples (prompt, right answer) go into an adapter's weights as in `generator.examples`, with more time.
@@ -141,14 +140,14 @@ def refine(
     kept, taken, waited = start, 0, 0
     with listening(report):
         for step, _ in enumerate(practice(base, [grid], [Labelled(instruction, used)], options), 1):
-            if step % every and step != options.steps:
+            if step % _EVERY and step != options.steps:
                 continue
             now = score()
             if now > best:
                 best, kept, taken, waited = now, grid.detach().cpu().clone(), step, 0
             else:
                 waited += 1
-                if waited >= patience:
+                if waited >= _PATIENCE:
                     break
     return Refined(kept, before, best, taken, len(held_out))
 
