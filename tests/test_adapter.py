@@ -16,6 +16,8 @@ from prompt2lora.adapter.hooks import adapted
 from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.adapter.peft import Adapter
 from prompt2lora.base import models
+from prompt2lora.base.chat import ChatFormat
+from prompt2lora.base.decoding import answers
 from prompt2lora.errors import DamagedFile
 from prompt2lora.ground.files import read_safetensors
 from prompt2lora.ground.profile import RANKS
@@ -228,4 +230,5 @@ def test_asking_through_an_adapter_that_changes_nothing_is_refused_and_not_answe
     Adapter(layout, torch.zeros(layout.shape)).save(tmp_path / "nothing")
     with pytest.raises(DamagedFile, match="answers as the base: its updates are all zero"):
         api.ask(tmp_path / "nothing", "hello")
-    assert api.ask(None, "hello", base=base) is not None
+    model, tokenizer = models.load_base(base)
+    assert api.ask(None, "hello", base=base) == answers(model, ChatFormat.of(model, tokenizer), ["hello"])[0] != ""

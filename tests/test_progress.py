@@ -48,9 +48,12 @@ def test_parts_within_parts_stay_within_the_whole_and_in_order(depth):
 
 
 def test_what_is_told_where_nobody_listens_is_told_to_nobody():
+    heard = []
     tell({"share": 0.5})
-    with listening(silent), part(tell, 0, 1):
+    with listening(heard.append), listening(silent), part(tell, 0, 1):
         tell({"share": 0.5})
+    tell({"share": 0.5})
+    assert heard == []
 
 
 def times(*moments):
