@@ -1,4 +1,4 @@
-"""Prompts looked at, adapters explained and refined. Thin, like all of the command line."""
+"""Adapters explained and refined. Thin, like all of the command line."""
 
 from __future__ import annotations
 
@@ -21,35 +21,6 @@ from prompt2lora.cli.app import (
     tell_reading,
 )
 from prompt2lora.ground.pictures import Prompt, text_of
-
-prompts_app = typer.Typer(help="Look at prompts before an adapter is made of them.")
-app.add_typer(prompts_app, name="prompts")
-
-
-@prompts_app.command("check")
-def check_prompts(
-    prompts: PromptsNeeded,
-    instruction: Instruction = "",
-    column: Column = "",
-    generator: GeneratorOption = None,
-    as_json: Json = False,
-) -> None:
-    """Too few, repeated, odd, mixed, too long, in another script, personal: what to do about it."""
-    from prompt2lora.generator.prompt_checks import Finding
-    from prompt2lora.ground.examples import read_prompts
-    from prompt2lora.plant.plant import Plant
-
-    given, read = read_prompts(prompts, instruction, column)
-    tell_reading(read)
-    with Working("reading"):
-        found = Plant.open(generator).check_prompts(given)
-    if as_json:
-        print_json({"prompts": len(given), "findings": found, "read": [read.to_dict()]})
-        return
-    for finding in found:
-        print(Finding(**finding))
-    if not found:
-        print(f"{len(given)} prompts, nothing looks wrong")
 
 
 @app.command()

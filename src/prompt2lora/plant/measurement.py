@@ -1,4 +1,4 @@
-"""The mathematics that a pilot needs, behind the protocol of `custody/pilot.py`.
+"""The mathematics that a pilot needs, behind the protocol of `custody/evaluator.py`.
 
 In: prompts, inspection examples. Out: an adapter folder and an evaluation. The base's weights are loaded when first
 asked for, so that making an adapter stays quick.

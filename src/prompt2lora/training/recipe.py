@@ -72,7 +72,11 @@ class Stage(_Settings):
     practice   gradient steps on the examples instead of showing them, each of `context` tokens at most: the questions
                are asked after them, so that the shared adapter becomes a start from which a few steps go far (first-
                order MAML, arXiv 1703.03400); 0: the examples are shown
+    learning_rate  highest rate of the generator, after the warm-up and before a decay
     shared     learning rate of the shared adapter, as a multiple of `learning_rate`; 0 holds it still
+    warmup     steps in which the rate rises
+    weight_decay  of AdamW
+    clip       most that the norm of a step's gradient may be
     """
 
     steps: Count
@@ -108,14 +112,16 @@ class Stage(_Settings):
 
 class Recipe(_Settings):
     """tasks       folder of task files; only those of split "train" are read; empty: synthetic tasks alone
-    suites      folder of the published tasks, if the two keys below name any (see suites.py)
+    suites      folder of the published tasks, if `published` or `without` names any (see suites.py)
     published   published tasks to train on as well; they are never held out
     published_share  probability that a task of a step is one of these (end to end); 0: they are drawn as all others
     without     published tasks that nothing of may be trained on: neither they, nor what was made from them, nor any
                 example with one of their questions
     teachers    folder of a collection, for the objectives and the distillation that need it
     canonical   bring the teachers' factors to one fixed form first
+    base, encoder, rank, targets  the models, and the layout of the adapters
     dtype       what the base computes in; auto: what this processor is fastest with (another one, other bytes)
+    generator   sizes of the generator, where they are not the usual ones (see generator/config.py)
     validation  share of task families held out for every choice
     most        train on at most so many tasks of the folder, of as many families as possible; 0: on all
     synthetic   probability that a task is no task of the folder but a synthetic one, drawn anew (end to end)
@@ -123,6 +129,8 @@ class Recipe(_Settings):
                 "ja-mathematics" (problems, with worked steps or without), every family of them as often
     prompts     most prompts in a condition (the number is drawn anew for every adapter)
     known       training inputs per task that are encoded as possible prompts
+    seed        of the new weights and of every draw
+    log_every, validate_every, save_every  steps between two records, two validations, two checkpoints
     strengths   factors to try on what was learned, which is the finished decoder's output or, where no step trains it,
                 the way of the shared adapter from where the run began; the one with the least loss on the held-out
                 training tasks is kept (below 1 where more was learned than can be carried over)

@@ -1,7 +1,7 @@
 """Draws for training: a task's prompts for the generator, and its examples for the base model.
 
-In: tasks, an encoder, a random generator seeded by the step (so that a resumed run draws the same).
-Out: condition groups and packs. It knows nothing of weights.
+In: tasks, a chat format, a random generator seeded by the step (so that a resumed run draws the same).
+Out: tasks, prompts, examples and packs. It knows nothing of weights.
 """
 
 from __future__ import annotations
