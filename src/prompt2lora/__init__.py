@@ -8,16 +8,15 @@ from typing import Any
 
 __version__ = "0.1.0"
 
+_VERBS = (
+    "ask benchmark benchmark_published check_export collect compare doctor export generate import_adapter release "
+    "report train"
+).split()
 _PUBLIC = {
     "Generator": "prompt2lora.generator.generator",
     "LoraLayout": "prompt2lora.adapter.layout",
     "Adapter": "prompt2lora.adapter.peft",
-    "generate": "prompt2lora.api",
-    "benchmark": "prompt2lora.api",
-    "collect": "prompt2lora.api",
-    "train": "prompt2lora.api",
-    "ask": "prompt2lora.api",
-    "import_adapter": "prompt2lora.api",
+    **dict.fromkeys(_VERBS, "prompt2lora.api"),
 }
 __all__ = ["__version__", *_PUBLIC]
 

@@ -1,5 +1,5 @@
-"""The verbs as Python functions: generate, ask, export, import_adapter, benchmark, report, collect, compare, train,
-release, doctor.
+"""The verbs of the command line as Python functions; the package gives them by their names. (A plant's are in
+`plant`, and what answers with an engine is in `serving`.)
 
 The only place, beside the command line, where real parts are joined. Every function checks all of its
 request before it writes anything.
