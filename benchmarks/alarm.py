@@ -43,7 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     out = parser.parse_args().out
-    check_new(out)
+    check_new(out, "result file")
     result = {
         "promised": PROMISED,
         "alpha": ALPHA,

@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=24, help="tasks, drawn at random")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    check_new(options.out)
+    check_new(options.out, "result file")
     pipeline = Pipeline.load(options.generator)
     generator, base = pipeline.generator, pipeline.base
     tasks = [task for task in held_out([options.tasks], generator.provenance) if not task.name.startswith("blimp")]

@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--generator")
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
-    check_new(asked.out)
+    check_new(asked.out, "result file")
     pipeline = Pipeline.load(asked.generator)
     tasks = Random(0).sample(read_tasks([asked.tasks], split="train"), asked.count)
     found: dict[float, list[dict[str, float]]] = {factor: [] for factor in (1.0, *STRONGER)}

@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("--generator", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
-    check_new(asked.out)
+    check_new(asked.out, "result file")
     tasks = [task for task in read_tasks([asked.tasks], split=asked.split) if task.instruction]
     pipeline = Pipeline.load(asked.generator)
     layout = pipeline.layout

@@ -391,7 +391,7 @@ def main() -> None:
     if asked.full_disk:
         print(json.dumps(list(on_a_full_disk(asked.full_disk))))
         return
-    check_new(asked.out)
+    check_new(asked.out, "result file")
     sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
     import torch
     import transformers

@@ -89,7 +89,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--plot", type=Path)
     asked = parser.parse_args()
-    check_new(asked.out)
+    check_new(asked.out, "result file")
     pipeline = Pipeline.load(asked.generator)
     generator = pipeline.generator
     layout, reference = generator.config.layout, generator.atlas.health

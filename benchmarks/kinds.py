@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--arms", required=True)
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    check_new(given.out)
+    check_new(given.out, "result file")
     result, arms = json.loads(given.result.read_text(encoding="utf-8")), given.arms.split(",")
     names = list(result["tasks"])
     sources = {name: read_records(given.tasks / f"{name}.jsonl")[0][1]["source"] for name in names}

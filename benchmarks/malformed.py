@@ -344,7 +344,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     out = parser.parse_args().out
-    check_new(out)
+    check_new(out, "result file")
     warnings.simplefilter("error")
     counted, faults = run(EXAMPLES)
     result = {"cases": sum(counted.values()), "by_fault": dict(sorted(counted.items())), "wrong": faults, **origin()}

@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/pictures.jsonl"))
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
-    check_new(asked.out)
+    check_new(asked.out, "result file")
     tasks = {name: read_task(asked.pictures, name) for name in HELD_OUT}
     generator = Generator.from_pretrained(asked.generator)
     base = Frozen.load(fitting_layout(generator, asked.base), dtype=torch.float32)

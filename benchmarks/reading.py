@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("--generator", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    check_new(options.out)
+    check_new(options.out, "result file")
     pipeline = Pipeline.load(options.generator)
     generator = pipeline.generator
     tasks = held_out([options.tasks], generator.provenance)

@@ -148,7 +148,7 @@ def main() -> None:
     parser.add_argument("--generator", default="smollm2-135m-instruct")
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
-    check_new(asked.out)
+    check_new(asked.out, "result file")
     tasks = shuffled(read_tasks([asked.tasks], split=asked.split))
     generator = Generator.from_pretrained(asked.generator)
     layout = generator.config.layout

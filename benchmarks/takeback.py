@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--alarms", type=int, default=50)
     asked = parser.parse_args()
-    check_new(asked.out)
+    check_new(asked.out, "result file")
     with tempfile.TemporaryDirectory() as place:
         counts = take_back(asked.alarms, Path(place) / "home")
     wrong = counts["asked after: bad"] + counts["not back at the good one"]

@@ -17,7 +17,7 @@ def main() -> None:
     parser.add_argument("--encoder", default=DEFAULT_ENCODER)
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
-    check_new(asked.out)
+    check_new(asked.out, "output folder")
     source = locate(asked.encoder)
     AutoModel.from_pretrained(source, num_hidden_layers=0).save_pretrained(asked.out)
     AutoTokenizer.from_pretrained(source).save_pretrained(asked.out)

@@ -363,10 +363,26 @@ def test_an_output_folder_that_exists_is_left_alone(run, prompts, generator_fold
     assert not list((tmp_path / "a").iterdir())
 
 
-def test_a_place_that_cannot_be_written_is_told(run, prompts, generator_folder, tmp_path):
-    code, _, told = run("generate", "--prompts", prompts, "--out", prompts / "a", "--generator", generator_folder)
+def test_a_place_that_cannot_be_written_is_told_before_any_work(run, prompts):
+    code, _, told = run("generate", "--prompts", prompts, "--out", prompts / "a", "--generator", "./nowhere")
     assert code == 2
     assert one_line(told)
+    assert f"{prompts} is no folder that can be written to" in told
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (("audit", "export"), "output file"),
+        (("registry", "report", "--job", "a", "--version", "b"), "report"),
+        (("explain", "--prompts", "PROMPTS"), "page"),
+    ],
+)
+def test_a_file_that_exists_is_called_what_it_is(run, prompts, words, what):
+    given = [str(prompts) if word == "PROMPTS" else word for word in words]
+    code, _, told = run(*given, "--out", prompts)
+    assert code == 2
+    assert f"error: the {what} must not exist yet" in told
 
 
 def test_a_full_disk_leaves_no_adapter(run, prompts, generator_folder, tmp_path, monkeypatch):

@@ -49,6 +49,8 @@ def test_a_place_below_a_file_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot write"), files.new_folder(tmp_path / "file" / "below"):
         pass
+    with pytest.raises(OutputError, match="no folder that can be written to; name another place"):
+        files.check_new(tmp_path / "file" / "below" / "deep", "report")
 
 
 def test_tensors_come_back_and_their_file_has_one_form(tmp_path):

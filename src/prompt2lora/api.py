@@ -75,7 +75,7 @@ def generate(
     if form:
         check_form(form)
     check_prompts([*prompts, *(prompt for prompt, _ in examples)])
-    check_new(Path(out))
+    check_new(Path(out), "output folder")
     step = steps(report, load=6, make=3 + 3 * min(12, len(examples)))
     with step("load"):
         pipeline = Pipeline.load(generator, base)

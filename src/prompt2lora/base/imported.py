@@ -45,7 +45,7 @@ class Imported:
 
 def import_adapter(folder: Path, out: Path, base: str | None = None, *, approximate: bool = False) -> Imported:
     """Write `out`; see `prompt2lora.api.import_adapter`."""
-    check_new(out)
+    check_new(out, "output folder")
     read = foreign.read(folder)
     name = base or read.base
     if not name:

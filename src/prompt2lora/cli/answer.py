@@ -11,7 +11,7 @@ import typer
 
 from prompt2lora.cli.app import BaseOption, Json, Working, app, print_json, tell_reading
 from prompt2lora.errors import UsageError
-from prompt2lora.ground.files import check_new, check_writable, write_bytes
+from prompt2lora.ground.files import check_new, write_bytes
 from prompt2lora.ground.profile import MAX_NEW_TOKENS
 
 if TYPE_CHECKING:
@@ -86,7 +86,6 @@ def _check_out(sheet: AnswerSheet, out: Path) -> None:
     check_new(out, "output file")
     if out.suffix.lower().removeprefix(".") != sheet.ending:
         raise UsageError(f"the answers go into a file of the kind that was read; name --out with .{sheet.ending}")
-    check_writable(out)
 
 
 def _kept(out: Path) -> Path:

@@ -34,7 +34,7 @@ def export_audit(out: Annotated[Path, typer.Option(help="File to write (JSONL)."
     from prompt2lora.ground.files import check_new, write_text
     from prompt2lora.plant.plant import Plant
 
-    check_new(out)
+    check_new(out, "output file")
     registry = Plant.open().registry
     lines = [json.dumps(asdict(line), ensure_ascii=False) for line in registry.audit_lines()]
     write_text(out, "".join(f"{line}\n" for line in lines))

@@ -26,7 +26,7 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write an adapter in the files of another engine, at the strength that it has in PEFT."""
-    check_new(out)
+    check_new(out, "output folder")
     if (adapter is None) == (job is None):
         raise UsageError("name what to export, by --adapter FOLDER or by --job NAME")
     if version and adapter:

@@ -45,7 +45,7 @@ def generate(
 ) -> None:
     """Make an adapter from a handful of prompts of a job, a few right answers, or both."""
     given = read_given(prompts, examples, instruction, column)
-    check_new(out)
+    check_new(out, "output folder")
     form = declared_form(answers, given)
     with Working("making the adapter") as show:
         from prompt2lora import api

@@ -39,7 +39,7 @@ def import_adapter(
     if job is None and (prompts or instruction or display_name):
         raise UsageError("prompts, instruction and display name are a job's; name it by --job")
     if out:
-        check_new(out)
+        check_new(out, "output folder")
     asked: list[Prompt] = []
     if prompts:
         from prompt2lora.ground.examples import read_prompts

@@ -141,7 +141,7 @@ def write_report(
     from prompt2lora.plant import candidates
     from prompt2lora.plant.plant import Plant
 
-    check_new(out)
+    check_new(out, "report")
     opened = Plant.open()
     page = candidates.report_page(opened, opened.registry.version(job, version), language)
     if page is None:

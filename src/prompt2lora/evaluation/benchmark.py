@@ -35,7 +35,7 @@ from prompt2lora.evaluation.score_cache import ScoreCache, base_key
 from prompt2lora.evaluation.statistics import Interval, mean_interval, paired_difference
 from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.pipeline import fitting_layout
-from prompt2lora.ground.files import check_new, check_writable, write_json
+from prompt2lora.ground.files import check_new, write_json
 from prompt2lora.ground.home import home
 from prompt2lora.ground.progress import Report, part, silent
 from prompt2lora.training.tasks import read_tasks
@@ -63,7 +63,6 @@ def benchmark(
     request.check(tasks)
     if out is not None:
         check_new(out, "result file")
-        check_writable(out)
     generator = Generator.from_pretrained(named.generator, base=named.base)
     layout = fitting_layout(generator, named.base)
     taught = read_tasks(places, split="train") if "nearest-teacher" in request.arms else ()

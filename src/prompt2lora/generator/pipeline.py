@@ -241,7 +241,7 @@ class Pipeline:
         """
         prompts, folder = list(prompts), Path(out)
         check_prompts([*prompts, *(prompt for prompt, _ in examples)])
-        check_new(folder)
+        check_new(folder, "output folder")
         self.check_pictures(prompts, examples)
         made = self.make(prompts, examples=examples, form=form)
         began = time.monotonic()

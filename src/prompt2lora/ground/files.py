@@ -31,7 +31,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
     Raises OutputError if `folder` exists (even empty) or cannot be written.
     """
-    check_new(folder)
+    check_new(folder, "output folder")
     aside, made = None, [parent for parent in folder.parents if not parent.exists()]
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -110,10 +110,11 @@ def exclusive_lock(file: Path) -> Iterator[None]:
         lock.release()
 
 
-def check_new(place: Path, what: str = "output folder") -> None:
-    """Raises OutputError if `place` is there already."""
+def check_new(place: Path, what: str) -> None:
+    """Raises OutputError if `place` is there already or could not be written, before any work is done for it."""
     if place.exists() or place.is_symlink():
         raise OutputError(f"the {what} must not exist yet; {place} does: name another one or remove it")
+    check_writable(place)
 
 
 def claim(file: Path, settings: dict[str, Any], refusal: str) -> None:

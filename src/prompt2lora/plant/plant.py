@@ -26,7 +26,7 @@ from prompt2lora.custody.reports import explanation_page
 from prompt2lora.custody.reports import texts as page_texts
 from prompt2lora.custody.versions import Version
 from prompt2lora.errors import DamagedFile, Prompt2LoraError
-from prompt2lora.ground.files import check_new, check_writable, write_text
+from prompt2lora.ground.files import check_new, write_text
 from prompt2lora.ground.home import home
 from prompt2lora.ground.pictures import Prompt
 from prompt2lora.ground.progress import Report, part, tell
@@ -243,8 +243,7 @@ class Plant:
         """
         page_texts(language)
         if out:
-            check_new(out)
-            check_writable(out)
+            check_new(out, "page")
         with part(report, 0.0, 0.1, step="load"):
             evaluator = self.evaluator_of(version) if version else self.evaluator()
         from prompt2lora.plant.explanation import explain as explain_all

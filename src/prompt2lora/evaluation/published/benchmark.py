@@ -25,7 +25,7 @@ from prompt2lora.evaluation.resources import Resources
 from prompt2lora.evaluation.score_cache import ScoreCache, base_key
 from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.pipeline import fitting_layout
-from prompt2lora.ground.files import check_new, check_writable, write_json
+from prompt2lora.ground.files import check_new, write_json
 from prompt2lora.ground.home import home
 from prompt2lora.ground.progress import Report
 from prompt2lora.training.suites import (
@@ -63,7 +63,6 @@ def benchmark(
     request.check(suites)
     if out is not None:
         check_new(out, "result file")
-        check_writable(out)
     loaded = cache(Generator.from_pretrained)  # once, where several suites have the same one
     generators = {
         published.task.name: loaded(named.of(published.task.name).generator, base=named.base) for published in suites
