@@ -319,6 +319,16 @@ def test_doctor_finds_a_good_generator_and_a_missing_one(run, generator_folder):
     assert found["base"] == "not checked, as the generator cannot be read" != found["generator"]
 
 
+def test_doctor_makes_no_base(run, tmp_path, monkeypatch):
+    """It says that one is made at first use, and leaves the home as it was."""
+    monkeypatch.setenv("PROMPT2LORA_HOME", str(tmp_path))
+    code, out, _ = run("doctor", "--generator", "smollm2-135m-instruct", "--json")
+    checks = {check["check"]: check["found"] for check in json.loads(out)["checks"]}
+    assert code == 0
+    assert checks["base"].startswith("HuggingFaceTB/SmolLM2-135M-Instruct: made at first use, 0.3 GB of disk")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("text", ["", " \n"])
 def test_a_blank_question_is_told_before_any_model_is_loaded(run, text):
     code, _, told = run("ask", text, "--base", "./nowhere")
@@ -405,6 +415,16 @@ def test_an_unknown_base_is_told(run, prompts, generator_folder, tmp_path, name)
     assert one_line(told)
     assert name in told
     assert not (tmp_path / "a").exists()
+
+
+def test_a_hub_that_cannot_be_reached_is_asked_once_and_without_a_log(tmp_path):
+    environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}
+    del environment["HF_HUB_OFFLINE"]
+    words = (sys.executable, "-m", "prompt2lora", "ask", "x", "--base", "owner/unknown")
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert one_line(done.stderr)
+    assert "connect to the hub once" in done.stderr
 
 
 def test_a_base_of_other_shapes_is_refused(run, prompts, generator_folder, tmp_path):

@@ -140,6 +140,16 @@ def test_a_base_that_is_named_brings_its_own_generator_whatever_it_is_called(wor
     assert released.default_generator("some/other").name == "large"
 
 
+def test_without_an_adapter_the_base_answers_that_adapters_are_made_for(world, monkeypatch):
+    def asked(*words):
+        return command("ask", "note a", "--max-new-tokens", "8", *words)[1]
+
+    large, small = (asked("--base", world.bases[name]) for name in ("large", "small"))
+    assert asked() == large != small
+    monkeypatch.setattr(released, "is_at_hand", lambda base: base != world.bases["large"])
+    assert asked() == small
+
+
 def test_doctor_tells_of_every_released_generator_what_it_needs(world):
     code, out, _ = command("doctor", "--json")
     lines = [check["found"] for check in json.loads(out)["checks"] if check["check"] == "released generator"]

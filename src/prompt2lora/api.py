@@ -37,6 +37,7 @@ from prompt2lora.evaluation.published.results import PublishedResult
 from prompt2lora.evaluation.results import BenchmarkResult
 from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.pipeline import Generated, Pipeline
+from prompt2lora.generator.released import default_generator
 from prompt2lora.ground.answer_form import AnswerForm
 from prompt2lora.ground.files import check_new, check_writable
 from prompt2lora.ground.pictures import Picture, Pictured, Prompt
@@ -174,7 +175,9 @@ def ask(
     base: str | None = None,
     max_new_tokens: int = MAX_NEW_TOKENS,
 ) -> str:
-    """The answer of the base, with an adapter folder (and in the form that it tells) or (None) without.
+    """The answer of a base, with an adapter folder (and in the form that it tells) or (None) without.
+
+    `base` is by default the one of the adapter; without an adapter, the one that `generate` makes adapters for.
 
     `pictures` stand before the text, for a base that reads them (`prompt2lora.ground.pictures.checked` makes them).
     Raises DamagedFile for an adapter that changes nothing, so that the base never answers under its name.
@@ -182,7 +185,7 @@ def ask(
     if not text.strip():
         raise InputError("no_text", "there is nothing to ask: the text is blank; write something")
     settings = read_config(Path(adapter)) if adapter else {}
-    name = base or settings.get("base_model_name_or_path") or models.DEFAULT_BASE
+    name = base or settings.get("base_model_name_or_path") or default_generator().base
     loaded = Adapter.load(Path(adapter), models.load_config(name)) if adapter else None
     if loaded and not loaded.changes_something:
         raise DamagedFile(f"{adapter} answers as the base: its updates are all zero; ask without it, or make it again")

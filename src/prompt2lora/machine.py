@@ -1,7 +1,7 @@
 """This machine: whether it has what the product needs, and which generators and other bases it could use.
 
 In: a generator by name or folder, or none for the default one. Out: named checks, each good or bad, with what was found
-or what to do. It changes nothing but a probe file in the home, which it takes away.
+or what to do. It makes no base and fetches none; of the home it changes a probe file, which it takes away.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from prompt2lora.base import models
 from prompt2lora.base.memory import free_memory, machine_memory, needed_memory
-from prompt2lora.base.packaged import PACKAGED, is_made, languages_of
+from prompt2lora.base.packaged import PACKAGED, is_made, languages_of, remedy
 from prompt2lora.base.versions import versions
 from prompt2lora.base.weights import is_at_hand
 from prompt2lora.errors import Prompt2LoraError
@@ -24,6 +24,7 @@ from prompt2lora.generator.text_encoder import Encoder
 from prompt2lora.ground.home import home
 
 _LEAST_MEMORY = 2e9
+_READY = "ready"
 
 
 def checks(generator: str | Path | None) -> list[dict[str, str]]:
@@ -46,8 +47,13 @@ def checks(generator: str | Path | None) -> list[dict[str, str]]:
             made = load()
         except Prompt2LoraError as error:  # told in the generator's own line
             raise Prompt2LoraError("not checked, as the generator cannot be read") from error
-        fitting_layout(made, models.locate(made.config.layout.base_model))
-        return f"{made.config.layout.base_model} fits the generator"
+        name = made.config.layout.base_model
+        if not is_at_hand(name):
+            raise Prompt2LoraError(f"{name} is not on this machine: {remedy(name)}")
+        if (condition := _condition(name)) != _READY:
+            return f"{name}: {condition}"
+        fitting_layout(made, models.locate(name))
+        return f"{name} fits the generator"
 
     def encoder_line() -> str:
         encoder = Encoder()
@@ -109,9 +115,9 @@ def _condition(base: str) -> str:
     """Whether a base is here, or how to have it."""
     package = PACKAGED.get(base)
     if package and package.files:
-        return "ready" if is_made(base) else f"made at first use, {package.disk / 1e9:.1f} GB of disk"
+        return _READY if is_made(base) else f"made at first use, {package.disk / 1e9:.1f} GB of disk"
     if is_at_hand(base):
-        return "ready"
+        return _READY
     return package.install if package else "not on this machine"
 
 

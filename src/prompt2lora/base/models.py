@@ -6,6 +6,7 @@ LoRA and no prompts.
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -14,12 +15,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from prompt2lora.base.packaged import MINILM, PACKAGED, SMOLLM2, packaged_folder
+from prompt2lora.base.packaged import MINILM, SMOLLM2, packaged_folder, remedy
 from prompt2lora.errors import DamagedFile, ModelNotFound, UsageError
 from prompt2lora.ground.profile import PICTURE_BASES
 
 DEFAULT_BASE, DEFAULT_ENCODER = SMOLLM2, MINILM
 
+_HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 # What transformers raises at folders that hold no model, half of one, or one that it does not know.
 _UNLOADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, ImportError)
 # What the processors of some kinds of base need beside transformers, for videos that nobody asks about here.
@@ -29,12 +31,14 @@ _LIBRARIES = {"qwen2_vl": ["torchvision"], "qwen2_5_vl": ["torchvision"], "smolv
 def locate(name: str) -> str:
     """A local folder for `name` if there is one, else the name itself for the hub.
 
-    Raises ModelNotFound for a path that is no model folder.
+    Raises ModelNotFound for what is neither a model folder nor owner/name.
     """
     if Path(name).is_dir():
         if not (Path(name) / "config.json").is_file():
             raise ModelNotFound(f"a model folder must hold config.json; {name} does not: name another folder")
         return name
+    if Path(name).exists() or not _HUB_ID.fullmatch(name):
+        raise ModelNotFound(f"a model is a local folder or a hub id owner/name; {name!r} is neither: name one that is")
     return str(packaged_folder(name) or name)
 
 
@@ -187,6 +191,8 @@ def _load(factory: Any, name: str, **options: Any) -> Any:
     logging.disable_progress_bar()
     place = locate(name)
     try:
+        if not Path(place).is_dir():
+            _reach(place)
         return factory.from_pretrained(place, **options)
     except SafetensorError as error:
         raise DamagedFile(f"the weights of {name} are damaged ({error}): fetch them anew") from error
@@ -194,6 +200,13 @@ def _load(factory: Any, name: str, **options: Any) -> Any:
         if Path(place).is_dir():
             said = " ".join(f"{type(error).__name__}: {error}".split())[:200]
             raise ModelNotFound(f"the folder {name} holds no model that loads ({said}): name another one") from error
-        packaged = PACKAGED.get(name)
-        remedy = packaged.install if packaged else "name a local model folder, or connect to the hub once"
-        raise ModelNotFound(f"the model {name!r} is neither on this machine nor reachable: {remedy}") from error
+        raise ModelNotFound(f"the model {name!r} is neither on this machine nor reachable: {remedy(name)}") from error
+
+
+def _reach(name: str) -> None:
+    """Raises OSError for a hub id that is neither cached nor reachable, at once: of a file that is not cached the hub's
+    client asks six times, half a minute long, with a line of log for each."""
+    from huggingface_hub import snapshot_download, try_to_load_from_cache
+
+    if try_to_load_from_cache(name, "config.json") is None:
+        snapshot_download(name, allow_patterns=["config.json"])

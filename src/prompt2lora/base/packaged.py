@@ -97,6 +97,11 @@ def languages_of(name: str) -> str:
     return PACKAGED[name].languages if name in PACKAGED else ""
 
 
+def remedy(name: str) -> str:
+    """How a model that is not on this machine comes onto it."""
+    return PACKAGED[name].install if name in PACKAGED else "name a local model folder, or connect to the hub once"
+
+
 def packaged_folder(name: str) -> Path | None:
     """The folder of a model that an installed package ships, made at first use; None if there is none.
 

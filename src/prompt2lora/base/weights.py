@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from prompt2lora.base.models import locate
-from prompt2lora.base.packaged import PACKAGED
+from prompt2lora.base.packaged import PACKAGED, remedy
 from prompt2lora.errors import DamagedFile, ModelNotFound, cause
 
 # What transformers looks for, in this order: one file, or an index of shards.
@@ -92,7 +92,6 @@ def _on_the_hub(name: str, fetch: bool) -> list[Path]:
                     return found
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise ModelNotFound(
-            f"the weights of {name!r} are neither on this machine nor reachable: name a local model folder, or connect "
-            "to the hub once"
+            f"the weights of {name!r} are neither on this machine nor reachable: {remedy(name)}"
         ) from error
     return []
