@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prompt2lora.cli.app import BaseOption, Json, Working, app, print_json, tell_reading
+from prompt2lora.cli.app import MAKE, AdapterBase, Json, Working, app, print_json, tell_reading
 from prompt2lora.errors import UsageError
 from prompt2lora.ground.files import check_new, write_bytes
 from prompt2lora.ground.profile import MAX_NEW_TOKENS
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from prompt2lora.ground.answer_sheet import AnswerSheet
 
 
-@app.command()
+@app.command(rich_help_panel=MAKE)
 def answer(
     file: Annotated[Path, typer.Option("--in", help="Rows to answer: CSV or Excel, or a text (one a line).")],
     out: Annotated[Path, typer.Option(help="The same file with the answers; must not exist.")],
@@ -34,7 +34,7 @@ def answer(
     max_new_tokens: Annotated[int, typer.Option(min=1, max=4096, help="Most tokens of an answer.")] = MAX_NEW_TOKENS,
     max_batch_size: Annotated[int, typer.Option(min=1, max=256, help="Rows answered at once.")] = 64,
     language: Annotated[str, typer.Option(help="Language of the three new columns: en or ja.")] = "en",
-    base: BaseOption = None,
+    base: AdapterBase = None,
     as_json: Json = False,
 ) -> None:
     """Answer every row of a file, many at once; after any interruption the same command goes on where it was."""

@@ -17,6 +17,7 @@ from prompt2lora.errors import UsageError
 from prompt2lora.ground.pictures import Prompt
 from prompt2lora.ground.progress import listening, timed
 
+MAKE, PLANT, SERVE, TRAIN = "Make", "In a plant", "Serve", "Train and measure"  # the parts of --help
 _QUIET, _EVERY = 5.0, 10.0  # seconds before a plain line about another step, or about the same
 
 app = typer.Typer(
@@ -27,13 +28,20 @@ app = typer.Typer(
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Tasks = Annotated[list[Path] | None, typer.Option("--tasks", help="Task files or folders of them.")]
-MoreTasks = Annotated[list[Path] | None, typer.Argument(help="More task files or folders.", metavar="[TASKS]...")]
+MoreTasks = Annotated[list[Path] | None, typer.Argument(help="More task files or folders.", metavar="TASKS")]
 GeneratorOption = Annotated[
     str | None,
-    typer.Option("--generator", help="A released generator, a folder or a hub id."),
+    typer.Option(
+        "--generator",
+        help="A released generator, a folder or a hub id; default: the best one for the base, or for this machine.",
+    ),
 ]
-BaseOption = Annotated[
-    str | None, typer.Option("--base", help="Base model: hub id or local folder; default: the generator's.")
+_BASE = "Base model: hub id or local folder; default: "
+BaseOption = Annotated[str | None, typer.Option("--base", help=f"{_BASE}the generator's.")]
+AdapterBase = Annotated[str | None, typer.Option("--base", help=f"{_BASE}the adapter's.")]
+JobsBase = Annotated[
+    str | None,
+    typer.Option("--base", help=f"{_BASE}the named generator's, or the jobs', or else the default generator's."),
 ]
 
 _PROMPTS = typer.Option("--prompts", help="Prompts of the job: text (one a line), JSONL, CSV or Excel.")
@@ -51,11 +59,11 @@ Answers = Annotated[
     str,
     typer.Option(
         "--answers",
-        help="What answers have to be: free, auto (as the examples show), choices:a,b,c, number, date, "
+        help="What answers have to be; default: free. Or auto (as the examples show), choices:a,b,c, number, date, "
         "date:DD.MM.YYYY, pattern:REGEX, schema:FILE, or a file with a choice a line.",
     ),
 ]
-JobArgument = Annotated[str | None, typer.Argument(metavar="[JOB]", help="The job's name; or name it by --job.")]
+JobArgument = Annotated[str | None, typer.Argument(metavar="JOB", help="The job's name; or name it by --job.")]
 JobOption = Annotated[str | None, typer.Option("--job", help="The job's name: a-z, 0-9, - . and _.")]
 Job = Annotated[str, typer.Option("--job", help="The job's name: a-z, 0-9, - . and _.")]
 

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from prompt2lora.cli.app import Json, app, print_json
+from prompt2lora.cli.app import PLANT, Json, app, print_json
 
 audit_app = typer.Typer(help="The record of every change.")
-app.add_typer(audit_app, name="audit")
+app.add_typer(audit_app, name="audit", rich_help_panel=PLANT)
 
 
 @audit_app.command("verify")

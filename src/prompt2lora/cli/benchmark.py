@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prompt2lora.cli.app import BaseOption, Json, MoreTasks, Tasks, Working, app, listed, print_json
+from prompt2lora.cli.app import TRAIN, BaseOption, Json, MoreTasks, Tasks, Working, app, listed, print_json
 from prompt2lora.errors import UsageError
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from prompt2lora.evaluation.results import BenchmarkResult
 
 
-@app.command()
+@app.command(rich_help_panel=TRAIN)
 def benchmark(
     out: Annotated[Path, typer.Option(help="Result file (JSON); must not exist.")],
     tasks: Tasks = None,
@@ -42,7 +42,8 @@ def benchmark(
     generator: Annotated[
         str | None,
         typer.Option(
-            help="A released generator, a folder or a hub id; {suite} in it, and in the rivals, is the suite."
+            help="A released generator, a folder or a hub id; default: the best one for the base, or for this machine; "
+            "{suite} in it, and in the rivals, is the suite."
         ),
     ] = None,
     base: BaseOption = None,
@@ -106,7 +107,7 @@ def benchmark(
         _print_scores(result)
 
 
-@app.command()
+@app.command(rich_help_panel=TRAIN)
 def report(
     results: Annotated[Path, typer.Option(help="Folder of result files.")] = Path("benchmarks/results"),
     out: Annotated[Path, typer.Option(help="Page to write (Markdown); pictures go beside it.")] = Path(

@@ -58,7 +58,7 @@ def refuse(
 def withdraw(
     version: VersionName, reason: Reason, name: JobArgument = None, named: JobOption = None, as_json: Json = False
 ) -> None:
-    """Take a refusal back: whoever refused, or the owner of the home."""
+    """Take a refusal back; only whoever refused, or the owner of the home, may do so."""
     job = one_job(name, named)
     from prompt2lora.custody import decisions
     from prompt2lora.plant.plant import Plant, owns_home

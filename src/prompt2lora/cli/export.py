@@ -8,19 +8,19 @@ from typing import Annotated
 
 import typer
 
-from prompt2lora.cli.app import BaseOption, JobOption, Json, Working, app, print_json
+from prompt2lora.cli.app import MAKE, AdapterBase, JobOption, Json, Working, app, print_json
 from prompt2lora.errors import UsageError
 from prompt2lora.ground.files import check_new
 
 
-@app.command()
+@app.command(rich_help_panel=MAKE)
 def export(
     to: Annotated[str, typer.Option(help="The engine: gguf (llama.cpp), mlx, onnxruntime, openvino or peft.")],
     out: Annotated[Path, typer.Option(help="Folder to write; must not exist.")],
     adapter: Annotated[Path | None, typer.Option(help="Adapter folder; or name a job.")] = None,
     job: JobOption = None,
     version: Annotated[str, typer.Option("--version", help="A version of the job; default: the released one.")] = "",
-    base: BaseOption = None,
+    base: AdapterBase = None,
     check: Annotated[bool, typer.Option("--check", help="Ask the engine itself and compare it with PEFT.")] = False,
     model: Annotated[str, typer.Option(help="The base as that engine's file or folder, for --check.")] = "",
     as_json: Json = False,

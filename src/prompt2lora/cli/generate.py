@@ -11,6 +11,7 @@ import typer
 
 from prompt2lora.adapter.settings import read_config
 from prompt2lora.cli.app import (
+    MAKE,
     Answers,
     BaseOption,
     Column,
@@ -31,7 +32,7 @@ from prompt2lora.ground.pictures import opened
 from prompt2lora.ground.profile import MAX_NEW_TOKENS
 
 
-@app.command()
+@app.command(rich_help_panel=MAKE)
 def generate(
     out: Annotated[Path, typer.Option(help="Folder to write the adapter to; must not exist.")],
     prompts: Prompts = None,
@@ -73,14 +74,19 @@ def generate(
         print(f'Try it: prompt2lora ask --adapter {made.adapter} "your text"')
 
 
-@app.command()
+@app.command(rich_help_panel=MAKE)
 def ask(
     text: Annotated[str, typer.Argument(help="What to ask; - reads it from standard input.")],
     adapter: Annotated[Path | None, typer.Option(help="Adapter folder; without it the base answers.")] = None,
     image: Annotated[
         list[Path] | None, typer.Option(help="A picture to ask about (PNG, JPEG, WebP); may be given several times.")
     ] = None,
-    base: BaseOption = None,
+    base: Annotated[
+        str | None,
+        typer.Option(
+            "--base", help="Base model: hub id or local folder; default: the adapter's, or the default generator's."
+        ),
+    ] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, max=4096, help="Most tokens of the answer.")] = MAX_NEW_TOKENS,
     as_json: Json = False,
 ) -> None:
@@ -103,7 +109,7 @@ def ask(
         print(answer)
 
 
-@app.command()
+@app.command(rich_help_panel=MAKE)
 def doctor(generator: GeneratorOption = None, as_json: Json = False) -> None:
     """Check base, encoder, generator, versions and memory, and say what to do."""
     with Working("looking"):

@@ -8,13 +8,24 @@ from typing import Annotated, Any
 
 import typer
 
-from prompt2lora.cli.app import Column, Instruction, JobOption, Json, Prompts, Working, app, print_json, tell_reading
+from prompt2lora.cli.app import (
+    MAKE,
+    Column,
+    Instruction,
+    JobOption,
+    Json,
+    Prompts,
+    Working,
+    app,
+    print_json,
+    tell_reading,
+)
 from prompt2lora.errors import UsageError
 from prompt2lora.ground.files import check_new
 from prompt2lora.ground.pictures import Prompt
 
 
-@app.command("import")
+@app.command("import", rich_help_panel=MAKE)
 def import_adapter(
     folder: Annotated[Path, typer.Argument(help="An adapter's folder, as PEFT writes it.")],
     out: Annotated[Path | None, typer.Option(help="Folder to write the adapter to; must not exist.")] = None,

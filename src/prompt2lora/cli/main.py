@@ -30,14 +30,12 @@ from prompt2lora.cli import (
 from prompt2lora.cli.app import Working, app
 from prompt2lora.errors import Prompt2LoraError, cause
 
-# Modules whose commands have joined the app.
+# Modules whose commands have joined the app, in the order of its help.
 COMMANDS = (
     generate,
     answer,
     export,
     importing,
-    benchmark,
-    train,
     pilot,
     prompts,
     plant,
@@ -46,7 +44,11 @@ COMMANDS = (
     audit,
     monitor,
     serve,
+    train,
+    benchmark,
 )
+_PLACE = {module.__name__: place for place, module in enumerate(COMMANDS)}
+app.registered_commands.sort(key=lambda command: _PLACE[getattr(command.callback, "__module__", "")])
 _INTERRUPTED = 130  # how typer tells an interrupt
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from prompt2lora.cli.app import (
+    PLANT,
     JobArgument,
     JobOption,
     Json,
@@ -22,12 +23,18 @@ from prompt2lora.cli.app import (
 from prompt2lora.errors import UsageError
 
 monitor_app = typer.Typer(help="Watch what answers a job; on alarm its release is taken back.")
-app.add_typer(monitor_app, name="monitor")
+app.add_typer(monitor_app, name="monitor", rich_help_panel=PLANT)
 
 
 @monitor_app.command("start")
 def start_watch(
-    promised: Annotated[str, typer.Option(help="Acceptable rates of bad outcomes: canary=0.2,format=0.05,...")],
+    promised: Annotated[
+        str,
+        typer.Option(
+            help="Acceptable rates of bad outcomes, as in canary=0.2,format=0.05: canary, a known example answered "
+            "wrong; format, one answered in another form; correction, an answer that a user corrected."
+        ),
+    ],
     alpha: Annotated[float, typer.Option(help="Chance of ever taking back a release that keeps its promises.")] = 0.01,
     name: JobArgument = None,
     named: JobOption = None,

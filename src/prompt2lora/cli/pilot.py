@@ -9,12 +9,13 @@ from typing import Annotated, Any
 import typer
 
 from prompt2lora.cli.app import (
+    PLANT,
     Answers,
-    BaseOption,
     Column,
     GeneratorOption,
     Instruction,
     Job,
+    JobsBase,
     Json,
     Learned,
     Prompts,
@@ -28,7 +29,7 @@ from prompt2lora.cli.app import (
 from prompt2lora.ground.comparison import Comparison
 
 
-@app.command()
+@app.command(rich_help_panel=PLANT)
 def pilot(
     job: Job,
     prompts: Prompts = None,
@@ -60,7 +61,7 @@ def pilot(
         typer.Option("--measure-tuning", help="Fine-tune once on these examples, to compare times (minutes)."),
     ] = False,
     generator: GeneratorOption = None,
-    base: BaseOption = None,
+    base: JobsBase = None,
     as_json: Json = False,
 ) -> None:
     """Make an adapter, measure it against the base, judge it, and write a report for a manager."""
@@ -125,7 +126,7 @@ def pilot(
     print(f"Report: {found['report']}")
 
 
-@app.command()
+@app.command(rich_help_panel=PLANT)
 def gate(
     job: Job,
     version: Annotated[str, typer.Option(help="A version's name.")],

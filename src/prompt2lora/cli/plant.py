@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 
 from prompt2lora.cli.app import (
-    BaseOption,
+    PLANT,
     Column,
     GeneratorOption,
     Instruction,
     Job,
+    JobsBase,
     Json,
     PromptsNeeded,
     Working,
@@ -23,7 +24,7 @@ from prompt2lora.cli.app import (
 from prompt2lora.ground.pictures import Prompt, text_of
 
 
-@app.command()
+@app.command(rich_help_panel=PLANT)
 def explain(
     prompts: PromptsNeeded,
     instruction: Instruction = "",
@@ -34,7 +35,7 @@ def explain(
     out: Annotated[Path | None, typer.Option(help="Page to write (HTML); must not exist.")] = None,
     language: Annotated[str, typer.Option(help="Language of the page: en or ja.")] = "en",
     generator: GeneratorOption = None,
-    base: BaseOption = None,
+    base: JobsBase = None,
     as_json: Json = False,
 ) -> None:
     """Say why an adapter of these prompts is what it is; with --out as a page with plots."""
@@ -71,7 +72,7 @@ def explain(
         print(f"Page: {out}")
 
 
-@app.command()
+@app.command(rich_help_panel=PLANT)
 def refine(
     job: Job,
     examples: Annotated[Path, typer.Option(help="At least eight examples to learn from (JSONL, CSV, Excel).")],

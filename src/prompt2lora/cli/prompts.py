@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from prompt2lora.cli.app import (
+    PLANT,
     Column,
     GeneratorOption,
     Instruction,
@@ -17,7 +18,7 @@ from prompt2lora.cli.app import (
 )
 
 prompts_app = typer.Typer(help="Look at prompts before an adapter is made of them.")
-app.add_typer(prompts_app, name="prompts")
+app.add_typer(prompts_app, name="prompts", rich_help_panel=PLANT)
 
 
 @prompts_app.command("check")

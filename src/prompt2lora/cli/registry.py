@@ -8,10 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from prompt2lora.cli.app import (
-    BaseOption,
+    PLANT,
     GeneratorOption,
     JobArgument,
     JobOption,
+    JobsBase,
     Json,
     Working,
     app,
@@ -23,7 +24,7 @@ from prompt2lora.custody.versions import IMPORTED
 from prompt2lora.errors import UsageError
 
 registry_app = typer.Typer(help="Which version of a job answers, and how it came to that.")
-app.add_typer(registry_app, name="registry")
+app.add_typer(registry_app, name="registry", rich_help_panel=PLANT)
 
 
 def _answers(current: Any) -> str | None:
@@ -198,7 +199,7 @@ def regenerate(
     job: Annotated[list[str] | None, typer.Option("--job", help="Only this job; may be given again.")] = None,
     policy: Annotated[Path | None, typer.Option(help="Other bounds of the gate for this call (TOML).")] = None,
     generator: GeneratorOption = None,
-    base: BaseOption = None,
+    base: JobsBase = None,
     as_json: Json = False,
 ) -> None:
     """Make a candidate of the (new) generator for every job and show what it would change; releases stay."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prompt2lora.cli.app import BaseOption, GeneratorOption, Json, Working, app, print_json
+from prompt2lora.cli.app import SERVE, GeneratorOption, JobsBase, Json, Working, app, print_json
 from prompt2lora.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from prompt2lora.serving.setup import Setup
 
 keys_app = typer.Typer(help="Who may send requests, and who may manage.")
-app.add_typer(keys_app, name="keys")
+app.add_typer(keys_app, name="keys", rich_help_panel=SERVE)
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
-@app.command()
+@app.command(rich_help_panel=SERVE)
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8000,
@@ -59,7 +59,7 @@ def serve(
     ] = None,
     ray_replicas: Annotated[int, typer.Option(min=0, help="Answer from so many replicas on a Ray cluster.")] = 0,
     generator: GeneratorOption = None,
-    base: BaseOption = None,
+    base: JobsBase = None,
 ) -> None:
     """Answer every job of the registry over HTTP (OpenAI's API), with the console for people."""
     from prompt2lora.plant.plant import Plant

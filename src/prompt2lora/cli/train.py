@@ -7,18 +7,20 @@ from typing import Annotated, Any
 
 import typer
 
-from prompt2lora.cli.app import Json, MoreTasks, Tasks, Working, app, listed, print_json
+from prompt2lora.cli.app import TRAIN, Json, MoreTasks, Tasks, Working, app, listed, print_json
 from prompt2lora.errors import UsageError
 
 
-@app.command()
+@app.command(rich_help_panel=TRAIN)
 def collect(
     out: Annotated[Path, typer.Option(help="Folder of the teachers; an unfinished one is resumed.")],
     tasks: Tasks = None,
     more: MoreTasks = None,
     suites: Annotated[Path | None, typer.Option(help="Folder of the published tasks, to teach them as well.")] = None,
     suite: Annotated[str, typer.Option(help="Which of them, with commas; default: the commonsense ones.")] = "",
-    base: Annotated[str | None, typer.Option(help="Base model: hub id or local folder.")] = None,
+    base: Annotated[
+        str | None, typer.Option(help="Base model: hub id or local folder; default: SmolLM2-135M-Instruct.")
+    ] = None,
     rank: Annotated[int, typer.Option(help="Rank of the LoRAs: 8, 16, 32 or 64.")] = 8,
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps per teacher.")] = 48,
     budget: Annotated[int, typer.Option(min=64, help="Tokens per step.")] = 512,
@@ -52,7 +54,7 @@ def collect(
         print(f"{out}: {len(manifest)} teachers, {learned} learned")
 
 
-@app.command()
+@app.command(rich_help_panel=TRAIN)
 def compare(
     teachers: Annotated[Path, typer.Option(help="Collection to rank.")],
     tasks: Tasks = None,
@@ -77,7 +79,7 @@ def compare(
         print(f"{teachers}: {best} is the best")
 
 
-@app.command()
+@app.command(rich_help_panel=TRAIN)
 def train(
     recipe: Annotated[Path, typer.Option(help="The run as a TOML file; see recipes/.")],
     out: Annotated[Path, typer.Option(help="Folder of the run; an unfinished one is resumed.")],
@@ -103,7 +105,7 @@ def train(
     _print_made(made, out / "generator", as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=TRAIN)
 def release(
     tasks: Annotated[Path, typer.Option(help="Folder of the task files.")],
     out: Annotated[Path, typer.Option(help="Folder of the runs and of the generator; an unfinished one is resumed.")],
