@@ -200,6 +200,45 @@ def test_a_file_that_is_not_what_it_should_be_is_told_in_words(run, generator_fo
         assert "codec" not in error
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("serve", "--engine", "foo"), "not 'foo'; name one of these"),
+        (("keys", "add", "Kim", "--role", "boss"), "not 'boss'; name one of these"),
+        (("registry", "show", "a", "--job", "b"), "not both 'a' and --job 'b'; leave one of them out"),
+        (("serve", "--host", "nohost.invalid"), "--host must be an address or a name of this machine"),
+        (("export", "--adapter", "nope", "--to", "foo", "--out", "out"), "not to 'foo'; name one of these"),
+        (("export", "--job", "nobody", "--to", "foo", "--out", "out"), "not to 'foo'; name one of these"),
+        (("ask", "x", "--base", "nope"), "a local folder or a hub id owner/name; 'nope' is neither"),
+        (("compare", "--teachers", "nope", "--tasks", "t"), "no collection of teachers (No such file or directory)"),
+        (("collect", "--suites", "nope", "--out", "out"), "cannot be read (No such file or directory); check the path"),
+    ],
+)
+def test_a_wrong_value_is_told_with_the_next_step(run, tmp_path, monkeypatch, words, told):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PROMPT2LORA_HOME", str(tmp_path / "home"))
+    code, _, error = run(*words)
+    assert code == 2
+    assert told in error.strip().splitlines()[-1]
+
+
+def test_a_database_that_is_none_is_told_with_the_variable_that_names_it(run, monkeypatch):
+    monkeypatch.setenv("PROMPT2LORA_DATABASE", "nonsense")
+    assert "correct PROMPT2LORA_DATABASE" in run("registry", "list")[2]
+
+
+def test_the_help_has_four_parts_in_the_order_of_the_work(run):
+    _, out, _ = run("--help")
+    found = [out.index(part) for part in ("Make ─", "generate ", "In a plant ─", "Serve ─", "Train and measure ─")]
+    assert found == sorted(found)
+    assert "Commands ─" not in out
+
+
+@pytest.mark.parametrize("words", [("registry", "show"), ("benchmark",)])
+def test_the_usage_has_no_doubled_brackets(run, words):
+    assert "[[" not in run(*words, "--help")[1]
+
+
 def test_without_words_the_command_shows_its_help(run):
     code, out, _ = run()
     assert code == 0

@@ -78,7 +78,7 @@ def test_a_policy_is_read_from_toml_and_refused_by_key(tmp_path):
         ("least_gain = 'much'", "must be a number"),
         ("signed = 1", "must be true or false"),
         ("least_gain = true", "must be a number"),
-        ("least_gain =", "readable TOML"),
+        ("least_gain =", "readable TOML .*; correct the file"),
     ):
         file.write_text(text)
         with pytest.raises(UsageError, match=told):

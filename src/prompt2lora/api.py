@@ -207,6 +207,7 @@ def export(adapter: str | Path, to: str, out: str | Path, *, base: str | None = 
 
     `to` is one of `adapter.formats.FORMATS`. Raises UsageError for another one, DamagedFile, OutputError.
     """
+    formats.check_format(to)
     loaded, config = _opened(adapter, base)
     return formats.export(loaded, config, to, Path(out))
 

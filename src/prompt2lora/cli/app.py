@@ -98,10 +98,11 @@ def listed(text: str) -> tuple[str, ...]:
 
 def one_job(argument: str | None, option: str | None) -> str:
     """The job that was named, by its place or by the option."""
-    named = {name for name in (argument, option) if name is not None}
-    if len(named) != 1:
+    if argument and option and argument != option:
+        raise UsageError(f"name one job, not both {argument!r} and --job {option!r}; leave one of them out")
+    if not (named := argument or option):
         raise UsageError("name one job, as in `prompt2lora registry show JOB`, or by --job")
-    return named.pop()
+    return named
 
 
 def release_record(release: Any) -> dict[str, Any]:

@@ -31,10 +31,12 @@ def export(
         raise UsageError("name what to export, by --adapter FOLDER or by --job NAME")
     if version and adapter:
         raise UsageError("--version names a version of a job; leave it out, or name the job by --job")
-    folder = adapter or _kept(str(job), version)
     with Working("exporting"):
         from prompt2lora import api
+        from prompt2lora.adapter.formats import check_format
 
+        check_format(to)
+        folder = adapter or _kept(str(job), version)
         note = api.export(folder, to, out, base=base)
         compared = api.check_export(folder, to, out, base=base, model=model) if check else None
     if as_json:

@@ -74,11 +74,11 @@ def serve(
     plant = Plant.open(generator, base).settled()
     limits = Limits(body=request_mb * 2**20, per_job=per_job, per_minute=per_minute)
     _ = plant.policy  # a broken one is told now
+    _check_port(host, port)
     if host not in _LOOPBACK and not any(key.revoked is None for key in _access(plant).all()):
         raise UsageError(
             f"{host} can be reached by others and there is no key yet; start once on 127.0.0.1 and make one"
         )
-    _check_port(host, port)
     with Working("loading"):
         setup = _setup(plant)
         answering = start(options, setup, plant.registry)

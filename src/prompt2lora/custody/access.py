@@ -34,7 +34,7 @@ _TOKEN = re.compile(r"p2l_([0-9a-f]{16})_([\w-]{43})")
 def check_key_name(name: str) -> None:
     """Raises UsageError for what can be no key's name."""
     if not _NAME.fullmatch(name):
-        raise UsageError(f"a key's name is made of letters, digits, space, . @ - and _, not {name[:90]!r}")
+        raise UsageError(f"a key's name is made of letters, digits, space, . @ - and _, not {name[:90]!r}; choose one")
 
 
 class Key(NamedTuple):
@@ -65,7 +65,7 @@ class Access:
         """
         check_key_name(name)
         if role is not None and role not in ROLES:
-            raise UsageError(f"a role is one of {', '.join(ROLES)}, not {role[:40]!r}")
+            raise UsageError(f"a role is one of {', '.join(ROLES)}, not {role[:40]!r}; name one of these")
         if role is None and not infer:
             raise UsageError(f"the key {name} could do nothing; give it a role, or let it ask (inference)")
         number, secret = secrets.token_hex(8), secrets.token_urlsafe(32)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from prompt2lora.adapter.folder import FROM_BASE
 from prompt2lora.adapter.grid import initial_grid
 from prompt2lora.adapter.health import Reference
-from prompt2lora.errors import DamagedFile
+from prompt2lora.errors import DamagedFile, cause
 from prompt2lora.generator.atlas import FILE as ATLAS
 from prompt2lora.generator.atlas import Atlas
 from prompt2lora.generator.config import GeneratorConfig
@@ -214,7 +214,7 @@ def _hours(folder: Path, provenance: dict[str, Any]) -> float | None:
         try:
             return float(json.loads((folder / HOURS).read_text(encoding="utf-8"))["hours"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DamagedFile(f"{folder / HOURS} cannot be read ({error}); remove it or fetch it anew") from error
+            raise DamagedFile(f"{folder / HOURS} cannot be read ({cause(error)}); remove or fetch it anew") from error
     told, hours = provenance, list[float]()
     while told:
         hours += [told["hours"]] if "hours" in told else []

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from prompt2lora.base.memory import machine_memory, needed_memory
 from prompt2lora.base.weights import is_at_hand, weights_digest
-from prompt2lora.errors import DamagedFile, ModelNotFound
+from prompt2lora.errors import DamagedFile, ModelNotFound, cause
 
 CONFIG = "generator_config.json"
 BEST_FIRST = ("qwen2.5-coder-0.5b-instruct", "smollm2-135m-instruct")  # by the benchmark's dev tasks; the last is small
@@ -39,7 +39,7 @@ class Released(NamedTuple):
             encoder = told["config"].get("encoder", "")
             return cls(folder.name, folder, base, told["weights"]["sha256"], base_digest, encoder)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DamagedFile(f"{folder / CONFIG} cannot be read ({error}); install prompt2lora anew") from error
+            raise DamagedFile(f"{folder / CONFIG} cannot be read ({cause(error)}); install prompt2lora anew") from error
 
     @property
     def is_at_hand(self) -> bool:

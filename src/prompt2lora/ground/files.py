@@ -57,8 +57,10 @@ def read_toml(file: Path, what: str) -> dict[str, Any]:
     """A TOML file that is `what`. Raises UsageError if it cannot be read as one."""
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{file}: {what} must be readable TOML ({cause(error)}); check the path") from error
+    except OSError as error:
+        raise UsageError(f"{file}: {what} cannot be read ({cause(error)}); check the path") from error
+    except ValueError as error:
+        raise UsageError(f"{file}: {what} must be readable TOML ({cause(error)}); correct the file") from error
 
 
 def strict_json(data: bytes) -> Any:

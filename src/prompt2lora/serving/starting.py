@@ -42,13 +42,13 @@ class EngineOptions:
 
     def __post_init__(self) -> None:
         if self.kind not in ENGINES:
-            raise UsageError(f"--engine must be one of {', '.join(ENGINES)}, not {self.kind!r}")
+            raise UsageError(f"--engine must be one of {', '.join(ENGINES)}, not {self.kind!r}; name one of these")
         elsewhere = {"--engine-url": self.urls, "--ray-replicas": self.replicas, "--engine": self.kind != EMBEDDED}
         if len(named := [option for option, value in elsewhere.items() if value]) > 1:
             raise UsageError(f"answers come from one place and {' and '.join(named)} name more; leave out all but one")
         for url in self.urls:
             if not re.match(r"https?://[^/]", url):
-                raise UsageError(f"--engine-url must be an address such as http://10.0.0.5:8000, not {url!r}")
+                raise UsageError(f"--engine-url must be an address such as http://10.0.0.5:8000, not {url!r}; name one")
         if self.gguf and self.kind != LLAMA_CPP:
             raise UsageError("--gguf is for --engine llama.cpp alone; add that, or leave --gguf out")
         if self.exact and self.kind == LLAMA_CPP:

@@ -141,7 +141,9 @@ def read_records(file: Path) -> list[tuple[int, dict[str, Any]]]:
     """(line number, object) of every line of a JSONL file but blank ones. Raises TaskFileError that names the line."""
     try:
         lines = file.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise TaskFileError(f"{file}: the task file cannot be read ({cause(error)}); check the path") from error
+    except UnicodeDecodeError as error:
         raise TaskFileError(
             f"{file}: a task file is JSONL in UTF-8 ({cause(error)}); name a .jsonl file, "
             "or make an adapter of a spreadsheet by `prompt2lora generate --prompts FILE`"

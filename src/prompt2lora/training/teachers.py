@@ -28,7 +28,7 @@ from prompt2lora.adapter.tensors import WEIGHTS
 from prompt2lora.base import models
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.versions import origin
-from prompt2lora.errors import DamagedFile, UsageError
+from prompt2lora.errors import DamagedFile, UsageError, cause
 from prompt2lora.ground.files import claim, new_folder, read_safetensors, write_json
 from prompt2lora.ground.profile import RANKS, TARGETS
 from prompt2lora.ground.progress import Report, part, silent
@@ -177,14 +177,18 @@ def read_options(folder: Path) -> TeacherOptions:
         found = json.loads((folder / "options.json").read_text(encoding="utf-8"))
         return TeacherOptions(**{**found, "targets": tuple(found["targets"])})
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{folder} holds no collection of teachers ({error}); run `prompt2lora collect`") from error
+        raise UsageError(
+            f"{folder} holds no collection of teachers ({cause(error)}); run `prompt2lora collect`"
+        ) from error
 
 
 def _record(folder: Path) -> dict[str, Any]:
     try:
         record: dict[str, Any] = json.loads((folder / "teacher.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DamagedFile(f"{folder} is not a complete teacher ({error}); remove it and collect again") from error
+        raise DamagedFile(
+            f"{folder} is not a complete teacher ({cause(error)}); remove it and collect again"
+        ) from error
     return record
 
 
@@ -202,7 +206,9 @@ class Teachers:
         try:
             manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["teachers"]
         except (OSError, ValueError, KeyError) as error:
-            raise UsageError(f"{folder} holds no manifest of teachers ({error}); run `prompt2lora collect`") from error
+            raise UsageError(
+                f"{folder} holds no manifest of teachers ({cause(error)}); run `prompt2lora collect`"
+            ) from error
         self.folder, self.layout, self.canonical, self.without = folder, layout, canonical, frozenset(without)
         self.folders = {
             record["task"]: sorted((folder / record["task"]).glob("step-*"))

@@ -34,14 +34,19 @@ FORMATS: dict[str, Callable[[Adapter, Any, Path], str]] = {
 }
 
 
+def check_format(to: str) -> None:
+    """Raises UsageError for an engine that is not known."""
+    if to not in FORMATS:
+        raise UsageError(f"an adapter can be exported to {', '.join(FORMATS)}, not to {to!r}; name one of these")
+
+
 def export(adapter: Adapter, config: Any, to: str, folder: Path) -> str:
     """Write `folder` as a whole for the engine `to`; returns the note that stands in it, too.
 
     `config` is the base's, as transformers has it. Raises UsageError for an engine or a kind of base that is not known,
     OutputError if the folder exists or cannot be written.
     """
-    if to not in FORMATS:
-        raise UsageError(f"an adapter can be exported to {', '.join(FORMATS)}, not to {to!r}; name one of these")
+    check_format(to)
     layout = adapter.layout
     if layout.tower and to != "peft":
         raise UsageError(f"an adapter for a base that reads pictures cannot be exported to {to}; export to peft")
