@@ -9,6 +9,7 @@ from prompt2lora.adapter.grid import initial_grid
 from prompt2lora.errors import UsageError
 from prompt2lora.generator.examples import ExampleOptions
 from prompt2lora.ground.comparison import Comparison
+from prompt2lora.training import tuning
 from prompt2lora.training.tasks import read_tasks
 from prompt2lora.training.tuning import TuningOptions, fit, judged, refine
 
@@ -75,8 +76,26 @@ def test_a_second_stage_leaves_its_start_alone(frozen, task, layout):
     assert torch.equal(start, before)
 
 
+def test_all_held_out_examples_decide_however_long_they_are(frozen, task, layout, monkeypatch):
+    start = fit(frozen, task, task.train[:8], TuningOptions(steps=20, budget=200))
+    stopped = replace(EXAMPLE_OPTIONS, steps=1)
+    whole = refine(frozen, start, task.instruction, pairs(task), stopped).before
+    monkeypatch.setattr(tuning, "_HELD_OUT_TOKENS", 50)
+    assert refine(frozen, start, task.instruction, pairs(task), stopped).before == pytest.approx(whole, abs=1e-5)
+
+
+def test_an_example_that_is_given_again_does_not_decide_what_was_learned_from_it(frozen, task, layout):
+    once, start = pairs(task)[:16], initial_grid(layout, 0)
+    again = [(task.prompt(text), "earlier") for text, _ in once[8:]] + once
+    found, wanted = (
+        refine(frozen, start, task.instruction, some, EXAMPLE_OPTIONS) for some in (again, once[8:] + once[:8])
+    )
+    assert found.held_out == 4
+    assert torch.equal(found.grid, wanted.grid)
+
+
 def test_too_few_examples_for_a_second_stage_are_refused(frozen, task, layout):
-    with pytest.raises(UsageError, match="at least 8 labelled examples and has 7"):
+    with pytest.raises(UsageError, match="at least 8 labelled examples and has 7 with inputs of their own"):
         refine(frozen, initial_grid(layout, 0), task.instruction, pairs(task)[:7], EXAMPLE_OPTIONS)
 
 

@@ -69,6 +69,16 @@ def pack_examples(prompts: Sequence[list[int]], answers: Sequence[list[int]], bu
     return pack
 
 
+def in_packs(prompts: Sequence[list[int]], answers: Sequence[list[int]], budget: int) -> list[list[int]]:
+    """Which examples fill a pack each, until all are asked."""
+    found, rest = list[list[int]](), list(range(len(prompts)))
+    while rest:
+        used = pack_examples([prompts[i] for i in rest], [answers[i] for i in rest], budget).used
+        found.append([rest[at] for at in used])
+        rest = [i for at, i in enumerate(rest) if at not in used]
+    return found
+
+
 @dataclass(frozen=True)
 class PackBatch:
     """Packs as the sequences of one batch; for every label, the (sequence, position) that predicts it."""

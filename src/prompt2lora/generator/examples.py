@@ -21,7 +21,7 @@ from prompt2lora.base.chat import ChatFormat
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.logits import answer_logits
 from prompt2lora.base.models import check_room
-from prompt2lora.base.packing import UNLIMITED, Pack, pack_examples, stack
+from prompt2lora.base.packing import UNLIMITED, Pack, in_packs, pack_examples, stack
 from prompt2lora.ground.comparison import composed
 from prompt2lora.ground.pictures import Prompt, identity, rewritten
 from prompt2lora.ground.progress import tell
@@ -169,11 +169,8 @@ def _turns(
     answers = chat.answer_ids([one.output for one in examples])
     bare = chat.prompt_ids([one.input for one in examples])
     told = chat.prompt_ids([rewritten(one.input, lambda text: full_prompt(instruction, text)) for one in examples])
-    first, again, rest = list[list[Pack]](), list[list[Pack]](), list(range(len(examples)))
-    while rest:
-        used = pack_examples([told[i] for i in rest], [answers[i] for i in rest], budget).used
-        chosen = [rest[at] for at in used]
-        rest = [i for at, i in enumerate(rest) if at not in used]
+    first, again = list[list[Pack]](), list[list[Pack]]()
+    for chosen in in_packs(told, answers, budget):
         halves = [part for part in (chosen[::2], chosen[1::2]) if part] if instruction else [chosen]
         fills = 2 * len(told[chosen[0]] + answers[chosen[0]]) > budget
         if instruction and len(chosen) == 1 and (fills or len(examples) == 1):

@@ -17,12 +17,12 @@ from torch import Tensor
 from prompt2lora.adapter.grid import initial_grid
 from prompt2lora.base.decoding import answers
 from prompt2lora.base.frozen import Frozen
-from prompt2lora.base.packing import Pack, pack_examples, stack
+from prompt2lora.base.packing import UNLIMITED, Pack, in_packs, pack_examples, stack
 from prompt2lora.errors import UsageError
 from prompt2lora.generator.examples import ExampleOptions, Labelled, descend, practice
 from prompt2lora.ground.answer_form import AnswerForm
 from prompt2lora.ground.comparison import Comparison, composed
-from prompt2lora.ground.pictures import Prompt, rewritten
+from prompt2lora.ground.pictures import Prompt, identity, rewritten
 from prompt2lora.ground.progress import Report, listening, silent, tell
 from prompt2lora.ground.prompts import full_prompt, input_of
 from prompt2lora.training import objectives, sampling
@@ -112,25 +112,31 @@ def refine(
 ) -> Refined:
     """Labelled examples (prompt, right answer) go into an adapter's weights as in `generator.examples`, with more time.
 
-    A quarter of them is held out and decides when to stop and what to keep. Raises UsageError for fewer than eight.
+    A quarter of them is held out and decides when to stop and what to keep; of those with the same input the last one
+    counts. Raises UsageError for fewer than eight.
     """
+    inputs = [rewritten(prompt, lambda text: input_of(text, instruction)) for prompt, _ in examples]
+    examples = [*{identity(text): (text, right) for text, (_, right) in zip(inputs, examples, strict=True)}.values()]
     if len(examples) < _LEAST_TO_REFINE:
         raise UsageError(
-            f"a second stage needs at least {_LEAST_TO_REFINE} labelled examples and has {len(examples)}; add some"
+            f"a second stage needs at least {_LEAST_TO_REFINE} labelled examples and has {len(examples)} with inputs of "
+            "their own; add some"
         )
     shuffled = random_order(examples, f"{seed} refine")
     held_out, used = shuffled[: len(examples) // 4], shuffled[len(examples) // 4 :]
     right = [composed(answer) for _, answer in held_out]
-    inputs = [rewritten(prompt, lambda text: input_of(text, instruction)) for prompt, _ in held_out]
+    inputs = [text for text, _ in held_out]
     told = [rewritten(prompt, lambda text: full_prompt(instruction, text)) for prompt in inputs]
     ways = (told, inputs) if instruction else (inputs,)
     wanted = base.chat.answer_ids(right)
-    packs = [pack_examples(base.chat.prompt_ids(prompts), wanted, _HELD_OUT_TOKENS) for prompts in ways]
+    packs = [pack for prompts in ways for pack in _packs(base.chat.prompt_ids(prompts), wanted)]
+    asked, tokens = len(right) * len(ways), sum(len(pack.labels) for pack in packs)
 
     @torch.no_grad()
     def score() -> tuple[float, float]:
-        found = [_judged(base, grid, pack) for pack in packs]
-        loss, exact = (sum(float(value) for value in values) / len(ways) for values in zip(*found, strict=True))
+        found = [(_judged(base, grid, pack), pack) for pack in packs]
+        exact = sum(round(float(one.exact) * len(pack.used)) for one, pack in found) / asked
+        loss = sum(float(one.loss) * len(pack.labels) for one, pack in found) / tokens
         if comparison is not Comparison.EXACT:  # other tokens may be right, too
             exact = sum(_right(base, grid, prompts, right, comparison, form) for prompts in ways) / len(ways)
         return exact, -loss
@@ -150,6 +156,14 @@ def refine(
                 if waited >= _PATIENCE:
                     break
     return Refined(kept, before, best, taken, len(held_out))
+
+
+def _packs(prompts: Sequence[list[int]], answers: Sequence[list[int]]) -> list[Pack]:
+    """All examples, in as many packs as it takes."""
+    return [
+        pack_examples([prompts[i] for i in some], [answers[i] for i in some], UNLIMITED)
+        for some in in_packs(prompts, answers, _HELD_OUT_TOKENS)
+    ]
 
 
 def _right(
