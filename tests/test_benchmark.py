@@ -24,6 +24,7 @@ from prompt2lora.evaluation.resources import Resources
 from prompt2lora.evaluation.score_cache import ScoreCache, base_key
 from prompt2lora.evaluation.statistics import paired_difference
 from prompt2lora.generator.examples import taught
+from prompt2lora.generator.generator import ExamplesStart
 from prompt2lora.generator.text_encoder import Encoder
 from prompt2lora.training import teachers as teaching
 from prompt2lora.training.tasks import Example, diverse, read_tasks
@@ -117,7 +118,7 @@ def test_examples_go_into_the_weights_as_many_as_the_arm_s_name_says_and_no_test
     made.base = made.training = made.base._replace(model=model)
     start = generator.start.detach()
     made.multi_task = Adapter(made.base.layout, start + 0.01, {})
-    monkeypatch.setattr(generator, "_examples_start", start + 0.02)
+    monkeypatch.setattr(generator, "examples", ExamplesStart(start + 0.02))
     task = tasks[0]
 
     def taught_by(task, count, start):

@@ -9,6 +9,7 @@ from tiny import SIZES, write_tasks
 from prompt2lora.base.logits import answer_logits
 from prompt2lora.errors import UsageError
 from prompt2lora.generator.examples import ExampleOptions, taught
+from prompt2lora.generator.generator import ExamplesStart, Generator
 from prompt2lora.training.finish import train
 from prompt2lora.training.questions import draw_questions, draw_tasks
 from prompt2lora.training.recipe import Recipe, Stage
@@ -105,3 +106,21 @@ def test_a_start_that_plain_training_follows_is_chosen_as_a_shared_adapter(recip
     assert [set(record) - {"strength"} for record in told if "strength" in record] == [
         {"alone_full", "alone_full_loss"}
     ] * 2
+
+
+@pytest.mark.parametrize("practises", [True, False])
+def test_a_run_that_moves_a_generators_shared_adapter_finds_anew_what_its_adapters_look_like(
+    recipe, plant_generator, tmp_path, practises
+):
+    start = Generator.from_pretrained(plant_generator)
+    start.examples = ExamplesStart(start.start + 0.01)
+    start.save_pretrained(tmp_path / "start")
+    stage = (
+        PRACTICE.changed(learning_rate=1e-2) if practises else Stage(steps=2, tasks=2, bare=0.0, alone=1.0, warmup=0)
+    )
+    further = recipe.changed(stages=(stage,), strengths=(1.0,), start=str(tmp_path / "start"))
+    made = train(further, tmp_path / "run")
+    assert not torch.equal(made.start, start.start)
+    assert set(made.atlas.names) <= {f"task{i}" for i in range(6)}, "those of this run"
+    assert torch.equal(made.examples_start, made.start)
+    assert bool(made.examples and made.examples.health) == practises

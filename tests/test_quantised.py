@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from prompt2lora.generator.generator import EXAMPLES, Generator
+from prompt2lora.generator.generator import EXAMPLES, ExamplesStart, Generator
 from prompt2lora.generator.quantised import CODES, SCALES, quantised, restored
 
 
@@ -24,7 +24,7 @@ def test_a_change_comes_back_within_a_fourteenth_of_the_largest_number_of_its_ro
 def test_a_generator_that_is_read_and_written_again_keeps_its_start_for_examples(generator, tmp_path):
     own = Generator(generator.config)
     own.load_state_dict(generator.state_dict())
-    own.examples_start = own.start.detach() + torch.randn(own.start.shape) * 1e-3
+    own.examples = ExamplesStart(own.start.detach() + torch.randn(own.start.shape) * 1e-3)
     own.save_pretrained(tmp_path / "one")
     found = Generator.from_pretrained(tmp_path / "one")
     assert 0 < (found.examples_start - own.examples_start).abs().max() < 1e-3

@@ -133,8 +133,9 @@ def test_a_release_knows_what_adapters_made_of_labelled_examples_usually_look_li
     ).grid
     rows = (begun - made.start).abs().amax(-1, keepdim=True)
     assert ((made.examples_start - begun).abs() <= rows / 14 * 1.01 + 1e-6).all(), "kept as a change in four bits"
-    assert made.examples_health.usual != made.atlas.health.usual
-    assert made.examples_health.judge(made.examples_start, made.config.layout).score > 0
+    health = made.examples.health
+    assert health.usual != made.atlas.health.usual
+    assert health.judge(made.examples_start, made.config.layout).score > 0
 
 
 def test_adapters_of_labelled_examples_may_begin_with_the_change_that_an_earlier_run_made_to_its_own_beginning(
@@ -237,11 +238,11 @@ def test_a_shared_adapter_that_examples_begin_with_is_written_once(finished, tmp
     shared = made.start.detach()
     sizes = []
     for name, start in (("apart", shared + 0.01), ("shared", shared)):
-        made.examples_start = start
+        made.examples = made.examples._replace(grid=start)
         made.save_pretrained(tmp_path / name)
         again = Generator.from_pretrained(tmp_path / name)
         assert torch.allclose(again.examples_start, start.half().float(), atol=1e-3)
-        assert again.examples_health.usual == made.examples_health.usual
+        assert again.examples.health.usual == made.examples.health.usual
         sizes.append((tmp_path / name / "examples_start.safetensors").stat().st_size)
     assert shared.numel() / 2 <= sizes[0] - sizes[1] <= shared.numel(), "a start apart costs four bits a number"
 

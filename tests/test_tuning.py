@@ -95,7 +95,7 @@ def test_an_example_that_is_given_again_does_not_decide_what_was_learned_from_it
 
 
 def test_too_few_examples_for_a_second_stage_are_refused(frozen, task, layout):
-    with pytest.raises(UsageError, match="at least 8 labelled examples and has 7 with inputs of their own"):
+    with pytest.raises(UsageError, match="at least 8 labelled examples and has 7 with different inputs"):
         refine(frozen, initial_grid(layout, 0), task.instruction, pairs(task)[:7], EXAMPLE_OPTIONS)
 
 

@@ -14,7 +14,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -38,6 +38,14 @@ EXAMPLES = "examples_start.safetensors"
 _FORMAT, _READ = 3, (2, 3)
 
 
+class ExamplesStart(NamedTuple):
+    """What an adapter made of labelled examples begins with, and what such adapters usually look like (None: as others
+    do)."""
+
+    grid: Float[Tensor, "layers rows cols"]
+    health: Reference | None = None
+
+
 class Generator(nn.Module):
     """Conditions (batch prompts width) and their mask -> weight grids (batch layers rows cols)."""
 
@@ -53,8 +61,7 @@ class Generator(nn.Module):
             self.pooling = SetPooling(config)
             self.decoder = HyperConvDecoder(config.decoder)
         self.start = nn.Parameter(initial_grid(config.layout, seed))
-        self._examples_start: Tensor | None = None
-        self._examples_health: Reference | None = None
+        self.examples: ExamplesStart | None = None  # None: what is made of examples begins with the shared adapter
         nn.init.zeros_(self.head.weight)
 
     @property
@@ -94,20 +101,7 @@ class Generator(nn.Module):
     @property
     def examples_start(self) -> Float[Tensor, "layers rows cols"]:
         """What an adapter made of labelled examples begins with: an adapter of its own, or else the shared one."""
-        return self.start.detach() if self._examples_start is None else self._examples_start
-
-    @examples_start.setter
-    def examples_start(self, grid: Float[Tensor, "layers rows cols"]) -> None:
-        self._examples_start = grid
-
-    @property
-    def examples_health(self) -> Reference:
-        """What adapters made of labelled examples usually look like; without such a reference, what others do."""
-        return self._examples_health or self.atlas.health
-
-    @examples_health.setter
-    def examples_health(self, health: Reference) -> None:
-        self._examples_health = health
+        return self.examples.grid if self.examples else self.start.detach()
 
     @property
     def leaves_long_answers(self) -> bool:
@@ -117,7 +111,7 @@ class Generator(nn.Module):
     def health_of(self, provenance: Mapping[str, Any]) -> Reference:
         """How adapters of such a provenance usually look."""
         if provenance.get("examples"):
-            return self.examples_health
+            return (self.examples and self.examples.health) or self.atlas.health
         if provenance.get(FROM_BASE) and self.atlas.lengths:
             return self.atlas.lengths.health
         return self.atlas.health
@@ -136,11 +130,11 @@ class Generator(nn.Module):
             digest = write_safetensors(aside / WEIGHTS, state)
             atlas = self.atlas.save(aside) if self._atlas else ""
             files = {"weights": {"file": WEIGHTS, "sha256": digest}, "atlas": {"file": ATLAS, "sha256": atlas}}
-            if self._examples_start is not None:  # it may be the shared adapter, which is not written twice
+            if self.examples:  # they may begin with the shared adapter, which is not written twice
                 shared = self.start.detach().half()
-                same = torch.equal(self._examples_start.half(), shared)
-                start = {} if same else quantised(self._examples_start - shared.float())
-                health = self._examples_health.to_dict() if self._examples_health else {}
+                same = torch.equal(self.examples.grid.half(), shared)
+                start = {} if same else quantised(self.examples.grid - shared.float())
+                health = self.examples.health.to_dict() if self.examples.health else {}
                 written = write_safetensors(aside / EXAMPLES, {**start, **health})
                 files["examples_start"] = {"file": EXAMPLES, "sha256": written}
             description = {
@@ -184,11 +178,11 @@ class Generator(nn.Module):
             state = _weights(folder / EXAMPLES, examples)[0]
             shared = generator.start.detach()
             if "grid" in state:  # format 2 kept it whole
-                generator.examples_start = state["grid"].float()
+                grid = state["grid"].float()
             else:
-                generator.examples_start = shared + restored(state, shared.shape) if CODES in state else shared
-            if "health_mean" in state:
-                generator.examples_health = Reference.from_dict(state, generator.examples_start)
+                grid = shared + restored(state, shared.shape) if CODES in state else shared
+            health = Reference.from_dict(state, grid) if "health_mean" in state else None
+            generator.examples = ExamplesStart(grid, health)
         if atlas:
             if file_digest(folder / ATLAS) != atlas:
                 raise _altered(folder / ATLAS)

@@ -23,7 +23,7 @@ from prompt2lora.base.versions import versions
 from prompt2lora.base.weights import weights_digest
 from prompt2lora.generator.atlas import Atlas
 from prompt2lora.generator.examples import taught
-from prompt2lora.generator.generator import Generator
+from prompt2lora.generator.generator import ExamplesStart, Generator
 from prompt2lora.generator.pipeline import Pipeline
 from prompt2lora.ground.progress import Report, part, silent
 from prompt2lora.training.lengths import lengths_of
@@ -67,8 +67,12 @@ def finish(run: Run) -> Generator:
         **came_from,
     }
     generator.training_hours = run.earlier_hours + run.seconds / 3600
-    if run.recipe.decodes:
+    if run.recipe.decodes or run.recipe.start:
         generator.atlas = _atlas(run, generator)
+    if run.recipe.start and (run.recipe.shared or not torch.equal(generator.start, run.began.cpu())):
+        generator.examples = None  # it began near an adapter that is another one now
+        if run.recipe.practises:
+            begin_examples_with(run, generator, generator.start.detach())
     target, shared = run.folder / GENERATOR, run.folder / SHARED
     if not target.exists():
         generator.save_pretrained(target)
@@ -115,7 +119,11 @@ def _strength(run: Run) -> float:
 
 @torch.no_grad()
 def _atlas(run: Run, generator: Generator) -> Atlas:
-    """Where the real training tasks lie and how their adapters look; for a few tasks, of several draws each."""
+    """Where the real training tasks lie and how their adapters look; for a few tasks, of several draws each.
+
+    Where only the shared adapter was trained, jobs with long answers are left to the base as they were before.
+    """
+    left = run.recipe.long_answers_from_base or (not run.recipe.decodes and generator.leaves_long_answers)
     del generator.atlas  # of the generator that it goes on from: nothing is left to the base, or judged, by that
     tasks = run.fit
     usual = [run.prompts.usual(task, PROMPTS) for task in tasks]
@@ -130,8 +138,7 @@ def _atlas(run: Run, generator: Generator) -> Atlas:
     grids = torch.stack([pipeline.make(group).grid for group in groups[::every]])
     health = Reference.of(grids, generator.start.detach(), run.layout)
     names, instructions = zip(*((task.name, task.instruction) for task in tasks), strict=True)
-    leaves = run.recipe.long_answers_from_base and generator.config.states
-    lengths = lengths_of(pipeline, run.recipe.seed, run.report) if leaves else None
+    lengths = lengths_of(pipeline, run.recipe.seed, run.report) if left and generator.config.states else None
     return Atlas(names, instructions, means, health, lengths)
 
 
@@ -149,5 +156,4 @@ def begin_examples_with(run: Run, generator: Generator, start: Float[Tensor, "la
         with part(run.report, i / adapters, (i + 1) / adapters):
             grids.append(taught(run.base, start, [], [(task.prompt(one.input), one.output) for one in chosen]))
         run.report({"done": i + 1, "of": adapters})
-    generator.examples_start = start
-    generator.examples_health = Reference.of(torch.stack(grids), start, run.layout)
+    generator.examples = ExamplesStart(start, Reference.of(torch.stack(grids), start, run.layout))

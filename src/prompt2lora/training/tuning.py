@@ -119,8 +119,8 @@ def refine(
     examples = [*{identity(text): (text, right) for text, (_, right) in zip(inputs, examples, strict=True)}.values()]
     if len(examples) < _LEAST_TO_REFINE:
         raise UsageError(
-            f"a second stage needs at least {_LEAST_TO_REFINE} labelled examples and has {len(examples)} with inputs of "
-            "their own; add some"
+            f"a second stage needs at least {_LEAST_TO_REFINE} labelled examples and has {len(examples)} "
+            "with different inputs; add some"
         )
     shuffled = random_order(examples, f"{seed} refine")
     held_out, used = shuffled[: len(examples) // 4], shuffled[len(examples) // 4 :]
