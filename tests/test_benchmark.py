@@ -1,6 +1,7 @@
 """The judge: fair prompts, really other wrong prompts, rivals that get what their names say, scores that are kept."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -15,7 +16,7 @@ from prompt2lora.base.chat import ChatFormat
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.weights import weights_digest
 from prompt2lora.errors import LayoutError, UsageError
-from prompt2lora.evaluation import attempts, benchmark
+from prompt2lora.evaluation import attempts, benchmark, score_cache
 from prompt2lora.evaluation import judge as judging
 from prompt2lora.evaluation.arms import ARMS
 from prompt2lora.evaluation.attempts import shuffled
@@ -198,11 +199,33 @@ def test_teachers_are_averaged_ranked_and_found_by_their_prompts(generator, coll
     assert torch.equal(ARMS["best-teacher"].attempt(bench, tasks[5], 0).grid(), teachers.last(best))
 
 
-def test_what_stands_for_a_base_tells_adapters_of_another_rank_alpha_or_targets_from_the_usual_ones(layout):
+def test_what_stands_for_a_base_tells_adapters_of_another_rank_alpha_or_targets_from_the_usual_ones(
+    layout, monkeypatch
+):
     usual = replace(layout, rank=8, alpha=16)
+    assert base_key(usual) != weights_digest(layout.base_model)
+    monkeypatch.setattr(score_cache, "_USUALLY_ASKED", {score_cache._asked(layout.base_model)})
     assert base_key(usual) == weights_digest(layout.base_model)
     others = [replace(usual, rank=4), replace(usual, alpha=8), replace(usual, targets=usual.targets[:2])]
     assert len({base_key(one) for one in (usual, *others)}) == 4
+
+
+@pytest.mark.parametrize(
+    ("changed", "old", "new"),
+    [
+        ("chat_template.jinja", "</s>", ""),
+        ("config.json", '"rope_theta": 10000.0', '"rope_theta": 20000.0'),
+        ("generation_config.json", '"eos_token_id": 2', '"eos_token_id": 3'),
+        ("tokenizer.json", '"add_prefix_space": false', '"add_prefix_space": true'),
+    ],
+)
+def test_a_base_that_is_asked_otherwise_never_meets_old_scores(layout, tmp_path, changed, old, new):
+    shutil.copytree(layout.base_model, tmp_path / "base")
+    before = base_key(replace(layout, base_model=str(tmp_path / "base")))
+    assert before == base_key(layout), "wherever it lies"
+    file = tmp_path / "base" / changed
+    file.write_text(file.read_text().replace(old, new))
+    assert base_key(replace(layout, base_model=str(tmp_path / "base"))) != before
 
 
 @pytest.mark.parametrize("arm", ["multi-task", "mean-teacher", "best-teacher", "nearest-teacher", "reference-decoder"])

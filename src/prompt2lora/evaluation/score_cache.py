@@ -13,11 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from prompt2lora.adapter.layout import LoraLayout
+from prompt2lora.base import models
+from prompt2lora.base.chat import ChatFormat
 from prompt2lora.base.weights import weights_digest
 from prompt2lora.errors import OutputError, cause
 from prompt2lora.ground.profile import TARGETS
 
 _USUAL = (8, 16, sorted(TARGETS))  # rank, alpha and targets of which scores are kept that do not name them
+_USUALLY_ASKED = {  # digests of how packaged bases are asked, of which scores are kept that do not name it
+    "3023306ed55ac447ccf33dcf40ef4b8fd2ed0c11c7849661ef906a1b257d6749",
+    "e23fb25a09de85b7a22f4b2d07fc6eacbb8c5aeaabbeef8a45cdfce65b644db0",
+}
+_COMPUTE_NOTHING = {"transformers_version", "_name_or_path", "_model_name_or_path", "architectures", "dtype"}
 
 
 class ScoreCache:
@@ -49,11 +56,19 @@ class ScoreCache:
 
 
 def base_key(layout: LoraLayout) -> str:
-    """Stands for a base and the adapters that are trained for it: the digest of its weights, and rank, alpha and
-    targets unless these are the usual ones."""
-    told = layout.rank, layout.alpha, sorted(target.name for target in layout.targets)
-    weights = weights_digest(layout.base_model)
-    return weights if told == _USUAL else digest([weights, *told])
+    """Stands for a base and the adapters that are trained for it: the digest of its weights; rank, alpha and targets,
+    and how it is asked, unless these are the usual ones."""
+    shape = layout.rank, layout.alpha, sorted(target.name for target in layout.targets)
+    weights, asked = weights_digest(layout.base_model), _asked(layout.base_model)
+    told = [*(shape if shape != _USUAL else ()), *({asked} - _USUALLY_ASKED)]
+    return digest([weights, *told]) if told else weights
+
+
+def _asked(base: str) -> str:
+    """Stands for how a base computes and is asked: its configuration, what ends its answers, tokenizer and template."""
+    config, chat = models.load_config(base).to_dict(), ChatFormat.load(base)
+    computes = {key: value for key, value in config.items() if key not in _COMPUTE_NOTHING}
+    return digest([computes, chat.ends, chat.tokenizer.backend_tokenizer.to_str(), chat.tokenizer.chat_template])
 
 
 def digest(data: Any) -> str:
