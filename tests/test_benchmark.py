@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny import write_task
+from tiny import tiny_generator, tiny_generator_config, write_task
 
 from prompt2lora import api
 from prompt2lora.adapter.layout import LoraLayout
@@ -279,6 +279,17 @@ def test_a_rival_adapter_of_another_rank_is_refused(tasks_folder, generator_fold
         api.benchmark(
             [tasks_folder], arms=["multi-task"], generator=generator_folder, multi_task=tmp_path / "multi-task"
         )
+
+
+@pytest.mark.parametrize(("rank", "other", "told"), [(16, "", "another rank"), (8, "2", "reads prompts by")])
+def test_a_reference_of_another_rank_or_encoder_is_refused(
+    tasks_folder, generator_folder, layout, encoder_folder, tmp_path, rank, other, told
+):
+    unlike = LoraLayout.from_config(models.load_config(layout.base_model), base_model=layout.base_model, rank=rank)
+    config = tiny_generator_config(unlike, encoder_folder + other, trunk=((2, 14 * rank, 16),))
+    tiny_generator(config).save_pretrained(tmp_path / "reference")
+    with pytest.raises((LayoutError, UsageError), match=told):
+        api.benchmark([tasks_folder], arms=["base"], generator=generator_folder, reference=tmp_path / "reference")
 
 
 def test_the_full_form_asks_with_the_instruction_and_the_bare_form_without(generator, tasks_folder, cache, monkeypatch):

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from tiny import SIZES, write_task
 
 from prompt2lora import api
+from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.adapter.peft import Adapter
 from prompt2lora.base import models
 from prompt2lora.cli.main import main
@@ -284,6 +285,14 @@ def test_a_run_that_cannot_begin_is_refused_and_claims_no_folder(recipe, tmp_pat
 def test_a_run_goes_on_from_a_generator_of_its_own_layout_only(recipe, generator_folder, tmp_path):
     with pytest.raises(UsageError, match="layout"):
         train(recipe(start=str(generator_folder), rank=16), tmp_path / "run")
+
+
+@pytest.mark.parametrize("changes", [{"rank": 16}, {"alpha": 64}, {"targets": ["q_proj"]}], ids=str)
+def test_a_run_begins_with_a_shared_adapter_of_its_own_layout_only(recipe, base, tmp_path, changes):
+    layout = LoraLayout.from_config(models.load_config(base), base_model=base, **changes)
+    Adapter(layout, torch.zeros(layout.shape)).save(tmp_path / "shared")
+    with pytest.raises(UsageError, match="another rank, alpha or targets"):
+        train(recipe(shared=str(tmp_path / "shared")), tmp_path / "run")
 
 
 @pytest.mark.parametrize("part", ["train", "test"])

@@ -34,6 +34,10 @@ def initial_generator(recipe: Recipe) -> Initial:
     found = _further(recipe, layout) if recipe.start else Initial(_new(recipe, layout), {}, 0.0, {})
     if recipe.shared:
         adapter = Adapter.load(Path(recipe.shared), config)
+        if adapter.layout.digest != layout.digest:
+            raise UsageError(
+                f"shared names {recipe.shared}, of another rank, alpha or targets than the recipe; name another adapter"
+            )
         found.generator.start.data.copy_(adapter.grid)
         return found._replace(shared=adapter.provenance)
     return found

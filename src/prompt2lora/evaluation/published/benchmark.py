@@ -74,6 +74,7 @@ def benchmark(
             raise LayoutError(
                 f"the generator for {name} makes adapters of another layout or base; name generators alike"
             )
+        named.of(name).rivals(generators[name], layout)  # refused now and not after hours
     known: list[Task] = []
     if "nearest-teacher" in request.arms:
         known = [*(read_tasks(tasks, split="train") if tasks else []), *map(training_part, every)]
