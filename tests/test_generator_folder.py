@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from prompt2lora.errors import DamagedFile
 from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.pooling import SetPooling
 from prompt2lora.generator.text_encoder import Encoder
@@ -19,6 +20,16 @@ def test_a_generator_that_is_loaded_and_saved_again_has_the_same_weights_to_the_
     Generator.from_pretrained(generator_folder).save_pretrained(tmp_path / "again")
     name = "generator.safetensors"
     assert (tmp_path / "again" / name).read_bytes() == (generator_folder / name).read_bytes()
+
+
+def test_what_conditions_look_like_is_kept_however_large_and_a_weight_that_is_too_large_is_refused(generator, tmp_path):
+    generator.pooling.center.fill_(123456.0)
+    generator.pooling.spread.fill_(1e5)
+    generator.save_pretrained(tmp_path / "large")
+    assert torch.equal(Generator.from_pretrained(tmp_path / "large").pooling.center, generator.pooling.center)
+    generator.head.weight[0] = 1e5
+    with pytest.raises(DamagedFile, match=r"head\.weight of the generator is not finite"):
+        generator.save_pretrained(tmp_path / "larger")
 
 
 def test_a_loaded_generator_is_frozen_and_gives_the_same_numbers_every_time(generator_folder, conditions):

@@ -36,6 +36,7 @@ from prompt2lora.ground.files import file_digest, new_folder, read_safetensors, 
 WEIGHTS, HOURS = "generator.safetensors", "training_hours.json"
 EXAMPLES = "examples_start.safetensors"
 _FORMAT, _READ = 3, (2, 3)
+_DTYPES = {f"pooling.{name}": torch.float32 for name in ("center", "spread")}  # a base's states may go beyond float16
 
 
 class ExamplesStart(NamedTuple):
@@ -123,10 +124,14 @@ class Generator(nn.Module):
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a folder that `from_pretrained` reads: configuration and float16 weights.
 
-        Raises OutputError if the folder exists or cannot be written; nothing is left half written.
+        Raises OutputError if the folder exists or cannot be written, DamagedFile if a weight is not finite in float16;
+        nothing is left half written.
         """
+        kept = {name: tensor.to(_DTYPES.get(name, torch.float16)) for name, tensor in self.state_dict().items()}
+        if wrong := next((name for name, tensor in kept.items() if not tensor.isfinite().all()), None):
+            raise DamagedFile(f"{wrong} of the generator is not finite in {kept[wrong].dtype}; train it anew")
         with new_folder(Path(folder)) as aside:
-            state = {name: tensor.half().contiguous() for name, tensor in self.state_dict().items()}
+            state = {name: tensor.contiguous() for name, tensor in kept.items()}
             digest = write_safetensors(aside / WEIGHTS, state)
             atlas = self.atlas.save(aside) if self._atlas else ""
             files = {"weights": {"file": WEIGHTS, "sha256": digest}, "atlas": {"file": ATLAS, "sha256": atlas}}
