@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from prompt2lora.adapter.grid import factors, inner
+from prompt2lora.adapter.grid import Factors, factors, inner
 from prompt2lora.adapter.layout import LoraLayout
 
 FEATURES = ("log norm", "log spectral norm", "effective rank", "first energy", "alignment")
@@ -40,26 +40,15 @@ def feature_names(rank: int) -> tuple[str, ...]:
 
 def spectra(grid: Float[Tensor, "batch layers rows cols"], layout: LoraLayout) -> Float[Tensor, "batch modules rank"]:
     """Singular values of scale * B A, largest first, for every adapted module in the order of the layout."""
-    values = []
-    for factor in factors(grid.double(), layout).values():
-        _, right = torch.linalg.qr(factor.b.transpose(1, 2))
-        _, left = torch.linalg.qr(factor.a.transpose(1, 2))
-        values.append(torch.linalg.svdvals(right @ left.transpose(1, 2)))
-    return (torch.stack(values, 1) * layout.scale).float()
+    return torch.stack([_values(one, layout) for one in factors(grid, layout).values()], 1)
 
 
 def features(
     grid: Float[Tensor, "batch layers rows cols"], shared: Float[Tensor, "layers rows cols"], layout: LoraLayout
 ) -> Float[Tensor, "batch modules features"]:
     """The numbers of every module; see this file's head and `feature_names`."""
-    values = spectra(grid, layout)
-    energy = values.square()
-    total = energy.sum(-1).clamp_min(_TINY)
-    share = energy / total.unsqueeze(-1)
-    entropy = -(share * share.clamp_min(_TINY).log()).sum(-1)
-    logs = values.clamp_min(_TINY).log10()
-    whole = [total.sqrt().log10(), logs[..., 0], entropy.exp(), share[..., 0], _alignment(grid, shared, layout)]
-    return torch.cat([torch.stack(whole, dim=-1), logs, _gains(grid, shared, layout)], dim=-1)
+    fixed = factors(shared[None], layout)
+    return torch.stack([_features(one, fixed[path], layout) for path, one in factors(grid, layout).items()], 1)
 
 
 def shares(
@@ -70,27 +59,45 @@ def shares(
     return {path: norms[path] / max(float(weight.float().norm()), _TINY) for path, weight in weights.items()}
 
 
-def _gains(
-    grid: Float[Tensor, "batch layers rows cols"], shared: Float[Tensor, "layers rows cols"], layout: LoraLayout
-) -> Float[Tensor, "batch modules rank"]:
+def _features(own: Factors, shared: Factors, layout: LoraLayout) -> Float[Tensor, "batch features"]:
+    """The numbers of one module."""
+    own, shared = _exact(own), _exact(shared)
+    values = _values(own, layout)
+    energy = values.square()
+    total = energy.sum(-1).clamp_min(_TINY)
+    share = energy / total.unsqueeze(-1)
+    entropy = -(share * share.clamp_min(_TINY).log()).sum(-1)
+    logs = values.clamp_min(_TINY).log10()
+    whole = [total.sqrt().log10(), logs[..., 0], entropy.exp(), share[..., 0], _alignment(own, shared)]
+    return torch.cat([torch.stack(whole, dim=-1), logs, _gains(own, shared)], dim=-1)
+
+
+def _exact(factor: Factors) -> Factors:
+    """In double precision: module by module, for that of all takes twice the memory of the adapters."""
+    return Factors(factor.a.double(), factor.b.double())
+
+
+def _values(factor: Factors, layout: LoraLayout) -> Float[Tensor, "batch rank"]:
+    a, b = _exact(factor)
+    _, right = torch.linalg.qr(b.mT)
+    _, left = torch.linalg.qr(a.mT)
+    values: Tensor = torch.linalg.svdvals(right @ left.mT)
+    return (values * layout.scale).float()
+
+
+def _gains(own: Factors, shared: Factors) -> Float[Tensor, "batch rank"]:
     """How strongly an adapter does what each direction of the shared one does (1: as strongly)."""
-    gains = []
-    fixed = factors(shared[None].double(), layout)
-    for path, factor in factors(grid.double(), layout).items():
-        left, right = torch.linalg.qr(fixed[path].b[0].T), torch.linalg.qr(fixed[path].a[0].T)
-        u, values, v = torch.linalg.svd(left.R @ right.R.T)
-        along = ((factor.b @ (left.Q @ u)) * (factor.a @ (right.Q @ v.T))).sum(1)
-        gains.append(torch.where(values > _TINY, along / values.clamp_min(_TINY), 0.0))
-    return torch.stack(gains, 1).float()
+    left, right = torch.linalg.qr(shared.b[0].T), torch.linalg.qr(shared.a[0].T)
+    u, values, v = torch.linalg.svd(left.R @ right.R.T)
+    along = ((own.b @ (left.Q @ u)) * (own.a @ (right.Q @ v.T))).sum(1)
+    return torch.where(values > _TINY, along / values.clamp_min(_TINY), 0.0).float()
 
 
-def _alignment(
-    grid: Float[Tensor, "batch layers rows cols"], shared: Float[Tensor, "layers rows cols"], layout: LoraLayout
-) -> Float[Tensor, "batch modules"]:
-    """Cosine between an adapter's update and the shared one, module by module."""
-    mine, theirs = factors(grid.double(), layout), factors(shared[None].double(), layout)
-    own, fixed = inner(mine, mine).clamp_min(_TINY), inner(theirs, theirs).clamp_min(_TINY)
-    return (inner(mine, theirs) / (own * fixed).sqrt()).float()
+def _alignment(own: Factors, shared: Factors) -> Float[Tensor, " batch"]:
+    """Cosine between an adapter's update and the shared one."""
+    mine, theirs = {"": own}, {"": shared}
+    norms = inner(mine, mine).clamp_min(_TINY) * inner(theirs, theirs).clamp_min(_TINY)
+    return (inner(mine, theirs) / norms.sqrt()).float()[:, 0]
 
 
 class HealthScore(NamedTuple):
