@@ -391,6 +391,21 @@ def test_a_run_goes_on_from_a_generator_that_reads_by_the_same_encoder_only(
         train(recipe(start=str(generator_folder), encoder=str(tmp_path / "other")), tmp_path / "run")
 
 
+def test_a_generator_is_not_trained_on_a_single_task(recipe, tmp_path):
+    write_task(tmp_path / "one", "task0", "Do.", str.upper)
+    with pytest.raises(UsageError, match="at least two tasks and task0 is alone"):
+        train(recipe(tasks=str(tmp_path / "one"), validation=0.0), tmp_path / "run")
+
+
+def test_a_task_with_one_training_example_leaves_nothing_to_practise_on(recipe, tasks_folder, tmp_path):
+    file = tasks_folder / "task3.jsonl"
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join([*lines[:2], *lines[-4:]]))
+    stage = Stage(steps=1, alone=1.0, practice=1, examples=(2,))
+    with pytest.raises(UsageError, match="task3 has none"):
+        train(recipe(stages=(stage,), validation=0.0), tmp_path / "run")
+
+
 TEXTS = [f"text {number}" for number in range(200)]
 
 

@@ -71,6 +71,8 @@ def test_teachers_are_ranked_on_the_same_tasks(tasks_folder, options, tmp_path, 
     assert {name: list(scores) for name, scores in kept["by_task"].items()} == dict.fromkeys(
         [task.name for task in tasks[:2]], kept["tasks"]
     )
+    with pytest.raises(UsageError, match="there are none; raise validation or add families"):
+        teachers.compare(frozen, teachers.Teachers(folder, layout), [])
 
 
 def test_a_teacher_that_is_interrupted_leaves_no_folder_and_the_next_run_makes_the_same_as_one_in_one_go(

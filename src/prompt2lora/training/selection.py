@@ -38,6 +38,15 @@ def training_tasks(recipe: Recipe) -> tuple[list[Task], list[Task]]:
     fit = [*(diverse(fit, recipe.most) if recipe.most else fit), *published]
     if not fit:
         raise UsageError(f"validation {recipe.validation} holds out every task; lower it or add task families")
+    if recipe.decodes and len(fit) < 2:
+        raise UsageError(f"a generator is trained on at least two tasks and {fit[0].name} is alone; add task files")
+    if any(stage.practice for stage in recipe.stages):
+        for task in fit:
+            if len({example.input for example in task.train}) < 2:
+                raise UsageError(
+                    f"practice needs another training example than the one asked, and task {task.name} has none; add "
+                    "some or leave it out"
+                )
     return fit, validation
 
 

@@ -139,8 +139,10 @@ def compare(
     """Score every teacher on examples that none of them was made of, in the full form; returns the best.
 
     Of every task as many are asked as `budget` tokens hold. The ranking is kept in the collection's `best.json`; who
-    stands there with scores of these tasks is not scored again.
+    stands there with scores of these tasks is not scored again. Raises UsageError without tasks.
     """
+    if not tasks:
+        raise UsageError("teachers are compared on held-out tasks and there are none; raise validation or add families")
     file = teachers.folder / BEST
     known, names = _ranking(file), [task.name for task in tasks]
     for number, name in enumerate(sorted(teachers.names), 1):
