@@ -135,7 +135,7 @@ def test_of_a_base_with_experts_only_the_attention_is_adapted():
         **SMALL, **HEADS, num_experts=2, moe_intermediate_size=32, shared_expert_intermediate_size=32
     )
     assert LoraLayout.from_config(config, base_model="x", targets=ATTENTION).layers == 3
-    with pytest.raises(LayoutError, match=r"of experts \(model.layers.0.mlp.shared_expert.* cannot be adapted"):
+    with pytest.raises(LayoutError, match=r"experts \(model.layers.0.mlp.shared_expert.* cannot be adapted"):
         LoraLayout.from_config(config, base_model="x")
 
 

@@ -241,8 +241,8 @@ def _look(config: Any, names: frozenset[str]) -> tuple[str, list[list[Target]]]:
         if match and isinstance(module, torch.nn.Linear) and path.rsplit(".", 1)[-1] in names:
             if "expert" in path:
                 raise LayoutError(
-                    f"the {path.rsplit('.', 1)[-1]} of experts ({path}) cannot be adapted; leave gate_proj, up_proj and "
-                    "down_proj out of the targets, or name a base without experts"
+                    f"experts ({path}) cannot be adapted; leave gate_proj, up_proj and down_proj out of the targets, "
+                    "or name a base without experts"
                 )
             stems.add(match["stem"])
             target = Target(match["module"], module.in_features, module.out_features)
