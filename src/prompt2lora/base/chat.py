@@ -190,8 +190,10 @@ class ChatFormat:
         return [*[{"type": "image"}] * len(pictures_of(said)), {"type": "text", "text": text_of(said)}]
 
     def _rendered(self, messages: Sequence[tuple[str, Prompt]], *, answering: bool = True) -> str:
-        """The template's text of a conversation, up to where the answer begins if the base is `answering` it. A base that
-        can think before it answers (Qwen3) is told not to."""
+        """The template's text of a conversation, up to where the answer begins if the base is `answering` it.
+
+        A base that can think before it answers (Qwen3) is told not to.
+        """
         from jinja2 import TemplateError
 
         said = [{"role": role, "content": self._content(one)} for role, one in messages]
