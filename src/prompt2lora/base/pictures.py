@@ -76,7 +76,7 @@ class PictureEmbedding(nn.Module):
         soft = ids >= FIRST
         vectors: Tensor = self.words(ids.masked_fill(soft, 0))
         if soft.any():
-            if len(ids[soft].unique()) > _MOST_TOKENS:
+            if len(set(ids[soft].tolist())) > _MOST_TOKENS:
                 raise Busy(
                     f"pictures may have {_MOST_TOKENS:,} tokens at once and these have more; try again in a moment"
                 )
