@@ -10,7 +10,7 @@ import torch
 from peft import PeftModel
 from picture_bases import picture, picture_bytes, processor, tiny_model, write_picture_base
 from PIL import ExifTags, Image
-from tiny import tiny_generator, tiny_generator_config
+from tiny import greedy, tiny_generator, tiny_generator_config
 
 from prompt2lora.adapter.hooks import adapted
 from prompt2lora.adapter.layout import LoraLayout
@@ -125,7 +125,7 @@ def test_more_pictures_than_are_kept_are_answered_batch_by_batch(kind, monkeypat
     ids = base.chat.prompt_ids(prompts)
     del prompts
     with pytest.raises(Busy, match="one was forgotten"):
-        decoding.greedy(base.model, ids[:1], base.chat, 3)
+        greedy(base.model, ids[:1], base.chat, 3)
 
 
 def test_alignment_reads_fewer_prompts_where_pictures_have_many_tokens_and_always_one(monkeypatch):
