@@ -7,10 +7,12 @@ from contextlib import suppress
 
 import pytest
 import torch
+from picture_bases import write_picture_base
 from test_training import curve, recipe, same_weights
 from tiny import SIZES
 
 from prompt2lora.base import models
+from prompt2lora.base.chat import ChatFormat
 from prompt2lora.errors import OutputError
 from prompt2lora.generator.text_encoder import Encoder
 from prompt2lora.ground.progress import silent
@@ -50,6 +52,16 @@ def test_a_process_that_draws_tells_what_went_wrong_and_none_is_left(wanted, tmp
     with pytest.raises(ZeroDivisionError), DrawnAhead(drawing, 4, 1) as drawn:
         drawn(0)
     assert drawn._pool._processes is None
+
+
+def test_for_a_base_that_reads_pictures_steps_are_drawn_here(wanted, tmp_path):
+    place = write_picture_base(tmp_path / "llava", "llava")
+    chat = ChatFormat.of(*models.load_base(place, dtype=torch.float32, device="cpu"))
+    one = Run(wanted, tmp_path / "run", silent)
+    one.prepare()
+    drawing = Drawing(wanted, one.fit, one.fresh_families, one.prompts, chat)
+    with DrawnAhead(drawing, 4, 2) as drawn:
+        assert drawn(0).groups == drawing(0).groups
 
 
 def test_a_cpu_draws_by_itself_and_an_accelerator_has_it_drawn():

@@ -225,6 +225,22 @@ def test_a_base_that_changes_what_its_output_layer_says_is_refused(base, tmp_pat
         loaded(str(folder))
 
 
+THINKING = "{% if enable_thinking is not defined or enable_thinking %}<think>\n{% else %}<think></think>{% endif %}"
+
+
+def test_a_base_that_can_think_is_asked_without_and_one_that_always_does_is_refused(base, tmp_path):
+    folder = tmp_path / "thinking"
+    shutil.copytree(base, folder)
+    (folder / "chat_template.jinja").write_text(TEMPLATE + THINKING)
+    chat = ChatFormat.load(str(folder))
+    for ids in (chat.prompt_ids(["x"])[0], chat.conversation_ids([("system", "y"), ("user", "x")])):
+        assert chat.tokenizer.decode(ids).endswith("<|user|>x</s><|assistant|><think></think>")
+    (folder / "chat_template.jinja").write_text(TEMPLATE + "<think>\n")
+    for load in (ChatFormat.load, loaded):
+        with pytest.raises(ModelNotFound, match="always begins with <think>; name another base"):
+            load(str(folder))
+
+
 def refusing(base, folder):
     shutil.copytree(base, folder)
     check = (

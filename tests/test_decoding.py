@@ -82,8 +82,16 @@ def test_answers_come_in_the_order_of_the_prompts_whatever_the_batches(base, mon
     whole = decoding.answers(model, chat, asked, max_new_tokens=6)
     monkeypatch.setattr(decoding, "BATCH", 3)
     assert decoding.answers(model, chat, asked, max_new_tokens=6) == whole
+    monkeypatch.setattr(decoding, "_TOKENS", 50)
+    assert decoding.answers(model, chat, asked, max_new_tokens=6) == whole
     assert whole[1] == whole[4]
     assert whole == [decoding.answers(model, chat, [text], max_new_tokens=6)[0] for text in asked]
+
+
+def test_the_longer_prompts_are_the_fewer_are_answered_at_once():
+    assert [len(batch) for batch in decoding._batches([100] * 130)] == [64, 64, 2]
+    assert [len(batch) for batch in decoding._batches([1500] * 30 + [40_000, 10])] == [21, 10, 1]
+    assert decoding._batches([]) == []
 
 
 def test_answers_through_an_adapter_are_those_of_real_peft(base, layout, tmp_path):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from tiny import TINY
-from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
+from transformers import AutoModelForCausalLM, LlamaConfig, Phi3Config, PhiConfig, Qwen2Config, Starcoder2Config
 
 from prompt2lora import api
 from prompt2lora.adapter import folder as adapter_folder
@@ -28,6 +28,9 @@ BASES = {
     "qwen2": Qwen2Config(**TINY),
     "tied": LlamaConfig(**{**TINY, "tie_word_embeddings": True}),
     "wide": LlamaConfig(**{**TINY, "hidden_size": 96, "intermediate_size": 160, "num_hidden_layers": 1}),
+    "phi": PhiConfig(**TINY),
+    "phi3": Phi3Config(**TINY, pad_token_id=0),
+    "starcoder2": Starcoder2Config(**TINY),
 }
 ATTENTION = ["q_proj", "v_proj"]
 
@@ -165,6 +168,15 @@ def test_an_imported_adapter_makes_the_weights_that_peft_makes_of_its_folder(kin
     place = trained(named_base, tmp_path / "theirs", **KINDS[kind])
     api.import_adapter(place, tmp_path / "ours", base=named_base)
     assert_same(named_base, place, tmp_path / "ours")
+
+
+@pytest.mark.parametrize(
+    ("kind", "targets"), [("phi", ATTENTION), ("phi3", ["o_proj", "down_proj"]), ("starcoder2", ATTENTION)]
+)
+def test_a_base_may_lack_modules_that_the_adapter_does_not_change(kind, targets, folders, tmp_path):
+    place = trained(folders[kind], tmp_path / "theirs", target_modules=targets)
+    api.import_adapter(place, tmp_path / "ours", base=folders[kind])
+    assert_same(folders[kind], place, tmp_path / "ours")
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])

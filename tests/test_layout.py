@@ -1,11 +1,23 @@
 import pytest
-from transformers import Gemma3Config, Gemma3TextConfig, LlamaConfig, MistralConfig, Qwen2Config
+from transformers import (
+    FalconH1Config,
+    Gemma3Config,
+    Gemma3TextConfig,
+    Lfm2Config,
+    LlamaConfig,
+    MistralConfig,
+    Qwen2Config,
+    Qwen2MoeConfig,
+    Qwen3_5TextConfig,
+    Qwen3MoeConfig,
+)
 
 from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.errors import LayoutError
 from prompt2lora.ground.profile import TARGETS
 
 SMALL = {"hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 3, "vocab_size": 99}
+ATTENTION = ["q_proj", "v_proj"]
 HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2}
 FAMILIES = {
     "llama": LlamaConfig(**SMALL, **HEADS),
@@ -101,3 +113,33 @@ def test_a_base_that_sees_pictures_is_refused_when_it_is_named():
     )
     with pytest.raises(LayoutError, match="name one that reads text alone"):
         LoraLayout.from_config(config, base_model="x")
+
+
+HYBRID = {
+    "qwen3.5": (Qwen3_5TextConfig(**{**SMALL, "num_hidden_layers": 4}, **HEADS), "linear_attention"),
+    "falcon-h1": (FalconH1Config(**SMALL, **HEADS), "hybrid"),
+    "lfm2": (Lfm2Config(**SMALL, **HEADS, layer_types=["conv", "full_attention", "conv"]), "conv"),
+}
+
+
+@pytest.mark.parametrize("base", HYBRID)
+@pytest.mark.parametrize("targets", [ATTENTION, ["gate_proj"]])
+def test_a_base_whose_layers_do_not_all_have_plain_attention_is_refused_whatever_the_targets(base, targets):
+    config, kind = HYBRID[base]
+    with pytest.raises(LayoutError, match=f"and the base has {kind}; name another base"):
+        LoraLayout.from_config(config, base_model="x", targets=targets)
+
+
+def test_of_a_base_with_experts_only_the_attention_is_adapted():
+    config = Qwen2MoeConfig(
+        **SMALL, **HEADS, num_experts=2, moe_intermediate_size=32, shared_expert_intermediate_size=32
+    )
+    assert LoraLayout.from_config(config, base_model="x", targets=ATTENTION).layers == 3
+    with pytest.raises(LayoutError, match=r"experts \(model.layers.0.mlp.shared_expert.* cannot be adapted"):
+        LoraLayout.from_config(config, base_model="x")
+
+
+def test_a_base_that_has_a_target_in_some_layers_alone_is_refused():
+    config = Qwen3MoeConfig(**SMALL, **HEADS, num_experts=2, moe_intermediate_size=32, mlp_only_layers=[1])
+    with pytest.raises(LayoutError, match="layers must be alike and 1 of 3 have"):
+        LoraLayout.from_config(config, base_model="x", targets=["gate_proj"])

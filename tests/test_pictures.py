@@ -10,12 +10,12 @@ import torch
 from peft import PeftModel
 from picture_bases import picture, picture_bytes, processor, tiny_model, write_picture_base
 from PIL import ExifTags, Image
-from tiny import tiny_generator, tiny_generator_config
+from tiny import greedy, tiny_generator, tiny_generator_config
 
 from prompt2lora.adapter.hooks import adapted
 from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.adapter.peft import Adapter
-from prompt2lora.base import models
+from prompt2lora.base import decoding, models
 from prompt2lora.base.chat import ChatFormat
 from prompt2lora.base.decoding import answers
 from prompt2lora.base.frozen import Frozen
@@ -23,7 +23,9 @@ from prompt2lora.base.packing import pack_examples, stack
 from prompt2lora.base.pictures import PictureReader, positions, soft_tokens
 from prompt2lora.console import pdf
 from prompt2lora.console.i18n import Translator
-from prompt2lora.errors import InputError, ModelNotFound, UsageError
+from prompt2lora.errors import Busy, InputError, ModelNotFound, UsageError
+from prompt2lora.generator import alignment
+from prompt2lora.generator.alignment import AlignmentOptions
 from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.pipeline import Pipeline, fitting_layout
 from prompt2lora.generator.text_encoder import cached_encoder
@@ -107,8 +109,37 @@ def test_forgotten_pictures_are_read_anew(monkeypatch):
     prompts = [Pictured("x", (picture(seed),)) for seed in (1, 2, 1)]
     given = [answers(base.model, base.chat, [prompt], max_new_tokens=3)[0] for prompt in prompts]
     assert given[0] == given[2]
-    with pytest.raises(Exception, match="these have more"):
+    with pytest.raises(Busy, match="these have more"):
         answers(base.model, base.chat, prompts[:2], max_new_tokens=3)
+
+
+@pytest.mark.parametrize("kind", ["llava", "qwen2_vl"])
+def test_more_pictures_than_are_kept_are_answered_batch_by_batch(kind, monkeypatch):
+    monkeypatch.setattr(decoding, "BATCH", 1)
+    prompts = [Pictured("x", (picture(seed),)) for seed in (1, 2, 3)]
+    base = seeing(kind)
+    whole = answers(base.model, base.chat, prompts, max_new_tokens=3)
+    monkeypatch.setattr("prompt2lora.base.pictures._MOST_TOKENS", 17)
+    base = seeing(kind)
+    assert answers(base.model, base.chat, prompts, max_new_tokens=3) == whole
+    ids = base.chat.prompt_ids(prompts)
+    del prompts
+    with pytest.raises(Busy, match="one was forgotten"):
+        greedy(base.model, ids[:1], base.chat, 3)
+
+
+def test_alignment_reads_fewer_prompts_where_pictures_have_many_tokens_and_always_one(monkeypatch):
+    base = seeing("llava")
+    prompts = [Pictured(f"Name it.\n\nWhich? {seed}", (picture(seed),)) for seed in range(4)]
+
+    def count(budget):
+        options = AlignmentOptions(budget=budget, max_new_tokens=1)
+        return len(alignment.read_prompts(base, torch.zeros(base.layout.shape), prompts, options).prompts)
+
+    assert count(110) == 4
+    monkeypatch.setattr(alignment, "_MOST_SOFT", 20)
+    assert 1 < count(110) < 4
+    assert count(1) == 1
 
 
 def test_what_a_user_writes_is_no_place_of_a_picture():

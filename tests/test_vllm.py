@@ -188,6 +188,7 @@ def test_what_was_asked_reaches_the_server():
     assert (sent["temperature"], sent["top_p"], sent["seed"], sent["max_tokens"]) == (0.5, 0.9, 3, 11)
     assert sent["stop"] == ["!"]
     assert sent["messages"] == [{"role": "user", "content": "hi"}]
+    assert sent["chat_template_kwargs"] == {"enable_thinking": False}
 
 
 def test_settings_that_the_base_brings_along_change_no_answer():

@@ -26,6 +26,7 @@ from typing import Any
 from prompt2lora.errors import LayoutError
 from prompt2lora.ground.profile import PICTURE_BASES, RANKS, TARGETS
 
+_ATTENTIONS = {"full_attention", "sliding_attention"}  # as transformers names kinds of layers
 _LAYER = re.compile(r"^(?P<stem>.*\.layers)\.(?P<index>\d+)\.(?P<module>.+)$")
 
 
@@ -224,6 +225,12 @@ def skeleton(config: Any) -> Any:
 def _look(config: Any, names: frozenset[str]) -> tuple[str, list[list[Target]]]:
     import torch
 
+    kinds = set(getattr(config.get_text_config(), "layer_types", None) or ()) - _ATTENTIONS
+    if kinds:
+        raise LayoutError(
+            f"every layer must have plain attention, since others (recurrent, linear) heed no masks, and the base has "
+            f"{', '.join(sorted(kinds))}; name another base"
+        )
     model = skeleton(config)
     pictures = config.model_type in PICTURE_BASES
     layers: dict[int, list[Target]] = {}
@@ -232,6 +239,11 @@ def _look(config: Any, names: frozenset[str]) -> tuple[str, list[list[Target]]]:
     for path, module in model.named_modules():
         match = path.startswith(tower) and _LAYER.match(path)
         if match and isinstance(module, torch.nn.Linear) and path.rsplit(".", 1)[-1] in names:
+            if "expert" in path:
+                raise LayoutError(
+                    f"experts ({path}) cannot be adapted; leave gate_proj, up_proj and down_proj out of the targets, "
+                    "or name a base without experts"
+                )
             stems.add(match["stem"])
             target = Target(match["module"], module.in_features, module.out_features)
             layers.setdefault(int(match["index"]), []).append(target)
@@ -242,7 +254,11 @@ def _look(config: Any, names: frozenset[str]) -> tuple[str, list[list[Target]]]:
             f"a base must have its layers in one place and this one has them in {' and '.join(sorted(stems))}, as "
             "models of pictures or sound do; name one that reads text alone"
         )
-    return stems.pop(), [layers[index] for index in sorted(layers)]
+    stem = stems.pop()
+    count = len(model.get_submodule(stem))
+    if len(layers) < count:
+        raise LayoutError(f"layers must be alike and {len(layers)} of {count} have the targets; name another base")
+    return stem, [layers[index] for index in range(count)]
 
 
 def _path_of(module: Any, model: Any) -> str:

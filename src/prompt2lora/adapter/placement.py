@@ -11,7 +11,7 @@ import math
 import re
 import warnings
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -157,13 +157,21 @@ def _check_names(state: Mapping[str, Tensor], config: Any) -> None:
 
 def _check_modules(modules: Mapping[str, Any], config: Any, base: str) -> None:
     """Every adapted module is one that engines adapt."""
-    ours = {path for _, _, path in LoraLayout.from_config(config, base_model=base).module_paths()}
+    targets = _targets(modules)
+    layout = LoraLayout.from_config(config, base_model=base, targets=targets) if targets else None
+    ours = {path for _, _, path in layout.module_paths()} if layout else set()
     for path in modules:
         if path not in ours:
             raise DamagedFile(
                 f"it adapts {path} and engines adapt {', '.join(TARGETS)} of a language model; "
                 f"{_instead(path, config)} with these targets"
             )
+
+
+def _targets(paths: Iterable[str]) -> list[str]:
+    """Those that adapted modules belong to."""
+    names = {path.rsplit(".", 1)[-1] for path in paths}
+    return [name for name in TARGETS if name in names]
 
 
 def _instead(path: str, config: Any) -> str:
@@ -178,7 +186,6 @@ def _instead(path: str, config: Any) -> str:
 def _adapter(foreign: Foreign, config: Any, base: str, found: Mapping[str, WeightUpdate]) -> Adapter:
     """One rank and one strength for all: zeros fill up, and strengths that differ go into B."""
     rank = next(one for one in RANKS if one >= max(len(update.a) for update in found.values()))
-    names = {path.rsplit(".", 1)[-1] for path in found}
     scales = {update.scale for update in found.values()}
     alpha = next(iter(scales)) * rank
     plain = len(scales) == 1 and alpha == int(alpha) and 1 <= alpha <= MOST_ALPHA
@@ -187,7 +194,7 @@ def _adapter(foreign: Foreign, config: Any, base: str, found: Mapping[str, Weigh
         base_model=base,
         rank=rank,
         alpha=int(alpha) if plain else rank,
-        targets=[name for name in TARGETS if name in names],
+        targets=_targets(found),
     )
     state = {}
     for _, target, path in layout.module_paths():

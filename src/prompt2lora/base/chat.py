@@ -49,7 +49,7 @@ class ChatFormat:
 
     @classmethod
     def of(cls, model: Any, tokenizer: Any) -> ChatFormat:
-        """How a loaded base is asked. Raises ModelNotFound if it has no token that ends an answer."""
+        """How a loaded base is asked. Raises ModelNotFound if it has no token that ends an answer or always thinks."""
         return cls._made(tokenizer, model.generation_config, model.config.name_or_path, reader_of(model))
 
     @classmethod
@@ -66,6 +66,11 @@ class ChatFormat:
             raise ModelNotFound(
                 f"a base needs a token that ends an answer and {base} names none; add eos_token "
                 "to its tokenizer_config.json, or eos_token_id to its generation_config.json"
+            )
+        if chat._template and chat._rendered([("user", "a")]).rstrip().endswith("<think>"):
+            raise ModelNotFound(
+                f"a base must be able to answer without thinking and the chat template of {base} always begins with "
+                "<think>; name another base"
             )
         return chat
 
@@ -185,7 +190,10 @@ class ChatFormat:
         return [*[{"type": "image"}] * len(pictures_of(said)), {"type": "text", "text": text_of(said)}]
 
     def _rendered(self, messages: Sequence[tuple[str, Prompt]], *, answering: bool = True) -> str:
-        """The template's text of a conversation, up to where the answer begins if the base is `answering` it."""
+        """The template's text of a conversation, up to where the answer begins if the base is `answering` it.
+
+        A base that can think before it answers (Qwen3) is told not to.
+        """
         from jinja2 import TemplateError
 
         said = [{"role": role, "content": self._content(one)} for role, one in messages]
@@ -195,7 +203,11 @@ class ChatFormat:
             template = _ONE_DAY + template
         try:
             text: str = self.tokenizer.apply_chat_template(
-                said, chat_template=template, tokenize=False, add_generation_prompt=answering
+                said,
+                chat_template=template,
+                tokenize=False,
+                add_generation_prompt=answering,
+                enable_thinking=False,
             )
         except TemplateError as error:
             roles = ", ".join(role for role, _ in messages)

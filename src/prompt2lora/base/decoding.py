@@ -29,6 +29,7 @@ from prompt2lora.ground.pictures import Prompt
 from prompt2lora.ground.progress import Report, part, tell
 
 BATCH = 64
+_TOKENS = 32_000  # of all prompts of a batch, with padding; a longer prompt is a batch of its own
 
 
 @torch.inference_mode()
@@ -100,20 +101,29 @@ def scored_answers(
     """The same answers; with `scored`, their log-probabilities too."""
     ids = chat.prompt_ids(prompts, examples)
     models.check_room(model.config, ids)
-    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
     found: dict[int, _Written] = {}
     randoms = sampling.generators(len(ids)) if sampling else []
     context = adapted(model, grid[None], layout) if grid is not None and layout is not None else nullcontext()
     with context:
-        for at in range(0, len(order), BATCH):
-            chosen = order[at : at + BATCH]
-            with part(report, at / len(order), (at + len(chosen)) / len(order)):
+        for chosen in _batches([len(sequence) for sequence in ids]):
+            with part(report, len(found) / len(ids), (len(found) + len(chosen)) / len(ids)):
                 drawing = (sampling, [randoms[i] for i in chosen]) if sampling else None
                 asked = [ids[i] for i in chosen]
                 written = _decode(model, asked, chat, max_new_tokens, form, scored=scored, drawing=drawing)
             found.update(zip(chosen, written, strict=True))
     texts = [chat.tokenizer.decode(found[i].ids, skip_special_tokens=True).strip() for i in range(len(ids))]
     return [ScoredAnswer(text, found[i].log_probabilities, found[i].cut) for i, text in enumerate(texts)]
+
+
+def _batches(lengths: Sequence[int]) -> list[list[int]]:
+    """Indices of prompts of such lengths, the shortest first, batch by batch."""
+    batches: list[list[int]] = [[]]
+    for one in sorted(range(len(lengths)), key=lambda i: lengths[i]):
+        count = len(batches[-1])
+        if count == BATCH or (count and (count + 1) * lengths[one] > _TOKENS):
+            batches.append([])
+        batches[-1].append(one)
+    return batches if lengths else []
 
 
 @dataclass

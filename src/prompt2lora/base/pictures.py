@@ -2,7 +2,8 @@
 
 In: pictures, and a base with its own processor. Out: token ids of a picture; those of its soft tokens stand for the
 vectors that the base's vision tower gives. So a prompt with pictures is a list of ids like any other, in packs,
-batches and caches, and two pictures never have an id in common. Vectors are kept, the longest unused are forgotten.
+batches and caches, and two pictures never have an id in common. Vectors are kept, the longest unused are forgotten; a
+picture that somebody still asks about is then looked at again.
 
 A soft token's id holds how far positions move behind it: by one, like behind a word, or, where a base counts positions
 in three axes (Qwen2-VL, M-RoPE), by nothing but at the end of its picture. Offsets in the axes are kept with the
@@ -16,6 +17,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import accumulate, count
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 import torch
 from jaxtyping import Float, Int
@@ -74,6 +76,10 @@ class PictureEmbedding(nn.Module):
         soft = ids >= FIRST
         vectors: Tensor = self.words(ids.masked_fill(soft, 0))
         if soft.any():
+            if len(set(ids[soft].tolist())) > _MOST_TOKENS:
+                raise Busy(
+                    f"pictures may have {_MOST_TOKENS:,} tokens at once and these have more; try again in a moment"
+                )
             found = torch.cat([self._of(token).vectors[place] for token, place in _parts(ids[soft])])
             vectors = vectors.masked_scatter(soft[..., None], found.to(vectors))
         return vectors
@@ -93,13 +99,14 @@ class PictureEmbedding(nn.Module):
             while len(self._kept) > 1 and sum(len(one.vectors) for one in self._kept.values()) > _MOST_TOKENS:
                 self._kept.popitem(last=False)
 
-    def knows(self, number: int) -> bool:
-        return self._found(number) is not None
-
     def _of(self, number: int) -> _Kept:
         kept = self._found(number)
         if kept is None:
-            raise Busy(f"pictures may have {_MOST_TOKENS:,} tokens at once and these have more; try again in a moment")
+            assert self.reader
+            self.reader.look_again(number)
+            kept = self._found(number)
+        if kept is None:
+            raise Busy("too many pictures are asked about at once, and one was forgotten; try again in a moment")
         return kept
 
     def _found(self, number: int) -> _Kept | None:
@@ -127,6 +134,7 @@ class PictureReader:
         self.embedding = PictureEmbedding(model.get_input_embeddings())
         self.embedding.reader = self
         self._read: OrderedDict[str, tuple[int, list[int]]] = OrderedDict()
+        self._asked: WeakValueDictionary[int, Picture] = WeakValueDictionary()  # as long as somebody has them
         self._numbers = count(1)
         self._lock = threading.Lock()
         model.set_input_embeddings(self.embedding)
@@ -138,13 +146,19 @@ class PictureReader:
         """The tokens of a picture. Raises UsageError if the processor does not take it."""
         with self._lock:
             number, ids = self._read.pop(picture.digest, (0, []))
-            if not self.embedding.knows(number):
+            if not ids:
                 number = next(self._numbers) & ((1 << _NUMBER) - 1)
                 ids = self._look(picture, number)
-            self._read[picture.digest] = number, ids
+            self._read[picture.digest], self._asked[number] = (number, ids), picture
             if len(self._read) > _MOST_READ:
                 self._read.popitem(last=False)
             return ids
+
+    def look_again(self, number: int) -> None:
+        """Keep the vectors of a picture anew, if somebody still has it."""
+        with self._lock:
+            if picture := self._asked.get(number):
+                self._look(picture, number)
 
     @torch.no_grad()
     def _look(self, picture: Picture, number: int) -> list[int]:

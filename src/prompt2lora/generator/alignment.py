@@ -32,13 +32,14 @@ from prompt2lora.ground.pictures import Prompt, identity, rewritten
 from prompt2lora.ground.prompts import instruction_of, split
 
 _TINY = 1e-12
+_MOST_SOFT = 2048  # tokens of pictures: time and memory grow with the square of all that are read together
 _END = 0  # stands for what follows an answer; nobody looks at it
 
 
 @dataclass(frozen=True)
 class AlignmentOptions:
     """prompts         how many of the prompts are read
-    budget          tokens that they may have together, those of pictures not counted
+    budget          tokens that they may have together, the first 2,048 of pictures not counted; one is read in any case
     max_new_tokens  tokens of the base's own answers to them that are read, too
     answers         weight of the places of an answer; other places have 1
     ridge           penalty, as a share of the mean square of what the projections get
@@ -76,7 +77,7 @@ def read_prompts(
     different = {identity(one): one for one in prompts}.values()
     ordered = sorted(different, key=lambda one: hashlib.sha256(identity(one).encode()).digest())[: options.prompts]
     ids = prompt_ids(base.chat, ordered)
-    used = reading_pack(ids, options.budget + sum(map(soft_tokens, ids))).used
+    used = reading_pack(ids, options.budget + min(sum(map(soft_tokens, ids)), _MOST_SOFT)).used
     return PromptsRead(
         [ordered[i] for i in used], observe(base, teacher, [ids[i] for i in used], options.max_new_tokens)
     )

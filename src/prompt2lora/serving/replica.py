@@ -222,7 +222,7 @@ def _body(name: str, request: GenerationRequest, max_tokens: int | None) -> dict
         body["stop"] = list(sampling.stop)
     if request.messages:
         messages = [{"role": message.role, "content": _content(message.content)} for message in request.messages]
-        return {**body, "messages": messages}
+        return {**body, "messages": messages, "chat_template_kwargs": {"enable_thinking": False}}  # as in `ChatFormat`
     return {**body, "prompt": request.text}
 
 

@@ -68,6 +68,7 @@ def seeded(seed: int, step: int) -> tuple[Random, int]:
 
 class DrawnAhead:
     """The draws of consecutive steps up to `steps`, made by so many other processes; by none: when they are asked for.
+    A base that reads pictures draws by none, since what reads them holds its model.
 
     A process that dies is an error of the step that it drew. None is left at the end of the block.
     """
@@ -76,7 +77,7 @@ class DrawnAhead:
         self.drawing, self.steps, self.processes = drawing, steps, processes
         self._drawn: dict[int, Future[Drawn]] = {}
         self._pool: ProcessPoolExecutor | None = None
-        if processes:
+        if processes and not drawing.chat.pictures:
             self._pool = ProcessPoolExecutor(processes, _context(drawing), _begin, (drawing,))
 
     def __enter__(self) -> DrawnAhead:
