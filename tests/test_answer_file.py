@@ -8,7 +8,7 @@ import time
 
 import openpyxl
 import pytest
-from test_doors import excel, separated
+from test_doors import excel, saved, separated
 from test_engine import adapters, engine, frozen, version  # noqa: F401
 from tiny import command, promoted
 
@@ -18,6 +18,7 @@ from prompt2lora.evaluation.score_cache import ScoreCache
 from prompt2lora.ground import answer_form as forms
 from prompt2lora.ground.answer_sheet import (
     CUT,
+    ERROR_VALUE,
     HALF_TEXT,
     LONG_TEXT,
     NO_TEXT,
@@ -55,7 +56,7 @@ def test_an_excel_file_comes_back_with_three_columns_and_all_else_as_it_was():
 
 
 def test_every_note_of_a_row_is_in_the_language_of_the_columns():
-    for note in (NO_TEXT, LONG_TEXT, HALF_TEXT, WIDE_ROW, CUT):
+    for note in (NO_TEXT, LONG_TEXT, HALF_TEXT, WIDE_ROW, ERROR_VALUE, CUT):
         assert note_in("ja", note) != note == note_in("en", note)
     assert note_in("ja", "returns?") == "returns?"
 
@@ -64,8 +65,26 @@ def test_what_an_engine_says_of_a_row_is_told_in_the_language_of_the_columns():
     long = "prompt and answer may have 2048 tokens together and this request needs 9000 + 1; shorten the prompt"
     assert refusal_in("en", long) == long
     assert refusal_in("ja", long) == "元のモデルが一度に読める長さ（2048 トークン）を超えています"
+    short = "the base reads 512 tokens, prompt and answer together, and a prompt has 600; shorten it"
+    assert refusal_in("ja", short) == "元のモデルが一度に読める長さ（512 トークン）を超えています"
     assert refusal_in("ja", "a prompt must hold at least one token; write something") == note_in("ja", NO_TEXT)
     assert refusal_in("ja", "anything else") == "回答できません（anything else）"
+
+
+@pytest.mark.parametrize("far", [60, 16384])
+def test_answers_stand_beside_what_is_written_and_not_beside_cells_with_a_colour_alone(far):
+    book = openpyxl.load_workbook(io.BytesIO(excel(*ROWS)))
+    book.active.cell(1, far).fill = openpyxl.styles.PatternFill("solid", fgColor="FFFF00")
+    book.active.cell(6, 5, "=1+1")
+    book.active.merge_cells("C4:F4")
+    sheet = read_answer_sheet(File("in.xlsx", saved(book)), "報告")
+    given = openpyxl.load_workbook(io.BytesIO(sheet.filled(ANSWERS))).active
+    assert [given.cell(row, 7).value for row in (1, 2, 4)] == ["answer", "=1+1", "要確認"]
+
+
+def test_a_row_whose_text_is_an_error_of_excel_is_not_asked():
+    sheet = read_answer_sheet(File("in.xlsx", excel(("text",), ("#N/A",), ("a",))))
+    assert sheet.texts == {3: "a"} and sheet.wrong == {2: ERROR_VALUE}
 
 
 def test_a_row_without_a_text_is_not_said_to_lack_an_answer():

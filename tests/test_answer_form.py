@@ -84,6 +84,7 @@ def test_an_example_of_another_form_is_refused_by_its_number():
         (["no", *["yes"] * 18], None),  # what occurs once leaves it likely that there are others
         (["yes"] * 9, None),
         (["12", "-3.5", "100"], forms.number()),
+        (["第一　工場", "第二　工場"] * 8, forms.choices(["第一　工場", "第二　工場"])),
         (["1", "2"] * 8, forms.choices(["1", "2"])),
         (["1,000", "12"], None),
         (["2026-01-05", "2026-11-28"], forms.date()),

@@ -4,6 +4,7 @@ import csv
 import datetime
 import io
 import json
+import re
 import zipfile
 
 import openpyxl
@@ -314,6 +315,20 @@ def test_entries_without_a_text_are_counted():
     assert prompts == ["a", "b"] and str(told).endswith("left out: 1 without a text")
 
 
+def test_errors_of_excel_among_prompts_are_counted():
+    prompts, told = read_prompts(File("p.xlsx", excel(("input",), ("#N/A",), ("a",))))
+    assert prompts == ["a"] and str(told).endswith("left out: 1 with an error of Excel")
+
+
+@pytest.mark.parametrize("said", [b'<dimension ref="A1"/>', b'<dimension ref="A1:B4"/>', b""])
+def test_an_excel_file_is_read_whole_whatever_it_says_of_its_size(said):
+    data, out = excel(("input", "output"), *((f"note {n}", f"A-{n}") for n in range(10))), io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as whole, zipfile.ZipFile(out, "w") as made:
+        for name in whole.namelist():
+            made.writestr(name, re.sub(rb'<dimension ref="[^"]*" ?/>', said, whole.read(name)))
+    assert len(read_examples(File("a.xlsx", out.getvalue()))[0]) == 10
+
+
 def bomb():
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as folded:
@@ -342,6 +357,9 @@ def bomb():
         ("a.jsonl", b'{"input": "a", "output": "b", "part": "train"}\n', "no_examples", "1 of the part train"),
         ("a.xlsx", excel(("a", "b"), ("c",)), "incomplete_example", ":2: "),
         ("a.xlsx", excel(["x"] * 60), "many_columns", "50"),
+        ("a.xlsx", excel(["x", "y", *[None] * 57, "z"]), "many_columns", "50"),
+        ("a.xlsx", excel(("a", "b"), ("c", "#N/A")), "error_value", ":2: a text is needed and a cell holds the Excel"),
+        ("a.csv", b"input,output\na,b\n#REF!,c\n", "error_value", "#REF!"),
         ("a.xlsx", bomb(), "many_rows", "20,000"),
         ("a.xlsx", b"PK\x03\x04", "broken_excel", "save it anew"),
         ("a.docx", b"PK\x03\x04", "broken_excel", "save it anew"),

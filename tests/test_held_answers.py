@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import pytest
 from safetensors.torch import load_file, save_file
@@ -15,6 +16,7 @@ from prompt2lora.errors import DamagedFile, InputError
 from prompt2lora.ground import answer_form as forms
 from prompt2lora.plant.plant import Plant
 from prompt2lora.serving import answered_files
+from prompt2lora.serving.answer_file import RowsRequest
 
 LABELS = forms.choices(["billing", "shipping", "returns"])
 
@@ -69,6 +71,14 @@ def test_the_registry_tells_the_form_of_a_version_and_of_a_job_that_the_base_ans
     assert released_form(kept, kept.current("mail")) == LABELS
     back = kept.promote("mail", None, "back", expected=kept.current("mail").id)
     assert back.version is None and released_form(kept, back) == LABELS
+
+
+def test_a_job_whose_adapter_is_lost_is_answered_by_the_base(service, tokens, kept, held):  # noqa: F811
+    shutil.rmtree(kept.store.path(held.adapter))
+    service.check_releases()
+    assert kept.current("mail").version is None and released_form(kept, kept.current("mail")) is None
+    assert ask(service, tokens["asks"], ASK).status_code == 200
+    assert RowsRequest.of(kept, kept.current("mail")).form is None
 
 
 def test_a_version_of_a_form_is_refined_with_answers_of_that_form_alone(service, held):  # noqa: F811

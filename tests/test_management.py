@@ -17,8 +17,10 @@ from tiny import GOOD, adapter_folder
 from prompt2lora.console.routing import PAGES
 from prompt2lora.custody.access import GOVERN, LOOK, MAKE, RELEASE, RETURN, ROLES
 from prompt2lora.custody.evaluations import Evaluation
+from prompt2lora.custody.registry import Registry
+from prompt2lora.errors import Unavailable
 from prompt2lora.plant.plant import Plant
-from prompt2lora.serving.job_queue import DONE, FAILED, JobQueue, QueuedJob
+from prompt2lora.serving.job_queue import CANCELLED, DONE, FAILED, WAITING, JobQueue, QueuedJob
 from prompt2lora.web import create_app
 
 ROUTES = {
@@ -425,6 +427,24 @@ def test_a_queued_job_is_cancelled_over_http_on_record_and_says_who_did_it(kept,
     assert (seen.json()["state"], seen.json()["cancelled_by"]) == ("cancelled", "the operator")
     line = kept.audit_lines()[-1]
     assert (line.action, line.subject, line.actor) == ("cancel refine", "mail", "the operator")
+
+
+def test_nothing_is_cancelled_that_is_not_on_record(kept, tokens, monkeypatch):  # noqa: F811
+    service, held = service_of(kept), threading.Event()
+    service.queue.start("replay", "mail", "x", lambda report: {"held": held.wait(30)})
+    waiting = service.queue.start("refine", "mail", "x", lambda report: {})
+
+    def locked(*_):
+        raise Unavailable("the registry could not be used")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Registry, "tell", locked)
+        answer = call(service, "POST", f"/admin/queue/{waiting.id}/cancel", tokens["operator"], None)
+    assert answer.status_code == 503 and waiting.state == WAITING
+    service.cancel("me", waiting.id)
+    assert waiting.state == CANCELLED
+    held.set()
+    service.queue.close()
 
 
 FORMS = {

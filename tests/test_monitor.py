@@ -86,7 +86,7 @@ def test_an_alarm_takes_the_release_back_at_once_and_tells(monitor, registry, ad
     assert told == [alarm]
     assert "canary" in alarm.reason
     assert registry.history("mail")[-1].reason == alarm.reason
-    assert registry.verify_audit() == 6
+    assert registry.verify_audit() == 7
 
 
 @pytest.mark.parametrize("later", ["a good outcome", "a look"])
@@ -224,6 +224,51 @@ def test_files_that_cannot_be_read_just_now_take_nothing_back(monitor, registry,
     with pytest.raises(Unavailable):
         monitor.check_files("mail")
     assert registry.current("mail").version and not told
+
+
+@pytest.mark.parametrize("lost", ["store", "keys"])
+def test_a_home_that_is_away_for_a_moment_takes_nothing_back(monitor, registry, add, told, lost):
+    promoted(registry, add("a"))
+    place = registry.store.root.parent / lost
+    place.rename(place.with_name("away"))
+    with pytest.raises(Unavailable):
+        monitor.check_files("mail")
+    place.with_name("away").rename(place)
+    assert monitor.check_files("mail") is None
+    assert registry.current("mail").version and not told
+
+
+def test_an_alarm_passes_over_versions_for_another_base_and_a_person_does_not(monitor, registry, add):
+    ours, other, moved = add("a", base_digest="1" * 64), add("b", base_digest="2" * 64), add("c", base_digest="1" * 64)
+    for version in (ours, other, moved):
+        promoted(registry, version)
+    assert registry.rollback("mail", "worse").version == other
+    promoted(registry, moved)
+    assert monitor.hard(registry.current("mail"), "not applied").release.version == ours
+
+
+def test_nothing_is_watched_and_no_correction_counts_that_is_not_on_record(monitor, registry, add, monkeypatch):
+    release = promoted(registry, add("a")).id
+
+    def full(*_):
+        raise Unavailable("the registry could not be used")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Registry, "tell", full)
+        with pytest.raises(Unavailable):
+            monitor.watch("mail", {"correction": 0.2})
+    with pytest.raises(UsageError, match="not watched"):
+        monitor.read("mail")
+    monitor.watch("mail", {"correction": 0.2})
+    numbers = {"checked": 1, "corrected": 1}
+    with monkeypatch.context() as patch:
+        patch.setattr(Registry, "tell", full)
+        with pytest.raises(Unavailable):
+            monitor.outcomes("mail", release, [{"correction": 1}], numbers)
+    assert monitor.read("mail").processes["correction"].count == 0
+    monitor.outcomes("mail", release, [{"correction": 1}], numbers)
+    lines = [(line.action, line.detail) for line in registry.audit_lines()[-2:]]
+    assert lines[0][0] == "watch" and lines[1] == ("correct", {"release": release, **numbers})
 
 
 def test_a_promotion_ends_a_watch_and_whoever_asks_is_told_so(monitor, registry, add):

@@ -53,7 +53,8 @@ def replay(request: PageRequest) -> Response:
 def correct(request: PageRequest) -> Response:
     """So many answers were looked at, so many had to be corrected: each is an outcome of what answers now."""
     found, _ = opened(request)
-    if not found.under_watch or found.release is None:
+    sources = found.watched["sources"] if found.watched and found.under_watch else {}
+    if "correction" not in sources or found.release is None:
         raise TranslatableError("not_watched")
     checked, corrected = (
         int(_number(request, "checked", 1, _MOST_CHECKED)),
@@ -63,11 +64,8 @@ def correct(request: PageRequest) -> Response:
         raise TranslatableError("more_corrected")
     told = [{"correction": float(number < corrected)} for number in range(checked)]
     with request.context.once(request.value("ticket")) as first:
-        alarm = request.plant.monitor().outcomes(request.job, found.release.id, told) if first else None
-    if first:
-        request.plant.record(
-            "correct", request.job, {"release": found.release.id, "checked": checked, "corrected": corrected}
-        )
+        numbers = {"checked": checked, "corrected": corrected}
+        alarm = request.plant.monitor().outcomes(request.job, found.release.id, told, numbers) if first else None
     return request.redirect(f"/jobs/{request.job}/watch", done="alarm" if alarm else "counted")
 
 

@@ -27,7 +27,7 @@ ROLES = {
     "approver": {LOOK, RELEASE, RETURN},
     "admin": {LOOK, MAKE, RELEASE, RETURN, GOVERN},
 }
-_NAME = re.compile(r"[\w][\w .@-]{0,79}")
+_NAME = re.compile(r"[\w][\w .@\u3000-]{0,79}")
 _TOKEN = re.compile(r"p2l_([0-9a-f]{16})_([\w-]{43})")
 
 

@@ -7,11 +7,15 @@ which a person promotes one. It knows no models.
 
 from __future__ import annotations
 
+import logging
+
 from prompt2lora.custody.registry import Registry
 from prompt2lora.custody.releases import Release
 from prompt2lora.custody.versions import REGENERATED, Version
-from prompt2lora.errors import UsageError
+from prompt2lora.errors import DamagedFile, UsageError
 from prompt2lora.ground.answer_form import AnswerForm
+
+_log = logging.getLogger(__name__)
 
 
 def telling_version(registry: Registry, job: str) -> Version | None:
@@ -34,9 +38,16 @@ def version_behind(registry: Registry, release: Release) -> Version | None:
 
 
 def released_form(registry: Registry, release: Release) -> AnswerForm | None:
-    """What the answers of a job have to be now; where the base itself answers, what the telling version says."""
+    """What the answers of a job have to be now; where the base itself answers, what the telling version says,
+    or anything if that one's adapter is lost. Raises DamagedFile if the adapter that answers is damaged."""
     version = version_behind(registry, release)
-    return registry.form(version) if version else None
+    try:
+        return registry.form(version) if version else None
+    except DamagedFile as error:
+        if release.version:
+            raise
+        _log.error("the base answers %s in any form: %s", release.job, error)
+        return None
 
 
 def newest_of_its_own(registry: Registry, job: str) -> Version | None:

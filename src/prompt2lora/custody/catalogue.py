@@ -92,6 +92,11 @@ class Catalogue:
         form, from_base = _told(self.store.path(version.adapter))
         return replace(found, form=form, from_base=from_base)
 
+    def instruction(self, version: Version) -> str:
+        """What the prompts of a version open with; its adapter is not looked at."""
+        with self.reading() as connection:
+            return versions.origin(connection, version, self.store.picture).instruction
+
     def form(self, version: Version) -> AnswerForm | None:
         """What the answers of a version have to be; None: anything. Raises DamagedFile if its adapter is damaged."""
         return _told(self.store.path(version.adapter))[0]

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, insert, select, update
 from prompt2lora.custody.schema import jobs
 from prompt2lora.errors import UsageError
 from prompt2lora.ground.comparison import composed
+from prompt2lora.ground.prompts import is_one_line
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,79}")
 _LONGEST_DISPLAY_NAME = 80
@@ -30,7 +31,7 @@ def display_name_of(text: str) -> str:
     Raises UsageError for anything else.
     """
     name, most = composed(text).strip(), _LONGEST_DISPLAY_NAME
-    if len(name) > most or not name.isprintable():
+    if len(name) > most or not is_one_line(name):
         raise UsageError(f"a display name is one line of at most {most} characters; shorten or mend {name[:40]!r}")
     return name
 

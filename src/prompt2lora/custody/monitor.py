@@ -93,13 +93,15 @@ class Monitor:
     notify: Callable[[Alarm], None]
 
     def watch(self, job: str, promised: dict[str, float], alpha: float = 0.01) -> Watch:
-        """Begin to watch what answers the job now. Raises UsageError if that is the base, which nothing replaces."""
+        """Begin to watch what answers the job now; that stands in the record. Raises UsageError if it is the base,
+        which nothing replaces."""
         current = self.registry.current(job)
         if current is None:
             raise UsageError(f"the job {job} has no release yet; promote a version first")
         if current.version is None:
             raise UsageError(f"the job {job} is answered by the base, which needs no watch; promote a version first")
         begun = Watch(job, current.id, dict(promised), alpha)
+        self._tell("watch", job, {"release": begun.release, "promised": promised, "alpha": alpha})
         with exclusive_lock(self.folder / f".{job}.lock"):
             self._keep(begun)
         return begun
@@ -108,8 +110,11 @@ class Monitor:
         """One outcome of a release."""
         return self.outcomes(job, release, [{source: bad}])
 
-    def outcomes(self, job: str, release: int, told: Sequence[Mapping[str, float]]) -> Alarm | None:
-        """Outcomes told together, each by its sources; those of a release that answers no more are passed over.
+    def outcomes(
+        self, job: str, release: int, told: Sequence[Mapping[str, float]], corrected: Mapping[str, Any] | None = None
+    ) -> Alarm | None:
+        """Outcomes told together, each by its sources; those of a release that answers no more are passed over. What
+        people `corrected` stands in the record before it counts.
 
         They are taken in an order that knows nothing of them: all bad ones in a row, as in a file that is sorted by its
         answers, would look like a change for the worse.
@@ -119,6 +124,8 @@ class Monitor:
             current = self.registry.current(job)
             if current is None or current.id != watch.release or release != watch.release:
                 return None
+            if corrected:
+                self._tell("correct", job, {"release": release, **corrected})
             if not watch.crossed:
                 seen = sum(process.count for process in watch.processes.values())
                 mixed = Random(f"{release} {seen}").sample(told, len(told))
@@ -201,14 +208,19 @@ class Monitor:
             raise Unavailable(f"{self._file(job)} cannot be read now ({cause(error)}); see who may read it") from error
 
     def _take_back(self, bad: Release, source: str, reason: str) -> Alarm | None:
-        """Nothing if `bad` answers no more: what answers now has done nothing wrong."""
+        """Back to a version that whoever asks `bad` can be answered by, one for its base. Nothing if `bad` answers no
+        more: what answers now has done nothing wrong."""
         try:
-            release = self.registry.rollback(bad.job, reason[:500], expected=bad.id)
+            release = self.registry.rollback(bad.job, reason[:500], expected=bad.id, same_base=True)
         except Conflict:
             return None
         alarm = Alarm(bad.job, source, reason, release)
         self.notify(alarm)
         return alarm
+
+    def _tell(self, action: str, job: str, detail: dict[str, Any]) -> None:
+        with self.registry.writing() as connection:
+            self.registry.tell(connection, action, job, detail)
 
     def _keep(self, watch: Watch) -> None:
         write_json(self._file(watch.job), asdict(watch))

@@ -25,6 +25,7 @@ from prompt2lora.custody.evaluations import Evaluation
 from prompt2lora.custody.gate import Policy, Verdict
 from prompt2lora.custody.kept_prompts import every_picture
 from prompt2lora.custody.releases import PROMOTE, ROLLBACK, Release
+from prompt2lora.custody.schema import MOST_SUBJECT
 from prompt2lora.custody.signing import Signer
 from prompt2lora.custody.store import Store
 from prompt2lora.custody.versions import Origin, Version
@@ -144,12 +145,12 @@ class Registry(Catalogue):
             told = rule(connection) if rule else {}
             return self._release(connection, job, version, PROMOTE, reason, expected, told)
 
-    def rollback(self, job: str, reason: str, *, expected: int | None = None) -> Release:
+    def rollback(self, job: str, reason: str, *, expected: int | None = None, same_base: bool = False) -> Release:
         """Let what answered before the current release answer again; before the first one that is the base itself.
 
         An adapter that was rolled back from comes back by a promotion alone, whatever its number; versions that were
         refused, or whose files are not sound any more, are passed over. `expected` is the id of the release that is to
-        be taken back (None: whatever answers).
+        be taken back (None: whatever answers); with `same_base`, versions for another base are passed over, too.
         Raises UsageError if the base answers already, Conflict if not the expected release does.
         """
         with self.writing() as connection:
@@ -160,12 +161,16 @@ class Registry(Catalogue):
                 raise UsageError(f"the job {job} has no release yet; there is nothing to roll back")
             if current.version is None:
                 raise UsageError(f"the job {job} is answered by the base already; there is nothing to roll back")
-            before = releases.before(connection, job)
-            back = next(one for one in reversed(before) if one is None or self._may_return(connection, one))
+            beside = current.version if same_base else None
+            before = reversed(releases.before(connection, job))
+            back = next(one for one in before if one is None or self._may_return(connection, one, beside))
             return self._release(connection, job, back, ROLLBACK, reason, current.id, {})
 
-    def _may_return(self, connection: Connection, version: Version) -> bool:
+    def _may_return(self, connection: Connection, version: Version, beside: Version | None) -> bool:
+        """Whether a version may answer again; one for the base of `beside`, if that is named."""
         if judgements.refusal(connection, version):
+            return False
+        if beside and not version.made_for(beside.base, beside.base_digest):
             return False
         with suppress(Unavailable):  # what cannot be read now cannot answer now
             return self.store.is_sound(version.adapter)
@@ -198,6 +203,9 @@ class Registry(Catalogue):
             return audit.verify(connection, self.seal)
 
     def tell(self, connection: Connection, action: str, subject: str, detail: dict[str, Any]) -> None:
+        """A line of the record, in the running transaction; a `subject` that is too long stands whole in the detail."""
+        if len(subject) > MOST_SUBJECT:
+            subject, detail = f"{subject[: MOST_SUBJECT - 1]}…", {**detail, "subject": subject}
         connection.info["last audit line"] = audit.append(connection, self.at(), self.actor, action, subject, detail)
 
     def tell_policy(self, connection: Connection, policy: Policy) -> None:

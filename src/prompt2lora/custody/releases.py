@@ -13,6 +13,7 @@ from sqlalchemy import Connection, insert, select, update
 from prompt2lora.custody import jobs, schema
 from prompt2lora.custody.versions import Version
 from prompt2lora.errors import Conflict, UsageError
+from prompt2lora.ground.prompts import is_one_line
 
 MAX_REASON = 500
 PROMOTE, ROLLBACK = "promote", "rollback"
@@ -103,7 +104,7 @@ def check_reason(reason: str) -> None:
     """Raises UsageError for what is no short line."""
     if not reason.strip():
         raise UsageError("a decision stands in the record with its reason and this one has none; say why in one line")
-    if len(reason) > MAX_REASON or not reason.isprintable():
+    if len(reason) > MAX_REASON or not is_one_line(reason):
         raise UsageError(f"a reason is one line of at most {MAX_REASON} characters; shorten {reason[:40]!r}...")
 
 

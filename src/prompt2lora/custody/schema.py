@@ -8,6 +8,7 @@ from __future__ import annotations
 from sqlalchemy import JSON, Boolean, Column, ForeignKey, Integer, MetaData, String, Table, UniqueConstraint
 
 REVISION = "0005"  # the newest step of `migrations/`
+MOST_SUBJECT = 200  # characters of what a line of the record is about
 metadata = MetaData()
 
 jobs = Table(
@@ -92,7 +93,7 @@ audit = Table(
     Column("at", String(32), nullable=False),
     Column("actor", String(80), nullable=False),
     Column("action", String(40), nullable=False),
-    Column("subject", String(200), nullable=False),
+    Column("subject", String(MOST_SUBJECT), nullable=False),
     Column("detail", JSON, nullable=False),
     Column("before", String(64), nullable=False),
     Column("hash", String(64), nullable=False),

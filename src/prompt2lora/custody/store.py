@@ -69,16 +69,18 @@ class Store:
             raise UsageError(f"an adapter is found by its SHA-256 and {digest[:80]!r} is none; see `registry list`")
         place = self.root / digest
         try:
-            there = place.is_dir()
+            there, away = place.is_dir(), not self.root.is_dir()
         except OSError as error:
             raise Unavailable(f"adapter {digest[:12]} cannot be looked for now ({cause(error)}); mend that") from error
+        if away:
+            raise Unavailable(f"{self.root} is not there now, where the adapters lie; mount it, or put the backup back")
         if not there:
             raise DamagedFile(f"the adapter {digest[:12]} is gone from {self.root}; put the backup back or roll back")
         return place
 
     def verify(self, digest: str) -> None:
         """Raises DamagedFile unless every file is what the signed manifest says, and nothing lies beside them;
-        Unavailable if that cannot be told now, since the system does not let them be read."""
+        Unavailable if that cannot be told now, since the system does not let them be read or the key is not there."""
         with readable_now(f"adapter {digest[:12]}"):
             place = self.path(digest)
             adapter_folder.check_files(
@@ -91,7 +93,11 @@ class Store:
                 raise DamagedFile(
                     f"the adapter {digest[:12]} has lost its manifest ({cause(error)}); roll back"
                 ) from error
-            if hashlib.sha256(manifest).hexdigest() != digest or not self.signer.holds(signature, manifest):
+            try:
+                signed = self.signer.holds(signature, manifest)
+            except DamagedFile as error:  # of the key, which tells nothing of the adapter
+                raise Unavailable(f"whether adapter {digest[:12]} is sound cannot be told now: {error}") from error
+            if hashlib.sha256(manifest).hexdigest() != digest or not signed:
                 raise DamagedFile(
                     f"the manifest of adapter {digest[:12]} was altered or signed by another key; roll back"
                 )

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from prompt2lora.errors import InputError
 from prompt2lora.ground.bounded_grammar import matches
+from prompt2lora.ground.prompts import is_one_line
 
 ISO_DATE = "YYYY-MM-DD"
 _DATE_PARTS = {
@@ -85,7 +86,7 @@ def choices(texts: Sequence[str]) -> AnswerForm:
     if not 2 <= len(found) <= _MOST_CHOICES:
         raise wrong(f"choices are 2 to {_MOST_CHOICES} different texts, not {len(found)}; name others")
     for text in found:
-        if len(text) > MOST_CHARACTERS or not text.isprintable():
+        if len(text) > MOST_CHARACTERS or not is_one_line(text):
             raise wrong(f"a choice is one line of at most {MOST_CHARACTERS} characters, not {text[:60]!r}; shorten it")
     return AnswerForm("choices", found)
 
@@ -97,7 +98,7 @@ def number() -> AnswerForm:
 def date(layout: str = "") -> AnswerForm:
     """A date in a layout such as DD.MM.YYYY; without one, YYYY-MM-DD. Raises InputError."""
     layout = layout.strip() or ISO_DATE
-    if len(layout) > 40 or not layout.isprintable() or not all(part in layout for part in ("YYYY", "M", "D")):
+    if len(layout) > 40 or not is_one_line(layout) or not all(part in layout for part in ("YYYY", "M", "D")):
         raise wrong(f"a date's layout needs YYYY, MM or M, and DD or D, not {layout[:60]!r}; write it as in {ISO_DATE}")
     return AnswerForm("date", text=layout)
 

@@ -24,16 +24,17 @@ from prompt2lora.ground.tables import EXCEL, JSONL, TEXT, File, Table, read_tabl
 HEADS = {"en": ("answer", "confidence", "note"), "ja": ("回答", "確信度", "備考")}
 UNSURE = {"en": "unsure", "ja": "要確認"}
 NO_TEXT, LONG_TEXT, HALF_TEXT, WIDE_ROW = "no text", "text too long", "half a character", "more cells than the header"
-CUT = "cut off"
+ERROR_VALUE, CUT = "an error of Excel", "cut off"
 NOTES_JA = {
     NO_TEXT: "テキストなし",
     LONG_TEXT: "テキストが長すぎます",
     HALF_TEXT: "文字が壊れています",
     WIDE_ROW: "見出しより列が多い行です",
+    ERROR_VALUE: "Excel のエラー値です",
     CUT: "回答が途中で切れています",
 }
 _REFUSALS_JA = {  # what an engine says of a single row
-    r"may have (\d+) tokens together": r"元のモデルが一度に読める長さ（\1 トークン）を超えています",
+    r"(\d+) tokens(?:, prompt and answer)? together": r"元のモデルが一度に読める長さ（\1 トークン）を超えています",
     r"at least one token": NOTES_JA[NO_TEXT],
 }
 _CODECS = {
@@ -89,11 +90,16 @@ class AnswerSheet:
 
     def _excel(self, told: Mapping[int, RowAnswer], language: str) -> bytes:
         from openpyxl import load_workbook  # type: ignore[import-untyped]
-        from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE  # type: ignore[import-untyped]
+        from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE, MergedCell  # type: ignore[import-untyped]
 
         book = load_workbook(io.BytesIO(self.file.data), keep_vba=self.ending == "xlsm")
         sheet = book[self.table.sheet]
-        place = sheet.max_column + 1
+        rows = {*told, self._header}
+        place = 1 + max(  # beside what is written, not beside cells that have a colour alone
+            column
+            for (row, column), cell in sheet._cells.items()
+            if cell.value is not None or (row in rows and isinstance(cell, MergedCell))
+        )
 
         def put(row: int, values: tuple[Any, ...]) -> None:
             for column, value in enumerate(values, place):
@@ -156,7 +162,7 @@ def read_answer_sheet(source: Path | File, column: str = "") -> AnswerSheet:
     told, wrong = taken.told, dict.fromkeys(taken.wide, WIDE_ROW)
     told.pop("skipped")
     for entry in taken.found:
-        if why := _trouble(entry):
+        if why := _trouble(table, entry):
             wrong[entry.line] = why
     texts = {entry.line: (entry.input or "").strip() for entry in taken.found if entry.line not in wrong}
     if not texts:
@@ -167,10 +173,12 @@ def read_answer_sheet(source: Path | File, column: str = "") -> AnswerSheet:
     return AnswerSheet(file, table, reading, texts, wrong)
 
 
-def _trouble(entry: Entry) -> str:
+def _trouble(table: Table, entry: Entry) -> str:
     text = (entry.input or "").strip()
     if not text:
         return NO_TEXT
+    if table.holds_error(text):
+        return ERROR_VALUE
     if is_half(text):
         return HALF_TEXT
     return LONG_TEXT if len(text) > MAX_CHARACTERS else ""

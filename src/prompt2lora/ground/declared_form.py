@@ -25,6 +25,7 @@ from prompt2lora.ground.answer_form import (
     schema,
     wrong,
 )
+from prompt2lora.ground.prompts import is_one_line
 
 AUTO, FREE = "auto", "free"
 _LAYOUTS = (ISO_DATE, "YYYY/MM/DD", "YYYY/M/D", "YYYY年M月D日", "DD.MM.YYYY", "D.M.YYYY", "DD/MM/YYYY", "MM/DD/YYYY")
@@ -78,7 +79,7 @@ def found(answers: Sequence[str]) -> AnswerForm | None:
     counts = Counter(texts)
     once = sum(times == 1 for times in counts.values())
     few = 2 <= len(counts) <= min(_MOST_FOUND, len(texts) // 2) and once <= _UNSEEN * len(texts)
-    if few and all(text.isprintable() and 0 < len(text) <= MOST_CHARACTERS for text in counts):
+    if few and all(is_one_line(text) and 0 < len(text) <= MOST_CHARACTERS for text in counts):
         return choices(sorted(counts, key=lambda text: -counts[text]))
     for form in (number(), *map(date, _LAYOUTS)):
         if len(counts) > 1 and all(map(form.fits, counts)):

@@ -54,6 +54,8 @@ def read_prompts(
             skipped["of the part test"] += 1
         elif not (entry.input or "").strip():
             skipped["without a text"] += 1
+        elif table.holds_error(entry.input or ""):
+            skipped["with an error of Excel"] += 1
         else:
             text = asked_in_full(_own_prompt(entry, (entry.input or "").strip()), instruction)
             prompts.append(_pictured(source, table, entry, text, pictures, seen))
@@ -127,12 +129,19 @@ def _own_prompt(entry: Entry, text: str) -> str:
 
 
 def _filled(table: Table, entry: Entry, text: str | None) -> str:
-    """A text of an example. Raises InputError if it is none, too long, or holds half a character."""
+    """A text of an example. Raises InputError if it is none, an error of Excel, too long, or holds half a character."""
     place = f"{table.name}:{entry.line}"
     if text is None or not text.strip():
         rule = "a line needs input (text), output (text)" if table.format == JSONL else "a row needs two filled cells"
         raise InputError(
             "incomplete_example", f"{place}: {rule}, the input and the right output; mend it", line=entry.line
+        )
+    if table.holds_error(text):
+        raise InputError(
+            "error_value",
+            f"{place}: a text is needed and a cell holds the Excel error {text.strip()}; mend it, or leave the row out",
+            line=entry.line,
+            value=text.strip(),
         )
     if is_half(text):
         raise InputError("half_character", f"{place}: it holds half a character (a lone surrogate); remove it")

@@ -49,6 +49,11 @@ def is_half(text: str) -> bool:
     return any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
+def is_one_line(text: str) -> bool:
+    """Whether every character can be seen, or is a space of any script, as the full-width one (U+3000) is."""
+    return all(letter.isprintable() or unicodedata.category(letter) == "Zs" for letter in text)
+
+
 def plain_lines(text: str) -> str:
     """The text with one kind of line ends, whatever system wrote it."""
     return text.replace("\r\n", "\n").replace("\r", "\n")

@@ -18,9 +18,10 @@ from typing import Any, NamedTuple
 
 from prompt2lora.errors import InputError
 
+ERRORS = frozenset("#NULL! #DIV/0! #VALUE! #REF! #NAME? #NUM! #N/A #SPILL! #CALC!".split())  # where a formula failed
 MOST_ROWS, MOST_COLUMNS = 20_000, 50
 _MOST_INSIDE = 64 * 2**20  # bytes that an Excel file may unfold to
-_MOST_SCANNED = 200_000  # rows with the empty ones
+_MOST_SCANNED = 10_000_000  # cells with the empty ones, of a row at least MOST_COLUMNS
 _EXACT = Context(prec=400, rounding=ROUND_HALF_UP)
 _PART = re.compile(  # of a format: digits, and beside them what is quoted or escaped, currencies, colours, gaps, signs
     r'(?P<digits>[#0?,]*[#0?](?:\.[#0?]+)?)|"(?P<quoted>[^"]*)"|\\(?P<escaped>.)|\[\$(?P<currency>[^\]-]*)[^\]]*\]'
@@ -59,13 +60,16 @@ def _first_sheet(name: str, data: bytes) -> Sheet:
     from openpyxl import load_workbook  # type: ignore[import-untyped]
 
     rows: list[tuple[int, list[str]]] = []
+    scanned = 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about parts of Excel that it leaves out, as validation lists
         book = load_workbook(io.BytesIO(data), read_only=True, data_only=True)
         try:
             visible = [sheet for sheet in book.worksheets if sheet.sheet_state == "visible"]
             sheet = visible[0]
-            for number, row in enumerate(sheet.iter_rows(max_col=MOST_COLUMNS + 1), 1):
+            sheet.reset_dimensions()  # what the file says of its size may be less than it holds
+            for number, row in enumerate(sheet.iter_rows(min_row=1), 1):
+                scanned += max(len(row), MOST_COLUMNS)
                 cells = ["" if cell.value is None else _shown(cell.value, cell.number_format) for cell in row]
                 if any(cells[MOST_COLUMNS:]):
                     raise InputError(
@@ -75,7 +79,7 @@ def _first_sheet(name: str, data: bytes) -> Sheet:
                     )
                 if any(cells):
                     rows.append((number, cells[:MOST_COLUMNS]))
-                if len(rows) > MOST_ROWS or number > _MOST_SCANNED:
+                if len(rows) > MOST_ROWS or scanned > _MOST_SCANNED:
                     raise _too_many(name)
             title, count = str(sheet.title), len(visible)
         finally:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from prompt2lora.errors import InputError
 from prompt2lora.ground.delimited import Known, Rows, split_rows
 from prompt2lora.ground.prompts import plain_lines
-from prompt2lora.ground.spreadsheets import read_sheet
+from prompt2lora.ground.spreadsheets import ERRORS, read_sheet
 
 TAKEN = ".txt,.csv,.tsv,.xlsx,.jsonl"  # the endings that are told to people
 TEXT, JSONL, CSV, EXCEL = "text", "JSONL", "CSV", "Excel"
@@ -75,6 +75,10 @@ class Table:
     @cached_property
     def width(self) -> int:
         return max((len(cells) for _, cells in self.rows), default=0)
+
+    def holds_error(self, text: str) -> bool:
+        """Whether a cell is what Excel shows where a formula failed, and no text."""
+        return self.format in (CSV, EXCEL) and text.strip() in ERRORS
 
 
 def read_table(file: File, known: Known, least: int = 1) -> Table:

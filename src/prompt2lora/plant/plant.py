@@ -183,10 +183,8 @@ class Plant:
         return Monitor(self.registry, home() / "watch", notify)
 
     def watch(self, job: str, promised: dict[str, float], alpha: float = 0.01) -> Watch:
-        """Watch what answers a job from now on, by these promises; that stands in the record."""
-        begun = self.monitor().watch(job, promised, alpha)
-        self.record("watch", job, {"release": begun.release, "promised": promised, "alpha": alpha})
-        return begun
+        """Watch what answers a job from now on, by these promises."""
+        return self.monitor().watch(job, promised, alpha)
 
     def promote(
         self,

@@ -69,7 +69,7 @@ class RowsRequest:
             release.job,
             version,
             released_form(registry, release),
-            registry.origin(telling).instruction if telling else "",
+            registry.instruction(telling) if telling else "",
             calibration_of(registry.measured(version), version.comparison) if version else PLAIN,
         )
 

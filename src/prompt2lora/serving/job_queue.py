@@ -146,12 +146,17 @@ class JobQueue:
             raise UsageError(f"there is no queued job {id[:40]!r} (any more); its result, if any, is in the registry")
         return queued
 
-    def cancel(self, id: str, actor: str) -> QueuedJob:
-        """Let a job stop. Raises UsageError for an id that is unknown, Conflict for a job that has ended."""
+    def unfinished(self, id: str) -> QueuedJob:
+        """Raises UsageError for an id that is unknown, Conflict for a job that has ended."""
         queued = self.get(id)
+        if queued.over:
+            raise Conflict(f"the queued job {queued.id} is {queued.state} already; look at its result")
+        return queued
+
+    def cancel(self, id: str, actor: str) -> QueuedJob:
+        """Let a job stop. Raises as `unfinished`."""
         with self._lock:
-            if queued.over:
-                raise Conflict(f"the queued job {queued.id} is {queued.state} already; look at its result")
+            queued = self.unfinished(id)
             queued.cancelled_by = actor
             if queued.state == WAITING:
                 queued.state, queued.finished = CANCELLED, self._at()

@@ -176,9 +176,9 @@ class Service(Served):
 
     def cancel(self, actor: str, id: str) -> QueuedJob:
         """Let a queued job stop; what it has kept whole (a version that is not measured yet) stays."""
-        queued = self.queue.cancel(id, actor)
+        queued = self.queue.unfinished(id)
         self.plant.as_actor(actor).record(f"cancel {queued.kind}", queued.job, {"queued": queued.id})
-        return queued
+        return self.queue.cancel(id, actor)
 
     def go_on(self) -> None:
         """Begin what processes that have ended left unfinished; forget what ended long ago."""
