@@ -24,7 +24,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from prompt2lora.errors import Busy, Conflict, OutputError, Prompt2LoraError, UsageError
+from prompt2lora.errors import Busy, Conflict, OutputError, Prompt2LoraError, Unavailable, UsageError
 from prompt2lora.ground.files import exclusive_lock, write_bytes, write_text
 from prompt2lora.ground.home import home
 from prompt2lora.ground.progress import Cancelled, Report, listening, timed
@@ -41,7 +41,7 @@ _log = logging.getLogger(__name__)
 class QueuedJob:
     """`progress` is what was last reported (step, share, seconds_left), `result` the outcome, `error` why there is
     none; `cancelled_by` asked it to stop. `asked` is the digest of what was asked for; `restarts` counts the
-    processes that ended while it ran."""
+    processes that were killed while it ran."""
 
     id: str
     kind: str
@@ -63,10 +63,12 @@ class QueuedJob:
 
 
 class JobQueue:
-    """`clock` tells the time; what is kept lies in `place`, by default below the home."""
+    """`clock` tells the time; what is kept lies in `place`, by default below the home. Once `closing`, no job begins,
+    and one that is refused an answer is left to the next process."""
 
     def __init__(self, clock: Callable[[], datetime], place: Path | None = None) -> None:
         self._clock, self._place = clock, place or home() / "queue"
+        self.closing = False
         self._jobs: dict[str, QueuedJob] = {}
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="queue")
@@ -173,7 +175,7 @@ class JobQueue:
 
     def _run(self, queued: QueuedJob, function: Callable[[Report], dict[str, Any]]) -> None:
         with self._lock:
-            if queued.over:
+            if queued.over or self.closing:
                 return
             queued.state = RUNNING
             self._keep(queued)
@@ -190,12 +192,14 @@ class JobQueue:
         except Cancelled:
             state = CANCELLED
         except Prompt2LoraError as wrong:
-            error, state = str(wrong), FAILED
+            left = self.closing and isinstance(wrong, Unavailable)
+            error, state = (None, WAITING) if left else (str(wrong), FAILED)
         except Exception:
             _log.exception("queued job %s (%s of %s) failed", queued.id, queued.kind, queued.job)
             error, state = "this failed for a reason that is in the log; nothing was changed", FAILED
         with self._lock:  # whoever cancels now finds it ended, with its result
-            queued.result, queued.error, queued.finished, queued.state = result, error, self._at(), state
+            queued.result, queued.error, queued.state = result, error, state
+            queued.finished = self._at() if queued.over else None
             self._keep(queued)
 
     # On disk
