@@ -22,6 +22,7 @@ from prompt2lora.custody.versions import Version
 from prompt2lora.errors import Busy, Misconfigured, TooLate, Unavailable, Unfit, UsageError
 from prompt2lora.ground import answer_form as forms
 from prompt2lora.serving.adapter_cache import fitted, narrowest
+from prompt2lora.serving.deadline import within
 from prompt2lora.serving.detokenizer import Detokenizer
 from prompt2lora.serving.embedded import EmbeddedEngine
 from prompt2lora.serving.protocol import GenerationRequest, Message, SamplingParams
@@ -77,7 +78,7 @@ def asked(text, job="job", **sampling):
 
 
 async def told(engine, version, ask):
-    return [chunk async for chunk in engine.answer(version, ask)]
+    return [chunk async for chunk in within(ask.seconds, engine.answer(version, ask))]
 
 
 async def said(engine, version, ask):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Sequence
 from functools import partial
@@ -21,7 +20,6 @@ from torch import Tensor
 from prompt2lora.errors import Prompt2LoraError, Unavailable
 from prompt2lora.serving.admission import check_open, check_room
 from prompt2lora.serving.batch import BatchCache
-from prompt2lora.serving.deadline import too_late
 from prompt2lora.serving.key_values import Part
 from prompt2lora.serving.prefix_cache import PrefixCache, shared_length
 from prompt2lora.serving.protocol import LENGTH, STOP
@@ -109,18 +107,10 @@ class Scheduler:
         return True
 
     def _drop_cancelled(self) -> None:
-        """Sequences whose client has gone or whose time is up."""
-        now = time.monotonic()
-
-        def over(sequence: TokenSequence) -> bool:
-            if not sequence.cancelled and now > sequence.deadline:
-                sequence.send(too_late(sequence.request.seconds))
-                return True
-            return sequence.cancelled
-
-        self._remove([i for i, sequence in enumerate(self.running) if over(sequence)])
+        """Sequences for which nobody waits any more."""
+        self._remove([place for place, sequence in enumerate(self.running) if sequence.cancelled])
         with self._wake:
-            self.waiting = deque(sequence for sequence in self.waiting if not over(sequence))
+            self.waiting = deque(sequence for sequence in self.waiting if not sequence.cancelled)
 
     def _admit(self) -> None:
         """Waiting sequences into free places; what is new of their prompts is read together, in bounded turns."""
