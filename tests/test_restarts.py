@@ -82,8 +82,8 @@ def begins(place):
     """A new queue in the same place, as a process has it."""
     made = []
 
-    def begin(at=AT):
-        made.append(JobQueue(lambda: at, place))
+    def begin(at=AT, base="one"):
+        made.append(JobQueue(lambda: at, place, base))
         return made[-1]
 
     yield begin
@@ -161,6 +161,25 @@ def test_of_two_processes_on_one_home_none_takes_the_other_s_work(begins):
     assert second.left_behind() == first.left_behind() == [] and second.recent() == []
     let.set()
     assert [ended(queued), ended(waiting)] == [DONE, DONE]
+
+
+def test_work_waits_a_week_for_a_service_of_its_own_base(place, begins):
+    first = begins()
+    done = first.start("replay", "mail", "me", work)
+    assert ended(done) == DONE
+    ran, let = held(first)
+    waiting = first.start("refine", "mail", "me", work, b"names and numbers")
+    first._pool.shutdown(wait=False, cancel_futures=True)
+    let.set()
+    first.close()
+    other = begins(base="another")
+    assert other.left_behind() == [] and other.recent() == []
+    again = begins()
+    assert [one.id for one in again.left_behind()] == [waiting.id]
+    assert {one.id for one in again.recent()} == {done.id, ran.id, waiting.id}
+    again.close()
+    late = begins(AT + timedelta(days=8), "another")
+    assert late.left_behind() == [] and not list(place.glob("*.asked")) and not list(place.glob("*-*.json"))
 
 
 def test_what_waits_when_the_service_is_stopped_goes_on_in_the_next_one(begins):

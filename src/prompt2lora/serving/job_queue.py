@@ -40,8 +40,8 @@ _log = logging.getLogger(__name__)
 @dataclass
 class QueuedJob:
     """`progress` is what was last reported (step, share, seconds_left), `result` the outcome, `error` why there is
-    none; `cancelled_by` asked it to stop. `asked` is the digest of what was asked for; `restarts` counts the
-    processes that were killed while it ran."""
+    none; `cancelled_by` asked it to stop. `asked` is the digest of what was asked for, `base` that of the service's;
+    `restarts` counts the processes that were killed while it ran."""
 
     id: str
     kind: str
@@ -49,6 +49,7 @@ class QueuedJob:
     actor: str
     created: str
     asked: str = ""
+    base: str = ""
     state: str = WAITING
     progress: dict[str, Any] = field(default_factory=dict)
     result: dict[str, Any] | None = None
@@ -63,11 +64,11 @@ class QueuedJob:
 
 
 class JobQueue:
-    """`clock` tells the time; what is kept lies in `place`, by default below the home. Once `closing`, no job begins,
-    and one that is refused an answer is left to the next process."""
+    """`clock` tells the time; what is kept lies in `place`, by default below the home; jobs go from one process to the
+    next of the same `base`. Once `closing`, no job begins, and one that is refused an answer is left to the next."""
 
-    def __init__(self, clock: Callable[[], datetime], place: Path | None = None) -> None:
-        self._clock, self._place = clock, place or home() / "queue"
+    def __init__(self, clock: Callable[[], datetime], place: Path | None = None, base: str = "") -> None:
+        self._clock, self._place, self._base = clock, place or home() / "queue", base
         self.closing = False
         self._jobs: dict[str, QueuedJob] = {}
         self._lock = threading.Lock()
@@ -93,7 +94,7 @@ class JobQueue:
                     return one
             if len(unfinished) >= _MOST_WAITING:
                 raise Busy(f"{len(unfinished)} queued jobs are waiting already; try again in a few minutes")
-            queued = QueuedJob(secrets.token_hex(8), kind, job, actor, self._at(), digest)
+            queued = QueuedJob(secrets.token_hex(8), kind, job, actor, self._at(), digest, self._base)
             self._write(queued)  # first, so that what was asked never lies there without a record
             try:
                 write_bytes(self._request(queued), asked)
@@ -106,8 +107,8 @@ class JobQueue:
         return queued
 
     def left_behind(self) -> list[QueuedJob]:
-        """What processes that have ended left unfinished, the oldest first: each waits for `again`. All that they left
-        is looked up here from now on."""
+        """What processes of this base that have ended left unfinished, the oldest first: each waits for `again`. All
+        that they left is looked up here from now on."""
         found = []
         with self._taking_over(), self._lock:
             locks = [lock for lock in self._place.glob("*.lock") if _is_free(lock)]
@@ -137,7 +138,7 @@ class JobQueue:
 
     def forget(self) -> None:
         """Drop what has ended for a week."""
-        oldest = (self._clock() - _REMEMBERED).isoformat(timespec="milliseconds")
+        oldest = self._at(_REMEMBERED)
         with self._lock:
             self._drop([queued for queued in self._jobs.values() if queued.over and (queued.finished or "") < oldest])
 
@@ -228,12 +229,16 @@ class JobQueue:
 
     def _taken_over(self, file: Path) -> list[QueuedJob]:
         """The job of a process that has ended; none if another version of this program wrote it so that we cannot read
-        it."""
+        it, or if it waits for a service of another base, which it does for a week."""
         try:
             queued = QueuedJob(**json.loads(file.read_bytes()))
         except (ValueError, TypeError):
             _log.exception("%s is no record of a queued job and is removed", file)
             file.unlink()
+            return []
+        if queued.base not in ("", self._base):
+            if queued.created < self._at(_REMEMBERED):
+                file.unlink()
             return []
         queued.restarts += queued.state == RUNNING
         if not queued.over:
@@ -260,8 +265,8 @@ class JobQueue:
             del self._jobs[queued.id]
             self._record(queued).unlink(missing_ok=True)
 
-    def _at(self) -> str:
-        return self._clock().isoformat(timespec="milliseconds")
+    def _at(self, ago: timedelta = timedelta()) -> str:
+        return (self._clock() - ago).isoformat(timespec="milliseconds")
 
 
 def _created(queued: QueuedJob) -> str:
