@@ -10,7 +10,7 @@ from __future__ import annotations
 from prompt2lora.custody.registry import Registry
 from prompt2lora.custody.releases import Release
 from prompt2lora.custody.versions import REGENERATED, Version
-from prompt2lora.errors import UsageError
+from prompt2lora.errors import Conflict, UsageError
 from prompt2lora.ground.answer_form import AnswerForm
 
 
@@ -26,6 +26,13 @@ def current_release(registry: Registry, job: str) -> Release:
     if release is None:
         raise UsageError(f"the job {job} has no release yet; promote a version of it, or the base, first")
     return release
+
+
+def check_current(registry: Registry, release: Release) -> None:
+    """Raises Conflict once another release answers the job."""
+    current = registry.current(release.job)
+    if current is None or current.id != release.id:
+        raise Conflict(f"another release answers {release.job} since; ask for the file again, and that one answers it")
 
 
 def version_behind(registry: Registry, release: Release) -> Version | None:
