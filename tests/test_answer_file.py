@@ -4,15 +4,21 @@ import asyncio
 import csv
 import io
 import json
+import threading
 import time
+from dataclasses import replace
 
 import openpyxl
 import pytest
+from serving import running, service_of
 from test_doors import excel, saved, separated
 from test_engine import adapters, engine, frozen, version  # noqa: F401
-from tiny import command, promoted
+from tiny import command, new_registry, promoted
 
 import prompt2lora as p2l
+from prompt2lora.base.weights import weights_digest
+from prompt2lora.custody.catalogue import Catalogue
+from prompt2lora.custody.versions import Origin
 from prompt2lora.errors import Busy, Conflict, InputError, Unavailable
 from prompt2lora.evaluation.score_cache import ScoreCache
 from prompt2lora.ground import answer_form as forms
@@ -31,8 +37,9 @@ from prompt2lora.ground.answer_sheet import (
 from prompt2lora.ground.progress import Cancelled
 from prompt2lora.ground.tables import File
 from prompt2lora.plant.calibration import ENOUGH, calibrate
-from prompt2lora.serving import answer_file, work
+from prompt2lora.serving import answer_file, offline
 from prompt2lora.serving.answer_file import RowsRequest, answer_rows
+from prompt2lora.web import create_app
 
 LABELS = forms.choices(["billing", "shipping", "returns"])
 ROWS = [("番号", "報告", "日付"), ("1", "ポンプ 3", "x"), ("2", "", "y"), ("3", "バルブ", "z")]
@@ -314,13 +321,60 @@ def test_what_cannot_be_is_refused_before_anything_is_loaded(tmp_path, words, to
     assert code == 2 and ".csv" in errors
 
 
-def test_a_file_under_way_is_not_finished_by_a_release_that_was_taken_back(registry, add, monkeypatch):
+def rows_of(count):
+    return "\n".join(["text", *(f"row {number}" for number in range(count))])
+
+
+def test_a_file_under_way_is_not_finished_by_a_release_that_was_taken_back(registry, add):
     promoted(registry, add("a"))
-    release, told = promoted(registry, add("b")), []
-    monkeypatch.setattr(work, "_LOOK_EVERY", 0.0)
-    report = work._while_released(registry, release, told.append)
-    report({"done": 1})
-    registry.rollback("mail", "worse")
+    promoted(registry, add("b"))
+    service = service_of(registry)
+    service.engine.wait = 0.3
+    with running(create_app(service)):
+        queued = service.answer_file("me", "mail", File("rows.csv", rows_of(200).encode()))
+        while not queued.progress.get("done"):
+            time.sleep(0.01)
+        registry.rollback("mail", "worse")
+        while not queued.over:
+            time.sleep(0.01)
+    assert queued.state == "failed" and "another release answers mail since" in queued.error
+    assert queued.progress["done"] < 200 and service.engine.left > 0, "nothing is asked for it any more"
+
+
+def test_requests_are_answered_while_a_file_under_way_waits_for_the_database(registry, add, monkeypatch):
+    promoted(registry, add("a"))
+    service, asked_by = service_of(registry), set()
+    service.engine.wait = 0.3
+    current = Catalogue.current
+
+    def noted(catalogue, job):
+        asked_by.add(threading.current_thread().name)
+        return current(catalogue, job)
+
+    with running(create_app(service)):
+        monkeypatch.setattr(Catalogue, "current", noted)
+        queued = service.answer_file("me", "mail", File("rows.csv", rows_of(40).encode()))
+        while not queued.over:
+            time.sleep(0.01)
+    assert queued.state == "done"
+    assert {name.partition("_")[0] for name in asked_by} == {"MainThread", "queue"}, "and never the event loop's"
+
+
+def test_the_command_leaves_no_file_of_a_release_that_was_taken_back(generator_folder, base, tmp_path, monkeypatch):
+    monkeypatch.setenv("PROMPT2LORA_HOME", str(tmp_path / "home"))
+    registry = new_registry(tmp_path / "home", actor="tests")
+    registry.add_job("mail")
+    p2l.generate(["a", "b c"], tmp_path / "made", generator=generator_folder, base=base)
+    origin = Origin(("a", "b c"), "9" * 64, "g", base, weights_digest(base))
+    promoted(registry, registry.add_version("mail", tmp_path / "made", origin))
+    asked = replace(offline.by_job("mail").request, at_once=2, max_new_tokens=4)
+    kept, seen = ScoreCache(tmp_path / "kept"), []
+
+    def told(record):
+        if record.get("done") == 2 and not seen:
+            seen.append(registry.rollback("mail", "worse"))
+
     with pytest.raises(Conflict, match="another release answers mail since"):
-        report({"done": 2})
-    assert told == [{"done": 1}]
+        offline.answer(replace(offline.by_job("mail"), request=asked), {n: f"row {n}" for n in range(9)}, kept, told)
+    assert len(kept._known) == 4
+    registry.engine.dispose()

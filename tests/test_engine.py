@@ -22,6 +22,7 @@ from prompt2lora.custody.versions import Version
 from prompt2lora.errors import Busy, Misconfigured, TooLate, Unavailable, Unfit, UsageError
 from prompt2lora.ground import answer_form as forms
 from prompt2lora.serving.adapter_cache import fitted, narrowest
+from prompt2lora.serving.deadline import within
 from prompt2lora.serving.detokenizer import Detokenizer
 from prompt2lora.serving.embedded import EmbeddedEngine
 from prompt2lora.serving.protocol import GenerationRequest, Message, SamplingParams
@@ -77,7 +78,7 @@ def asked(text, job="job", **sampling):
 
 
 async def told(engine, version, ask):
-    return [chunk async for chunk in engine.answer(version, ask)]
+    return [chunk async for chunk in within(ask.seconds, engine.answer(version, ask))]
 
 
 async def said(engine, version, ask):
@@ -178,6 +179,13 @@ def test_a_seed_makes_a_warm_answer_repeatable_and_cold_ones_need_none(engine, l
     assert len({warm(seed) for seed in range(5)}) > 1
     narrow = asyncio.run(said(serving, None, asked("hello", temperature=1.5, top_p=1e-6, seed=3)))
     assert narrow == asyncio.run(said(serving, None, asked("hello")))
+
+
+@pytest.mark.parametrize("odd", [{"temperature": 1e-45}, {"temperature": 1.0, "top_p": 1e-50}])
+def test_the_smallest_temperature_or_share_draws_the_likeliest_tokens(engine, odd):
+    serving = engine()
+    cold = asyncio.run(said(serving, None, asked("hello")))
+    assert asyncio.run(said(serving, None, asked("hello", seed=1, **odd))) == cold
 
 
 def test_few_residents_serve_many_jobs_and_the_same_answers(engine, frozen, adapters, layout):
@@ -384,6 +392,23 @@ def test_closing_at_once_leaves_nobody_waiting(engine):
         return given
 
     assert all(isinstance(one, Unavailable) for one in asyncio.run(close()))
+
+
+def test_a_failure_at_one_token_ends_its_own_question_alone(engine, monkeypatch):
+    serving = engine()
+
+    def fails(*_):
+        raise RuntimeError("the random generator is broken")
+
+    monkeypatch.setattr("prompt2lora.serving.sequence.drawn", fails)
+
+    async def crowd():
+        asks = (asked("hello"), asked("hello", temperature=1.0), asked("hello"))
+        return await asyncio.gather(*(said(serving, None, ask) for ask in asks), return_exceptions=True)
+
+    first, broken, last = asyncio.run(crowd())
+    assert first == last and isinstance(first, str)
+    assert isinstance(broken, Unavailable) and serving.stats()["failures_total"] == 1
 
 
 def test_a_failure_in_the_model_ends_its_questions_and_no_others(engine, monkeypatch):

@@ -388,6 +388,23 @@ def test_another_host_is_refused_until_it_is_allowed(service, tokens):
     assert asyncio.run(status("[::1]:8000")) == 200
 
 
+def test_what_nobody_foresaw_is_counted_and_logged_as_500_and_has_the_headers(service, tokens, version, caplog):
+    version()
+    service.engine.fault = ZeroDivisionError("x")
+    with caplog.at_level(logging.INFO, "prompt2lora.access"):
+        reply = ask(service, tokens["asks"], headers={"x-request-id": "line-3.18"})
+    assert (reply.status_code, reply.headers["x-request-id"]) == (500, "line-3.18")
+    assert reply.headers["x-content-type-options"] == "nosniff" and reply.headers["cache-control"] == "no-store"
+    line = json.loads(next(one.getMessage() for one in caplog.records if one.name == "prompt2lora.access"))
+    assert line["status"] == 500 and "ZeroDivisionError" in caplog.text
+
+    async def counted():
+        async with client_of(service, tokens["viewer"]) as client:
+            return (await client.get("/metrics")).text
+
+    assert 'prompt2lora_requests_total{job="mail",status="500"' in asyncio.run(counted())
+
+
 def test_the_log_tells_every_request_without_texts_or_keys(service, tokens, version, caplog):
     made = version()
     with caplog.at_level(logging.INFO, "prompt2lora.access"):

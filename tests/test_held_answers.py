@@ -114,6 +114,17 @@ def test_a_request_to_a_job_is_answered_in_its_form(service, tokens, held):  # n
     assert refused.status_code == 400 and "choices:billing" in refused.json()["error"]["message"]
 
 
+def test_a_request_may_name_the_job_s_own_schema_in_any_order_of_its_keys(service, tokens, kept, tmp_path):  # noqa: F811
+    own = {"type": "object", "properties": {"a": {"type": "string"}, "b": {"type": "number"}}, "required": ["a"]}
+    made = kept.add_version("mail", with_form(tmp_path / "held", forms.schema(own).to_dict()), FROM)
+    kept.promote("mail", made, "better", expected=None)
+    turned = {**dict(reversed(own.items())), "properties": dict(reversed(own["properties"].items()))}
+    for told, status in ((turned, 200), ({**own, "required": ["b"]}, 400)):
+        asked = {"type": "json_schema", "json_schema": {"name": "x", "schema": told}}
+        assert ask(service, tokens["asks"], {**ASK, "response_format": asked}).status_code == status
+    assert service.engine.asks[-1].form == forms.schema(own)
+
+
 def test_a_request_may_ask_for_json_where_answers_are_free(service, tokens, kept, tmp_path):  # noqa: F811
     made = kept.add_version("mail", adapter_folder(tmp_path / "free", "free"), FROM)
     kept.promote("mail", made, "better", expected=None)

@@ -294,6 +294,31 @@ def test_a_released_version_that_cannot_be_read_is_unfit_and_keeps_no_other_from
     assert engine.stats()["server_starts_total"] == 1
 
 
+def test_a_version_that_cannot_be_read_just_now_is_not_unfit_and_keeps_no_other_from_answering(
+    engine, version, released, folder
+):
+    released += [version(1), version(2)]
+
+    def away(one):
+        if one.name == version(1).name:
+            raise Unavailable("too many open files")
+        return folder / one.adapter
+
+    async def work():
+        found, engine._files = engine._files, replace(engine._files, folder=away)
+        assert await said(engine, version(2))
+        for _ in range(2):
+            with pytest.raises(Unavailable, match="too many open files") as refused:
+                await said(engine, version(1))
+            assert not isinstance(refused.value, Unfit)
+        starts = engine.stats()["server_starts_total"]
+        engine._files = found
+        return starts, await said(engine, version(1))
+
+    starts, answer = closing(engine, work())
+    assert starts == 1 and answer
+
+
 def test_a_server_that_does_not_start_is_no_fault_of_the_request_and_the_old_one_goes_on(engine, version, tmp_path):
     async def work():
         first = await said(engine, version(1))

@@ -4,10 +4,12 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
 from picture_bases import picture
+from serving import running
 from tiny import AT
 
 from prompt2lora.console.i18n import LANGUAGES, Translator
@@ -17,7 +19,12 @@ from prompt2lora.ground.answer_form import choices
 from prompt2lora.ground.comparison import Comparison
 from prompt2lora.ground.files import write_bytes, write_text
 from prompt2lora.ground.pictures import Pictured
+from prompt2lora.ground.tables import File
+from prompt2lora.plant.plant import Plant
+from prompt2lora.serving.embedded import EmbeddedEngine
 from prompt2lora.serving.job_queue import CANCELLED, DONE, FAILED, RUNNING, WAITING, JobQueue
+from prompt2lora.serving.service import Service
+from prompt2lora.serving.setup import Setup
 from prompt2lora.serving.work import (
     KINDS,
     Answer,
@@ -30,6 +37,7 @@ from prompt2lora.serving.work import (
     read,
     to_json,
 )
+from prompt2lora.web import create_app
 
 SEEN = Pictured("見る", (picture(1), picture(2)))
 PAIRS = (("x", "y"), (SEEN, "はい"))
@@ -74,8 +82,8 @@ def begins(place):
     """A new queue in the same place, as a process has it."""
     made = []
 
-    def begin(at=AT):
-        made.append(JobQueue(lambda: at, place))
+    def begin(at=AT, base="one"):
+        made.append(JobQueue(lambda: at, place, base))
         return made[-1]
 
     yield begin
@@ -155,6 +163,25 @@ def test_of_two_processes_on_one_home_none_takes_the_other_s_work(begins):
     assert [ended(queued), ended(waiting)] == [DONE, DONE]
 
 
+def test_work_waits_a_week_for_a_service_of_its_own_base(place, begins):
+    first = begins()
+    done = first.start("replay", "mail", "me", work)
+    assert ended(done) == DONE
+    ran, let = held(first)
+    waiting = first.start("refine", "mail", "me", work, b"names and numbers")
+    first._pool.shutdown(wait=False, cancel_futures=True)
+    let.set()
+    first.close()
+    other = begins(base="another")
+    assert other.left_behind() == [] and other.recent() == []
+    again = begins()
+    assert [one.id for one in again.left_behind()] == [waiting.id]
+    assert {one.id for one in again.recent()} == {done.id, ran.id, waiting.id}
+    again.close()
+    late = begins(AT + timedelta(days=8), "another")
+    assert late.left_behind() == [] and not list(place.glob("*.asked")) and not list(place.glob("*-*.json"))
+
+
 def test_what_waits_when_the_service_is_stopped_goes_on_in_the_next_one(begins):
     first = begins()
     queued, let = held(first)
@@ -165,6 +192,32 @@ def test_what_waits_when_the_service_is_stopped_goes_on_in_the_next_one(begins):
     second = begins()
     assert queued.state == DONE and [one.id for one in second.left_behind()] == [waiting.id]
     assert {one.id for one in second.recent()} == {queued.id, waiting.id}
+
+
+def test_a_spreadsheet_that_a_stop_interrupts_goes_on_at_its_row_in_the_next_process(base, registry, begins):
+    registry.promote("mail", None, "base", expected=None)
+
+    @contextmanager
+    def served():
+        engine = EmbeddedEngine.load(Setup(base), lambda version: registry.store.path(version.adapter), exact=True)
+        service = Service(Plant(registry), engine.start(), begins())
+        with running(create_app(service)):
+            yield service
+
+    rows = "\n".join(f"row {number}" for number in range(300))
+    with served() as service:
+        queued = service.answer_file("me", "mail", File("rows.csv", f"text\n{rows}".encode()))
+        waiting = service.queue.start("refine", "mail", "me", work, b"another")
+        while not queued.progress.get("done"):
+            time.sleep(0.01)
+    assert (queued.state, queued.error, queued.finished, waiting.state) == (WAITING, None, None, WAITING)
+    with served() as service:
+        again = service.queue.get(queued.id)
+        assert again.restarts == 0
+        while not again.progress.get("done"):
+            time.sleep(0.01)
+        assert queued.progress["done"] <= again.progress["done"]
+        service.cancel("me", again.id)
 
 
 def test_work_that_ends_the_process_every_time_is_not_begun_for_ever(begins):

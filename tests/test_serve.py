@@ -96,15 +96,15 @@ def test_an_address_that_is_open_to_others_needs_a_key_first(run, world, monkeyp
     assert told.strip().splitlines()[-1].startswith("error: 0.0.0.0 can be reached by others")
 
 
-def test_how_large_a_request_may_be_is_an_option(run, world, monkeypatch):
-    place, generator, _ = world
+def test_how_large_a_request_may_be_is_an_option_and_queued_work_is_of_the_base(run, world, monkeypatch):
+    place, generator, version = world
     monkeypatch.setenv("PROMPT2LORA_HOME", str(place / "home"))
-    limits = []
-    monkeypatch.setattr(serve, "_run", lambda service, *_: limits.append(service.limits.body))
+    made = []
+    monkeypatch.setattr(serve, "_run", lambda service, *_: made.append((service.limits.body, service.queue._base)))
     for words in ((), ("--request-mb", "5")):
         code, _, told = run("serve", "--port", "0", "--generator", generator, *words)
         assert code == 0, told
-    assert limits == [2 * 2**20, 5 * 2**20]
+    assert made == [(2 * 2**20, version.base_digest), (5 * 2**20, version.base_digest)]
 
 
 def test_a_port_that_is_taken_is_told_in_one_line_before_anything_is_loaded(run, world, monkeypatch):

@@ -47,6 +47,7 @@ def create_app(service: Service, *, hosts: Sequence[str] = (), round_seconds: fl
             rounds.cancel()
             with suppress(asyncio.CancelledError):
                 await rounds
+            service.queue.closing = True
             await service.engine.close(GRACE)
             await asyncio.to_thread(service.queue.close)
 

@@ -24,7 +24,12 @@ class Sampling(NamedTuple):
         return [torch.Generator().manual_seed(self.seed * 1_000_003 + number) for number in range(count)]
 
 
+_LOWEST = 1e-5  # temperature; all below it take the likeliest token, too
+
+
 def drawn(logits: Float[Tensor, " vocabulary"], temperature: float, top_p: float, random: torch.Generator) -> int:
-    likely, order = (logits.float().cpu() / temperature).softmax(-1).sort(descending=True)
-    likely[likely.cumsum(0) - likely >= top_p] = 0
+    """A token, the likeliest at least, however small temperature and top_p are."""
+    likely, order = (logits.float().cpu() / max(temperature, _LOWEST)).softmax(-1).sort(descending=True)
+    beyond = likely.cumsum(0) - likely >= top_p
+    likely[1:][beyond[1:]] = 0
     return int(order[torch.multinomial(likely, 1, generator=random)])

@@ -84,7 +84,8 @@ def serve(
         answering = start(options, setup, plant.registry)
     for version in elsewhere(plant.registry, setup):
         print(f"{version.job} is not answered here: it belongs to the base {version.base}", file=sys.stderr)
-    service = Service(plant, answering, JobQueue(plant.registry.clock), limits, replay_hours=replay_hours, setup=setup)
+    queue = JobQueue(plant.registry.clock, base=setup.base_digest or setup.base)
+    service = Service(plant, answering, queue, limits, replay_hours=replay_hours, setup=setup)
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     if not service.access.has_admin():
         service.first_code = secrets.token_urlsafe(24)

@@ -12,7 +12,7 @@ import logging
 from prompt2lora.custody.registry import Registry
 from prompt2lora.custody.releases import Release
 from prompt2lora.custody.versions import REGENERATED, Version
-from prompt2lora.errors import DamagedFile, UsageError
+from prompt2lora.errors import Conflict, DamagedFile, UsageError
 from prompt2lora.ground.answer_form import AnswerForm
 
 _log = logging.getLogger(__name__)
@@ -30,6 +30,13 @@ def current_release(registry: Registry, job: str) -> Release:
     if release is None:
         raise UsageError(f"the job {job} has no release yet; promote a version of it, or the base, first")
     return release
+
+
+def check_current(registry: Registry, release: Release) -> None:
+    """Raises Conflict once another release answers the job."""
+    current = registry.current(release.job)
+    if current is None or current.id != release.id:
+        raise Conflict(f"another release answers {release.job} since; ask for the file again, and that one answers it")
 
 
 def version_behind(registry: Registry, release: Release) -> Version | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable
+from concurrent.futures import wait
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -27,6 +28,7 @@ from prompt2lora.serving.protocol import Engine
 
 _KEPT = timedelta(days=7)
 _NOTE = ".note.json"
+_LOOK_EVERY = 1.0  # seconds
 _ROWS_AT_ONCE = 16  # of a file, so that requests from elsewhere do not wait long
 
 
@@ -60,12 +62,19 @@ class AnsweredFile:
         told = [key, request.bound, request.language, sheet.reading.columns]
         return f"{digest([told, hashlib.sha256(sheet.file.data).hexdigest()])[:32]}.{sheet.ending}"
 
-    def make(self, loop: asyncio.AbstractEventLoop, report: Report) -> Answered:
-        """Answer every row and write the file; `loop` is the one that the engine is asked from, not the caller's."""
+    def make(self, loop: asyncio.AbstractEventLoop, check: Callable[[], None], report: Report) -> Answered:
+        """Answer every row and write the file; `loop` is the one that the engine is asked from, not the caller's. What
+        `check` raises, in the caller's thread, ends it."""
         request, out = replace(self.request, at_once=_ROWS_AT_ONCE), _place(self.name)
         kept = out.with_suffix(".kept")
         work = answer_rows(self.engine, request, self.sheet.texts, ScoreCache(kept), report)
-        rows = asyncio.run_coroutine_threadsafe(work, loop).result()
+        answering = asyncio.run_coroutine_threadsafe(work, loop)
+        try:
+            while wait([answering], _LOOK_EVERY).not_done:
+                check()
+            rows = answering.result()
+        finally:
+            answering.cancel()
         write_bytes(out, self.sheet.filled(rows, request.language))
         kept.unlink(missing_ok=True)
         answered = Answered(

@@ -10,10 +10,6 @@ from prompt2lora.errors import TooLate
 from prompt2lora.serving.protocol import Chunk
 
 
-def too_late(seconds: float) -> TooLate:
-    return TooLate(f"no answer within {seconds:g} seconds; try again, or allow more time")
-
-
 async def within(seconds: float, chunks: AsyncIterator[Chunk]) -> AsyncGenerator[Chunk]:
     """Raises TooLate if they are not made in that time. They are made whether or not somebody takes them: a slow reader
     holds up that one answer alone."""
@@ -31,7 +27,7 @@ async def within(seconds: float, chunks: AsyncIterator[Chunk]) -> AsyncGenerator
             yield chunk
         await making
     except TimeoutError as error:
-        raise too_late(seconds) from error
+        raise TooLate(f"no answer within {seconds:g} seconds; try again, or allow more time") from error
     finally:
         making.cancel()
         await asyncio.gather(making, return_exceptions=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import copy
 import threading
-import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -122,7 +121,6 @@ class EmbeddedEngine:
         if pictured and positions(ids)[-1] != len(ids):
             raise UsageError(f"{self.base} counts a picture's places in three axes, which only vLLM serves; send text")
         request = with_room(request, len(ids), self._context_length)
-        deadline = time.monotonic() + request.seconds
         if version is not None and not version.made_for(self.base, self._base_digest):
             raise Misconfigured(
                 f"{version.name} is for the base {version.base} and this engine holds {self.base}; start the service "
@@ -143,7 +141,7 @@ class EmbeddedEngine:
         detokenizer = Detokenizer(self._tokenizer, sampling.stop)
         name = version.name if version else ""
         matcher = await asyncio.to_thread(self._chat.constraints.begin, request.form) if request.form else None
-        sequence = TokenSequence(request, name, ids, grid, deadline, send, detokenizer, random, matcher)
+        sequence = TokenSequence(request, name, ids, grid, send, detokenizer, random, matcher)
         self._scheduler.submit(sequence)
         try:
             while True:

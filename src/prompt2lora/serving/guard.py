@@ -125,6 +125,11 @@ class RequestGuard:
             if status:
                 raise
             await refused.response()(scope, receive, send_guarded)
+        except Exception as error:  # here and not outside, where the reply would have no headers
+            if status:
+                raise
+            reply = await scope["app"].exception_handlers[Exception](Request(scope), error)
+            await reply(scope, receive, send_guarded)
         finally:
             self._metrics.running.dec()
             seconds = time.monotonic() - began

@@ -24,7 +24,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from prompt2lora.errors import Busy, Conflict, OutputError, Prompt2LoraError, UsageError
+from prompt2lora.errors import Busy, Conflict, OutputError, Prompt2LoraError, Unavailable, UsageError
 from prompt2lora.ground.files import exclusive_lock, write_bytes, write_text
 from prompt2lora.ground.home import home
 from prompt2lora.ground.progress import Cancelled, Report, listening, timed
@@ -40,8 +40,8 @@ _log = logging.getLogger(__name__)
 @dataclass
 class QueuedJob:
     """`progress` is what was last reported (step, share, seconds_left), `result` the outcome, `error` why there is
-    none; `cancelled_by` asked it to stop. `asked` is the digest of what was asked for; `restarts` counts the
-    processes that ended while it ran."""
+    none; `cancelled_by` asked it to stop. `asked` is the digest of what was asked for, `base` that of the service's;
+    `restarts` counts the processes that were killed while it ran."""
 
     id: str
     kind: str
@@ -49,6 +49,7 @@ class QueuedJob:
     actor: str
     created: str
     asked: str = ""
+    base: str = ""
     state: str = WAITING
     progress: dict[str, Any] = field(default_factory=dict)
     result: dict[str, Any] | None = None
@@ -63,10 +64,12 @@ class QueuedJob:
 
 
 class JobQueue:
-    """`clock` tells the time; what is kept lies in `place`, by default below the home."""
+    """`clock` tells the time; what is kept lies in `place`, by default below the home; jobs go from one process to the
+    next of the same `base`. Once `closing`, no job begins, and one that is refused an answer is left to the next."""
 
-    def __init__(self, clock: Callable[[], datetime], place: Path | None = None) -> None:
-        self._clock, self._place = clock, place or home() / "queue"
+    def __init__(self, clock: Callable[[], datetime], place: Path | None = None, base: str = "") -> None:
+        self._clock, self._place, self._base = clock, place or home() / "queue", base
+        self.closing = False
         self._jobs: dict[str, QueuedJob] = {}
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="queue")
@@ -91,7 +94,7 @@ class JobQueue:
                     return one
             if len(unfinished) >= _MOST_WAITING:
                 raise Busy(f"{len(unfinished)} queued jobs are waiting already; try again in a few minutes")
-            queued = QueuedJob(secrets.token_hex(8), kind, job, actor, self._at(), digest)
+            queued = QueuedJob(secrets.token_hex(8), kind, job, actor, self._at(), digest, self._base)
             self._write(queued)  # first, so that what was asked never lies there without a record
             try:
                 write_bytes(self._request(queued), asked)
@@ -104,8 +107,8 @@ class JobQueue:
         return queued
 
     def left_behind(self) -> list[QueuedJob]:
-        """What processes that have ended left unfinished, the oldest first: each waits for `again`. All that they left
-        is looked up here from now on."""
+        """What processes of this base that have ended left unfinished, the oldest first: each waits for `again`. All
+        that they left is looked up here from now on."""
         found = []
         with self._taking_over(), self._lock:
             locks = [lock for lock in self._place.glob("*.lock") if _is_free(lock)]
@@ -135,7 +138,7 @@ class JobQueue:
 
     def forget(self) -> None:
         """Drop what has ended for a week."""
-        oldest = (self._clock() - _REMEMBERED).isoformat(timespec="milliseconds")
+        oldest = self._at(_REMEMBERED)
         with self._lock:
             self._drop([queued for queued in self._jobs.values() if queued.over and (queued.finished or "") < oldest])
 
@@ -178,7 +181,7 @@ class JobQueue:
 
     def _run(self, queued: QueuedJob, function: Callable[[Report], dict[str, Any]]) -> None:
         with self._lock:
-            if queued.over:
+            if queued.over or self.closing:
                 return
             queued.state = RUNNING
             self._keep(queued)
@@ -195,12 +198,14 @@ class JobQueue:
         except Cancelled:
             state = CANCELLED
         except Prompt2LoraError as wrong:
-            error, state = str(wrong), FAILED
+            left = self.closing and isinstance(wrong, Unavailable)
+            error, state = (None, WAITING) if left else (str(wrong), FAILED)
         except Exception:
             _log.exception("queued job %s (%s of %s) failed", queued.id, queued.kind, queued.job)
             error, state = "this failed for a reason that is in the log; nothing was changed", FAILED
         with self._lock:  # whoever cancels now finds it ended, with its result
-            queued.result, queued.error, queued.finished, queued.state = result, error, self._at(), state
+            queued.result, queued.error, queued.state = result, error, state
+            queued.finished = self._at() if queued.over else None
             self._keep(queued)
 
     # On disk
@@ -229,12 +234,16 @@ class JobQueue:
 
     def _taken_over(self, file: Path) -> list[QueuedJob]:
         """The job of a process that has ended; none if another version of this program wrote it so that we cannot read
-        it."""
+        it, or if it waits for a service of another base, which it does for a week."""
         try:
             queued = QueuedJob(**json.loads(file.read_bytes()))
         except (ValueError, TypeError):
             _log.exception("%s is no record of a queued job and is removed", file)
             file.unlink()
+            return []
+        if queued.base not in ("", self._base):
+            if queued.created < self._at(_REMEMBERED):
+                file.unlink()
             return []
         queued.restarts += queued.state == RUNNING
         if not queued.over:
@@ -261,8 +270,8 @@ class JobQueue:
             del self._jobs[queued.id]
             self._record(queued).unlink(missing_ok=True)
 
-    def _at(self) -> str:
-        return self._clock().isoformat(timespec="milliseconds")
+    def _at(self, ago: timedelta = timedelta()) -> str:
+        return (self._clock() - ago).isoformat(timespec="milliseconds")
 
 
 def _created(queued: QueuedJob) -> str:

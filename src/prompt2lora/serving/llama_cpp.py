@@ -151,7 +151,7 @@ class LlamaCppEngine:
         others = (one for name, one in reversed(self._asked.items()) if name not in held)
         held |= {one.name: one for one in islice(others, self.spare)}
         kept = {one.adapter for one in released}
-        server = await asyncio.to_thread(self._launch, list(held.values()), kept)
+        server = await asyncio.to_thread(self._launch, list(held.values()), kept, asked)
         old = self._server
         try:
             self._failed_probes += await server.probe(self._chat, old)
@@ -165,9 +165,9 @@ class LlamaCppEngine:
             self._task(self._retire(old))
         return server
 
-    def _launch(self, versions: Sequence[Version], kept: Collection[str]) -> LlamaServer:
+    def _launch(self, versions: Sequence[Version], kept: Collection[str], asked: Version | None) -> LlamaServer:
         sizes = {"slots": self.slots, "context_length": self.context_length, "threads": self.threads}
-        with self._files.of(versions, kept) as (files, unfit):
+        with self._files.of(versions, kept, asked) as (files, unfit):
             process = LlamaProcess(self.model, list(files.values()), **sizes)
         return LlamaServer(process, {name: id for id, name in enumerate(files)}, unfit)
 

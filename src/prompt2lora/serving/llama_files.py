@@ -17,7 +17,7 @@ from typing import Any
 from prompt2lora.adapter.formats import gguf
 from prompt2lora.adapter.peft import Adapter
 from prompt2lora.custody.versions import Version
-from prompt2lora.errors import Prompt2LoraError
+from prompt2lora.errors import Prompt2LoraError, Unavailable, readable_now
 from prompt2lora.ground.files import exclusive_lock, file_digest, new_folder
 
 _DIGEST = "sha256"
@@ -33,17 +33,23 @@ class LlamaFiles:
 
     @contextmanager
     def of(
-        self, versions: Sequence[Version], kept: Collection[str]
+        self, versions: Sequence[Version], kept: Collection[str], asked: Version | None = None
     ) -> Iterator[tuple[dict[str, Path], dict[str, str]]]:
         """(files, reasons) by a version's name. At the end, all files but theirs and those of the adapters `kept` are
-        removed. Raises OutputError if they cannot be written."""
+        removed. A version that cannot be read just now is left out. Raises Unavailable if that is the one `asked` for,
+        OutputError if files cannot be written."""
         with exclusive_lock(self.root.with_name(f".{self.root.name}.lock")):
             files, reasons = {}, {}
             for version in versions:
                 place = self.root / version.adapter
                 if not _is_sound(place):
                     try:
-                        adapter = Adapter.load(self.folder(version), self.config)
+                        with readable_now(version.name):
+                            adapter = Adapter.load(self.folder(version), self.config)
+                    except Unavailable:
+                        if version == asked:
+                            raise
+                        continue
                     except Prompt2LoraError as error:
                         reasons[version.name] = f"{version.name} cannot be served: {error}"
                         continue

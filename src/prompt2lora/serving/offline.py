@@ -6,8 +6,9 @@ that they share is read once a batch, which an engine for requests of all jobs c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,7 +19,7 @@ from prompt2lora.adapter.peft import Adapter, adapter_digest
 from prompt2lora.base import models
 from prompt2lora.base.decoding import scored_answers
 from prompt2lora.base.frozen import Frozen
-from prompt2lora.custody.bases import current_release, version_behind
+from prompt2lora.custody.bases import check_current, current_release, version_behind
 from prompt2lora.custody.versions import Version
 from prompt2lora.errors import UsageError
 from prompt2lora.evaluation.score_cache import ScoreCache
@@ -30,11 +31,13 @@ from prompt2lora.serving.answer_file import RowsRequest, open_rows, rows
 
 @dataclass(frozen=True)
 class Answering:
-    """How rows are answered, and by what: an adapter folder (None: the base alone) on the base of a layout."""
+    """How rows are answered, and by what: an adapter folder (None: the base alone) on the base of a layout; `check`
+    raises Conflict once a job is answered by something else."""
 
     request: RowsRequest
     folder: Path | None
     layout: LoraLayout
+    check: Callable[[], None] = lambda: None
 
 
 def by_job(job: str, base: str | None = None) -> Answering:
@@ -47,7 +50,8 @@ def by_job(job: str, base: str | None = None) -> Answering:
         registry.store.verify(version.adapter)
     folder = registry.store.path(telling.adapter) if telling else None
     layout = _layout(plant.base_of(telling), folder) if telling and folder else plant.evaluator().layout
-    return Answering(RowsRequest.of(registry, release), folder if version else None, layout)
+    check = partial(check_current, registry, release)
+    return Answering(RowsRequest.of(registry, release), folder if version else None, layout, check)
 
 
 def by_folder(folder: Path, base: str | None = None, *, instruction: str = "") -> Answering:
@@ -63,7 +67,8 @@ def by_folder(folder: Path, base: str | None = None, *, instruction: str = "") -
 def answer(
     asked: Answering, texts: Mapping[int, str], kept: ScoreCache, report: Report = silent
 ) -> dict[int, RowAnswer]:
-    """The answers by row, `request.at_once` of them a time; what they have in common is read once a time."""
+    """The answers by row, `request.at_once` of them a time; what they have in common is read once a time. Raises
+    Conflict if another release answers the job by then."""
     request, layout = asked.request, asked.layout
     adapter = Adapter.load(asked.folder, models.load_config(layout.base_model)) if asked.folder else None
     base = Frozen.load(layout)
@@ -90,6 +95,7 @@ def answer(
         )
         for key, one in zip(fitting, given or [], strict=True):
             kept.add(key, {"answer": one.text, "confidence": one.confidence, "cut": one.cut})
+        asked.check()
         report({"done": total - len(waiting), "of": total})
     return rows(request, layout.base_model, texts, kept)
 

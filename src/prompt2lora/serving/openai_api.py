@@ -179,7 +179,7 @@ def _in_form(service: Service, release: Release, generation: GenerationRequest) 
     Raises UsageError if the request asks for another form.
     """
     form = service.form(release) if generation.messages else None
-    if form and generation.form and form != generation.form:
+    if form and generation.form and form.to_dict() != generation.form.to_dict():
         raise UsageError(f"the answers of {release.job} have the form {str(form)[:80]}; leave response_format out")
     return replace(generation, form=form or generation.form)
 

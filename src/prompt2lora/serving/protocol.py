@@ -77,7 +77,7 @@ class Engine(Protocol):
 
     `answer` raises Unfit if the version itself cannot be served, Misconfigured if this engine was not started for it,
     UsageError for a request that no engine could answer,
-    Busy, TooLate or Unavailable for one that this engine cannot answer now. Closing the iterator early cancels it.
+    Busy or Unavailable for one that this engine cannot answer now. Closing the iterator early cancels it.
     """
 
     @property

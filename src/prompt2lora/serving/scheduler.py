@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Sequence
 from functools import partial
@@ -21,7 +20,6 @@ from torch import Tensor
 from prompt2lora.errors import Prompt2LoraError, Unavailable
 from prompt2lora.serving.admission import check_open, check_room
 from prompt2lora.serving.batch import BatchCache
-from prompt2lora.serving.deadline import too_late
 from prompt2lora.serving.key_values import Part
 from prompt2lora.serving.prefix_cache import PrefixCache, shared_length
 from prompt2lora.serving.protocol import LENGTH, STOP
@@ -30,6 +28,7 @@ from prompt2lora.serving.sequence import TokenSequence
 _PREFILL_TOKENS = 256  # tokens of new prompts that are read between two turns of the running sequences
 _WORTH_A_TURN = 8  # tokens that a sequence waits a turn for, so as not to read them itself
 _COUNTED = ("prompt_tokens", "shared_prompt_tokens", "completion_tokens", "decode_steps", "failures")
+_FAILED = "the engine failed at this request; try again, or change the request"
 _log = logging.getLogger(__name__)
 
 
@@ -103,23 +102,15 @@ class Scheduler:
             _log.exception("a turn of the engine failed")
             self.counts["failures"] += 1
             for sequence in self.running:
-                sequence.send(Unavailable("the engine failed at this request; try again, or change the request"))
+                sequence.send(Unavailable(_FAILED))
             self.running.clear()
         return True
 
     def _drop_cancelled(self) -> None:
-        """Sequences whose client has gone or whose time is up."""
-        now = time.monotonic()
-
-        def over(sequence: TokenSequence) -> bool:
-            if not sequence.cancelled and now > sequence.deadline:
-                sequence.send(too_late(sequence.request.seconds))
-                return True
-            return sequence.cancelled
-
-        self._remove([i for i, sequence in enumerate(self.running) if over(sequence)])
+        """Sequences for which nobody waits any more."""
+        self._remove([place for place, sequence in enumerate(self.running) if sequence.cancelled])
         with self._wake:
-            self.waiting = deque(sequence for sequence in self.waiting if not over(sequence))
+            self.waiting = deque(sequence for sequence in self.waiting if not sequence.cancelled)
 
     def _admit(self) -> None:
         """Waiting sequences into free places; what is new of their prompts is read together, in bounded turns."""
@@ -171,30 +162,40 @@ class Scheduler:
         self._advance(range(len(self.running)), self.cache.step(tokens, positions))
 
     def _advance(self, places: Sequence[int], logits: Float[Tensor, "sequences vocabulary"]) -> None:
-        """Choose a token for each sequence and send the text that it releases; finished sequences leave."""
+        """One token more for each sequence; finished sequences leave, and one that fails leaves alone."""
         done = []
         for place, likeliest, scores in zip(places, logits.argmax(-1).tolist(), logits, strict=True):
             sequence = self.running[place]
             try:
-                token = sequence.choose(likeliest, scores)
+                ended = self._choose(sequence, likeliest, scores)
             except Prompt2LoraError as error:
                 sequence.send(error)
+                ended = True
+            except Exception:
+                _log.exception("a request failed in the engine")
+                self.counts["failures"] += 1
+                sequence.send(Unavailable(_FAILED))
+                ended = True
+            if ended:
                 done.append(place)
-                continue
-            finish_reason = STOP if token in self.ends else None
-            text = ""
-            if finish_reason is None:
-                self.counts["completion_tokens"] += 1
-                text = sequence.detokenizer.add(token)
-                if sequence.follow(token) or sequence.detokenizer.stopped:
-                    finish_reason = STOP
-                elif len(sequence.detokenizer.ids) >= sequence.max_new_tokens:
-                    finish_reason = LENGTH
-            if finish_reason:
-                text += sequence.detokenizer.rest()
-                done.append(place)
-            sequence.deliver(text, finish_reason)
         self._remove(done)
+
+    def _choose(self, sequence: TokenSequence, likeliest: int, scores: Float[Tensor, " vocabulary"]) -> bool:
+        """Choose a token and send the text that it releases: whether the answer has ended."""
+        token = sequence.choose(likeliest, scores)
+        finish_reason = STOP if token in self.ends else None
+        text = ""
+        if finish_reason is None:
+            self.counts["completion_tokens"] += 1
+            text = sequence.detokenizer.add(token)
+            if sequence.follow(token) or sequence.detokenizer.stopped:
+                finish_reason = STOP
+            elif len(sequence.detokenizer.ids) >= sequence.max_new_tokens:
+                finish_reason = LENGTH
+        if finish_reason:
+            text += sequence.detokenizer.rest()
+        sequence.deliver(text, finish_reason)
+        return finish_reason is not None
 
     def _remove(self, places: Sequence[int]) -> None:
         """Take sequences out; the last ones move into their places."""

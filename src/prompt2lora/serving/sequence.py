@@ -26,7 +26,6 @@ class TokenSequence:
     version: str  # its name; empty: the base
     prompt_ids: list[int]
     grid: Float[Tensor, "layers rows cols"] | None
-    deadline: float
     send: Callable[[Chunk | Prompt2LoraError], None]
     detokenizer: Detokenizer
     random: torch.Generator | None

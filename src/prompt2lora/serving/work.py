@@ -7,18 +7,17 @@ comes of it. It knows neither the job queue nor where that JSON lies.
 from __future__ import annotations
 
 import tempfile
-import time
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Protocol
 
 from pydantic import Base64Bytes, PlainSerializer, PlainValidator, TypeAdapter, ValidationError
 
+from prompt2lora.custody.bases import check_current
 from prompt2lora.custody.evaluator import stored_inspection
 from prompt2lora.custody.pilot import PilotRequest
-from prompt2lora.custody.registry import Registry
-from prompt2lora.custody.releases import Release
-from prompt2lora.errors import Conflict, UsageError
+from prompt2lora.errors import UsageError
 from prompt2lora.ground.answer_sheet import read_answer_sheet
 from prompt2lora.ground.pictures import Pictured, Prompt, of_data_url
 from prompt2lora.ground.progress import Report, part
@@ -28,8 +27,6 @@ from prompt2lora.plant import candidates, refinement, watches
 from prompt2lora.serving.answer_file import RowsRequest
 from prompt2lora.serving.answered_files import AnsweredFile
 from prompt2lora.serving.served import Served
-
-_LOOK_EVERY = 1.0  # seconds, whether the release still answers that long work is done by
 
 
 def _told(prompt: Prompt) -> Any:
@@ -153,24 +150,7 @@ class Answer:
         sheet = read_answer_sheet(File(self.name, self.data), self.column)
         wanted = AnsweredFile(sheet, request, service.engine, registry.actor, registry.clock)
         assert service.loop, "nothing is queued before the service runs"
-        return wanted.make(service.loop, _while_released(registry, release, report)).model_dump()
-
-
-def _while_released(registry: Registry, release: Release, report: Report) -> Report:
-    """The report of long work that a release does, which ends (Conflict) when another release answers the job."""
-    seen = time.monotonic()
-
-    def told(record: dict[str, Any]) -> None:
-        nonlocal seen
-        if time.monotonic() - seen >= _LOOK_EVERY:
-            seen, current = time.monotonic(), registry.current(release.job)
-            if current is None or current.id != release.id:
-                raise Conflict(
-                    f"another release answers {release.job} since; ask for the file again, and that one answers it"
-                )
-        report(record)
-
-    return told
+        return wanted.make(service.loop, partial(check_current, registry, release), report).model_dump()
 
 
 @dataclass(frozen=True)
