@@ -21,8 +21,8 @@ def add_routes(made: APIRouter, service: Service, gate: Authenticator) -> None:
         after: Annotated[int, Query(ge=0, lt=2**31)] = 0, most: Annotated[int, Query(ge=1, le=1000)] = 200
     ) -> dict[str, Any]:
         """Lines of the audit log after a number."""
-        lines = [line for line in registry.audit_lines() if line.number > after][:most]
-        return {"lines": [asdict(line) for line in lines], "public_key": registry.store.signer.public}
+        lines = [asdict(line) for line in registry.audit_page(after, most)]
+        return {"lines": lines, "public_key": registry.store.signer.public}
 
     @made.post("/audit/verify", dependencies=[looking])
     def verify_audit() -> dict[str, Any]:
