@@ -176,21 +176,16 @@ def verify(as_json: Json = False) -> None:
     """Check the files of all versions against what was signed, and their bases against the digests on record."""
     from prompt2lora.plant.plant import Plant
 
-    opened = Plant.open()
-    registry = opened.registry
-    versions = registry.every_version()
-    damaged = [{"version": version.name, "fault": str(error)} for version, error in registry.damaged(versions)]
-    changed, elsewhere = opened.changed_bases()
-    damaged += [{"version": version.name, "fault": fault} for version, fault in changed]
+    found = Plant.open().verify()
     if as_json:
-        print_json({"versions": len(versions), "damaged": damaged, "bases_not_here": elsewhere})
+        print_json(found._asdict())
     else:
-        for one in damaged:
+        for one in found.damaged:
             print(f"BAD  {one['version']}: {one['fault']}")
-        for name in elsewhere:
+        for name in found.bases_not_here:
             print(f"not compared: the base {name} is not on this machine")
-        print(f"{len(versions)} versions, {len(damaged)} damaged")
-    if damaged:
+        print(f"{found.versions} versions, {len(found.damaged)} damaged")
+    if found.damaged:
         raise typer.Exit(1)
 
 

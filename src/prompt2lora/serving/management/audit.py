@@ -1,4 +1,4 @@
-"""What an auditor looks at: the audit log, whether log and files are as they were written, the engine's statistics."""
+"""What an auditor looks at: the audit log, whether log, files and bases are as they were, the engine's statistics."""
 
 from __future__ import annotations
 
@@ -34,9 +34,8 @@ def add_routes(made: APIRouter, service: Service, gate: Authenticator) -> None:
 
     @made.post("/verify", dependencies=[looking])
     def verify() -> dict[str, Any]:
-        """Check the files of all versions, and their pictures, against what was signed."""
-        versions = registry.every_version()
-        return {"versions": len(versions), "damaged": [version.name for version, _ in registry.damaged(versions)]}
+        """Check the files of all versions, and their pictures, against what was signed, and their bases."""
+        return service.plant.verify()._asdict()
 
     @made.get("/stats", dependencies=[looking])
     def stats() -> dict[str, Any]:
