@@ -179,7 +179,7 @@ def test_measuring_tells_how_far_it_is_from_the_first_text_to_the_last_answer(ho
 
 def test_the_registry_tells_what_a_pilot_kept(piloted, run, base):
     listed = json.loads(run("registry", "list", "--json")[1])
-    job = {"job": "mail", "display_name": "mail", "answers": None, "versions": 1, "base": base}
+    job = {"job": "mail", "display_name": "mail", "answers": None, "version_count": 1, "base": base, "release": None}
     assert listed["jobs"] == [job]
     shown = json.loads(run("registry", "show", "--job", "mail", "--json")[1])
     (version,) = shown["versions"]
@@ -231,7 +231,7 @@ def test_a_refined_version_knows_its_parent_and_a_useless_refinement_keeps_the_s
     versions = json.loads(run("registry", "show", "--job", "mail", "--json")[1])["versions"]
     if found["improved"]:
         assert [version["kind"] for version in versions] == ["generated", "refined"]
-        assert versions[1]["parent"] == versions[0]["name"]
+        assert (versions[1]["parent"], versions[1]["parent_name"]) == (versions[0]["id"], versions[0]["name"])
         assert found["version"] == versions[1]["name"]
     else:
         assert found["version"] == found["start"]
@@ -358,7 +358,7 @@ def test_another_generator_shows_what_it_would_change_and_changes_no_release(pil
     measured = {check["metric"]: (check["before"], check["after"]) for check in change["checks"]}
     assert measured["change of the logits"][0] != measured["change of the logits"][1]
     jobs = json.loads(run("registry", "list", "--json")[1])["jobs"]
-    assert [(one["job"], one["answers"], one["versions"]) for one in jobs] == [("mail", None, 2)]
+    assert [(one["job"], one["answers"], one["version_count"]) for one in jobs] == [("mail", None, 2)]
     assert change["candidate"] in run(*words)[1]
     assert run(*words, "--job", "unknown")[0] == 2
     service = Plant.open()
