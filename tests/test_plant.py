@@ -101,13 +101,13 @@ def test_a_pilot_aligns_its_adapter_and_the_same_generator_makes_the_same_again(
 
 def test_a_plant_s_prices_are_written_down_once_and_an_option_overrides_them(run, home, plant_generator, files):
     home.mkdir()
-    (home / "prices.toml").write_text('currency = "JPY"\nper_hour = 4500\njobs = 7\n')
+    (home / "prices.toml").write_text('currency = "JPY"\nperson_hour = 4500\nsharing_jobs = 7\n')
     words = ("pilot", "--job", "mail", "--prompts", files[0], "--generator", plant_generator, "--watts", "5", "--json")
     code, out, error = run(*words)
     assert code == 0, error
     found = json.loads(out)
     prices = found["prices"]
-    assert (prices["currency"], prices["per_hour"], prices["jobs"], prices["watts"]) == ("JPY", 4500, 7, 5)
+    assert [prices[key] for key in ("currency", "person_hour", "sharing_jobs", "watts")] == ["JPY", 4500, 7, 5]
     assert "4500 Japanese yen" in Path(found["report"]).read_text(encoding="utf-8")
 
 
@@ -116,9 +116,9 @@ def test_a_plant_s_prices_are_written_down_once_and_an_option_overrides_them(run
     [
         ("per_day = 1", "unknown key 'per_day'"),
         ("watts = -1", "watts must be a number that is not negative, not -1"),
-        ("per_hour = nan", "per_hour must be a number"),
+        ("person_hour = nan", "person_hour must be a number"),
         ("currency = 3", "currency must be a short text"),
-        ("jobs = 0.5", "jobs must be a whole number from 1 on, not 0.5"),
+        ("sharing_jobs = 0.5", "sharing_jobs must be a whole number from 1 on, not 0.5"),
         ("watts", "must be readable TOML"),
     ],
 )
