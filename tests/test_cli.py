@@ -512,6 +512,14 @@ def test_more_task_files_can_follow_without_the_option(run, tasks_folder, genera
     assert len(json.loads(out)["tasks"]) == 3
 
 
+@pytest.mark.parametrize("option", ["suite arc_e", "metrics letter", "samples 3"])
+def test_task_files_are_not_measured_by_options_of_published_tasks(run, tasks_folder, tmp_path, option):
+    name, value = option.split()
+    code, _, told = run("benchmark", "--tasks", tasks_folder, "--out", tmp_path / "r.json", f"--{name}", value)
+    assert code == 2 and one_line(told), told
+    assert f"--{option} is for --suites DIR; leave --{name} out" in told
+
+
 def test_a_wrong_option_is_a_usage_error(run):
     assert run("generate", "--nonsense")[0] == 2
     assert run("train", "--recipe", "nowhere.toml", "--out", "x")[0] == 2

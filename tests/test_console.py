@@ -816,7 +816,7 @@ def test_both_answers_stand_side_by_side_under_the_jobs_instruction(visit, job):
 
 
 @pytest.mark.parametrize(
-    ("error", "status"), [(Busy("full"), 503), (TooLate("late"), 408), (RuntimeError("dead"), 500)]
+    ("error", "status"), [(Busy("full"), 429), (TooLate("late"), 408), (RuntimeError("dead"), 500)]
 )
 def test_an_engine_that_cannot_answer_costs_no_typing(visit, service, job, error, status):
     service.engine.broken = error

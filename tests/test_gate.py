@@ -1,12 +1,16 @@
 """The gate: nothing passes unmeasured, and every reason names metric, value and bound."""
 
 import math
+import re
+from dataclasses import fields
+from pathlib import Path
 
 import pytest
 from tiny import GOOD
 
+from prompt2lora.custody.costs import Prices, read_prices
 from prompt2lora.custody.evaluations import Evaluation, Metrics
-from prompt2lora.custody.gate import FAIL, PASS, UNKNOWN, Policy, judge, read_policy
+from prompt2lora.custody.gate import _CHECKS, FAIL, PASS, UNKNOWN, Policy, judge, read_policy
 from prompt2lora.errors import UsageError
 
 PLACES = [(group, key) for group, values in GOOD.items() for key in values]
@@ -85,6 +89,26 @@ def test_a_policy_is_read_from_toml_and_refused_by_key(tmp_path):
             read_policy(file)
     with pytest.raises(UsageError, match="check the path"):
         read_policy(tmp_path / "none.toml")
+
+
+PLANT = (Path(__file__).parents[1] / "docs" / "plant.md").read_text(encoding="utf-8")
+
+
+def test_the_table_of_checks_names_every_key_of_a_policy_with_its_default(tmp_path):
+    rows = re.findall(r"^\| (.+?) \|.* `(\w+)` \| `(.+)` \|$", PLANT, re.MULTILINE)
+    assert {check: key for check, key, _ in rows} == {check: bound for check, (_, bound, _) in _CHECKS.items()}
+    (tmp_path / "policy.toml").write_text("".join(f"{key} = {default}\n" for _, key, default in rows))
+    assert {key for _, key, _ in rows} == {item.name for item in fields(Policy)}
+    assert read_policy(tmp_path / "policy.toml").digest == Policy().digest
+
+
+def test_the_files_of_the_plant_page_are_a_policy_and_prices(tmp_path):
+    prices, policy = re.findall(r"```toml\n(.*?)```", PLANT, re.DOTALL)
+    (tmp_path / "prices.toml").write_text(prices)
+    (tmp_path / "policy.toml").write_text(policy)
+    assert read_prices(tmp_path / "prices.toml").person_hour == 4500
+    assert read_policy(tmp_path / "policy.toml").least_format_share == 0.9
+    assert set(re.findall(r"^(\w+) =", prices, re.MULTILINE)) == {item.name for item in fields(Prices)}
 
 
 OLD = {

@@ -15,9 +15,19 @@ from serving import GivesItselfAway, bearer, client_of, keys_of, passes, running
 from sqlalchemy import text
 from tiny import AT, GOOD, adapter_folder, new_registry
 
-from prompt2lora.console.page_request import status_of
+from prompt2lora.console.page_request import Forbidden, NotFound, status_of
 from prompt2lora.custody.versions import Origin
-from prompt2lora.errors import Broken, Busy, Misconfigured, OutputError, TooLate, Unavailable, Unfit
+from prompt2lora.errors import (
+    Broken,
+    Busy,
+    Conflict,
+    Misconfigured,
+    NotAllowed,
+    OutputError,
+    TooLate,
+    Unavailable,
+    Unfit,
+)
 from prompt2lora.serving.guard import RateLimiter, Refused
 from prompt2lora.serving.metrics import MOST_LABELS, OTHER, RequestRecord, ServiceMetrics
 from prompt2lora.serving.protocol import Chunk
@@ -221,7 +231,13 @@ def test_a_database_that_is_away_is_told_as_such_and_no_fault_of_the_request(
 
 def test_a_disk_that_is_full_is_no_fault_of_the_request():
     full = OutputError("cannot write: no space left; free space")
-    assert describe(full)[:2] == (503, "unavailable") and status_of(full) == 503
+    assert describe(full)[:2] == (503, "unavailable")
+
+
+@pytest.mark.parametrize("kind", [Busy, Broken, Unavailable, TooLate, Unfit, OutputError, Conflict, NotAllowed])
+def test_an_error_has_one_status_over_http_and_in_the_console(kind):
+    assert status_of(kind("e")) == describe(kind("e"))[0]
+    assert (status_of(Forbidden("nobody")), status_of(NotFound("no_page"))) == (403, 404)
 
 
 def test_a_version_that_cannot_be_served_is_taken_back_and_the_next_question_is_answered(

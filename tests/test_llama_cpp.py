@@ -400,11 +400,17 @@ def test_a_service_is_started_with_it_and_a_release_answers_by_its_name(base, mo
     [
         ({"kind": "vllm"}, "embedded, llama.cpp, not 'vllm'"),
         ({"kind": LLAMA_CPP, "replicas": 2}, "--ray-replicas and --engine name more"),
-        ({"gguf": Path("base.gguf")}, "--gguf is for --engine llama.cpp alone"),
-        ({"kind": LLAMA_CPP, "exact": True}, "--exact is not for llama.cpp"),
+        ({"gguf": Path("base.gguf")}, "--gguf base.gguf is for --engine llama.cpp, not for --engine embedded; leave"),
+        ({"kind": LLAMA_CPP, "exact": True}, "--exact is for --engine embedded or --ray-replicas, not for --engine ll"),
+        ({"kind": LLAMA_CPP, "adapter_cache_size": 3}, "--adapter-cache-size 3 is for --engine embedded, not for"),
+        ({"urls": ["http://a"], "adapter_cache_size": 3}, "--adapter-cache-size 3 is for --engine embedded, not for"),
+        ({"urls": ["http://a"], "prefix_cache_mb": 0}, "--prefix-cache-mb 0 is for --engine embedded, not for --engin"),
+        ({"urls": ["http://a"], "max_batch_size": 16}, "--max-batch-size 16 is for .*, not for --engine-url; leave it"),
+        ({"urls": ["http://a"], "exact": True}, "--exact is for .*, not for --engine-url; leave it out"),
+        ({"replicas": 2, "prefix_cache_mb": 256}, "--prefix-cache-mb 256 is for --engine embedded, not for --ray-r"),
     ],
 )
-def test_options_that_contradict_each_other_are_refused(options, told):
+def test_options_that_contradict_each_other_or_that_the_engine_does_not_take_are_refused(options, told):
     with pytest.raises(UsageError, match=told):
         EngineOptions(**options)
 

@@ -191,6 +191,32 @@ def test_a_version_is_promoted_rolled_back_and_its_history_told(kept, tokens, tm
     assert back.json()["version"] is None and again.status_code == 400
 
 
+def test_jobs_versions_releases_and_watches_are_told_alike_over_http_and_on_the_command_line(
+    kept,  # noqa: F811
+    tokens,
+    tmp_path,
+    run,
+    monkeypatch,
+):
+    monkeypatch.setenv("PROMPT2LORA_HOME", str(tmp_path / "home"))
+    service = service_of(kept)
+    made = kept.add_version("mail", adapter_folder(tmp_path / "a", "a"), FROM)
+    passes(kept, made, GOOD)
+    kept.promote("mail", made, "good", expected=None)
+    service.plant.watch("mail", {"canary": 0.1, "correction": 0.05})
+    paths = ("/admin/jobs", "/admin/jobs/mail", "/admin/jobs/mail/history", "/admin/jobs/mail/watch")
+    over_http = [found.json() for found in calls(service, *(("GET", path, tokens["viewer"], None) for path in paths))]
+    words = (
+        ("registry", "list"),
+        ("registry", "show", "mail"),
+        ("registry", "history", "mail"),
+        ("monitor", "status", "mail"),
+    )
+    listed, *told = (json.loads(run(*command, "--json")[1]) for command in words)
+    assert [{"jobs": listed["jobs"]}, *told] == over_http
+    assert (told[0]["answers"], told[0]["release"]["reason"]) == (made.name, "good")
+
+
 def test_of_two_people_who_saw_one_release_and_change_it_the_second_is_told_to_look_again(kept, tokens, tmp_path):  # noqa: F811
     service = service_of(kept)
     made = [kept.add_version("mail", adapter_folder(tmp_path / mark, mark), FROM) for mark in "abc"]

@@ -3,14 +3,16 @@
 import html
 import json
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from html.parser import HTMLParser
+from inspect import signature
 from pathlib import Path
 
 import pytest
 from tiny import GOOD, adapter_folder, promoted
 
 from prompt2lora.cli.pilot import _print_checks
+from prompt2lora.cli.pilot import pilot as command
 from prompt2lora.console.i18n import Translator
 from prompt2lora.custody import decisions, gate, pilot, reports
 from prompt2lora.custody.costs import RECORDED, Prices, Tuning, read_prices
@@ -191,20 +193,26 @@ def test_the_user_s_prices_are_what_is_reckoned_with(run_pilot):
 
 def test_a_price_stays_as_it_was_written_and_a_wrong_one_is_named_with_its_value(tmp_path):
     file = tmp_path / "prices.toml"
-    file.write_text("per_hour = 4500\nwatts = 45.5\njobs = 7\n")
+    file.write_text("person_hour = 4500\nwatts = 45.5\nsharing_jobs = 7\n")
     read = read_prices(file)
-    assert (str(read.per_hour), str(read.watts), read) == ("4500", "45.5", Prices(per_hour=4500, watts=45.5, jobs=7))
+    assert (str(read.person_hour), str(read.watts)) == ("4500", "45.5")
+    assert read == Prices(person_hour=4500, watts=45.5, sharing_jobs=7)
     for wrong in (
-        "per_hour = true",
+        "person_hour = true",
         "watts = -1",
         "watts = nan",
         "currency = ''",
         "currency = '123456789'",
-        "jobs = 0",
+        "sharing_jobs = 0",
     ):
         file.write_text(wrong)
         with pytest.raises(UsageError, match=f"{wrong.split()[0]} must be a .*, not "):
             read_prices(file)
+
+
+def test_prices_are_called_as_the_options_are_and_those_of_a_stored_pilot_are_read_under_former_names():
+    assert {item.name for item in fields(Prices)} <= set(signature(command).parameters)
+    assert Prices.read({"per_hour": 7, "jobs": 3, "watts": 5}) == Prices(person_hour=7, sharing_jobs=3, watts=5)
 
 
 def test_every_check_and_every_advice_has_its_words_in_every_language():

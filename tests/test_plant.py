@@ -101,13 +101,13 @@ def test_a_pilot_aligns_its_adapter_and_the_same_generator_makes_the_same_again(
 
 def test_a_plant_s_prices_are_written_down_once_and_an_option_overrides_them(run, home, plant_generator, files):
     home.mkdir()
-    (home / "prices.toml").write_text('currency = "JPY"\nper_hour = 4500\njobs = 7\n')
+    (home / "prices.toml").write_text('currency = "JPY"\nperson_hour = 4500\nsharing_jobs = 7\n')
     words = ("pilot", "--job", "mail", "--prompts", files[0], "--generator", plant_generator, "--watts", "5", "--json")
     code, out, error = run(*words)
     assert code == 0, error
     found = json.loads(out)
     prices = found["prices"]
-    assert (prices["currency"], prices["per_hour"], prices["jobs"], prices["watts"]) == ("JPY", 4500, 7, 5)
+    assert [prices[key] for key in ("currency", "person_hour", "sharing_jobs", "watts")] == ["JPY", 4500, 7, 5]
     assert "4500 Japanese yen" in Path(found["report"]).read_text(encoding="utf-8")
 
 
@@ -116,9 +116,9 @@ def test_a_plant_s_prices_are_written_down_once_and_an_option_overrides_them(run
     [
         ("per_day = 1", "unknown key 'per_day'"),
         ("watts = -1", "watts must be a number that is not negative, not -1"),
-        ("per_hour = nan", "per_hour must be a number"),
+        ("person_hour = nan", "person_hour must be a number"),
         ("currency = 3", "currency must be a short text"),
-        ("jobs = 0.5", "jobs must be a whole number from 1 on, not 0.5"),
+        ("sharing_jobs = 0.5", "sharing_jobs must be a whole number from 1 on, not 0.5"),
         ("watts", "must be readable TOML"),
     ],
 )
@@ -179,7 +179,7 @@ def test_measuring_tells_how_far_it_is_from_the_first_text_to_the_last_answer(ho
 
 def test_the_registry_tells_what_a_pilot_kept(piloted, run, base):
     listed = json.loads(run("registry", "list", "--json")[1])
-    job = {"job": "mail", "display_name": "mail", "answers": None, "versions": 1, "base": base}
+    job = {"job": "mail", "display_name": "mail", "answers": None, "version_count": 1, "base": base, "release": None}
     assert listed["jobs"] == [job]
     shown = json.loads(run("registry", "show", "--job", "mail", "--json")[1])
     (version,) = shown["versions"]
@@ -231,7 +231,7 @@ def test_a_refined_version_knows_its_parent_and_a_useless_refinement_keeps_the_s
     versions = json.loads(run("registry", "show", "--job", "mail", "--json")[1])["versions"]
     if found["improved"]:
         assert [version["kind"] for version in versions] == ["generated", "refined"]
-        assert versions[1]["parent"] == versions[0]["name"]
+        assert (versions[1]["parent"], versions[1]["parent_name"]) == (versions[0]["id"], versions[0]["name"])
         assert found["version"] == versions[1]["name"]
     else:
         assert found["version"] == found["start"]
@@ -358,7 +358,7 @@ def test_another_generator_shows_what_it_would_change_and_changes_no_release(pil
     measured = {check["metric"]: (check["before"], check["after"]) for check in change["checks"]}
     assert measured["change of the logits"][0] != measured["change of the logits"][1]
     jobs = json.loads(run("registry", "list", "--json")[1])["jobs"]
-    assert [(one["job"], one["answers"], one["versions"]) for one in jobs] == [("mail", None, 2)]
+    assert [(one["job"], one["answers"], one["version_count"]) for one in jobs] == [("mail", None, 2)]
     assert change["candidate"] in run(*words)[1]
     assert run(*words, "--job", "unknown")[0] == 2
     service = Plant.open()

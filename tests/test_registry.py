@@ -340,6 +340,21 @@ def test_a_forged_seal_is_found(registry):
         registry.verify_audit()
 
 
+def test_the_audit_log_is_read_page_by_page_from_either_end(registry):
+    for n in range(5):
+        registry.add_job(f"job-{n}")
+
+    def numbers(*asked, **order):
+        return [line.number for line in registry.audit_page(*asked, **order)]
+
+    last = registry.audit_count()
+    assert last == len(registry.audit_lines())
+    assert numbers(1, 2) == [2, 3]
+    assert numbers(last - 1, 200) == [last]
+    assert numbers(0, 2, newest_first=True) == [last, last - 1]
+    assert numbers(2, last, newest_first=True) == list(range(last - 2, 0, -1))
+
+
 @pytest.mark.parametrize("table", ["audit", "releases", "versions"])
 def test_the_database_itself_refuses_to_change_history(registry, add, table):
     promoted(registry, add("a"))

@@ -1,13 +1,14 @@
 """What an engine is started for follows from the registry and the generator; its settings never cost a good release."""
 
 import asyncio
+import json
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
-from serving import ask, keys_of
+from serving import ask, client_of, keys_of, service_of
 from tiny import SIZES, command, promoted, tiny_generator, write_base, write_encoder, write_plant_generator
 from transformers import AutoModelForCausalLM, PhiConfig
 
@@ -144,13 +145,24 @@ def test_another_base_under_the_old_name_is_told_at_the_start_and_takes_nothing_
     assert kept.current("mail").version == version
 
 
-def test_another_base_under_the_old_name_is_found_by_verify(kept, base, release, run):
+def verified_over_http(registry):
+    async def asked():
+        async with client_of(service_of(registry), keys_of(registry)["viewer"]) as client:
+            return (await client.post("/admin/verify")).json()
+
+    return asyncio.run(asked())
+
+
+def test_another_base_under_the_old_name_is_found_by_verify_and_over_http(kept, base, release, run):
     version = release()
     assert run("registry", "verify")[0] == 0
     other_weights(base)
     code, out, _ = run("registry", "verify")
     assert code == 1
     assert f"BAD  {version.name}: {version.name} was made for a base with the digest" in out
+    told = json.loads(run("registry", "verify", "--json")[1])
+    assert (told["versions"], [one["version"] for one in told["damaged"]]) == (1, [version.name])
+    assert verified_over_http(kept) == told
     shutil.rmtree(base)
     code, out, _ = run("registry", "verify")
     assert code == 0 and f"not compared: the base {base} is not on this machine" in out

@@ -105,13 +105,10 @@ def one_job(argument: str | None, option: str | None) -> str:
     return named
 
 
-def release_record(release: Any) -> dict[str, Any]:
-    """A release as JSON has it."""
-    return {**release._asdict(), "version": release.version.name if release.version else None}
-
-
 def print_release(release: Any, as_json: bool) -> None:
     """What answers a job from now on."""
+    from prompt2lora.custody.records import release_record
+
     if as_json:
         print_json(release_record(release))
     else:

@@ -21,24 +21,30 @@ def benchmark(
     tasks: Tasks = None,
     more: MoreTasks = None,
     suites: Annotated[Path | None, typer.Option(help="Folder of the published tasks, in place of --tasks.")] = None,
-    suite: Annotated[str, typer.Option(help="Which of them, with commas; an unknown one lists them all.")] = "",
+    suite: Annotated[
+        str | None, typer.Option(help="Which of them, with commas; an unknown one lists them all.")
+    ] = None,
     arms: Annotated[
         str, typer.Option(help="Which arms, with commas; an unknown one lists them all.")
     ] = "base,generated,wrong-prompt",
-    forms: Annotated[str, typer.Option(help="Which forms, with commas: full, bare.")] = "full,bare",
+    forms: Annotated[
+        str | None, typer.Option(help="Which forms of task files, with commas; default: full,bare.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Most test examples per task.")] = None,
     prompts_per_task: Annotated[
         int | None, typer.Option(min=1, help="Prompts that make an adapter; default: 16, of published tasks 128.")
     ] = None,
     samples: Annotated[
-        int, typer.Option(min=0, help="Programs drawn for each example of humaneval and mbpp, for pass@5.")
-    ] = 10,
+        int | None,
+        typer.Option(min=0, help="Programs drawn for each example of humaneval and mbpp, for pass@5; default: 10."),
+    ] = None,
     metrics: Annotated[
-        str, typer.Option(help="Which metrics of published tasks, with commas (written,letter take half the time).")
-    ] = "",
+        str | None,
+        typer.Option(help="Which metrics of published tasks, with commas (written,letter take half the time)."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the choice of prompts and examples.")] = 0,
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds, from --seed on, to take the mean of.")] = 1,
-    split: Annotated[str | None, typer.Option(help="Only tasks of this split.")] = None,
+    split: Annotated[str | None, typer.Option(help="Only task files of this split.")] = None,
     generator: Annotated[
         str | None,
         typer.Option(
@@ -63,14 +69,18 @@ def benchmark(
     from prompt2lora.training.tasks import read_tasks
 
     places = [*(tasks or []), *(more or [])]
-    names = listed(suite)
     both, neither = places and suites is not None, not places and suites is None
     if neither or (both and "nearest-teacher" not in arms):  # that one finds its teachers' tasks in their files
         raise UsageError("name either task files by --tasks or the folder of the published tasks by --suites")
+    if suites is None:
+        _refuse("--suites DIR", suite=suite, samples=samples, metrics=metrics)
+    else:
+        _refuse("task files without --suites", forms=forms, split=split)
+    names = listed(suite or "")
     check_names(names)
     if places:  # a broken file is told before anything heavy is loaded
         read_tasks(places, split=split)
-    common: dict[str, Any] = {
+    given: dict[str, Any] = {
         "arms": listed(arms),
         "seed": seed,
         "seeds": seeds,
@@ -82,23 +92,20 @@ def benchmark(
         "teachers": teachers,
         "reference": reference,
         "scores": scores,
-        **({"prompts_per_task": prompts_per_task} if prompts_per_task else {}),
+        "prompts_per_task": prompts_per_task,
+        "samples": samples,
+        "metrics": metrics and listed(metrics),
+        "forms": forms and listed(forms),
+        "split": split,
     }
+    given = {name: value for name, value in given.items() if value is not None}
     with Working("judging", resumable=True) as show:
         from prompt2lora import api
 
         if suites is not None:
-            result: Any = api.benchmark_published(
-                suites,
-                names or tuple(SUITES),
-                samples=samples,
-                metrics=listed(metrics),
-                tasks=places,
-                report=show,
-                **common,
-            )
+            result: Any = api.benchmark_published(suites, names or tuple(SUITES), tasks=places, report=show, **given)
         else:
-            result = api.benchmark(places, forms=listed(forms), split=split, report=show, **common)
+            result = api.benchmark(places, report=show, **given)
     if as_json:
         print_json(result.to_dict())
     elif suites is not None:
@@ -124,6 +131,13 @@ def report(
         print_json({"written": [str(file) for file in written]})
     else:
         print(f"{out} and {len(written) - 1} pictures")
+
+
+def _refuse(place: str, **options: Any) -> None:
+    """Refuse options that mean nothing for what is measured."""
+    for name, value in options.items():
+        if value is not None:
+            raise UsageError(f"--{name} {value} is for {place}; leave --{name} out")
 
 
 def _print_scores(result: BenchmarkResult) -> None:

@@ -17,7 +17,6 @@ from prompt2lora.cli.app import (
     one_job,
     print_json,
     print_release,
-    release_record,
     tell_reading,
 )
 from prompt2lora.errors import UsageError
@@ -92,30 +91,24 @@ def replay(
 def watch_status(name: JobArgument = None, named: JobOption = None, as_json: Json = False) -> None:
     """The evidence against the promises of what is watched."""
     job = one_job(name, named)
+    from prompt2lora.custody.records import watch_record
     from prompt2lora.plant.plant import Plant
 
     watch, _ = Plant.open().monitor().watching(job)
-    found = {
-        source: {
-            "promised": process.promised,
-            "outcomes": process.count,
-            "bad": process.bad,
-            "evidence": process.evidence,
-        }
-        for source, process in watch.processes.items()
-    }
+    found = watch_record(watch)
     if as_json:
-        print_json({"job": job, "release": watch.release, "sources": found})
+        print_json(found)
     else:
-        for source, state in found.items():
-            limit = len(found) / watch.alpha
+        for source, state in found["sources"].items():
             seen = f"{state['outcomes']:>6} outcomes, {state['bad']:g} bad"
-            print(f"{source:<12} {seen}, evidence {state['evidence']:.2f} of {limit:.0f}")
+            print(f"{source:<12} {seen}, evidence {state['evidence']:.2f} of {state['limit']:.0f}")
 
 
 def _tell_alarm(alarm: Any, as_json: bool) -> None:
+    from prompt2lora.custody.records import alarm_record
+
     if as_json:
-        print_json({"alarm": {**alarm._asdict(), "release": release_record(alarm.release)} if alarm else None})
+        print_json({"alarm": alarm_record(alarm) if alarm else None})
     elif alarm:
         print(f"ALARM {alarm.job}: {alarm.reason}")
         print_release(alarm.release, as_json)

@@ -91,11 +91,11 @@ def pilot(
     given_prices: dict[str, Any] = {
         "currency": currency,
         "watts": watts,
-        "per_kilowatt_hour": kilowatt_hour,
-        "per_hour": person_hour,
+        "kilowatt_hour": kilowatt_hour,
+        "person_hour": person_hour,
         "minutes_per_prompt": minutes_per_prompt,
         "minutes_per_label": minutes_per_label,
-        "jobs": sharing_jobs,
+        "sharing_jobs": sharing_jobs,
     }
     prices = replace(opened.prices, **{name: price for name, price in given_prices.items() if price is not None})
     working = Working("pilot")

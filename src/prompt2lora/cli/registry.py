@@ -18,7 +18,6 @@ from prompt2lora.cli.app import (
     app,
     one_job,
     print_json,
-    release_record,
 )
 from prompt2lora.custody.versions import IMPORTED
 from prompt2lora.errors import UsageError
@@ -27,50 +26,28 @@ registry_app = typer.Typer(help="Which version of a job answers, and how it came
 app.add_typer(registry_app, name="registry", rich_help_panel=PLANT)
 
 
-def _answers(current: Any) -> str | None:
-    """What answers a job now: a version, the base, or nothing before the first release."""
-    if current is None:
-        return None
-    return current.version.name if current.version else "base"
-
-
 @registry_app.command("list")
 def list_jobs(as_json: Json = False) -> None:
     """All jobs, what answers them and on which base, and the generators that made their versions."""
-    from prompt2lora.custody.bases import telling_version
+    from prompt2lora.custody.records import job_record
     from prompt2lora.plant.plant import Plant
 
     registry = Plant.open().registry
-    found = []
-    for job, called in sorted(registry.display_names().items()):
-        answers = _answers(registry.current(job))
-        telling = telling_version(registry, job)
-        found.append(
-            {
-                "job": job,
-                "display_name": called,
-                "answers": answers,
-                "versions": len(registry.versions(job)),
-                "base": telling.base if telling else None,
-            }
-        )
+    found = [job_record(registry, job) for job in sorted(registry.jobs())]
     generators = registry.generators()
     if as_json:
         print_json({"jobs": found, "generators": generators})
     else:
         for one in found:
             belongs = f", base {one['base']}" if one["base"] else ""
-            told = f"{one['versions']}{belongs}{_called(one)}"
+            called = f"  ({one['display_name']})" if one["display_name"] != one["job"] else ""
+            told = f"{one['version_count']}{belongs}{called}"
             print(f"{one['job']:<30} {one['answers'] or 'not released':<40} versions: {told}")
         if not found:
             print("no job yet; `prompt2lora pilot` begins one")
         for made in generators:
             name = f"generator {made['name']} ({made['digest'][:12]})" if made["digest"] != IMPORTED else IMPORTED
             print(f"{name} since {made['at'][:10]}: versions: {made['versions']}")
-
-
-def _called(job: dict[str, Any]) -> str:
-    return f"  ({job['display_name']})" if job["display_name"] != job["job"] else ""
 
 
 @registry_app.command("name")
@@ -82,40 +59,32 @@ def name_job(
 ) -> None:
     """Change what people call a job; programs go on using its name."""
     job = one_job(name, named)
+    from prompt2lora.custody.records import job_record
     from prompt2lora.plant.plant import Plant
 
     registry = Plant.open().registry
     registry.call_job(job, display_name)
-    called = registry.display_name(job)
     if as_json:
-        print_json({"job": job, "display_name": called})
+        print_json(job_record(registry, job))
     else:
-        print(f"{job} is called {called} from now on")
+        print(f"{job} is called {registry.display_name(job)} from now on")
 
 
 @registry_app.command("show")
 def show_job(name: JobArgument = None, named: JobOption = None, as_json: Json = False) -> None:
     """A job's versions, their verdicts and what they come from."""
     job = one_job(name, named)
+    from prompt2lora.custody.records import job_record, version_record
     from prompt2lora.plant.plant import Plant
 
     registry = Plant.open().registry
-    answers = _answers(registry.current(job))
-    found = [
-        {
-            **version._asdict(),
-            **registry.provenance(version),
-            "name": version.name,
-            "verdict": registry.verdict(version),
-            "refused": refusal._asdict() if (refusal := registry.refusal(version)) else None,
-        }
-        for version in registry.versions(job)
-    ]
+    told = job_record(registry, job)
+    found = [version_record(registry, version) for version in registry.versions(job)]
     if as_json:
-        print_json({"job": job, "answers": answers, "versions": found})
+        print_json({**told, "versions": found})
     else:
         for made in found:
-            mark, verdict = "*" if made["name"] == answers else " ", made["verdict"] or "not judged"
+            mark, verdict = "*" if made["name"] == told["answers"] else " ", made["verdict"] or "not judged"
             verdict += f", refused by {made['refused']['actor']}" if made["refused"] else ""
             print(f"{mark} {made['name']:<40} {made['kind']:<10} {verdict}")
             prompts, generator, base = (made[key][:12] for key in ("prompts", "generator", "base_digest"))
@@ -123,7 +92,7 @@ def show_job(name: JobArgument = None, named: JobOption = None, as_json: Json = 
             if made["generator"] == IMPORTED:
                 generator = "imported"
             came = f"prompts {prompts}, {generator}, base {base}"
-            print(f"    {came}, seed {made['seed']}, from {made['parent'] or 'no other version'}")
+            print(f"    {came}, seed {made['seed']}, from {made['parent_name'] or 'no other version'}")
             print(f"    answers compared: {made['comparison']}")
 
 
@@ -158,6 +127,7 @@ def write_report(
 def show_history(name: JobArgument = None, named: JobOption = None, as_json: Json = False) -> None:
     """All releases of a job, oldest first."""
     job = one_job(name, named)
+    from prompt2lora.custody.records import release_record
     from prompt2lora.plant.plant import Plant
 
     found = [release_record(one) for one in Plant.open().registry.history(job)]
@@ -176,21 +146,16 @@ def verify(as_json: Json = False) -> None:
     """Check the files of all versions against what was signed, and their bases against the digests on record."""
     from prompt2lora.plant.plant import Plant
 
-    opened = Plant.open()
-    registry = opened.registry
-    versions = registry.every_version()
-    damaged = [{"version": version.name, "fault": str(error)} for version, error in registry.damaged(versions)]
-    changed, elsewhere = opened.changed_bases()
-    damaged += [{"version": version.name, "fault": fault} for version, fault in changed]
+    found = Plant.open().verify()
     if as_json:
-        print_json({"versions": len(versions), "damaged": damaged, "bases_not_here": elsewhere})
+        print_json(found._asdict())
     else:
-        for one in damaged:
+        for one in found.damaged:
             print(f"BAD  {one['version']}: {one['fault']}")
-        for name in elsewhere:
+        for name in found.bases_not_here:
             print(f"not compared: the base {name} is not on this machine")
-        print(f"{len(versions)} versions, {len(damaged)} damaged")
-    if damaged:
+        print(f"{found.versions} versions, {len(found.damaged)} damaged")
+    if found.damaged:
         raise typer.Exit(1)
 
 

@@ -16,6 +16,7 @@ import typer
 
 from prompt2lora.cli.app import SERVE, GeneratorOption, JobsBase, Json, Working, app, print_json
 from prompt2lora.errors import UsageError
+from prompt2lora.serving.sizes import ADAPTER_CACHE_SIZE, MAX_BATCH_SIZE, PREFIX_CACHE_MB
 
 if TYPE_CHECKING:
     from prompt2lora.custody.access import Access
@@ -34,11 +35,19 @@ def serve(
     allow_host: Annotated[
         list[str] | None, typer.Option("--allow-host", help="A name by which clients may call this service.")
     ] = None,
-    max_batch_size: Annotated[int, typer.Option(min=1, max=256, help="Requests answered at once.")] = 16,
-    adapter_cache_size: Annotated[int, typer.Option(min=1, help="Most adapters in memory.")] = 128,
+    max_batch_size: Annotated[
+        int | None, typer.Option(min=1, max=256, help=f"Requests answered at once; default: {MAX_BATCH_SIZE}.")
+    ] = None,
+    adapter_cache_size: Annotated[
+        int | None, typer.Option(min=1, help=f"Most adapters in memory; default: {ADAPTER_CACHE_SIZE}.")
+    ] = None,
     prefix_cache_mb: Annotated[
-        int, typer.Option(min=0, help="Memory for what the requests of a job begin with, read once; 0: none.")
-    ] = 256,
+        int | None,
+        typer.Option(
+            min=0,
+            help=f"Memory for what the requests of a job begin with, read once; 0: none; default: {PREFIX_CACHE_MB}.",
+        ),
+    ] = None,
     exact: Annotated[
         bool, typer.Option("--exact", help="Compute in float32: an answer never depends on the other requests; slower.")
     ] = False,

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 from fastapi.responses import Response
-from sqlalchemy import func, select
 
 from prompt2lora.console.page_request import Page, PageRequest
-from prompt2lora.custody import schema
 
 _A_PAGE = 50
 
 
 def show_record(request: PageRequest, checked: int | None = None) -> Response:
-    table = schema.audit
-    with request.service.plant.registry.reading() as connection:
-        total = connection.scalar(select(func.count()).select_from(table)) or 0
+    registry = request.service.plant.registry
+    total = registry.audit_count()
     pages = max(1, -(-total // _A_PAGE))
     asked = request.value("page", "1")
     number = min(pages, max(1, int(asked) if asked.isascii() and asked.isdigit() and len(asked) < 9 else 1))
-    wanted = select(table).order_by(table.c.number.desc()).offset((number - 1) * _A_PAGE).limit(_A_PAGE)
-    with request.service.plant.registry.reading() as connection:
-        lines = connection.execute(wanted).all()
+    lines = registry.audit_page((number - 1) * _A_PAGE, _A_PAGE, newest_first=True)
     return request.render("record.html", lines=lines, number=number, pages=pages, total=total, checked=checked)
 
 

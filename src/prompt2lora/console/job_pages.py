@@ -18,7 +18,7 @@ from prompt2lora.console.i18n import TranslatableError
 from prompt2lora.console.page_request import NotFound, Page, PageRequest
 from prompt2lora.console.views import JobStatus, attention, heat, job_status
 from prompt2lora.custody.access import MAKE
-from prompt2lora.custody.releases import Release
+from prompt2lora.custody.records import release_record, version_record
 from prompt2lora.custody.versions import Version
 from prompt2lora.errors import Prompt2LoraError, Unavailable
 from prompt2lora.ground.pictures import MOST_TOGETHER, Pictured, check_together, checked, pictures_of, text_of
@@ -203,13 +203,13 @@ def engineer(request: PageRequest) -> Response:
     kept = request.service.plant.registry
     data = {
         "job": request.job,
-        "release": found.release and _release_record(found.release),
+        "release": found.release and release_record(found.release),
         "watch": found.watched,
-        "versions": [{"name": one.name, **one._asdict(), "verdict": kept.verdict(one)} for one in found.versions],
+        "versions": [version_record(kept, one) for one in found.versions],
         "origin": kept.origin(version).to_dict(),
         "checks": judged.verdict.reasons if (judged := kept.judgement(version)) else [],
         "measured": {name: value for name, value in kept.measured(version).to_dict().items() if name != "inspection"},
-        "history": [_release_record(release) for release in found.history],
+        "history": [release_record(release) for release in found.history],
         "engine": {"base": request.service.engine.base, **_engine_stats(request)},
         "limits": asdict(request.service.limits),
     }
@@ -221,10 +221,6 @@ def _metrics(request: PageRequest) -> str:
     """The lines of /metrics that are about this job, or about the whole service."""
     lines = request.context.metrics().decode().splitlines()
     return "\n".join(line for line in lines if 'job="' not in line or f'job="{request.job}"' in line)
-
-
-def _release_record(release: Release) -> dict[str, Any]:
-    return {**release._asdict(), "version": release.version and release.version.name}
 
 
 def _engine_stats(request: PageRequest) -> dict[str, Any]:

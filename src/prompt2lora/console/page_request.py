@@ -17,19 +17,11 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from prompt2lora.console.context import ROOT, ConsoleContext
 from prompt2lora.console.i18n import TranslatableError, Translator
 from prompt2lora.custody.access import LOOK, Key
-from prompt2lora.errors import (
-    Busy,
-    Conflict,
-    NotAllowed,
-    OutputError,
-    Prompt2LoraError,
-    TooLate,
-    Unavailable,
-    UsageError,
-)
+from prompt2lora.errors import Prompt2LoraError
 from prompt2lora.ground.tables import File
 from prompt2lora.plant.plant import Plant
 from prompt2lora.serving.bodies import PICTURES
+from prompt2lora.serving.refusals import describe
 from prompt2lora.serving.service import Service
 
 KEY_COOKIE, LANGUAGE_COOKIE = "p2l_key", "p2l_language"
@@ -174,15 +166,5 @@ class Page(NamedTuple):
 
 
 def status_of(error: Prompt2LoraError) -> int:
-    kinds: list[tuple[type[Prompt2LoraError], int]] = [
-        (Forbidden, 403),
-        (NotAllowed, 403),
-        (NotFound, 404),
-        (Conflict, 409),
-        (Busy, 503),
-        (TooLate, 408),
-        (Unavailable, 503),
-        (OutputError, 503),
-        (UsageError, 400),
-    ]
-    return next((status for kind, status in kinds if isinstance(error, kind)), 500)
+    kinds = {Forbidden: 403, NotFound: 404}
+    return next((status for kind, status in kinds.items() if isinstance(error, kind)), describe(error)[0])

@@ -18,6 +18,7 @@ from prompt2lora.custody.catalogue import Catalogue
 from prompt2lora.custody.evaluations import Evaluation, Inspected
 from prompt2lora.custody.gate import FAIL, PASS, UNKNOWN
 from prompt2lora.custody.judgements import Judgement
+from prompt2lora.custody.records import SourceRecord, WatchRecord
 from prompt2lora.custody.releases import Release
 from prompt2lora.custody.reports import BARS
 from prompt2lora.custody.versions import Version
@@ -56,7 +57,7 @@ class JobStatus:
     versions: list[Version]
     release: Release | None
     history: list[Release]
-    watched: dict[str, Any] | None
+    watched: WatchRecord | None
     verdict: str | None  # of the version that answers
     newest: str | None  # the verdict of the newest version
     inspected: bool  # the newest version was, on labelled examples
@@ -166,7 +167,7 @@ def job_status(service: Service, job: str) -> JobStatus:
     )
 
 
-def _watched(service: Service, job: str) -> dict[str, Any] | None:
+def _watched(service: Service, job: str) -> WatchRecord | None:
     """A watch that cannot be read watches nothing: it is begun anew on the page of the job."""
     with suppress(DamagedFile, Unavailable):
         return service.watched(job)
@@ -195,7 +196,7 @@ def attention(one: JobStatus) -> tuple[int, str]:
     return (WATCH, BACK, NEW, GOOD).index(one.light.kind), one.job
 
 
-def nearness(source: Mapping[str, Any]) -> float:
+def nearness(source: SourceRecord) -> float:
     """Evidence as a share of the way to its limit, in orders of magnitude."""
     return min(1.0, max(0.0, math.log(max(source["evidence"], 1.0)) / math.log(source["limit"])))
 

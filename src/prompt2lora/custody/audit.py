@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, func, insert, select
 
 from prompt2lora.custody.schema import audit
 from prompt2lora.custody.signing import Signer
@@ -71,6 +71,21 @@ def append(connection: Connection, at: str, actor: str, action: str, subject: st
 def lines(connection: Connection) -> Iterator[Line]:
     for row in connection.execute(select(audit).order_by(audit.c.number)).mappings():
         yield Line(**row)
+
+
+def count(connection: Connection) -> int:
+    """How many lines there are: the number of the last one."""
+    return connection.scalar(select(func.max(audit.c.number))) or 0
+
+
+def page(connection: Connection, after: int, most: int, *, newest_first: bool = False) -> list[Line]:
+    """At most so many lines after the first `after` ones, or after as many of the newest."""
+    number = audit.c.number
+    if newest_first:
+        found = select(audit).where(number <= count(connection) - after).order_by(number.desc())
+    else:
+        found = select(audit).where(number > after).order_by(number)
+    return [Line(**row) for row in connection.execute(found.limit(most)).mappings()]
 
 
 @dataclass(frozen=True)

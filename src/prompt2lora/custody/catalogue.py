@@ -1,7 +1,7 @@
 """The catalogue: everything that is known of jobs, their versions, how these were judged, and what answers.
 
 In: a database and a store of adapters. Out: values; reading changes nothing. What changes is for registry.py; what is
-read within one transaction stands in jobs.py, versions.py, judgements.py and releases.py.
+read within one transaction stands in jobs.py, versions.py, judgements.py, releases.py and audit.py.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine
 
 from prompt2lora.adapter.folder import form_of, holds_instruction_alone, read_origin
-from prompt2lora.custody import database, jobs, judgements, releases, versions
+from prompt2lora.custody import audit, database, jobs, judgements, releases, versions
 from prompt2lora.custody.evaluations import Evaluation
 from prompt2lora.custody.judgements import Judgement, Refusal
 from prompt2lora.custody.kept_prompts import every_picture
@@ -188,3 +188,19 @@ class Catalogue:
         """Every version that answers a job now."""
         found = [self.current(job) for job in self.jobs()]
         return [release.version for release in found if release and release.version]
+
+    # The record
+
+    def audit_lines(self) -> list[audit.Line]:
+        with self.reading() as connection:
+            return list(audit.lines(connection))
+
+    def audit_count(self) -> int:
+        """How many lines the audit log has."""
+        with self.reading() as connection:
+            return audit.count(connection)
+
+    def audit_page(self, after: int, most: int, *, newest_first: bool = False) -> list[audit.Line]:
+        """At most so many lines of the audit log after the first `after` ones, or after as many of the newest."""
+        with self.reading() as connection:
+            return audit.page(connection, after, most, newest_first=newest_first)

@@ -21,7 +21,7 @@ _LONGEST_CURRENCY = 8
 _OTHERS = {"refine": "refining", "apply": "applying", "check": "checking"}
 
 
-_NEEDED = {"currency": "a short text", "jobs": "a whole number from 1 on"}  # of a key that is no amount
+_NEEDED = {"currency": "a short text", "sharing_jobs": "a whole number from 1 on"}  # of a key that is no amount
 _Whole = Annotated[int, Strict(), Field(ge=0)]  # 4500 stays 4500 in the report
 Amount = _Whole | Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)]
 
@@ -30,18 +30,25 @@ Amount = _Whole | Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)]
 class Prices:
     """What the user's money, power and people cost; the defaults are round figures to be replaced.
 
-    per_hour           of a person who collects prompts and labels examples
+    kilowatt_hour      of the machine, which draws `watts`
+    person_hour        of whoever collects prompts and labels examples
     minutes_per_prompt, minutes_per_label   of that person
-    jobs               over which the generator's training is spread
+    sharing_jobs       over which the generator's training is spread
     """
 
     currency: Annotated[str, Strict(), Field(min_length=1, max_length=_LONGEST_CURRENCY)] = "EUR"
     watts: Amount = 60.0
-    per_kilowatt_hour: Amount = 0.30
-    per_hour: Amount = 30.0
+    kilowatt_hour: Amount = 0.30
+    person_hour: Amount = 30.0
     minutes_per_prompt: Amount = 0.5
     minutes_per_label: Amount = 2.0
-    jobs: Annotated[int, Strict(), Field(ge=1)] = 100
+    sharing_jobs: Annotated[int, Strict(), Field(ge=1)] = 100
+
+    @classmethod
+    def read(cls, stored: Mapping[str, Any]) -> Prices:
+        """Prices by what is stored of them; some had other names before 0.1.0."""
+        former = {"per_hour": "person_hour", "per_kilowatt_hour": "kilowatt_hour", "jobs": "sharing_jobs"}
+        return cls(**{former.get(name, name): value for name, value in stored.items()})
 
 
 _PRICES = TypeAdapter(Prices)
@@ -101,7 +108,7 @@ def costs(
     if examples:
         found.append(_cost(prices, "labelling", minutes=examples * prices.minutes_per_label))
     if training_hours is not None:
-        found.append(_cost(prices, "training", seconds=training_hours * 3600 / prices.jobs))
+        found.append(_cost(prices, "training", seconds=training_hours * 3600 / prices.sharing_jobs))
     making = [seconds[name] for name in MAKING if name in seconds]
     if making:
         found.append(_cost(prices, "generating", seconds=sum(making)))
@@ -118,5 +125,5 @@ def tuning_cost(prices: Prices, tuning: Tuning) -> Cost:
 
 def _cost(prices: Prices, step: str, *, seconds: float = 0.0, minutes: float = 0.0) -> Cost:
     energy = seconds / 3600 * prices.watts / 1000
-    money = energy * prices.per_kilowatt_hour + minutes / 60 * prices.per_hour
+    money = energy * prices.kilowatt_hour + minutes / 60 * prices.person_hour
     return Cost(step, seconds, minutes / 60, energy, money)

@@ -237,7 +237,7 @@ def recorded(registry: Registry, version: Version, told: Mapping[str, Any]) -> P
         scores=measured.scores,
         inspection=measured.inspection,
         seconds={**told.get("seconds", {}), **measured.seconds},
-        prices=Prices(**told.get("prices", {})),
+        prices=Prices.read(told.get("prices", {})),
         tuning=Tuning.read(told["tuning"]) if told.get("tuning") else RECORDED,
         training_hours=told.get("training_hours"),
         refused=registry.refusal(version) is not None,

@@ -194,10 +194,6 @@ class Registry(Catalogue):
 
     # The record
 
-    def audit_lines(self) -> list[audit.Line]:
-        with self.reading() as connection:
-            return list(audit.lines(connection))
-
     def verify_audit(self) -> int:
         with self.reading() as connection:
             return audit.verify(connection, self.seal)

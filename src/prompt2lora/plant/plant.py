@@ -11,7 +11,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from prompt2lora.custody import decisions
 from prompt2lora.custody.bases import telling_version
@@ -37,6 +37,15 @@ if TYPE_CHECKING:
     from prompt2lora.base.frozen import Frozen
     from prompt2lora.generator.pipeline import Pipeline
     from prompt2lora.plant.measurement import ModelEvaluator
+
+
+class Verification(NamedTuple):
+    """How many versions were checked; those whose files or base are not any more what they were, each as `version` with
+    its `fault`; and the bases that are not on this machine, so that they could not be compared."""
+
+    versions: int
+    damaged: list[dict[str, str]]
+    bases_not_here: list[str]
 
 
 @dataclass(frozen=True)
@@ -156,13 +165,15 @@ class Plant:
         adapter = Adapter.load(self.registry.store.path(version.adapter), load_config(name))
         return adapter, Frozen.load(replace(adapter.layout, base_model=name), training=training)
 
-    def changed_bases(self) -> tuple[list[tuple[Version, str]], list[str]]:
-        """Versions whose bases are not any more what they were made for, each with what is wrong; and the names of the
-        bases that are not on this machine. Nothing is fetched."""
+    def verify(self) -> Verification:
+        """Check the files of all versions, and their pictures, against what was signed, and their bases against the
+        digests on record. Nothing is fetched."""
         from prompt2lora.base.weights import weights_digest
 
-        changed, elsewhere, known = [], [], dict[str, str]()
-        for version in self.registry.every_version():
+        versions = self.registry.every_version()
+        wrong = list(self.registry.damaged(versions))
+        elsewhere, known = [], dict[str, str]()
+        for version in versions:
             if version.base not in known:
                 try:
                     known[version.base] = weights_digest(version.base, fetch=False)
@@ -170,8 +181,9 @@ class Plant:
                     known[version.base] = ""
                     elsewhere.append(version.base)
             if not version.made_for(version.base, known[version.base]):
-                changed.append((version, str(other_weights(version, version.base, known[version.base]))))
-        return changed, elsewhere
+                wrong.append((version, other_weights(version, version.base, known[version.base])))
+        damaged = [{"version": version.name, "fault": str(error)} for version, error in wrong]
+        return Verification(len(versions), damaged, elsewhere)
 
     def record(self, action: str, subject: str, detail: dict[str, Any]) -> None:
         """Put on record what was done beside versions and releases, which record themselves."""

@@ -34,6 +34,7 @@ from prompt2lora.serving.protocol import Chunk, GenerationRequest
 from prompt2lora.serving.scheduler import Scheduler
 from prompt2lora.serving.sequence import TokenSequence
 from prompt2lora.serving.setup import Setup
+from prompt2lora.serving.sizes import ADAPTER_CACHE_SIZE, MAX_BATCH_SIZE, PREFIX_CACHE_MB
 
 _PROBE = "Please answer in one word."
 
@@ -54,11 +55,11 @@ class EmbeddedEngine:
         base: Frozen,
         folder: Callable[[Version], Path],
         *,
-        max_batch_size: int = 16,
+        max_batch_size: int = MAX_BATCH_SIZE,
         max_waiting: int = MAX_WAITING,
-        adapter_cache_size: int = 128,
+        adapter_cache_size: int = ADAPTER_CACHE_SIZE,
         context_length: int = 2048,
-        prefix_cache_mb: int = 256,
+        prefix_cache_mb: int = PREFIX_CACHE_MB,
         base_digest: str = "",
     ) -> None:
         config = base.model.config

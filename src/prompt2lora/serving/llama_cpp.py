@@ -33,6 +33,7 @@ from prompt2lora.serving.llama_server import LlamaServer
 from prompt2lora.serving.prompting import prompt_ids, with_room
 from prompt2lora.serving.protocol import Chunk, GenerationRequest
 from prompt2lora.serving.setup import Setup
+from prompt2lora.serving.sizes import MAX_BATCH_SIZE
 
 _START_AGAIN = 2  # times that one request starts a server anew
 _PROCESSES = 3  # at most: one that answers, one that ends, one that starts
@@ -54,7 +55,7 @@ class LlamaCppEngine:
     released: Callable[[], Sequence[Version]]
     folder: Callable[[Version], Path]
     exported: Path
-    slots: int = 16
+    slots: int = MAX_BATCH_SIZE
     context_length: int = 2048
     threads: int = 1
     spare: int = 16

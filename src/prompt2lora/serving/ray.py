@@ -18,9 +18,9 @@ from prompt2lora.errors import Prompt2LoraError, Unavailable, UsageError
 from prompt2lora.serving.admission import check_open, last_answers
 from prompt2lora.serving.protocol import Chunk, GenerationRequest
 from prompt2lora.serving.setup import Setup
+from prompt2lora.serving.sizes import ADAPTER_CACHE_SIZE, MAX_BATCH_SIZE
 
 APP = "prompt2lora"
-_ADAPTERS = 128
 
 
 class RayReplica:
@@ -65,7 +65,13 @@ class RayCluster:
 
     @classmethod
     def start(
-        cls, setup: Setup, adapters: Path, *, replicas: int = 2, max_batch_size: int = 16, exact: bool = False
+        cls,
+        setup: Setup,
+        adapters: Path,
+        *,
+        replicas: int = 2,
+        max_batch_size: int = MAX_BATCH_SIZE,
+        exact: bool = False,
     ) -> RayCluster:
         """Deploy on the Ray that this process is joined to; for `exact` see `EmbeddedEngine.load`.
 
@@ -75,7 +81,7 @@ class RayCluster:
             raise UsageError("a Ray cluster must demand a token; start it, and this service, with RAY_AUTH_MODE=token")
         from ray import serve
 
-        multiplexed = serve.multiplexed(max_num_models_per_replica=_ADAPTERS)
+        multiplexed = serve.multiplexed(max_num_models_per_replica=ADAPTER_CACHE_SIZE)
         replica = type("Replica", (RayReplica,), {"hold": multiplexed(RayReplica.hold)})
         deployment: Any = serve.deployment(
             replica, name="engine", num_replicas=replicas, max_ongoing_requests=8 * max_batch_size

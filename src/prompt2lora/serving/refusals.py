@@ -1,4 +1,4 @@
-"""Every error -> its HTTP status and code, once for all routes."""
+"""Every error -> its HTTP status and code, once for all routes and all pages."""
 
 from __future__ import annotations
 

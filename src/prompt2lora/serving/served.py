@@ -11,9 +11,9 @@ import logging
 from collections.abc import AsyncGenerator
 from contextlib import AbstractContextManager, aclosing, nullcontext, suppress
 from dataclasses import dataclass, field
-from typing import Any
 
 from prompt2lora.custody.bases import current_release, released_form, version_behind
+from prompt2lora.custody.records import WatchRecord, watch_record
 from prompt2lora.custody.releases import Release
 from prompt2lora.custody.versions import Version
 from prompt2lora.errors import DamagedFile, Misconfigured, Prompt2LoraError, Unavailable, UsageError
@@ -116,20 +116,8 @@ class Served:
                 text += chunk.text
         return text
 
-    def watched(self, job: str) -> dict[str, Any] | None:
+    def watched(self, job: str) -> WatchRecord | None:
         """The evidence against what answers a job now; None if nothing is watched."""
-        try:
-            watch = self.plant.monitor().read(job)
-        except UsageError:
-            return None
-        sources = {
-            source: {
-                "promised": process.promised,
-                "outcomes": process.count,
-                "bad": process.bad,
-                "evidence": process.evidence,
-                "limit": len(watch.processes) / watch.alpha,
-            }
-            for source, process in watch.processes.items()
-        }
-        return {"release": watch.release, "sources": sources}
+        with suppress(UsageError):
+            return watch_record(self.plant.monitor().read(job))
+        return None

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prompt2lora.custody.registry import Registry
 from prompt2lora.custody.versions import Version
@@ -19,26 +19,33 @@ from prompt2lora.errors import UsageError
 from prompt2lora.ground.home import home
 from prompt2lora.serving.protocol import Engine
 from prompt2lora.serving.setup import Setup
+from prompt2lora.serving.sizes import MAX_BATCH_SIZE
 
 if TYPE_CHECKING:
     from prompt2lora.serving.vllm import VllmServers
 
 ENGINES = EMBEDDED, LLAMA_CPP = ("embedded", "llama.cpp")
+_TAKES = {
+    "--engine embedded": {"max_batch_size", "adapter_cache_size", "exact", "prefix_cache_mb"},
+    "--engine llama.cpp": {"max_batch_size", "gguf"},
+    "--engine-url": set[str](),
+    "--ray-replicas": {"max_batch_size", "exact"},
+}
 
 
 @dataclass(frozen=True)
 class EngineOptions:
     """`kind` is what answers here, unless there are `urls` (vLLM servers) or `replicas` (on a Ray cluster); `gguf` is
-    the base as llama.cpp reads it."""
+    the base as llama.cpp reads it. A size that is None is the usual one."""
 
     kind: str = EMBEDDED
     gguf: Path | None = None
     urls: Sequence[str] = ()
     replicas: int = 0
-    max_batch_size: int = 16
-    adapter_cache_size: int = 128
+    max_batch_size: int | None = None
+    adapter_cache_size: int | None = None
     exact: bool = False
-    prefix_cache_mb: int = 256
+    prefix_cache_mb: int | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in ENGINES:
@@ -49,10 +56,18 @@ class EngineOptions:
         for url in self.urls:
             if not re.match(r"https?://[^/]", url):
                 raise UsageError(f"--engine-url must be an address such as http://10.0.0.5:8000, not {url!r}; name one")
-        if self.gguf and self.kind != LLAMA_CPP:
-            raise UsageError("--gguf is for --engine llama.cpp alone; add that, or leave --gguf out")
-        if self.exact and self.kind == LLAMA_CPP:
-            raise UsageError("--exact is not for llama.cpp, which computes in the numbers of its file; leave it out")
+        place = "--engine-url" if self.urls else "--ray-replicas" if self.replicas else f"--engine {self.kind}"
+        for name, value in self.given.items():
+            if name not in _TAKES[place]:
+                option = f"--{name.replace('_', '-')}" + ("" if value is True else f" {value}")
+                takers = " or ".join(other for other, takes in _TAKES.items() if name in takes)
+                raise UsageError(f"{option} is for {takers}, not for {place}; leave it out")
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """Which of the options that some engines take were given, and as what."""
+        asked = {name: getattr(self, name) for name in sorted(set[str]().union(*_TAKES.values()))}
+        return {name: value for name, value in asked.items() if value is not None and value is not False}
 
 
 def start(options: EngineOptions, setup: Setup, registry: Registry) -> Engine:
@@ -69,20 +84,12 @@ def start(options: EngineOptions, setup: Setup, registry: Registry) -> Engine:
     if options.replicas:
         from prompt2lora.serving.ray import RayCluster
 
-        sizes = {"replicas": options.replicas, "max_batch_size": options.max_batch_size}
-        return RayCluster.start(setup, store.root, **sizes, exact=options.exact)
+        return RayCluster.start(setup, store.root, replicas=options.replicas, **options.given)
     if options.kind == LLAMA_CPP:
         return _llama_cpp(options, setup, registry.released, folder)
     from prompt2lora.serving.embedded import EmbeddedEngine
 
-    return EmbeddedEngine.load(
-        setup,
-        folder,
-        exact=options.exact,
-        max_batch_size=options.max_batch_size,
-        adapter_cache_size=options.adapter_cache_size,
-        prefix_cache_mb=options.prefix_cache_mb,
-    )
+    return EmbeddedEngine.load(setup, folder, **options.given)
 
 
 def _vllm(
@@ -127,7 +134,7 @@ def _llama_cpp(
     model = options.gguf or packaged_gguf(setup.base)
     if model is None or not model.is_file():
         raise UsageError(f"llama.cpp needs the base {setup.base} as a GGUF file, not {model}; name one by --gguf")
-    slots, threads = options.max_batch_size, torch.get_num_threads()
+    slots, threads = options.max_batch_size or MAX_BATCH_SIZE, torch.get_num_threads()
     engine = LlamaCppEngine(setup, model, released, folder, home() / "gguf", slots=slots, threads=threads)
     asyncio.run(engine.hold())
     return engine

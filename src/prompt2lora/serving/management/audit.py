@@ -1,4 +1,4 @@
-"""What an auditor looks at: the audit log, whether log and files are as they were written, the engine's statistics."""
+"""What an auditor looks at: the audit log, whether log, files and bases are as they were, the engine's statistics."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def add_routes(made: APIRouter, service: Service, gate: Authenticator) -> None:
         after: Annotated[int, Query(ge=0, lt=2**31)] = 0, most: Annotated[int, Query(ge=1, le=1000)] = 200
     ) -> dict[str, Any]:
         """Lines of the audit log after a number."""
-        lines = [line for line in registry.audit_lines() if line.number > after][:most]
-        return {"lines": [asdict(line) for line in lines], "public_key": registry.store.signer.public}
+        lines = [asdict(line) for line in registry.audit_page(after, most)]
+        return {"lines": lines, "public_key": registry.store.signer.public}
 
     @made.post("/audit/verify", dependencies=[looking])
     def verify_audit() -> dict[str, Any]:
@@ -34,9 +34,8 @@ def add_routes(made: APIRouter, service: Service, gate: Authenticator) -> None:
 
     @made.post("/verify", dependencies=[looking])
     def verify() -> dict[str, Any]:
-        """Check the files of all versions, and their pictures, against what was signed."""
-        versions = registry.every_version()
-        return {"versions": len(versions), "damaged": [version.name for version, _ in registry.damaged(versions)]}
+        """Check the files of all versions, and their pictures, against what was signed, and their bases."""
+        return service.plant.verify()._asdict()
 
     @made.get("/stats", dependencies=[looking])
     def stats() -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
@@ -10,9 +11,10 @@ from pydantic import Field
 
 from prompt2lora.custody import decisions
 from prompt2lora.custody.access import GOVERN, LOOK, MAKE, RELEASE, RETURN, Key
+from prompt2lora.custody.records import job_record, release_record, version_record
 from prompt2lora.plant import candidates
 from prompt2lora.serving.guard import Authenticator, Refused
-from prompt2lora.serving.management.records import (
+from prompt2lora.serving.management.names import (
     Body,
     DisplayName,
     Job,
@@ -20,11 +22,8 @@ from prompt2lora.serving.management.records import (
     Reason,
     SeenRelease,
     VersionName,
-    job_record,
     known_job,
     known_version,
-    release_record,
-    version_record,
 )
 from prompt2lora.serving.service import Service
 
@@ -65,7 +64,7 @@ def add_routes(made: APIRouter, service: Service, gate: Authenticator) -> None:
         return {"jobs": [job_record(registry, job) for job in registry.jobs()]}
 
     @made.post("/jobs", status_code=201)
-    def add_job(new: NewJob, key: Key = maker) -> dict[str, Any]:
+    def add_job(new: NewJob, key: Key = maker) -> Mapping[str, Any]:
         """Add a job."""
         service.plant.as_actor(key.name).registry.add_job(new.job, new.display_name)
         return job_record(registry, new.job)
@@ -80,7 +79,7 @@ def add_routes(made: APIRouter, service: Service, gate: Authenticator) -> None:
         }
 
     @made.patch("/jobs/{job}")
-    def name_job(job: Job, body: NamedJob, key: Key = maker) -> dict[str, Any]:
+    def name_job(job: Job, body: NamedJob, key: Key = maker) -> Mapping[str, Any]:
         """Change what people call a job; an empty display name leaves its name alone."""
         known_job(registry, job)
         service.plant.as_actor(key.name).registry.call_job(job, body.display_name)
@@ -93,7 +92,7 @@ def add_routes(made: APIRouter, service: Service, gate: Authenticator) -> None:
         return {"job": job, "releases": [release_record(one) for one in registry.history(job)]}
 
     @made.post("/jobs/{job}/promote")
-    def promote(job: Job, body: PromoteRequest, key: Key = releaser) -> dict[str, Any]:
+    def promote(job: Job, body: PromoteRequest, key: Key = releaser) -> Mapping[str, Any]:
         """Release a version that passed the policy in force (or `base`); not one that the same person made.
 
         An admin may override a refusal, a missing verdict and another policy, with a reason.
@@ -125,7 +124,7 @@ def add_routes(made: APIRouter, service: Service, gate: Authenticator) -> None:
         return version_record(registry, chosen)
 
     @made.post("/jobs/{job}/rollback")
-    def rollback(job: Job, body: RollbackRequest, key: Key = returner) -> dict[str, Any]:
+    def rollback(job: Job, body: RollbackRequest, key: Key = returner) -> Mapping[str, Any]:
         """Release what was released before; in the end that is the base."""
         known_job(registry, job)
         kept = service.plant.as_actor(key.name).registry

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from prompt2lora.custody.access import GOVERN, Key
 from prompt2lora.serving.guard import Authenticator
-from prompt2lora.serving.management.records import Body
+from prompt2lora.serving.management.names import Body
 from prompt2lora.serving.service import Service
 
 

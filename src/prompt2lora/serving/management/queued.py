@@ -20,7 +20,7 @@ from prompt2lora.ground.pictures import Picture, Pictured, Prompt, of_data_url
 from prompt2lora.ground.prompts import MAX_CHARACTERS, asked_in_full, check_prompts, full_examples, plain_lines
 from prompt2lora.serving.bodies import PictureUrl, Taken, described, taking
 from prompt2lora.serving.guard import Authenticator, Refused
-from prompt2lora.serving.management.records import (
+from prompt2lora.serving.management.names import (
     Body,
     DisplayName,
     Job,

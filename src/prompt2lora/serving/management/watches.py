@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends
 from pydantic import Field
 
 from prompt2lora.custody.access import LOOK, RETURN, Key
+from prompt2lora.custody.records import alarm_record
 from prompt2lora.serving.guard import Authenticator, Refused
-from prompt2lora.serving.management.records import Body, Job, known_job, release_record
+from prompt2lora.serving.management.names import Body, Job, known_job
 from prompt2lora.serving.service import Service
 
 
@@ -37,17 +39,17 @@ def add_routes(made: APIRouter, service: Service, gate: Authenticator) -> None:
         return {"job": job, "release": begun.release, "promised": begun.promised}
 
     @made.get("/jobs/{job}/watch", dependencies=[looking])
-    def watched(job: Job) -> dict[str, Any]:
+    def watched(job: Job) -> Mapping[str, Any]:
         """The evidence against what was promised of the current release."""
         known_job(registry, job)
         found = service.watched(job)
         if found is None:
             raise Refused(404, f"the job {job} is not monitored; start with POST .../watch", "not_found")
-        return {"job": job, **found}
+        return found
 
     @made.post("/jobs/{job}/outcomes")
     def outcome(job: Job, told: Outcome, key: Key = returner) -> dict[str, Any]:
         """One outcome of a release: 0 good, 1 bad."""
         known_job(registry, job)
         alarm = service.plant.as_actor(key.name).monitor().outcome(job, told.release, told.source, told.bad)
-        return {"alarm": {**alarm._asdict(), "release": release_record(alarm.release)} if alarm else None}
+        return {"alarm": alarm_record(alarm) if alarm else None}
