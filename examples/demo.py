@@ -25,6 +25,7 @@ PROMPTS = 16
 def main(folder: Path) -> None:
     console = Console()
     shutil.rmtree(folder, ignore_errors=True)
+    console.print("loading the base model, which is made of its package once ...")
     began = time.monotonic()
     pipeline = Pipeline.load()
     model, chat, layout = pipeline.base

@@ -382,8 +382,10 @@ def test_a_database_that_is_none_is_refused_and_left_alone(tmp_path):
     with pytest.raises(DamagedFile, match="cannot be opened"):
         Registry.open(tmp_path)
     assert file.read_bytes().startswith(b"this is not")
-    with pytest.raises(UsageError, match="named by a URL"):
-        Registry.open(tmp_path, url="nonsense")
+    for url in ("nonsense", "postgres:/plant:secret@db/plant", "oracel://plant:secret@db/plant"):
+        with pytest.raises(UsageError, match="named by a URL") as refused:
+            Registry.open(tmp_path, url=url)
+        assert "secret" not in str(refused.value)
 
 
 def test_a_database_with_a_damaged_page_is_told_in_one_line(tmp_path):

@@ -46,8 +46,8 @@ def open_database(url: str) -> Engine:
         engine = create_engine(url, connect_args=_settings(parsed))
     except (ArgumentError, NoSuchModuleError, ImportError) as error:
         raise UsageError(
-            f"a database is named by a URL such as sqlite:///registry.db, not {url!r} ({error}); correct "
-            "PROMPT2LORA_DATABASE"
+            "a database is named by a URL such as sqlite:///registry.db, and this one cannot be used "
+            f"({error}); correct PROMPT2LORA_DATABASE"
         ) from error
     if _is_sqlite(parsed):
         event.listen(engine, "connect", _prepare_sqlite)
