@@ -19,7 +19,8 @@ from prompt2lora.plant.plant import Plant
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted({*ROOT.glob("docs/*.md")} - {ROOT / "docs/benchmark.md", ROOT / "docs/log.md"})]
 THEIRS = {  # options of vLLM and llama.cpp
-    *("--enable-lora", "--max-lora-rank", "--max-cpu-loras", "--enable-prompt-tokens-details", "--cache-ram"),
+    *("--enable-lora", "--max-lora-rank", "--max-cpu-loras", "--enable-prompt-tokens-details", "--tokenizer-mode"),
+    "--cache-ram",
 }
 COMMANDS = typer.main.get_command(app).commands
 
