@@ -25,7 +25,7 @@ SLOW = set(
     "answer_file console_sheets held_answers "
     "accelerated benchmark cli cluster commands console console_browser decisions doors engine evaluation examples "
     "faults gateway imported_versions malformed management monitor openapi plant refine_benchmark refusals release "
-    "picture_browser picture_doors pictured_jobs "
+    "lengths picture_browser picture_doors pictured_jobs practice "
     "rented report serve takeback teachers training tuning two_bases vllm".split()
 )
 
