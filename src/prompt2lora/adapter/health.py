@@ -40,7 +40,7 @@ def feature_names(rank: int) -> tuple[str, ...]:
 
 def spectra(grid: Float[Tensor, "batch layers rows cols"], layout: LoraLayout) -> Float[Tensor, "batch modules rank"]:
     """Singular values of scale * B A, largest first, for every adapted module in the order of the layout."""
-    return torch.stack([_values(one, layout) for one in factors(grid, layout).values()], 1)
+    return torch.stack([_values(_exact(one), layout) for one in factors(grid, layout).values()], 1)
 
 
 def features(
@@ -78,9 +78,8 @@ def _exact(factor: Factors) -> Factors:
 
 
 def _values(factor: Factors, layout: LoraLayout) -> Float[Tensor, "batch rank"]:
-    a, b = _exact(factor)
-    _, right = torch.linalg.qr(b.mT)
-    _, left = torch.linalg.qr(a.mT)
+    _, right = torch.linalg.qr(factor.b.mT)
+    _, left = torch.linalg.qr(factor.a.mT)
     values: Tensor = torch.linalg.svdvals(right @ left.mT)
     return (values * layout.scale).float()
 

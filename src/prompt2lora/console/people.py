@@ -166,7 +166,7 @@ def add_key(request: PageRequest) -> Response:
         check_key_name(name)
         if any(key.name == name for key in request.service.access.all()):
             raise Conflict(f"there is or was a key named {name!r}; choose another name")
-        request.plant.record("invite", name, {"role": role, "infer": infer})
+        request.plant.registry.record("invite", name, {"role": role, "infer": infer})
         code = request.context.invite(Invitation(name, role, infer, request.actor, request.context.until(_DAYS)))
         base = str(request.http.base_url).rstrip("/")
         request.form.values.clear()

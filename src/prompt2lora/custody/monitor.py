@@ -101,7 +101,7 @@ class Monitor:
         if current.version is None:
             raise UsageError(f"the job {job} is answered by the base, which needs no watch; promote a version first")
         begun = Watch(job, current.id, dict(promised), alpha)
-        self._tell("watch", job, {"release": begun.release, "promised": promised, "alpha": alpha})
+        self.registry.record("watch", job, {"release": begun.release, "promised": promised, "alpha": alpha})
         with exclusive_lock(self.folder / f".{job}.lock"):
             self._keep(begun)
         return begun
@@ -125,7 +125,7 @@ class Monitor:
             if current is None or current.id != watch.release or release != watch.release:
                 return None
             if corrected:
-                self._tell("correct", job, {"release": release, **corrected})
+                self.registry.record("correct", job, {"release": release, **corrected})
             if not watch.crossed:
                 seen = sum(process.count for process in watch.processes.values())
                 mixed = Random(f"{release} {seen}").sample(told, len(told))
@@ -217,10 +217,6 @@ class Monitor:
         alarm = Alarm(bad.job, source, reason, release)
         self.notify(alarm)
         return alarm
-
-    def _tell(self, action: str, job: str, detail: dict[str, Any]) -> None:
-        with self.registry.writing() as connection:
-            self.registry.tell(connection, action, job, detail)
 
     def _keep(self, watch: Watch) -> None:
         write_json(self._file(watch.job), asdict(watch))

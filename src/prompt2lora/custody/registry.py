@@ -198,6 +198,11 @@ class Registry(Catalogue):
         with self.reading() as connection:
             return audit.verify(connection, self.seal)
 
+    def record(self, action: str, subject: str, detail: dict[str, Any]) -> None:
+        """Put on record what is done beside versions and releases, which record themselves."""
+        with self.writing() as connection:
+            self.tell(connection, action, subject, detail)
+
     def tell(self, connection: Connection, action: str, subject: str, detail: dict[str, Any]) -> None:
         """A line of the record, in the running transaction; a `subject` that is too long stands whole in the detail."""
         if len(subject) > MOST_SUBJECT:

@@ -185,11 +185,6 @@ class Plant:
         damaged = [{"version": version.name, "fault": str(error)} for version, error in wrong]
         return Verification(len(versions), damaged, elsewhere)
 
-    def record(self, action: str, subject: str, detail: dict[str, Any]) -> None:
-        """Put on record what was done beside versions and releases, which record themselves."""
-        with self.registry.writing() as connection:
-            self.registry.tell(connection, action, subject, detail)
-
     def monitor(self) -> Monitor:
         """The monitor of this plant: alarms go to `alarms.jsonl`, and to the webhook PROMPT2LORA_WEBHOOK."""
         return Monitor(self.registry, home() / "watch", notify)

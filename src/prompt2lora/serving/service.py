@@ -177,7 +177,7 @@ class Service(Served):
     def cancel(self, actor: str, id: str) -> QueuedJob:
         """Let a queued job stop; what it has kept whole (a version that is not measured yet) stays."""
         queued = self.queue.unfinished(id)
-        self.plant.as_actor(actor).record(f"cancel {queued.kind}", queued.job, {"queued": queued.id})
+        self.plant.as_actor(actor).registry.record(f"cancel {queued.kind}", queued.job, {"queued": queued.id})
         return self.queue.cancel(id, actor)
 
     def go_on(self) -> None:
@@ -199,7 +199,7 @@ class Service(Served):
 
         def run(report: Report) -> dict[str, Any]:
             asked = work()
-            service.plant.record(f"begin {asked.kind}", asked.job, {})
+            service.plant.registry.record(f"begin {asked.kind}", asked.job, {})
             return asked.run(service, report)
 
         return run
