@@ -23,6 +23,7 @@ from prompt2lora.plant.explanation import explain
 from prompt2lora.plant.measurement import ModelEvaluator
 from prompt2lora.plant.plant import Plant
 from prompt2lora.plant.refinement import refine
+from prompt2lora.training import lengths
 from prompt2lora.training.lengths import lengths_of
 from prompt2lora.training.recipe import Recipe, Stage
 from prompt2lora.training.synthetic.requests import KINDS, prompt_groups
@@ -146,7 +147,7 @@ def test_a_generator_s_folder_carries_it(pipeline, asking, tmp_path):
 def test_what_a_finished_generator_knows_is_of_its_own_base_and_encoder(pipeline, asking):
     told = []
     found = lengths_of(pipeline, 3, told.append)
-    long, brief = prompt_groups(3)
+    long, brief = lengths.prompt_groups(3)
     assert torch.allclose(found.long[4], pipeline.encoded(long[4]).mean(0))
     assert (len(found.long), len(found.brief)) == (len(long), len(brief))
     assert told[-1] == {"done": 2 * len(long), "of": 2 * len(long)}

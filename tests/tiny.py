@@ -40,7 +40,7 @@ from prompt2lora.generator.atlas import Atlas
 from prompt2lora.generator.config import GeneratorConfig
 from prompt2lora.generator.generator import Generator
 from prompt2lora.plant import explanation, measurement, stereotypes, watches
-from prompt2lora.training import curves, finish, tuning
+from prompt2lora.training import curves, finish, lengths, tuning
 
 TEMPLATE = (
     "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}</s>{% endfor %}"
@@ -118,6 +118,17 @@ def few_questions():
     """Every question of the bias check is asked in one pilot of the tests, by `every_question`; in all others a few."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stereotypes, "questions", lambda: every_question()[::24])
+        yield
+
+
+every_request = lengths.prompt_groups
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_requests():
+    """Where jobs with long answers lie is found from five of them, the fewest that tell how adapters look."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lengths, "prompt_groups", lambda seed: tuple(groups[::4] for groups in every_request(seed)))
         yield
 
 
