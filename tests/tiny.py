@@ -17,6 +17,7 @@ import gguf
 import pytest
 import torch
 import typer
+from anyio.from_thread import start_blocking_portal
 from postgres import binaries, server
 from safetensors.torch import save_file
 from sqlalchemy import Engine, create_engine, event, make_url
@@ -317,6 +318,13 @@ def command(*words, told=None):
 @pytest.fixture
 def run():
     return command
+
+
+@pytest.fixture(scope="session")
+def portal():
+    """One event loop for all that `TestClient`s ask, which otherwise begin another one for every request."""
+    with start_blocking_portal() as opened:
+        yield opened
 
 
 @pytest.fixture
