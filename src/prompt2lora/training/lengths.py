@@ -31,7 +31,7 @@ def lengths_of(pipeline: Pipeline, short: Sequence[Sequence[Prompt]], seed: int,
     """`short` are prompts of the training tasks. The base has to be one that can be aligned (`Pipeline.align_base`)."""
     long, brief = prompt_groups(seed)
     with part(report, 0.0, 0.3) as inside:
-        means = _means(pipeline, [*long, *brief, *short], inside)
+        means = job_states(pipeline, [*long, *brief, *short], inside)
     rule = linear_rule(means[: len(long)], means[len(long) :], pipeline.layout.layers)
     grids = []
     made = [group[:1] if number % 2 else group for number, group in enumerate(long)]  # a job may be told by one prompt
@@ -66,7 +66,9 @@ def linear_rule(
     return direction / spread, -float(centre @ direction) - _CLEARLY
 
 
-def _means(pipeline: Pipeline, groups: Sequence[Sequence[Prompt]], report: Report) -> Float[Tensor, "groups states"]:
+def job_states(
+    pipeline: Pipeline, groups: Sequence[Sequence[Prompt]], report: Report
+) -> Float[Tensor, "groups states"]:
     """The mean of what the base makes of a few prompts of every job."""
     shared, found = pipeline.generator.start.detach(), []
     for done, group in enumerate(groups, 1):
