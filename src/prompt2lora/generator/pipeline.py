@@ -159,9 +159,14 @@ class Pipeline:
         return instruction_to_align(self.layout, prompts) if self.generator.config.states else ""
 
     def answered_at_length(self, prompts: Sequence[Prompt]) -> bool:
-        """Whether the answers of a job with an instruction are long and left to the base, by the generator's atlas."""
+        """Whether the answers of a job are long and left to the base, by the generator's atlas; the base reads the
+        prompts for it. Only where they share an instruction."""
+        known = self.generator.leaves_long_answers and bool(self.instruction(prompts))
+        return known and self._left_to_the_base(self._read(prompts))
+
+    def _left_to_the_base(self, read: PromptsRead) -> bool:
         generator = self.generator
-        return generator.leaves_long_answers and generator.atlas.answered_at_length(self.encoded(prompts).mean(0))
+        return generator.leaves_long_answers and generator.atlas.answered_at_length(read.observed.states.cpu())
 
     def make(
         self,
@@ -180,12 +185,12 @@ class Pipeline:
             return self._teach(prompts, examples)
         marks = {"begin": time.monotonic()}
         instruction = self.instruction(prompts)
-        if instruction and form is None and self.answered_at_length(prompts):
+        read = self._read(prompts) if instruction else None
+        if read and form is None and self._left_to_the_base(read):
             marks["encode"] = time.monotonic()
             grid = self.align_base(prompts)
             marks["align"] = time.monotonic()
             return MadeGrid(grid, instruction, _seconds(marks), from_base=True)
-        read = self._read(prompts) if instruction else None
         if conditions is None:
             conditions = self._conditions(read) if read else self.conditions(prompts)
         marks["encode"] = time.monotonic()

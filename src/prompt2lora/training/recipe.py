@@ -135,7 +135,8 @@ class Recipe(_Settings):
                 the way of the shared adapter from where the run began; the one with the least loss on the held-out
                 training tasks is kept (below 1 where more was learned than can be carried over)
     long_answers_from_base  whether the finished generator leaves jobs with long answers (programs, queries,
-                explanations, worked problems) to the base and puts only their instruction into an adapter (lengths.py)
+                explanations, letters, worked problems) to the base and puts only their instruction into an adapter
+                (lengths.py)
     start       a generator folder to go on from, instead of new weights
     shared      an adapter folder with which the shared adapter begins, instead of the base itself or that of `start`
     """
