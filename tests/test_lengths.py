@@ -24,6 +24,7 @@ from prompt2lora.plant.explanation import explain
 from prompt2lora.plant.measurement import ModelEvaluator
 from prompt2lora.plant.plant import Plant
 from prompt2lora.plant.refinement import refine
+from prompt2lora.training import lengths
 from prompt2lora.training.lengths import lengths_of, linear_rule
 from prompt2lora.training.recipe import Recipe, Stage
 from prompt2lora.training.synthetic.requests import KINDS, prompt_groups
@@ -141,9 +142,8 @@ def test_a_generator_s_folder_carries_it(pipeline, asking, tmp_path):
     assert again.health.usual == pytest.approx(asking.atlas.lengths.health.usual)
 
 
-def test_what_a_finished_generator_knows_is_of_its_own_base(pipeline, asking, monkeypatch):
-    monkeypatch.setattr("prompt2lora.training.synthetic.requests.KINDS", KINDS[:3])
-    long, brief = prompt_groups(3)
+def test_what_a_finished_generator_knows_is_of_its_own_base(pipeline, asking):
+    long, brief = lengths.prompt_groups(3)
     told = []
     found = lengths_of(pipeline, [BRIEF, LONG], 3, told.append)
     means = [torch.stack([states_of(pipeline, one[:2]) for one in groups]) for groups in (long, [*brief, BRIEF, LONG])]
