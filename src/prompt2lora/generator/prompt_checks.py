@@ -58,6 +58,16 @@ class Finding(NamedTuple):
         return f"{'!!' if self.grave else ' -'} {f'prompts {which}: ' if which else ''}{self.text}; {self.remedy}"
 
 
+LONG_INSTRUCTION = Finding(
+    "long instruction",
+    True,
+    (),
+    "the instruction is longer than what the base reads of it; without right answers to learn from, its last words do "
+    "not go into the weights",
+    "shorten it, or give examples with right answers",
+)
+
+
 def advise(
     prompts: Sequence[Prompt],
     conditions: Float[Tensor, "prompts width"],
