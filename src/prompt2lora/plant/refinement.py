@@ -45,7 +45,8 @@ def refine(
 ) -> dict[str, Any]:
     """A short fine-tune from a version's adapter; a new version if held-out examples are answered better, else none.
 
-    It takes `steps` at most, or as many as it takes to ask every example. Raises UsageError for a version that holds the instruction alone.
+    It takes `steps` at most, or as many as it takes to ask every example.
+    Raises UsageError for a version that holds the instruction alone.
     """
     kept = plant.registry
     known = kept.versions(job)
