@@ -54,8 +54,8 @@ class Encoder:
         return model.to(self.device), tokenizer
 
     @cached_property
-    def _stamp(self) -> str:
-        return f"{self.name} {weights_digest(self.name)}"
+    def weights_digest(self) -> str:
+        return weights_digest(self.name)
 
     @property
     def parts(self) -> tuple[Any, Any]:
@@ -114,7 +114,7 @@ class Encoder:
         return torch.cat(means, dim=-1).half().cpu().numpy()
 
     def _key(self, text: str) -> bytes:
-        return hashlib.sha256(f"{self._stamp}\0{text}".encode()).digest()
+        return hashlib.sha256(f"{self.name} {self.weights_digest}\0{text}".encode()).digest()
 
     def _database(self) -> sqlite3.Connection | None:
         if self.cache is None:
