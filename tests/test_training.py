@@ -7,6 +7,7 @@ from random import Random
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tiny import SIZES, draw_curves, greedy, write_task, write_tasks
 
 from prompt2lora.adapter.grid import initial_grid
@@ -297,6 +298,25 @@ def test_a_killed_run_goes_on_to_the_same_weights_and_curve(run_whole, tmp_path,
     assert same_weights(whole, resumed)
     assert its_curve == curve(tmp_path / "cut")
     assert not same_weights(whole, Generator(whole.config, seed=wanted.seed))
+
+
+@pytest.mark.parametrize("swapped", ["base", "encoder"])
+def test_a_run_goes_on_with_the_weights_that_it_began_with_or_not_at_all(
+    base, encoder_folder, tasks_folder, tmp_path, swapped
+):
+    places = {
+        name: str(shutil.copytree(place, tmp_path / name))
+        for name, place in zip(("base", "encoder"), (base, encoder_folder), strict=True)
+    }
+    wanted = recipe(places["base"], places["encoder"], tasks_folder, (Stage(steps=1),))
+    for _ in range(2):
+        Run(wanted, tmp_path / "run", print)
+    (tmp_path / "run" / "weights.json").rename(tmp_path / "weights.json")
+    Run(wanted, tmp_path / "run", print)  # one that was begun before they were noted
+    file = tmp_path / swapped / "model.safetensors"
+    save_file({name: weight + 1 for name, weight in load_file(file).items()}, file, {"format": "pt"})
+    with pytest.raises(UsageError, match="begun with other weights of .*; put these back, name another folder or"):
+        Run(wanted, tmp_path / "run", print)
 
 
 def test_a_finished_run_leaves_a_generator_with_its_provenance_and_a_picture(
