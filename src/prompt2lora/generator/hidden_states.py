@@ -23,7 +23,6 @@ from prompt2lora.ground.pictures import Prompt
 from prompt2lora.ground.prompts import instruction_of
 
 _MAX_TOKENS = 512  # tokens of a prompt that are read: its beginning and its end
-_MIN_END = 64  # of them, those of the end at least: the frame's, and some of the input's
 _BUDGET = 1024  # tokens read at once
 
 
@@ -51,13 +50,18 @@ def prompt_ids(chat: ChatFormat, prompts: Sequence[Prompt]) -> list[list[int]]:
 
 def _shortened(chat: ChatFormat, prompt: Prompt, ids: list[int]) -> list[int]:
     """Half of what is read is the beginning, or more of it where the instruction needs that; the rest is the end."""
-    beginning = min(max(_MAX_TOKENS // 2, _framed(chat, instruction_of([prompt]))), _MAX_TOKENS - _MIN_END)
+    beginning = min(max(_MAX_TOKENS // 2, _framed(chat, instruction_of([prompt]))), _most_framed())
     return ids[:beginning] + ids[beginning - _MAX_TOKENS :]
 
 
 def is_read_whole(chat: ChatFormat, instruction: str) -> bool:
     """Whether the base reads all of an instruction, however long the input after it is."""
-    return _framed(chat, instruction) <= _MAX_TOKENS - _MIN_END
+    return _framed(chat, instruction) <= _most_framed()
+
+
+def _most_framed() -> int:
+    """So that an eighth of what is read is the end at least: the frame's, and some of the input's."""
+    return _MAX_TOKENS * 7 // 8
 
 
 def _framed(chat: ChatFormat, instruction: str) -> int:
