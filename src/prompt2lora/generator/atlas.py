@@ -76,13 +76,14 @@ class Atlas(NamedTuple):
         for why the distance is held against a reference).
         """
         centre = self.means.mean(0)
-        directions = min(_DIRECTIONS, len(self.names) // 4)
+        directions = min(_DIRECTIONS, max(1, len(self.names) // 4))
         _, values, axes = torch.linalg.svd(self.means - centre, full_matrices=False)
         scale = values[:directions] / len(self.names) ** 0.5
 
         def far(points: Float[Tensor, "points width"]) -> Float[Tensor, " points"]:
-            inside = ((points - centre) @ axes[:directions].T / scale).square().mean(-1)
-            outside = (points - centre).square().sum(-1) - ((points - centre) @ axes[:directions].T).square().sum(-1)
+            away = points - centre
+            along = away @ axes[:directions].T
+            inside, outside = (along / scale).square().mean(-1), (away - along @ axes[:directions]).square().sum(-1)
             usual = values[directions:].square().sum() / len(self.names)
             total: Tensor = inside + outside / usual.clamp_min(1e-9)
             return total.sqrt()
