@@ -125,6 +125,12 @@ def test_a_pattern_that_cannot_be_followed_is_refused_before_anything_is_asked()
         assert check(form) == form
 
 
+def test_what_a_schema_notes_beside_its_rules_may_be_a_number_of_any_size(chat):
+    form = check(forms.schema({"type": "boolean", "serial": 10**40}))
+    assert taken(chat, form, "true")
+    assert not taken(chat, form, "1")
+
+
 @pytest.mark.parametrize("form", [forms.pattern("(a{1000}){1000}"), forms.schema({"$ref": "#"})])
 def test_a_form_that_costs_too_much_is_refused_where_it_is_declared(form):
     began = time.monotonic()

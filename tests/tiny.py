@@ -127,7 +127,7 @@ every_request = lengths.prompt_groups
 
 @pytest.fixture(scope="session", autouse=True)
 def few_requests():
-    """Where jobs with long answers lie is found from five of them, the fewest that tell how adapters look."""
+    """How jobs with long answers are told is found from every fourth of them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lengths, "prompt_groups", lambda seed: tuple(groups[::4] for groups in every_request(seed)))
         yield

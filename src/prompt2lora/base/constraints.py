@@ -43,7 +43,7 @@ def _grammar(form: AnswerForm, lead: str) -> str:
         return str(LLMatcher.grammar_from_regex(f"{lead}(?:{form.pattern})"))
     schema = on_one_line(json.loads(form.text))
     if not lead:
-        return str(LLMatcher.grammar_from_json_schema(schema))
+        return str(LLMatcher.grammar_from_json_schema(json.dumps(schema)))  # text: its numbers may be of any size
     return str(LLMatcher.grammar_from_lark(f'start: "{lead}" body\nbody: %json {json.dumps(schema)}'))
 
 

@@ -7,6 +7,7 @@ refused. It knows no tokenizer of a base: here every byte is a token.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -58,7 +59,8 @@ class Followed:
     def __init__(self, schema: Mapping[str, Any]) -> None:
         from llguidance import LLMatcher
 
-        self._matcher = _begun(str(LLMatcher.grammar_from_json_schema({**schema, "x-guidance": {}}))).deep_copy()
+        text = json.dumps({**schema, "x-guidance": {}})  # where a number may be of any size
+        self._matcher = _begun(str(LLMatcher.grammar_from_json_schema(text))).deep_copy()
 
     def takes(self, piece: str) -> bool:
         """Whether the text may still become JSON by the schema, or what would tell it costs too much."""
