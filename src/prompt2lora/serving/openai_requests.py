@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from prompt2lora.base.constraints import check
+from prompt2lora.errors import UsageError
 from prompt2lora.ground.answer_form import AnswerForm, schema
 from prompt2lora.ground.pictures import MOST_TOGETHER, Picture, Pictured, check_together, of_data_url, pictures_of
 from prompt2lora.serving.bodies import PictureUrl
@@ -187,17 +188,23 @@ class ChatRequest(CompletionFields):
         )
 
 
+OpenText = Annotated[str, Field(min_length=1, max_length=_TEXT)]
+
+
 class TextRequest(CompletionFields):
-    prompt: Annotated[str, Field(min_length=1, max_length=_TEXT)]
+    prompt: OpenText | Annotated[list[OpenText], Field(min_length=1, max_length=2048)]
     echo: Literal[False] | None = None
     best_of: Literal[1] | None = None
     suffix: Literal[""] | None = None
     logprobs: None = None
 
     def generation(self, seconds: float) -> GenerationRequest:
+        texts = [self.prompt] if isinstance(self.prompt, str) else self.prompt
+        if len(texts) > 1:
+            raise UsageError(f"prompt: one text is taken at a time, not {len(texts)}; send a request for each")
         return GenerationRequest(
             self.model,
-            text=self.prompt,
+            text=texts[0],
             sampling=self.sampling(self.max_tokens),
             seconds=seconds,
             stream=bool(self.stream),
