@@ -182,7 +182,10 @@ def objections(service: Service, version: Version) -> list[decisions.Objection]:
     if policy:
         return decisions.objections(service.plant.registry, version, policy)
     others = decisions.objections(service.plant.registry, version, Policy())
-    return [*(one for one in others if one.kind != decisions.OTHER_POLICY), decisions.Objection(decisions.OTHER_POLICY, fault)]
+    return [
+        *(one for one in others if one.kind != decisions.OTHER_POLICY),
+        decisions.Objection(decisions.OTHER_POLICY, fault),
+    ]
 
 
 def _watched(service: Service, job: str) -> WatchRecord | None:

@@ -83,7 +83,7 @@ class RateLimiter:
 
 
 class RequestGuard:
-    """Middleware around the whole application; whatever answers below `forms` limits bodies itself, in its own words."""
+    """Middleware around the whole application; what answers below `forms` limits bodies itself, in its own words."""
 
     def __init__(self, app: ASGIApp, *, body: int, hosts: Sequence[str], metrics: ServiceMetrics, forms: str) -> None:
         self._app, self._body, self._metrics, self._forms = app, body, metrics, f"{forms}/"
