@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from prompt2lora.base.constraints import check
-from prompt2lora.errors import UsageError
 from prompt2lora.ground.answer_form import AnswerForm, schema
 from prompt2lora.ground.pictures import MOST_TOGETHER, Picture, Pictured, check_together, of_data_url, pictures_of
 from prompt2lora.serving.bodies import PictureUrl
@@ -188,23 +187,28 @@ class ChatRequest(CompletionFields):
         )
 
 
+def _alone(prompt: Any) -> Any:
+    """The text itself of a list that holds one."""
+    if isinstance(prompt, list) and len(prompt) != 1:
+        raise ValueError(f"one text is taken at a time, not {len(prompt)}; send a request for each")
+    return prompt[0] if isinstance(prompt, list) else prompt
+
+
 OpenText = Annotated[str, Field(min_length=1, max_length=_TEXT)]
+OneText = Annotated[list[OpenText], Field(min_length=1, max_length=1)]
 
 
 class TextRequest(CompletionFields):
-    prompt: OpenText | Annotated[list[OpenText], Field(min_length=1, max_length=2048)]
+    prompt: Annotated[OpenText, BeforeValidator(_alone, json_schema_input_type=OpenText | OneText)]
     echo: Literal[False] | None = None
     best_of: Literal[1] | None = None
     suffix: Literal[""] | None = None
     logprobs: None = None
 
     def generation(self, seconds: float) -> GenerationRequest:
-        texts = [self.prompt] if isinstance(self.prompt, str) else self.prompt
-        if len(texts) > 1:
-            raise UsageError(f"prompt: one text is taken at a time, not {len(texts)}; send a request for each")
         return GenerationRequest(
             self.model,
-            text=texts[0],
+            text=self.prompt,
             sampling=self.sampling(self.max_tokens),
             seconds=seconds,
             stream=bool(self.stream),
