@@ -20,14 +20,15 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["PYTHONDONTWRITEBYTECODE"] = ""
 sys.dont_write_bytecode = False  # said above for the processes that are started; this one has begun already
 
-# Files whose tests train, serve, or start processes and databases; `make check` leaves them out.
-SLOW = set(
-    "answer_file console_sheets held_answers "
-    "accelerated benchmark cli cluster commands console console_browser decisions doors engine evaluation examples "
-    "faults gateway imported_versions malformed management monitor openapi plant refine_benchmark refusals release "
-    "lengths picture_browser picture_doors pictured_jobs practice "
-    "rented report serve takeback teachers training tuning two_bases vllm".split()
-)
+# Files whose tests train, serve, or start processes and databases, those that take longest first; `make check` leaves
+# them out.
+SLOW = (
+    "console_browser cluster faults console rented plant report training engine release decisions cli picture_browser "
+    "pictured_jobs management gateway lengths accelerated benchmark monitor serve two_bases openapi picture_doors "
+    "answer_file refusals examples tuning teachers practice doors imported_versions held_answers evaluation "
+    "console_sheets refine_benchmark vllm malformed commands takeback"
+).split()
+_RANK = {name: number for number, name in enumerate(SLOW)}
 
 
 def pytest_configure(config):
@@ -55,14 +56,18 @@ def shaped_modules():
 def pytest_ignore_collect(collection_path, config):
     """Without the slow tests their files are not even imported; None leaves it to the other rules."""
     fast = config.option.markexpr == "not slow"
-    return True if fast and collection_path.stem.removeprefix("test_") in SLOW else None
+    return True if fast and _name(collection_path) in _RANK else None
 
 
 def pytest_collection_modifyitems(items):
     for item in items:
-        if item.path.stem.removeprefix("test_") in SLOW or "postgresql" in item.name:
+        if _name(item.path) in _RANK or "postgresql" in item.name:
             item.add_marker("slow")
-    items.sort(key=lambda item: "slow" not in item.keywords)  # so that none of them is left alone at the end
+    items.sort(key=lambda item: _RANK.get(_name(item.path), len(SLOW)))  # so that none of them is left alone at the end
+
+
+def _name(file):
+    return file.stem.removeprefix("test_")
 
 
 def pytest_collection_finish():

@@ -22,8 +22,10 @@ def checked(it):
         return type(it)(checked(it.__func__))
     if isinstance(it, property):
         return property(checked(it.fget))
-    typed = beartype(it)
-    if any("{" in str(shape) for shape in it.__annotations__.values()):  # a size that is the value of an argument
+    typed, types = beartype(it), " ".join(map(str, it.__annotations__.values()))
+    if typed is not it and "[Tensor, " not in types:  # no sizes to hold together
+        return typed
+    if "{" in types:  # a size that is the value of an argument
         return jaxtyped(typed, typechecker=None)
 
     @wraps(it)

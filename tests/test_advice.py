@@ -44,6 +44,13 @@ def test_prompts_that_hardly_differ_are_told():
     assert "alike" in kinds(advise(GOOD, alike))
 
 
+def test_of_very_many_prompts_a_part_is_compared_and_all_repeated_ones_are_named():
+    many = [f"{GOOD[0]} {number}" for number in range(1500)] + [f"{GOOD[0]} 7"]
+    found = kinds(advise(many, torch.ones(len(many), 4)))
+    assert found["duplicate"].prompts == (1500,)
+    assert max(found["alike"].prompts) == 1023
+
+
 def test_an_outlier_is_named():
     points = conditions(GOOD)
     points[7] += 3

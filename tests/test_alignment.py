@@ -16,6 +16,7 @@ from prompt2lora.base.packing import UNLIMITED, stack
 from prompt2lora.evaluation.arms import ARMS
 from prompt2lora.evaluation.resources import Resources
 from prompt2lora.generator.alignment import AlignmentOptions, aligned, read_prompts
+from prompt2lora.generator.hidden_states import is_read_whole, prompt_ids
 from prompt2lora.generator.pipeline import Pipeline
 from prompt2lora.generator.text_encoder import Encoder
 from prompt2lora.training import objectives
@@ -141,3 +142,25 @@ def test_generate_says_how_long_it_took_and_writes_what_was_aligned(frozen, aski
     assert torch.allclose(
         Adapter.load(tmp_path / "made", frozen.model.config).grid, pipeline.make(PROMPTS).grid, atol=1e-3
     )
+
+
+def test_of_a_long_prompt_the_instruction_is_read_whole_and_the_input_is_cut(chat):
+    rules = "Answer with a code. " * 19
+    asked = [f"{rules}{last}\n\n{'x' * 300}{end}" for last in ("Then A.", "Then B.") for end in "yz"]
+    read = prompt_ids(chat, asked)
+    assert len({*map(tuple, read)}) == len(asked), "neither the last rule nor the end of the input is lost"
+    assert {len(ids) for ids in read} == {512} and all(is_read_whole(chat, prompt.split("\n\n")[0]) for prompt in asked)
+    for text in ("x" * 900, f"Short.\n\n{'x' * 900}"):
+        (ids,), (whole,) = prompt_ids(chat, [text]), chat.prompt_ids([text])
+        assert ids == whole[:256] + whole[-256:], "where it finds room, both halves are as the generators know them"
+
+
+def test_an_instruction_too_long_to_be_read_is_told_with_the_adapter_and_on_its_card(
+    frozen, asking, encoder_folder, tmp_path
+):
+    pipeline = Pipeline(asking, Encoder(encoder_folder), frozen)
+    for instruction, whole in ((INSTRUCTION, True), ("Say it again. " * 40, False)):
+        prompts, folder = [f"{instruction}\n\n{text}" for text in INPUTS], tmp_path / str(whole)
+        pipeline.write(prompts, folder)
+        assert ("long instruction" not in {one.kind for one in pipeline.advise(prompts)}) is whole
+        assert ("This instruction is in the weights" in (folder / "README.md").read_text()) is whole

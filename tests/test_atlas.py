@@ -33,6 +33,13 @@ def test_training_tasks_are_near_and_what_is_unlike_them_is_far(atlas):
     assert atlas.distance(away) > 3
 
 
+@pytest.mark.parametrize("count", [2, 3])
+def test_two_training_tasks_are_enough_to_tell_a_distance(atlas, count):
+    few = Atlas(atlas.names[:count], atlas.instructions[:count], atlas.means[:count], atlas.health)
+    away = atlas.means.mean(0) + 6
+    assert 0 <= few.distance(few.means[0]) < few.distance(away) < float("inf")
+
+
 def test_a_generator_carries_its_atlas(generator, atlas, tmp_path):
     generator.atlas = atlas
     generator.save_pretrained(tmp_path / "g")

@@ -24,6 +24,7 @@ from prompt2lora.evaluation.judge import BenchmarkRequest, Judge
 from prompt2lora.evaluation.resources import Resources
 from prompt2lora.evaluation.score_cache import ScoreCache, base_key
 from prompt2lora.evaluation.statistics import paired_difference
+from prompt2lora.generator.atlas import Atlas
 from prompt2lora.generator.examples import taught
 from prompt2lora.generator.generator import ExamplesStart
 from prompt2lora.generator.text_encoder import Encoder
@@ -228,6 +229,18 @@ def test_a_base_that_is_asked_otherwise_never_meets_old_scores(layout, tmp_path,
     assert base_key(replace(layout, base_model=str(tmp_path / "base"))) != before
 
 
+def test_an_encoder_of_other_weights_never_meets_the_scores_of_the_usual_one(generator, tasks_folder, monkeypatch):
+    tasks = read_tasks([tasks_folder])
+
+    def depends(weights):
+        monkeypatch.setattr(score_cache, "_USUAL_ENCODER", weights)
+        return ARMS["generated"].attempt(bench, tasks[0], 0).depends
+
+    bench = resources(generator, tasks)
+    own = weights_digest(generator.config.encoder)
+    assert depends("another") == (*depends(own), own), "which is not named, as it was not before"
+
+
 @pytest.mark.parametrize("arm", ["multi-task", "mean-teacher", "best-teacher", "nearest-teacher", "reference-decoder"])
 def test_an_arm_that_stands_on_something_missing_says_what(tasks_folder, generator_folder, arm):
     with pytest.raises(UsageError, match=f"the arm {arm} .* by --"):
@@ -270,6 +283,17 @@ def test_every_arm_runs_on_a_real_base(
         ("examples-16", "examples-16-shuffled"),
     }
     assert ("examples-16", "icl-4") not in compared
+
+
+def test_tasks_that_the_generator_was_trained_or_validated_on_are_told(
+    tasks_folder, plant_generator, generator, tmp_path
+):
+    generator.atlas = Atlas(("task1", "elsewhere", "task3"), *generator.atlas[1:])
+    generator.provenance = {"validation_tasks": ["task5"]}
+    generator.save_pretrained(tmp_path / "made")
+    files = [tasks_folder / f"task{number}.jsonl" for number in (0, 1, 5)]
+    result = api.benchmark(files, arms=["base"], forms=["bare"], generator=tmp_path / "made", limit=1)
+    assert result.seen == ("task1", "task5")
 
 
 def test_a_rival_adapter_of_another_rank_is_refused(tasks_folder, generator_folder, base, tmp_path):

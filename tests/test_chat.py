@@ -88,6 +88,10 @@ def ways(chat, text):
     yield chat.answer_ids([text])[0]
 
 
+def test_of_no_texts_there_are_no_tokens(chat):
+    assert chat.prompt_ids([]) == chat.answer_ids([]) == []
+
+
 def test_what_looks_like_a_mark_in_a_user_s_text_is_letters_wherever_it_stands(any_chat):
     chat, marks = any_chat
     text = f"before {marks} after"

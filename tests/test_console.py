@@ -103,13 +103,13 @@ def app(service):
 
 
 @pytest.fixture
-def visit(app, service):
+def visit(app, service, portal):
     """A browser of somebody with a role; without one, of a stranger."""
     opened = []
 
     def visitor(role=None, name="", language="en"):
         client = TestClient(app, base_url="http://plant", follow_redirects=False, raise_server_exceptions=False)
-        client.headers["accept-language"] = language
+        client.portal, client.headers["accept-language"] = portal, language
         if role:
             client.cookies.set(KEY_COOKIE, service.access.add(name or f"the {role}", role=role)[1])
         opened.append(client)

@@ -285,10 +285,11 @@ def kept(tmp_path, monkeypatch):
 class Doors:
     """Every way to decide on a version: each tells whether it was done, and what it said."""
 
-    def __init__(self, registry, run):
+    def __init__(self, registry, run, portal):
         self.registry, self.run, self.tokens = registry, run, {}
         self.service = Service(Plant(registry), GivesItselfAway(), JobQueue(registry.clock))
         self.client = TestClient(create_app(self.service), base_url="http://localhost", follow_redirects=False)
+        self.client.portal = portal
 
     def key(self, role):
         if role not in self.tokens:
@@ -325,8 +326,8 @@ class Doors:
 
 
 @pytest.fixture
-def doors(kept, run):
-    found = Doors(kept, run)
+def doors(kept, run, portal):
+    found = Doors(kept, run, portal)
     yield found
     found.client.close()
     found.service.queue.close()

@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from prompt2lora.adapter.formats import FORMATS, export
 from prompt2lora.adapter.grid import decode
 from prompt2lora.adapter.peft import Adapter
-from prompt2lora.errors import UsageError
+from prompt2lora.errors import DamagedFile, UsageError
 from prompt2lora.evaluation import engines
 
 
@@ -104,7 +104,7 @@ def test_a_base_whose_names_llama_cpp_has_otherwise_is_refused_and_nothing_is_wr
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("to", sorted(FORMATS.keys() - {"onnxruntime"}))
+@pytest.mark.parametrize("to", sorted(FORMATS.keys() - {"onnxruntime", "peft"}))
 def test_numbers_that_a_format_cannot_hold_are_refused_and_nothing_is_written(to, adapter, config, tmp_path):
     adapter.grid[0, 0, 0] = 1e5
     with pytest.raises(UsageError, match=f"{to} takes numbers in float16, and some of this adapter's are larger"):
@@ -121,6 +121,15 @@ def test_every_export_says_how_it_is_loaded_and_for_which_base(to, adapter, conf
     note = export(adapter, config, to, tmp_path / "out")
     assert note == (tmp_path / "out" / "README.md").read_text()
     assert adapter.layout.base_model in note
+
+
+def test_an_export_to_peft_holds_every_number_as_it_is(adapter, config, tmp_path):
+    for number, strength in enumerate((1e-7, 1e6)):
+        other = Adapter(adapter.layout, (adapter.grid * strength).bfloat16().float())
+        export(other, config, "peft", tmp_path / f"out{number}")
+        assert torch.equal(Adapter.load(tmp_path / f"out{number}" / "adapter", config).grid, other.grid)
+    with pytest.raises(DamagedFile, match="this one is not in float16"):
+        other.save(tmp_path / "half")
 
 
 def test_export_is_a_command_for_a_folder(adapter, run, tmp_path):

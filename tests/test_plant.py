@@ -221,8 +221,9 @@ def test_another_policy_gives_another_verdict_on_the_same_measurements(piloted, 
 
 def test_a_refined_version_knows_its_parent_and_a_useless_refinement_keeps_the_start(piloted, run, files):
     _, file = files
-    file.write_text("".join(json.dumps({"input": f"note {i}", "output": "ok"}) + "\n" for i in range(24)))
-    code, out, error = run("refine", "--job", "mail", "--examples", file, "--steps", "12", "--json")
+    rows = [{"input": f"note {i} {'x' * 100}", "output": "ok"} for i in range(24)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, out, error = run("refine", "--job", "mail", "--examples", file, "--steps", "1", "--json")
     assert code == 0, error
     found = json.loads(out)
     assert found["start"] == piloted["version"]
@@ -231,6 +232,7 @@ def test_a_refined_version_knows_its_parent_and_a_useless_refinement_keeps_the_s
         assert [version["kind"] for version in versions] == ["generated", "refined"]
         assert (versions[1]["parent"], versions[1]["parent_name"]) == (versions[0]["id"], versions[0]["name"])
         assert found["version"] == versions[1]["name"]
+        assert found["steps"] > 1, "every example is asked"
     else:
         assert found["version"] == found["start"]
         assert len(versions) == 1

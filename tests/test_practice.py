@@ -1,5 +1,6 @@
 """The shared adapter trained to be a good start for a few steps on labelled examples."""
 
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -14,6 +15,7 @@ from prompt2lora.training.finish import train
 from prompt2lora.training.questions import draw_questions, draw_tasks
 from prompt2lora.training.recipe import Recipe, Stage
 from prompt2lora.training.run import Run
+from prompt2lora.training.tasks import Example
 
 PRACTICE = Stage(steps=2, tasks=2, budget=100, bare=1.0, alone=1.0, examples=(3,), context=100, practice=2, warmup=0)
 
@@ -53,6 +55,15 @@ def test_no_question_is_practised_and_none_is_shown(recipe, tmp_path):
             assert len(inputs) > 3
             assert not inputs & {one.input for one in practised}
             assert task.instruction not in asked
+
+
+def test_where_one_input_has_several_answers_another_one_is_left_to_practise_on(recipe, tmp_path):
+    run = Run(recipe, tmp_path / "run", print)
+    few = replace(run.fit[0], train=(Example("a", "1"), Example("a", "2"), Example("b", "3")))
+    for seed in range(20):
+        questions = draw_questions([few], PRACTICE, run.base.chat, Random(seed))
+        (practised,), asked = questions.others, run.base.chat.tokenizer.decode(questions.packs.ids[0])
+        assert practised and not any(f"{one.input}</s><|assistant|>" in asked for one in practised)
 
 
 def test_the_gradient_of_a_start_is_that_of_the_adapter_which_the_steps_made(recipe, tmp_path):

@@ -301,6 +301,28 @@ def test_every_base_has_a_headline_table_of_its_own_of_the_result_with_most_answ
     assert "`a-part.json`" not in page.split("## What the words mean")[0]
 
 
+def test_what_another_generator_or_other_prompts_gave_stands_in_no_table_of_this_one(results, tmp_path):
+    result = json.loads((results / "small.json").read_text())
+    rival = {
+        "tasks": {name: {"full": {"icl-1": forms["full"]["base"]}} for name, forms in result["tasks"].items()},
+        "mean": {"full": {"icl-1": result["mean"]["full"]["base"]}},
+        "difference": {"full": {}},
+    }
+    asked = [{"seeds": [1]}, {"prompts_per_task": 9}]
+    changes = [{"generator": {"sha256": "other", "steps": 1}}, *({"request": result["request"] | one} for one in asked)]
+    for number, change in enumerate(changes):
+        (results / f"x{number}.json").write_text(json.dumps(result | rival | change))
+    headline = api.report(results, tmp_path / "page.md")[0].read_text().split("## What the words mean")[0]
+    assert "`small.json`" in headline and "icl-1" not in headline
+
+
+def test_tasks_that_the_generator_was_trained_on_are_named(results, tmp_path):
+    file = results / "small.json"
+    assert "validated on" not in api.report(results, tmp_path / "one.md")[0].read_text().split("## small")[1]
+    file.write_text(json.dumps({**json.loads(file.read_text()), "seen": ["task1"]}))
+    assert "which was **trained or validated on task1**" in api.report(results, tmp_path / "two.md")[0].read_text()
+
+
 def test_the_headline_has_every_form_of_an_arm_from_the_file_that_measured_it(results, tmp_path):
     result = json.loads((results / "small.json").read_text())
     for form in ("full", "bare"):

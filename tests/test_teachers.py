@@ -1,6 +1,7 @@
 """A collection of teachers: one start for all, and complete teachers only, whatever happens."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -64,13 +65,21 @@ def test_teachers_are_ranked_on_the_same_tasks(tasks_folder, options, tmp_path, 
     teachers.collect(tasks[:1], folder, options)
     frozen = Frozen.load(layout)
     teachers.compare(frozen, teachers.Teachers(folder, layout), tasks[3:4])
-    teachers.collect(tasks[:2], folder, options)
+    manifest = teachers.collect(tasks[1:2], folder, options)
+    assert [record["task"] for record in manifest] == [task.name for task in tasks[:2]], "those of before, too"
     teachers.compare(frozen, teachers.Teachers(folder, layout), tasks[4:6])
     kept = json.loads((folder / "best.json").read_text())
     assert kept["tasks"] == [task.name for task in tasks[4:6]]
     assert {name: list(scores) for name, scores in kept["by_task"].items()} == dict.fromkeys(
         [task.name for task in tasks[:2]], kept["tasks"]
     )
+    kept["exact"] |= dict.fromkeys(kept["exact"], 9.0)  # what is not scored again
+    (folder / "best.json").write_text(json.dumps(kept))
+    shutil.rmtree(folder / tasks[0].name)
+    teachers.collect([replace(tasks[0], train=tasks[0].train[1:])], folder, options)
+    teachers.compare(frozen, teachers.Teachers(folder, layout), tasks[4:6])
+    exact = json.loads((folder / "best.json").read_text())["exact"]
+    assert exact[tasks[0].name] <= 1 and exact[tasks[1].name] == 9, "one that was made anew is scored anew"
     with pytest.raises(UsageError, match="there are none; raise validation or add families"):
         teachers.compare(frozen, teachers.Teachers(folder, layout), [])
 

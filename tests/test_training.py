@@ -7,6 +7,7 @@ from random import Random
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tiny import SIZES, draw_curves, greedy, write_task, write_tasks
 
 from prompt2lora.adapter.grid import initial_grid
@@ -19,6 +20,7 @@ from prompt2lora.errors import TaskFileError, UsageError
 from prompt2lora.generator.generator import Generator
 from prompt2lora.training import augmentation, curves, objectives, sampling, selection, synthetic, teachers
 from prompt2lora.training.finish import train
+from prompt2lora.training.initial import initial_generator
 from prompt2lora.training.recipe import Recipe, Stage, read_recipe
 from prompt2lora.training.run import Run
 from prompt2lora.training.tasks import held_out, read_task, read_tasks, split_families
@@ -148,6 +150,10 @@ def test_every_recipe_that_we_ship_is_valid(file):
         ("sed = 1\n[[stage]]\nsteps = 1\n", "unknown key 'sed'"),
         ("[[stage]]\nsteps = 1\nrate = 2\n", "unknown key 'rate'"),
         ("[[stage]]\ntasks = 2\n", "steps"),
+        ("[generator]\nhiden = 16\n[[stage]]\nsteps = 1\n", r"\[generator\] unknown key 'hiden'"),
+        ('[generator]\nhidden = "16"\n[[stage]]\nsteps = 1\n', r"\[generator\] hidden must be a valid integer"),
+        ("[generator]\ndropout = 2\n[[stage]]\nsteps = 1\n", r"\[generator\] dropout must be less than 1"),
+        ("[generator]\nkernel = 2\n[[stage]]\nsteps = 1\n", r"\[generator\] kernel must be odd, not 2"),
         ("not toml", "TOML"),
     ],
 )
@@ -156,6 +162,22 @@ def test_a_wrong_recipe_is_refused_by_its_key(tmp_path, text, told):
     file.write_text(text)
     with pytest.raises(UsageError, match=told):
         read_recipe(file)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "told"),
+    [
+        ({"trunk": [[2, 8, 16]]}, r"trunk must end with a stage of \(2, 112, columns\) for these adapters"),
+        ({"width": 1536}, r"width must be that of .*, 64, not 1536; leave it out"),
+        ({"asks_base": True, "grid": [1, 2, 16]}, "grid must begin with the base's 2 layers"),
+    ],
+)
+def test_sizes_that_do_not_fit_the_base_or_the_encoder_are_refused(base, encoder_folder, sizes, told):
+    wanted = Recipe(stages=(Stage(steps=1),), base=base, encoder=encoder_folder)
+    fitting = {key: size for key, size in SIZES.items() if key != "width"}
+    assert initial_generator(wanted.changed(generator=fitting)).generator.config.width == 64, "the encoder's own"
+    with pytest.raises(UsageError, match=told):
+        initial_generator(wanted.changed(generator={**fitting, **sizes}))
 
 
 def test_a_value_of_another_kind_is_told_by_key_rule_and_value_in_one_line(tmp_path):
@@ -297,6 +319,25 @@ def test_a_killed_run_goes_on_to_the_same_weights_and_curve(run_whole, tmp_path,
     assert same_weights(whole, resumed)
     assert its_curve == curve(tmp_path / "cut")
     assert not same_weights(whole, Generator(whole.config, seed=wanted.seed))
+
+
+@pytest.mark.parametrize("swapped", ["base", "encoder"])
+def test_a_run_goes_on_with_the_weights_that_it_began_with_or_not_at_all(
+    base, encoder_folder, tasks_folder, tmp_path, swapped
+):
+    places = {
+        name: str(shutil.copytree(place, tmp_path / name))
+        for name, place in zip(("base", "encoder"), (base, encoder_folder), strict=True)
+    }
+    wanted = recipe(places["base"], places["encoder"], tasks_folder, (Stage(steps=1),))
+    for _ in range(2):
+        Run(wanted, tmp_path / "run", print)
+    (tmp_path / "run" / "weights.json").rename(tmp_path / "weights.json")
+    Run(wanted, tmp_path / "run", print)  # one that was begun before they were noted
+    file = tmp_path / swapped / "model.safetensors"
+    save_file({name: weight + 1 for name, weight in load_file(file).items()}, file, {"format": "pt"})
+    with pytest.raises(UsageError, match=r"begun with other weights of .*; put these back, name another folder or"):
+        Run(wanted, tmp_path / "run", print)
 
 
 def test_a_finished_run_leaves_a_generator_with_its_provenance_and_a_picture(

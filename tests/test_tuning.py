@@ -10,7 +10,7 @@ from prompt2lora.errors import UsageError
 from prompt2lora.generator.examples import ExampleOptions
 from prompt2lora.ground.comparison import Comparison
 from prompt2lora.training import tuning
-from prompt2lora.training.tasks import read_tasks
+from prompt2lora.training.tasks import Example, read_tasks
 from prompt2lora.training.tuning import TuningOptions, fit, judged, refine
 
 OPTIONS = TuningOptions(steps=12, budget=200, learning_rate=5e-3)
@@ -97,6 +97,16 @@ def test_an_example_that_is_given_again_does_not_decide_what_was_learned_from_it
 def test_too_few_examples_for_a_second_stage_are_refused(frozen, task, layout):
     with pytest.raises(UsageError, match="at least 8 labelled examples and has 7 with different inputs"):
         refine(frozen, initial_grid(layout, 0), task.instruction, pairs(task)[:7], EXAMPLE_OPTIONS)
+
+
+def test_an_example_longer_than_the_budget_is_learned_from_and_one_too_long_for_the_base_is_refused(frozen, task):
+    def fitted(*examples):
+        return fit(frozen, task, [*task.train[:3], *examples], TuningOptions(steps=8, budget=200))
+
+    made = [fitted(Example("x" * 250, answer)) for answer in "xy"]
+    assert not torch.equal(*made)
+    with pytest.raises(UsageError, match="the base reads"):
+        fitted(Example("x" * 100_000, "x"))
 
 
 def test_fitting_is_repeatable_and_lowers_the_loss(frozen, task, layout):

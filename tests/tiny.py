@@ -17,6 +17,7 @@ import gguf
 import pytest
 import torch
 import typer
+from anyio.from_thread import start_blocking_portal
 from postgres import binaries, server
 from safetensors.torch import save_file
 from sqlalchemy import Engine, create_engine, event, make_url
@@ -40,7 +41,7 @@ from prompt2lora.generator.atlas import Atlas
 from prompt2lora.generator.config import GeneratorConfig
 from prompt2lora.generator.generator import Generator
 from prompt2lora.plant import explanation, measurement, stereotypes, watches
-from prompt2lora.training import curves, finish, tuning
+from prompt2lora.training import curves, finish, lengths, tuning
 
 TEMPLATE = (
     "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}</s>{% endfor %}"
@@ -118,6 +119,17 @@ def few_questions():
     """Every question of the bias check is asked in one pilot of the tests, by `every_question`; in all others a few."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stereotypes, "questions", lambda: every_question()[::24])
+        yield
+
+
+every_request = lengths.prompt_groups
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_requests():
+    """How jobs with long answers are told is found from every fourth of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lengths, "prompt_groups", lambda seed: tuple(groups[::4] for groups in every_request(seed)))
         yield
 
 
@@ -306,6 +318,13 @@ def command(*words, told=None):
 @pytest.fixture
 def run():
     return command
+
+
+@pytest.fixture(scope="session")
+def portal():
+    """One event loop for all that `TestClient`s ask, which otherwise begin another one for every request."""
+    with start_blocking_portal() as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -70,13 +70,17 @@ def card(
     *,
     pictures: bool = False,
     from_base: bool = False,
+    whole: bool = True,
 ) -> str:
     """The text of a model card; `generator` is a digest, `instruction` the one in the weights, `answers` their form,
-    `pictures` whether the base reads them, `from_base` whether the instruction is all that is in the weights."""
+    `pictures` whether the base reads them, `from_base` whether the instruction is all that is in the weights, `whole`
+    whether all of it is."""
     counts = [f"{count} {what}{'s' * (count != 1)}" for count, what in ((prompts, "prompt"), (examples, "example"))]
     quoted = "> " + "\n> ".join(instruction.splitlines())
     told = (
         f"This instruction is in the weights, so requests can leave it out:\n\n{quoted}"
+        if instruction and whole
+        else f"The beginning of this instruction is in the weights; it is too long for all of it:\n\n{quoted}"
         if instruction
         else "No instruction is in the weights: ask with whole prompts, in the form of those it was made from."
     )

@@ -26,6 +26,8 @@ from prompt2lora.errors import DamagedFile, LayoutError
 from prompt2lora.ground.files import new_folder, read_safetensors, write_json, write_safetensors
 from prompt2lora.ground.profile import PICTURE_BASES, RANKS
 
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
+
 
 @dataclass(frozen=True)
 class Adapter:
@@ -45,7 +47,8 @@ class Adapter:
         if layout.rank not in RANKS:
             raise LayoutError(f"engines load the ranks {RANKS}, not {layout.rank}; choose one of them")
         if not torch.isfinite(self.grid.to(dtype)).all():
-            raise DamagedFile("an adapter must be finite and this one is not; it was not written")
+            kind = str(dtype).removeprefix("torch.")
+            raise DamagedFile(f"an adapter must be finite and this one is not in {kind}; it was not written")
         with new_folder(folder) as aside:
             state = {name: tensor.to(dtype) for name, tensor in decode(self.grid, layout).items()}
             write_safetensors(
@@ -101,6 +104,11 @@ class Adapter:
         state, _ = read_safetensors(folder / WEIGHTS)
         grid = encode(state, layout).float()
         return cls(layout, grid, provenance)
+
+
+def lossless(grid: Float[Tensor, "layers rows cols"]) -> torch.dtype:
+    """The dtype of the fewest bytes that holds every number as it is."""
+    return next(dtype for dtype in _DTYPES if torch.equal(grid.to(dtype).float(), grid))
 
 
 def check_class(adapter: str, told: str | None, model_config: Any) -> None:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from prompt2lora.adapter.foreign import PREFIX, Foreign
 from prompt2lora.adapter.grid import encode, weight_name
 from prompt2lora.adapter.layout import LoraLayout, skeleton
-from prompt2lora.adapter.peft import Adapter, check_class
+from prompt2lora.adapter.peft import Adapter, check_class, lossless
 from prompt2lora.adapter.settings import MOST_ALPHA
 from prompt2lora.errors import DamagedFile, LayoutError
 from prompt2lora.ground.profile import RANKS, TARGETS
@@ -30,7 +30,6 @@ _ADAPTER = "default"
 _ROUNDING = 1e-6  # share of an update's norm that may be lost in what is called the same
 _UNPLACEABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, re.error)
 # How numbers are kept, the fewest bytes first.
-_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 
 
 class WeightUpdate(NamedTuple):
@@ -78,7 +77,7 @@ def place(foreign: Foreign, config: Any, base: str, *, approximate: bool = False
     adapter = _adapter(foreign, config, base, found)
     if not adapter.changes_something:
         raise DamagedFile("the adapter answers as the base: its updates are all zero; take a later checkpoint")
-    return Placed(adapter, _lossless(adapter.grid), math.sqrt(left_out / size) if size else 0.0, dict(ranks))
+    return Placed(adapter, lossless(adapter.grid), math.sqrt(left_out / size) if size else 0.0, dict(ranks))
 
 
 def updates(foreign: Foreign, config: Any, base: str) -> dict[str, WeightUpdate]:
@@ -234,8 +233,3 @@ def _rank(update: WeightUpdate) -> int:
     values = _singular(update)[1]
     tails = values.square().flip(0).cumsum(0).flip(0).sqrt()
     return int((tails > _ROUNDING * tails[0]).sum())
-
-
-def _lossless(grid: Float[Tensor, "layers rows cols"]) -> torch.dtype:
-    """The dtype of the fewest bytes that holds every number as it is."""
-    return next(dtype for dtype in _DTYPES if torch.equal(grid.to(dtype).float(), grid))

@@ -45,9 +45,11 @@ def additive_masks(
 ) -> Float[Tensor, "batch 1 new keys"] | dict[str, Float[Tensor, "batch 1 new keys"]]:
     """What the base's attention adds: nothing where it may look, the least number elsewhere."""
     dtype = next(model.parameters()).dtype
-
-    def additive(mask: Bool[Tensor, "batch 1 new keys"]) -> Float[Tensor, "batch 1 new keys"]:
-        return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, torch.finfo(dtype).min)
-
     masks = Windows.of(model).masks(seen, at, keys)
-    return {kind: additive(mask) for kind, mask in masks.items()} if isinstance(masks, dict) else additive(masks)
+    if isinstance(masks, dict):
+        return {kind: _additive(mask, dtype) for kind, mask in masks.items()}
+    return _additive(masks, dtype)
+
+
+def _additive(mask: Bool[Tensor, "batch 1 new keys"], dtype: torch.dtype) -> Float[Tensor, "batch 1 new keys"]:
+    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, torch.finfo(dtype).min)

@@ -34,6 +34,8 @@ class Marks:
 
     def encode(self, texts: Sequence[str], *, add_special_tokens: bool = False) -> list[list[int]]:
         """Token ids of texts in which the users' marks are hidden and those of the frame are not."""
+        if not texts:  # tokenizers take no empty list
+            return []
         ids: list[list[int]] = self._tokenizer(list(texts), add_special_tokens=add_special_tokens)["input_ids"]
         return [
             self._piecewise(text, add_special_tokens) if _HIDDEN in text else found

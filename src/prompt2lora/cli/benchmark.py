@@ -151,6 +151,8 @@ def _print_scores(result: BenchmarkResult) -> None:
         for arm, cell in {**arms, **result.difference[form]}.items():
             table.add_row(arm, f"{cell.score:.3f}", f"{cell.low:.3f} to {cell.high:.3f}")
         Console().print(table)
+    if result.seen:
+        print(f"the generator was trained or validated on {', '.join(result.seen)}: these are no new tasks to it")
 
 
 def _print_published(result: PublishedResult) -> None:

@@ -77,7 +77,9 @@ def refine(
     job: Job,
     examples: Annotated[Path, typer.Option(help="At least eight examples to learn from (JSONL, CSV, Excel).")],
     version: Annotated[str, typer.Option(help="Version to begin from; default: the job's newest.")] = "",
-    steps: Annotated[int, typer.Option(min=1, help="Most optimiser steps.")] = 48,
+    steps: Annotated[
+        int, typer.Option(min=1, help="Most optimiser steps, unless more are needed to ask every example once.")
+    ] = 48,
     as_json: Json = False,
 ) -> None:
     """Second stage: fine-tune an adapter on a few examples; it is never worse than its start on held-out ones."""

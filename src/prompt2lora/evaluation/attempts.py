@@ -19,7 +19,7 @@ from prompt2lora.adapter.peft import Adapter
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.errors import UsageError
 from prompt2lora.evaluation.resources import Resources
-from prompt2lora.evaluation.score_cache import digest
+from prompt2lora.evaluation.score_cache import digest, encoder_key
 from prompt2lora.generator.alignment import AlignmentOptions, aligned, instruction_to_align, read_prompts
 from prompt2lora.generator.examples import ExampleOptions, taught
 from prompt2lora.generator.generator import Generator
@@ -65,7 +65,7 @@ def make(attempt: Attempt, base: Frozen) -> Answerer:
 
 def decoded(resources: Resources, generator: Generator, prompts: Sequence[str]) -> Attempt:
     return Attempt(
-        ("decoded", _sha(generator), digest(prompts)),
+        ("decoded", _sha(generator), digest(prompts), *encoder_key(resources.encoder.weights_digest)),
         ("conditions", "decoder"),
         lambda: generator.generate(resources.pipeline(generator).conditions(prompts)),
     )

@@ -6,7 +6,7 @@ checked before anything heavy is loaded; what answers and what scores is in `jud
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from itertools import product
 from pathlib import Path
@@ -17,6 +17,7 @@ import torch
 
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.versions import origin
+from prompt2lora.errors import DamagedFile
 from prompt2lora.evaluation.judge import BenchmarkRequest, Judge
 from prompt2lora.evaluation.metrics import METRICS
 from prompt2lora.evaluation.named import PROMPTS_PER_TASK, Named
@@ -80,11 +81,21 @@ def benchmark(
         generator=GeneratorStamp(
             sha256=generator.provenance.get("sha256", ""), steps=generator.provenance.get("steps")
         ),
+        seen=seen(generator, [task.name for task in tasks]),
         **origin(torch.float32),
     )
     if out is not None:
         write_json(out, result.to_dict())
     return result
+
+
+def seen(generator: Generator, names: Collection[str]) -> tuple[str, ...] | None:
+    """Which of these tasks the generator was trained or validated on; None if it does not tell its tasks."""
+    try:
+        known = generator.atlas.names
+    except DamagedFile:
+        return None
+    return tuple(sorted({*names} & {*known, *generator.provenance.get("validation_tasks", ())}))
 
 
 def run(judge: Judge, report: Report = silent) -> ScoreTable:

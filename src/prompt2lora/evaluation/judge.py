@@ -149,7 +149,7 @@ class Judge:
                 adapt=sum(one.seconds.adapt for one in found) / len(found),
                 answer=sum(one.seconds.answer for one in found) / len(found),
             ),
-            prompt_tokens=found[0].prompt_tokens,
+            prompt_tokens=round(sum(one.prompt_tokens for one in found) / len(found), 1),
         )
 
     def _max_new_tokens(self, task: Task) -> int:

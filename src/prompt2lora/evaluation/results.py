@@ -95,10 +95,14 @@ class GeneratorStamp(_Value):
 
 
 class BenchmarkResult(ScoreTable):
-    """A table of scores and how it came about."""
+    """A table of scores and how it came about.
+
+    `seen`: tasks that the generator was trained or validated on; None if it does not tell its tasks.
+    """
 
     base: str
     generator: GeneratorStamp
+    seen: tuple[str, ...] | None = None
     command: str
     versions: dict[str, str]
     hardware: dict[str, str | int]

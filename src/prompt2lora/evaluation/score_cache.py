@@ -24,6 +24,7 @@ _USUALLY_ASKED = {  # digests of how packaged bases are asked, of which scores a
     "3023306ed55ac447ccf33dcf40ef4b8fd2ed0c11c7849661ef906a1b257d6749",
     "e23fb25a09de85b7a22f4b2d07fc6eacbb8c5aeaabbeef8a45cdfce65b644db0",
 }
+_USUAL_ENCODER = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # of the packaged one, as above
 _COMPUTE_NOTHING = {"transformers_version", "_name_or_path", "_model_name_or_path", "architectures", "dtype"}
 
 
@@ -62,6 +63,11 @@ def base_key(layout: LoraLayout) -> str:
     weights, asked = weights_digest(layout.base_model), _asked(layout.base_model)
     told = [*(shape if shape != _USUAL else ()), *({asked} - _USUALLY_ASKED)]
     return digest([weights, *told]) if told else weights
+
+
+def encoder_key(weights: str) -> tuple[str, ...]:
+    """Stands for an encoder by the digest of its weights; empty for the usual one."""
+    return () if weights == _USUAL_ENCODER else (weights,)
 
 
 def _asked(base: str) -> str:

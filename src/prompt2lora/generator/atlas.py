@@ -1,7 +1,7 @@
 """What a generator was trained on, as far as its users need it: where its tasks lie, and how its adapters look.
 
 A generator folder carries one beside its weights. It tells how near new prompts are to anything known, which training
-tasks are the nearest, and whether an adapter looks like those that the generator usually makes. It may also know jobs
+tasks are the nearest, and whether an adapter looks like those that the generator usually makes. It may also tell jobs
 whose answers are long, such as programs: the decoder was trained on short answers, and those are left to the base.
 """
 
@@ -22,7 +22,6 @@ from prompt2lora.ground.files import read_metadata, read_safetensors, write_safe
 FILE = "training_tasks.safetensors"
 _NEIGHBOURS = 5  # training tasks that are named
 _DIRECTIONS = 64  # of the conditions, in which distances are measured
-_NEARER = 0.05  # how much nearer to a job with long answers than to any other, in cosines
 
 
 class Neighbour(NamedTuple):
@@ -34,11 +33,11 @@ class Neighbour(NamedTuple):
 
 
 class Lengths(NamedTuple):
-    """Mean conditions of jobs that are answered at length and of short jobs on the same texts; the usual health of
-    adapters that begin with the base."""
+    """A linear rule on the mean of what the base with the shared adapter makes of a job's prompts (`hidden_states`):
+    above zero, the answers are long. And the usual health of adapters that begin with the base."""
 
-    long: Float[Tensor, "jobs width"]
-    brief: Float[Tensor, "others width"]
+    direction: Float[Tensor, " states"]
+    offset: float
     health: Reference
 
 
@@ -52,17 +51,11 @@ class Atlas(NamedTuple):
     health: Reference
     lengths: Lengths | None = None
 
-    def answered_at_length(self, condition: Float[Tensor, " width"]) -> bool:
-        """Whether a job's mean condition is clearly nearer to those of jobs with long answers than to all others."""
+    def answered_at_length(self, states: Float[Tensor, "prompts states"]) -> bool:
+        """Whether the answers of a job are long, by what the base made of its prompts."""
         if self.lengths is None:
             return False
-        place = torch.nn.functional.normalize(condition, dim=0)
-
-        def nearest(means: Float[Tensor, "jobs width"]) -> float:
-            return float((torch.nn.functional.normalize(means, dim=-1) @ place).max())
-
-        others = torch.cat([self.means, self.lengths.brief])
-        return nearest(self.lengths.long) > nearest(others) + _NEARER
+        return float(states.mean(0) @ self.lengths.direction) + self.lengths.offset > 0
 
     def neighbours(self, condition: Float[Tensor, " width"]) -> list[Neighbour]:
         """The nearest training tasks of a job's mean condition, the nearest first."""
@@ -83,13 +76,14 @@ class Atlas(NamedTuple):
         for why the distance is held against a reference).
         """
         centre = self.means.mean(0)
-        directions = min(_DIRECTIONS, len(self.names) // 4)
+        directions = min(_DIRECTIONS, max(1, len(self.names) // 4))
         _, values, axes = torch.linalg.svd(self.means - centre, full_matrices=False)
         scale = values[:directions] / len(self.names) ** 0.5
 
         def far(points: Float[Tensor, "points width"]) -> Float[Tensor, " points"]:
-            inside = ((points - centre) @ axes[:directions].T / scale).square().mean(-1)
-            outside = (points - centre).square().sum(-1) - ((points - centre) @ axes[:directions].T).square().sum(-1)
+            away = points - centre
+            along = away @ axes[:directions].T
+            inside, outside = (along / scale).square().mean(-1), (away - along @ axes[:directions]).square().sum(-1)
             usual = values[directions:].square().sum() / len(self.names)
             total: Tensor = inside + outside / usual.clamp_min(1e-9)
             return total.sqrt()
@@ -103,7 +97,7 @@ class Atlas(NamedTuple):
             **self.health.to_dict(),
         }
         if self.lengths:
-            state |= {"long": self.lengths.long.half(), "brief": self.lengths.brief.half()}
+            state |= {"direction": self.lengths.direction, "offset": torch.tensor(self.lengths.offset)}
             state |= {f"long_{name}": tensor for name, tensor in self.lengths.health.to_dict().items()}
         tasks = [list(pair) for pair in zip(self.names, self.instructions, strict=True)]
         return write_safetensors(folder / FILE, state, {"tasks": json.dumps(tasks, ensure_ascii=False)})
@@ -120,13 +114,11 @@ class Atlas(NamedTuple):
             names, instructions = zip(*tasks, strict=True)
             health = Reference.from_dict(state, shared)
             lengths = None
-            if "long" in state:
+            if "direction" in state:
                 usual = {
                     name.removeprefix("long_"): tensor for name, tensor in state.items() if name.startswith("long_")
                 }
-                lengths = Lengths(state["long"].float(), state["brief"].float(), Reference.from_dict(usual, shared))
-                if {one.shape[1] for one in (*lengths[:2], state["means"])} != {state["means"].shape[1]}:
-                    raise ValueError("mean conditions of different widths")
+                lengths = Lengths(state["direction"], float(state["offset"]), Reference.from_dict(usual, shared))
             return cls(names, instructions, state["means"].float(), health, lengths)
         except (KeyError, ValueError, TypeError) as error:
             raise DamagedFile(f"{folder / FILE} is no atlas of training tasks ({error}); fetch it anew") from error

@@ -84,7 +84,7 @@ def practice(
     """
     known = [_known(job) for job in jobs]
     for job, some in zip(jobs, known, strict=True):
-        _check_room(base, job.instruction, some)
+        check_examples(base, job.instruction, some)
     asking = [_turns(base.chat, job.instruction, some, options.budget) for job, some in zip(jobs, known, strict=True)]
     planned = min(options.most, max(options.least, max(map(len, known)) // 2))
     steps = options.steps or max(planned, *(len(first) for first, _ in asking))
@@ -147,12 +147,10 @@ def _digest(example: _Example) -> bytes:
     return hashlib.sha256("\0".join([identity(example.input), example.output]).encode()).digest()
 
 
-def _check_room(base: Frozen, instruction: str, examples: Sequence[_Example]) -> None:
-    """Raises UsageError for an example that the base cannot read with its instruction and answer."""
-    prompts = base.chat.prompt_ids(
-        [rewritten(one.input, lambda text: full_prompt(instruction, text)) for one in examples]
-    )
-    answers = base.chat.answer_ids([one.output for one in examples])
+def check_examples(base: Frozen, instruction: str, examples: Sequence[tuple[Prompt, str]]) -> None:
+    """Raises UsageError for an example (input, right answer) that the base cannot read with its instruction."""
+    prompts = base.chat.prompt_ids([rewritten(one, lambda text: full_prompt(instruction, text)) for one, _ in examples])
+    answers = base.chat.answer_ids([right for _, right in examples])
     check_room(base.model.config, [[*prompt, *right[:-1]] for prompt, right in zip(prompts, answers, strict=True)])
 
 

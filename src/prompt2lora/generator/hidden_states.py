@@ -20,6 +20,7 @@ from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.packing import Pack, PackBatch, pack_examples, stack
 from prompt2lora.base.pictures import soft_tokens
 from prompt2lora.ground.pictures import Prompt
+from prompt2lora.ground.prompts import instruction_of
 
 _MAX_TOKENS = 512  # tokens of a prompt that are read: its beginning and its end
 _BUDGET = 1024  # tokens read at once
@@ -40,12 +41,32 @@ def states(
 
 
 def prompt_ids(chat: ChatFormat, prompts: Sequence[Prompt]) -> list[list[int]]:
-    """Token ids as the base sees the prompts; of a long one the beginning and the end, if it is text alone."""
-    half = _MAX_TOKENS // 2
+    """Token ids as the base sees the prompts; of a long one, if it is text alone, the instruction and the end."""
     return [
-        ids if len(ids) <= _MAX_TOKENS or soft_tokens(ids) else ids[:half] + ids[-half:]
-        for ids in chat.prompt_ids(prompts)
+        ids if len(ids) <= _MAX_TOKENS or soft_tokens(ids) else _shortened(chat, prompt, ids)
+        for prompt, ids in zip(prompts, chat.prompt_ids(prompts), strict=True)
     ]
+
+
+def _shortened(chat: ChatFormat, prompt: Prompt, ids: list[int]) -> list[int]:
+    """Half of what is read is the beginning, or more of it where the instruction needs that; the rest is the end."""
+    beginning = min(max(_MAX_TOKENS // 2, _framed(chat, instruction_of([prompt]))), _most_framed())
+    return ids[:beginning] + ids[beginning - _MAX_TOKENS :]
+
+
+def is_read_whole(chat: ChatFormat, instruction: str) -> bool:
+    """Whether the base reads all of an instruction, however long the input after it is."""
+    return _framed(chat, instruction) <= _most_framed()
+
+
+def _most_framed() -> int:
+    """So that an eighth of what is read is the end at least: the frame's, and some of the input's."""
+    return _MAX_TOKENS * 7 // 8
+
+
+def _framed(chat: ChatFormat, instruction: str) -> int:
+    """Tokens of an instruction within the base's frame, the end of the frame included."""
+    return len(chat.prompt_ids([instruction])[0])
 
 
 def reading_pack(ids: Sequence[list[int]], budget: int) -> Pack:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -120,15 +121,13 @@ def _watched(model: Any, paths: Sequence[str]) -> Iterator[dict[str, list[Call]]
     """While the context lasts, what the modules get and give is kept, call after call."""
     seen: dict[str, list[Call]] = {path: [] for path in paths}
 
-    def keep(path: str) -> Any:
-        def hook(_module: Any, inputs: tuple[Any, ...], output: Float[Tensor, "1 length out"]) -> None:
-            seen[path].append(Call(inputs[0].float(), output.float()))
-
-        return hook
-
-    handles = [model.get_submodule(path).register_forward_hook(keep(path)) for path in paths]
+    handles = [model.get_submodule(path).register_forward_hook(partial(_keep, calls)) for path, calls in seen.items()]
     try:
         yield seen
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _keep(calls: list[Call], _module: Any, inputs: tuple[Any, ...], output: Float[Tensor, "1 length out"]) -> None:
+    calls.append(Call(inputs[0].float(), output.float()))

@@ -24,13 +24,14 @@ from prompt2lora.adapter.folder import ANSWERS, FROM_BASE, LEARNED
 from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.adapter.peft import Adapter
 from prompt2lora.base import models
+from prompt2lora.base.chat import ChatFormat
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.errors import LayoutError, UsageError
 from prompt2lora.generator.alignment import AlignmentOptions, PromptsRead, aligned, instruction_to_align, read_prompts
 from prompt2lora.generator.examples import taught
 from prompt2lora.generator.generator import Generator
-from prompt2lora.generator.hidden_states import states
-from prompt2lora.generator.prompt_checks import Finding, advise
+from prompt2lora.generator.hidden_states import is_read_whole, states
+from prompt2lora.generator.prompt_checks import LONG_INSTRUCTION, Finding, advise
 from prompt2lora.generator.text_encoder import Encoder, cached_encoder
 from prompt2lora.ground.answer_form import AnswerForm
 from prompt2lora.ground.files import check_new
@@ -115,21 +116,20 @@ class Pipeline:
         return self._base.layout if isinstance(self._base, Frozen) else self._base
 
     @cached_property
-    def _base_tokenizer(self) -> Any:
+    def _chat(self) -> ChatFormat:
         """Without loading the base for it."""
-        if isinstance(self._base, Frozen):
-            return self._base.chat.tokenizer
-        return models.load_tokenizer(self.layout.base_model)
+        return self._base.chat if isinstance(self._base, Frozen) else ChatFormat.load(self.layout.base_model)
 
     def advise(self, prompts: Sequence[Prompt]) -> list[Finding]:
         """What looks wrong about prompts; see `prompt_checks`."""
         _, reader = self.encoder.parts
-        return advise(
+        found = advise(
             prompts,
             self.encoded(prompts),
             lambda text: len(reader(text, add_special_tokens=True)["input_ids"]),
-            lambda text: len(self._base_tokenizer(text, add_special_tokens=False)["input_ids"]),
+            lambda text: len(self._chat.tokenizer(text, add_special_tokens=False)["input_ids"]),
         )
+        return [*([] if self._aligns_whole(self.instruction(prompts)) else [LONG_INSTRUCTION]), *found]
 
     def check_pictures(self, prompts: Sequence[Prompt], examples: Sequence[tuple[Prompt, str]] = ()) -> None:
         """Raises UsageError for pictures that could not be told apart: the base reads text alone or does not take them,
@@ -158,10 +158,19 @@ class Pipeline:
         """The instruction that goes into the weights; empty if the prompts share none or the generator has no base."""
         return instruction_to_align(self.layout, prompts) if self.generator.config.states else ""
 
+    def _aligns_whole(self, instruction: str) -> bool:
+        """Whether alignment reads all of an instruction."""
+        return not instruction or is_read_whole(self._chat, instruction)
+
     def answered_at_length(self, prompts: Sequence[Prompt]) -> bool:
-        """Whether the answers of a job with an instruction are long and left to the base, by the generator's atlas."""
+        """Whether the answers of a job are long and left to the base, by the generator's atlas; the base reads the
+        prompts for it. Only where they share an instruction."""
+        known = self.generator.leaves_long_answers and bool(self.instruction(prompts))
+        return known and self._left_to_the_base(self._read(prompts))
+
+    def _left_to_the_base(self, read: PromptsRead) -> bool:
         generator = self.generator
-        return generator.leaves_long_answers and generator.atlas.answered_at_length(self.encoded(prompts).mean(0))
+        return generator.leaves_long_answers and generator.atlas.answered_at_length(read.observed.states.cpu())
 
     def make(
         self,
@@ -180,12 +189,12 @@ class Pipeline:
             return self._teach(prompts, examples)
         marks = {"begin": time.monotonic()}
         instruction = self.instruction(prompts)
-        if instruction and form is None and self.answered_at_length(prompts):
+        read = self._read(prompts) if instruction else None
+        if read and form is None and self._left_to_the_base(read):
             marks["encode"] = time.monotonic()
             grid = self.align_base(prompts)
             marks["align"] = time.monotonic()
             return MadeGrid(grid, instruction, _seconds(marks), from_base=True)
-        read = self._read(prompts) if instruction else None
         if conditions is None:
             conditions = self._conditions(read) if read else self.conditions(prompts)
         marks["encode"] = time.monotonic()
@@ -225,7 +234,13 @@ class Pipeline:
         targets = [target.name for target in layout.targets]
         settings = layout.base_model, layout.rank, layout.alpha, targets
         told = origin["generator_sha256"], *counts, instruction, str(form or "")
-        return card(*settings, *told, pictures=bool(layout.tower), from_base=origin.get(FROM_BASE, False))
+        return card(
+            *settings,
+            *told,
+            pictures=bool(layout.tower),
+            from_base=origin.get(FROM_BASE, False),
+            whole=bool(origin.get("examples")) or self._aligns_whole(instruction),
+        )
 
     def write(
         self,

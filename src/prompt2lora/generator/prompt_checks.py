@@ -23,6 +23,7 @@ from prompt2lora.ground.prompts import instruction_of, repeated, split
 ENOUGH = 16  # prompts that describe a job well; more do no harm
 ENOUGH_INSTRUCTED = AlignmentOptions.prompts  # that share an instruction: no more are read
 _NEAR = 0.985  # cosine above which two prompts say the same
+_MOST_COMPARED = 1024  # prompts that are held against one another; time and memory grow with their square
 _APART = 0.35  # mean silhouette above which two groups are two jobs (Rousseeuw 1987)
 _FAR = 3.5  # robust deviations from the median distance
 _FOREIGN = 0.3  # share of letters of another script
@@ -58,6 +59,16 @@ class Finding(NamedTuple):
         return f"{'!!' if self.grave else ' -'} {f'prompts {which}: ' if which else ''}{self.text}; {self.remedy}"
 
 
+LONG_INSTRUCTION = Finding(
+    "long instruction",
+    True,
+    (),
+    "the instruction is longer than what the base reads of it; without right answers to learn from, its last words do "
+    "not go into the weights",
+    "shorten it, or give examples with right answers",
+)
+
+
 def advise(
     prompts: Sequence[Prompt],
     conditions: Float[Tensor, "prompts width"],
@@ -70,9 +81,10 @@ def advise(
     texts = [text_of(prompt) for prompt in prompts]
     found = [
         *_number(texts),
-        *_repeated(prompts, conditions),
+        *_repeated(prompts),
+        *_alike(prompts[:_MOST_COMPARED], conditions[:_MOST_COMPARED]),
         *_outliers(conditions),
-        *_mixed(texts, conditions),
+        *_mixed(texts[:_MOST_COMPARED], conditions[:_MOST_COMPARED]),
         *_long(texts, count),
         *_foreign(texts, base_count),
         *_personal(texts),
@@ -100,20 +112,21 @@ def _number(prompts: Sequence[str]) -> list[Finding]:
     ]
 
 
-def _repeated(prompts: Sequence[Prompt], conditions: Float[Tensor, "prompts width"]) -> list[Finding]:
+def _repeated(prompts: Sequence[Prompt]) -> list[Finding]:
+    twice = repeated(prompts)
+    if not twice:
+        return []
+    return [Finding("duplicate", False, tuple(twice), "the same prompt again", "replace it by another input")]
+
+
+def _alike(prompts: Sequence[Prompt], conditions: Float[Tensor, "prompts width"]) -> list[Finding]:
     unit = torch.nn.functional.normalize(conditions, dim=-1)
-    close, seen = (unit @ unit.T > _NEAR).tril(-1).tolist(), [pictures_of(prompt) for prompt in prompts]
-    twice = {*repeated(prompts)}
-    near = {i for i, row in enumerate(close) if any(row[j] and seen[i] == seen[j] for j in range(i))} - twice
-    found = []
-    if twice:
-        found.append(
-            Finding("duplicate", False, tuple(sorted(twice)), "the same prompt again", "replace it by another input")
-        )
-    if len(near) > len(prompts) // 2:
-        remedy = "choose inputs that differ: short and long, usual and unusual"
-        found.append(Finding("alike", False, tuple(sorted(near)), "most prompts hardly differ", remedy))
-    return found
+    pairs, seen = (unit @ unit.T > _NEAR).tril(-1).nonzero().tolist(), [pictures_of(prompt) for prompt in prompts]
+    near = {i for i, j in pairs if seen[i] == seen[j]} - {*repeated(prompts)}
+    if len(near) <= len(prompts) // 2:
+        return []
+    remedy = "choose inputs that differ: short and long, usual and unusual"
+    return [Finding("alike", False, tuple(sorted(near)), "most prompts hardly differ", remedy)]
 
 
 def _outliers(conditions: Float[Tensor, "prompts width"]) -> list[Finding]:

@@ -26,13 +26,13 @@ from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from prompt2lora.base.models import DEFAULT_ENCODER, load_encoder
+from prompt2lora.base.models import DEFAULT_ENCODER, load_config, load_encoder
 from prompt2lora.base.weights import weights_digest
 from prompt2lora.ground.home import home
 from prompt2lora.ground.prompts import split
 
 MAX_WORD_PIECES = 256
-_PARTS = 2
+_PARTS, _DEPTHS = 2, 2
 
 
 @dataclass
@@ -54,8 +54,8 @@ class Encoder:
         return model.to(self.device), tokenizer
 
     @cached_property
-    def _stamp(self) -> str:
-        return f"{self.name} {weights_digest(self.name)}"
+    def weights_digest(self) -> str:
+        return weights_digest(self.name)
 
     @property
     def parts(self) -> tuple[Any, Any]:
@@ -114,7 +114,7 @@ class Encoder:
         return torch.cat(means, dim=-1).half().cpu().numpy()
 
     def _key(self, text: str) -> bytes:
-        return hashlib.sha256(f"{self._stamp}\0{text}".encode()).digest()
+        return hashlib.sha256(f"{self.name} {self.weights_digest}\0{text}".encode()).digest()
 
     def _database(self) -> sqlite3.Connection | None:
         if self.cache is None:
@@ -149,6 +149,11 @@ class Encoder:
         with suppress(sqlite3.Error), database:  # a full disk loses the cache, not the work
             database.executemany("insert or ignore into vectors values (?, ?)", rows)
         database.close()
+
+
+def width_of(name: str) -> int:
+    """How many numbers an encoder gives of a prompt, by its configuration."""
+    return _PARTS * _DEPTHS * int(load_config(name).hidden_size)
 
 
 def cached_encoder(name: str) -> Encoder:

@@ -24,6 +24,7 @@ _DATE_PARTS = {
     "M": "(?:[1-9]|1[0-2])",
     "D": "(?:[1-9]|[12][0-9]|3[01])",
 }
+_DATE_PART = re.compile("YYYY|MM|DD|M|D")
 _NUMBER = r"-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,10})?"
 _MOST_CHOICES, MOST_CHARACTERS, _MOST_TEXT = 500, 200, 20_000
 
@@ -45,7 +46,7 @@ class AnswerForm:
         if self.kind == "choices":
             return "|".join(map(re.escape, self.choices))
         if self.kind == "date":
-            return re.sub("YYYY|MM|DD|M|D", lambda part: _DATE_PARTS[part[0]], re.escape(self.text))
+            return _DATE_PART.sub(lambda part: _DATE_PARTS[part[0]], re.escape(self.text))
         return {"number": _NUMBER, "pattern": self.text}.get(self.kind)
 
     def fits(self, answer: str) -> bool:
@@ -98,8 +99,12 @@ def number() -> AnswerForm:
 def date(layout: str = "") -> AnswerForm:
     """A date in a layout such as DD.MM.YYYY; without one, YYYY-MM-DD. Raises InputError."""
     layout = layout.strip() or ISO_DATE
-    if len(layout) > 40 or not is_one_line(layout) or not all(part in layout for part in ("YYYY", "M", "D")):
-        raise wrong(f"a date's layout needs YYYY, MM or M, and DD or D, not {layout[:60]!r}; write it as in {ISO_DATE}")
+    parts = sorted(part[0] for part in _DATE_PART.findall(layout))
+    if len(layout) > 40 or not is_one_line(layout) or parts != ["D", "M", "Y"]:
+        raise wrong(
+            f"a date's layout needs YYYY, MM or M, and DD or D, each once and no other M or D, not {layout[:60]!r}; "
+            f"write it as in {ISO_DATE}"
+        )
     return AnswerForm("date", text=layout)
 
 

@@ -11,10 +11,10 @@ number      as `compatible`, and every number in the text counts by its value: 5
             stands around it, such as a unit, stays text, and must be the same: 5 kg is neither 5 nor 5000 g
 
 How a number is read. Of a point and a comma, the last is the decimal mark: 1.234,5 and 1,234.5 are the same. A point
-alone is a decimal mark (1.234 is one and a bit, not the German thousand); a comma alone marks thousands before each
-three digits (1,234), else decimals (12,5 and 0,125). Marks that come several times, apostrophes, and single spaces
-before three digits mark thousands. 千, 百, 十 and 万, 億, 兆, 京 multiply what stands before them, in Arabic or Chinese
-figures: 1億2,000万, 12.5万, 三百二十, 一〇五. Anything else with marks in it (28.11.2026, 1,2,3) stays text.
+alone is a decimal mark (1.234 is one and a bit, not the German thousand; .5 is 0.5); a comma alone marks thousands
+before each three digits (1,234), else decimals (12,5 and 0,125). Marks that come several times, apostrophes, and single
+spaces before three digits mark thousands. 千, 百, 十 and 万, 億, 兆, 京 multiply what stands before them, in Arabic or
+Chinese figures: 1億2,000万, 12.5万, 三百二十, 一〇五. Anything else with marks in it (28.11.2026, 1,2,3) stays text.
 
 Standard library only.
 """
@@ -36,11 +36,13 @@ _FIGURES = {figure: str(value) for value, figure in enumerate("〇一二三四�
 _SMALL = {"十": 10, "百": 100, "千": 1000}
 _LARGE = {"万": 10**4, "億": 10**8, "兆": 10**12, "京": 10**16}
 _ARABIC = r"(?:\d{1,3}(?: \d{3}(?!\d))+(?:[.,]\d+)?|\d+(?:[.,'’]\d+)*)"
+_POINTED = r"(?:(?<![\w.])\.\d+(?![.,'’]?\d))"  # .5
 _FIRST, _LATER = "".join([*_FIGURES, *_SMALL]), "".join([*_FIGURES, *_SMALL, *_LARGE])
 _NUMBER = re.compile(
-    rf"(?P<sign>(?<![\w)])[-+▲△])?(?<![a-z\d])(?<!\d[.,'’])(?P<figures>(?:{_ARABIC}|[{_FIRST}])(?:{_ARABIC}|[{_LATER}])*)"
+    r"(?P<sign>(?<![\w)])[-+▲△])?(?<![a-z\d])(?<!\d[.,'’])"
+    rf"(?P<figures>(?:{_ARABIC}|{_POINTED}|[{_FIRST}])(?:{_ARABIC}|[{_LATER}])*)"
 )
-_PIECE = re.compile(rf"{_ARABIC}|[{''.join(_FIGURES)}]+|.")
+_PIECE = re.compile(rf"{_ARABIC}|{_POINTED}|[{''.join(_FIGURES)}]+|.")
 
 
 class Comparison(StrEnum):
@@ -100,7 +102,7 @@ def _valued(text: str) -> Iterator[str | Decimal]:
             rest += found[0]
         else:
             yield rest.strip()
-            yield -value if found["sign"] in ("-", "▲", "△") else value
+            yield value.copy_negate() if found["sign"] in ("-", "▲", "△") else value
             rest = ""
     yield (rest + text[seen:]).strip()
 

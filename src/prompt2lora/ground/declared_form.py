@@ -74,17 +74,16 @@ def _spelled(spelling: str, answers: Sequence[str], files: bool) -> AnswerForm |
 
 
 def found(answers: Sequence[str]) -> AnswerForm | None:
-    """The form that labelled answers show: a few that recur, numbers, dates of one layout; None if they show none."""
+    """The form that labelled answers show: a few that recur, numbers, dates of one layout; None if they show none, as
+    01/02/2026 alone does not tell the day from the month."""
     texts = [answer.strip() for answer in answers]
     counts = Counter(texts)
     once = sum(times == 1 for times in counts.values())
     few = 2 <= len(counts) <= min(_MOST_FOUND, len(texts) // 2) and once <= _UNSEEN * len(texts)
     if few and all(is_one_line(text) and 0 < len(text) <= MOST_CHARACTERS for text in counts):
         return choices(sorted(counts, key=lambda text: -counts[text]))
-    for form in (number(), *map(date, _LAYOUTS)):
-        if len(counts) > 1 and all(map(form.fits, counts)):
-            return form
-    return None
+    fitting = [form for form in (number(), *map(date, _LAYOUTS)) if all(map(form.fits, counts))]
+    return fitting[0] if len(counts) > 1 and len(fitting) == 1 else None
 
 
 def _from_file(file: Path) -> AnswerForm:

@@ -120,8 +120,13 @@ def input_of(prompt: str, instruction: str) -> str:
 
 def repeated(prompts: Sequence[Prompt]) -> list[int]:
     """Which prompts have the text, but for case and spaces, and the pictures of one before."""
-    known = [identity(rewritten(prompt, lambda text: " ".join(composed(text).lower().split()))) for prompt in prompts]
-    return [i for i, one in enumerate(known) if one in known[:i]]
+    found, known = [], set[str]()
+    for i, prompt in enumerate(prompts):
+        one = identity(rewritten(prompt, lambda text: " ".join(composed(text).lower().split())))
+        if one in known:
+            found.append(i)
+        known.add(one)
+    return found
 
 
 def learned_digests(examples: Sequence[tuple[Prompt, str]], instruction: str) -> set[str]:

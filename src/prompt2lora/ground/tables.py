@@ -24,7 +24,8 @@ TEXT, JSONL, CSV, EXCEL = "text", "JSONL", "CSV", "Excel"
 MOST_BYTES = 64 * 2**20
 _ZIP, _OLD_EXCEL = b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
 _NO_TEXT = (b"%PDF-", b"{\\rtf", b"\x1f\x8b")
-_JSON_ENDINGS, _TABLE_ENDINGS = ("jsonl", "ndjson"), ("csv", "tsv", "tab")
+_LINES_ENDINGS, _TABLE_ENDINGS = ("jsonl", "ndjson"), ("csv", "tsv", "tab")
+_JSON = "json"
 _JAPANESE_ESCAPES = (b"\x1b$@", b"\x1b$B", b"\x1b(I")  # from here on kanji of 1978, of 1983, half-width kana
 _DELIMITER_TOLD = re.compile("\\Asep=[;,\t](?=\n)")  # by Excel; what ends the line stays
 _KANA = re.compile("[\u3041-\u30ff]")
@@ -93,9 +94,9 @@ def read_table(file: File, known: Known, least: int = 1) -> Table:
     text = plain_lines(text.removeprefix("\ufeff"))
     _refuse_control(name, text)
     text, told = _DELIMITER_TOLD.subn("", text)
-    if (array := _array(text)) is not None:
-        return Table(name, JSONL, encoding, records=array)
-    if file.ending in _JSON_ENDINGS or _holds_json(text, known):
+    if (entries := _document(file, text, known)) is not None:
+        return Table(name, JSONL, encoding, records=list(enumerate(entries, 1)))
+    if file.ending in (*_LINES_ENDINGS, _JSON) or _holds_json(text, known):
         return Table(name, JSONL, encoding, records=_records(name, text))
     lines = [(number, [line.strip()]) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     if file.ending not in _TABLE_ENDINGS and least == 1 and not _is_headed(lines, known):
@@ -178,15 +179,40 @@ def _refuse_control(name: str, text: str) -> None:
             )
 
 
-def _array(text: str) -> list[tuple[int, Any]] | None:
-    """The entries of a JSON array of texts or objects, numbered from 1; None for anything else."""
-    if not text.lstrip().startswith("["):
+def _document(file: File, text: str, known: Known) -> list[Any] | None:
+    """The entries of a text that is one JSON array or object as a whole: of an object with a key that is known that
+    itself, else those of its only list. None for lines, of which a single one may be JSON, too.
+
+    Raises InputError if there is no such list.
+    """
+    plain = text.strip()
+    if plain[:1] not in ("[", "{") or (plain[0] == "{" and file.ending in _LINES_ENDINGS):
         return None
     try:
-        found = json.loads(text)
+        found = json.loads(plain)
     except (ValueError, RecursionError):
         return None
-    return list(enumerate(found, 1)) if found and all(isinstance(one, str | dict) for one in found) else None
+    if isinstance(found, dict) and _is_entry(found, known):
+        return [found]
+    lists = [found] if isinstance(found, list) else [value for value in found.values() if isinstance(value, list)]
+    entries = lists[0] if len(lists) == 1 and "instruction" not in found else []
+    usable = bool(entries) and all(isinstance(one, str | dict) for one in entries)
+    is_line = "\n" not in plain and file.ending != _JSON
+    if usable and not (is_line and isinstance(found, dict)):
+        return entries
+    if not is_line:
+        raise InputError(
+            "no_list",
+            f"{file.name}: JSON must hold one list of texts or objects, without an instruction beside it, and this "
+            "does not; write one object a line (JSONL)",
+            name=file.name[:80],
+        )
+    return None
+
+
+def _is_entry(record: dict[str, Any], known: Known) -> bool:
+    """Whether an object has a key that is known, or begins a task file."""
+    return bool(known([*record]) or "task" in record)
 
 
 def _holds_json(text: str, known: Known) -> bool:
@@ -198,7 +224,7 @@ def _holds_json(text: str, known: Known) -> bool:
         record = json.loads(first)
     except (ValueError, RecursionError):
         return bool(known(re.findall(r'"([^"]*)"\s*:', first[:1000])))
-    return isinstance(record, dict) and bool(known([*record]) or "task" in record)
+    return isinstance(record, dict) and _is_entry(record, known)
 
 
 def _records(name: str, text: str) -> list[tuple[int, Any]]:

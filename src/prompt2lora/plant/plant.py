@@ -19,7 +19,6 @@ from prompt2lora.custody.costs import Prices, read_prices
 from prompt2lora.custody.explanations import Explanation
 from prompt2lora.custody.gate import Policy, read_policy
 from prompt2lora.custody.monitor import Monitor, Watch
-from prompt2lora.custody.pilot import LONG_ANSWERS
 from prompt2lora.custody.registry import Registry
 from prompt2lora.custody.releases import Release
 from prompt2lora.custody.reports import explanation_page
@@ -225,10 +224,7 @@ class Plant:
 
     def check_prompts(self, prompts: Sequence[Prompt]) -> list[dict[str, Any]]:
         """Advice on prompts; see `prompt2lora.generator.prompt_checks`."""
-        evaluator = self.evaluator()
-        pipeline = evaluator.pipeline
-        long = pipeline.instruction(prompts) and pipeline.answered_at_length(prompts)
-        return [*evaluator.advise(prompts), *([LONG_ANSWERS] if long else [])]
+        return self.evaluator().advise(prompts)
 
     def explain(
         self,

@@ -45,6 +45,7 @@ def refine(
 ) -> dict[str, Any]:
     """A short fine-tune from a version's adapter; a new version if held-out examples are answered better, else none.
 
+    It takes `steps` at most, or as many as it takes to ask every example.
     Raises UsageError for a version that holds the instruction alone.
     """
     kept = plant.registry
@@ -63,7 +64,7 @@ def refine(
         checked(come_from.form, [right for _, right in examples])
     with part(report, 0.0, 0.1, step="load"):
         adapter, base = plant.opened(start, training=True)
-    instruction, options = come_from.instruction, ExampleOptions(steps=steps)
+    instruction, options = come_from.instruction, ExampleOptions(least=steps, most=steps)
     with part(report, 0.1, 1.0, step="refine") as told:
         refined = tune(
             base,

@@ -9,6 +9,7 @@ jobs nor time.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from prompt2lora.adapter.grid import Factors, factors
+from prompt2lora.adapter.grid import factors
 from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.base.attention import Windows
 from prompt2lora.serving.key_values import KeyValues, Part
@@ -48,8 +49,10 @@ class BatchCache:
         self._range: tuple[int, int] | None = None  # places that are adapted, one token each
         self._windows = Windows.of(model)
         decoding_factors = factors(self.decoding_grids, layout)
-        for path, factor in factors(self.grids, layout).items():
-            model.get_submodule(path).register_forward_hook(self._low_rank(factor, decoding_factors[path]))
+        for path, (a, b) in factors(self.grids, layout).items():
+            decoding_a, decoding_b = decoding_factors[path]
+            hook = partial(self._add_low_rank, a.mT, b, decoding_a.mT, decoding_b)
+            model.get_submodule(path).register_forward_hook(hook)
 
     def set_adapter(self, place: int, grid: Float[Tensor, "layers rows cols"] | None) -> None:
         """Give a sequence its adapter, already scaled (`adapter_cache.fitted`), or None for the base."""
@@ -126,25 +129,26 @@ class BatchCache:
         ).logits
         return logits
 
-    def _low_rank(self, factor: Factors, decoding: Factors) -> Any:
-        a, b, decoding_a, decoding_b = factor.a.mT, factor.b, decoding.a.mT, decoding.b
-
-        def hook(
-            _module: nn.Module,
-            inputs: tuple[Float[Tensor, "rows length in"]],
-            output: Float[Tensor, "rows length out"],
-        ) -> Float[Tensor, "rows length out"] | None:
-            for place, begin, end in self._spans:
-                output[0, begin:end].addmm_(inputs[0][0, begin:end] @ a[place], b[place])
-            if self._range:
-                start, stop = self._range
-                if self.decoding_grids is self.grids:
-                    return output.baddbmm_(torch.bmm(inputs[0], a[start:stop]), b[start:stop])
-                low = torch.bmm(self._in_float32(inputs[0]), decoding_a[start:stop])
-                return output.add_(torch.bmm(low, decoding_b[start:stop]))
-            return None
-
-        return hook
+    def _add_low_rank(
+        self,
+        a: Float[Tensor, "batch width rank"],
+        b: Float[Tensor, "batch rank out"],
+        decoding_a: Float[Tensor, "batch width rank"],
+        decoding_b: Float[Tensor, "batch rank out"],
+        _module: nn.Module,
+        inputs: tuple[Float[Tensor, "rows length width"]],
+        output: Float[Tensor, "rows length out"],
+    ) -> Float[Tensor, "rows length out"] | None:
+        """Add to what a module gave what the adapters of these sequences add."""
+        for place, begin, end in self._spans:
+            output[0, begin:end].addmm_(inputs[0][0, begin:end] @ a[place], b[place])
+        if self._range:
+            start, stop = self._range
+            if self.decoding_grids is self.grids:
+                return output.baddbmm_(torch.bmm(inputs[0], a[start:stop]), b[start:stop])
+            low = torch.bmm(self._in_float32(inputs[0]), decoding_a[start:stop])
+            return output.add_(torch.bmm(low, decoding_b[start:stop]))
+        return None
 
     def _in_float32(self, given: Float[Tensor, "sequences length in"]) -> Float[Tensor, "sequences length in"]:
         """A module's input in float32; modules side by side are given the same one."""

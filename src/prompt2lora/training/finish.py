@@ -138,7 +138,7 @@ def _atlas(run: Run, generator: Generator) -> Atlas:
     grids = torch.stack([pipeline.make(group).grid for group in groups[::every]])
     health = Reference.of(grids, generator.start.detach(), run.layout)
     names, instructions = zip(*((task.name, task.instruction) for task in tasks), strict=True)
-    lengths = lengths_of(pipeline, run.recipe.seed, run.report) if left and generator.config.states else None
+    lengths = lengths_of(pipeline, usual, run.recipe.seed, run.report) if left and generator.config.states else None
     return Atlas(names, instructions, means, health, lengths)
 
 

@@ -14,6 +14,7 @@ from prompt2lora.base import models
 from prompt2lora.errors import UsageError
 from prompt2lora.generator.config import GeneratorConfig
 from prompt2lora.generator.generator import Generator
+from prompt2lora.generator.text_encoder import width_of
 from prompt2lora.training.recipe import Recipe
 
 
@@ -53,8 +54,21 @@ def _further(recipe: Recipe, layout: LoraLayout) -> Initial:
 
 
 def _new(recipe: Recipe, layout: LoraLayout) -> Generator:
-    try:
-        sized = GeneratorConfig.sized(layout, encoder=recipe.encoder, **recipe.generator)
-    except TypeError as error:
-        raise UsageError(f"[generator] of the recipe: {error}; see the recipes in recipes/") from error
+    width = width_of(recipe.encoder)
+    sized = GeneratorConfig.sized(layout, encoder=recipe.encoder, **{"width": width, **recipe.generator})
+    rows, last = max(layout.vectors) + 1, (sized.grid, *sized.trunk)[-1]
+    if sized.width != width:
+        raise UsageError(
+            f"[generator] width must be that of {recipe.encoder}, {width}, not {sized.width}; leave it out"
+        )
+    if sized.states and (sized.grid[0], sized.states) != (layout.layers, layout.hidden):
+        raise UsageError(
+            f"[generator] grid must begin with the base's {layout.layers} layers and states be {layout.hidden} where "
+            f"the base is asked, not {sized.grid[0]} and {sized.states}; leave them out"
+        )
+    if last[:2] != (layout.layers, rows):
+        raise UsageError(
+            f"[generator] trunk must end with a stage of ({layout.layers}, {rows}, columns) for these adapters, not "
+            f"{last}; change it or leave it out"
+        )
     return Generator(sized, seed=recipe.seed)

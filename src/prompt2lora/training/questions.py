@@ -66,6 +66,7 @@ def draw_questions(tasks: list[Task], stage: Stage, chat: ChatFormat, random: Ra
     if count:
         examples = [some[: len(some) - min(count, len(some) // 2)] for some in examples]  # the others may be turns
         if stage.practice:
+            examples = [_leaving_others(task, some) for task, some in zip(tasks, examples, strict=True)]
             pairs = zip(tasks, examples, strict=True)
             others = [sampling.draw_others(task, some, count, random) for task, some in pairs]
         else:
@@ -85,3 +86,10 @@ def draw_questions(tasks: list[Task], stage: Stage, chat: ChatFormat, random: Ra
     packs = [pack(i, hidden=bare[i], budget=budget) for i, budget in enumerate(budgets)]
     told = stack(whole, chat.padding) if taught else None
     return Questions(tasks, stack(packs, chat.padding), alone, taught, told, others)
+
+
+def _leaving_others(task: Task, asked: list[Example]) -> list[Example]:
+    """The examples that are asked, without one input where nothing else of the task would be left to practise on."""
+    if {one.input for one in asked} < {one.input for one in task.train}:
+        return asked
+    return [one for one in asked if one.input != asked[-1].input] or asked

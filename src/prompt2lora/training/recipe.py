@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from prompt2lora.base.models import DEFAULT_BASE, DEFAULT_ENCODER
@@ -28,6 +28,7 @@ Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Shape = Annotated[tuple[Count, Count, Count], Field(strict=False)]
 T = TypeVar("T", bound="_Settings")
 
 
@@ -110,6 +111,27 @@ class Stage(_Settings):
         return self
 
 
+class Sizes(_Settings):
+    """Sizes of a generator (see generator/config.py); those not given follow from the base and the encoder."""
+
+    asks_base: bool = False
+    width: Count = 1
+    states: Count = 1
+    hidden: Count = 1
+    grid: Shape = (1, 1, 1)
+    trunk: tuple[Shape, ...] = Field((), strict=False)
+    kernel: Count = 1
+    activation: Literal["tanh", "gelu"] = "gelu"
+    step: Positive = 1.0
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _the_kernel_has_a_middle(self) -> Sizes:
+        if self.kernel % 2 == 0:
+            raise ValueError(f"kernel must be odd, not {self.kernel}")
+        return self
+
+
 class Recipe(_Settings):
     """tasks       folder of task files; only those of split "train" are read; empty: synthetic tasks alone
     suites      folder of the published tasks, if `published` or `without` names any (see suites.py)
@@ -135,7 +157,8 @@ class Recipe(_Settings):
                 the way of the shared adapter from where the run began; the one with the least loss on the held-out
                 training tasks is kept (below 1 where more was learned than can be carried over)
     long_answers_from_base  whether the finished generator leaves jobs with long answers (programs, queries,
-                explanations, worked problems) to the base and puts only their instruction into an adapter (lengths.py)
+                explanations, letters, worked problems) to the base and puts only their instruction into an adapter
+                (lengths.py)
     start       a generator folder to go on from, instead of new weights
     shared      an adapter folder with which the shared adapter begins, instead of the base itself or that of `start`
     """
@@ -170,6 +193,15 @@ class Recipe(_Settings):
     strengths: tuple[Positive, ...] = Field((1.0,), min_length=1, strict=False)
     start: str = ""
     shared: str = ""
+
+    @field_validator("generator")
+    @classmethod
+    def _sizes_are_sizes(cls, given: dict[str, Any]) -> dict[str, Any]:
+        try:
+            Sizes(**given)
+        except UsageError as error:
+            raise ValueError(f"[generator] {error}") from error
+        return given
 
     @model_validator(mode="after")
     def _parts_fit_together(self) -> Recipe:

@@ -4,6 +4,7 @@ Every step draws its tasks, prompts and examples from a random generator seeded 
 resumed run sees exactly what an uninterrupted one would have seen. A run's folder holds
 
     recipe.json       what was asked for, and the digests of all it was asked of; anything else is refused
+    weights.json      digests of the base's and the encoder's weights; with others it does not go on
     checkpoint.pt     step, weights, optimiser (checkpoint.py)
     curves.csv        loss of every logged step, validation beside; curves.png drawn from it (curves.py)
     generator/        the finished generator (finish.py)
@@ -28,6 +29,7 @@ from prompt2lora.adapter.peft import adapter_digest
 from prompt2lora.base import models
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.logits import answer_logits
+from prompt2lora.base.weights import weights_digest
 from prompt2lora.errors import UsageError
 from prompt2lora.generator.text_encoder import Encoder
 from prompt2lora.ground.files import claim
@@ -76,6 +78,12 @@ class Run:
         self._optimiser: tuple[int, torch.optim.Optimizer] | None = None
         refusal = f"{folder} belongs to another recipe or to other tasks; name another folder or remove it"
         claim(folder / "recipe.json", self.origin, refusal)
+        weights = {"base": weights_digest(recipe.base), "encoder": self.encoder.weights_digest}
+        refusal = (
+            f"{folder} was begun with other weights of {recipe.base} or {recipe.encoder}; put these back, name another "
+            "folder or remove it"
+        )
+        claim(folder / "weights.json", weights, refusal)
 
     @cached_property
     def origin(self) -> dict[str, Any]:

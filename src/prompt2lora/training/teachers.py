@@ -64,8 +64,8 @@ def collect(
     options: TeacherOptions,
     report: Report = silent,
 ) -> list[dict[str, Any]]:
-    """Train what is missing; returns the manifest. Raises UsageError if the folder was made with other options or from
-    other task files."""
+    """Train what is missing; returns the manifest, of all teachers in the folder. Raises UsageError if it was made with
+    other options or from other task files."""
     layout = options.layout()
     _check(tasks, options)
     refusal = f"{folder} was collected with other options; name another folder or remove it"
@@ -80,7 +80,7 @@ def collect(
             with part(report, (number - 1) / len(missing), number / len(missing)):
                 record = _teach(base, task, folder / task.name, options)
             report({"done": number, "of": len(missing), **record})
-    manifest = [_record(folder / task.name) for task in tasks]
+    manifest = [_record(file.parent) for file in sorted(folder.glob("[!.]*/teacher.json"))]
     write_json(folder / MANIFEST, {"teachers": manifest, **origin()})
     return manifest
 
@@ -139,19 +139,22 @@ def compare(
     """Score every teacher on examples that none of them was made of, in the full form; returns the best.
 
     Of every task as many are asked as `budget` tokens hold. The ranking is kept in the collection's `best.json`; who
-    stands there with scores of these tasks is not scored again. Raises UsageError without tasks.
+    stands there with the same weights and scores of the same tasks is not scored again. Raises UsageError without
+    tasks.
     """
     if not tasks:
         raise UsageError("teachers are compared on held-out tasks and there are none; raise validation or add families")
     file = teachers.folder / BEST
     known, names = _ranking(file), [task.name for task in tasks]
     for number, name in enumerate(sorted(teachers.names), 1):
-        if known.by_task.get(name, {}).keys() != set(names):
+        made_of = teachers.scored_as(name, tasks)
+        if known.made_of.get(name) != made_of:
             grid = teachers.last(name)
             with torch.no_grad():
                 found = [float(judged(base, grid, task, task.test[:_HELD_OUT], budget=budget).exact) for task in tasks]
             known.by_task[name] = dict(zip(names, (round(one, 4) for one in found), strict=True))
             known.exact[name] = round(sum(found) / len(tasks), 4)
+            known.made_of[name] = made_of
             write_json(file, {**known._asdict(), "tasks": names})
         report({"done": number, "of": len(teachers.names), "teacher": name, "exact": known.exact[name]})
     best: str = max(sorted(teachers.names), key=known.exact.__getitem__)
@@ -159,18 +162,20 @@ def compare(
 
 
 class _Ranking(NamedTuple):
-    """Scores of the teachers: means over the tasks, and task by task (collections of before have the means alone)."""
+    """Scores of the teachers: means over the tasks, and task by task; `made_of` stands for the weights and the tasks
+    (collections of before have the means alone)."""
 
     tasks: list[str]
     exact: dict[str, float]
     by_task: dict[str, dict[str, float]]
+    made_of: dict[str, str]
 
 
 def _ranking(file: Path) -> _Ranking:
     if not file.exists():
-        return _Ranking([], {}, {})
+        return _Ranking([], {}, {}, {})
     found = json.loads(file.read_text(encoding="utf-8"))
-    return _Ranking(found["tasks"], found["exact"], found.get("by_task", {}))
+    return _Ranking(found["tasks"], found["exact"], found.get("by_task", {}), found.get("made_of", {}))
 
 
 def read_options(folder: Path) -> TeacherOptions:
@@ -240,6 +245,11 @@ class Teachers:
     def last(self, name: str) -> Float[Tensor, "layers rows cols"]:
         """The task's final snapshot."""
         return self.grid(self.folders[name][-1])
+
+    def scored_as(self, name: str, tasks: Sequence[Task]) -> str:
+        """Stands for a teacher's weights and the tasks that it is scored on."""
+        told = [adapter_digest(self.folders[name][-1]), *(task.digest for task in tasks)]
+        return hashlib.sha256("\n".join(told).encode()).hexdigest()
 
     def mean(self) -> Float[Tensor, "layers rows cols"]:
         """The average of all final snapshots, factor by factor: they share their first A."""

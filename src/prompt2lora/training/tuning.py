@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from random import Random
 from typing import NamedTuple, TypeVar
 
@@ -19,7 +20,7 @@ from prompt2lora.base.decoding import answers
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.packing import UNLIMITED, Pack, in_packs, pack_examples, stack
 from prompt2lora.errors import UsageError
-from prompt2lora.generator.examples import ExampleOptions, Labelled, descend, practice
+from prompt2lora.generator.examples import ExampleOptions, Labelled, check_examples, descend, practice
 from prompt2lora.ground.answer_form import AnswerForm
 from prompt2lora.ground.comparison import Comparison, composed
 from prompt2lora.ground.pictures import Prompt, identity, rewritten
@@ -62,13 +63,20 @@ def steps(
     weights: Sequence[Float[Tensor, "*_"]] = (),
 ) -> Iterator[float]:
     """Train `grid` in place, or without one `weights` of the base, on examples drawn anew for every step; gives the
-    loss of every step."""
+    loss of every step. Where the first one drawn exceeds the budget, the step is its own.
+
+    Raises UsageError for an example that is too long for the base.
+    """
+    check_examples(base, task.instruction, [(one.input, one.output) for one in examples])
 
     def loss(step: int) -> Float[Tensor, ""]:
         random = Random(f"{options.seed} {task.name} {step}")
         chosen = random.sample(examples, min(len(examples), _OFFERED))
         bare = random.random() < options.bare
-        return judged(base, grid, task, chosen, bare=bare, budget=options.budget).loss.mean()
+        first, drawn = (
+            sampling.make_pack(task, some, base.chat, bare=bare, budget=options.budget) for some in (chosen[:1], chosen)
+        )
+        return _judged(base, grid, first if len(first.ids) >= options.budget else drawn).loss.mean()
 
     return descend([grid] if grid is not None else weights, options.steps, options.learning_rate, loss, warmup=_WARMUP)
 
@@ -144,17 +152,15 @@ def refine(
     grid = start.to(base.model.device).clone().requires_grad_()
     before = best = score()
     kept, taken, waited = start, 0, 0
+    done, further = 0, practice(base, [grid], [Labelled(instruction, used)], options)
     with listening(report):
-        for step, _ in enumerate(practice(base, [grid], [Labelled(instruction, used)], options), 1):
-            if step % _EVERY and step != options.steps:
-                continue
+        while waited < _PATIENCE and (more := len(list(islice(further, _EVERY)))):
+            done += more
             now = score()
             if now > best:
-                best, kept, taken, waited = now, grid.detach().cpu().clone(), step, 0
+                best, kept, taken, waited = now, grid.detach().cpu().clone(), done, 0
             else:
                 waited += 1
-                if waited >= _PATIENCE:
-                    break
     return Refined(kept, before, best, taken, len(held_out))
 
 

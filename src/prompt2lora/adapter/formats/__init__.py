@@ -13,15 +13,16 @@ from typing import Any
 import torch
 
 from prompt2lora.adapter.formats import gguf, mlx, onnxruntime, openvino
-from prompt2lora.adapter.peft import Adapter
+from prompt2lora.adapter.peft import Adapter, lossless
 from prompt2lora.errors import UsageError
 from prompt2lora.ground.files import new_folder, write_text
 
 NOTE = "README.md"
+_LOSSLESS = ("onnxruntime", "peft")  # take numbers that float16 does not hold
 
 
 def _peft(adapter: Adapter, config: Any, folder: Path) -> str:
-    adapter.save(folder / "adapter")
+    adapter.save(folder / "adapter", dtype=lossless(adapter.grid))
     return "PEFT: `PeftModel.from_pretrained(model, 'adapter')`. vLLM, SGLang and LoRAX load the same folder."
 
 
@@ -50,8 +51,8 @@ def export(adapter: Adapter, config: Any, to: str, folder: Path) -> str:
     layout = adapter.layout
     if layout.tower and to != "peft":
         raise UsageError(f"an adapter for a base that reads pictures cannot be exported to {to}; export to peft")
-    if to != "onnxruntime" and not torch.isfinite(adapter.grid.half()).all():
-        raise UsageError(f"{to} takes numbers in float16, and some of this adapter's are larger; export to onnxruntime")
+    if to not in _LOSSLESS and not torch.isfinite(adapter.grid.half()).all():
+        raise UsageError(f"{to} takes numbers in float16, and some of this adapter's are larger; export to peft")
     with new_folder(folder) as aside:
         loading = FORMATS[to](adapter, config, aside)
         note = f"A LoRA adapter (rank {layout.rank}) for {layout.base_model} and for no other base.\n\n{loading}\n"

@@ -57,14 +57,17 @@ def _judged(result: BenchmarkResult) -> int:
     return sum(cell.n for cell in cells)
 
 
+def _measured(result: BenchmarkResult) -> tuple[object, ...]:
+    """What two results have to have in common to stand in one table."""
+    asked = result.request
+    return result.tasks.keys(), asked.limit, asked.seeds, asked.prompts_per_task, result.generator.sha256
+
+
 def _headline(results: Sequence[tuple[Path, BenchmarkResult]]) -> str:
-    """The tasks of the first result; others of the same examples add the arms and forms that it lacks."""
+    """The tasks of the first result; others of the same examples and prompts, with the same generator, add the arms and
+    forms that it lacks."""
     first = results[0][1]
-    same = [
-        (file, result)
-        for file, result in results
-        if (result.tasks.keys(), result.request.limit) == (first.tasks.keys(), first.request.limit)
-    ]
+    same = [(file, result) for file, result in results if _measured(result) == _measured(first)]
     forms = [form for form in FORMS if any(form in result.mean for _, result in same)]
     rows = []
     measured = {arm for _, result in same for mean in result.mean.values() for arm in mean}

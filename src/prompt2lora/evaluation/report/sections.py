@@ -32,6 +32,7 @@ def benchmark(file: Path, result: BenchmarkResult) -> str:
     asked = result.request
     examples = "all test examples" if asked.limit is None else f"at most {asked.limit} test examples each"
     made = ", ".join(f"{name} {version}" for name, version in result.versions.items())
+    trained_on = f", which was **trained or validated on {', '.join(result.seen)}**" if result.seen else ""
     tables = []
     for form in result.mean:
         tables += [f"\n### {file.stem}, {form} form\n", _scores(result, form), *_compared(result, form)]
@@ -40,7 +41,7 @@ def benchmark(file: Path, result: BenchmarkResult) -> str:
         result.command,
         f"{counted(asked.tasks, 'task')}, {examples}, {counted(asked.prompts_per_task, 'prompt')} per adapter, "
         f"{counted(len(asked.seeds), 'draw')} of the prompts; {result.base}, generator "
-        f"`{result.generator.sha256[:12]}`.",
+        f"`{result.generator.sha256[:12]}`{trained_on}.",
         f"with {made}, on {counted(int(result.hardware['cores']), 'core')}, in {result.seconds / 60:.0f} minutes.",
         *tables,
     )

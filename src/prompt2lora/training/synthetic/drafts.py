@@ -18,6 +18,14 @@ class Draft(NamedTuple):
     example: Callable[[Random], tuple[str, str]]
 
 
+class RequestKind(NamedTuple):
+    """Texts, wordings of what is asked of them at length, and wordings that ask for a short answer."""
+
+    text: Callable[[Random], str]
+    at_length: tuple[str, ...]
+    brief: tuple[str, ...]
+
+
 Family = Callable[[Random], Draft]
 FAMILIES: dict[str, Family] = {}
 

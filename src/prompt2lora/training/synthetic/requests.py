@@ -1,28 +1,21 @@
 """Jobs whose answers run to lines, and short jobs on the same texts: prompts alone, for nothing is trained on them.
 
-In: a seed. Out: groups of prompts, of programs, queries, explanations and worked problems. None is taken from a
-published problem.
+In: a seed. Out: groups of prompts, of programs, queries, explanations, letters and worked problems, in English and
+Japanese. None is taken from a published problem.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from random import Random
-from typing import NamedTuple
 
 from prompt2lora.ground.prompts import full_prompt
 from prompt2lora.training.synthetic import mathematics, vocabulary
 from prompt2lora.training.synthetic.aims import draw_aim
+from prompt2lora.training.synthetic.drafts import RequestKind
+from prompt2lora.training.synthetic.japanese import requests as japanese_requests
+from prompt2lora.training.synthetic.messages import message_text
 
 _PROMPTS = 8  # of every job
-
-
-class RequestKind(NamedTuple):
-    """Texts, wordings of what is asked of them at length, and wordings that ask for a short answer."""
-
-    text: Callable[[Random], str]
-    at_length: tuple[str, ...]
-    brief: tuple[str, ...]
 
 
 def prompt_groups(seed: int) -> tuple[list[list[str]], list[list[str]]]:
@@ -84,7 +77,45 @@ def _problem(random: Random) -> str:
     return family(random).example(random)[0]
 
 
-KINDS = (
+def _function(random: Random) -> str:
+    argument, n = random.choice(["items", "value", "data", "given"]), random.randint(2, 9)
+    name = random.choice(["work_out", "choose", "reduced", "check_all", "measure", "prepare"])
+    body = random.choice(
+        [
+            f"    return [one for one in {argument} if one > {n}]",
+            f"    total = 0\n    for one in {argument}:\n        total += one * {n}\n    return total",
+            f"    return sorted({argument})[:{n}]",
+            f"    if not {argument}:\n        return None\n    return {argument}[0]",
+            f"    seen = set()\n    for one in {argument}:\n        seen.add(one % {n})\n    return len(seen)",
+            f"    return {argument}.strip().lower().split()[-{n}:]",
+        ]
+    )
+    return f"def {name}({argument}):\n{body}"
+
+
+def _exercise(random: Random) -> str:
+    a, b, c, n = random.randint(2, 9), random.randint(2, 12), random.randint(13, 60), random.randint(3, 8)
+    return random.choice(
+        [
+            f"Let $f(x) = {a}x^2 - {b}x + {c}$. What is $f({n})$?",
+            f"Find the remainder when ${a}^{{{c}}}$ is divided by ${b}$.",
+            f"How many positive divisors does ${a * b * c}$ have?",
+            f"The sides of a right triangle next to its right angle are ${a}$ and ${b}$. Find its area.",
+            f"Solve for $x$: $\\frac{{x + {a}}}{{{b}}} = {n}$.",
+            f"In how many ways can {n} books be put on a shelf if two of them must stand side by side?",
+            f"An arithmetic sequence has $a_1 = {a}$ and $d = {b}$. Compute the sum of its first ${n}$ terms.",
+            f"Simplify $\\sqrt{{{a * a * b}}} + {n}\\sqrt{{{b}}}$.",
+        ]
+    )
+
+
+def _article(random: Random) -> str:
+    made_of, colour = random.choice(vocabulary.MATERIALS), random.choice(vocabulary.COLOURS)
+    product, price = random.choice(vocabulary.PRODUCTS), random.randint(5, 900)
+    return f"{product}, {made_of}, {colour}, {price} euros, made by {random.choice(vocabulary.SUPPLIERS)}"
+
+
+_KINDS = (
     RequestKind(
         _described,
         (
@@ -161,4 +192,70 @@ KINDS = (
             "Is it about time, money, length or a count?",
         ),
     ),
+    RequestKind(
+        _function,
+        (
+            "Write a unit test for this function.",
+            "Explain line by line what the code does.",
+            "Add a docstring and comments to the code.",
+            "Translate the function into JavaScript.",
+        ),
+        (
+            "Write the name of the function.",
+            "How many lines has the function?",
+            "Is there a loop? Answer yes or no.",
+            "What type does it return? Answer with one word.",
+            "Write the largest number in the code.",
+        ),
+    ),
+    RequestKind(
+        message_text,
+        (
+            "Write a polite reply to the customer.",
+            "Draft the e-mail that answers this message.",
+            "Answer the message in three or four friendly sentences.",
+            "Write a letter that apologises and says what happens next.",
+        ),
+        (
+            "Route it to sales, support or accounting.",
+            "Is it a question, a complaint or thanks?",
+            "Write a subject line of four words at most.",
+            "How urgent is it, from 1 to 5?",
+            "Does it need an answer? Write yes or no.",
+            "Write which day is named, or none.",
+        ),
+    ),
+    RequestKind(
+        _exercise,
+        (
+            "Solve the exercise, show your steps and box the result.",
+            "Give a full solution that a pupil can follow.",
+            "Derive the answer step by step. The last line is \\boxed{} with the result in it.",
+            "Reason it through in writing before you give the result.",
+        ),
+        (
+            "Give the result alone.",
+            "Is it algebra, geometry, counting or number theory? Answer with one word.",
+            "Write the largest number in the exercise.",
+            "Is the result a whole number? Answer yes or no.",
+            "Is a variable named? Write it, or none.",
+        ),
+    ),
+    RequestKind(
+        _article,
+        (
+            "Write a product description for the web shop.",
+            "Write a short advertisement for it.",
+            "List its advantages and disadvantages.",
+            "Write a note on how to handle and store it safely.",
+        ),
+        (
+            "Write what it is made of.",
+            "Write its price as a number.",
+            "Who made it? Answer with the name.",
+            "Is it a tool, a part or a device?",
+            "Write a slogan of three words.",
+        ),
+    ),
 )
+KINDS = (*_KINDS, *japanese_requests.KINDS)
