@@ -120,6 +120,15 @@ def test_a_csv_file_comes_back_in_its_encoding_with_its_delimiter(codec, delimit
     ]
 
 
+def test_a_csv_file_comes_back_with_the_line_that_tells_its_delimiter_and_with_its_blank_rows():
+    data = b'sep=;\r\nno;text\r\n\r\n1;"two\r\nlines"\r\n\r\n\r\n2;b\r\n'
+    sheet = read_answer_sheet(File("in.csv", data), "text")
+    given = sheet.filled({line: RowAnswer("A", 0.5) for line in sheet.texts}).decode()
+    assert given.splitlines() == [
+        "sep=;", "no;text;answer;confidence;note", "", '1;"two', 'lines";A;0.50;', "", "", "2;b;A;0.50;",
+    ]  # fmt: skip
+
+
 def test_an_answer_that_the_encoding_lacks_makes_the_file_utf8_with_its_mark():
     sheet = read_answer_sheet(File("in.csv", separated(ROWS, ",").encode("cp932")), "報告")
     assert "😀" in sheet.filled({2: RowAnswer("😀")}).decode("utf-8-sig")

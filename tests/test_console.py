@@ -493,6 +493,17 @@ def test_a_role_opens_what_its_verbs_open(visit, job, role):
             browser = visit(role, f"another {role}")
 
 
+@pytest.mark.parametrize("role", [None, "viewer"])
+def test_a_form_that_cannot_be_read_shows_no_page_to_whoever_may_not_send_it(visit, job, role):
+    browser, allowed = visit(role), ROLES[role] if role else ()
+    for page in PAGES:
+        if page.method == "POST" and page.verbs and not any(verb in allowed for verb in page.verbs):
+            path = "/console" + page.path.replace("{job}", "parts")
+            answer = browser.post(path, content=b"x", headers={"content-type": "multipart/form-data"})
+            assert answer.status_code == 400, page.path
+            assert re.findall("<h1>(.*?)</h1>", answer.text) == [texts("en")["word.error"]], page.path
+
+
 def test_every_form_names_the_verb_that_it_takes():
     open_forms = {page.path for page in PAGES if page.method == "POST" and not page.verbs}
     assert open_forms == {"/sign-in", "/sign-out", "/first", "/invitation"}
@@ -578,6 +589,14 @@ def test_what_was_typed_outlives_a_lost_session(visit, service, job):
     assert back.status_code == 200
     assert 'action="/console/jobs/parts/decision"' in back.text
     assert "long thought" in back.text and EVIL not in back.text
+
+
+def test_a_part_of_a_page_says_that_the_session_is_lost_and_leaves_the_form_alone(visit):
+    for part in ("new/advice", "new/examples", "new/inspection", "new/pictures", "jobs/parts/sheet/read"):
+        answer = visit().post(f"/console/{part}", data={"prompts": "a\nb"}, headers={"hx-request": "true"})
+        assert answer.status_code == 401, part
+        assert texts("en")["sign.lost"] in answer.text and 'href="/console/sign-in"' in answer.text
+        assert not re.search("<(html|main|h1|form|input)", answer.text), part
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -743,6 +762,23 @@ def test_one_click_and_one_confirmation_return_a_job_to_the_base(visit, service,
     assert [one.version for one in service.plant.registry.history("parts")] == [release.version, None]
 
 
+def test_a_mistake_in_the_policy_is_told_on_every_page_of_a_job_and_keeps_none_from_the_base(
+    visit, service, job, tmp_path
+):
+    release, browser = approve(service, job), visit("admin")
+    service.plant.watch("parts", {"correction": 0.05})
+    (tmp_path / "home" / "policy.toml").write_text("least_gian = 0.1\n")
+    assert browser.get("/console").status_code == 200
+    for page in JOB_PAGES:
+        answer = browser.get(f"/console/jobs/parts/{page}")
+        assert answer.status_code == 200 and "least_gian" in answer.text, page
+    assert visit("approver").post("/console/jobs/parts/decision", data={"decision": "approve"}).status_code == 400
+    assert browser.post("/console/jobs/parts/return", data={"seen": release.id}).status_code == 303
+    assert service.release("parts").version is None
+    page = browser.get("/console/jobs/parts/decision").text
+    assert texts("en")["decide.approve"] not in page and texts("en")["decide.override"] not in page
+
+
 # Watching
 
 
@@ -803,6 +839,24 @@ def test_an_altered_record_is_noticed_on_the_page(visit, service, job):
     answer = browser.post("/console/record")
     assert answer.status_code == 500
     assert "2" in re.search(r"notice bad.*?</p>", answer.text, re.S)[0]
+
+
+@pytest.mark.parametrize(
+    ("place", "typed"),
+    [("name", {"display_name": "parts\u200b 2"}), ("watch/corrections", {"checked": "10", "corrected": "1"})],
+)
+def test_a_page_that_is_shown_after_a_refusal_leads_where_it_leads_at_its_own_address(
+    visit, service, job, place, typed
+):
+    approve(service, job)
+    browser = visit("operator")
+    refused = browser.post(f"/console/jobs/parts/{place}", data=typed)
+    assert refused.status_code == 400
+    own = browser.get(f"/console/jobs/parts/{'try' if place == 'name' else 'watch'}")
+    forms, those = (re.findall(r"<form [^>]*>", page.text) for page in (refused, own))
+    assert forms == those and all('action="' in form for form in forms)
+    for link in re.findall(r'href="([^"]*lang=ja)"', refused.text):
+        assert browser.get(link).status_code in (200, 303)
 
 
 # Trying, making

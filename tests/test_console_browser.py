@@ -372,6 +372,19 @@ def test_a_double_click_a_lost_session_and_a_huge_paste_cost_nothing(world, pers
     page.get_by_role("button", name=EN["resume.button"]).click()
     page.locator(".answer").nth(1).wait_for()
     assert page.get_by_label(EN["try.field"], exact=True).input_value() == "what I typed"
+    page.goto(f"{world.address}/new")
+    page.get_by_label(EN["new.job"]).fill("kept")
+    page.context.clear_cookies()
+    page.get_by_label(EN["new.prompts"]).fill(PROMPTS)
+    page.locator("#advice").get_by_text(EN["sign.lost"]).wait_for()
+    with page.expect_popup() as opened:
+        page.locator("#advice").get_by_role("link").click()
+    opened.value.get_by_label(EN["sign.key"]).fill(world.service.access.add("and again", role="operator")[1])
+    opened.value.get_by_role("button", name=EN["sign.button"]).click()
+    opened.value.get_by_role("heading", name=EN["overview.title"]).wait_for()
+    page.get_by_label(EN["new.prompts"]).press_sequentially(" ")
+    page.locator("#advice strong").wait_for()
+    assert page.get_by_label(EN["new.job"]).input_value() == "kept" and page.locator("h1").count() == 1
 
 
 def test_the_keyboard_alone_reaches_and_presses_everything(world, person):

@@ -6,7 +6,10 @@ import logging
 import shutil
 import subprocess
 import time
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import openai
@@ -28,6 +31,7 @@ from prompt2lora.errors import (
     Unavailable,
     Unfit,
 )
+from prompt2lora.serving import openai_replies
 from prompt2lora.serving.guard import RateLimiter, Refused
 from prompt2lora.serving.metrics import MOST_LABELS, OTHER, RequestRecord, ServiceMetrics
 from prompt2lora.serving.protocol import Chunk
@@ -371,6 +375,23 @@ def test_more_than_the_body_limit_is_refused_whether_announced_or_not(kept, toke
     assert asyncio.run(run()) == (413, 413)
 
 
+@pytest.mark.parametrize("announced", [True, False])
+def test_a_form_of_the_console_that_is_too_large_is_refused_by_a_page(kept, tokens, announced):
+    service, form = service_of(kept, body=1000), b"prompts=" + b"x" * 3000
+
+    async def chunks():
+        yield form
+
+    async def run():
+        headers = {"cookie": f"p2l_key={tokens['operator']}", "content-type": "application/x-www-form-urlencoded"}
+        async with client_of(service) as client:
+            return await client.post("/console/new", content=form if announced else chunks(), headers=headers)
+
+    reply = asyncio.run(run())
+    assert reply.status_code == 400 and reply.headers["content-type"].startswith("text/html")
+    assert "That is too much at once" in reply.text and "<h1>" in reply.text
+
+
 def test_the_deadline_is_what_the_client_says_within_what_the_service_allows(kept, tokens, version):
     version()
     service = service_of(kept, seconds=10.0)
@@ -421,14 +442,44 @@ def test_what_nobody_foresaw_is_counted_and_logged_as_500_and_has_the_headers(se
     assert 'prompt2lora_requests_total{job="mail",status="500"' in asyncio.run(counted())
 
 
+class BreaksOff(GivesItselfAway):
+    """An engine that is gone in the middle of an answer."""
+
+    async def answer(self, version, ask):
+        yield Chunk("half", 7, 1, None)
+        raise self.fault
+
+
+@pytest.mark.parametrize("fault", [Broken("the server broke off an answer"), ZeroDivisionError("x")])
+def test_a_stream_that_breaks_off_is_counted_and_logged_by_its_error(service, tokens, version, caplog, fault):
+    version()
+    service.engine = BreaksOff()
+    service.engine.fault, status = fault, 502 if isinstance(fault, Broken) else 500
+
+    async def run():
+        async with client_of(service) as client:
+            asked = {"json": {**ASK, "stream": True}, "headers": bearer(tokens["asks"])}
+            with suppress(httpx.ReadError, ZeroDivisionError):
+                assert (await client.post("/v1/chat/completions", **asked)).status_code == 200
+            return (await client.get("/metrics", headers=bearer(tokens["viewer"]))).text
+
+    with caplog.at_level(logging.INFO, "prompt2lora.access"):
+        assert f'prompt2lora_requests_total{{job="mail",status="{status}"' in asyncio.run(run())
+    line = json.loads(next(one.getMessage() for one in caplog.records if one.name == "prompt2lora.access"))
+    assert line["status"] == status
+
+
 def test_the_log_tells_every_request_without_texts_or_keys(service, tokens, version, caplog):
     made = version()
     with caplog.at_level(logging.INFO, "prompt2lora.access"):
         ask(service, tokens["asks"], headers={"x-request-id": "line-3.17"})
         ask(service, "p2l_" + "0" * 16 + "_" + "A" * 43)
         browse(service, tokens["viewer"])
+        browse(service, tokens["viewer"], "/console/jobs/mail/try?text=hello")
     lines = [json.loads(record.getMessage()) for record in caplog.records if record.name == "prompt2lora.access"]
-    assert [line["status"] for line in lines] == [200, 401, 200]
+    assert [line["status"] for line in lines] == [200, 401, 200, 200]
+    assert [line["route"] for line in lines[2:]] == ["/console", "/console/jobs/{job}/try"]
+    assert [line["job"] for line in lines] == ["mail", "", "", "mail"]
     assert lines[2]["key"] == "the viewer"
     assert lines[0]["key"] == "line 3" and lines[0]["release"] == f"1:{made.name}"
     assert lines[0]["request"] == "line-3.17"
@@ -455,7 +506,7 @@ def test_metrics_are_for_those_who_may_look_and_count_by_job_and_version(service
 def test_labels_do_not_grow_without_bound():
     meters = ServiceMetrics(dict)
     for number in range(3 * MOST_LABELS):
-        meters.count(RequestRecord("r", job=f"job{number}"), 200, 0.1)
+        meters.count(RequestRecord("r", job=f"job{number}", status=200), 0.1)
     text = meters.text().decode()
     assert text.count("prompt2lora_requests_total{") <= MOST_LABELS + 1
     assert f'job="{OTHER}"' in text
@@ -540,6 +591,33 @@ def test_the_approver_is_not_the_maker(service, tokens, kept, tmp_path):
     other = ask(service, tokens["approver"], body, "/admin/jobs/mail/promote")
     assert other.status_code == 200 and other.json()["actor"] == "the approver"
     assert kept.audit_lines()[-1].actor == "the approver"
+
+
+def test_the_chunks_of_an_answer_are_of_one_moment(service, tokens, version, monkeypatch):
+    version()
+    monkeypatch.setattr(openai_replies, "time", SimpleNamespace(time=count(1000).__next__))
+    reply = ask(service, tokens["asks"], {**ASK, "stream": True})
+    assert {json.loads(line[6:])["created"] for line in reply.text.split("\n\n") if line.startswith("data: {")} == {
+        1000
+    }
+
+
+@pytest.mark.parametrize(("prompt", "status"), [(["hello"], 200), (["a", "b"], 400), ([], 400), ([[1, 2]], 400)])
+def test_one_text_in_a_list_is_gone_on_with_and_others_are_refused_by_name(service, tokens, version, prompt, status):
+    version()
+    reply = ask(service, tokens["asks"], {"model": "mail", "prompt": prompt}, "/v1/completions")
+    assert reply.status_code == status
+    assert ("hello" if status == 200 else "prompt") in reply.text
+
+
+def test_whatever_is_only_looked_at_has_a_head(service, tokens, version):
+    version()
+
+    async def run():
+        async with client_of(service, tokens["asks"]) as client:
+            return [await client.head(path) for path in ("/healthz", "/readyz", "/v1/models", "/v1/models/mail")]
+
+    assert [(reply.status_code, reply.content) for reply in asyncio.run(run())] == [(200, b"")] * 4
 
 
 def test_what_the_official_client_appends_of_our_own_reply_is_taken(service, tokens, version):

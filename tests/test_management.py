@@ -434,6 +434,20 @@ def test_a_job_has_a_display_name_over_http_from_the_beginning_or_later(kept, to
     assert [long.status_code, none.status_code] == [400, 404]
 
 
+def test_what_a_full_queue_refuses_has_changed_nothing(kept, tokens):  # noqa: F811
+    service, let = service_of(kept), threading.Event()
+    for number in range(20):
+        service.queue.start("explain", "mail", str(number), lambda report: {"let": let.wait(30)})
+    body = {"prompts": ["one", "two"], "display_name": "Mail of line 3"}
+    answers = calls(
+        service, *(("POST", f"/admin/jobs/{job}/generate", tokens["operator"], body) for job in ("mail", "a-typo"))
+    )
+    let.set()
+    service.queue.close()
+    assert [answer.status_code for answer in answers] == [429, 429]
+    assert kept.display_names() == {"fresh": "fresh", "mail": "mail", "notes": "notes"}
+
+
 def test_a_queued_job_is_cancelled_over_http_on_record_and_says_who_did_it(kept, tokens):  # noqa: F811
     service, held = service_of(kept), threading.Event()
     service.queue.start("replay", "mail", "x", lambda report: {"held": held.wait(30)})

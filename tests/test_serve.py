@@ -96,6 +96,20 @@ def test_an_address_that_is_open_to_others_needs_a_key_first(run, world, monkeyp
     assert told.strip().splitlines()[-1].startswith("error: 0.0.0.0 can be reached by others")
 
 
+@pytest.mark.parametrize(
+    ("host", "allowed", "told"),
+    [
+        ("127.0.0.1", [], "127.0.0.1"),
+        ("0.0.0.0", [], "127.0.0.1"),
+        ("0.0.0.0", ["*", "plant.example"], "plant.example"),
+        ("::", [], "[::1]"),
+        ("::1", [], "[::1]"),
+    ],
+)
+def test_the_address_that_is_told_is_one_that_the_service_answers_for(host, allowed, told):
+    assert serve._called(host, allowed) == told
+
+
 def test_how_large_a_request_may_be_is_an_option_and_queued_work_is_of_the_base(run, world, monkeypatch):
     place, generator, version = world
     monkeypatch.setenv("PROMPT2LORA_HOME", str(place / "home"))

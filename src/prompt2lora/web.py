@@ -18,6 +18,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse,
 
 from prompt2lora import __version__
 from prompt2lora.console import routing
+from prompt2lora.console.context import ROOT
 from prompt2lora.custody.access import LOOK
 from prompt2lora.errors import Prompt2LoraError
 from prompt2lora.serving import answered_files, management, openai_api
@@ -59,7 +60,7 @@ def create_app(service: Service, *, hosts: Sequence[str] = (), round_seconds: fl
         redoc_url=None,
         lifespan=living,
     )
-    app.add_middleware(RequestGuard, body=service.limits.body, hosts=[*LOOPBACK, *hosts], metrics=metrics)
+    app.add_middleware(RequestGuard, body=service.limits.body, hosts=[*LOOPBACK, *hosts], metrics=metrics, forms=ROOT)
     add_handlers(app)
     app.include_router(openai_api.router(service, gate))
     app.include_router(management.router(service, gate))
@@ -70,11 +71,13 @@ def create_app(service: Service, *, hosts: Sequence[str] = (), round_seconds: fl
 
 
 def _operations(app: FastAPI, service: Service, metrics: ServiceMetrics, gate: Authenticator) -> None:
+    @app.head("/healthz", include_in_schema=False)
     @app.get("/healthz", tags=["operations"], responses={421: ERRORS[421]})
     async def healthz() -> dict[str, str]:
         """The process is alive."""
         return {"status": "alive"}
 
+    @app.head("/readyz", include_in_schema=False)
     @app.get("/readyz", tags=["operations"], responses={421: ERRORS[421], 503: {"description": "not ready"}})
     async def readyz() -> JSONResponse:
         """The engine answers and the registry can be read."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 keys_app = typer.Typer(help="Who may send requests, and who may manage.")
 app.add_typer(keys_app, name="keys", rich_help_panel=SERVE)
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_EVERYWHERE = ("0.0.0.0", "::")
 
 
 @app.command(rich_help_panel=SERVE)
@@ -95,13 +96,21 @@ def serve(
         print(f"{version.job} is not answered here: it belongs to the base {version.base}", file=sys.stderr)
     queue = JobQueue(plant.registry.clock, base=setup.base_digest or setup.base)
     service = Service(plant, answering, queue, limits, replay_hours=replay_hours, setup=setup)
-    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    address = f"http://{_called(host, allow_host or [])}:{port}"
     if not service.access.has_admin():
         service.first_code = secrets.token_urlsafe(24)
         print(f"First start. Open this link once to make the admin's key:\n  {address}/console/first?code=", end="")
         print(service.first_code)
     print(f"Console {address}/console  Tools {address}/v1  (Ctrl+C ends)", flush=True)
     _run(service, host, port, allow_host or [])
+
+
+def _called(host: str, allowed: list[str]) -> str:
+    """A name by which this service answers: one that listens on all addresses is called by none of them."""
+    if host in _EVERYWHERE:
+        loopback = "[::1]" if host == "::" else "127.0.0.1"
+        return next((name for name in allowed if name != "*"), loopback)
+    return f"[{host}]" if ":" in host else host
 
 
 def _check_port(host: str, port: int) -> None:
@@ -143,7 +152,7 @@ def _run(service: Any, host: str, port: int, hosts: list[str]) -> None:
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    names = [] if host in (*_LOOPBACK, "0.0.0.0", "::") else [host]
+    names = [] if host in (*_LOOPBACK, *_EVERYWHERE) else [host]
     config = uvicorn.Config(
         create_app(service, hosts=[*hosts, *names]),
         host=host,

@@ -16,7 +16,7 @@ from fastapi.responses import Response
 from prompt2lora.console.i18n import TranslatableError
 from prompt2lora.console.job_pages import job_page, opened
 from prompt2lora.console.page_request import Page, PageRequest
-from prompt2lora.console.views import checks, end_of_use, inspection, job_status
+from prompt2lora.console.views import checks, end_of_use, inspection, objections
 from prompt2lora.custody import decisions
 from prompt2lora.custody.access import GOVERN, LOOK, RELEASE, RETURN
 from prompt2lora.custody.releases import MAX_REASON
@@ -27,7 +27,7 @@ def show_decision(request: PageRequest) -> Response:
     kept = request.service.plant.registry
     judged, refusal = kept.judgement(version), kept.refusal(version)
     origin, measured = kept.origin(version), kept.measured(version)
-    against = decisions.objections(kept, version, request.service.plant.policy)
+    against = objections(request.service, version)
     return job_page(
         request,
         "decision",
@@ -36,7 +36,10 @@ def show_decision(request: PageRequest) -> Response:
         verdict=judged.verdict.result if judged else None,
         checks=checks(judged),
         against=[one.kind for one in against],
-        may_override=request.may(GOVERN) and bool(against) and all(one.overridable for one in against),
+        may_override=request.may(GOVERN)
+        and bool(against)
+        and all(one.overridable for one in against)
+        and not found.policy_fault,
         may_withdraw=refusal is not None
         and request.key is not None
         and (refusal.actor == request.actor or request.may(GOVERN)),
@@ -84,9 +87,9 @@ def show_return(request: PageRequest) -> Response:
 
 
 def give_back(request: PageRequest) -> Response:
-    """The base answers again; that holds whatever was measured, watched or decided before."""
-    found = job_status(request.service, request.job)
-    if found.answering is not None:
+    """The base answers again; that holds whatever was measured, watched or decided before, and by which policy."""
+    current = request.service.plant.registry.current(request.job)
+    if current and current.version:
         reason = _reason(request, request.translator.say("return.reason"))
         request.plant.promote(request.job, "base", reason, seen=_seen(request))
     return request.redirect(f"/jobs/{request.job}/watch", done="returned")

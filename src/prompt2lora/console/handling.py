@@ -1,6 +1,7 @@
 """Where every request of the console arrives: language, sign-in, verbs, the origin and size of a form, every error.
 
-In: pages as data. Out: routes. All of that is dealt with here, once.
+In: pages as data. Out: routes. All of that is dealt with here, once. Nothing of a page is shown to whoever may not do
+what the page is for, whatever goes wrong.
 """
 
 from __future__ import annotations
@@ -26,13 +27,7 @@ from prompt2lora.serving.bodies import MOST_FILES, PICTURES
 
 _YEAR = 365 * 24 * 3600
 _DRAINED = 32  # times the limit: so much of a body that is too large is read, so that the browser hears the answer
-_HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'self'; "
-    "form-action 'self'; base-uri 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",
-    "Cache-Control": "no-store",
-}
+_MAY_LOAD = "default-src 'self'; img-src 'self' data:; frame-ancestors 'self'; form-action 'self'; base-uri 'none'"
 _log = logging.getLogger(__name__)
 
 
@@ -40,15 +35,16 @@ def route(context: ConsoleContext, page: Page) -> Route:
     """A plain route: where FastAPI's would look for parameters and models, a page has none."""
 
     async def answer(request: Request) -> Response:
+        request.scope["route"] = made  # FastAPI tells it of its own routes alone; the log reads it
         asked = PageRequest(context, request, _translator(request))
         response = await _guarded(page, asked)
-        for name, value in _HEADERS.items():
-            response.headers.setdefault(name, value)
+        response.headers.setdefault("Content-Security-Policy", _MAY_LOAD)
         if request.query_params.get("lang") in LANGUAGES:
             response.set_cookie(LANGUAGE_COOKIE, asked.translator.language, max_age=_YEAR, samesite="lax")
         return response
 
-    return Route(f"{ROOT}{page.path}", answer, methods=[page.method], name=f"{page.method} {page.path}")
+    made = Route(f"{ROOT}{page.path}", answer, methods=[page.method], name=f"{page.method} {page.path}")
+    return made
 
 
 def _translator(request: Request) -> Translator:
@@ -58,21 +54,21 @@ def _translator(request: Request) -> Translator:
 
 async def _guarded(page: Page, request: PageRequest) -> Response:
     try:
-        if page.method == "POST":
-            _same_origin(request.http)
-            request.form = await _read_form(request.http, request.service.limits.body)
         token = request.http.cookies.get(KEY_COOKIE, "")
         request.key = await run_in_threadpool(request.service.access.find, token) if token else None
         if request.key and (record := request.http.scope.get("state", {}).get("record")):
             record.key = request.key.name  # for the log
+        if page.method == "POST":
+            _same_origin(request.http)
+            request.form = await _read_form(request.http, request.service.limits.body)
         if page.verbs and request.key is None:
             return signed_out(request)
-        if page.verbs and not request.may(*page.verbs):
+        if not page.is_open_to(request):
             raise Forbidden("verb", name=request.actor)
         return await _call(page.show, request)
     except Prompt2LoraError as error:
         request.error = error
-        if page.again and not isinstance(error, Forbidden):
+        if page.again and page.is_open_to(request) and not isinstance(error, Forbidden):
             try:
                 return await _call(page.again, request)
             except Prompt2LoraError as worse:
@@ -90,7 +86,13 @@ async def _call(show: Show, request: PageRequest) -> Response:
 
 
 def signed_out(request: PageRequest) -> Response:
-    """The sign-in page; what was typed goes through it and comes out on the other side."""
+    """The sign-in page; what was typed goes through it and comes out on the other side.
+
+    A part of a page that htmx asks for says that one has to sign in, and the page keeps what was typed; of a form,
+    console.js asks for the sign-in page then.
+    """
+    if request.http.headers.get("hx-request"):
+        return request.render("signed_out.html", 401)
     path = request.http.url.path + (f"?{request.http.url.query}" if request.http.url.query else "")
     kept = json.dumps(request.form.values) if request.form.values else ""
     return request.render(
@@ -123,11 +125,7 @@ async def _read_form(request: Request, most: int) -> Form:
     try:
         read = await Request(request.scope, receive).form(max_files=MOST_FILES, max_fields=50, max_part_size=most)
     except HTTPException as error:
-        raise (
-            TranslatableError("huge", most=most // 2**20 or 1)
-            if error.status_code == 413
-            else TranslatableError("form")
-        ) from error
+        raise TranslatableError("form") from error
     form = Form()
     for name, value in read.multi_items():
         if isinstance(value, UploadFile):

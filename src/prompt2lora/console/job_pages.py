@@ -37,7 +37,7 @@ _PAPER = {
 
 def opened(request: PageRequest) -> tuple[JobStatus, Version]:
     """The job of the address and the version asked for, else its newest. Raises NotFound, UsageError."""
-    if request.job not in request.service.plant.registry.jobs():
+    if not request.service.plant.registry.has_job(request.job):
         raise NotFound("no_job", job=request.job[:80])
     found = job_status(request.service, request.job)
     if not found.versions:
@@ -62,7 +62,7 @@ def overview(request: PageRequest) -> Response:
 
 
 def job(request: PageRequest) -> Response:
-    if request.job not in request.service.plant.registry.jobs():
+    if not request.service.plant.registry.has_job(request.job):
         raise NotFound("no_job", job=request.job[:80])
     found = job_status(request.service, request.job)
     if not found.versions:

@@ -25,6 +25,7 @@ from prompt2lora.serving.refusals import describe
 from prompt2lora.serving.service import Service
 
 KEY_COOKIE, LANGUAGE_COOKIE = "p2l_key", "p2l_language"
+_NO_PAGES = ("/canaries", "/cancel", "/corrections", "/name", "/revoke")  # forms are sent there from other pages
 _SHOWS_ERRORS = ("error.html", "record.html")  # in their own place
 
 
@@ -123,7 +124,7 @@ class PageRequest:
     def current_path(self) -> str:
         """The page that a form stands on: what the other language is shown of."""
         path = self.http.url.path
-        return path.rsplit("/", 1)[0] if path.endswith(("/canaries", "/corrections", "/revoke")) else path
+        return path.rsplit("/", 1)[0] if path.endswith(_NO_PAGES) else path
 
     def path_in(self, language: str) -> str:
         kept = {name: value for name, value in self.http.query_params.items() if name not in ("lang", "done")}
@@ -163,6 +164,9 @@ class Page(NamedTuple):
     show: Show
     verbs: tuple[str, ...] = (LOOK,)
     again: Show | None = None
+
+    def is_open_to(self, request: PageRequest) -> bool:
+        return not self.verbs or request.may(*self.verbs)
 
 
 def status_of(error: Prompt2LoraError) -> int:

@@ -16,13 +16,13 @@ from prompt2lora.custody import decisions
 from prompt2lora.custody.access import MAKE, RELEASE, RETURN
 from prompt2lora.custody.catalogue import Catalogue
 from prompt2lora.custody.evaluations import Evaluation, Inspected
-from prompt2lora.custody.gate import FAIL, PASS, UNKNOWN
+from prompt2lora.custody.gate import FAIL, PASS, UNKNOWN, Policy
 from prompt2lora.custody.judgements import Judgement
 from prompt2lora.custody.records import SourceRecord, WatchRecord
 from prompt2lora.custody.releases import Release
 from prompt2lora.custody.reports import BARS
 from prompt2lora.custody.versions import Version
-from prompt2lora.errors import DamagedFile, Unavailable
+from prompt2lora.errors import DamagedFile, Unavailable, UsageError
 from prompt2lora.ground.comparison import Comparison
 from prompt2lora.serving.service import Service
 
@@ -65,6 +65,7 @@ class JobStatus:
     few: bool  # the newest version failed where only more examples can tell
     outdated: bool  # the newest version was judged by another policy than the one in force
     from_base: bool = False  # the newest version holds the instruction alone, for the answers are long
+    policy_fault: str = ""  # why the policy in force cannot be read
 
     @property
     def answering(self) -> Version | None:
@@ -144,8 +145,7 @@ def job_status(service: Service, job: str) -> JobStatus:
     versions, release = kept.versions(job), kept.current(job)
     newest = versions[-1] if versions else None
     answering = release.version if release else None
-    against = decisions.objections(kept, newest, service.plant.policy) if newest else []
-    kinds = {one.kind for one in against}
+    kinds = {one.kind for one in objections(service, newest)} if newest else set()
     examples = len(kept.measured(newest).inspection) if newest else 0
     failed = {
         check["metric"] for check in checks(kept.judgement(newest) if newest else None) if check["result"] == FAIL
@@ -164,7 +164,28 @@ def job_status(service: Service, job: str) -> JobStatus:
         few=bool(failed) and failed <= _BY_EXAMPLES and examples < ENOUGH_EXAMPLES,
         outdated=decisions.OTHER_POLICY in kinds,
         from_base=_is_from_base(kept, newest),
+        policy_fault=policy_in_force(service)[1],
     )
+
+
+def policy_in_force(service: Service) -> tuple[Policy | None, str]:
+    """The policy in force; if it cannot be read, none and why not."""
+    try:
+        return service.plant.policy, ""
+    except UsageError as error:
+        return None, str(error)
+
+
+def objections(service: Service, version: Version) -> list[decisions.Objection]:
+    """What stands against releasing a version. No version was judged by a policy that cannot be read."""
+    policy, fault = policy_in_force(service)
+    if policy:
+        return decisions.objections(service.plant.registry, version, policy)
+    others = decisions.objections(service.plant.registry, version, Policy())
+    return [
+        *(one for one in others if one.kind != decisions.OTHER_POLICY),
+        decisions.Objection(decisions.OTHER_POLICY, fault),
+    ]
 
 
 def _watched(service: Service, job: str) -> WatchRecord | None:

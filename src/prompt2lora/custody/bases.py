@@ -64,7 +64,7 @@ def newest_of_its_own(registry: Registry, job: str) -> Version | None:
 
 def check_base(registry: Registry, job: str, base: str, base_digest: str) -> None:
     """Raises UsageError if a job has versions and belongs to another base than this one."""
-    telling = telling_version(registry, job) if job in registry.jobs() else None
+    telling = telling_version(registry, job) if registry.has_job(job) else None
     if telling and not telling.made_for(base, base_digest):
         raise UsageError(
             f"the job {job} belongs to the base {telling.base}, and this would be a version for {base}; name another "

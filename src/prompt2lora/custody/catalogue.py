@@ -53,6 +53,10 @@ class Catalogue:
         with self.reading() as connection:
             return list(jobs.display_names(connection))
 
+    def has_job(self, job: str) -> bool:
+        with self.reading() as connection:
+            return jobs.is_known(connection, job)
+
     def display_name(self, job: str) -> str:
         """What people call a job; its name if nothing else."""
         with self.reading() as connection:

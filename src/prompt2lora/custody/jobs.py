@@ -36,6 +36,10 @@ def display_name_of(text: str) -> str:
     return name
 
 
+def is_known(connection: Connection, name: str) -> bool:
+    return connection.scalar(select(jobs.c.id).where(jobs.c.name == name)) is not None
+
+
 def find(connection: Connection, name: str) -> Any:
     """A job's row. Raises UsageError if there is none of that name."""
     row = connection.execute(select(jobs).where(jobs.c.name == name)).first()
@@ -52,7 +56,7 @@ def display_names(connection: Connection) -> dict[str, str]:
 
 def add(connection: Connection, name: str, at: str) -> bool:
     """Know a job by name; whether it is new."""
-    if connection.scalar(select(jobs.c.id).where(jobs.c.name == name)) is not None:
+    if is_known(connection, name):
         return False
     connection.execute(insert(jobs).values(name=name, at=at))
     return True

@@ -119,11 +119,16 @@ class AnswerSheet:
         return out.getvalue()
 
     def _delimited(self, told: Mapping[int, RowAnswer], language: str) -> bytes:
-        out = io.StringIO(newline="")
-        writer = csv.writer(out, delimiter=self.table.delimiter or ",", lineterminator="\r\n")
+        out, delimiter, number = io.StringIO(newline=""), self.table.delimiter or ",", 1
+        writer = csv.writer(out, delimiter=delimiter, lineterminator="\r\n")
+        if self.table.tells_delimiter:
+            out.write(f"sep={delimiter}\r\n")
+            number = 2
         if self.table.format == TEXT:
             writer.writerow(["text" if language == "en" else "入力", *HEADS[language]])
         for line, cells in self.table.rows:
+            out.write("\r\n" * (line - number))  # blank rows
+            number = line + 1 + sum(cell.count("\n") for cell in cells)
             row = [*cells, *[""] * (self.table.width - len(cells))]
             one = told.get(line)
             if line == self._header:

@@ -62,12 +62,14 @@ class File(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """`rows` of cells with their numbers in the file (a text has one cell a line), or `records` if they are JSON."""
+    """`rows` of cells with their numbers in the file (a text has one cell a line), or `records` if they are JSON.
+    `tells_delimiter` if a line `sep=` stands above them."""
 
     name: str
     format: str
     encoding: str = ""
     delimiter: str = ""
+    tells_delimiter: bool = False
     sheet: str = ""
     sheets: int = 1
     rows: Rows = field(default_factory=list)
@@ -91,7 +93,7 @@ def read_table(file: File, known: Known, least: int = 1) -> Table:
     text, encoding = (file.text, "") if file.text is not None else _decoded(file)
     text = plain_lines(text.removeprefix("\ufeff"))
     _refuse_control(name, text)
-    text = _DELIMITER_TOLD.sub("", text)
+    text, told = _DELIMITER_TOLD.subn("", text)
     if (entries := _document(file, text, known)) is not None:
         return Table(name, JSONL, encoding, records=list(enumerate(entries, 1)))
     if file.ending in (*_LINES_ENDINGS, _JSON) or _holds_json(text, known):
@@ -100,7 +102,7 @@ def read_table(file: File, known: Known, least: int = 1) -> Table:
     if file.ending not in _TABLE_ENDINGS and least == 1 and not _is_headed(lines, known):
         return Table(name, TEXT, encoding, rows=lines)
     rows, delimiter = split_rows(name, text, known, least)
-    return Table(name, CSV, encoding, delimiter, rows=rows)
+    return Table(name, CSV, encoding, delimiter, tells_delimiter=bool(told), rows=rows)
 
 
 def _is_excel(file: File) -> bool:

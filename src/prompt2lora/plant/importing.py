@@ -44,7 +44,7 @@ def import_version(
         made = import_adapter(folder, out or Path(place) / "adapter", plant.base, approximate=approximate)
         stamp = made.base, weights_digest(made.base)
         check_base(kept, job, *stamp)
-        earlier = kept.versions(job) if job in kept.jobs() else []
+        earlier = kept.versions(job) if kept.has_job(job) else []
         origin = Origin(prompts, IMPORTED, IMPORTED, *stamp, kind=IMPORTED)
         if earlier:
             origin = replace(origin, comparison=earlier[-1].comparison)

@@ -38,7 +38,7 @@ from prompt2lora.generator.pipeline import Pipeline
 from prompt2lora.generator.prompt_checks import Finding
 from prompt2lora.ground.answer_form import AnswerForm
 from prompt2lora.ground.pictures import Prompt, pictures_of, rewritten, text_of, texts_alone
-from prompt2lora.ground.profile import MAX_NEW_TOKENS
+from prompt2lora.ground.profile import MAX_NEW_TOKENS, PROBE
 from prompt2lora.ground.progress import part, steps, tell
 from prompt2lora.ground.prompts import asked_in_full, split
 from prompt2lora.plant.inspection import BiasQuestion, answer_format, bias, canary, gain, share
@@ -50,7 +50,6 @@ _STRANGERS = 3  # other jobs whose prompts make the adapters that the job's own 
 _USUAL_PROMPTS = 16  # of a job whose own are not known
 MOST_EXAMPLES = 400  # that an adapter is inspected on; of more so many are drawn
 _QUESTION_SECONDS = 0.1  # about, of two cores; only shares of the work follow from it
-_PROBE = "Please answer in one word."
 
 
 @dataclass
@@ -104,7 +103,7 @@ class ModelEvaluator:
         adapter = Adapter.load(folder, models.load_config(self.layout.base_model))
         base, grid, layout = self.base._replace(layout=adapter.layout), adapter.grid, adapter.layout
         applied = time.monotonic()
-        ids = torch.tensor(base.chat.prompt_ids([_PROBE]), device=base.model.device)
+        ids = torch.tensor(base.chat.prompt_ids([PROBE]), device=base.model.device)
         usual = self.generator.health_of(adapter.provenance)
         inspection = _drawn(inspection)
         asking = _QUESTION_SECONDS * len(self.questions)

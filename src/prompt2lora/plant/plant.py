@@ -108,7 +108,7 @@ class Plant:
     def evaluator_for(self, job: str, questions: Sequence[Any] = ()) -> ModelEvaluator:
         """The mathematics for the next version of a job: for the base that it belongs to, if neither generator nor base
         was named."""
-        known = job in self.registry.jobs() and not (self.generator or self.base)
+        known = self.registry.has_job(job) and not (self.generator or self.base)
         telling = telling_version(self.registry, job) if known else None
         return self.evaluator_of(telling, questions) if telling else self.evaluator(questions=questions)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import aclosing
 from dataclasses import dataclass
 
 from prompt2lora.base.decoding import confidence
@@ -26,7 +25,7 @@ from prompt2lora.ground.progress import Report, silent
 from prompt2lora.ground.prompts import asked_in_full
 from prompt2lora.plant.calibration import PLAIN, Calibration, calibration_of
 from prompt2lora.serving.deadline import within
-from prompt2lora.serving.protocol import LENGTH, Engine, GenerationRequest, Message, SamplingParams
+from prompt2lora.serving.protocol import LENGTH, Engine, GenerationRequest, Message, SamplingParams, joined
 
 _SECONDS = 3600.0  # that a row may wait behind the others
 _PAUSE = 1.0  # seconds before a busy engine is asked again
@@ -127,20 +126,16 @@ def rows(request: RowsRequest, base: str, texts: Mapping[int, str], kept: ScoreC
 
 async def _answered(engine: Engine, request: RowsRequest, text: str) -> dict[str, object] | None:
     """One answer as it is kept; None if the engine is too busy with others to take it now."""
-    words, last = "", None
     try:
-        async with aclosing(within(_SECONDS, engine.answer(request.version, request.generation(text)))) as chunks:
-            async for chunk in chunks:
-                words, last = words + chunk.text, chunk
+        words, last = await joined(within(_SECONDS, engine.answer(request.version, request.generation(text))))
     except Busy:
         return None
     except UsageError as error:  # what is wrong with this row, and not with the others
         return {"wrong": str(error)}
-    scored = bool(last and last.log_probabilities)
     return {
         "answer": words.strip(),
-        "confidence": confidence(last.log_probabilities) if last and scored else None,
-        "cut": bool(last and last.finish_reason == LENGTH),
+        "confidence": confidence(last.log_probabilities) if last.log_probabilities else None,
+        "cut": last.finish_reason == LENGTH,
     }
 
 

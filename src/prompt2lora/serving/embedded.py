@@ -23,6 +23,7 @@ from prompt2lora.base.pictures import positions
 from prompt2lora.custody.versions import Version
 from prompt2lora.errors import Misconfigured, Prompt2LoraError, Unfit, UsageError
 from prompt2lora.ground.pictures import pictures_of
+from prompt2lora.ground.profile import PROBE
 from prompt2lora.serving.adapter_cache import AdapterCache
 from prompt2lora.serving.admission import MAX_WAITING, last_answers
 from prompt2lora.serving.batch import BatchCache
@@ -35,8 +36,6 @@ from prompt2lora.serving.scheduler import Scheduler
 from prompt2lora.serving.sequence import TokenSequence
 from prompt2lora.serving.setup import Setup
 from prompt2lora.serving.sizes import ADAPTER_CACHE_SIZE, MAX_BATCH_SIZE, PREFIX_CACHE_MB
-
-_PROBE = "Please answer in one word."
 
 
 class EmbeddedEngine:
@@ -189,7 +188,7 @@ class EmbeddedEngine:
     @torch.inference_mode()
     def _probe(self) -> None:
         """See that one sequence's adapter moves its logits and no other's. Raises Unfit if this base ignores it."""
-        ids = self._chat.prompt_ids([_PROBE])[0]
+        ids = self._chat.prompt_ids([PROBE])[0]
         parts = [Part(place, 0, ids) for place in range(2)]
         plain = self._batch.read(parts)
         random = torch.Generator().manual_seed(0)  # the same number everywhere is nothing behind a layer norm

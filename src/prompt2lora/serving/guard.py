@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 import secrets
 import time
@@ -82,10 +83,10 @@ class RateLimiter:
 
 
 class RequestGuard:
-    """Middleware around the whole application."""
+    """Middleware around the whole application; what answers below `forms` limits bodies itself, in its own words."""
 
-    def __init__(self, app: ASGIApp, *, body: int, hosts: Sequence[str], metrics: ServiceMetrics) -> None:
-        self._app, self._body, self._metrics = app, body, metrics
+    def __init__(self, app: ASGIApp, *, body: int, hosts: Sequence[str], metrics: ServiceMetrics, forms: str) -> None:
+        self._app, self._body, self._metrics, self._forms = app, body, metrics, f"{forms}/"
         self._hosts = {host.lower() for host in hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -96,6 +97,7 @@ class RequestGuard:
         given = headers.get("x-request-id", "")
         record = RequestRecord(given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8))
         scope.setdefault("state", {})["record"] = record
+        most = math.inf if scope["path"].startswith(self._forms) else self._body
         began, status, taken = time.monotonic(), 0, 0
 
         async def send_guarded(message: Message) -> None:
@@ -113,13 +115,13 @@ class RequestGuard:
             nonlocal taken
             message = await receive()
             taken += len(message.get("body", b""))
-            if taken > self._body:
-                raise Refused(413, f"a request may have at most {self._body} bytes; send less", "too_large")
+            if taken > most:
+                raise self._too_large()
             return message
 
         self._metrics.running.inc()
         try:
-            self._check(headers)
+            self._check(headers, most)
             await self._app(scope, receive_limited, send_guarded)
         except Refused as refused:
             if status:
@@ -127,16 +129,18 @@ class RequestGuard:
             await refused.response()(scope, receive, send_guarded)
         except Exception as error:  # here and not outside, where the reply would have no headers
             if status:
+                record.status = 500
                 raise
             reply = await scope["app"].exception_handlers[Exception](Request(scope), error)
             await reply(scope, receive, send_guarded)
         finally:
             self._metrics.running.dec()
             seconds = time.monotonic() - began
-            self._metrics.count(record, status, seconds)
-            _log.info("%s", json.dumps(_line(scope, record, status, seconds), ensure_ascii=False))
+            record.status = record.status or status
+            self._metrics.count(record, seconds)
+            _log.info("%s", json.dumps(_line(scope, record, seconds), ensure_ascii=False))
 
-    def _check(self, headers: Headers) -> None:
+    def _check(self, headers: Headers, most: float) -> None:
         host = headers.get("host", "").rsplit("@", 1)[-1].lower()
         name = host[: host.rfind(":")] if ":" in host.rsplit("]", 1)[-1] else host
         if name not in self._hosts and "*" not in self._hosts:
@@ -146,21 +150,24 @@ class RequestGuard:
                 "unknown_host",
             )
         length = headers.get("content-length", "0")
-        if not length.isdecimal() or int(length) > self._body:
-            raise Refused(413, f"a request may have at most {self._body} bytes; send less", "too_large")
+        if not length.isdecimal() or int(length) > most:
+            raise self._too_large()
+
+    def _too_large(self) -> Refused:
+        return Refused(413, f"a request may have at most {self._body} bytes; send less", "too_large")
 
 
-def _line(scope: Scope, record: RequestRecord, status: int, seconds: float) -> dict[str, Any]:
+def _line(scope: Scope, record: RequestRecord, seconds: float) -> dict[str, Any]:
     """What is logged of a request: no text, no query, no key."""
     route = scope.get("route")
     return {
         "request": record.request,
         "method": scope["method"],
         "route": getattr(route, "path", ""),
-        "status": status,
+        "status": record.status,
         "seconds": round(seconds, 4),
         "key": record.key,
-        "job": record.job,
+        "job": record.job or scope.get("path_params", {}).get("job", "")[:80],
         "release": record.release,
         "prompt_tokens": record.prompt_tokens,
         "completion_tokens": record.completion_tokens,

@@ -21,7 +21,8 @@ _BUCKETS = (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120)
 
 @dataclass
 class RequestRecord:
-    """What is known about a request when it ends; never its text."""
+    """What is known about a request when it ends; never its text. `status` is that of the reply, or of the error that
+    broke a stream off."""
 
     request: str
     key: str = ""
@@ -30,6 +31,7 @@ class RequestRecord:
     release: str = ""
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    status: int = 0
 
 
 class ServiceMetrics:
@@ -47,9 +49,9 @@ class ServiceMetrics:
         self._labels: set[str] = set()
         self._all.register(_EngineStats(stats))
 
-    def count(self, record: RequestRecord, status: int, seconds: float) -> None:
+    def count(self, record: RequestRecord, seconds: float) -> None:
         job, version = self._label(record.job), self._label(record.version)
-        self._requests.labels(job, version, str(status)).inc()
+        self._requests.labels(job, version, str(record.status)).inc()
         if record.job:
             self._seconds.labels(job).observe(seconds)
             self._tokens.labels(job, "prompt").inc(record.prompt_tokens)

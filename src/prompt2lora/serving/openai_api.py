@@ -21,9 +21,10 @@ from starlette.requests import ClientDisconnect
 from prompt2lora.custody.releases import Release
 from prompt2lora.errors import Busy, Prompt2LoraError, Unfit, UsageError
 from prompt2lora.serving.guard import Authenticator, Refused, failure, record_of
+from prompt2lora.serving.metrics import RequestRecord
 from prompt2lora.serving.openai_replies import Reply, as_event, as_model, fingerprint
 from prompt2lora.serving.openai_requests import ChatRequest, TextRequest
-from prompt2lora.serving.protocol import Chunk, GenerationRequest
+from prompt2lora.serving.protocol import Chunk, GenerationRequest, joined
 from prompt2lora.serving.refusals import ERRORS, describe
 from prompt2lora.serving.service import Service
 
@@ -64,11 +65,13 @@ def router(service: Service, gate: Authenticator) -> APIRouter:
         """Go on with a text as it stands, by the job that `model` names."""
         return await _answer(service, quota, "text_completion", body, request)
 
+    @made.head("/models", include_in_schema=False)
     @made.get("/models")
     def models() -> dict[str, Any]:
         """All jobs of this service's base that have a release."""
         return {"object": "list", "data": [_described(service, release) for release in service.releases()]}
 
+    @made.head("/models/{model}", include_in_schema=False)
     @made.get("/models/{model}")
     def model(model: Annotated[str, Path(max_length=200)]) -> dict[str, Any]:
         """One job and what answers it."""
@@ -85,26 +88,19 @@ async def _answer(
     service: Service, quota: Quota, kind: str, body: ChatRequest | TextRequest, request: Request
 ) -> JSONResponse | StreamingResponse:
     record = record_of(request)
+    reply = Reply(kind, body, record.request)
     generation = await asyncio.to_thread(body.generation, _seconds(service, request))  # a form is looked at
     release = await asyncio.to_thread(_released, service, generation.job)
     generation = await asyncio.to_thread(_in_form, service, release, generation)
     record.job, record.release, record.version = release.job, fingerprint(release), release.name
-    reply = Reply(kind, body, record.request)
     headers = {RELEASE: fingerprint(release)}
     if generation.stream:
         chunks = _counted(service, quota, release, generation, request)
         first = await _unless_gone(request, anext(chunks))  # what is refused is refused before the answer begins
-        events = _events(reply, release, first, chunks)
+        events = _events(reply, release, first, chunks, record)
         return StreamingResponse(events, media_type="text/event-stream", headers=headers)
-
-    async def whole() -> tuple[str, Chunk]:
-        text = ""
-        async with aclosing(_counted(service, quota, release, generation, request)) as chunks:
-            async for chunk in chunks:
-                text += chunk.text
-        return text, chunk
-
-    text, last = await _unless_gone(request, whole())
+    answer = joined(_counted(service, quota, release, generation, request))
+    text, last = await _unless_gone(request, answer)
     return JSONResponse(reply.complete(release, text, last), headers=headers)
 
 
@@ -124,7 +120,9 @@ async def _counted(
         raise
 
 
-async def _events(reply: Reply, release: Release, first: Chunk, rest: AsyncGenerator[Chunk]) -> AsyncGenerator[str]:
+async def _events(
+    reply: Reply, release: Release, first: Chunk, rest: AsyncGenerator[Chunk], record: RequestRecord
+) -> AsyncGenerator[str]:
     async with aclosing(rest):
         try:
             for event in reply.chunks(release, first):
@@ -133,8 +131,8 @@ async def _events(reply: Reply, release: Release, first: Chunk, rest: AsyncGener
                 for event in reply.chunks(release, chunk):
                     yield as_event(event)
         except Prompt2LoraError as error:
-            status, code, _ = describe(error)
-            yield as_event(failure(status, str(error), code))
+            record.status, code, _ = describe(error)  # that of the reply is sent already
+            yield as_event(failure(record.status, str(error), code))
             return
     yield "data: [DONE]\n\n"
 

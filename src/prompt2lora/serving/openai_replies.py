@@ -27,13 +27,13 @@ class Reply:
         self.kind, self.job = kind, body.model
         self.usage = bool(body.stream_options and body.stream_options.include_usage)
         self.id = f"{'chatcmpl' if kind == 'chat.completion' else 'cmpl'}-{number}"
-        self.begun = False
+        self.begun, self.created = False, int(time.time())
 
     def frame(self, release: Release, choices: list[dict[str, Any]], kind: str) -> dict[str, Any]:
         return {
             "id": self.id,
             "object": kind,
-            "created": int(time.time()),
+            "created": self.created,
             "model": self.job,
             "system_fingerprint": fingerprint(release),
             "choices": choices,

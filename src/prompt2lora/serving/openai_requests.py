@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from prompt2lora.base.constraints import check
 from prompt2lora.ground.answer_form import AnswerForm, schema
@@ -187,8 +187,19 @@ class ChatRequest(CompletionFields):
         )
 
 
+def _alone(prompt: Any) -> Any:
+    """The text itself of a list that holds one."""
+    if isinstance(prompt, list) and len(prompt) != 1:
+        raise ValueError(f"one text is taken at a time, not {len(prompt)}; send a request for each")
+    return prompt[0] if isinstance(prompt, list) else prompt
+
+
+OpenText = Annotated[str, Field(min_length=1, max_length=_TEXT)]
+OneText = Annotated[list[OpenText], Field(min_length=1, max_length=1)]
+
+
 class TextRequest(CompletionFields):
-    prompt: Annotated[str, Field(min_length=1, max_length=_TEXT)]
+    prompt: Annotated[OpenText, BeforeValidator(_alone, json_schema_input_type=OpenText | OneText)]
     echo: Literal[False] | None = None
     best_of: Literal[1] | None = None
     suffix: Literal[""] | None = None

@@ -6,7 +6,8 @@ to a Ray cluster in the same terms.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -70,6 +71,15 @@ class Chunk(NamedTuple):
     finish_reason: str | None = None
     log_probabilities: tuple[float, ...] = ()
     cached_tokens: int = 0
+
+
+async def joined(chunks: AsyncGenerator[Chunk]) -> tuple[str, Chunk]:
+    """The whole text of an answer, and its last chunk; the answer is closed, however this ends."""
+    text, last = "", Chunk("", 0, 0)
+    async with aclosing(chunks):
+        async for last in chunks:
+            text += last.text
+    return text, last
 
 
 class Engine(Protocol):

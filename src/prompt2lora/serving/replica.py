@@ -24,13 +24,12 @@ from prompt2lora.custody.versions import Version
 from prompt2lora.errors import Busy, DamagedFile, Misconfigured, Unfit, UsageError
 from prompt2lora.ground.answer_form import AnswerForm, choices
 from prompt2lora.ground.pictures import Prompt, pictures_of, text_of
-from prompt2lora.ground.profile import MAX_NEW_TOKENS
+from prompt2lora.ground.profile import MAX_NEW_TOKENS, PROBE
 from prompt2lora.serving.admission import check_open
 from prompt2lora.serving.event_stream import events
 from prompt2lora.serving.protocol import Chunk, GenerationRequest
 from prompt2lora.serving.turns import Turn, Turns
 
-_PROBE = "Please answer in one word."
 _PROBE_TOKENS = 4
 _ODD_WORDS = ("qxz", "vkj")  # what no base answers by itself
 # What the base's generation_config.json sets otherwise (Qwen2.5 repeats less by it), and a pilot never measured.
@@ -131,7 +130,7 @@ class Replica:
         async with self._turn(Turn.BASE), self._lock:
             if self.forms:
                 return
-            asked = {"model": self.base, "prompt": _PROBE, "max_tokens": 8, "temperature": 0}
+            asked = {"model": self.base, "prompt": PROBE, "max_tokens": 8, "temperature": 0}
             body = {**asked, **_structured(choices(_ODD_WORDS))}
             reply = await self.client.post("/v1/completions", json=body, timeout=self.seconds)
             if reply.status_code >= 500:
@@ -183,7 +182,7 @@ class Replica:
 
     async def _likelihoods(self, name: str) -> tuple[list[str], list[float]]:
         """The likeliest tokens after a fixed text, with their log-probabilities."""
-        asked = {"prompt": _PROBE, "max_tokens": _PROBE_TOKENS, "temperature": 0, "logprobs": 1}
+        asked = {"prompt": PROBE, "max_tokens": _PROBE_TOKENS, "temperature": 0, "logprobs": 1}
         body = {"model": name, **_NEUTRAL, **asked}
         reply = await self.client.post("/v1/completions", json=body, timeout=self.seconds)
         if reply.status_code != 200:

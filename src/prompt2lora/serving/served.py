@@ -20,7 +20,7 @@ from prompt2lora.errors import DamagedFile, Misconfigured, Prompt2LoraError, Una
 from prompt2lora.ground.answer_form import AnswerForm
 from prompt2lora.plant.plant import Plant
 from prompt2lora.serving.deadline import within
-from prompt2lora.serving.protocol import Chunk, Engine, GenerationRequest
+from prompt2lora.serving.protocol import Chunk, Engine, GenerationRequest, joined
 from prompt2lora.serving.setup import Setup
 
 _NO_PLACE = nullcontext()
@@ -110,11 +110,7 @@ class Served:
         """The whole answer of one version (None: the base), whether it is released or not. Raises Misconfigured."""
         if version and self.setup:
             self.setup.check(version)
-        text = ""
-        async with aclosing(self.answer(version, request)) as chunks:
-            async for chunk in chunks:
-                text += chunk.text
-        return text
+        return (await joined(self.answer(version, request)))[0]
 
     def watched(self, job: str) -> WatchRecord | None:
         """The evidence against what answers a job now; None if nothing is watched."""

@@ -15,6 +15,7 @@ from prompt2lora.base.constraints import check as check_form
 from prompt2lora.base.models import reads_pictures
 from prompt2lora.custody.access import Access
 from prompt2lora.custody.evaluator import stored_inspection
+from prompt2lora.custody.jobs import check_name, display_name_of
 from prompt2lora.errors import ModelNotFound, Prompt2LoraError, UsageError
 from prompt2lora.ground.answer_form import AnswerForm, checked
 from prompt2lora.ground.comparison import Comparison
@@ -127,9 +128,12 @@ class Service(Served):
         _at_most(prompts, MOST_PROMPTS, "prompts")
         _at_most(examples, MOST_EXAMPLES, "examples")
         _at_most(inspection, MOST_EXAMPLES, "inspection examples")
-        self.plant.as_actor(actor).registry.add_job(job, display_name)
+        check_name(job)
+        display_name = display_name_of(display_name)
         work = Generate(job, tuple(prompts), tuple(inspection), tuple(examples), form, comparison)
-        return self._begin(actor, work)
+        queued = self._begin(actor, work)
+        self.plant.as_actor(actor).registry.add_job(job, display_name)  # only now: a full queue changes nothing
+        return queued
 
     def inspect(self, actor: str, job: str, version: str, inspection: Sequence[tuple[Prompt, str]]) -> QueuedJob:
         """Measure and judge a version, on new examples or (without any) by what was measured of it."""

@@ -33,7 +33,7 @@ class Body(BaseModel):
 
 
 def known_job(registry: Registry, job: str) -> None:
-    if job not in registry.jobs():
+    if not registry.has_job(job):
         raise Refused(404, f"there is no job {job[:90]!r}; see GET /admin/jobs", "not_found")
 
 
