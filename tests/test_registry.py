@@ -258,7 +258,7 @@ def test_one_flipped_byte_in_any_stored_file_is_noticed(registry, add, name):
     assert registry.verify() == 1
     damage(registry.store.path(version.adapter) / name)
     with pytest.raises(DamagedFile, match=version.adapter[:12]):
-        registry.verify("mail")
+        registry.verify()
     with pytest.raises(DamagedFile):
         promoted(registry, version)
     assert registry.current("mail") is None
