@@ -1,5 +1,5 @@
-"""Jobs, versions, releases, watches, alarms, and whether the audit log is sound, as JSON: alike on the command line, over
-HTTP and in the console."""
+"""Jobs, versions, releases, watches, alarms, and whether the audit log is sound, as JSON: alike on the command line,
+over HTTP and in the console."""
 
 from __future__ import annotations
 
