@@ -2,7 +2,8 @@
 
 import pytest
 
-from prompt2lora.custody.access import GOVERN, LOOK, MAKE, RELEASE, RETURN, ROLES, Access
+from prompt2lora.console.i18n import LANGUAGES, Translator, texts
+from prompt2lora.custody.access import GOVERN, LOOK, MAKE, RELEASE, RETURN, ROLES, SERVICE, Access
 from prompt2lora.errors import Conflict, UsageError
 
 
@@ -67,6 +68,12 @@ def test_the_last_admin_stays(access):
 def test_a_key_that_means_nothing_is_refused(access, name, role, infer):
     with pytest.raises(UsageError):
         access.add(name, role=role, infer=infer)
+
+
+def test_no_key_is_called_as_the_service_itself_is_in_the_record(access):
+    with pytest.raises(UsageError, match="the service itself") as told:
+        access.add(SERVICE, role="operator")
+    assert all(Translator(one).explain(told.value) == texts(one)["error.key_taken"] for one in LANGUAGES)
 
 
 def test_making_and_revoking_stand_in_the_record_without_the_token(access):

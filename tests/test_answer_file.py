@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import openpyxl
 import pytest
-from serving import running, service_of
+from serving import GivesItselfAway, running, service_of
 from test_doors import excel, saved, separated
 from test_engine import adapters, engine, frozen, version  # noqa: F401
 from tiny import command, new_registry, promoted
@@ -39,6 +39,7 @@ from prompt2lora.ground.tables import File
 from prompt2lora.plant.calibration import ENOUGH, calibrate
 from prompt2lora.serving import answer_file, offline
 from prompt2lora.serving.answer_file import RowsRequest, answer_rows
+from prompt2lora.serving.answered_files import AnsweredFile
 from prompt2lora.web import create_app
 
 LABELS = forms.choices(["billing", "shipping", "returns"])
@@ -332,6 +333,15 @@ def test_what_cannot_be_is_refused_before_anything_is_loaded(tmp_path, words, to
 
 def rows_of(count):
     return "\n".join(["text", *(f"row {number}" for number in range(count))])
+
+
+def test_the_same_file_for_two_jobs_with_the_same_adapter_is_answered_twice(registry):
+    sheet = read_answer_sheet(File("rows.csv", rows_of(2).encode()))
+    names = {
+        AnsweredFile(sheet, RowsRequest(job, None), GivesItselfAway(), "me", registry.clock).name
+        for job in ("mail", "notes")
+    }
+    assert len(names) == 2, "each stays with its job"
 
 
 def test_a_file_under_way_is_not_finished_by_a_release_that_was_taken_back(registry, add):

@@ -173,6 +173,9 @@ def test_a_refusal_is_withdrawn_by_whoever_refused_or_by_an_admin(registry, tmp_
     version = version_in(registry, "refused", tmp_path)
     with pytest.raises(NotAllowed, match="refuser refused"):
         decisions.withdraw(by(registry, "somebody"), version, "I liked it")
+    for name in ("somebody", "refuser"):
+        with pytest.raises(Conflict, match="was refused by refuser"):
+            decisions.refuse(by(registry, name), version, "so that I may withdraw it")
     with pytest.raises(UsageError, match="takes a second person"):
         decisions.withdraw(by(registry, "maker"), version, "mine", admin=True, second=True)
     assert registry.refusal(version).reason == "two answers got worse"

@@ -6,7 +6,7 @@ from tiny import greedy, write_task
 
 from prompt2lora import api
 from prompt2lora.base.decoding import answers
-from prompt2lora.errors import OutputError, UsageError
+from prompt2lora.errors import UsageError
 from prompt2lora.evaluation.metrics import token_f1
 from prompt2lora.evaluation.statistics import mean_interval, paired_difference, spread
 from prompt2lora.ground.comparison import Comparison
@@ -108,7 +108,7 @@ def test_a_benchmark_says_what_the_documentation_promises(tasks_folder, generato
     assert result.request.seeds == (0,)
     later = api.benchmark(files[:2], seed=3, seeds=2, limit=1, generator=generator_folder)
     assert later.request.seeds == (3, 4)
-    with pytest.raises(OutputError, match="must not exist"):
+    with pytest.raises(UsageError, match="must not exist"):
         api.benchmark([tasks_folder], out=out, generator=generator_folder)
 
 

@@ -4,7 +4,7 @@ import os
 import pytest
 import torch
 
-from prompt2lora.errors import DamagedFile, InputError, OutputError
+from prompt2lora.errors import DamagedFile, InputError, OutputError, UsageError
 from prompt2lora.ground import files
 from prompt2lora.ground.examples import read_prompts
 from prompt2lora.ground.prompts import MAX_CHARACTERS
@@ -49,7 +49,7 @@ def test_a_place_below_a_file_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot write"), files.new_folder(tmp_path / "file" / "below"):
         pass
-    with pytest.raises(OutputError, match="no folder that can be written to; name another place"):
+    with pytest.raises(UsageError, match="no folder that can be written to; name another place"):
         files.check_new(tmp_path / "file" / "below" / "deep", "report")
 
 

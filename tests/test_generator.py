@@ -7,7 +7,7 @@ from transformers import LlamaConfig
 
 from prompt2lora.adapter.grid import decode
 from prompt2lora.adapter.layout import LoraLayout
-from prompt2lora.errors import DamagedFile, ModelNotFound, OutputError
+from prompt2lora.errors import DamagedFile, ModelNotFound, UsageError
 from prompt2lora.generator.config import GeneratorConfig
 from prompt2lora.generator.decoder import (
     AxisConv,
@@ -183,7 +183,7 @@ def test_a_saved_generator_comes_back_with_its_configuration_and_provenance(gene
     assert again.config == generator.config
     assert torch.allclose(again.generate(conditions), generator.generate(conditions), atol=2e-2)
     assert len(again.provenance["sha256"]) == 64
-    with pytest.raises(OutputError, match="must not exist"):
+    with pytest.raises(UsageError, match="must not exist"):
         generator.save_pretrained(generator_folder)
 
 

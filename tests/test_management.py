@@ -12,15 +12,18 @@ from pathlib import Path
 import pytest
 from serving import bearer, client_of, keys_of, passes, service_of
 from test_gateway import FROM, kept  # noqa: F401
-from tiny import GOOD, adapter_folder
+from tiny import GOOD, adapter_folder, command
 
 from prompt2lora.console.routing import PAGES
 from prompt2lora.custody.access import GOVERN, LOOK, MAKE, RELEASE, RETURN, ROLES
 from prompt2lora.custody.evaluations import Evaluation
 from prompt2lora.custody.registry import Registry
 from prompt2lora.errors import Unavailable
+from prompt2lora.ground.progress import tell
+from prompt2lora.plant import watches
 from prompt2lora.plant.plant import Plant
 from prompt2lora.serving.job_queue import CANCELLED, DONE, FAILED, WAITING, JobQueue, QueuedJob
+from prompt2lora.serving.work import Replay
 from prompt2lora.web import create_app
 
 ROUTES = {
@@ -340,6 +343,56 @@ def test_the_service_replays_what_is_watched_and_has_rows_when_its_time_has_come
     assert len(service.queue) == 1, "it was just done"
 
 
+@pytest.fixture
+def watched(kept, tmp_path, monkeypatch):  # noqa: F811
+    """A service with a release that was inspected on one example and is watched, in a home of its own."""
+    monkeypatch.setenv("PROMPT2LORA_HOME", str(tmp_path / "home"))
+    made = kept.add_version("mail", adapter_folder(tmp_path / "a", "a"), FROM)
+    inspected(kept, made, "a note")
+    kept.promote("mail", made, "r", expected=None)
+    service = service_of(kept)
+    service.plant.monitor().watch("mail", {"canary": 0.1})
+    yield service
+    service.queue.close()
+
+
+def inspected(registry, version, text):
+    one = {"text": text, "right": "b", "base": "", "generated": ""}
+    registry.add_evaluation(version, Evaluation.read({"inspection": [one]}, registry.store.picture))
+
+
+def test_what_answers_is_asked_again_what_it_was_inspected_on_and_by_one_of_two_services(
+    watched,
+    kept,  # noqa: F811
+    tmp_path,
+    monkeypatch,
+):
+    inspected(kept, kept.add_version("mail", adapter_folder(tmp_path / "b", "b"), FROM), "a note of another machine")
+    asked = []
+
+    def replay(plant, job, inspection, report):
+        plant.monitor().replaying(job)
+        asked.append(inspection)
+
+    monkeypatch.setattr(watches, "replay", replay)
+    waiting = [Replay("mail", 24.0), Replay("mail", 24.0)]
+    assert [work.run(watched, tell)["examples"] for work in waiting] == [1, 0], "the second one is not due any more"
+    assert asked == [[("a note", "b")]], "not what another version was inspected on"
+    assert Replay("mail").run(watched, tell)["examples"] == 1, "a person may ask at any time"
+
+
+def test_a_replay_that_cannot_begin_is_tried_again_when_the_hours_are_over(watched, kept, tmp_path):  # noqa: F811
+    lines, store = kept.audit_count(), tmp_path / "home" / "store"
+    store.rename(store.with_name("away"))
+    for _ in range(3):
+        watched.replay_due()
+        while any(not one.over for one in watched.queue.recent()):
+            time.sleep(0.001)
+    (failed,) = watched.queue.recent()
+    assert failed.state == FAILED and "is not there now" in failed.error
+    assert kept.audit_count() == lines + 1
+
+
 @pytest.mark.parametrize("damage", ["{", None], ids=["no JSON", "no file"])
 def test_a_watch_that_cannot_be_read_hides_no_other_one(kept, tmp_path, monkeypatch, damage, caplog):  # noqa: F811
     monkeypatch.setenv("PROMPT2LORA_HOME", str(tmp_path / "home"))
@@ -369,6 +422,17 @@ def test_the_record_is_paged_and_verified(kept, tokens):  # noqa: F811
     assert [line["number"] for line in first.json()["lines"]] == [1, 2]
     assert rest.json()["lines"][0]["number"] == 3
     assert sound.json()["sound"] is True
+
+
+def test_a_record_that_was_altered_is_told_alike_over_http_and_on_the_command_line(kept, tokens, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("PROMPT2LORA_HOME", str(tmp_path / "home"))
+    with kept.engine.begin() as connection:
+        connection.exec_driver_sql("drop trigger audit_no_update")
+        connection.exec_driver_sql("update audit set actor = 'someone' where number = 2")
+    (told,) = calls(service_of(kept), ("POST", "/admin/audit/verify", tokens["viewer"], None))
+    code, out, _ = command("audit", "verify", "--json")
+    assert (code, json.loads(out)) == (1, told.json())
+    assert told.json()["sound"] is False and "audit line 2 was altered" in told.json()["fault"]
 
 
 def test_a_pilot_over_http_ends_in_a_version_and_its_report(kept, tokens, plant_generator):  # noqa: F811

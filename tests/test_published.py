@@ -12,7 +12,7 @@ from tiny import command, tiny_generator
 from prompt2lora import api
 from prompt2lora.adapter.hooks import adapted
 from prompt2lora.base.sampling import Sampling
-from prompt2lora.errors import OutputError, UsageError
+from prompt2lora.errors import UsageError
 from prompt2lora.evaluation.published import scoring
 from prompt2lora.evaluation.published.choices import continuations, read_question
 from prompt2lora.evaluation.published.measuring import others, seen
@@ -300,7 +300,7 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_loaded(folder, ge
 
 def test_a_result_is_never_written_over(folder, generator_folder, tmp_path):
     (tmp_path / "result.json").write_text("{}")
-    with pytest.raises(OutputError):
+    with pytest.raises(UsageError, match="must not exist"):
         api.benchmark_published(folder, ["piqa"], out=tmp_path / "result.json", generator=generator_folder)
     with pytest.raises(UsageError, match="at least one arm"):
         api.benchmark_published(folder, ["piqa"], arms=[], generator=generator_folder)

@@ -9,7 +9,7 @@ import refine
 from refine import Measured, Point, break_even, points, shuffled, summary
 
 from prompt2lora import api
-from prompt2lora.errors import OutputError
+from prompt2lora.errors import UsageError
 from prompt2lora.generator.generator import Generator
 
 
@@ -68,7 +68,7 @@ def test_a_run_goes_on_where_it_was_with_the_same_generator_and_begins_anew_with
 
     first, measured = run("--minutes", "0.005")
     assert (len(first["tasks"]), first["left_out"], measured) == (1, 5, 6)
-    with pytest.raises(OutputError, match="must not exist"):
+    with pytest.raises(UsageError, match="must not exist"):
         run()
     (tmp_path / "refine.json").unlink()
     again, measured = run("--minutes", "0")

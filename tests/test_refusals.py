@@ -18,7 +18,7 @@ from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.adapter.peft import Adapter
 from prompt2lora.base import models
 from prompt2lora.cli.main import main
-from prompt2lora.errors import DamagedFile, InputError, ModelNotFound, OutputError, Prompt2LoraError, UsageError
+from prompt2lora.errors import DamagedFile, InputError, ModelNotFound, Prompt2LoraError, UsageError
 from prompt2lora.evaluation import benchmark
 from prompt2lora.evaluation.judge import BenchmarkRequest
 from prompt2lora.generator.generator import Generator
@@ -189,7 +189,7 @@ def test_a_result_that_could_not_be_written_is_told_before_the_judging(
 
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(benchmark, "run", judged)
-    with pytest.raises(OutputError):
+    with pytest.raises(UsageError, match="name another place"):
         api.benchmark([tasks_folder], generator=generator_folder, out=tmp_path / "file" / "result.json")
 
 

@@ -258,7 +258,7 @@ def test_one_flipped_byte_in_any_stored_file_is_noticed(registry, add, name):
     assert registry.verify() == 1
     damage(registry.store.path(version.adapter) / name)
     with pytest.raises(DamagedFile, match=version.adapter[:12]):
-        registry.verify("mail")
+        registry.verify()
     with pytest.raises(DamagedFile):
         promoted(registry, version)
     assert registry.current("mail") is None
@@ -282,6 +282,15 @@ def test_a_folder_of_other_files_is_not_kept(registry, tmp_path, change):
 def test_the_same_contents_are_kept_once(registry, tmp_path):
     digests = {registry.store.put(adapter_folder(tmp_path / name, "same")) for name in "ab"}
     assert registry.store.digests() == list(digests)
+
+
+@pytest.mark.parametrize("fault", [damage, Path.unlink], ids=["flipped", "lost"])
+def test_a_damaged_entry_is_whole_again_when_its_contents_come_again(registry, add, tmp_path, fault):
+    version = add("a")
+    fault(registry.store.path(version.adapter) / "adapter_model.safetensors")
+    assert not registry.store.is_sound(version.adapter)
+    assert registry.store.put(adapter_folder(tmp_path / "again", "a")) == version.adapter
+    assert registry.store.is_sound(version.adapter) and registry.store.digests() == [version.adapter]
 
 
 def test_an_id_that_is_no_digest_finds_nothing(registry):
@@ -403,6 +412,15 @@ def test_a_database_with_a_damaged_page_is_told_in_one_line(tmp_path):
     with pytest.raises(DamagedFile, match="put the backup back"):
         registry.jobs()
     registry.engine.dispose()
+
+
+def test_a_database_that_the_system_does_not_let_be_opened_is_not_called_damaged(tmp_path):
+    registry = new_registry(tmp_path / "home")
+    registry.engine.dispose()
+    url = registry.engine.url.render_as_string()
+    with no_more_files(), pytest.raises(Unavailable, match=r"cannot be used now .*; see rights and disk"):
+        databases.open_database(url)
+    databases.open_database(url).dispose()
 
 
 def test_a_server_that_does_not_answer_is_told_in_one_line(tmp_path):

@@ -163,6 +163,15 @@ def test_of_two_processes_on_one_home_none_takes_the_other_s_work(begins):
     assert [ended(queued), ended(waiting)] == [DONE, DONE]
 
 
+def test_of_what_is_over_the_service_s_own_goes_first_where_there_is_much(begins, monkeypatch):
+    monkeypatch.setattr("prompt2lora.serving.job_queue._KEPT", 3)
+    queue = begins()
+    people_s = [queue.start("explain", "mail", name, work) for name in ("me", "you")]
+    for number in range(5):
+        assert ended(queue.start("replay", f"job{number}", "serving", work)) == DONE
+    assert {one.id for one in people_s} <= {one.id for one in queue.recent()}
+
+
 def test_work_waits_a_week_for_a_service_of_its_own_base(place, begins):
     first = begins()
     done = first.start("replay", "mail", "me", work)
@@ -192,6 +201,35 @@ def test_what_waits_when_the_service_is_stopped_goes_on_in_the_next_one(begins):
     second = begins()
     assert queued.state == DONE and [one.id for one in second.left_behind()] == [waiting.id]
     assert {one.id for one in second.recent()} == {queued.id, waiting.id}
+
+
+@pytest.mark.parametrize("heard", [True, False], ids=["reports", "never reports"])
+def test_what_runs_when_the_service_is_stopped_goes_on_in_the_next_one_and_never_fails_for_that(begins, heard):
+    queue, begun, let = begins(), threading.Event(), threading.Event()
+
+    def long(report):
+        begun.set()
+        while heard or not let.wait(0.01):
+            report({"done": 1, "of": 2}) if heard else None
+        return {}
+
+    queued = queue.start("refine", "mail", "me", long)
+    for _ in range(4):
+        assert begun.wait(30)
+        begun.clear()
+        queue.leave()
+        if heard:
+            queue.close()
+            assert (queued.state, queued.finished) == (WAITING, None)
+        else:
+            queue._alive.release()  # as the system does for a process that is killed since it did not end
+        left, queue = queue, begins()
+        (queued,) = queue.left_behind()
+        left._place = left._place / "gone"
+        assert (queued.state, queued.restarts) == (WAITING, 0)
+        queue.again(queued, long)
+    queue.cancel(queued.id, "me")
+    let.set()
 
 
 def test_a_spreadsheet_that_a_stop_interrupts_goes_on_at_its_row_in_the_next_process(base, registry, begins):

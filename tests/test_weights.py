@@ -13,7 +13,7 @@ from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.adapter.peft import Adapter, adapter_digest
 from prompt2lora.adapter.settings import read_config
 from prompt2lora.base import models
-from prompt2lora.errors import DamagedFile, LayoutError, OutputError
+from prompt2lora.errors import DamagedFile, LayoutError, UsageError
 from prompt2lora.ground.profile import TARGETS
 
 IDS = torch.tensor([[5, 17, 42, 9], [3, 3, 8, 1]])
@@ -166,7 +166,7 @@ def test_a_rank_that_engines_refuse_and_weights_that_are_not_finite_are_not_writ
 def test_a_folder_that_exists_is_left_alone(layout, tmp_path):
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "mine").write_text("keep")
-    with pytest.raises(OutputError, match="must not exist"):
+    with pytest.raises(UsageError, match="must not exist"):
         Adapter(layout, random_grid(layout)).save(tmp_path / "taken")
     assert [file.name for file in (tmp_path / "taken").iterdir()] == ["mine"]
 

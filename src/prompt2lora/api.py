@@ -71,7 +71,7 @@ def generate(
     it does with it. A prompt may hold pictures (`prompt2lora.ground.pictures.Pictured`), for a base that reads them.
     There may be no prompts if there are examples. `form` is what the answers have to be (see
     `prompt2lora.ground.answer_form`); it is kept with the adapter.
-    What looks wrong about the prompts is told as well. Raises InputError, OutputError.
+    What looks wrong about the prompts is told as well. Raises UsageError, OutputError.
     """
     if form:
         check_form(form)
@@ -205,7 +205,8 @@ def ask(
 def export(adapter: str | Path, to: str, out: str | Path, *, base: str | None = None) -> str:
     """Write an adapter folder in the files of another engine, at the strength of PEFT; returns how to load it.
 
-    `to` is one of `adapter.formats.FORMATS`. Raises UsageError for another one, DamagedFile, OutputError.
+    `to` is one of `adapter.formats.FORMATS`. Raises UsageError for another one, and if `out`
+    exists; DamagedFile, OutputError.
     """
     formats.check_format(to)
     loaded, config = _opened(adapter, base)
@@ -219,7 +220,7 @@ def import_adapter(
 
     The base's new weights are those that PEFT makes of `folder`; an adapter of which no plain LoRA can make them is
     refused. `base` is where its base is found; None: under the name that the folder tells. With `approximate` a rank
-    that engines do not take is lowered. Raises DamagedFile, LayoutError, ModelNotFound, OutputError.
+    that engines do not take is lowered. Raises UsageError, DamagedFile, LayoutError, ModelNotFound, OutputError.
     """
     return bring_in(Path(folder), Path(out), base, approximate=approximate)
 

@@ -4,8 +4,8 @@
     ├── UsageError          the request itself is wrong (exit code 2)
     │   ├── InputError          prompts or examples, or a file of them: none, unreadable, too long
     │   ├── TaskFileError       a task file with a broken line
-    │   ├── OutputError         the output folder exists or cannot be written
     │   └── NotAllowed          it takes another person, or another role
+    ├── OutputError         a file or folder that cannot be written: the disk is full, say
     ├── Conflict            somebody else changed the same thing meanwhile
     ├── LayoutError         a base, a rank or a target that no LoRA layout fits (exit code 2)
     ├── ModelNotFound       a base, an encoder or a generator that is neither here nor on a reachable hub (exit code 2)
@@ -53,11 +53,11 @@ class TaskFileError(UsageError):
     pass
 
 
-class OutputError(UsageError):
+class NotAllowed(UsageError):
     pass
 
 
-class NotAllowed(UsageError):
+class OutputError(Prompt2LoraError):
     pass
 
 

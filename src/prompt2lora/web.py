@@ -1,7 +1,7 @@
 """The service over HTTP: one application out of the interface for tools, management, and what operators look at.
 
-In: a service. Out: an ASGI application. It owns the service's end: when it shuts down, what runs is finished, and what
-cannot be finished is refused.
+In: a service. Out: an ASGI application. It owns the service's end: when it shuts down, running requests are
+finished or, at last, refused, and long work is left to the next start.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def create_app(service: Service, *, hosts: Sequence[str] = (), round_seconds: fl
             rounds.cancel()
             with suppress(asyncio.CancelledError):
                 await rounds
-            service.queue.closing = True
+            await asyncio.to_thread(service.queue.leave)
             await service.engine.close(GRACE)
             await asyncio.to_thread(service.queue.close)
 

@@ -40,7 +40,7 @@ class Adapter:
     def save(self, folder: Path, card: str = "", dtype: torch.dtype = torch.float16) -> str:
         """Write the folder as a whole, its numbers as `dtype`, with a model card if there is one; returns its digest.
 
-        Raises LayoutError for a rank that engines refuse, OutputError if the folder exists or cannot be
+        Raises LayoutError for a rank that engines refuse, UsageError if the folder exists, OutputError if it cannot be
         written, DamagedFile if a weight is not finite.
         """
         layout = self.layout

@@ -82,7 +82,7 @@ def answer(
 
 
 def _check_out(sheet: AnswerSheet, out: Path) -> None:
-    """Raises OutputError, UsageError before anything is loaded."""
+    """Raises UsageError before anything is loaded."""
     check_new(out, "output file")
     if out.suffix.lower().removeprefix(".") != sheet.ending:
         raise UsageError(f"the answers go into a file of the kind that was read; name --out with .{sheet.ending}")

@@ -16,13 +16,16 @@ app.add_typer(audit_app, name="audit", rich_help_panel=PLANT)
 @audit_app.command("verify")
 def verify_audit(as_json: Json = False) -> None:
     """Check that no line of the record was altered, removed or moved."""
+    from prompt2lora.custody.records import sealed_record
     from prompt2lora.plant.plant import Plant
 
-    count = Plant.open().registry.verify_audit()
+    found = sealed_record(Plant.open().registry)
     if as_json:
-        print_json({"lines": count, "sound": True})
+        print_json(found)
     else:
-        print(f"{count} lines, all as they were written")
+        print(f"{found['lines']} lines, all as they were written" if found["sound"] else f"BAD  {found['fault']}")
+    if not found["sound"]:
+        raise typer.Exit(1)
 
 
 @audit_app.command("export")

@@ -27,6 +27,7 @@ ROLES = {
     "approver": {LOOK, RELEASE, RETURN},
     "admin": {LOOK, MAKE, RELEASE, RETURN, GOVERN},
 }
+SERVICE = "serving"  # who does in the audit log what a service does by itself
 _NAME = re.compile(r"[\w][\w .@\u3000-]{0,79}")
 _TOKEN = re.compile(r"p2l_([0-9a-f]{16})_([\w-]{43})")
 
@@ -35,6 +36,8 @@ def check_key_name(name: str) -> None:
     """Raises UsageError for what can be no key's name."""
     if not _NAME.fullmatch(name):
         raise UsageError(f"a key's name is made of letters, digits, space, . @ - and _, not {name[:90]!r}; choose one")
+    if name == SERVICE:
+        raise UsageError(f"{SERVICE} is the service itself in the audit log; choose another name for the key")
 
 
 class Key(NamedTuple):

@@ -119,10 +119,10 @@ class Catalogue:
         with self.reading() as connection:
             return versions.generators(connection)
 
-    def verify(self, job: str | None = None) -> int:
-        """Check every version (of one job, or of all) as `damaged` does; returns how many there are. Raises DamagedFile
-        for the first that is not sound."""
-        checked = self.versions(job) if job else self.every_version()
+    def verify(self) -> int:
+        """Check every version as `damaged` does; returns how many there are. Raises DamagedFile for the first that is
+        not sound."""
+        checked = self.every_version()
         for _, error in self.damaged(checked):
             raise error
         return len(checked)

@@ -32,6 +32,16 @@ from prompt2lora.errors import DamagedFile, Unavailable, UsageError
 
 _WRITES = "prompt2lora_writes"
 _PATIENCE = 30  # seconds to wait for another process that writes
+_SYSTEM = {  # what SQLite tells when the system is in its way, which says nothing of the file
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_READONLY,
+}
 _LOCK = 7_072_101  # of PostgreSQL, held while tables are made
 
 
@@ -39,7 +49,8 @@ def open_database(url: str) -> Engine:
     """The engine of a database that has this version's schema.
 
     Raises UsageError for a URL that no driver here understands, Unavailable for a server that does not answer,
-    DamagedFile for a database that cannot be read or is of a newer version.
+    or for a file that the system does not let be used now, DamagedFile for a database that is damaged or is of a newer
+    version.
     """
     try:
         parsed = make_url(url)
@@ -65,6 +76,8 @@ def open_database(url: str) -> Engine:
             raise Unavailable(
                 f"the database {shown} does not answer ({error.orig}); start it or mend the URL"
             ) from error
+        if getattr(error.orig, "sqlite_errorcode", 0) & 0xFF in _SYSTEM:  # the lower byte says what, the upper one why
+            raise Unavailable(f"the database {shown} cannot be used now ({error.orig}); see rights and disk") from error
         raise DamagedFile(f"the database {shown} cannot be opened ({error.orig}); put the backup back") from error
     return engine
 

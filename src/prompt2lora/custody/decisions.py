@@ -20,11 +20,11 @@ from sqlalchemy import Connection
 
 from prompt2lora.custody.access import RELEASE, Access
 from prompt2lora.custody.gate import PASS, Policy
-from prompt2lora.custody.judgements import REFUSE, WITHDRAW
+from prompt2lora.custody.judgements import REFUSE, WITHDRAW, Refusal
 from prompt2lora.custody.registry import Registry
 from prompt2lora.custody.releases import Release, check_reason
 from prompt2lora.custody.versions import Version
-from prompt2lora.errors import NotAllowed, UsageError
+from prompt2lora.errors import Conflict, NotAllowed, UsageError
 
 REFUSED, NOT_JUDGED, NOT_PASSED, OTHER_POLICY = "refused", "not judged", "not passed", "another policy"
 
@@ -50,8 +50,7 @@ def objections(registry: Registry, version: Version, policy: Policy) -> list[Obj
         found.append(Objection(NOT_PASSED, text))
     refusal = registry.refusal(version)
     if refusal:
-        text = f"{version.name} was refused by {refusal.actor} ({refusal.reason}); they or an admin can withdraw that"
-        found.append(Objection(REFUSED, text))
+        found.append(Objection(REFUSED, _was_refused(version, refusal)))
     if judged is None:
         found.append(
             Objection(NOT_JUDGED, f"{version.name} did not pass its gate (not judged since it was measured); {judge}")
@@ -60,6 +59,10 @@ def objections(registry: Registry, version: Version, policy: Policy) -> list[Obj
         policies = f"{judged.policy[:12]}, not {policy.digest[:12]}"
         found.append(Objection(OTHER_POLICY, f"{version.name} was judged by another policy ({policies}); {judge}"))
     return found
+
+
+def _was_refused(version: Version, refusal: Refusal) -> str:
+    return f"{version.name} was refused by {refusal.actor} ({refusal.reason}); they or an admin can withdraw that"
 
 
 def approve(
@@ -101,7 +104,8 @@ def approve(
 def refuse(registry: Registry, version: Version, reason: str, *, second: bool | None = None) -> None:
     """Say no to a version: it is not released until that is withdrawn. It changes no release.
 
-    Raises UsageError if it answers now: that has to be taken back first.
+    Raises UsageError if it answers now: that has to be taken back first. Conflict if it is refused already: the first
+    refusal holds, and whoever repeats it does not make it theirs to withdraw.
     """
     check_reason(reason)
     with registry.writing() as connection:
@@ -112,6 +116,9 @@ def refuse(registry: Registry, version: Version, reason: str, *, second: bool | 
             raise UsageError(
                 f"{name} answers {version.job} now; take it back first (`registry rollback`), then refuse it"
             )
+        refusal = registry.refusal(version)
+        if refusal:
+            raise Conflict(_was_refused(version, refusal))
         registry.tell(connection, REFUSE, version.name, {"reason": reason})
 
 

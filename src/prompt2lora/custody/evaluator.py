@@ -100,3 +100,11 @@ def stored_inspection(registry: Registry, job: str) -> list[tuple[Prompt, str]]:
     """(input, right answer) of the newest inspection examples that any version of a job was measured on."""
     found = (registry.measured(version).pairs for version in reversed(registry.versions(job)))
     return next((pairs for pairs in found if pairs), [])
+
+
+def canaries(registry: Registry, job: str) -> list[tuple[Prompt, str]]:
+    """The examples that what answers a job is asked again: those that it was inspected on itself, since what was
+    promised of it was seen on them; the job's newest ones if it never was."""
+    current = registry.current(job)
+    judged_on = registry.measured(current.version).pairs if current and current.version else []
+    return judged_on or stored_inspection(registry, job)

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from prompt2lora.custody.eprocess import EProcess
 from prompt2lora.custody.registry import Registry
@@ -23,7 +23,6 @@ from prompt2lora.errors import Conflict, DamagedFile, Unavailable, UsageError, c
 from prompt2lora.ground.files import exclusive_lock, write_json
 
 SOURCES = ("canary", "format", "correction")
-HARD = ("not finite", "not applied", "altered files", "wrong version answered")
 _STREAK = 20  # bad outcomes of one source in a row that need no statistics
 
 
@@ -173,10 +172,8 @@ class Monitor:
             watch.replayed = self.registry.at()
             self._keep(watch)
 
-    def hard(self, release: Release, what: str) -> Alarm | None:
-        """Something of a release that no rate excuses; one of HARD."""
-        if what not in HARD:
-            raise UsageError(f"a hard trigger is one of {', '.join(HARD)}, not {what!r}")
+    def hard(self, release: Release, what: Literal["not applied", "altered files"]) -> Alarm | None:
+        """Something of a release that no rate excuses."""
         return self._take_back(release, "hard trigger", what) if release.version else None
 
     def check_files(self, job: str) -> Alarm | None:

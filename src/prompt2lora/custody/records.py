@@ -1,4 +1,5 @@
-"""Jobs, versions, releases, watches and alarms as JSON: alike on the command line, over HTTP and in the console."""
+"""Jobs, versions, releases, watches, alarms, and whether the audit log is sound, as JSON: alike on the command line,
+over HTTP and in the console."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from prompt2lora.custody.monitor import Alarm, Watch
 from prompt2lora.custody.registry import Registry
 from prompt2lora.custody.releases import Release
 from prompt2lora.custody.versions import Version
+from prompt2lora.errors import DamagedFile
 
 
 class ReleaseRecord(TypedDict):
@@ -61,6 +63,14 @@ class AlarmRecord(TypedDict):
     source: str
     reason: str
     release: ReleaseRecord
+
+
+class SealedRecord(TypedDict):
+    """How many lines the audit log has; if it is not as it was written, what is wrong with it instead."""
+
+    lines: int | None
+    sound: bool
+    fault: str | None
 
 
 def release_record(release: Release) -> ReleaseRecord:
@@ -118,6 +128,14 @@ def watch_record(watch: Watch) -> WatchRecord:
         for source, process in watch.processes.items()
     }
     return {"job": watch.job, "release": watch.release, "sources": sources}
+
+
+def sealed_record(registry: Registry) -> SealedRecord:
+    """The audit log checked, line by line."""
+    try:
+        return {"lines": registry.verify_audit(), "sound": True, "fault": None}
+    except DamagedFile as error:
+        return {"lines": None, "sound": False, "fault": str(error)}
 
 
 def alarm_record(alarm: Alarm) -> AlarmRecord:

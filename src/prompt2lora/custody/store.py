@@ -37,13 +37,14 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class Store:
-    """The folder `root`; entries are only ever added."""
+    """The folder `root`; entries are only ever added, or put back as they were."""
 
     root: Path
     signer: Signer
 
     def put(self, folder: Path) -> str:
-        """Copy an adapter folder in; returns its digest. The same contents are kept once.
+        """Copy an adapter folder in; returns its digest. The same contents are kept once; an entry that is
+        not sound any more is put back by them.
 
         Raises DamagedFile for a folder outside the adapter profile; nothing of it is kept then.
         """
@@ -51,7 +52,8 @@ class Store:
         manifest = _manifest(folder, (*adapter_folder.FILES, *card))
         digest = hashlib.sha256(manifest).hexdigest()
         place = self.root / digest
-        if not place.exists():
+        if not place.exists() or not self.is_sound(digest):
+            shutil.rmtree(place, ignore_errors=True)
             with new_folder(place) as aside:
                 for name in adapter_folder.FILES:
                     shutil.copyfile(folder / name, aside / name, follow_symlinks=False)

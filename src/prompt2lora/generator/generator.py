@@ -124,8 +124,8 @@ class Generator(nn.Module):
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a folder that `from_pretrained` reads: configuration and float16 weights.
 
-        Raises OutputError if the folder exists or cannot be written, DamagedFile if a weight is not finite in float16;
-        nothing is left half written.
+        Raises UsageError if the folder exists, OutputError if it cannot be written, DamagedFile if a weight is
+        not finite in float16; nothing is left half written.
         """
         kept = {name: tensor.to(_DTYPES.get(name, torch.float16)) for name, tensor in self.state_dict().items()}
         if wrong := next((name for name, tensor in kept.items() if not tensor.isfinite().all()), None):

@@ -250,7 +250,7 @@ class Pipeline:
         examples: Sequence[tuple[Prompt, str]] = (),
         form: AnswerForm | None = None,
     ) -> Generated:
-        """The adapter of one job's prompts and examples as a PEFT folder `out`. Raises InputError, OutputError.
+        """The adapter of one job's prompts and examples as a PEFT folder `out`. Raises UsageError, OutputError.
 
         There may be no prompts if there are examples. The form of the job's answers is told in the folder.
         """

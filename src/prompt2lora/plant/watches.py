@@ -28,10 +28,10 @@ def replay(plant: Plant, job: str, inspection: Sequence[tuple[Prompt, str]], rep
     told = [source for source in ("canary", "format") if source in watch.promised]
     if not told:
         raise UsageError(f"neither canary nor format was promised of {job}, so a replay could tell nothing")
+    watching.replaying(job)  # first: what fails from here on is tried again when the hours are over, not at once
     alarm = watching.check_files(job)
     if alarm:
         return alarm
-    watching.replaying(job)
     from prompt2lora.base.decoding import answers
     from prompt2lora.plant.inspection import answer_format
 

@@ -59,7 +59,7 @@ class AnsweredFile:
     def name(self) -> str:
         sheet, request = self.sheet, self.request
         key = request.key(self.engine.base, sheet.file.name)
-        told = [key, request.bound, request.language, sheet.reading.columns]
+        told = [request.job, key, request.bound, request.language, sheet.reading.columns]
         return f"{digest([told, hashlib.sha256(sheet.file.data).hexdigest()])[:32]}.{sheet.ending}"
 
     def make(self, loop: asyncio.AbstractEventLoop, check: Callable[[], None], report: Report) -> Answered:

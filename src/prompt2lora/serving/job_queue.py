@@ -17,13 +17,14 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
+from prompt2lora.custody.access import SERVICE
 from prompt2lora.errors import Busy, Conflict, OutputError, Prompt2LoraError, Unavailable, UsageError
 from prompt2lora.ground.files import exclusive_lock, write_bytes, write_text
 from prompt2lora.ground.home import home
@@ -41,7 +42,7 @@ _log = logging.getLogger(__name__)
 class QueuedJob:
     """`progress` is what was last reported (step, share, seconds_left), `result` the outcome, `error` why there is
     none; `cancelled_by` asked it to stop. `asked` is the digest of what was asked for, `base` that of the service's;
-    `restarts` counts the processes that were killed while it ran."""
+    `restarts` counts the processes that ended while it ran, though nobody had asked them to."""
 
     id: str
     kind: str
@@ -65,11 +66,11 @@ class QueuedJob:
 
 class JobQueue:
     """`clock` tells the time; what is kept lies in `place`, by default below the home; jobs go from one process to the
-    next of the same `base`. Once `closing`, no job begins, and one that is refused an answer is left to the next."""
+    next of the same `base`."""
 
     def __init__(self, clock: Callable[[], datetime], place: Path | None = None, base: str = "") -> None:
         self._clock, self._place, self._base = clock, place or home() / "queue", base
-        self.closing = False
+        self._leaving = False
         self._jobs: dict[str, QueuedJob] = {}
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="queue")
@@ -102,7 +103,9 @@ class JobQueue:
                 self._record(queued).unlink()
                 raise
             self._jobs[queued.id] = queued
-            self._drop([one for one in self._jobs.values() if one.over][: max(0, len(self._jobs) - _KEPT)])
+            over = [one for one in self._jobs.values() if one.over]
+            over.sort(key=lambda one: one.actor != SERVICE)  # its own go first: nobody waits for them
+            self._drop(over[: max(0, len(self._jobs) - _KEPT)])
             self._pool.submit(self._run, queued, function)
         return queued
 
@@ -174,20 +177,29 @@ class JobQueue:
         """Those of a kind for a job of the registry, the newest first."""
         return [queued for queued in self.recent() if (queued.kind, queued.job) == (kind, job)]
 
+    def leave(self) -> None:
+        """All jobs are left to the next process: from now on none begins, and the one that runs ends where it next
+        reports or is refused an answer. If it never does, it has waited all the same: this end was asked for."""
+        with self._lock:
+            self._leaving = True
+            for queued in self._jobs.values():
+                if queued.state == RUNNING:
+                    self._keep(replace(queued, state=WAITING))
+
     def close(self) -> None:
-        """The running job is finished; those that wait are left to the next process."""
+        """The running job is waited for; those that wait are left to the next process."""
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._alive.release()
 
     def _run(self, queued: QueuedJob, function: Callable[[Report], dict[str, Any]]) -> None:
         with self._lock:
-            if queued.over or self.closing:
+            if queued.over or self._leaving:
                 return
             queued.state = RUNNING
             self._keep(queued)
 
         def keep(record: dict[str, Any]) -> None:
-            if queued.cancelled_by is not None:
+            if queued.cancelled_by is not None or self._leaving:
                 raise Cancelled
             queued.progress = {**queued.progress, **record}
 
@@ -196,9 +208,9 @@ class JobQueue:
             with listening(report):
                 result, state = function(report), DONE
         except Cancelled:
-            state = CANCELLED
+            state = CANCELLED if queued.cancelled_by is not None else WAITING
         except Prompt2LoraError as wrong:
-            left = self.closing and isinstance(wrong, Unavailable)
+            left = self._leaving and isinstance(wrong, Unavailable)
             error, state = (None, WAITING) if left else (str(wrong), FAILED)
         except Exception:
             _log.exception("queued job %s (%s of %s) failed", queued.id, queued.kind, queued.job)

@@ -24,7 +24,7 @@ from prompt2lora.adapter.formats import gguf
 from prompt2lora.base import models
 from prompt2lora.base.chat import ChatFormat
 from prompt2lora.custody.versions import Version
-from prompt2lora.errors import Broken, Unavailable, Unfit, UsageError
+from prompt2lora.errors import Broken, OutputError, Unavailable, Unfit, UsageError
 from prompt2lora.serving.admission import MAX_WAITING, check_open, check_room, last_answers
 from prompt2lora.serving.llama_files import LlamaFiles
 from prompt2lora.serving.llama_process import LlamaProcess
@@ -103,7 +103,7 @@ class LlamaCppEngine:
 
     async def reconcile(self, _: Sequence[Version]) -> None:
         """Start a server that is gone again, though nobody asks: who is not ready is not asked."""
-        with suppress(UsageError, httpx.HTTPError):  # /readyz tells
+        with suppress(UsageError, OutputError, httpx.HTTPError):  # /readyz tells
             await self.hold()
 
     async def ready(self) -> bool:
@@ -199,7 +199,7 @@ class LlamaCppEngine:
         if server is None or not server.answers or not server.knows(version):
             try:
                 server = await self.hold(version)
-            except (UsageError, httpx.HTTPError) as error:  # it is not the request that is wrong
+            except (UsageError, OutputError, httpx.HTTPError) as error:  # it is not the request that is wrong
                 raise Unavailable(f"llama.cpp cannot be started now ({error}); try again") from error
         if version and version.name in server.unfit:
             raise Unfit(server.unfit[version.name])

@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator
 from contextlib import AbstractContextManager, aclosing, nullcontext, suppress
 from dataclasses import dataclass, field
 
+from prompt2lora.custody.access import SERVICE
 from prompt2lora.custody.bases import current_release, released_form, version_behind
 from prompt2lora.custody.records import WatchRecord, watch_record
 from prompt2lora.custody.releases import Release
@@ -43,7 +44,7 @@ class Served:
 
     def check_releases(self) -> None:
         """Take back every release whose stored files are not what was signed, or whose alarm went up in vain."""
-        monitor = self.plant.as_actor("serving").monitor()
+        monitor = self.plant.as_actor(SERVICE).monitor()
         for version in self.released():
             for check in (monitor.check_files, monitor.check_alarm):
                 try:
@@ -84,7 +85,7 @@ class Served:
 
     def take_back(self, release: Release) -> None:
         """A released version cannot be served: what answered before answers again, on record."""
-        self.plant.as_actor("serving").monitor().hard(release, "not applied")
+        self.plant.as_actor(SERVICE).monitor().hard(release, "not applied")
 
     def form(self, release: Release) -> AnswerForm | None:
         """What the answers of a job have to be now; None: anything."""

@@ -13,8 +13,8 @@ from typing import Any
 
 from prompt2lora.base.constraints import check as check_form
 from prompt2lora.base.models import reads_pictures
-from prompt2lora.custody.access import Access
-from prompt2lora.custody.evaluator import stored_inspection
+from prompt2lora.custody.access import SERVICE, Access
+from prompt2lora.custody.evaluator import canaries
 from prompt2lora.custody.jobs import check_name, display_name_of
 from prompt2lora.errors import ModelNotFound, Prompt2LoraError, UsageError
 from prompt2lora.ground.answer_form import AnswerForm, checked
@@ -82,8 +82,8 @@ class Service(Served):
         registry, monitor = self.plant.registry, self.plant.monitor()
         for version in self.released() if self.replay_hours else ():
             try:
-                if monitor.due(version.job, self.replay_hours) and stored_inspection(registry, version.job):
-                    self.replay("serving", version.job)
+                if monitor.due(version.job, self.replay_hours) and canaries(registry, version.job):
+                    self._begin(SERVICE, Replay(version.job, self.replay_hours))
             except Prompt2LoraError as error:  # the others are replayed all the same
                 _log.error("%s", error)
 
@@ -173,8 +173,8 @@ class Service(Served):
         return self._begin(actor, Regenerate(tuple(jobs)))
 
     def replay(self, actor: str, job: str) -> QueuedJob:
-        """Ask the current release the job's inspection examples again, as canaries."""
-        if not stored_inspection(self.plant.registry, job):
+        """Ask the current release its inspection examples again, as canaries."""
+        if not canaries(self.plant.registry, job):
             raise UsageError(f"the job {job} has no inspection examples; evaluate a version on some first")
         return self._begin(actor, Replay(job))
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar, Protocol
 from pydantic import Base64Bytes, PlainSerializer, PlainValidator, TypeAdapter, ValidationError
 
 from prompt2lora.custody.bases import check_current
-from prompt2lora.custody.evaluator import stored_inspection
+from prompt2lora.custody.evaluator import canaries, stored_inspection
 from prompt2lora.custody.pilot import PilotRequest
 from prompt2lora.errors import UsageError
 from prompt2lora.ground.answer_sheet import read_answer_sheet
@@ -170,13 +170,17 @@ class Regenerate:
 
 @dataclass(frozen=True)
 class Replay:
-    """The current release asked the job's inspection examples again, as canaries."""
+    """The current release asked its inspection examples again, as canaries. With `hours`, only if that is still due by
+    then: another service of the same home may have done it while this waited."""
 
     kind: ClassVar[str] = "replay"
     job: str
+    hours: float = 0.0
 
     def run(self, service: Served, report: Report) -> dict[str, Any]:
-        inspection = stored_inspection(service.plant.registry, self.job)
+        if self.hours and not service.plant.monitor().due(self.job, self.hours):
+            return {"alarm": None, "examples": 0}
+        inspection = canaries(service.plant.registry, self.job)
         alarm = watches.replay(service.plant, self.job, inspection, report)
         return {"alarm": alarm.reason if alarm else None, "examples": len(inspection)}
 

@@ -44,8 +44,8 @@ def check_format(to: str) -> None:
 def export(adapter: Adapter, config: Any, to: str, folder: Path) -> str:
     """Write `folder` as a whole for the engine `to`; returns the note that stands in it, too.
 
-    `config` is the base's, as transformers has it. Raises UsageError for an engine or a kind of base that is not known,
-    OutputError if the folder exists or cannot be written.
+    `config` is the base's, as transformers has it. Raises UsageError for an engine or a kind of base that is not known
+    or a folder that exists, OutputError if it cannot be written.
     """
     check_format(to)
     layout = adapter.layout

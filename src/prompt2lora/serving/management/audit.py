@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query
 
 from prompt2lora.custody.access import LOOK
-from prompt2lora.errors import DamagedFile
+from prompt2lora.custody.records import sealed_record
 from prompt2lora.serving.guard import Authenticator
 from prompt2lora.serving.service import Service
 
@@ -27,10 +27,7 @@ def add_routes(made: APIRouter, service: Service, gate: Authenticator) -> None:
     @made.post("/audit/verify", dependencies=[looking])
     def verify_audit() -> dict[str, Any]:
         """Check that no line was altered, removed or moved."""
-        try:
-            return {"lines": registry.verify_audit(), "sound": True, "fault": None}
-        except DamagedFile as error:
-            return {"lines": None, "sound": False, "fault": str(error)}
+        return {**sealed_record(registry)}
 
     @made.post("/verify", dependencies=[looking])
     def verify() -> dict[str, Any]:
