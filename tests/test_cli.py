@@ -416,7 +416,7 @@ def test_a_place_that_cannot_be_written_is_told_before_any_work(run, prompts):
     code, _, told = run("generate", "--prompts", prompts, "--out", prompts / "a", "--generator", "./nowhere")
     assert code == 2
     assert one_line(told)
-    assert f"{prompts} is no folder that can be written to" in told
+    assert f"{prompts} is no folder; name another place" in told
 
 
 @pytest.mark.parametrize(

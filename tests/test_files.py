@@ -47,9 +47,9 @@ def test_who_reads_a_file_while_it_is_replaced_reads_the_old_one_to_its_end(tmp_
 
 def test_a_place_below_a_file_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot write"), files.new_folder(tmp_path / "file" / "below"):
+    with pytest.raises(UsageError, match="cannot write"), files.new_folder(tmp_path / "file" / "below"):
         pass
-    with pytest.raises(UsageError, match="no folder that can be written to; name another place"):
+    with pytest.raises(UsageError, match="is no folder; name another place"):
         files.check_new(tmp_path / "file" / "below" / "deep", "report")
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def new_folder(folder: Path) -> Iterator[Path]:
     """A folder to fill, which becomes `folder` at the end, or vanishes if anything goes wrong.
 
-    Raises UsageError if `folder` exists (even empty), OutputError if it cannot be written.
+    Raises UsageError if `folder` exists (even empty) or can be none, OutputError if it cannot be written.
     """
     check_new(folder, "output folder")
     aside, made = None, [parent for parent in folder.parents if not parent.exists()]
@@ -113,7 +113,7 @@ def exclusive_lock(file: Path) -> Iterator[None]:
 
 
 def check_new(place: Path, what: str) -> None:
-    """Raises UsageError if `place` is there already or could not be written, before any work is done for it."""
+    """Raises UsageError if `place` is there already, and as `check_writable`, before any work is done for it."""
     if place.exists() or place.is_symlink():
         raise UsageError(f"the {what} must not exist yet; {place} does: name another one or remove it")
     check_writable(place)
@@ -128,10 +128,13 @@ def claim(file: Path, settings: dict[str, Any], refusal: str) -> None:
 
 
 def check_writable(file: Path) -> None:
-    """Raises UsageError if `file` could not be written, before any work is done for it."""
+    """Raises UsageError if `file` would lie in what is no folder, OutputError in one that may not be written to, before
+    any work is done for it."""
     place = next(parent for parent in file.absolute().parents if parent.exists())
-    if not place.is_dir() or not os.access(place, os.W_OK):
-        raise UsageError(f"cannot write {file}: {place} is no folder that can be written to; name another place")
+    if not place.is_dir():
+        raise UsageError(f"cannot write {file}: {place} is no folder; name another place")
+    if not os.access(place, os.W_OK):
+        raise OutputError(f"cannot write {file}: {place} may not be written to; see its rights or name another place")
 
 
 def write_bytes(file: Path, data: bytes) -> None:
