@@ -38,6 +38,8 @@ from prompt2lora.serving.service import Service
 
 # Without what stands around its pages on a desktop the browser takes half the time; where that is not there, the whole.
 CHROMIUM = shutil.which("chromium-headless-shell") or shutil.which("chromium")
+# No page lives long enough to repay optimised code, or threads that make it while two cores are busy.
+SWITCHES = ["--no-sandbox", "--js-flags=--single-threaded --no-opt --no-maglev"]
 LAX = """
 most_bias = nan
 least_gain = -2.0
@@ -153,7 +155,7 @@ def world(tmp_path_factory):
 @pytest.fixture(scope="module")
 def chromium():
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
         yield browser
         browser.close()
 
