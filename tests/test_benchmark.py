@@ -24,7 +24,6 @@ from prompt2lora.evaluation.judge import BenchmarkRequest, Judge
 from prompt2lora.evaluation.resources import Resources
 from prompt2lora.evaluation.score_cache import ScoreCache, base_key
 from prompt2lora.evaluation.statistics import paired_difference
-from prompt2lora.generator.atlas import Atlas
 from prompt2lora.generator.examples import taught
 from prompt2lora.generator.generator import ExamplesStart
 from prompt2lora.generator.text_encoder import Encoder
@@ -288,7 +287,7 @@ def test_every_arm_runs_on_a_real_base(
 def test_tasks_that_the_generator_was_trained_or_validated_on_are_told(
     tasks_folder, plant_generator, generator, tmp_path
 ):
-    generator.atlas = Atlas(("task1", "elsewhere", "task3"), *generator.atlas[1:])
+    generator.atlas = generator.atlas._replace(names=("task1", *generator.atlas.names[1:]))
     generator.provenance = {"validation_tasks": ["task5"]}
     generator.save_pretrained(tmp_path / "made")
     files = [tasks_folder / f"task{number}.jsonl" for number in (0, 1, 5)]

@@ -12,7 +12,7 @@ from prompt2lora.console.job_pages import job_page, opened
 from prompt2lora.console.page_request import Page, PageRequest
 from prompt2lora.console.views import nearness, policy_in_force, promises
 from prompt2lora.custody.access import RETURN
-from prompt2lora.custody.evaluator import stored_inspection
+from prompt2lora.custody.evaluator import canaries
 
 _MOST_CHECKED = 1000
 
@@ -33,7 +33,7 @@ def show_watch(request: PageRequest) -> Response:
         health=measured.metrics.health.score if measured.metrics.health else None,
         most_health=policy.most_health_score if policy else None,
         sound=kept.store.is_sound(answering.adapter),
-        examples=len(stored_inspection(kept, request.job)),
+        examples=len(canaries(kept, request.job)),
         most=_MOST_CHECKED,
     )
 
