@@ -66,6 +66,13 @@ def test_a_short_job_is_decoded_though_it_is_on_the_same_texts(pipeline):
     assert torch.equal(after.grid, before.grid)
 
 
+def test_whether_answers_are_long_is_told_without_making_an_adapter(pipeline, asking):
+    assert [pipeline.answered_at_length(prompts) for prompts in (LONG, BRIEF)] == [True, False]
+    assert not pipeline.answered_at_length([text.split("\n\n")[1] for text in LONG])
+    asking.atlas = asking.atlas._replace(lengths=None)
+    assert not pipeline.answered_at_length(LONG)
+
+
 def test_a_declared_form_of_answers_says_that_they_are_short(pipeline, tmp_path):
     assert not pipeline.write(LONG, tmp_path / "one", form=AnswerForm("choices", ("sum", "list"))).from_base
 

@@ -166,7 +166,7 @@ class Pipeline:
         """Whether the answers of a job are long and left to the base, by the generator's atlas; the base reads the
         prompts for it. Only where they share an instruction."""
         known = self.generator.leaves_long_answers and bool(self.instruction(prompts))
-        return known and self._left_to_the_base(self._read(prompts))
+        return known and self._left_to_the_base(self._read(prompts, AlignmentOptions(max_new_tokens=0)))
 
     def _left_to_the_base(self, read: PromptsRead) -> bool:
         generator = self.generator
@@ -205,9 +205,9 @@ class Pipeline:
         marks["align"] = time.monotonic()
         return MadeGrid(grid, instruction, _seconds(marks), decoded=read.prompts if read else prompts)
 
-    def _read(self, prompts: Sequence[Prompt]) -> PromptsRead:
+    def _read(self, prompts: Sequence[Prompt], options: AlignmentOptions = AlignmentOptions()) -> PromptsRead:
         """The base with the adapter that all jobs share reads the prompts, for conditions and alignment alike."""
-        return read_prompts(self.base, self.generator.start.detach(), prompts)
+        return read_prompts(self.base, self.generator.start.detach(), prompts, options)
 
     def _conditions(self, read: PromptsRead) -> Float[Tensor, "prompts width"]:
         return torch.cat([self.encoded(read.prompts), read.observed.states.cpu()], 1)
