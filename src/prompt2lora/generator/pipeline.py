@@ -40,6 +40,7 @@ from prompt2lora.ground.prompts import check_prompts, instruction_of, learned_di
 
 # Where an adapter begins with the base and keeps nothing else, whole prompts weigh more and more answers are read.
 WHOLE_WEIGHT, WHOLE_OPTIONS = 16.0, AlignmentOptions(max_new_tokens=32)
+_USUAL, _UNANSWERED = AlignmentOptions(), AlignmentOptions(max_new_tokens=0)
 
 
 class MadeGrid(NamedTuple):
@@ -166,7 +167,7 @@ class Pipeline:
         """Whether the answers of a job are long and left to the base, by the generator's atlas; the base reads the
         prompts for it. Only where they share an instruction."""
         known = self.generator.leaves_long_answers and bool(self.instruction(prompts))
-        return known and self._left_to_the_base(self._read(prompts, AlignmentOptions(max_new_tokens=0)))
+        return known and self._left_to_the_base(self._read(prompts, _UNANSWERED))
 
     def _left_to_the_base(self, read: PromptsRead) -> bool:
         generator = self.generator
@@ -205,7 +206,7 @@ class Pipeline:
         marks["align"] = time.monotonic()
         return MadeGrid(grid, instruction, _seconds(marks), decoded=read.prompts if read else prompts)
 
-    def _read(self, prompts: Sequence[Prompt], options: AlignmentOptions = AlignmentOptions()) -> PromptsRead:
+    def _read(self, prompts: Sequence[Prompt], options: AlignmentOptions = _USUAL) -> PromptsRead:
         """The base with the adapter that all jobs share reads the prompts, for conditions and alignment alike."""
         return read_prompts(self.base, self.generator.start.detach(), prompts, options)
 
