@@ -248,6 +248,7 @@ def test_a_base_that_can_think_is_asked_without_and_one_that_always_does_is_refu
 def refusing(base, folder):
     shutil.copytree(base, folder)
     check = (
+        "{% if messages[0]['role'] == 'assistant' %}{{ messages[0]['content'] + 1 }}{% endif %}"
         "{% for message in messages %}{% if message['role'] == 'system' %}"
         "{{ raise_exception('System role not supported') }}{% endif %}"
         "{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
@@ -258,7 +259,12 @@ def refusing(base, folder):
 
 
 @pytest.mark.parametrize(
-    ("roles", "why"), [(("system", "user"), "System role not supported"), (("user", "user"), "must alternate")]
+    ("roles", "why"),
+    [
+        (("system", "user"), "System role not supported"),
+        (("user", "user"), "must alternate"),
+        (("assistant", "user"), "can only concatenate str"),
+    ],
 )
 def test_what_a_chat_template_refuses_is_the_client_s_to_mend(base, tmp_path, roles, why):
     strict = loaded(refusing(base, tmp_path / "strict"))
@@ -270,6 +276,13 @@ def test_what_a_chat_template_refuses_is_the_client_s_to_mend(base, tmp_path, ro
     right = answers(strict.model, strict.chat, ["x"], max_new_tokens=12)[0]
     assert asyncio.run(said(serving, None, asked("x"))).strip() == right != ""
     asyncio.run(serving.close(0))
+
+
+def test_a_template_that_cannot_be_read_is_the_base_s_fault_not_the_client_s(base, tmp_path):
+    broken = changed(base, tmp_path / "broken", "config.json")
+    (tmp_path / "broken" / "chat_template.jinja").write_text("{% for message in %}")
+    with pytest.raises(DamagedFile, match=r"the base's chat template is none .* fetch the base anew"):
+        api.ask(None, "x", base=broken)
 
 
 # Texts that do not fit, folders that are no bases

@@ -17,7 +17,7 @@ from prompt2lora.base import models
 from prompt2lora.base.constraints import Constraints
 from prompt2lora.base.marks import Marks
 from prompt2lora.base.pictures import PictureReader, reader_of
-from prompt2lora.errors import ModelNotFound, UsageError
+from prompt2lora.errors import DamagedFile, ModelNotFound, UsageError
 from prompt2lora.ground.pictures import Picture, Pictured, Prompt, pictures_of, rewritten, text_of
 
 # Templates that write today's date always write this one: an adapter, and its digest, would be another one every day.
@@ -194,7 +194,7 @@ class ChatFormat:
 
         A base that can think before it answers (Qwen3) is told not to.
         """
-        from jinja2 import TemplateError
+        from jinja2 import TemplateError, TemplateSyntaxError
 
         said = [{"role": role, "content": self._content(one)} for role, one in messages]
         template = self.pictures.template if self.pictures else None
@@ -209,7 +209,9 @@ class ChatFormat:
                 add_generation_prompt=answering,
                 enable_thinking=False,
             )
-        except TemplateError as error:
+        except TemplateSyntaxError as error:
+            raise DamagedFile(f"the base's chat template is none ({error}); mend it, or fetch the base anew") from error
+        except (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             roles = ", ".join(role for role, _ in messages)
             raise UsageError(
                 f"the base's chat template does not take these messages ({roles}): {error}; send others"
