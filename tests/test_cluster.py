@@ -13,9 +13,9 @@ import torch
 from ray_cluster import asks_of, said
 
 from prompt2lora.adapter.peft import Adapter
-from prompt2lora.errors import UsageError
+from prompt2lora.errors import Misconfigured, UsageError
 from prompt2lora.serving.embedded import EmbeddedEngine
-from prompt2lora.serving.ray import RayCluster
+from prompt2lora.serving.ray import RayCluster, RayReplica
 from prompt2lora.serving.setup import Setup
 
 COUNT = 4
@@ -63,6 +63,11 @@ def test_a_cluster_without_a_token_is_refused(monkeypatch, tmp_path):
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
     with pytest.raises(UsageError, match="RAY_AUTH_MODE=token"):
         RayCluster.start(Setup("base"), tmp_path)
+
+
+def test_a_replica_with_other_weights_than_the_service_began_with_does_not_start(layout, tmp_path):
+    with pytest.raises(Misconfigured, match="are not those that the service began with"):
+        RayReplica(Setup(layout.base_model, "0" * 64), str(tmp_path), 2, True)
 
 
 def test_every_job_is_answered_by_its_own_adapter_wherever_it_runs(found, right):

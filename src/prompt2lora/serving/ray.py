@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from prompt2lora.custody.versions import Version
-from prompt2lora.errors import Prompt2LoraError, Unavailable, UsageError
+from prompt2lora.errors import Misconfigured, Prompt2LoraError, Unavailable, UsageError
 from prompt2lora.serving.admission import check_open, last_answers
 from prompt2lora.serving.protocol import Chunk, GenerationRequest
 from prompt2lora.serving.setup import Setup
@@ -27,8 +27,14 @@ class RayReplica:
     """One embedded engine in a process of Ray's."""
 
     def __init__(self, setup: Setup, adapters: str, max_batch_size: int, exact: bool) -> None:
+        from prompt2lora.base.weights import weights_digest
         from prompt2lora.serving.embedded import EmbeddedEngine
 
+        if setup.base_digest and weights_digest(setup.base) != setup.base_digest:
+            raise Misconfigured(
+                f"the weights of {setup.base} on this machine are not those that the service began with; bring the "
+                "same ones here"
+            )
         self._folder = Path(adapters)
         self._engine = EmbeddedEngine.load(
             setup, lambda version: self._folder / version.adapter, exact=exact, max_batch_size=max_batch_size
