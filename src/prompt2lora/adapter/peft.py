@@ -26,7 +26,7 @@ from prompt2lora.errors import DamagedFile, LayoutError
 from prompt2lora.ground.files import new_folder, read_safetensors, write_json, write_safetensors
 from prompt2lora.ground.profile import PICTURE_BASES, RANKS
 
-_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32)  # the fewest bytes first
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,6 @@ from prompt2lora.ground.profile import RANKS, TARGETS
 _ADAPTER = "default"
 _ROUNDING = 1e-6  # share of an update's norm that may be lost in what is called the same
 _UNPLACEABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, re.error)
-# How numbers are kept, the fewest bytes first.
 
 
 class WeightUpdate(NamedTuple):

@@ -27,7 +27,7 @@ def show_decision(request: PageRequest) -> Response:
     kept = request.service.plant.registry
     judged, refusal = kept.judgement(version), kept.refusal(version)
     origin, measured = kept.origin(version), kept.measured(version)
-    against = objections(request.service, version)
+    against = objections(kept, version, found.policy, found.policy_fault)
     return job_page(
         request,
         "decision",

@@ -19,6 +19,7 @@ from prompt2lora.custody.evaluations import Evaluation, Inspected
 from prompt2lora.custody.gate import FAIL, PASS, UNKNOWN, Policy
 from prompt2lora.custody.judgements import Judgement
 from prompt2lora.custody.records import SourceRecord, WatchRecord
+from prompt2lora.custody.registry import Registry
 from prompt2lora.custody.releases import Release
 from prompt2lora.custody.reports import BARS
 from prompt2lora.custody.versions import Version
@@ -65,7 +66,8 @@ class JobStatus:
     few: bool  # the newest version failed where only more examples can tell
     outdated: bool  # the newest version was judged by another policy than the one in force
     from_base: bool = False  # the newest version holds the instruction alone, for the answers are long
-    policy_fault: str = ""  # why the policy in force cannot be read
+    policy: Policy | None = None  # the one in force; None: it cannot be read
+    policy_fault: str = ""  # and why
 
     @property
     def answering(self) -> Version | None:
@@ -145,7 +147,8 @@ def job_status(service: Service, job: str) -> JobStatus:
     versions, release = kept.versions(job), kept.current(job)
     newest = versions[-1] if versions else None
     answering = release.version if release else None
-    kinds = {one.kind for one in objections(service, newest)} if newest else set()
+    policy, fault = _policy_in_force(service)
+    kinds = {one.kind for one in objections(kept, newest, policy, fault)} if newest else set()
     examples = len(kept.measured(newest).inspection) if newest else 0
     failed = {
         check["metric"] for check in checks(kept.judgement(newest) if newest else None) if check["result"] == FAIL
@@ -164,11 +167,12 @@ def job_status(service: Service, job: str) -> JobStatus:
         few=bool(failed) and failed <= _BY_EXAMPLES and examples < ENOUGH_EXAMPLES,
         outdated=decisions.OTHER_POLICY in kinds,
         from_base=_is_from_base(kept, newest),
-        policy_fault=policy_in_force(service)[1],
+        policy=policy,
+        policy_fault=fault,
     )
 
 
-def policy_in_force(service: Service) -> tuple[Policy | None, str]:
+def _policy_in_force(service: Service) -> tuple[Policy | None, str]:
     """The policy in force; if it cannot be read, none and why not."""
     try:
         return service.plant.policy, ""
@@ -176,12 +180,11 @@ def policy_in_force(service: Service) -> tuple[Policy | None, str]:
         return None, str(error)
 
 
-def objections(service: Service, version: Version) -> list[decisions.Objection]:
+def objections(kept: Registry, version: Version, policy: Policy | None, fault: str) -> list[decisions.Objection]:
     """What stands against releasing a version. No version was judged by a policy that cannot be read."""
-    policy, fault = policy_in_force(service)
     if policy:
-        return decisions.objections(service.plant.registry, version, policy)
-    others = decisions.objections(service.plant.registry, version, Policy())
+        return decisions.objections(kept, version, policy)
+    others = decisions.objections(kept, version, Policy())
     return [
         *(one for one in others if one.kind != decisions.OTHER_POLICY),
         decisions.Objection(decisions.OTHER_POLICY, fault),

@@ -10,7 +10,7 @@ from fastapi.responses import Response
 from prompt2lora.console.i18n import TranslatableError
 from prompt2lora.console.job_pages import job_page, opened
 from prompt2lora.console.page_request import Page, PageRequest
-from prompt2lora.console.views import nearness, policy_in_force, promises
+from prompt2lora.console.views import nearness, promises
 from prompt2lora.custody.access import RETURN
 from prompt2lora.custody.evaluator import canaries
 
@@ -21,7 +21,7 @@ def show_watch(request: PageRequest) -> Response:
     found, version = opened(request)
     kept = request.service.plant.registry
     answering = found.answering or version
-    measured, policy = kept.measured(answering), policy_in_force(request.service)[0]
+    measured = kept.measured(answering)
     sources = found.watched["sources"] if found.watched and found.under_watch else {}
     return job_page(
         request,
@@ -31,7 +31,7 @@ def show_watch(request: PageRequest) -> Response:
         sources={name: {**source, "nearness": nearness(source)} for name, source in sources.items()},
         promises=promises(measured),
         health=measured.metrics.health.score if measured.metrics.health else None,
-        most_health=policy.most_health_score if policy else None,
+        most_health=found.policy.most_health_score if found.policy else None,
         sound=kept.store.is_sound(answering.adapter),
         examples=len(canaries(kept, request.job)),
         most=_MOST_CHECKED,

@@ -17,7 +17,6 @@ import torch
 
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.base.versions import origin
-from prompt2lora.errors import DamagedFile
 from prompt2lora.evaluation.judge import BenchmarkRequest, Judge
 from prompt2lora.evaluation.metrics import METRICS
 from prompt2lora.evaluation.named import PROMPTS_PER_TASK, Named
@@ -91,11 +90,8 @@ def benchmark(
 
 def seen(generator: Generator, names: Collection[str]) -> tuple[str, ...] | None:
     """Which of these tasks the generator was trained or validated on; None if it does not tell its tasks."""
-    try:
-        known = generator.atlas.names
-    except DamagedFile:
-        return None
-    return tuple(sorted({*names} & {*known, *generator.provenance.get("validation_tasks", ())}))
+    known = generator.known_tasks
+    return None if known is None else tuple(sorted(known & {*names}))
 
 
 def run(judge: Judge, report: Report = silent) -> ScoreTable:

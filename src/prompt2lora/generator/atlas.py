@@ -40,6 +40,10 @@ class Lengths(NamedTuple):
     offset: float
     health: Reference
 
+    def answered_at_length(self, states: Float[Tensor, "prompts states"]) -> bool:
+        """Whether the answers of a job are long, by what the base made of its prompts."""
+        return float(states.mean(0) @ self.direction) + self.offset > 0
+
 
 class Atlas(NamedTuple):
     """names and instructions of the training tasks, the mean condition of each, and the usual health of adapters;
@@ -50,12 +54,6 @@ class Atlas(NamedTuple):
     means: Float[Tensor, "tasks width"]
     health: Reference
     lengths: Lengths | None = None
-
-    def answered_at_length(self, states: Float[Tensor, "prompts states"]) -> bool:
-        """Whether the answers of a job are long, by what the base made of its prompts."""
-        if self.lengths is None:
-            return False
-        return float(states.mean(0) @ self.lengths.direction) + self.lengths.offset > 0
 
     def neighbours(self, condition: Float[Tensor, " width"]) -> list[Neighbour]:
         """The nearest training tasks of a job's mean condition, the nearest first."""

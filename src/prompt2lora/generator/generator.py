@@ -25,7 +25,7 @@ from prompt2lora.adapter.grid import initial_grid
 from prompt2lora.adapter.health import Reference
 from prompt2lora.errors import DamagedFile, cause
 from prompt2lora.generator.atlas import FILE as ATLAS
-from prompt2lora.generator.atlas import Atlas
+from prompt2lora.generator.atlas import Atlas, Lengths
 from prompt2lora.generator.config import GeneratorConfig
 from prompt2lora.generator.decoder import HyperConvDecoder
 from prompt2lora.generator.pooling import SetPooling
@@ -100,21 +100,29 @@ class Generator(nn.Module):
         self._atlas = None
 
     @property
+    def known_tasks(self) -> frozenset[str] | None:
+        """Names of the tasks that it was trained or validated on; None if its folder does not tell them."""
+        try:
+            return frozenset([*self.atlas.names, *self.provenance.get("validation_tasks", ())])
+        except DamagedFile:
+            return None
+
+    @property
     def examples_start(self) -> Float[Tensor, "layers rows cols"]:
         """What an adapter made of labelled examples begins with: an adapter of its own, or else the shared one."""
         return self.examples.grid if self.examples else self.start.detach()
 
     @property
-    def leaves_long_answers(self) -> bool:
-        """Whether jobs with long answers are left to the base (see `Lengths`); never without an atlas."""
-        return self._atlas is not None and self.atlas.lengths is not None
+    def lengths(self) -> Lengths | None:
+        """How jobs with long answers are told, which are left to the base; None: no job is, as without an atlas."""
+        return self.atlas.lengths if self._atlas is not None else None
 
     def health_of(self, provenance: Mapping[str, Any]) -> Reference:
         """How adapters of such a provenance usually look."""
         if provenance.get("examples"):
             return (self.examples and self.examples.health) or self.atlas.health
-        if provenance.get(FROM_BASE) and self.atlas.lengths:
-            return self.atlas.lengths.health
+        if provenance.get(FROM_BASE) and self.lengths:
+            return self.lengths.health
         return self.atlas.health
 
     @property

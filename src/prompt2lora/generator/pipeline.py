@@ -166,12 +166,12 @@ class Pipeline:
     def answered_at_length(self, prompts: Sequence[Prompt]) -> bool:
         """Whether the answers of a job are long and left to the base, by the generator's atlas; the base reads the
         prompts for it. Only where they share an instruction."""
-        known = self.generator.leaves_long_answers and bool(self.instruction(prompts))
-        return known and self._left_to_the_base(self._read(prompts, _UNANSWERED))
+        asked = self.generator.lengths is not None and bool(self.instruction(prompts))
+        return asked and self._left_to_the_base(self._read(prompts, _UNANSWERED))
 
     def _left_to_the_base(self, read: PromptsRead) -> bool:
-        generator = self.generator
-        return generator.leaves_long_answers and generator.atlas.answered_at_length(read.observed.states.cpu())
+        lengths = self.generator.lengths
+        return lengths is not None and lengths.answered_at_length(read.observed.states.cpu())
 
     def make(
         self,

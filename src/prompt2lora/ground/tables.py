@@ -194,20 +194,21 @@ def _document(file: File, text: str, known: Known) -> list[Any] | None:
         return None
     if isinstance(found, dict) and _is_entry(found, known):
         return [found]
+    is_line = "\n" not in plain and file.ending != _JSON
+    if is_line and isinstance(found, dict):
+        return None
     lists = [found] if isinstance(found, list) else [value for value in found.values() if isinstance(value, list)]
     entries = lists[0] if len(lists) == 1 and "instruction" not in found else []
-    usable = bool(entries) and all(isinstance(one, str | dict) for one in entries)
-    is_line = "\n" not in plain and file.ending != _JSON
-    if usable and not (is_line and isinstance(found, dict)):
+    if entries and all(isinstance(one, str | dict) for one in entries):
         return entries
-    if not is_line:
-        raise InputError(
-            "no_list",
-            f"{file.name}: JSON must hold one list of texts or objects, without an instruction beside it, and this "
-            "does not; write one object a line (JSONL)",
-            name=file.name[:80],
-        )
-    return None
+    if is_line:
+        return None
+    raise InputError(
+        "no_list",
+        f"{file.name}: JSON must hold one list of texts or objects, without an instruction beside it, and this "
+        "does not; write one object a line (JSONL)",
+        name=file.name[:80],
+    )
 
 
 def _is_entry(record: dict[str, Any], known: Known) -> bool:

@@ -123,7 +123,7 @@ def _atlas(run: Run, generator: Generator) -> Atlas:
 
     Where only the shared adapter was trained, jobs with long answers are left to the base as they were before.
     """
-    left = run.recipe.long_answers_from_base or (not run.recipe.decodes and generator.leaves_long_answers)
+    left = run.recipe.long_answers_from_base or (not run.recipe.decodes and generator.lengths is not None)
     del generator.atlas  # of the generator that it goes on from: nothing is left to the base, or judged, by that
     tasks = run.fit
     usual = [run.prompts.usual(task, PROMPTS) for task in tasks]

@@ -35,8 +35,8 @@ def lengths_of(pipeline: Pipeline, short: Sequence[Sequence[Prompt]], seed: int,
     rule = linear_rule(means[: len(long)], means[len(long) :], pipeline.layout.layers)
     grids = []
     made = [group[:1] if number % 2 else group for number, group in enumerate(long)]  # a job may be told by one prompt
-    for done, prompts in enumerate(made, 1):
-        with part(report, 0.3, 1.0) as inside:
+    with part(report, 0.3, 1.0) as inside:
+        for done, prompts in enumerate(made, 1):
             grids.append(pipeline.align_base(prompts))
             inside({"done": done, "of": len(made)})
     health = Reference.of(torch.stack(grids), pipeline.generator.start.detach(), pipeline.layout)

@@ -73,10 +73,10 @@ def steps(
         random = Random(f"{options.seed} {task.name} {step}")
         chosen = random.sample(examples, min(len(examples), _OFFERED))
         bare = random.random() < options.bare
-        first, drawn = (
-            sampling.make_pack(task, some, base.chat, bare=bare, budget=options.budget) for some in (chosen[:1], chosen)
-        )
-        return _judged(base, grid, first if len(first.ids) >= options.budget else drawn).loss.mean()
+        pack = sampling.make_pack(task, chosen, base.chat, bare=bare, budget=options.budget)
+        if 0 not in pack.used:
+            pack = sampling.make_pack(task, chosen[:1], base.chat, bare=bare, budget=options.budget)
+        return _judged(base, grid, pack).loss.mean()
 
     return descend([grid] if grid is not None else weights, options.steps, options.learning_rate, loss, warmup=_WARMUP)
 

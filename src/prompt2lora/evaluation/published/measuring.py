@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from prompt2lora.base.versions import versions
-from prompt2lora.errors import DamagedFile, UsageError
+from prompt2lora.errors import UsageError
 from prompt2lora.evaluation.arms import ARMS
 from prompt2lora.evaluation.attempts import Attempt, make
 from prompt2lora.evaluation.published.mathematics import check_installed
@@ -224,13 +224,12 @@ def measure(
 
 def seen(generator: Generator, suite: str) -> tuple[str, ...] | None:
     """Tasks of the generator's training that are forbidden to it where it is measured on a suite; None: not told."""
-    try:
-        known = generator.atlas.names
-    except DamagedFile:
+    known = generator.known_tasks
+    if known is None:
         return None
     recipes, forbidden = list(_recipes(generator.provenance)), never_trained_on(suite)
     published = set().union(*(set(recipe.get("published", ())) - _left_out(recipe) for recipe in recipes))
-    found = forbidden & {*known, *generator.provenance.get("validation_tasks", ()), *published}
+    found = forbidden & (known | published)
     if not found and SUITES[suite].made_from_it and not all(forbidden <= _left_out(recipe) for recipe in recipes[1:]):
         return None  # of earlier runs nobody knows the task files
     return tuple(sorted(found))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import NamedTuple, TypeVar
 
@@ -33,6 +33,11 @@ FAMILIES: dict[str, Family] = {}
 def family(make: Family) -> Family:
     FAMILIES[make.__name__] = make
     return make
+
+
+def text_of_any(families: Mapping[str, Family], random: Random) -> str:
+    """The text of an example of one of these families."""
+    return random.choice(list(families.values()))(random).example(random)[0]
 
 
 ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")

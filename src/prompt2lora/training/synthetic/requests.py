@@ -6,12 +6,13 @@ Japanese. None is taken from a published problem.
 
 from __future__ import annotations
 
+from functools import partial
 from random import Random
 
 from prompt2lora.ground.prompts import full_prompt
 from prompt2lora.training.synthetic import mathematics, vocabulary
 from prompt2lora.training.synthetic.aims import draw_aim
-from prompt2lora.training.synthetic.drafts import RequestKind
+from prompt2lora.training.synthetic.drafts import RequestKind, text_of_any
 from prompt2lora.training.synthetic.japanese import requests as japanese_requests
 from prompt2lora.training.synthetic.messages import message_text
 
@@ -70,11 +71,6 @@ def _topic(random: Random) -> str:
             f"How to report a damaged {product}",
         ]
     )
-
-
-def _problem(random: Random) -> str:
-    family = random.choice(list(mathematics.FAMILIES.values()))
-    return family(random).example(random)[0]
 
 
 def _function(random: Random) -> str:
@@ -176,7 +172,7 @@ _KINDS = (
         ),
     ),
     RequestKind(
-        _problem,
+        partial(text_of_any, mathematics.FAMILIES),
         (
             "Solve the problem step by step and end with #### and the result.",
             "Show every step. Put the result into \\boxed{}.",

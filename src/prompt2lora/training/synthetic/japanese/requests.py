@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from random import Random
 
-from prompt2lora.training.synthetic.drafts import RequestKind
+from prompt2lora.training.synthetic.drafts import RequestKind, text_of_any
 from prompt2lora.training.synthetic.japanese import mathematics, vocabulary
 from prompt2lora.training.synthetic.japanese.messages import message_text
 
@@ -59,11 +60,6 @@ def _topic(random: Random) -> str:
             f"{product}の{deed}を忘れたときの影響",
         ]
     )
-
-
-def _problem(random: Random) -> str:
-    family = random.choice(list(mathematics.FAMILIES.values()))
-    return family(random).example(random)[0]
 
 
 KINDS = (
@@ -130,7 +126,7 @@ KINDS = (
         ),
     ),
     RequestKind(
-        _problem,
+        partial(text_of_any, mathematics.FAMILIES),
         (
             "途中の計算を一つずつ書き、最後に #### と答えを書いてください。",
             "解き方を説明してから答えを書いてください。",
