@@ -31,6 +31,7 @@ from vllm_server import VllmServer
 from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.adapter.peft import Adapter
 from prompt2lora.base import models
+from prompt2lora.base.chat import ChatFormat
 from prompt2lora.base.packaged import packaged_gguf
 from prompt2lora.base.versions import origin
 from prompt2lora.custody.versions import Version
@@ -184,14 +185,14 @@ def llama_cpp_grid(base: str, folders: list[Path], args: argparse.Namespace) -> 
 
 def vllm_grid(base: str, folders: list[Path], args: argparse.Namespace) -> list[dict[str, Any]]:
     """vLLM's server behind the same engine protocol, in its own dtype; every adapter is loaded and probed before."""
-    own, found = replica._body, list[dict[str, Any]]()
+    own, found, chat = replica._body, list[dict[str, Any]](), ChatFormat.load(base)
     replica._body = lambda *given: {**own(*given), "ignore_eos": True}  # answers go on to their last token
     options = ["--max-loras", "32", "--max-cpu-loras", "64", "--max-lora-rank", "8", "--max-num-seqs", "32"]
     options += ["--max-model-len", "512", *shlex.split(args.vllm_options)]
 
     async def measure(url: str, release: str, count: int, adapters: int) -> None:
         client = httpx.AsyncClient(base_url=url, timeout=None, limits=httpx.Limits(max_connections=100))
-        engine = VllmServers([(url, client)], base, lambda one: folders[one.id % len(folders)], seconds=600.0)
+        engine = VllmServers([(url, client)], base, chat, lambda one: folders[one.id % len(folders)], seconds=600.0)
         held = await engine.reconcile([version(number, base) for number in range(adapters)])
         assert len(held[url]) == adapters, held
         await clients(engine, count, adapters, max(8, 2 * count), base)  # warm

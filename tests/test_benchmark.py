@@ -29,7 +29,7 @@ from prompt2lora.generator.generator import ExamplesStart
 from prompt2lora.generator.text_encoder import Encoder
 from prompt2lora.training import teachers as teaching
 from prompt2lora.training.tasks import Example, diverse, read_tasks
-from prompt2lora.training.tuning import TuningOptions, judged
+from prompt2lora.training.tuning import TuningOptions, fit, judged
 from prompt2lora.training.whole import WholeOptions
 
 
@@ -226,6 +226,20 @@ def test_a_base_that_is_asked_otherwise_never_meets_old_scores(layout, tmp_path,
     file = tmp_path / "base" / changed
     file.write_text(file.read_text().replace(old, new))
     assert base_key(replace(layout, base_model=str(tmp_path / "base"))) != before
+
+
+def test_a_benchmark_in_bfloat16_computes_and_trains_in_it_and_never_meets_scores_in_float32(
+    generator_folder, tasks_folder, tmp_path, monkeypatch
+):
+    trained = []
+    monkeypatch.setattr(attempts, "fit", lambda base, *given: trained.append(base.model.dtype) or fit(base, *given))
+    given = {"arms": ["few-shot-16"], "generator": generator_folder, "limit": 1, "scores": tmp_path / "scores.jsonl"}
+    for dtype in ("float32", "bfloat16", "bfloat16"):
+        result = api.benchmark([tasks_folder / "task0.jsonl"], dtype=dtype, **given)
+        assert result.hardware["dtype"] == dtype
+    assert trained == [torch.float32, torch.bfloat16]
+    with pytest.raises(UsageError, match="float32 or bfloat16; 'int8' is neither"):
+        api.benchmark([tasks_folder / "task0.jsonl"], dtype="int8", **given)
 
 
 def test_an_encoder_of_other_weights_never_meets_the_scores_of_the_usual_one(generator, tasks_folder, monkeypatch):

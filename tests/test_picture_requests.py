@@ -122,7 +122,7 @@ def test_vllm_gets_a_picture_that_it_would_read_otherwise_as_an_adapter_s_maker_
 
 
 def test_vllm_gets_pictures_as_they_came():
-    body = _body("job", request({"url": url(1)}, "Which?").generation(5.0), 5)
+    body = _body("job", request({"url": url(1)}, "Which?").generation(5.0), None, 5)
     assert body["messages"] == [
         {
             "role": "user",

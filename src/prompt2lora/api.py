@@ -102,13 +102,15 @@ def benchmark(
     prompts_per_task: int = PROMPTS_PER_TASK,
     split: str | None = None,
     scores: str | Path | None = None,
+    dtype: str = "float32",
     report: Report = silent,
 ) -> BenchmarkResult:
     """Score arms on task files; see `prompt2lora.evaluation.benchmark` for what comes out.
 
     The arms multi-task, *-teacher and reference-decoder need the adapter folder `multi_task`, the collection
     `teachers` and the generator folder `reference`; nearest-teacher finds the teachers' tasks among `tasks`.
-    `scores` is the file that keeps the scores of every example, so that a second call asks nothing again.
+    `scores` is the file that keeps the scores of every example, so that a second call asks nothing again. `dtype`,
+    float32 or bfloat16, is that of base and training; in float32 figures do not depend on the processor.
     """
     return judging.benchmark(
         [Path(task) for task in tasks],
@@ -118,6 +120,7 @@ def benchmark(
         prompts_per_task=prompts_per_task,
         out=Path(out) if out else None,
         scores=Path(scores) if scores else None,
+        dtype=models.dtype_named(dtype),
         report=report,
     )
 
@@ -141,6 +144,7 @@ def benchmark_published(
     tasks: Sequence[str | Path] = (),
     prompts_per_task: int = measuring.PROMPTS_PER_TASK,
     scores: str | Path | None = None,
+    dtype: str = "float32",
     report: Report = silent,
 ) -> PublishedResult:
     """Score arms on published tasks, all of the folder `suites` or those of `names`.
@@ -158,6 +162,7 @@ def benchmark_published(
         prompts_per_task=prompts_per_task,
         out=Path(out) if out else None,
         scores=Path(scores) if scores else None,
+        dtype=models.dtype_named(dtype),
         report=report,
     )
 

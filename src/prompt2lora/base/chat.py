@@ -118,6 +118,10 @@ class ChatFormat:
             return self._encode([self._rendered(hidden)], [seen])[0]
         return self._encode(["\n\n".join(self._plain(said) for _, said in hidden) + "\n"], [seen])[0]
 
+    def mark_in(self, text: str) -> str:
+        """The first of the base's control tokens that stands in a text; empty if none does."""
+        return self._marks.first_in(text)
+
     def text_ids(self, text: str) -> list[int]:
         """Token ids of a text that is to be gone on with, without a frame."""
         return self._marks.encode([self._marks.hide(text)], add_special_tokens=True)[0]

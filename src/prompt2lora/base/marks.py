@@ -28,6 +28,10 @@ class Marks:
         self._any_hideable = re.compile("|".join(map(re.escape, self._hideable)))
         self._mark = re.compile(f"({'|'.join(map(re.escape, self._ids)) or '(?!)'})")
 
+    def first_in(self, text: str) -> str:
+        found = self._mark.search(text)
+        return found[0] if found else ""
+
     def hide(self, text: str) -> str:
         """A user's text as a template may have it."""
         return self._any_hideable.sub(lambda one: _HIDDEN + chr(_FIRST + self._hideable.index(one[0])), text)

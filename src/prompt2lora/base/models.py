@@ -21,6 +21,7 @@ from prompt2lora.ground.profile import PICTURE_BASES
 
 DEFAULT_BASE, DEFAULT_ENCODER = SMOLLM2, MINILM
 
+_DTYPES = ("float32", "bfloat16")
 _HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 # What transformers raises at folders that hold no model, half of one, or one that it does not know.
 _UNLOADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, ImportError)
@@ -168,6 +169,15 @@ def default_dtype(device: str) -> Any:
     if device != "cpu" or product_seconds(torch.float32) > 1.3 * product_seconds(torch.bfloat16):
         return torch.bfloat16
     return torch.float32
+
+
+def dtype_named(name: str) -> Any:
+    """A dtype that bases are computed in. Raises UsageError for another name."""
+    import torch
+
+    if name not in _DTYPES:
+        raise UsageError(f"a base is computed in {' or '.join(_DTYPES)}; {name!r} is neither: name one that is")
+    return getattr(torch, name)
 
 
 def product_seconds(dtype: Any) -> float:

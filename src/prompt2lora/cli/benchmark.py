@@ -62,6 +62,13 @@ def benchmark(
         Path | None,
         typer.Option(help="File that keeps the scores of every example, to go on after a cut; default: in the home."),
     ] = None,
+    dtype: Annotated[
+        str,
+        typer.Option(
+            help="float32 or bfloat16, which some processors are much faster with; "
+            "in float32 figures do not depend on the processor."
+        ),
+    ] = "float32",
     as_json: Json = False,
 ) -> None:
     """Score the base, the generated adapters, rivals and controls, on task files or on published tasks (resumable)."""
@@ -92,6 +99,7 @@ def benchmark(
         "teachers": teachers,
         "reference": reference,
         "scores": scores,
+        "dtype": dtype,
         "prompts_per_task": prompts_per_task,
         "samples": samples,
         "metrics": metrics and listed(metrics),

@@ -53,11 +53,13 @@ def benchmark(
     prompts_per_task: int = PROMPTS_PER_TASK,
     out: Path | None = None,
     scores: Path | None = None,
+    dtype: torch.dtype = torch.float32,
     report: Report = silent,
 ) -> BenchmarkResult:
     """Score arms on the task files of `places`, those of the part `split` alone if one is named.
 
-    `out` gets the result, `scores` keeps those of examples. Raises UsageError, InputError, OutputError, LayoutError.
+    `out` gets the result, `scores` keeps those of examples. In float32 figures do not depend on the machine. Raises
+    UsageError, InputError, OutputError, LayoutError.
     """
     tasks = read_tasks(places, split=split)
     request.check(tasks)
@@ -67,13 +69,13 @@ def benchmark(
     layout = fitting_layout(generator, named.base)
     taught = read_tasks(places, split="train") if "nearest-teacher" in request.arms else ()
     resources = named.resources(
-        Frozen.load(layout, dtype=torch.float32),  # so that figures and kept scores are of no machine
+        Frozen.load(layout, dtype=dtype),
         generator,
         tasks,
         prompts_per_task=prompts_per_task,
         teacher_tasks=taught,
     )
-    judge = Judge(resources, request, ScoreCache(scores or home() / "scores.jsonl"), base_key(layout))
+    judge = Judge(resources, request, ScoreCache(scores or home() / "scores.jsonl"), base_key(layout, dtype))
     result = BenchmarkResult(
         **dict(run(judge, report)),
         base=layout.base_model,
@@ -81,7 +83,7 @@ def benchmark(
             sha256=generator.provenance.get("sha256", ""), steps=generator.provenance.get("steps")
         ),
         seen=seen(generator, [task.name for task in tasks]),
-        **origin(torch.float32),
+        **origin(dtype),
     )
     if out is not None:
         write_json(out, result.to_dict())

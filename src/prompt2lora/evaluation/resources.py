@@ -72,8 +72,8 @@ class Resources:
 
     @cached_property
     def training(self) -> Frozen:
-        """The base as teachers are trained, too: in the dtype that this machine is fastest with."""
-        return Frozen.load(self.base.layout, training=True)
+        """The base as what an arm trains is trained: in the dtype of the answers."""
+        return Frozen.load(self.base.layout, dtype=self.base.model.dtype, training=True)
 
     @cached_property
     def teacher_places(self) -> tuple[list[str], Float[Tensor, "teachers width"]]:

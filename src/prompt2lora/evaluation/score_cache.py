@@ -12,6 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.base import models
 from prompt2lora.base.chat import ChatFormat
@@ -56,12 +58,13 @@ class ScoreCache:
         self._known[key] = entry
 
 
-def base_key(layout: LoraLayout) -> str:
+def base_key(layout: LoraLayout, dtype: torch.dtype = torch.float32) -> str:
     """Stands for a base and the adapters that are trained for it: the digest of its weights; rank, alpha and targets,
-    and how it is asked, unless these are the usual ones."""
+    how it is asked, and the dtype it is computed in, unless these are the usual ones."""
     shape = layout.rank, layout.alpha, sorted(target.name for target in layout.targets)
     weights, asked = weights_digest(layout.base_model), _asked(layout.base_model)
-    told = [*(shape if shape != _USUAL else ()), *({asked} - _USUALLY_ASKED)]
+    computed = () if dtype == torch.float32 else (str(dtype),)
+    told = [*(shape if shape != _USUAL else ()), *({asked} - _USUALLY_ASKED), *computed]
     return digest([weights, *told]) if told else weights
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from prompt2lora.base.chat import ChatFormat
 from prompt2lora.errors import UsageError
+from prompt2lora.ground.pictures import pictures_of, text_of
 from prompt2lora.ground.profile import MAX_NEW_TOKENS
 from prompt2lora.serving.protocol import GenerationRequest
 
@@ -20,6 +21,22 @@ def prompt_ids(chat: ChatFormat, request: GenerationRequest) -> list[int]:
     if not ids:
         raise UsageError("a prompt must hold at least one token; write something")
     return ids
+
+
+def readable_ids(chat: ChatFormat, request: GenerationRequest) -> list[int] | None:
+    """The same for an engine elsewhere that reads messages with pictures itself: None for these.
+
+    Raises UsageError for such a message that holds a control token, which that engine would not take for letters.
+    """
+    said = [message.content for message in request.messages]
+    if not any(pictures_of(one) for one in said):
+        return prompt_ids(chat, request)
+    for one in said:
+        if mark := chat.mark_in(text_of(one)):
+            raise UsageError(
+                f"beside pictures this engine would read {mark} as a control token; leave it out of the text"
+            )
+    return None
 
 
 def with_room(request: GenerationRequest, prompt: int, context_length: int) -> GenerationRequest:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -146,14 +146,15 @@ class Replica:
                 )
             self.forms = True
 
-    async def answer(self, name: str, request: GenerationRequest) -> AsyncGenerator[Chunk]:
-        """The chunks of the answer of a version that it holds, or of the base, by name."""
+    async def answer(self, name: str, request: GenerationRequest, ids: Sequence[int] | None) -> AsyncGenerator[Chunk]:
+        """The chunks of the answer of a version that it holds, or of the base, by name; `ids` are the tokens of the
+        prompt, None if it is to read the messages itself."""
         if request.form:
             await self.holds_forms()
         async with self._turn(Turn.BASE if name == self.base else Turn.ADAPTERS):
             if name != self.base and name not in self.sound:  # it came to that while this one waited
                 raise Forgotten(f"{name} has to be seen at work again")
-            async with aclosing(self._answer(name, request)) as chunks:
+            async with aclosing(self._answer(name, request, ids)) as chunks:
                 async for chunk in chunks:
                     yield chunk
 
@@ -164,11 +165,11 @@ class Replica:
             check_open(self.client.is_closed)
             yield
 
-    async def _answer(self, name: str, request: GenerationRequest) -> AsyncGenerator[Chunk]:
-        route = "/v1/chat/completions" if request.messages else "/v1/completions"
+    async def _answer(self, name: str, request: GenerationRequest, ids: Sequence[int] | None) -> AsyncGenerator[Chunk]:
+        route = "/v1/chat/completions" if ids is None else "/v1/completions"
         wanted = request.sampling.max_new_tokens
         for limit in (wanted,) if wanted else (MAX_NEW_TOKENS, None):  # None: as many as there is room for
-            body = await asyncio.to_thread(_body, name, request, limit)  # pictures may have to be drawn anew
+            body = await asyncio.to_thread(_body, name, request, ids, limit)  # pictures may have to be drawn anew
             async with self.client.stream("POST", route, json=body, timeout=request.seconds) as reply:
                 if reply.status_code == 400 and limit != wanted:
                     continue  # there may be room for fewer
@@ -202,7 +203,7 @@ class Replica:
         raise Lost(_reply_text(reply))
 
 
-def _body(name: str, request: GenerationRequest, max_tokens: int | None) -> dict[str, Any]:
+def _body(name: str, request: GenerationRequest, ids: Sequence[int] | None, max_tokens: int | None) -> dict[str, Any]:
     sampling = request.sampling
     body: dict[str, Any] = {
         "model": name,
@@ -219,10 +220,10 @@ def _body(name: str, request: GenerationRequest, max_tokens: int | None) -> dict
         body.update(_structured(request.form))
     if sampling.stop:
         body["stop"] = list(sampling.stop)
-    if request.messages:
-        messages = [{"role": message.role, "content": _content(message.content)} for message in request.messages]
-        return {**body, "messages": messages, "chat_template_kwargs": {"enable_thinking": False}}  # as in `ChatFormat`
-    return {**body, "prompt": request.text}
+    if ids is not None:
+        return {**body, "prompt": list(ids)}
+    messages = [{"role": message.role, "content": _content(message.content)} for message in request.messages]
+    return {**body, "messages": messages, "chat_template_kwargs": {"enable_thinking": False}}  # as in `ChatFormat`
 
 
 def _content(said: Prompt) -> Any:

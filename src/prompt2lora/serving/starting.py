@@ -22,6 +22,7 @@ from prompt2lora.serving.setup import Setup
 from prompt2lora.serving.sizes import MAX_BATCH_SIZE
 
 if TYPE_CHECKING:
+    from prompt2lora.base.chat import ChatFormat
     from prompt2lora.serving.vllm import VllmServers
 
 ENGINES = EMBEDDED, LLAMA_CPP = ("embedded", "llama.cpp")
@@ -95,24 +96,28 @@ def start(options: EngineOptions, setup: Setup, registry: Registry) -> Engine:
 def _vllm(
     options: EngineOptions, setup: Setup, folder: Callable[[Version], Path], released: Sequence[Version]
 ) -> Engine:
+    from prompt2lora.base.chat import ChatFormat
+
+    chat = ChatFormat.load(setup.base)
+
     async def check() -> None:
-        tried = vllm_servers(options.urls, setup.base, folder)
+        tried = vllm_servers(options.urls, setup.base, chat, folder)
         try:
             await tried.check(released)
         finally:
             await tried.close(0)
 
     asyncio.run(check())
-    return vllm_servers(options.urls, setup.base, folder)
+    return vllm_servers(options.urls, setup.base, chat, folder)
 
 
-def vllm_servers(urls: Sequence[str], base: str, folder: Callable[[Version], Path]) -> VllmServers:
+def vllm_servers(urls: Sequence[str], base: str, chat: ChatFormat, folder: Callable[[Version], Path]) -> VllmServers:
     import httpx
 
     from prompt2lora.serving.vllm import VllmServers
 
     limits = httpx.Limits(max_connections=None)  # requests wait there, not here before a question how it is
-    return VllmServers([(url, httpx.AsyncClient(base_url=url, limits=limits)) for url in urls], base, folder)
+    return VllmServers([(url, httpx.AsyncClient(base_url=url, limits=limits)) for url in urls], base, chat, folder)
 
 
 def _llama_cpp(

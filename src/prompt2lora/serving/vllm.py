@@ -4,8 +4,8 @@ In: requests. Out: chunks, from whichever replica holds the adapter and has leas
 there is expected: a server that says "loaded" and answers as the base, one that was restarted and
 holds nothing, one that is gone. Therefore every version has a name of its own that is never loaded twice, nothing is
 ever unloaded (a rollback is a change in our registry), and an adapter answers from a replica only after it has moved
-that replica's logits. A replica that failed takes no requests while another one can, until it says again what it holds.
-It knows no registry and no torch.
+that replica's logits. Texts go there as token ids, so that they are read as in training. A replica that failed takes
+no requests while another one can, until it says again what it holds. It knows no registry and no torch.
 """
 
 from __future__ import annotations
@@ -17,26 +17,31 @@ from pathlib import Path
 
 import httpx
 
+from prompt2lora.base.chat import ChatFormat
 from prompt2lora.custody.versions import Version
 from prompt2lora.errors import Broken, Busy, Misconfigured, Unavailable, Unfit
 from prompt2lora.serving.admission import check_open, last_answers
+from prompt2lora.serving.prompting import readable_ids
 from prompt2lora.serving.protocol import Chunk, GenerationRequest
 from prompt2lora.serving.replica import Forgotten, Lost, Replica
 
 
 class VllmServers:
-    """`folder` tells where replicas find a version's adapter; `seconds` bounds loading one."""
+    """`chat` is how the base is asked, `folder` tells where replicas find a version's adapter, and `seconds` bounds
+    loading one."""
 
     def __init__(
         self,
         clients: Sequence[tuple[str, httpx.AsyncClient]],
         base: str,
+        chat: ChatFormat,
         folder: Callable[[Version], Path],
         *,
         seconds: float = 60.0,
     ) -> None:
         self._replicas = [Replica(url, client, base, folder, seconds) for url, client in clients]
         self._base = base
+        self._chat = chat
         self._closing = False
         self._retries = 0
 
@@ -46,13 +51,14 @@ class VllmServers:
 
     async def answer(self, version: Version | None, request: GenerationRequest) -> AsyncGenerator[Chunk]:
         """Pieces from one replica. Until the first chunk has come, a replica that fails is replaced by another."""
+        ids = readable_ids(self._chat, request)
         failures: list[Unavailable] = []
         broken = ""
         for tried, replica in enumerate(self._in_turn()):
             self._retries += tried > 0
             begun = False
             try:
-                async with aclosing(self._from(replica, version, request)) as chunks:
+                async with aclosing(self._from(replica, version, request, ids)) as chunks:
                     async for chunk in chunks:
                         begun = True
                         yield chunk
@@ -149,7 +155,7 @@ class VllmServers:
         return sorted(self._replicas, key=lambda replica: (replica.aside, replica.running))
 
     async def _from(
-        self, replica: Replica, version: Version | None, request: GenerationRequest
+        self, replica: Replica, version: Version | None, request: GenerationRequest, ids: list[int] | None
     ) -> AsyncGenerator[Chunk]:
         """Its chunks. What it has forgotten it is given again, once."""
         replica.running += 1
@@ -158,7 +164,8 @@ class VllmServers:
                 if version is not None:
                     await replica.hold(version)
                 try:
-                    async with aclosing(replica.answer(version.name if version else self._base, request)) as chunks:
+                    name = version.name if version else self._base
+                    async with aclosing(replica.answer(name, request, ids)) as chunks:
                         async for chunk in chunks:
                             yield chunk
                     return

@@ -50,6 +50,7 @@ def benchmark(
     prompts_per_task: int = PROMPTS_PER_TASK,
     out: Path | None = None,
     scores: Path | None = None,
+    dtype: torch.dtype = torch.float32,
     report: Report,
 ) -> PublishedResult:
     """Measure arms on suites of a folder; see `measuring`. `out` gets the result, `scores` keeps those of examples.
@@ -80,8 +81,8 @@ def benchmark(
         known = [*(read_tasks(tasks, split="train") if tasks else []), *map(training_part, every)]
 
     @cache
-    def base() -> Frozen:  # in float32, so that figures and kept scores are of no machine
-        return Frozen.load(layout, dtype=torch.float32)
+    def base() -> Frozen:
+        return Frozen.load(layout, dtype=dtype)
 
     def resources(published: PublishedTask) -> Resources:
         name = published.task.name
@@ -95,14 +96,14 @@ def benchmark(
         )
 
     kept = ScoreCache(scores or home() / "scores.jsonl")
-    found, mean = measure(suites, resources, request, kept, base_key(layout), report)
+    found, mean = measure(suites, resources, request, kept, base_key(layout, dtype), report)
     result = PublishedResult(
         published=found,
         mean=mean,
         request=PublishedAsked(**asdict(request), prompts_per_task=prompts_per_task),
         base=layout.base_model,
         shut_off_by=shut_off_by() if any(one.suite.kind is SuiteKind.CODE for one in suites) else "",
-        **origin(torch.float32),
+        **origin(dtype),
     )
     if out is not None:
         write_json(out, result.to_dict())
