@@ -1,4 +1,4 @@
-"""Tasks and arms -> scores of single answers: the only place where answers are judged.
+"""Tasks and arms -> scores of single answers.
 
 In: what is to be scored, and what the arms draw on. Out: the scores of every example, with their costs. Prompts come
 from the inputs of a task's training part (their answers are never read), scores from its test part.
