@@ -107,7 +107,6 @@ class SuiteJudge:
 
     def _attempted(self, attempt: Attempt) -> ExampleScores:
         count = min(self.request.limit or len(self.published.task.test), len(self.published.task.test))
-        starts = range(0, count, _AT_ONCE)
         parts = []
 
         @cache
@@ -115,7 +114,7 @@ class SuiteJudge:
             base, grid, seconds = make(attempt, self.resources.base)
             return Asking(base, grid, attempt.examples, self.request.samples, self.request.metrics), seconds
 
-        for start in starts:
+        for start in range(0, count, _AT_ONCE):
             end = min(count, start + _AT_ONCE)
             with part(tell, start / count, end / count):
                 parts.append(self._some(attempt, start, end, made))
