@@ -22,7 +22,7 @@ from prompt2lora.evaluation.arms import ARMS
 from prompt2lora.evaluation.attempts import shuffled
 from prompt2lora.evaluation.judge import BenchmarkRequest, Judge
 from prompt2lora.evaluation.resources import Resources
-from prompt2lora.evaluation.score_cache import ScoreCache, base_key
+from prompt2lora.evaluation.score_cache import KeptScores, ScoreCache, base_key
 from prompt2lora.evaluation.statistics import paired_difference
 from prompt2lora.generator.examples import taught
 from prompt2lora.generator.generator import ExamplesStart
@@ -338,7 +338,7 @@ def test_the_full_form_asks_with_the_instruction_and_the_bare_form_without(gener
         return [prompt.split("\n\n")[-1][0].upper() + " " for prompt in prompts]
 
     monkeypatch.setattr(judging, "answers", answers)
-    judge = Judge(resources(generator, tasks[:2]), BenchmarkRequest(("base",), limit=3), cache, "")
+    judge = Judge(resources(generator, tasks[:2], kept=KeptScores(cache, "")), BenchmarkRequest(("base",), limit=3))
     result = benchmark.run(judge)
     inputs = [one.input for one in tasks[0].test[:3]]
     assert asked[0] == [f"First letter.\n\n{text}" for text in inputs]
@@ -360,7 +360,8 @@ def test_what_was_answered_once_is_not_asked_again_until_something_it_depends_on
     def ask(base="one base", seeds=(0,), count=5):
         asked.clear()
         request = BenchmarkRequest(("base", "generated"), ("full",), seeds, limit=2)
-        result = benchmark.run(Judge(resources(generator, tasks, prompts_per_task=count), request, cache, base))
+        bench = resources(generator, tasks, prompts_per_task=count, kept=KeptScores(cache, base))
+        result = benchmark.run(Judge(bench, request))
         return len(asked), result.mean
 
     first, mean = ask()
@@ -394,12 +395,12 @@ def test_what_is_kept_outlives_a_crash_in_the_middle_of_a_line_and_two_writers(t
     ]
 
 
-def test_scores_are_means_over_the_seeds(generator, tasks_folder, cache, monkeypatch):
+def test_scores_are_means_over_the_seeds(generator, tasks_folder, monkeypatch):
     tasks = read_tasks([tasks_folder])[:1]
     outputs = [one.output for one in tasks[0].test[:2]]
     turns = iter([outputs, ["wrong", outputs[1]]])
     monkeypatch.setattr(judging, "answers", lambda *_, **__: next(turns))
-    judge = Judge(resources(generator, tasks), BenchmarkRequest(("generated",), ("full",), (0, 1), limit=2), cache, "")
+    judge = Judge(resources(generator, tasks), BenchmarkRequest(("generated",), ("full",), (0, 1), limit=2))
     assert judge.scored(tasks[0], "full", "generated").scores["score"] == [0.5, 1.0]
 
 

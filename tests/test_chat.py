@@ -132,7 +132,7 @@ def test_a_mark_in_a_prompt_is_a_word_of_no_meaning_for_the_encoder_too(encoder_
     encoder = Encoder(encoder_folder)
     read = []
     model, tokenizer = encoder.parts
-    encoder.__dict__["_loaded"] = (lambda **pieces: read.append(pieces["input_ids"]) or model(**pieces), tokenizer)
+    encoder.__dict__["parts"] = (lambda **pieces: read.append(pieces["input_ids"]) or model(**pieces), tokenizer)
     encoder.conditions(["a [SEP] b"])
     assert sum(int(one) == tokenizer.sep_token_id for one in read[0][0]) == 1
 

@@ -62,7 +62,7 @@ def test_the_cache_on_disk_gives_the_same_numbers_without_the_encoder(encoder_fo
 
 def test_the_encoder_is_frozen_and_never_in_training_mode(encoder):
     encoder.conditions(PROMPTS)
-    model, _ = encoder._loaded
+    model, _ = encoder.parts
     assert not model.training
     assert not any(parameter.requires_grad for parameter in model.parameters())
 

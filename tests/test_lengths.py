@@ -13,6 +13,9 @@ from prompt2lora.adapter.health import Reference
 from prompt2lora.adapter.peft import Adapter
 from prompt2lora.custody.reports import explanation_page, languages
 from prompt2lora.errors import UsageError
+from prompt2lora.evaluation import attempts
+from prompt2lora.evaluation.resources import Resources
+from prompt2lora.evaluation.score_cache import KeptScores, ScoreCache
 from prompt2lora.generator.atlas import Atlas, Lengths
 from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.hidden_states import states
@@ -71,6 +74,25 @@ def test_whether_answers_are_long_is_told_without_making_an_adapter(pipeline, as
     assert not pipeline.answered_at_length([text.split("\n\n")[1] for text in LONG])
     asking.atlas = asking.atlas._replace(lengths=None)
     assert not pipeline.answered_at_length(LONG)
+
+
+def test_whether_answers_are_long_is_asked_once_for_the_keys_of_kept_scores(pipeline, asking, tmp_path, monkeypatch):
+    def depends():
+        kept = KeptScores(ScoreCache(tmp_path / "scores.jsonl"), "a base")
+        bench = Resources(pipeline.base, pipeline.encoder, asking, [], kept=kept)
+        return [attempts.generated(bench, asking, prompts).depends for prompts in (LONG, BRIEF)]
+
+    long, brief = first = depends()
+    assert "begins with the base" in long
+    assert "begins with the base" not in brief
+    asked = []
+    monkeypatch.setattr(Pipeline, "answered_at_length", lambda _, prompts: asked.append(prompts))
+    assert depends() == first
+    assert not asked
+    lengths = asking.atlas.lengths
+    asking.atlas = asking.atlas._replace(lengths=lengths._replace(offset=lengths.offset + 1))
+    depends()
+    assert asked == [LONG, BRIEF], "another rule may say something else"
 
 
 def test_a_declared_form_of_answers_says_that_they_are_short(pipeline, tmp_path):

@@ -51,15 +51,14 @@ def test_the_table_is_written_as_it_is_read(tmp_path):
     assert revisions.TABLE.read_text(encoding="utf-8") == text(components())
 
 
-def test_a_score_of_another_revision_has_another_key(generator, tasks_folder, tmp_path, monkeypatch):
+def test_a_score_of_another_revision_has_another_key(generator, tasks_folder, monkeypatch):
     from test_benchmark import resources
 
-    from prompt2lora.evaluation.score_cache import ScoreCache
     from prompt2lora.training.tasks import read_tasks
 
     tasks = read_tasks([tasks_folder])
     request = judging.BenchmarkRequest()
-    judge = judging.Judge(resources(generator, tasks), request, ScoreCache(tmp_path / "scores.jsonl"), "")
+    judge = judging.Judge(resources(generator, tasks), request)
 
     def keys():
         attempts = {"decoder": ("decoder",), "alignment": ("decoder", "alignment")}

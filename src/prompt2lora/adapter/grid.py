@@ -47,6 +47,16 @@ def inner(one: Mapping[str, Factors], other: Mapping[str, Factors]) -> Float[Ten
     return torch.stack(products, 1)
 
 
+def singular(
+    a: Float[Tensor, "*batch rank in"], b: Float[Tensor, "*batch rank out"]
+) -> tuple[Float[Tensor, "*batch out left"], Float[Tensor, "*batch values"], Float[Tensor, "*batch right in"]]:
+    """Left vectors, values and right vectors of the update B A, the largest value first, without forming it. Of each
+    there are as many as the rank; fewer where the module is narrower."""
+    left, right = torch.linalg.qr(b.mT), torch.linalg.qr(a.mT)
+    u, values, v = torch.linalg.svd(left.R @ right.R.mT)
+    return left.Q @ u, values, v @ right.Q.mT
+
+
 def balanced(
     grid: Float[Tensor, "batch layers rows cols"], layout: LoraLayout
 ) -> Float[Tensor, "batch layers rows cols"]:
@@ -55,10 +65,9 @@ def balanced(
     found = torch.empty_like(grid)
     for block_a, block_b in zip(layout.blocks[::2], layout.blocks[1::2], strict=True):
         a, b = (_matrix(grid[:, :, block.start : block.stop], block, layout).double() for block in (block_a, block_b))
-        left, right = torch.linalg.qr(b.mT), torch.linalg.qr(a.mT)
-        u, values, v = torch.linalg.svd(left.R @ right.R.mT)
+        left, values, right = singular(a, b)
         root = values.sqrt().unsqueeze(-1)
-        new_a, new_b = root * (v @ right.Q.mT), root * (left.Q @ u).mT
+        new_a, new_b = root * right, root * left.mT
         largest = new_a.gather(-1, new_a.abs().argmax(-1, keepdim=True))
         for block, matrix in ((block_a, new_a * largest.sign()), (block_b, new_b * largest.sign())):
             found[:, :, block.start : block.stop] = matrix.to(grid.dtype).reshape(*grid.shape[:2], -1, layout.cols)

@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from prompt2lora.adapter.grid import Factors, factors, inner
+from prompt2lora.adapter.grid import Factors, factors, inner, singular
 from prompt2lora.adapter.layout import LoraLayout
 
 FEATURES = ("log norm", "log spectral norm", "effective rank", "first energy", "alignment")
@@ -78,17 +78,15 @@ def _exact(factor: Factors) -> Factors:
 
 
 def _values(factor: Factors, layout: LoraLayout) -> Float[Tensor, "batch rank"]:
-    _, right = torch.linalg.qr(factor.b.mT)
-    _, left = torch.linalg.qr(factor.a.mT)
-    values: Tensor = torch.linalg.svdvals(right @ left.mT)
+    left, right = torch.linalg.qr(factor.b.mT), torch.linalg.qr(factor.a.mT)
+    values: Tensor = torch.linalg.svdvals(left.R @ right.R.mT)
     return (values * layout.scale).float()
 
 
 def _gains(own: Factors, shared: Factors) -> Float[Tensor, "batch rank"]:
     """How strongly an adapter does what each direction of the shared one does (1: as strongly)."""
-    left, right = torch.linalg.qr(shared.b[0].T), torch.linalg.qr(shared.a[0].T)
-    u, values, v = torch.linalg.svd(left.R @ right.R.T)
-    along = ((own.b @ (left.Q @ u)) * (own.a @ (right.Q @ v.T))).sum(1)
+    left, values, right = singular(shared.a[0], shared.b[0])
+    along = ((own.b @ left) * (own.a @ right.T)).sum(1)
     return torch.where(values > _TINY, along / values.clamp_min(_TINY), 0.0).float()
 
 

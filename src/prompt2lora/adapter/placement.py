@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from prompt2lora.adapter.foreign import PREFIX, Foreign
-from prompt2lora.adapter.grid import encode, weight_name
+from prompt2lora.adapter.grid import encode, singular, weight_name
 from prompt2lora.adapter.layout import LoraLayout, skeleton
 from prompt2lora.adapter.peft import Adapter, check_class, lossless
 from prompt2lora.adapter.settings import MOST_ALPHA
@@ -205,18 +205,9 @@ def _adapter(foreign: Foreign, config: Any, base: str, found: Mapping[str, Weigh
     return Adapter(layout, encode(state, layout), {**foreign.origin, "imported": foreign.digest})
 
 
-def _singular(
-    update: WeightUpdate,
-) -> tuple[Float[Tensor, "out rank"], Float[Tensor, " rank"], Float[Tensor, "other in"]]:
-    """(left, values, right) of B A in float64, the largest value first; its scale is not in them."""
-    left, right = torch.linalg.qr(update.b.double()), torch.linalg.qr(update.a.double().T)
-    u, values, v = torch.linalg.svd(left.R @ right.R.T)
-    return left.Q @ u, values, v @ right.Q.T
-
-
 def _nearest(update: WeightUpdate, rank: int) -> tuple[WeightUpdate, float]:
     """The nearest update of a lower rank, and the norm of the difference."""
-    left, values, right = _singular(update)
+    left, values, right = singular(update.a.double(), update.b.double().T)
     root = values[:rank].sqrt()
     a, b = root[:, None] * right[:rank], left[:, :rank] * root
     return WeightUpdate(a.float(), b.float(), update.scale), abs(update.scale) * float(values[rank:].norm())
@@ -229,6 +220,6 @@ def _norm(update: WeightUpdate) -> float:
 
 def _rank(update: WeightUpdate) -> int:
     """The rank below which more than rounding would be lost."""
-    values = _singular(update)[1]
+    _, values, _ = singular(update.a.double(), update.b.double().T)
     tails = values.square().flip(0).cumsum(0).flip(0).sqrt()
     return int((tails > _ROUNDING * tails[0]).sum())

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import Any
 
 import torch
@@ -107,20 +106,13 @@ class PackBatch:
 def stack(packs: Sequence[Pack], padding: int) -> PackBatch:
     """One batch of packs, the shorter ones padded on the right with the token `padding`."""
     length = max(len(pack.ids) for pack in packs)
-    ids, positions, owner = (
-        _padded([field(pack) for pack in packs], length, filler)
-        for field, filler in (
-            (attrgetter("ids"), padding),
-            (attrgetter("positions"), 0),
-            (attrgetter("token_example"), _PADDING),
-        )
-    )
+    owner = _padded([pack.token_example for pack in packs], length, _PADDING)
     causal = torch.ones(length, length, dtype=torch.bool).tril()
     same = (owner[:, None, :] == owner[:, :, None]) | (owner == SHARED)[:, None, :]
     place = [(index, position) for index, pack in enumerate(packs) for position in pack.predict]
     return PackBatch(
-        ids=ids,
-        positions=positions,
+        ids=_padded([pack.ids for pack in packs], length, padding),
+        positions=_padded([pack.positions for pack in packs], length, 0),
         visible=(causal & same)[:, None],
         place=torch.tensor(place),
         labels=torch.tensor([label for pack in packs for label in pack.labels]),

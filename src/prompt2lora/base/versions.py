@@ -40,8 +40,11 @@ def origin(dtype: Any = None) -> dict[str, Any]:
     return {"command": command(), "versions": versions(), "hardware": hardware(dtype)}
 
 
+def usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def hardware(dtype: Any = None) -> dict[str, str | int]:
     """Processor, usable cores, system and the dtype computed with, without names of this machine."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     used = str(dtype or models.default_dtype(models.default_device())).removeprefix("torch.")
-    return {"machine": platform.machine(), "system": platform.system(), "cores": cores, "dtype": used}
+    return {"machine": platform.machine(), "system": platform.system(), "cores": usable_cores(), "dtype": used}

@@ -30,6 +30,7 @@ from prompt2lora.training.tuning import TuningOptions, fit, random_order
 from prompt2lora.training.whole import WholeOptions, fit_whole
 
 T = TypeVar("T")
+_READING = ("answers", "prompts", "conditions", "alignment", "lengths")  # components of the code that reads prompts
 
 
 class Attempt(NamedTuple):
@@ -76,10 +77,25 @@ def generated(resources: Resources, generator: Generator, prompts: Sequence[str]
     if not pipeline.instruction(prompts):
         return plain
     attempt = _aligned(plain, prompts, lambda: pipeline.make(prompts).grid)
-    if pipeline.answered_at_length(prompts):
+    if _answered_at_length(resources, generator, prompts):
         told = ("begins with the base", WHOLE_WEIGHT, *astuple(WHOLE_OPTIONS))
         return attempt._replace(depends=(*attempt.depends, *told))
     return attempt
+
+
+def _answered_at_length(resources: Resources, generator: Generator, prompts: Sequence[str]) -> bool:
+    """What `Pipeline.answered_at_length` says. Keys of scores hang on it, and the base reads the prompts for it: so it
+    is kept beside them."""
+    lengths, kept = generator.lengths, resources.kept
+    if lengths is None:
+        return False
+    rule = tensor_digest(lengths.direction), lengths.offset
+    key = kept.key(_READING, "answered at length", _sha(generator), *rule, list(prompts))
+    known = kept.cache.get(key)
+    if known is None:
+        known = {"answered_at_length": resources.pipeline(generator).answered_at_length(prompts)}
+        kept.cache.add(key, known)
+    return bool(known["answered_at_length"])
 
 
 def _aligned(attempt: Attempt, prompts: Sequence[str], grid: Callable[[], Tensor | None]) -> Attempt:

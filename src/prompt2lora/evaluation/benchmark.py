@@ -28,10 +28,9 @@ from prompt2lora.evaluation.results import (
     GeneratorStamp,
     Scored,
     ScoreTable,
-    Seconds,
     Summary,
 )
-from prompt2lora.evaluation.score_cache import ScoreCache, base_key
+from prompt2lora.evaluation.score_cache import KeptScores, ScoreCache, base_key
 from prompt2lora.evaluation.statistics import Interval, mean_interval, paired_difference
 from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.pipeline import fitting_layout
@@ -72,16 +71,14 @@ def benchmark(
         Frozen.load(layout, dtype=dtype),
         generator,
         tasks,
+        kept=KeptScores(ScoreCache(scores or home() / "scores.jsonl"), base_key(layout, dtype)),
         prompts_per_task=prompts_per_task,
         teacher_tasks=taught,
     )
-    judge = Judge(resources, request, ScoreCache(scores or home() / "scores.jsonl"), base_key(layout, dtype))
     result = BenchmarkResult(
-        **dict(run(judge, report)),
+        **dict(run(Judge(resources, request), report)),
         base=layout.base_model,
-        generator=GeneratorStamp(
-            sha256=generator.provenance.get("sha256", ""), steps=generator.provenance.get("steps")
-        ),
+        generator=GeneratorStamp.of(generator.provenance),
         seen=seen(generator, [task.name for task in tasks]),
         **origin(dtype),
     )
@@ -130,8 +127,7 @@ def run(judge: Judge, report: Report = silent) -> ScoreTable:
 
 def _cell(one: Scored) -> Cell:
     means: dict[str, Any] = {metric: round(float(np.mean(scores)), 4) for metric, scores in one.scores.items()}
-    seconds = Seconds(adapt=round(one.seconds.adapt, 3), answer=round(one.seconds.answer, 3))
-    return Cell(**means, n=len(one.scores["score"]), seconds=seconds, prompt_tokens=one.prompt_tokens)
+    return Cell(**means, n=len(one.scores["score"]), seconds=one.seconds.rounded(), prompt_tokens=one.prompt_tokens)
 
 
 def _means(cells: Sequence[_Cells], arms: Sequence[str]) -> dict[str, Summary]:

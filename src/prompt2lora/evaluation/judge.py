@@ -1,4 +1,4 @@
-"""Tasks and arms -> scores of single answers: the only place where answers are judged.
+"""Tasks and arms -> scores of single answers.
 
 In: what is to be scored, and what the arms draw on. Out: the scores of every example, with their costs. Prompts come
 from the inputs of a task's training part (their answers are never read), scores from its test part.
@@ -14,25 +14,24 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 
 from prompt2lora.base.decoding import answers
-from prompt2lora.base.versions import versions
 from prompt2lora.errors import UsageError
 from prompt2lora.evaluation.arms import ARMS
 from prompt2lora.evaluation.attempts import Answerer, Attempt, make
 from prompt2lora.evaluation.metrics import METRICS
 from prompt2lora.evaluation.resources import Resources
-from prompt2lora.evaluation.results import Scored, Seconds
-from prompt2lora.evaluation.revisions import revisions
-from prompt2lora.evaluation.score_cache import ScoreCache, digest
+from prompt2lora.evaluation.results import ExampleScores, Scored, Seconds
 from prompt2lora.ground.comparison import Comparison
 from prompt2lora.ground.progress import part, tell
 from prompt2lora.training.tasks import Task
 
+T = TypeVar("T")
 FORMS = ("full", "bare")
 DEFAULT_ARMS = ("base", "generated", "wrong-prompt")
 _SLACK = 8  # tokens an answer may be longer than the longest reference; a longer one is wrong in any case
@@ -72,12 +71,10 @@ class BenchmarkRequest:
 
 @dataclass
 class Judge:
-    """Answers and scores; `cache` holds scores of before, `base_key` stands for the base."""
+    """Answers and scores, and keeps what it scores among that of before."""
 
     resources: Resources
     request: BenchmarkRequest
-    cache: ScoreCache
-    base_key: str
     _made: dict[str, Answerer] = field(default_factory=dict)
 
     def begin(self) -> None:
@@ -94,15 +91,15 @@ class Judge:
     def key(self, task: Task, form: str, attempt: Attempt) -> str:
         """The digest of all that the scores of an attempt depend on."""
         asked = [[example.input, example.output] for example in task.test[: self.request.limit]]
-        code = revisions(*_ANSWERING, *attempt.code)
         depends = [form, task.instruction, asked, self._max_new_tokens(task), attempt.depends]
         compared = [] if task.comparison is Comparison.EXACT else [task.comparison]
-        return digest([versions(), self.base_key, code, depends, *compared])
+        return self.resources.kept.key([*_ANSWERING, *attempt.code], depends, *compared)
 
     def judged(self, task: Task, form: str, attempt: Attempt) -> Scored:
         """The scores of an attempt, kept or new."""
         key = self.key(task, form, attempt)
-        if known := self.cache.get(key):
+        cache = self.resources.kept.cache
+        if known := cache.get(key):
             return Scored.model_validate(known)
         examples = task.test[: self.request.limit]
         chat = self.resources.base.chat
@@ -131,27 +128,34 @@ class Judge:
                 ]
                 for metric, score in METRICS.items()
             },
-            seconds=Seconds(adapt=round(adapting, 3), answer=round(answering, 3)),
+            seconds=Seconds(adapt=adapting, answer=answering).rounded(),
             prompt_tokens=round(sum(map(len, chat.prompt_ids(prompts, shown))) / len(prompts), 1),
         )
-        self.cache.add(key, result.to_dict())
+        cache.add(key, result.to_dict())
         return result
 
     def scored(self, task: Task, form: str, arm: str) -> Scored:
         """Scores and costs of an arm, means over the seeds."""
-        found, seeds = [], self.request.seeds
-        for number, seed in enumerate(seeds):
-            with part(tell, number / len(seeds), (number + 1) / len(seeds)):
-                found.append(self.judged(task, form, ARMS[arm].attempt(self.resources, task, seed)))
-        return Scored(
-            scores={metric: np.mean([one.scores[metric] for one in found], axis=0).tolist() for metric in METRICS},
-            seconds=Seconds(
-                adapt=sum(one.seconds.adapt for one in found) / len(found),
-                answer=sum(one.seconds.answer for one in found) / len(found),
-            ),
-            prompt_tokens=round(sum(one.prompt_tokens for one in found) / len(found), 1),
-        )
+        found = by_seed(self.resources, task, arm, self.request.seeds, lambda attempt: self.judged(task, form, attempt))
+        tokens = sum(one.prompt_tokens for one in found) / len(found)
+        return Scored(**dict(mean_scores(found)), prompt_tokens=round(tokens, 1))
 
     def _max_new_tokens(self, task: Task) -> int:
         outputs = [example.output for example in task.test[: self.request.limit]]
         return max(map(len, self.resources.base.chat.answer_ids(outputs))) + _SLACK
+
+
+def by_seed(resources: Resources, task: Task, arm: str, seeds: Sequence[int], score: Callable[[Attempt], T]) -> list[T]:
+    """What `score` makes of an arm's attempt at a task with every seed."""
+    found = []
+    for number, seed in enumerate(seeds):
+        with part(tell, number / len(seeds), (number + 1) / len(seeds)):
+            found.append(score(ARMS[arm].attempt(resources, task, seed)))
+    return found
+
+
+def mean_scores(found: Sequence[ExampleScores]) -> ExampleScores:
+    """Example by example the means over seeds, and those of the seconds."""
+    scores = {metric: np.mean([one.scores[metric] for one in found], axis=0).tolist() for metric in found[0].scores}
+    adapt, answer = (float(np.mean([getattr(one.seconds, what) for one in found])) for what in ("adapt", "answer"))
+    return ExampleScores(scores=scores, seconds=Seconds(adapt=adapt, answer=answer))

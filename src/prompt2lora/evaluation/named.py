@@ -16,6 +16,7 @@ from prompt2lora.base import models
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.errors import LayoutError, UsageError
 from prompt2lora.evaluation.resources import Resources
+from prompt2lora.evaluation.score_cache import KeptScores
 from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.pipeline import fitting_layout
 from prompt2lora.generator.text_encoder import cached_encoder
@@ -52,6 +53,7 @@ class Named:
         generator: Generator,
         tasks: Sequence[Task],
         *,
+        kept: KeptScores,
         prompts_per_task: int,
         teacher_tasks: Sequence[Task] = (),
         without: Collection[str] = (),
@@ -72,6 +74,7 @@ class Named:
             reference=reference,
             teachers=Teachers(Path(self.teachers), layout, without=without) if self.teachers else None,
             teacher_tasks=teacher_tasks,
+            kept=kept,
         )
 
 

@@ -1,13 +1,13 @@
 """What the arms of a benchmark draw on: a base, generators, teachers, tasks; and the prompts and examples of a task.
 
-In: loaded parts. Out: prompts, labelled examples, pipelines, the nearest teacher. What is drawn depends on the task and
-the seed alone, and never on a test example. It knows no arm and no score.
+In: loaded parts, and what was found out before. Out: prompts, labelled examples, pipelines, the nearest teacher. What
+is drawn depends on the task and the seed alone, and never on a test example. It knows no arm and judges nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from random import Random
 
@@ -18,6 +18,7 @@ from torch import Tensor
 from prompt2lora.adapter.peft import Adapter
 from prompt2lora.base.frozen import Frozen
 from prompt2lora.errors import UsageError
+from prompt2lora.evaluation.score_cache import KeptScores, ScoreCache
 from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.pipeline import Pipeline
 from prompt2lora.generator.text_encoder import Encoder
@@ -31,7 +32,8 @@ _PROMPTS_TO_RECOGNISE = 16  # of a teacher's task
 
 @dataclass
 class Resources:
-    """A rival that is not there (None) is refused by name when its arm is asked for."""
+    """A rival that is not there (None) is refused by name when its arm is asked for. `kept` is what was scored before;
+    by default nothing, and what is new outlives no process."""
 
     base: Frozen
     encoder: Encoder
@@ -42,6 +44,7 @@ class Resources:
     reference: Generator | None = None
     teachers: Teachers | None = None
     teacher_tasks: Sequence[Task] = ()
+    kept: KeptScores = field(default_factory=lambda: KeptScores(ScoreCache(), ""))
 
     def prompts(self, task: Task, seed: int, count: int | None = None) -> list[str]:
         """The prompts that a user would give: inputs of the training part, with the instruction."""

@@ -6,6 +6,7 @@ field, or has one too many, is refused when it is read. It computes nothing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,14 +16,14 @@ from prompt2lora.errors import DamagedFile
 from prompt2lora.evaluation.statistics import Interval
 
 
-class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+class Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     def to_dict(self) -> dict[str, Any]:
         return self.model_dump(mode="json")
 
 
-class Estimate(_Value):
+class Estimate(Value):
     """A mean with the bounds of its 95 % interval."""
 
     score: float
@@ -40,22 +41,31 @@ class Summary(Estimate):
     f1: Estimate
 
 
-class Seconds(_Value):
+class Seconds(Value):
     """Seconds to make the adapter, and to answer all examples of a task."""
 
     adapt: float
     answer: float
 
+    def rounded(self) -> Seconds:
+        """To milliseconds."""
+        return Seconds(adapt=round(self.adapt, 3), answer=round(self.answer, 3))
 
-class Scored(_Value):
-    """One arm on one task in one form, example by example: scores by metric, costs, mean tokens of a prompt."""
+
+class ExampleScores(Value):
+    """One arm on one task, example by example: scores by metric, and what they took."""
 
     scores: dict[str, list[float]]
     seconds: Seconds
+
+
+class Scored(ExampleScores):
+    """The same in one form, with the mean tokens of a prompt."""
+
     prompt_tokens: float
 
 
-class Cell(_Value):
+class Cell(Value):
     """The same in short: means over `n` examples."""
 
     score: float
@@ -65,7 +75,7 @@ class Cell(_Value):
     prompt_tokens: float
 
 
-class BenchmarkAsked(_Value):
+class BenchmarkAsked(Value):
     """What was to be scored."""
 
     arms: tuple[str, ...]
@@ -76,7 +86,7 @@ class BenchmarkAsked(_Value):
     prompts_per_task: int
 
 
-class ScoreTable(_Value):
+class ScoreTable(Value):
     """Cells by task, form and arm; summaries by form and arm, and of the differences between two arms.
 
     `seconds` is what adapting and answering took when it was done, one seed counted, kept scores included.
@@ -89,9 +99,13 @@ class ScoreTable(_Value):
     seconds: float
 
 
-class GeneratorStamp(_Value):
+class GeneratorStamp(Value):
     sha256: str
     steps: int | None
+
+    @classmethod
+    def of(cls, provenance: Mapping[str, Any]) -> GeneratorStamp:
+        return cls(sha256=provenance.get("sha256", ""), steps=provenance.get("steps"))
 
 
 class BenchmarkResult(ScoreTable):

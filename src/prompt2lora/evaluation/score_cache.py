@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from prompt2lora.adapter.layout import LoraLayout
 from prompt2lora.base import models
 from prompt2lora.base.chat import ChatFormat
+from prompt2lora.base.versions import versions
 from prompt2lora.base.weights import weights_digest
 from prompt2lora.errors import OutputError, cause
+from prompt2lora.evaluation.revisions import revisions
 from prompt2lora.ground.profile import TARGETS
 
 _USUAL = (8, 16, sorted(TARGETS))  # rank, alpha and targets of which scores are kept that do not name them
@@ -31,11 +34,13 @@ _COMPUTE_NOTHING = {"transformers_version", "_name_or_path", "_model_name_or_pat
 
 
 class ScoreCache:
-    def __init__(self, file: Path) -> None:
-        """Read what is there; a line that a crash cut off counts as never written."""
+    def __init__(self, file: Path | None = None) -> None:
+        """Read what is there; a line that a crash cut off counts as never written. Without a file nothing outlives the
+        process."""
         self.file = file
         self._known: dict[str, dict[str, Any]] = {}
-        text = file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""  # cut within a letter, too
+        # perhaps cut within a letter
+        text = file.read_text(encoding="utf-8", errors="replace") if file and file.exists() else ""
         self._ends = not text or text.endswith("\n")
         for line in text.split("\n"):
             with suppress(ValueError, KeyError, AttributeError):
@@ -47,15 +52,29 @@ class ScoreCache:
 
     def add(self, key: str, entry: dict[str, Any]) -> None:
         """Keep an entry. Raises OutputError if the file cannot be written."""
-        line = json.dumps({"key": key, **entry}, ensure_ascii=False)
+        if self.file is not None:
+            self._write(self.file, json.dumps({"key": key, **entry}, ensure_ascii=False))
+        self._known[key] = entry
+
+    def _write(self, file: Path, line: str) -> None:
         try:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            with self.file.open("a", encoding="utf-8") as stream:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with file.open("a", encoding="utf-8") as stream:
                 stream.write(f"{line}\n" if self._ends else f"\n{line}\n")
         except OSError as error:
-            raise OutputError(f"cannot write {self.file} ({cause(error)}); name another place") from error
+            raise OutputError(f"cannot write {file} ({cause(error)}); name another place") from error
         self._ends = True
-        self._known[key] = entry
+
+
+class KeptScores(NamedTuple):
+    """A cache, and what stands for the base whose scores are looked up in it (see `base_key`)."""
+
+    cache: ScoreCache
+    base: str
+
+    def key(self, code: Sequence[str], *data: Any) -> str:
+        """The digest of all that scores depend on: versions, the base, components of the code, and data."""
+        return digest([versions(), self.base, revisions(*code), *data])
 
 
 def base_key(layout: LoraLayout, dtype: torch.dtype = torch.float32) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -92,14 +93,11 @@ def observe(
 
 def _longer(pack: Pack, new: Sequence[tuple[int, int]], positions: Sequence[int]) -> Pack:
     """The pack with one more token (example, id) of some of its examples, at the end."""
-    return Pack(
-        [*pack.ids, *(token for _, token in new)],
-        [*pack.positions, *positions],
-        [*pack.token_example, *(one for one, _ in new)],
-        pack.predict,
-        pack.labels,
-        pack.label_example,
-        pack.used,
+    return replace(
+        pack,
+        ids=[*pack.ids, *(token for _, token in new)],
+        positions=[*pack.positions, *positions],
+        token_example=[*pack.token_example, *(one for one, _ in new)],
     )
 
 
@@ -120,7 +118,6 @@ def _newest(model: Any, pack: Pack, count: int) -> dict[str, Any]:
 def _watched(model: Any, paths: Sequence[str]) -> Iterator[dict[str, list[Call]]]:
     """While the context lasts, what the modules get and give is kept, call after call."""
     seen: dict[str, list[Call]] = {path: [] for path in paths}
-
     handles = [model.get_submodule(path).register_forward_hook(partial(_keep, calls)) for path, calls in seen.items()]
     try:
         yield seen

@@ -49,7 +49,8 @@ class Encoder:
     _known: dict[str, NDArray[np.float16]] = field(default_factory=dict, repr=False)
 
     @cached_property
-    def _loaded(self) -> tuple[Any, Any]:
+    def parts(self) -> tuple[Any, Any]:
+        """(model, tokenizer), loaded at first use."""
         model, tokenizer = load_encoder(self.name)
         return model.to(self.device), tokenizer
 
@@ -57,14 +58,9 @@ class Encoder:
     def weights_digest(self) -> str:
         return weights_digest(self.name)
 
-    @property
-    def parts(self) -> tuple[Any, Any]:
-        """(model, tokenizer), loaded at first use."""
-        return self._loaded
-
     def load(self) -> None:
         """Load now what would be loaded at first use."""
-        _ = self._loaded
+        _ = self.parts
 
     def conditions(self, prompts: Sequence[str], *, keep: bool = True) -> Float[Tensor, "prompts width"]:
         """Conditions of prompts. With `keep` off, texts that are new are not remembered."""
@@ -102,7 +98,7 @@ class Encoder:
 
     @torch.inference_mode()
     def _encode(self, texts: list[str]) -> NDArray[np.float16]:
-        model, tokenizer = self._loaded
+        model, tokenizer = self.parts
         cut = {"padding": True, "truncation": True, "max_length": MAX_WORD_PIECES}
         pieces = tokenizer(texts, **cut, return_tensors="pt", split_special_tokens=True)  # users' texts hold no marks
         pieces = pieces.to(self.device)

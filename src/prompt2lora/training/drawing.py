@@ -7,7 +7,6 @@ of a core, and with examples before the questions two. The same is drawn either 
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_all_start_methods, get_context
@@ -17,6 +16,7 @@ from types import TracebackType
 from typing import NamedTuple
 
 from prompt2lora.base.chat import ChatFormat
+from prompt2lora.base.versions import usable_cores
 from prompt2lora.training import sampling
 from prompt2lora.training.questions import Questions, draw_questions, draw_tasks
 from prompt2lora.training.recipe import Recipe
@@ -98,8 +98,7 @@ class DrawnAhead:
 
 def drawing_processes(device: str) -> int:
     """How many draw ahead: for an accelerator as many as there are cores; for a CPU, which computes itself, none."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return 0 if device == "cpu" else max(1, cores - _LEFT)
+    return 0 if device == "cpu" else max(1, usable_cores() - _LEFT)
 
 
 def _context(drawing: Drawing) -> BaseContext:

@@ -34,8 +34,8 @@ _SLACK = 8  # tokens an answer may be longer than the longest right one
 _HELD_OUT_TOKENS = 2048  # at most, of what is judged at once
 _WARMUP = 6  # steps from a LoRA that does nothing
 _EVERY, _PATIENCE = 4, 3  # steps between two looks at what is held out; looks in vain that end it
-T = TypeVar("T")
 _OFFERED = 48  # examples offered to a step; more than fit
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -207,13 +207,11 @@ def judged(
     grid: Float[Tensor, "layers rows cols"] | None,
     task: Task,
     examples: Sequence[Example],
-    *,
-    bare: bool = False,
     budget: int = _HELD_OUT_TOKENS,
 ) -> objectives.Answers:
     """Loss and teacher-forced exact match of one adapter, or of the base without any, on as many of the examples as the
-    budget holds."""
-    return _judged(base, grid, sampling.make_pack(task, examples, base.chat, bare=bare, budget=budget))
+    budget holds, in the full form."""
+    return _judged(base, grid, sampling.make_pack(task, examples, base.chat, bare=False, budget=budget))
 
 
 def _judged(base: Frozen, grid: Float[Tensor, "layers rows cols"] | None, pack: Pack) -> objectives.Answers:

@@ -22,7 +22,7 @@ from prompt2lora.evaluation.published.measuring import PROMPTS_PER_TASK, Publish
 from prompt2lora.evaluation.published.results import PublishedAsked, PublishedResult
 from prompt2lora.evaluation.published.runner import shut_off_by
 from prompt2lora.evaluation.resources import Resources
-from prompt2lora.evaluation.score_cache import ScoreCache, base_key
+from prompt2lora.evaluation.score_cache import KeptScores, ScoreCache, base_key
 from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.pipeline import fitting_layout
 from prompt2lora.ground.files import check_new, write_json
@@ -80,6 +80,8 @@ def benchmark(
     if "nearest-teacher" in request.arms:
         known = [*(read_tasks(tasks, split="train") if tasks else []), *map(training_part, every)]
 
+    kept = KeptScores(ScoreCache(scores or home() / "scores.jsonl"), base_key(layout, dtype))
+
     @cache
     def base() -> Frozen:
         return Frozen.load(layout, dtype=dtype)
@@ -90,13 +92,13 @@ def benchmark(
             base(),
             generators[name],
             others(published, every),
+            kept=kept,
             prompts_per_task=prompts_per_task,
             teacher_tasks=known,
             without=never_trained_on(name),
         )
 
-    kept = ScoreCache(scores or home() / "scores.jsonl")
-    found, mean = measure(suites, resources, request, kept, base_key(layout, dtype), report)
+    found, mean = measure(suites, resources, request, report)
     result = PublishedResult(
         published=found,
         mean=mean,

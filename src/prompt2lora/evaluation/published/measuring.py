@@ -11,23 +11,20 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
-from prompt2lora.base.versions import versions
 from prompt2lora.errors import UsageError
 from prompt2lora.evaluation.arms import ARMS
 from prompt2lora.evaluation.attempts import Attempt, make
+from prompt2lora.evaluation.judge import by_seed, mean_scores
 from prompt2lora.evaluation.published.mathematics import check_installed
 from prompt2lora.evaluation.published.results import ArmScores, SuiteScores
 from prompt2lora.evaluation.published.runner import shut_off_by
 from prompt2lora.evaluation.published.scoring import FEWEST_SAMPLES, METRICS, Asking, score
 from prompt2lora.evaluation.resources import Resources
-from prompt2lora.evaluation.results import Estimate, GeneratorStamp, Seconds
-from prompt2lora.evaluation.revisions import revisions
-from prompt2lora.evaluation.score_cache import ScoreCache, digest
+from prompt2lora.evaluation.results import Estimate, ExampleScores, GeneratorStamp, Seconds
 from prompt2lora.evaluation.statistics import mean_interval, paired_difference
 from prompt2lora.generator.generator import Generator
 from prompt2lora.ground.progress import Report, part, tell
@@ -87,32 +84,13 @@ class PublishedRequest:
             shut_off_by()
 
 
-class _Kept(BaseModel):
-    """Scores of a few examples, and the seconds that adapting and answering took."""
-
-    model_config = ConfigDict(frozen=True)
-
-    scores: dict[str, list[float]]
-    adapt: float
-    answer: float
-
-
-class ExampleScores(NamedTuple):
-    """By metric the score of every example, the mean over the seeds; and the seconds."""
-
-    scores: dict[str, list[float]]
-    seconds: Seconds
-
-
 @dataclass
 class SuiteJudge:
-    """Scores the arms on one suite; `base_key` stands for the base."""
+    """Scores the arms on one suite."""
 
     resources: Resources
     published: PublishedTask
     request: PublishedRequest
-    cache: ScoreCache
-    base_key: str
 
     def measured(self, report: Report) -> dict[str, ExampleScores]:
         """What every arm has."""
@@ -125,19 +103,10 @@ class SuiteJudge:
         return found
 
     def _arm(self, arm: str) -> ExampleScores:
-        seeds, by_seed = self.request.seeds, []
-        for number, seed in enumerate(seeds):
-            with part(tell, number / len(seeds), (number + 1) / len(seeds)):
-                by_seed.append(self._attempted(ARMS[arm].attempt(self.resources, self.published.task, seed)))
-        scores = {
-            metric: np.mean([one.scores[metric] for one in by_seed], axis=0).tolist() for metric in by_seed[0].scores
-        }
-        adapt, answer = (float(np.mean([getattr(one, what) for one in by_seed])) for what in ("adapt", "answer"))
-        return ExampleScores(scores, Seconds(adapt=round(adapt, 3), answer=round(answer, 3)))
+        return mean_scores(by_seed(self.resources, self.published.task, arm, self.request.seeds, self._attempted))
 
-    def _attempted(self, attempt: Attempt) -> _Kept:
+    def _attempted(self, attempt: Attempt) -> ExampleScores:
         count = min(self.request.limit or len(self.published.task.test), len(self.published.task.test))
-        starts = range(0, count, _AT_ONCE)
         parts = []
 
         @cache
@@ -145,33 +114,34 @@ class SuiteJudge:
             base, grid, seconds = make(attempt, self.resources.base)
             return Asking(base, grid, attempt.examples, self.request.samples, self.request.metrics), seconds
 
-        for start in starts:
+        for start in range(0, count, _AT_ONCE):
             end = min(count, start + _AT_ONCE)
             with part(tell, start / count, end / count):
                 parts.append(self._some(attempt, start, end, made))
-        return _Kept(
+        return ExampleScores(
             scores={metric: [each for one in parts for each in one.scores[metric]] for metric in parts[0].scores},
-            adapt=max(one.adapt for one in parts),
-            answer=sum(one.answer for one in parts),
+            seconds=Seconds(
+                adapt=max(one.seconds.adapt for one in parts), answer=sum(one.seconds.answer for one in parts)
+            ),
         )
 
-    def _some(self, attempt: Attempt, start: int, end: int, made: Callable[[], tuple[Asking, float]]) -> _Kept:
+    def _some(self, attempt: Attempt, start: int, end: int, made: Callable[[], tuple[Asking, float]]) -> ExampleScores:
         """Scores of a few examples, kept or new; `made` gives who is asked, and the seconds that adapting took."""
         wanted = self.request.wanted(self.published.suite.kind)
         key, whole = self._key(attempt, start, end, wanted), self._key(attempt, start, end, [])
-        if known := self.cache.get(key) or self.cache.get(whole):
-            kept = _Kept.model_validate(known)
-            return kept.model_copy(update={"scores": {metric: kept.scores[metric] for metric in wanted}})
+        cache = self.resources.kept.cache
+        if known := cache.get(key) or cache.get(whole):
+            seconds = Seconds(adapt=known["adapt"], answer=known["answer"])
+            return ExampleScores(scores={metric: known["scores"][metric] for metric in wanted}, seconds=seconds)
         asking, adapting = made()
         began = time.monotonic()
         scores = score(asking, self.published, start, end)
-        kept = _Kept(
+        found = ExampleScores(
             scores={metric: [round(one, 4) for one in each] for metric, each in scores.items()},
-            adapt=round(adapting, 3),
-            answer=round(time.monotonic() - began, 3),
+            seconds=Seconds(adapt=adapting, answer=time.monotonic() - began).rounded(),
         )
-        self.cache.add(key, kept.model_dump())
-        return kept
+        cache.add(key, {"scores": found.scores, **found.seconds.to_dict()})
+        return found
 
     def _key(self, attempt: Attempt, start: int, end: int, wanted: Sequence[str]) -> str:
         """Of these metrics, or of all that there are, whose scores serve those who want some of them."""
@@ -190,16 +160,14 @@ class SuiteJudge:
             asked,
             *some,
         ]
-        code = revisions(*_CODE, *_CODE_OF_KIND.get(suite.kind, ()), *attempt.code)
-        return digest([versions(), self.base_key, code, told, attempt.depends])
+        code = [*_CODE, *_CODE_OF_KIND.get(suite.kind, ()), *attempt.code]
+        return self.resources.kept.key(code, told, attempt.depends)
 
 
 def measure(
     suites: Sequence[PublishedTask],
     resources: Callable[[PublishedTask], Resources],
     request: PublishedRequest,
-    cache: ScoreCache,
-    base_key: str,
     report: Report,
 ) -> tuple[dict[str, SuiteScores], dict[str, dict[str, Estimate]]]:
     """(scores by suite, means by arm and metric over the commonsense suites)."""
@@ -208,7 +176,7 @@ def measure(
     for number, published in enumerate(suites):
         with part(report, number / len(suites), (number + 1) / len(suites)) as inside:
             own = resources(published)
-            by_arm = SuiteJudge(own, published, request, cache, base_key).measured(inside)
+            by_arm = SuiteJudge(own, published, request).measured(inside)
         found[published.task.name] = _suite_scores(published, own.generator, by_arm)
         if published.suite.kind is SuiteKind.COMMONSENSE:
             commonsense.append(by_arm)
@@ -264,13 +232,12 @@ def _suite_scores(published: PublishedTask, generator: Generator, by_arm: dict[s
                 metric: Estimate.of(paired_difference([each], [before[metric]])) for metric, each in one.scores.items()
             }
         scores = {metric: Estimate.of(mean_interval([each])) for metric, each in one.scores.items()}
-        arms[arm] = ArmScores(scores=scores, gain=gain, seconds=one.seconds)
-    stamp = GeneratorStamp(sha256=generator.provenance.get("sha256", ""), steps=generator.provenance.get("steps"))
+        arms[arm] = ArmScores(scores=scores, gain=gain, seconds=one.seconds.rounded())
     return SuiteScores(
         kind=published.suite.kind,
         examples=len(next(iter(next(iter(by_arm.values())).scores.values()))),
         of=len(published.task.test),
         arms=arms,
-        generator=stamp,
+        generator=GeneratorStamp.of(generator.provenance),
         seen=seen(generator, published.task.name),
     )

@@ -5,29 +5,20 @@ It computes nothing and knows no models.
 
 from __future__ import annotations
 
-from typing import Any
+from pydantic import Field
 
-from pydantic import BaseModel, ConfigDict
-
-from prompt2lora.evaluation.results import Estimate, GeneratorStamp, Seconds
+from prompt2lora.evaluation.results import Estimate, GeneratorStamp, Seconds, Value
 
 
-class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    def to_dict(self) -> dict[str, Any]:
-        return self.model_dump(mode="json")
-
-
-class ArmScores(_Value):
+class ArmScores(Value):
     """One arm on one suite: means by metric, the same minus the base's, and what it took."""
 
     scores: dict[str, Estimate]
-    gain: dict[str, Estimate] = {}
+    gain: dict[str, Estimate] = Field(default_factory=dict)
     seconds: Seconds
 
 
-class SuiteScores(_Value):
+class SuiteScores(Value):
     """`seen`: tasks that the generator was trained on and should not have been; None if it does not tell its tasks."""
 
     kind: str
@@ -38,7 +29,7 @@ class SuiteScores(_Value):
     seen: tuple[str, ...] | None
 
 
-class PublishedAsked(_Value):
+class PublishedAsked(Value):
     arms: tuple[str, ...]
     seeds: tuple[int, ...]
     limit: int | None
@@ -47,7 +38,7 @@ class PublishedAsked(_Value):
     metrics: tuple[str, ...] = ()
 
 
-class PublishedResult(_Value):
+class PublishedResult(Value):
     """Scores by suite; `mean` by arm and metric over the commonsense suites.
 
     `shut_off_by` says what kept programs away from the machine, if any were run.

@@ -47,8 +47,8 @@ def short_date_in_era(day: date) -> str:
     return f"{era.letter}{day.year - era.begins.year + 1}.{day.month}.{day.day}"
 
 
-def draw_date(random: Random, first: int = 1955, last: int = _LAST) -> date:
-    return date(random.randint(first, last), random.randint(1, 12), random.randint(1, 28))
+def draw_date(random: Random, first: int = 1955) -> date:
+    return date(random.randint(first, _LAST), random.randint(1, 12), random.randint(1, 28))
 
 
 def _draw_year(random: Random) -> int:

@@ -13,9 +13,9 @@ _ABOUT_PRODUCTS = ("見積もり", "納期", "在庫", "修理", "図面")
 _URGENT_OR_NOT = ("見積もり", "在庫", "修理", "図面")  # does not say itself how urgent it is
 
 
-def _message(topic: str, random: Random, *, product: str = "", number: int = 0) -> str:
+def _message(topic: str, random: Random, *, product: str = "") -> str:
     text = random.choice(vocabulary.MESSAGES[topic]).format(
-        p=product or random.choice(vocabulary.PRODUCTS), n=number or random.randint(2, 30), d=random.randint(1, 28)
+        p=product or random.choice(vocabulary.PRODUCTS), n=random.randint(2, 30), d=random.randint(1, 28)
     )
     return in_a_message(text, random)
 

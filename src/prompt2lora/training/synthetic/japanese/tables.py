@@ -145,8 +145,8 @@ def value_in_json(random: Random) -> Draft:
     )
 
 
-def _stock(random: Random, low: int = 3, high: int = 4) -> dict[str, int]:
-    return {thing: random.randint(1, 99) for thing in random.sample(vocabulary.PRODUCTS, random.randint(low, high))}
+def _stock(random: Random) -> dict[str, int]:
+    return {thing: random.randint(1, 99) for thing in random.sample(vocabulary.PRODUCTS, random.randint(3, 4))}
 
 
 @family
