@@ -261,6 +261,20 @@ def test_a_release_is_watched_and_taken_back_by_bad_outcomes(kept, tokens, tmp_p
     assert kept.current("mail").version is None
 
 
+def test_a_watch_that_a_rollback_ended_is_no_evidence_against_what_answers_now(kept, tokens, tmp_path):  # noqa: F811
+    service, operator = service_of(kept), tokens["operator"]
+    made = kept.add_version("mail", adapter_folder(tmp_path / "a", "a"), FROM)
+    kept.promote("mail", made, "r", expected=None)
+    began, back, state = calls(
+        service,
+        ("POST", "/admin/jobs/mail/watch", operator, {"promised": {"correction": 0.1}}),
+        ("POST", "/admin/jobs/mail/rollback", operator, {"reason": "complaints"}),
+        ("GET", "/admin/jobs/mail/watch", operator, None),
+    )
+    assert (began.status_code, back.status_code) == (201, 200)
+    assert state.status_code == 404 and "not monitored" in state.json()["error"]["message"]
+
+
 class Ear(BaseHTTPRequestHandler):
     """A webhook."""
 

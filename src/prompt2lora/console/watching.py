@@ -22,7 +22,7 @@ def show_watch(request: PageRequest) -> Response:
     kept = request.service.plant.registry
     answering = found.answering or version
     measured = kept.measured(answering)
-    sources = found.watched["sources"] if found.watched and found.under_watch else {}
+    sources = found.watched["sources"] if found.watched else {}
     return job_page(
         request,
         "watch",
@@ -53,7 +53,7 @@ def replay(request: PageRequest) -> Response:
 def correct(request: PageRequest) -> Response:
     """So many answers were looked at, so many had to be corrected: each is an outcome of what answers now."""
     found, _ = opened(request)
-    sources = found.watched["sources"] if found.watched and found.under_watch else {}
+    sources = found.watched["sources"] if found.watched else {}
     if "correction" not in sources or found.release is None:
         raise TranslatableError("not_watched")
     checked, corrected = (
