@@ -220,6 +220,17 @@ def test_jobs_versions_releases_and_watches_are_told_alike_over_http_and_on_the_
     assert (told[0]["answers"], told[0]["release"]["reason"]) == (made.name, "good")
 
 
+def test_what_is_watched_is_not_said_to_lack_a_watch_when_it_is_promoted_again(kept, tmp_path, run, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("PROMPT2LORA_HOME", str(tmp_path / "home"))
+    made = kept.add_version("mail", adapter_folder(tmp_path / "a", "a"), FROM)
+    passes(kept, made, GOOD)
+    promote = ("registry", "promote", "mail", "--version", made.name, "--reason", "good")
+    assert "not watched yet" in run(*promote)[1]
+    assert run("monitor", "start", "mail", "--promised", "canary=0.1")[0] == 0
+    code, out, error = run(*promote)
+    assert (code, out) == (0, f"mail is answered by {made.name} from now on\n"), error
+
+
 def test_of_two_people_who_saw_one_release_and_change_it_the_second_is_told_to_look_again(kept, tokens, tmp_path):  # noqa: F811
     service = service_of(kept)
     made = [kept.add_version("mail", adapter_folder(tmp_path / mark, mark), FROM) for mark in "abc"]
