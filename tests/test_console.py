@@ -598,6 +598,7 @@ def test_a_part_of_a_page_says_that_the_session_is_lost_and_leaves_the_form_alon
     for part in ("new/advice", "new/examples", "new/inspection", "new/pictures", "jobs/parts/sheet/read"):
         answer = visit().post(f"/console/{part}", data={"prompts": "a\nb"}, headers={"hx-request": "true"})
         assert answer.status_code == 401, part
+        assert answer.headers["hx-reswap"] == "afterbegin", "beside what is there, such as a column that was chosen"
         assert texts("en")["sign.lost"] in answer.text and 'href="/console/sign-in"' in answer.text
         assert not re.search("<(html|main|h1|form|input)", answer.text), part
 
