@@ -1298,6 +1298,12 @@ def test_a_column_is_chosen_and_the_first_rows_are_seen_before_anything_is_made(
     other = ("o.csv", b"a,b\n1,x\n2,y\n", "text/csv")
     page = browser.post("/console/new/advice", data={"prompts_column": "3"}, files={"prompts_file": other}).text
     assert "<li>x</li>" in page, "a column that was chosen for another file is forgotten"
+    pasted = {"prompts": "番号\t報告\t担当\n1\t軸の音\t山\n2\t漏れ\t川\n3\t熱い\t森"}
+    assert "<li>軸の音</li>" in browser.post("/console/new/advice", data=pasted).text
+    page = browser.post("/console/new/advice", data={**pasted, "prompts_column": "3"}).text
+    assert '<option value="3" selected>担当</option>' in page and "<li>山</li>" in page
+    page = browser.post("/console/new/advice", data={"prompts": "one\ntwo", "prompts_column": "3"}).text
+    assert "finding grave" not in page and "select" not in page
     assert service.queue.recent() == []
 
 
