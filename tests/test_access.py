@@ -1,5 +1,7 @@
 """Keys: a token opens what its role allows, and nothing else."""
 
+import unicodedata
+
 import pytest
 
 from prompt2lora.console.i18n import LANGUAGES, Translator, texts
@@ -68,6 +70,16 @@ def test_the_last_admin_stays(access):
 def test_a_key_that_means_nothing_is_refused(access, name, role, infer):
     with pytest.raises(UsageError):
         access.add(name, role=role, infer=infer)
+
+
+def test_a_name_is_the_same_however_its_letters_are_composed(access):
+    """As a Mac sends it: ポ and é in two parts each."""
+    whole, parts = "ポンプ係 André", unicodedata.normalize("NFD", "ポンプ係 André")
+    assert access.add(parts, infer=True)[0].name == whole != parts
+    with pytest.raises(Conflict):
+        access.add(whole, infer=True)
+    access.revoke(parts)
+    assert access.all()[-1].revoked
 
 
 def test_no_key_is_called_as_the_service_itself_is_in_the_record(access):

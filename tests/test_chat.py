@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from serving import client_of, service_of
 from test_engine import asked, said, told
-from tiny import TEMPLATE, greedy
+from tiny import TEMPLATE, greedy, new_registry
 from transformers import AutoModelForCausalLM, AutoTokenizer, GraniteConfig
 
 from prompt2lora import api
@@ -17,6 +18,7 @@ from prompt2lora.base import models, packaged
 from prompt2lora.base.chat import ChatFormat
 from prompt2lora.base.decoding import answers
 from prompt2lora.base.frozen import Frozen
+from prompt2lora.custody.access import Access
 from prompt2lora.errors import DamagedFile, LayoutError, ModelNotFound, UsageError
 from prompt2lora.evaluation.likelihood import option_scores
 from prompt2lora.generator.observation import observe
@@ -276,6 +278,32 @@ def test_what_a_chat_template_refuses_is_the_client_s_to_mend(base, tmp_path, ro
     right = answers(strict.model, strict.chat, ["x"], max_new_tokens=12)[0]
     assert asyncio.run(said(serving, None, asked("x"))).strip() == right != ""
     asyncio.run(serving.close(0))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_over_http_what_a_chat_template_refuses_is_a_400_in_its_own_words(base, tmp_path, stream):
+    registry = new_registry(tmp_path / "home", actor="maker")
+    registry.add_job("mail")
+    registry.promote("mail", None, "the base will do", expected=None)
+    service, token = service_of(registry), Access(registry).add("line 3", infer=True)[1]
+    service.engine = EmbeddedEngine(loaded(refusing(base, tmp_path / "strict")), lambda version: None).start()
+
+    async def replies():
+        async with client_of(service, token) as client:
+            for roles in (("user", "user"), ("user",)):
+                said = [{"role": role, "content": "x"} for role in roles]
+                body = {"model": "mail", "messages": said, "max_tokens": 2, "stream": stream}
+                yield await client.post("/v1/chat/completions", json=body)
+        await service.engine.close(0)
+
+    async def both():
+        return [reply async for reply in replies()]
+
+    refused, answered = asyncio.run(both())
+    registry.engine.dispose()
+    assert (refused.status_code, answered.status_code) == (400, 200), refused.text + answered.text
+    error = refused.json()["error"]
+    assert error["code"] == "invalid_request" and "must alternate" in error["message"]
 
 
 def test_a_template_that_cannot_be_read_is_the_base_s_fault_not_the_client_s(base, tmp_path):

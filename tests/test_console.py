@@ -310,13 +310,16 @@ def test_the_light_tells_a_jobs_whole_way(visit, service, job):
 
 
 def test_a_watch_that_cannot_be_read_is_begun_anew_and_hides_no_other_job(visit, service, job):
-    approve(service, job)
+    seen = approve(service, job).id
     service.plant.watch("parts", {"correction": 0.1})
     (service.plant.monitor().folder / "parts.json").write_text("{")
     browser = visit("admin")
     assert "it is not monitored" in browser.get("/console").text
     assert texts("en")["watch.start_title"] in browser.get("/console/jobs/parts/watch").text
-    assert browser.post("/console/jobs/parts/watch", data={"canary": "10", "correction": "5"}).status_code == 303
+    assert (
+        browser.post("/console/jobs/parts/watch", data={"canary": "10", "correction": "5", "seen": seen}).status_code
+        == 303
+    )
     assert "it is not monitored" not in browser.get("/console").text
 
 
@@ -595,6 +598,7 @@ def test_a_part_of_a_page_says_that_the_session_is_lost_and_leaves_the_form_alon
     for part in ("new/advice", "new/examples", "new/inspection", "new/pictures", "jobs/parts/sheet/read"):
         answer = visit().post(f"/console/{part}", data={"prompts": "a\nb"}, headers={"hx-request": "true"})
         assert answer.status_code == 401, part
+        assert answer.headers["hx-reswap"] == "afterbegin", "beside what is there, such as a column that was chosen"
         assert texts("en")["sign.lost"] in answer.text and 'href="/console/sign-in"' in answer.text
         assert not re.search("<(html|main|h1|form|input)", answer.text), part
 
@@ -783,31 +787,34 @@ def test_a_mistake_in_the_policy_is_told_on_every_page_of_a_job_and_keeps_none_f
 
 
 def test_corrections_count_once_and_many_take_the_release_back(visit, service, job):
-    approve(service, job)
+    seen = approve(service, job).id
     browser = visit("operator")
     watch = "/console/jobs/parts/watch"
-    correct = {"checked": "10", "corrected": "1", "ticket": "t1"}
+    correct = {"checked": "10", "corrected": "1", "ticket": "t1", "seen": seen}
     assert browser.post(f"{watch}/corrections", data=correct).status_code == 400, "not watched yet"
-    assert browser.post(watch, data={"canary": "20", "correction": "none"}).status_code == 400
-    assert browser.post(watch, data={"canary": "20", "correction": "5"}).status_code == 303
+    assert browser.post(watch, data={"canary": "20", "correction": "none", "seen": seen}).status_code == 400
+    assert browser.post(watch, data={"canary": "20", "correction": "5", "seen": seen}).status_code == 303
     for _ in range(2):
         assert browser.post(f"{watch}/corrections", data=correct).status_code == 303
     assert service.watched("parts")["sources"]["correction"]["outcomes"] == 10
     assert texts("en")["watch.outcomes"].format(count=10, bad=1, share="10%") in browser.get(watch).text
     for wrong in ({"checked": "2", "corrected": "3"}, {"checked": "0"}, {"checked": "nan", "corrected": "inf"}):
-        answer = browser.post(f"{watch}/corrections", data=wrong)
+        answer = browser.post(f"{watch}/corrections", data={**wrong, "seen": seen})
         assert answer.status_code == 400
     assert f'value="{wrong["checked"]}"' in answer.text, "what was typed is still there"
-    answer = browser.post(f"{watch}/corrections", data={"checked": "20", "corrected": "20", "ticket": "t2"})
+    answer = browser.post(
+        f"{watch}/corrections", data={"checked": "20", "corrected": "20", "ticket": "t2", "seen": seen}
+    )
     assert "done=alarm" in answer.headers["location"]
     assert service.release("parts").version is None
 
 
 def test_corrections_that_could_not_be_counted_are_counted_when_they_are_sent_again(visit, service, job):
-    approve(service, job)
+    seen = approve(service, job).id
     browser, watch = visit("operator"), "/console/jobs/parts/watch"
-    browser.post(watch, data={"canary": "20", "correction": "5"})
-    form, lock = {"checked": "10", "corrected": "1", "ticket": "t"}, service.plant.monitor().folder / ".parts.lock"
+    browser.post(watch, data={"canary": "20", "correction": "5", "seen": seen})
+    form = {"checked": "10", "corrected": "1", "ticket": "t", "seen": seen}
+    lock = service.plant.monitor().folder / ".parts.lock"
     lock.unlink(missing_ok=True)
     lock.mkdir()  # nothing can be written there
     assert browser.post(f"{watch}/corrections", data=form).status_code == 503
@@ -817,12 +824,34 @@ def test_corrections_that_could_not_be_counted_are_counted_when_they_are_sent_ag
     assert service.watched("parts")["sources"]["correction"]["outcomes"] == 10
 
 
-def test_as_many_corrections_as_were_accepted_take_nothing_back(visit, service, job):
-    approve(service, job)
+def test_what_was_seen_of_one_release_neither_counts_against_another_nor_is_promised_of_it(
+    visit, service, job, tmp_path
+):
+    """Somebody counts corrections all day; meanwhile the version is replaced, and the new one is watched."""
+    first = approve(service, job)
     browser, watch = visit("operator"), "/console/jobs/parts/watch"
-    browser.post(watch, data={"canary": "20", "correction": "5"})
+    promised = {"canary": "20", "correction": "5"}
+    assert browser.post(watch, data={**promised, "seen": first.id}).status_code == 303
+    assert re.findall(r'name="seen" value="(\d+)"', browser.get(watch).text) == [str(first.id)]
+    registry = service.plant.registry
+    origin = registry.origin(job)
+    version = registry.add_version("parts", adapter_folder(tmp_path / "another", "two"), origin)
+    second = registry.promote("parts", version, "better", expected=first.id)
+    assert re.findall(r'name="seen" value="(\d+)"', browser.get(watch).text) == [str(second.id)]
+    for place, typed in (("", promised), ("/corrections", {"checked": "20", "corrected": "20", "ticket": "t"})):
+        overtaken = browser.post(f"{watch}{place}", data={**typed, "seen": first.id})
+        assert overtaken.status_code == 409 and texts("en")["error.Conflict"] in overtaken.text
+        service.plant.watch("parts", {"correction": 0.05})
+    assert service.release("parts") == second and service.watched("parts")["sources"]["correction"]["outcomes"] == 0
+
+
+def test_as_many_corrections_as_were_accepted_take_nothing_back(visit, service, job):
+    seen = approve(service, job).id
+    browser, watch = visit("operator"), "/console/jobs/parts/watch"
+    browser.post(watch, data={"canary": "20", "correction": "5", "seen": seen})
+    told = {"checked": "100", "corrected": "5", "seen": seen}
     for ticket in ("t1", "t2"):
-        answer = browser.post(f"{watch}/corrections", data={"checked": "100", "corrected": "5", "ticket": ticket})
+        answer = browser.post(f"{watch}/corrections", data={**told, "ticket": ticket})
         assert "done=counted" in answer.headers["location"]
     assert service.watched("parts")["sources"]["correction"]["bad"] == 10
 
@@ -848,9 +877,9 @@ def test_an_altered_record_is_noticed_on_the_page(visit, service, job):
 def test_a_page_that_is_shown_after_a_refusal_leads_where_it_leads_at_its_own_address(
     visit, service, job, place, typed
 ):
-    approve(service, job)
+    seen = approve(service, job).id
     browser = visit("operator")
-    refused = browser.post(f"/console/jobs/parts/{place}", data=typed)
+    refused = browser.post(f"/console/jobs/parts/{place}", data={**typed, "seen": seen})
     assert refused.status_code == 400
     own = browser.get(f"/console/jobs/parts/{'try' if place == 'name' else 'watch'}")
     forms, those = (re.findall(r"<form [^>]*>", page.text) for page in (refused, own))
@@ -1098,11 +1127,11 @@ def test_the_engineers_view_has_the_metrics_of_this_job_and_of_the_service(visit
 
 def test_what_people_do_is_on_record_in_their_name(visit, service, job):
     """Also what makes no version and no release: a queued that failed, a watch, corrections, an invitation."""
-    approve(service, job)
+    seen = approve(service, job).id
     browser = visit("admin", "the boss")
     watch = "/console/jobs/parts/watch"
-    browser.post(watch, data={"canary": "20", "correction": "5"})
-    browser.post(f"{watch}/corrections", data={"checked": "3", "corrected": "1", "ticket": "t"})
+    browser.post(watch, data={"canary": "20", "correction": "5", "seen": seen})
+    browser.post(f"{watch}/corrections", data={"checked": "3", "corrected": "1", "ticket": "t", "seen": seen})
     browser.post("/console/keys", data={"name": "guest", "role": "viewer", "how": "link"})
     browser.post("/console/new", data={"job": "fails", "prompts": "one\ntwo"})
     service.queue._pool.shutdown(wait=True)
@@ -1269,6 +1298,12 @@ def test_a_column_is_chosen_and_the_first_rows_are_seen_before_anything_is_made(
     other = ("o.csv", b"a,b\n1,x\n2,y\n", "text/csv")
     page = browser.post("/console/new/advice", data={"prompts_column": "3"}, files={"prompts_file": other}).text
     assert "<li>x</li>" in page, "a column that was chosen for another file is forgotten"
+    pasted = {"prompts": "番号\t報告\t担当\n1\t軸の音\t山\n2\t漏れ\t川\n3\t熱い\t森"}
+    assert "<li>軸の音</li>" in browser.post("/console/new/advice", data=pasted).text
+    page = browser.post("/console/new/advice", data={**pasted, "prompts_column": "3"}).text
+    assert '<option value="3" selected>担当</option>' in page and "<li>山</li>" in page
+    page = browser.post("/console/new/advice", data={"prompts": "one\ntwo", "prompts_column": "3"}).text
+    assert "finding grave" not in page and "select" not in page
     assert service.queue.recent() == []
 
 

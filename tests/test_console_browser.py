@@ -389,6 +389,20 @@ def test_a_double_click_a_lost_session_and_a_huge_paste_cost_nothing(world, pers
     assert page.get_by_label(EN["new.job"]).input_value() == "kept" and page.locator("h1").count() == 1
 
 
+def test_a_column_that_was_chosen_outlives_a_lost_session(world, person, tmp_path):
+    page = person("operator")
+    page.goto(f"{world.address}/new")
+    page.locator("#prompts_file").set_input_files(spreadsheet(tmp_path / "r.xlsx", ("a", "b"), *(("x y", "z w"),) * 4))
+    page.locator("#prompts_column").select_option("2")
+    page.locator("#advice .first li", has_text="z w").first.wait_for()
+    page.context.clear_cookies()
+    for typed in ("Say", "Say it."):
+        page.get_by_label(EN["new.instruction"]).fill(typed)
+        page.wait_for_timeout(700)
+        page.locator("#advice").get_by_text(EN["sign.lost"]).locator("visible=true").wait_for()
+    assert page.locator("#prompts_column").input_value() == "2"
+
+
 def test_the_keyboard_alone_reaches_and_presses_everything(world, person):
     page = person("operator")
     page.goto(f"{world.address}/new?sample=1")

@@ -18,6 +18,16 @@ from prompt2lora.ground.answer_sheet import RowAnswer, read_answer_sheet
 from prompt2lora.ground.examples import read_examples, read_prompts
 from prompt2lora.ground.tables import File
 
+PASTED = {
+    "id,note,date\n1,seal replaced,2026-01-02\n2,valve fitted,2026-01-03\n": ["seal replaced", "valve fitted"],
+    "id;note;date\n1;seal, replaced;2026\n2;valve fitted;2026\n": ["seal, replaced", "valve fitted"],
+    "番号\t報告\n1\tポンプ交換\n2\tバルブ\n3\tガス漏れ": ["ポンプ交換", "バルブ", "ガス漏れ"],
+    "1\tseal replaced\n2\tvalve fitted\n3\toil changed": ["seal replaced", "valve fitted", "oil changed"],
+    "Note, the pump is hot.\nThe seal leaks.\n": ["Note, the pump is hot.", "The seal leaks."],
+    "One, two.\nThree, four.\n": ["One, two.", "Three, four."],
+    "a\tb": ["a\tb"],
+}
+
 PAIRS = [
     *((f"ポンプ{n}のシール交換、部品 KX-{4800 + n}; 漏れなし", f"KX-{4800 + n}") for n in range(8)),
     *((f'Conveyor {n} says "stop", again; motor MT-{n}', f"MT-{n}") for n in range(8)),
@@ -37,6 +47,12 @@ ENCODINGS = {
 }
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 HEADERS = [("input", "output"), ("入力", "正解")]
+
+
+@pytest.mark.parametrize(("text", "prompts"), PASTED.items())
+def test_a_table_that_is_pasted_is_read_as_the_table_and_lines_with_commas_are_lines(text, prompts):
+    for file in (File("pasted", text=text), File("a.txt", text.encode())):
+        assert read_prompts(file)[0] == prompts
 
 
 def separated(rows, delimiter, ending="\r\n"):

@@ -25,6 +25,18 @@ def test_a_folder_appears_complete_or_not_at_all(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["good"]
 
 
+@pytest.mark.parametrize("name", ["a" * 251 + ".csv", "あ" * 83 + ".csv"])
+def test_the_longest_name_that_the_disk_takes_can_be_written(tmp_path, name):
+    files.write_text(tmp_path / name, "x")
+    with files.new_folder(tmp_path / "below" / name) as aside:
+        (aside / "a").write_text("x")
+    assert (tmp_path / name).read_text() == (tmp_path / "below" / name / "a").read_text() == "x"
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted([name, "below"])
+    kept = files.hidden_beside(tmp_path / name, "answers")
+    kept.touch()
+    assert kept != files.hidden_beside(tmp_path / name, "other") and kept.name.startswith(f".{name[:80]}")
+
+
 def test_a_full_disk_is_told_in_one_line_and_leaves_what_was_there(tmp_path, monkeypatch):
     (tmp_path / "old.json").write_text("old")
     monkeypatch.setattr(os, "fsync", full_disk)

@@ -220,6 +220,17 @@ def test_jobs_versions_releases_and_watches_are_told_alike_over_http_and_on_the_
     assert (told[0]["answers"], told[0]["release"]["reason"]) == (made.name, "good")
 
 
+def test_what_is_watched_is_not_said_to_lack_a_watch_when_it_is_promoted_again(kept, tmp_path, run, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("PROMPT2LORA_HOME", str(tmp_path / "home"))
+    made = kept.add_version("mail", adapter_folder(tmp_path / "a", "a"), FROM)
+    passes(kept, made, GOOD)
+    promote = ("registry", "promote", "mail", "--version", made.name, "--reason", "good")
+    assert "not watched yet" in run(*promote)[1]
+    assert run("monitor", "start", "mail", "--promised", "canary=0.1")[0] == 0
+    code, out, error = run(*promote)
+    assert (code, out) == (0, f"mail is answered by {made.name} from now on\n"), error
+
+
 def test_of_two_people_who_saw_one_release_and_change_it_the_second_is_told_to_look_again(kept, tokens, tmp_path):  # noqa: F811
     service = service_of(kept)
     made = [kept.add_version("mail", adapter_folder(tmp_path / mark, mark), FROM) for mark in "abc"]
@@ -259,6 +270,20 @@ def test_a_release_is_watched_and_taken_back_by_bad_outcomes(kept, tokens, tmp_p
     alarms = [one.json()["alarm"] for one in outcomes]
     assert alarms[0] is None and any(alarms)
     assert kept.current("mail").version is None
+
+
+def test_a_watch_that_a_rollback_ended_is_no_evidence_against_what_answers_now(kept, tokens, tmp_path):  # noqa: F811
+    service, operator = service_of(kept), tokens["operator"]
+    made = kept.add_version("mail", adapter_folder(tmp_path / "a", "a"), FROM)
+    kept.promote("mail", made, "r", expected=None)
+    began, back, state = calls(
+        service,
+        ("POST", "/admin/jobs/mail/watch", operator, {"promised": {"correction": 0.1}}),
+        ("POST", "/admin/jobs/mail/rollback", operator, {"reason": "complaints"}),
+        ("GET", "/admin/jobs/mail/watch", operator, None),
+    )
+    assert (began.status_code, back.status_code) == (201, 200)
+    assert state.status_code == 404 and "not monitored" in state.json()["error"]["message"]
 
 
 class Ear(BaseHTTPRequestHandler):

@@ -20,6 +20,7 @@ from prompt2lora.custody import schema
 from prompt2lora.custody.access import Access
 from prompt2lora.custody.database import migrate, writing
 from prompt2lora.custody.evaluations import Evaluation, Health, Metrics
+from prompt2lora.custody.gate import Policy, Verdict
 from prompt2lora.custody.registry import Registry
 from prompt2lora.custody.store import Store
 from prompt2lora.errors import Conflict, DamagedFile, OutputError, Unavailable, UsageError
@@ -339,6 +340,47 @@ def test_an_altered_removed_or_moved_audit_line_is_found(registry, add, statemen
     registry.rollback("mail", "no")
     altered(registry, *statements)
     with pytest.raises(DamagedFile, match=r"audit (line|log)"):
+        registry.verify_audit()
+
+
+@pytest.mark.parametrize(
+    ("statement", "told"),
+    [
+        ("update jobs set release = 1", "mail is answered by release 1, and the last one on record is 3"),
+        ("update jobs set release = null", "by release None"),
+        (
+            "insert into releases (id, job, version, previous, action, reason, actor, at) "
+            "values (9, 1, 1, 3, 'promote', 'x', 'boss', '2026')",
+            "release 3, and the last one on record is 9",
+        ),
+        (
+            "insert into verdicts (id, version, evaluation, verdict, reasons, policy, policy_digest, at) "
+            "values (9, 1, 1, 'pass', '[]', '{}', 'x', '2026')",
+            r"does not tell of judge mail@v1-\w+ \(pass, x\)",
+        ),
+        (
+            "insert into access_keys (id, name, hash, role, infer, actor, at) "
+            "values ('9', 'ghost', 'x', 'admin', false, 'boss', '2026')",
+            r"does not tell of add key ghost \(9, admin, False\)",
+        ),
+        ("update access_keys set role = 'admin' where name = 'line 3'", "does not tell of add key line 3"),
+        ("update access_keys set revoked = '2026' where name = 'line 3'", "does not tell of revoke key line 3"),
+    ],
+)
+def test_what_is_written_into_the_database_by_hand_is_not_on_record(registry, add, statement, told):
+    versions = [add(mark) for mark in "ab"]
+    for version in versions:
+        measured = registry.add_evaluation(version, Evaluation())
+        registry.add_verdict(version, measured, Verdict("fail", ()), Policy())
+        promoted(registry, version)
+    registry.rollback("mail", "no")
+    Access(registry).add("line 3", infer=True)
+    Access(registry).add("gone", role="viewer")
+    Access(registry).revoke("gone")
+    assert registry.verify_audit() == len(registry.audit_lines())
+    with registry.engine.begin() as connection:
+        connection.execute(text(statement))
+    with pytest.raises(DamagedFile, match=told):
         registry.verify_audit()
 
 

@@ -11,7 +11,7 @@ import typer
 
 from prompt2lora.cli.app import MAKE, AdapterBase, Json, Working, app, print_json, tell_reading
 from prompt2lora.errors import UsageError
-from prompt2lora.ground.files import check_new, write_bytes
+from prompt2lora.ground.files import check_new, hidden_beside, write_bytes
 from prompt2lora.ground.profile import MAX_NEW_TOKENS
 
 if TYPE_CHECKING:
@@ -90,4 +90,4 @@ def _check_out(sheet: AnswerSheet, out: Path) -> None:
 
 def _kept(out: Path) -> Path:
     """Where answers are kept until all are there."""
-    return out.with_name(f".{out.name}.answers")
+    return hidden_beside(out, "answers")

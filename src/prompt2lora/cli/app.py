@@ -105,15 +105,15 @@ def one_job(argument: str | None, option: str | None) -> str:
     return named
 
 
-def print_release(release: Any, as_json: bool) -> None:
-    """What answers a job from now on."""
+def print_release(release: Any, monitor: Any, as_json: bool) -> None:
+    """What answers a job from now on, and whether that is watched."""
     from prompt2lora.custody.records import release_record
 
     if as_json:
         print_json(release_record(release))
     else:
         print(f"{release.job} is answered by {release.version.name if release.version else 'the base'} from now on")
-        if release.version:
+        if release.version and not monitor.is_watching(release):
             print(f"It is not watched yet: prompt2lora monitor start --job {release.job} --promised canary=0.1")
 
 

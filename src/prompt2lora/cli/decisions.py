@@ -36,8 +36,9 @@ def promote(
     job = one_job(name, named)
     from prompt2lora.plant.plant import Plant, owns_home
 
-    released = Plant.open().promote(job, version, reason, seen=seen, override=override, admin=owns_home())
-    print_release(released, as_json)
+    opened = Plant.open()
+    released = opened.promote(job, version, reason, seen=seen, override=override, admin=owns_home())
+    print_release(released, opened.monitor(), as_json)
 
 
 @registry_app.command("refuse")
@@ -87,4 +88,5 @@ def rollback(
     job = one_job(name, named)
     from prompt2lora.plant.plant import Plant
 
-    print_release(Plant.open().registry.rollback(job, reason, expected=seen), as_json)
+    opened = Plant.open()
+    print_release(opened.registry.rollback(job, reason, expected=seen), opened.monitor(), as_json)

@@ -64,7 +64,7 @@ def tell_outcome(
 
     monitor = Plant.open().monitor()
     watch, _ = monitor.watching(job)
-    _tell_alarm(monitor.outcome(job, watch.release, source, bad), as_json)
+    _tell_alarm(monitor.outcome(job, watch.release, source, bad), monitor, as_json)
 
 
 @monitor_app.command("replay")
@@ -83,8 +83,9 @@ def replay(
     examples, read = read_examples(inspection)
     tell_reading(read)
     with Working("replaying") as show:
-        alarm = watches.replay(Plant.open(), job, examples, show)
-    _tell_alarm(alarm, as_json)
+        opened = Plant.open()
+        alarm = watches.replay(opened, job, examples, show)
+    _tell_alarm(alarm, opened.monitor(), as_json)
 
 
 @monitor_app.command("status")
@@ -104,14 +105,14 @@ def watch_status(name: JobArgument = None, named: JobOption = None, as_json: Jso
             print(f"{source:<12} {seen}, evidence {state['evidence']:.2f} of {state['limit']:.0f}")
 
 
-def _tell_alarm(alarm: Any, as_json: bool) -> None:
+def _tell_alarm(alarm: Any, monitor: Any, as_json: bool) -> None:
     from prompt2lora.custody.records import alarm_record
 
     if as_json:
         print_json({"alarm": alarm_record(alarm) if alarm else None})
     elif alarm:
         print(f"ALARM {alarm.job}: {alarm.reason}")
-        print_release(alarm.release, as_json)
+        print_release(alarm.release, monitor, as_json)
     else:
         print("no alarm")
 

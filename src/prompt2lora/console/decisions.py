@@ -8,7 +8,6 @@ Conflict.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any
 
 from fastapi.responses import Response
@@ -72,7 +71,7 @@ def decide(request: PageRequest) -> Response:
         request.job,
         version.name,
         reason,
-        seen=_seen(request),
+        seen=request.seen,
         second=True,
         override=reason if decision == "override" else None,
         admin=request.may(GOVERN),
@@ -91,15 +90,8 @@ def give_back(request: PageRequest) -> Response:
     current = request.service.plant.registry.current(request.job)
     if current and current.version:
         reason = _reason(request, request.translator.say("return.reason"))
-        request.plant.promote(request.job, "base", reason, seen=_seen(request))
+        request.plant.promote(request.job, "base", reason, seen=request.seen)
     return request.redirect(f"/jobs/{request.job}/watch", done="returned")
-
-
-def _seen(request: PageRequest) -> int:
-    """The id of the release that the form was shown with; 0: none."""
-    with suppress(ValueError):
-        return int(request.value("seen"))
-    return 0
 
 
 def _reason(request: PageRequest, default: str = "") -> str:

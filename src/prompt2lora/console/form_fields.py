@@ -25,11 +25,12 @@ _SHOWN = 40  # pictures
 
 
 def prompts_of(request: PageRequest) -> tuple[list[Prompt], list[Reading]]:
-    """Under their instruction, and how their files were read."""
+    """Under their instruction, and how their files were read; the column that was chosen is that of the file, or of a
+    table that was pasted where there is no file."""
     instruction, column = request.value("instruction").strip(), request.value("prompts_column")
     found = [
-        read_prompts(source, instruction, column if source.text is None else "", request.pictures)
-        for source in _sources(request, "prompts")
+        read_prompts(source, instruction, "" if number else column, request.pictures)
+        for number, source in enumerate(_sources(request, "prompts"))
     ]
     return [prompt for prompts, _ in found for prompt in prompts], [read for _, read in found if read.count]
 

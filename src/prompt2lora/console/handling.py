@@ -88,11 +88,13 @@ async def _call(show: Show, request: PageRequest) -> Response:
 def signed_out(request: PageRequest) -> Response:
     """The sign-in page; what was typed goes through it and comes out on the other side.
 
-    A part of a page that htmx asks for says that one has to sign in, and the page keeps what was typed; of a form,
-    console.js asks for the sign-in page then.
+    A part of a page that htmx asks for says that one has to sign in, above what it held, and the page keeps what was
+    typed and chosen; of a form, console.js asks for the sign-in page then.
     """
     if request.http.headers.get("hx-request"):
-        return request.render("signed_out.html", 401)
+        lost = request.render("signed_out.html", 401)
+        lost.headers["HX-Reswap"] = "afterbegin"
+        return lost
     path = request.http.url.path + (f"?{request.http.url.query}" if request.http.url.query else "")
     kept = json.dumps(request.form.values) if request.form.values else ""
     return request.render(

@@ -7,6 +7,7 @@ that open it; it only says what it shows.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
@@ -83,6 +84,13 @@ class PageRequest:
     def value(self, name: str, default: str = "") -> str:
         """What was typed into a field, or asked for in the address."""
         return self.form.values.get(name) or self.http.query_params.get(name) or default
+
+    @property
+    def seen(self) -> int:
+        """The id of the release that the form was shown with; 0: none."""
+        with suppress(ValueError):
+            return int(self.value("seen"))
+        return 0
 
     def file(self, name: str) -> File | None:
         """The file of a field, of this form or of the one that was refused. Raises TranslatableError if it is gone."""

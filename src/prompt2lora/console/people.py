@@ -14,8 +14,9 @@ from fastapi.responses import Response
 from prompt2lora.console.context import ROOT, Invitation
 from prompt2lora.console.i18n import TranslatableError
 from prompt2lora.console.page_request import KEY_COOKIE, NotFound, Page, PageRequest
-from prompt2lora.custody.access import GOVERN, ROLES, Access, check_key_name
+from prompt2lora.custody.access import GOVERN, ROLES, Access, key_name_of
 from prompt2lora.errors import Conflict
+from prompt2lora.ground.comparison import composed
 
 _DAYS = 3
 _YEAR = 365 * 24 * 3600
@@ -115,7 +116,7 @@ def show_first(request: PageRequest) -> Response:
 def first(request: PageRequest) -> Response:
     """The first person becomes admin; the code is worth nothing after that."""
     _first_code(request)
-    name = request.value("name").strip()
+    name = composed(request.value("name").strip())
     key, token = Access(request.service.plant.as_actor(name or "first start").registry).add(name, role="admin")
     request.service.first_code = None
     request.key = key
@@ -163,7 +164,7 @@ def add_key(request: PageRequest) -> Response:
     if request.value("how") == "link":
         if role is None:
             raise TranslatableError("invite_role")
-        check_key_name(name)
+        name = key_name_of(name)
         if any(key.name == name for key in request.service.access.all()):
             raise Conflict(f"there is or was a key named {name!r}; choose another name")
         request.plant.registry.record("invite", name, {"role": role, "infer": infer})

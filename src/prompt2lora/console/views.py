@@ -74,11 +74,6 @@ class JobStatus:
         return self.release.version if self.release else None
 
     @property
-    def under_watch(self) -> bool:
-        """What answers now is what the watch watches."""
-        return bool(self.release and self.watched and self.watched["release"] == self.release.id)
-
-    @property
     def level(self) -> float:
         """How far the evidence that something got worse has come to its limit: 0 none, 1 taken back."""
         return max((nearness(one) for one in self.watched["sources"].values()), default=0.0) if self.watched else 0.0
@@ -102,7 +97,7 @@ class JobStatus:
         values = {"release": last, "number": last.version.number}
         if self.verdict != PASS:
             return Light(WATCH, "doubted", values)
-        if not self.under_watch:
+        if not self.watched:
             return Light(WATCH, "unwatched", values)
         if self.level >= _RISING:
             return Light(WATCH, "rising", values)
@@ -137,7 +132,7 @@ class JobStatus:
             if self.few:
                 return NextStep("more", "inspection", MAKE)
             return NextStep("mend", "refine", MAKE) if self.newest == FAIL else NextStep("unsure", "decision")
-        if not self.under_watch:
+        if not self.watched:
             return NextStep("watch", "watch", RETURN)
         return NextStep("alarming", "watch") if self.level >= _RISING else NextStep("nothing", "watch")
 

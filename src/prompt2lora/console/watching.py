@@ -1,6 +1,7 @@
 """Watching what answers a job: the evidence against it, its canaries, corrections from the floor, its releases.
 
-In: outcomes that people enter. Out: the state of the watch; an alarm takes the release back at once.
+In: outcomes that people enter, of the release that they saw. Out: the state of the watch; an alarm takes the release
+back at once.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from fastapi.responses import Response
 from prompt2lora.console.i18n import TranslatableError
 from prompt2lora.console.job_pages import job_page, opened
 from prompt2lora.console.page_request import Page, PageRequest
-from prompt2lora.console.views import nearness, promises
+from prompt2lora.console.views import JobStatus, nearness, promises
 from prompt2lora.custody.access import RETURN
 from prompt2lora.custody.evaluator import canaries
+from prompt2lora.custody.releases import changed
 
 _MOST_CHECKED = 1000
 
@@ -22,7 +24,7 @@ def show_watch(request: PageRequest) -> Response:
     kept = request.service.plant.registry
     answering = found.answering or version
     measured = kept.measured(answering)
-    sources = found.watched["sources"] if found.watched and found.under_watch else {}
+    sources = found.watched["sources"] if found.watched else {}
     return job_page(
         request,
         "watch",
@@ -39,7 +41,7 @@ def show_watch(request: PageRequest) -> Response:
 
 
 def start(request: PageRequest) -> Response:
-    opened(request)
+    _still(request)
     promised = {name: _number(request, name, 0.1, 99) / 100 for name in ("canary", "correction")}
     request.plant.watch(request.job, promised)
     return request.redirect(f"/jobs/{request.job}/watch", done="watched")
@@ -52,8 +54,8 @@ def replay(request: PageRequest) -> Response:
 
 def correct(request: PageRequest) -> Response:
     """So many answers were looked at, so many had to be corrected: each is an outcome of what answers now."""
-    found, _ = opened(request)
-    sources = found.watched["sources"] if found.watched and found.under_watch else {}
+    found = _still(request)
+    sources = found.watched["sources"] if found.watched else {}
     if "correction" not in sources or found.release is None:
         raise TranslatableError("not_watched")
     checked, corrected = (
@@ -67,6 +69,15 @@ def correct(request: PageRequest) -> Response:
         numbers = {"checked": checked, "corrected": corrected}
         alarm = request.plant.monitor().outcomes(request.job, found.release.id, told, numbers) if first else None
     return request.redirect(f"/jobs/{request.job}/watch", done="alarm" if alarm else "counted")
+
+
+def _still(request: PageRequest) -> JobStatus:
+    """The job, still answered by the release that the form was shown with: what somebody saw of one release says
+    nothing of the next. Raises Conflict."""
+    found, _ = opened(request)
+    if found.release and found.release.id != request.seen:
+        raise changed(request.job)
+    return found
 
 
 def _number(request: PageRequest, name: str, least: float, most: float) -> float:

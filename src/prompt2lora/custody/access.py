@@ -19,6 +19,7 @@ from sqlalchemy import insert, select, update
 from prompt2lora.custody import schema
 from prompt2lora.custody.registry import Registry
 from prompt2lora.errors import Conflict, UsageError
+from prompt2lora.ground.comparison import composed
 
 LOOK, MAKE, RELEASE, RETURN, GOVERN = "look", "make", "release", "return", "govern"
 ROLES = {
@@ -32,12 +33,14 @@ _NAME = re.compile(r"[\w][\w .@\u3000-]{0,79}")
 _TOKEN = re.compile(r"p2l_([0-9a-f]{16})_([\w-]{43})")
 
 
-def check_key_name(name: str) -> None:
-    """Raises UsageError for what can be no key's name."""
+def key_name_of(text: str) -> str:
+    """A key's name, with every letter in its one composed form. Raises UsageError for what can be none."""
+    name = composed(text)
     if not _NAME.fullmatch(name):
         raise UsageError(f"a key's name is made of letters, digits, space, . @ - and _, not {name[:90]!r}; choose one")
     if name == SERVICE:
         raise UsageError(f"{SERVICE} is the service itself in the audit log; choose another name for the key")
+    return name
 
 
 class Key(NamedTuple):
@@ -66,7 +69,7 @@ class Access:
 
         Raises UsageError for a key that could do nothing or a role that is none, Conflict for a name that is taken.
         """
-        check_key_name(name)
+        name = key_name_of(name)
         if role is not None and role not in ROLES:
             raise UsageError(f"a role is one of {', '.join(ROLES)}, not {role[:40]!r}; name one of these")
         if role is None and not infer:
@@ -101,7 +104,7 @@ class Access:
 
     def revoke(self, name: str) -> None:
         """Let a key do nothing any more. Raises UsageError if there is none that could, or it is the last admin's."""
-        table = schema.access_keys
+        table, name = schema.access_keys, composed(name)
         with self.registry.writing() as connection:
             row = connection.execute(select(table).where(table.c.name == name, table.c.revoked.is_(None))).first()
             if row is None:

@@ -148,6 +148,13 @@ class Monitor:
             raise UsageError(f"what answers {job} now is not watched; begin with `prompt2lora monitor start`")
         return watch, current.version
 
+    def is_watching(self, release: Release) -> bool:
+        """Whether a release is watched, as far as that can be read."""
+        try:
+            return self.read(release.job).release == release.id
+        except (UsageError, DamagedFile, Unavailable):
+            return False
+
     def due(self, job: str, hours: float) -> bool:
         """Whether the canaries of what answers the job are watched and were not asked again within so many hours.
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from prompt2lora.custody import audit, database, jobs, judgements, releases, versions
+from prompt2lora.custody import audit, database, jobs, judgements, on_record, releases, versions
 from prompt2lora.custody.catalogue import Catalogue
 from prompt2lora.custody.evaluations import Evaluation
 from prompt2lora.custody.gate import Policy, Verdict
@@ -195,8 +195,13 @@ class Registry(Catalogue):
     # The record
 
     def verify_audit(self) -> int:
+        """Returns the number of lines. Raises DamagedFile for the first that is not as it was written, or for the first
+        release, verdict or key that none of them tells of."""
         with self.reading() as connection:
-            return audit.verify(connection, self.seal)
+            rows = on_record.read(connection)
+            number = audit.verify(connection, self.seal)
+            on_record.check(rows, audit.lines(connection))
+            return number
 
     def record(self, action: str, subject: str, detail: dict[str, Any]) -> None:
         """Put on record what is done beside versions and releases, which record themselves."""

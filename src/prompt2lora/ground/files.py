@@ -9,8 +9,8 @@ import hashlib
 import json
 import math
 import os
+import secrets
 import shutil
-import tempfile
 import threading
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -24,6 +24,8 @@ from prompt2lora.errors import DamagedFile, OutputError, UsageError, cause
 if TYPE_CHECKING:
     from torch import Tensor
 
+_LONGEST_NAME = 255  # bytes
+
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
@@ -35,7 +37,8 @@ def new_folder(folder: Path) -> Iterator[Path]:
     aside, made = None, [parent for parent in folder.parents if not parent.exists()]
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        aside = hidden_beside(folder, secrets.token_hex(4))
+        aside.mkdir(0o700)
         yield aside
         for file in aside.rglob("*"):
             if file.is_file():
@@ -51,6 +54,13 @@ def new_folder(folder: Path) -> Iterator[Path]:
         for parent in made:
             with suppress(OSError):
                 parent.rmdir()
+
+
+def hidden_beside(place: Path, ending: str) -> Path:
+    """Where what belongs to a file or folder lies meanwhile: hidden beside it, under its name, or as much of that as
+    leaves room for the ending."""
+    name = os.fsencode(f".{place.name}")[: _LONGEST_NAME - 1 - len(ending)].decode(errors="ignore")
+    return place.with_name(f"{name}.{ending}")
 
 
 def read_toml(file: Path, what: str) -> dict[str, Any]:
@@ -139,7 +149,7 @@ def check_writable(file: Path) -> None:
 
 def write_bytes(file: Path, data: bytes) -> None:
     """Replace a file as a whole. Raises OutputError if it cannot be written."""
-    aside = file.with_name(f".{file.name}.{os.getpid()}.{threading.get_ident()}")
+    aside = hidden_beside(file, f"{os.getpid()}.{threading.get_ident()}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         aside.write_bytes(data)

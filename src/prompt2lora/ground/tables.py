@@ -99,7 +99,7 @@ def read_table(file: File, known: Known, least: int = 1) -> Table:
     if file.ending in (*_LINES_ENDINGS, _JSON) or _holds_json(text, known):
         return Table(name, JSONL, encoding, records=_records(name, text))
     lines = [(number, [line.strip()]) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
-    if file.ending not in _TABLE_ENDINGS and least == 1 and not _is_headed(lines, known):
+    if file.ending not in _TABLE_ENDINGS and least == 1 and not _is_table(lines, known):
         return Table(name, TEXT, encoding, rows=lines)
     rows, delimiter = split_rows(name, text, known, least)
     return Table(name, CSV, encoding, delimiter, tells_delimiter=bool(told), rows=rows)
@@ -241,12 +241,14 @@ def _records(name: str, text: str) -> list[tuple[int, Any]]:
     return found
 
 
-def _is_headed(lines: Rows, known: Known) -> bool:
-    """Whether a text begins as a table does: names between tabs, or several names and nothing else between other
-    delimiters. (A sentence that begins with such a word and a comma is none.)"""
-    first = lines[0][1][0] if lines else ""
+def _is_table(lines: Rows, known: Known) -> bool:
+    """Whether a text is a table: with several names of columns at its beginning, one between tabs; or of as many cells
+    in every line, between tabs (nobody types these) or below one such name. (A sentence that begins with such a word
+    and a comma is none.)"""
+    texts = [cells[0] for _, cells in lines]
     for delimiter in "\t;,":
-        cells = first.split(delimiter)
-        if known(cells) > (0 if delimiter == "\t" else 1) and len(cells) > 1:
+        cells = texts[0].split(delimiter) if texts else []
+        even = len(texts) > 1 and len({text.count(delimiter) for text in texts}) == 1
+        if len(cells) > 1 and known(cells) + even + (delimiter == "\t") > 1:
             return True
     return False

@@ -114,7 +114,7 @@ class Served:
         return (await joined(self.answer(version, request)))[0]
 
     def watched(self, job: str) -> WatchRecord | None:
-        """The evidence against what answers a job now; None if nothing is watched."""
+        """The evidence against what answers a job now; None if that is not watched."""
         with suppress(UsageError):
-            return watch_record(self.plant.monitor().read(job))
+            return watch_record(self.plant.monitor().watching(job)[0])
         return None
