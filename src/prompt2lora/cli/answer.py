@@ -21,23 +21,23 @@ if TYPE_CHECKING:
 @app.command(rich_help_panel=MAKE)
 def answer(
     file: Annotated[Path, typer.Option("--in", help="Rows to answer: CSV or Excel, or a text (one a line).")],
-    out: Annotated[Path, typer.Option(help="The same file with the answers; must not exist.")],
-    job: Annotated[str | None, typer.Option("--job", help="The job that answers, by what is released for it.")] = None,
+    out: Annotated[Path, typer.Option(help="Where to write the same file with the answers; must not exist.")],
+    job: Annotated[str | None, typer.Option("--job", help="The job whose release answers.")] = None,
     adapter: Annotated[Path | None, typer.Option(help="An adapter folder that answers instead.")] = None,
-    column: Annotated[str, typer.Option(help="Column of the texts, by name or number; default: found.")] = "",
+    column: Annotated[str, typer.Option(help="Column of the texts, by name or number; default: found automatically.")] = "",
     instruction: Annotated[
         str, typer.Option("--instruction", help="With --adapter: put this instruction before every text.")
     ] = "",
     bound: Annotated[
-        float, typer.Option(min=0, max=1, help="An answer that is less likely to be right than this is `unsure`.")
+        float, typer.Option(min=0, max=1, help="An answer that is less likely to be right than this becomes `unsure`.")
     ] = 0.0,
-    max_new_tokens: Annotated[int, typer.Option(min=1, max=4096, help="Most tokens of an answer.")] = MAX_NEW_TOKENS,
+    max_new_tokens: Annotated[int, typer.Option(min=1, max=4096, help="At most so many tokens in an answer.")] = MAX_NEW_TOKENS,
     max_batch_size: Annotated[int, typer.Option(min=1, max=256, help="Rows answered at once.")] = 64,
     language: Annotated[str, typer.Option(help="Language of the three new columns: en or ja.")] = "en",
     base: AdapterBase = None,
     as_json: Json = False,
 ) -> None:
-    """Answer every row of a file, many at once; after any interruption the same command goes on where it was."""
+    """Answer every row of a file, many at once; if interrupted, run it again and it continues."""
     from prompt2lora.ground.answer_sheet import HEADS, read_answer_sheet
 
     if (job is None) == (adapter is None):

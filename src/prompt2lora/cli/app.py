@@ -23,7 +23,7 @@ _QUIET, _EVERY = 5.0, 10.0  # seconds before a plain line about another step, or
 app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="A handful of unlabelled prompts in, a LoRA adapter out: seconds, no training.",
+    help="A handful of prompts in, a LoRA adapter out: in seconds, without training.",
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
@@ -52,15 +52,15 @@ Learned = Annotated[
     typer.Option("--examples", help="Prompts with right answers to learn from: JSONL, CSV or Excel."),
 ]
 Column = Annotated[
-    str, typer.Option("--column", help="Column of the prompts in a table, by name or number; default: found by itself.")
+    str, typer.Option("--column", help="Column of the prompts in a table, by name or number; default: found automatically.")
 ]
 Instruction = Annotated[str, typer.Option("--instruction", help="Put this instruction before every prompt.")]
 Answers = Annotated[
     str,
     typer.Option(
         "--answers",
-        help="What answers have to be; default: free. Or auto (as the examples show), choices:a,b,c, number, date, "
-        "date:DD.MM.YYYY, pattern:REGEX, schema:FILE, or a file with a choice a line.",
+        help="Form of the answers; default: free. Or auto (as the examples show), choices:a,b,c, number, date, "
+        "date:DD.MM.YYYY, pattern:REGEX, schema:FILE, or a file with one choice a line.",
     ),
 ]
 JobArgument = Annotated[str | None, typer.Argument(metavar="JOB", help="The job's name; or name it by --job.")]

@@ -44,7 +44,7 @@ def generate(
     base: BaseOption = None,
     as_json: Json = False,
 ) -> None:
-    """Make an adapter from a handful of prompts of a job, a few right answers, or both."""
+    """Make an adapter from a handful of prompts of a job, from a few right answers, or from both."""
     given = read_given(prompts, examples, instruction, column)
     check_new(out, "output folder")
     form = declared_form(answers, given)
@@ -87,10 +87,10 @@ def ask(
             "--base", help="Base model: hub id or local folder; default: the adapter's, or the default generator's."
         ),
     ] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, max=4096, help="Most tokens of the answer.")] = MAX_NEW_TOKENS,
+    max_new_tokens: Annotated[int, typer.Option(min=1, max=4096, help="At most so many tokens in the answer.")] = MAX_NEW_TOKENS,
     as_json: Json = False,
 ) -> None:
-    """Ask the base model, through an adapter or without."""
+    """Ask the base model, with an adapter or without one."""
     if text == "-":
         try:
             text = sys.stdin.read()
@@ -111,8 +111,8 @@ def ask(
 
 @app.command(rich_help_panel=MAKE)
 def doctor(generator: GeneratorOption = None, as_json: Json = False) -> None:
-    """Check base, encoder, generator, versions and memory, and say what to do."""
-    with Working("looking"):
+    """Check base, encoder, generator, versions and memory, and say what is missing."""
+    with Working("checking"):
         from prompt2lora import api
 
         found = api.doctor(generator)

@@ -35,14 +35,14 @@ def import_adapter(
     column: Column = "",
     display_name: Annotated[str, typer.Option(help="What people call the job, in any script.")] = "",
     base: Annotated[
-        str | None, typer.Option("--base", help="Its base: hub id or local folder; default: what the folder names.")
+        str | None, typer.Option("--base", help="Its base model: hub id or local folder; default: the one that the folder names.")
     ] = None,
     approximate: Annotated[
-        bool, typer.Option("--approximate", help="Lower a rank that no engine takes, and say what that costs.")
+        bool, typer.Option("--approximate", help="Lower a rank that no engine takes, and report what is lost.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Bring an adapter that was made elsewhere into the form that every engine takes; its strength stays PEFT's."""
+    """Bring an adapter that was made elsewhere into the form that every engine takes, with the strength it has in PEFT."""
     if out is None and job is None:
         raise UsageError(
             "say where the adapter goes: into a folder by --out, to the versions of a job by --job, or both"
