@@ -49,7 +49,7 @@ def test_a_place_below_a_file_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="cannot write"), files.new_folder(tmp_path / "file" / "below"):
         pass
-    with pytest.raises(UsageError, match="is no folder; name another place"):
+    with pytest.raises(UsageError, match="is not a folder; name another place"):
         files.check_new(tmp_path / "file" / "below" / "deep", "report")
 
 

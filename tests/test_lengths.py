@@ -137,7 +137,7 @@ def test_a_version_of_that_kind_says_so_and_is_no_start_for_a_second_stage(pipel
     made = ModelEvaluator(pipeline).make(LONG, tmp_path / "long")
     version = registry.add_version("mail", made.folder, made.origin)
     assert registry.origin(version).from_base
-    with pytest.raises(UsageError, match=r"holds the instruction alone.* no start for more; make"):
+    with pytest.raises(UsageError, match=r"holds only the instruction.* cannot be refined; make"):
         refine(Plant(registry), "mail", [("add two lists", "def add(): ...")] * 8)
 
 

@@ -161,7 +161,7 @@ def test_a_service_of_a_base_that_reads_text_alone_takes_no_pictures(kept, token
         for path in ("/admin/jobs/new/generate", "/admin/prompts/check"):
             answer = send(made, path, tokens["operator"], files)
             assert answer.status_code == 400
-            assert "reads text alone and a prompt holds a picture" in answer.json()["error"]["message"]
+            assert "reads only text, and a prompt holds a picture" in answer.json()["error"]["message"]
     assert "new" not in kept.jobs()
 
 
@@ -221,8 +221,8 @@ def test_pictures_that_do_not_fit_the_rows_are_told(pages, seeds, told):
 def test_why_pictures_are_not_taken_is_told_in_both_languages(language):
     told = Translator(language)
     for line, name in (
-        ("b reads text alone and a prompt holds a picture; leave pictures out", "text_alone"),
-        ("this generator reads texts alone and a prompt holds a picture; name another", "texts_of_pictures"),
+        ("b reads only text, and a prompt holds a picture; leave pictures out", "text_alone"),
+        ("this generator reads only texts and a prompt holds a picture; name another", "texts_of_pictures"),
     ):
         assert told.explain(UsageError(line)) == told.say(f"error.{name}")
 

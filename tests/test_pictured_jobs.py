@@ -213,8 +213,8 @@ def test_where_pictures_cannot_be_read_nothing_is_made(world, generator, run, tm
     write_plant_generator(text, tmp_path / "text")
     write_plant_generator(generator, tmp_path / "encoder-alone")
     for folder, told in (
-        ("text", "reads text alone and a prompt holds a picture"),
-        ("encoder-alone", "this generator reads texts alone and a prompt holds a picture"),
+        ("text", "reads only text, and a prompt holds a picture"),
+        ("encoder-alone", "this generator reads only texts and a prompt holds a picture"),
     ):
         code, _, error = run(*words, "--generator", tmp_path / folder)
         assert (code, told in error) == (2, True), error

@@ -149,7 +149,7 @@ def test_what_a_user_writes_is_no_place_of_a_picture():
 
 
 def test_a_base_that_reads_text_alone_refuses_pictures(chat):
-    with pytest.raises(UsageError, match="reads text alone and a prompt holds a picture"):
+    with pytest.raises(UsageError, match="reads only text, and a prompt holds a picture"):
         chat.prompt_ids([Pictured("Which?", (picture(1),))])
 
 
@@ -248,7 +248,7 @@ def test_a_file_of_prompts_names_its_pictures_beside_it(tmp_path):
     [
         ("3.png", "the image 3.png cannot be read"),
         ("job.jsonl", "a picture must be PNG or JPEG or WEBP and this is none"),
-        ("half.png", "a picture must be PNG or JPEG or WEBP and this is none, or half of one"),
+        ("half.png", "a picture must be PNG or JPEG or WEBP and this is not, or only part of one"),
         ("../1.png", "must lie below the folder of its file"),
         ("/etc/passwd", "must lie below the folder of its file"),
         ("large.png", "a picture may have 10,000 pixels and this one has 10,100"),
@@ -296,7 +296,7 @@ def test_a_picture_of_16_bits_of_grey_keeps_its_shades():
 
 def test_half_a_picture_is_none_where_reports_are_made_as_pdf_too():
     pdf.can_write()
-    with pytest.raises(InputError, match="this is none, or half of one"):
+    with pytest.raises(InputError, match="this is not, or only part of one"):
         checked(picture_bytes(1)[:-40], "half.png")
 
 

@@ -155,7 +155,7 @@ def test_a_waiting_job_that_is_cancelled_never_begins(queue):
 def test_what_has_ended_or_is_not_there_cannot_be_cancelled(queue):
     done = queue.start("replay", "mail", "me", lambda report: {})
     ended(done)
-    with pytest.raises(Conflict, match="is done already"):
+    with pytest.raises(Conflict, match="is already done"):
         queue.cancel(done.id, "me")
     with pytest.raises(UsageError, match="no queued job"):
         queue.cancel("nothing", "me")

@@ -55,7 +55,7 @@ def check_files(folder: Path, names: Collection[str]) -> None:
         raise DamagedFile(f"{folder} must hold {' and '.join(names)} only; {min(wrong)!r} is missing or too many")
     for name, mode in found.items():
         if not stat.S_ISREG(mode):
-            raise DamagedFile(f"{folder / name} is a link or no plain file; copy the file itself")
+            raise DamagedFile(f"{folder / name} is a link or not a plain file; copy the file itself")
 
 
 def read(folder: Path) -> Contents:

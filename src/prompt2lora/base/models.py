@@ -35,7 +35,7 @@ def locate(name: str) -> str:
     """
     if Path(name).is_dir():
         if not (Path(name) / "config.json").is_file():
-            raise ModelNotFound(f"a model folder must hold config.json; {name} does not: name another folder")
+            raise ModelNotFound(f"a model folder must contain config.json, and {name} does not; name another folder")
         return name
     if Path(name).exists() or not _HUB_ID.fullmatch(name):
         raise ModelNotFound(f"a model is a local folder or a hub id owner/name; {name!r} is neither: name one that is")

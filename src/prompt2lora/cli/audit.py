@@ -23,7 +23,7 @@ def verify_audit(as_json: Json = False) -> None:
     if as_json:
         print_json(found)
     else:
-        print(f"{found['lines']} lines, all as they were written" if found["sound"] else f"BAD  {found['fault']}")
+        print(f"{found['lines']} lines, all unchanged" if found["sound"] else f"BAD  {found['fault']}")
     if not found["sound"]:
         raise typer.Exit(1)
 

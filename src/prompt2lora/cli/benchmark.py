@@ -60,7 +60,9 @@ def benchmark(
     reference: Annotated[str | None, typer.Option(help="Generator folder of the arm reference-decoder.")] = None,
     scores: Annotated[
         Path | None,
-        typer.Option(help="File that keeps the scores of every example, to continue after an interruption; default: in the home."),
+        typer.Option(
+            help="File that keeps the scores of every example, to continue after an interruption; default: in the home."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -71,7 +73,7 @@ def benchmark(
     places = [*(tasks or []), *(more or [])]
     both, neither = places and suites is not None, not places and suites is None
     if neither or (both and "nearest-teacher" not in arms):  # that one finds its teachers' tasks in their files
-        raise UsageError("name either task files by --tasks or the folder of the published tasks by --suites")
+        raise UsageError("name either task files with --tasks or the folder of the published tasks with --suites")
     if suites is None:
         _refuse("--suites DIR", suite=suite, samples=samples, metrics=metrics)
     else:
@@ -152,7 +154,7 @@ def _print_scores(result: BenchmarkResult) -> None:
             table.add_row(arm, f"{cell.score:.3f}", f"{cell.low:.3f} to {cell.high:.3f}")
         Console().print(table)
     if result.seen:
-        print(f"the generator was trained or validated on {', '.join(result.seen)}: these are no new tasks to it")
+        print(f"the generator was trained or validated on {', '.join(result.seen)}: these tasks are not new to it")
 
 
 def _print_published(result: PublishedResult) -> None:

@@ -21,16 +21,18 @@ def export(
     job: JobOption = None,
     version: Annotated[str, typer.Option("--version", help="A version of the job; default: the released one.")] = "",
     base: AdapterBase = None,
-    check: Annotated[bool, typer.Option("--check", help="Let the engine itself answer and compare it with PEFT.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Let the engine itself answer and compare it with PEFT.")
+    ] = False,
     model: Annotated[str, typer.Option(help="The base as that engine's file or folder, for --check.")] = "",
     as_json: Json = False,
 ) -> None:
     """Write an adapter as files for another engine, with the strength that it has in PEFT."""
     check_new(out, "output folder")
     if (adapter is None) == (job is None):
-        raise UsageError("name what to export, by --adapter FOLDER or by --job NAME")
+        raise UsageError("name what to export, with --adapter FOLDER or --job NAME")
     if version and adapter:
-        raise UsageError("--version names a version of a job; leave it out, or name the job by --job")
+        raise UsageError("--version names a version of a job; leave it out, or name the job with --job")
     with Working("exporting"):
         from prompt2lora import api
         from prompt2lora.adapter.formats import check_format

@@ -60,15 +60,16 @@ def generate(
         )
     else:
         steps = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in made.seconds.items())
-        source = f"{made.prompts} prompts" + (f" and {made.examples} examples" if made.examples else "")
+        counts = {"prompts": made.prompts, "examples": made.examples}
+        source = " and ".join(f"{count} {what}" for what, count in counts.items() if count)
         print(f"{made.adapter}: {made.parameters:,} parameters from {source} ({steps})")
         if made.from_base:
-            print("Answers to such prompts are long and the base's own; the instruction alone is in the weights")
+            print("Answers to such prompts are long, so the base writes them; only the instruction is in the weights")
             print("If the answers are short, declare their form (--answers)")
         if made.instruction:
-            print(f"In the weights, so leave it out when you ask: {shorten(made.instruction, 80)}")
+            print(f"The instruction is in the weights, so leave it out when you ask: {shorten(made.instruction, 80)}")
         else:
-            print("No instruction is in the weights, so ask with whole prompts, as they stand in the file")
+            print("No instruction is in the weights, so ask with whole prompts, as they are in the file")
         for finding in made.advice:
             print(finding)
         print(f'Try it: prompt2lora ask --adapter {made.adapter} "your text"')
@@ -87,7 +88,9 @@ def ask(
             "--base", help="Base model: hub id or local folder; default: the adapter's, or the default generator's."
         ),
     ] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, max=4096, help="At most so many tokens in the answer.")] = MAX_NEW_TOKENS,
+    max_new_tokens: Annotated[
+        int, typer.Option(min=1, max=4096, help="At most so many tokens in the answer.")
+    ] = MAX_NEW_TOKENS,
     as_json: Json = False,
 ) -> None:
     """Ask the base model, with an adapter or without one."""
@@ -95,7 +98,7 @@ def ask(
         try:
             text = sys.stdin.read()
         except UnicodeDecodeError as error:
-            raise UsageError("standard input must be UTF-8 text and is not; save it as UTF-8") from error
+            raise UsageError("standard input must be UTF-8 text, and this is not; save it as UTF-8") from error
     pictures = [opened(file.resolve().parent, file.resolve().name, "--image") for file in image or []]
     if adapter:
         read_config(adapter)  # a wrong path is told before anything is loaded

@@ -47,7 +47,7 @@ def start_watch(
     if as_json:
         print_json({"job": job, "release": watch.release, "promised": watch.promised})
     else:
-        print(f"{job}: release {watch.release} is watched for {', '.join(watch.promised)}")
+        print(f"{job}: release {watch.release} is monitored for {', '.join(watch.promised)}")
 
 
 @monitor_app.command("outcome")

@@ -58,7 +58,9 @@ def pilot(
     ] = None,
     measure_tuning: Annotated[
         bool,
-        typer.Option("--measure-tuning", help="Also fine-tune a LoRA on these examples, to compare times (takes minutes)."),
+        typer.Option(
+            "--measure-tuning", help="Also fine-tune a LoRA on these examples, to compare times (takes minutes)."
+        ),
     ] = False,
     generator: GeneratorOption = None,
     base: JobsBase = None,

@@ -29,7 +29,7 @@ def check_prompts(
     generator: GeneratorOption = None,
     as_json: Json = False,
 ) -> None:
-    """Find prompts that are too few, repeated, odd, mixed, too long, in another script or personal, and say what to do."""
+    """Say if prompts are too few, repeated, odd, mixed, too long, in another script or personal, and what to do."""
     from prompt2lora.generator.prompt_checks import Finding
     from prompt2lora.ground.examples import read_prompts
     from prompt2lora.plant.plant import Plant

@@ -44,7 +44,7 @@ def list_jobs(as_json: Json = False) -> None:
             told = f"{one['version_count']}{belongs}{called}"
             print(f"{one['job']:<30} {one['answers'] or 'not released':<40} versions: {told}")
         if not found:
-            print("no job yet; `prompt2lora pilot` begins one")
+            print("no job yet; start one with `prompt2lora pilot`")
         for made in generators:
             name = f"generator {made['name']} ({made['digest'][:12]})" if made["digest"] != IMPORTED else IMPORTED
             print(f"{name} since {made['at'][:10]}: versions: {made['versions']}")

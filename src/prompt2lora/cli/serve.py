@@ -65,7 +65,8 @@ def serve(
         Path | None, typer.Option(help="The base as a GGUF file; default: the one that came with a package.")
     ] = None,
     engine_url: Annotated[
-        list[str] | None, typer.Option("--engine-url", help="A vLLM server that answers instead; may be given several times.")
+        list[str] | None,
+        typer.Option("--engine-url", help="A vLLM server that answers instead; may be given several times."),
     ] = None,
     ray_replicas: Annotated[int, typer.Option(min=0, help="Number of replicas that answer on a Ray cluster.")] = 0,
     generator: GeneratorOption = None,

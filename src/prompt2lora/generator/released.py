@@ -107,7 +107,7 @@ def generator_folder(name: str, files: Sequence[str]) -> Path:
         return known[name]
     if Path(name).is_dir():
         if not (Path(name) / CONFIG).is_file():
-            raise ModelNotFound(f"a generator's folder must hold {CONFIG}; {name} does not: name another folder")
+            raise ModelNotFound(f"a generator's folder must contain {CONFIG}, and {name} does not; name another folder")
         return Path(name)
     if Path(name).exists() or name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise ModelNotFound(

@@ -50,7 +50,7 @@ def _spelled(spelling: str, answers: Sequence[str], files: bool) -> AnswerForm |
         return None
     if kind == AUTO and not rest:
         if not answers:
-            raise wrong("auto finds the form in labelled examples to learn from and there are none; name the form")
+            raise wrong("auto finds the form in the examples to learn from, and there are none; name the form")
         return found(answers)
     if kind == "choices" and rest:
         return choices(rest.replace("、", ",").split(","))

@@ -115,7 +115,7 @@ def exclusive_lock(file: Path) -> Iterator[None]:
 def check_new(place: Path, what: str) -> None:
     """Raises UsageError if `place` is there already, and as `check_writable`, before any work is done for it."""
     if place.exists() or place.is_symlink():
-        raise UsageError(f"the {what} must not exist yet; {place} does: name another one or remove it")
+        raise UsageError(f"the {what} must not exist yet, and {place} does; name another one or remove it")
     check_writable(place)
 
 
@@ -132,9 +132,11 @@ def check_writable(file: Path) -> None:
     any work is done for it."""
     place = next(parent for parent in file.absolute().parents if parent.exists())
     if not place.is_dir():
-        raise UsageError(f"cannot write {file}: {place} is no folder; name another place")
+        raise UsageError(f"cannot write {file}: {place} is not a folder; name another place")
     if not os.access(place, os.W_OK):
-        raise OutputError(f"cannot write {file}: {place} may not be written to; see its rights or name another place")
+        raise OutputError(
+            f"cannot write {file}: {place} may not be written to; check its permissions or name another place"
+        )
 
 
 def write_bytes(file: Path, data: bytes) -> None:

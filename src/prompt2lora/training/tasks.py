@@ -155,7 +155,7 @@ def _record(file: Path, number: int, line: str) -> dict[str, Any]:
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise TaskFileError(f"{file}:{number}: every line must be JSON, an object ({error}); mend the line") from error
+        raise TaskFileError(f"{file}:{number}: every line must be a JSON object ({error}); correct the line") from error
     if not isinstance(record, dict):
         raise TaskFileError(f"{file}:{number}: every line must be a JSON object, not {type(record).__name__}; mend it")
     return record
