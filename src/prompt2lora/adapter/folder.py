@@ -80,5 +80,5 @@ def form_of(provenance: Mapping[str, Any]) -> AnswerForm | None:
         return read_answer_form(provenance.get(ANSWERS))
     except InputError as error:
         raise DamagedFile(
-            f"an adapter's origin tells a form of answers that is none ({error}); make it anew"
+            f"an adapter's origin tells a form of answers that is none ({error}); make it again"
         ) from error

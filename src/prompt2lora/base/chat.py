@@ -210,7 +210,9 @@ class ChatFormat:
                 enable_thinking=False,
             )
         except TemplateSyntaxError as error:
-            raise DamagedFile(f"the base's chat template is none ({error}); mend it, or fetch the base anew") from error
+            raise DamagedFile(
+                f"the base's chat template is none ({error}); correct it, or fetch the base again"
+            ) from error
         except (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             roles = ", ".join(role for role, _ in messages)
             raise UsageError(

@@ -123,7 +123,7 @@ def _told() -> Iterator[None]:
             f"the registry could not be used ({error.orig}); stop what is using it, or free disk space, and try again"
         ) from error
     except DataError as error:
-        raise UsageError(f"the registry does not take this ({error.orig}); shorten or mend it") from error
+        raise UsageError(f"the registry does not take this ({error.orig}); shorten or correct it") from error
     except DatabaseError as error:
         if type(error) not in (DatabaseError, InternalError):  # as SQLite and PostgreSQL tell of damaged pages
             raise

@@ -46,7 +46,7 @@ def objections(registry: Registry, version: Version, policy: Policy) -> list[Obj
     judge = f"judge it by the policy in force (`prompt2lora gate --job {version.job} --version {version.name}`)"
     if judged and judged.verdict.result != PASS:
         verdict = judged.verdict.result
-        text = f"{version.name} did not pass its gate ({verdict}); mend it, or measure it on inspection examples"
+        text = f"{version.name} did not pass its gate ({verdict}); improve it, or measure it on inspection examples"
         found.append(Objection(NOT_PASSED, text))
     refusal = registry.refusal(version)
     if refusal:

@@ -73,7 +73,9 @@ class Store:
         try:
             there, away = place.is_dir(), not self.root.is_dir()
         except OSError as error:
-            raise Unavailable(f"adapter {digest[:12]} cannot be looked for now ({cause(error)}); mend that") from error
+            raise Unavailable(
+                f"adapter {digest[:12]} cannot be accessed now ({cause(error)}); restore access to it"
+            ) from error
         if away:
             raise Unavailable(f"{self.root} is not there now, where the adapters lie; mount it, or put the backup back")
         if not there:

@@ -100,7 +100,7 @@ def _json(name: str, text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise wrong(f"{name} must be JSON ({error}); mend it") from error
+        raise wrong(f"{name} must be JSON ({error}); correct it") from error
 
 
 def _text(file: Path) -> str:

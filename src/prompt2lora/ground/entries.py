@@ -152,7 +152,7 @@ def _from_records(table: Table, pictured: bool) -> Iterator[Entry]:
             raise InputError(
                 "broken_json",
                 f'{table.name}:{line}: a line needs the text "prompt" or "input" (examples: "input" and "output"); '
-                "mend the line",
+                "correct the line",
                 line=line,
             )
         begun = True

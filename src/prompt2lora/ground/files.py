@@ -168,7 +168,7 @@ def file_digest(file: Path) -> str:
         with file.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
-        raise DamagedFile(f"{file} cannot be read ({cause(error)}): fetch or make it anew") from error
+        raise DamagedFile(f"{file} cannot be read ({cause(error)}): fetch or make it again") from error
 
 
 def write_safetensors(file: Path, state: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> str:
@@ -197,7 +197,7 @@ def read_safetensors(file: Path) -> tuple[dict[str, Tensor], str]:
         data = file.read_bytes()
         return load(data), hashlib.sha256(data).hexdigest()
     except (OSError, SafetensorError) as error:
-        raise DamagedFile(f"{file} cannot be read as safetensors ({cause(error)}): fetch or make it anew") from error
+        raise DamagedFile(f"{file} cannot be read as safetensors ({cause(error)}): fetch or make it again") from error
 
 
 def read_metadata(file: Path) -> dict[str, str]:
