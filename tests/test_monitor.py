@@ -300,5 +300,5 @@ def test_what_cannot_be_watched_is_refused(monitor, registry, add):
     with pytest.raises(UsageError, match="nothing was promised"):
         monitor.outcome("mail", registry.current("mail").id, "format", 1)
     (monitor.folder / "mail.json").write_text(json.dumps({"job": 1}))
-    with pytest.raises(DamagedFile, match="watch of mail"):
+    with pytest.raises(DamagedFile, match="monitoring of mail"):
         monitor.read("mail")
