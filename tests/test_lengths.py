@@ -114,7 +114,7 @@ def test_the_command_says_what_is_in_the_weights(pipeline, asking, base, tmp_pat
     words = ("generate", "--prompts", prompts, "--generator", tmp_path / "generator", "--base", base)
     code, out, _ = command(*words, "--out", tmp_path / "one")
     assert code == 0
-    assert "the instruction alone is in the weights" in out
+    assert "only the instruction is in the weights" in out
     code, out, _ = command(*words, "--out", tmp_path / "two", "--json")
     assert json.loads(out)["from_base"] is True
 

@@ -182,7 +182,7 @@ def no_more_files():
 
 def test_files_that_cannot_be_read_just_now_are_not_called_altered(registry, add):
     version = add("a")
-    with no_more_files(), pytest.raises(Unavailable, match="cannot be told now"):
+    with no_more_files(), pytest.raises(Unavailable, match="cannot be checked now"):
         registry.store.verify(version.adapter)
     assert registry.store.is_sound(version.adapter)
 
