@@ -553,7 +553,7 @@ def test_an_interrupt_in_the_middle_leaves_nothing_half_written(
     code, printed, told = run(verb, *words)
     assert (code, printed) == (1, "")
     assert one_line(told)
-    assert ("go on with: prompt2lora " in told) == (verb in ("benchmark", "collect")), "what is kept on the way"
+    assert ("continue with: prompt2lora " in told) == (verb in ("benchmark", "collect")), "what is kept on the way"
     assert set(tmp_path.rglob("*")) == before
 
 
