@@ -140,7 +140,7 @@ def test_a_pilot_that_is_interrupted_says_by_which_command_its_version_is_measur
         patch.setattr(measurement.ModelEvaluator, "measure", interrupted)
         code, out, error = run(*words)
     assert (code, out) == (1, "")
-    goes_on = shlex.split(error.splitlines()[-1].partition("go on with: prompt2lora ")[2])
+    goes_on = shlex.split(error.splitlines()[-1].partition("continue with: prompt2lora ")[2])
     assert goes_on[:3] == ["gate", "--job", "mail"]
     code, out, error = run(*goes_on, "--json")
     assert code == 0, error
