@@ -92,7 +92,7 @@ def test_examples_with_pictures_refine_and_inspect_over_http(seeing, tokens, kep
     [
         (sent(1), r"p.csv:3: the image 2.png was not sent \(these came along: 1.png\)"),
         ([], r"p.csv:2: the image 1.png was not sent \(no pictures came along\)"),
-        (sent(1, 2, 3), "the picture 3.png came along and no prompt or example names"),
+        (sent(1, 2, 3), "the picture 3.png was sent, and no prompt or example names"),
         (sent(1, 1, 2), "pictures: every picture is a file with a name of its own"),
         ([*sent(2), ("pictures", ("1.png", b"GIF89a"))], "p.csv:2: 1.png: a picture must be PNG"),
     ],

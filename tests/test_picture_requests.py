@@ -46,9 +46,9 @@ def test_pictures_of_a_message_stand_before_its_text():
         ("https://example.org/a.png", "must be a data URL of PNG, JPEG or WebP"),
         ("data:image/svg+xml;base64,AAAA", "must be a data URL of PNG, JPEG or WebP"),
         ("data:image/png;base64,A*A", "is not base64"),
-        ("data:image/png;base64,", "a picture must be PNG or JPEG or WEBP and this is none"),
+        ("data:image/png;base64,", "a picture must be PNG or JPEG or WEBP, and this is not"),
         (url()[:-80], "this is not, or only part of one"),
-        (url(1, "gif").replace("gif", "png"), "this is none"),
+        (url(1, "gif").replace("gif", "png"), "this is not"),
     ],
 )
 def test_what_is_no_picture_in_the_request_itself_is_refused_with_its_place(image, said):
