@@ -12,6 +12,7 @@ import csv
 import io
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from PIL import Image
 
 from prompt2lora.ground.files import write_json
 
-CHROMIUM = "/usr/bin/chromium"
+CHROMIUM = shutil.which("chromium-headless-shell") or shutil.which("chromium")
 LANGUAGES = ("en", "ja")
 SIZE, PHONE = {"width": 1180, "height": 820}, {"width": 390, "height": 780}
 COLOURS = 32  # of a picture, so that it stays small

@@ -75,7 +75,7 @@ def test_what_an_engine_says_of_a_row_is_told_in_the_language_of_the_columns():
     assert refusal_in("ja", long) == "元のモデルが一度に読める長さ（2048 トークン）を超えています"
     short = "the base reads 512 tokens, prompt and answer together, and a prompt has 600; shorten it"
     assert refusal_in("ja", short) == "元のモデルが一度に読める長さ（512 トークン）を超えています"
-    assert refusal_in("ja", "a prompt must hold at least one token; write something") == note_in("ja", NO_TEXT)
+    assert refusal_in("ja", "a prompt must have at least one token; write something") == note_in("ja", NO_TEXT)
     assert refusal_in("ja", "anything else") == "回答できません（anything else）"
 
 

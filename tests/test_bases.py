@@ -145,7 +145,7 @@ def test_parts_of_something_else_are_refused_and_nothing_of_them_is_kept(in_part
 
 def test_a_disk_that_is_too_full_is_told_before_anything_is_written(in_parts, monkeypatch):
     monkeypatch.setitem(packaged.PACKAGED, "owner/parts", replace(in_parts.package, parameters=10**15))
-    with pytest.raises(ModelNotFound, match=r"owner/parts takes 2000000\.\d GB in .* are free: free some"):
+    with pytest.raises(ModelNotFound, match=r"owner/parts needs 2000000\.\d GB in .* are free; free some"):
         models.locate("owner/parts")
     assert left(in_parts.made) == []
 
@@ -176,7 +176,7 @@ def test_a_model_whose_parts_are_not_all_installed_is_not_here(in_parts):
 
 def test_a_folder_without_a_model_or_with_a_broken_configuration_is_refused(base, tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ModelNotFound, match=r"must hold config\.json"):
+    with pytest.raises(ModelNotFound, match=r"must contain config\.json"):
         models.locate(str(tmp_path / "empty"))
     shutil.copytree(base, tmp_path / "broken")
     (tmp_path / "broken" / "config.json").write_text("{")

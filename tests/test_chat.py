@@ -309,7 +309,7 @@ def test_over_http_what_a_chat_template_refuses_is_a_400_in_its_own_words(base, 
 def test_a_template_that_cannot_be_read_is_the_base_s_fault_not_the_client_s(base, tmp_path):
     broken = changed(base, tmp_path / "broken", "config.json")
     (tmp_path / "broken" / "chat_template.jinja").write_text("{% for message in %}")
-    with pytest.raises(DamagedFile, match=r"the base's chat template is none .* fetch the base anew"):
+    with pytest.raises(DamagedFile, match=r"the base's chat template is none .* fetch the base again"):
         api.ask(None, "x", base=broken)
 
 

@@ -57,7 +57,7 @@ def test_every_verb_has_help_and_json(run, verb):
     [
         (("generate", "--prompt", "a.txt"), "--prompt"),
         (("generate",), "--out"),
-        (("generate", "--out", "a"), "--prompts or by --examples"),
+        (("generate", "--out", "a"), "--prompts or --examples"),
         (("produce",), "produce"),
         (("ask", "hello", "--max-new-tokens", "0"), "--max-new-tokens"),
         (("benchmark", "--tasks", "t", "--out", "o", "--seeds", "many"), "--seeds"),
@@ -416,7 +416,7 @@ def test_a_place_that_cannot_be_written_is_told_before_any_work(run, prompts):
     code, _, told = run("generate", "--prompts", prompts, "--out", prompts / "a", "--generator", "./nowhere")
     assert code == 2
     assert one_line(told)
-    assert f"{prompts} is no folder; name another place" in told
+    assert f"{prompts} is not a folder; name another place" in told
 
 
 @pytest.mark.parametrize(
@@ -553,7 +553,7 @@ def test_an_interrupt_in_the_middle_leaves_nothing_half_written(
     code, printed, told = run(verb, *words)
     assert (code, printed) == (1, "")
     assert one_line(told)
-    assert ("go on with: prompt2lora " in told) == (verb in ("benchmark", "collect")), "what is kept on the way"
+    assert ("continue with: prompt2lora " in told) == (verb in ("benchmark", "collect")), "what is kept on the way"
     assert set(tmp_path.rglob("*")) == before
 
 
@@ -577,9 +577,9 @@ def test_where_there_is_no_terminal_long_steps_are_plain_lines_with_share_and_ti
         ):
             show(record)
     assert capsys.readouterr().err.splitlines() == [
-        "step measure  share 25 %",
-        "step measure  share 50 %  left about 30 s",
-        "step measure  version mail@v1-0  share 50 %  left about 30 s",
+        "measure: 25 %",
+        "measure: 50 %  about 30 s left",
+        "measure: version mail@v1-0  50 %  about 30 s left",
     ]
 
 

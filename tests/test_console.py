@@ -791,7 +791,7 @@ def test_corrections_count_once_and_many_take_the_release_back(visit, service, j
     browser = visit("operator")
     watch = "/console/jobs/parts/watch"
     correct = {"checked": "10", "corrected": "1", "ticket": "t1", "seen": seen}
-    assert browser.post(f"{watch}/corrections", data=correct).status_code == 400, "not watched yet"
+    assert browser.post(f"{watch}/corrections", data=correct).status_code == 400, "not monitored yet"
     assert browser.post(watch, data={"canary": "20", "correction": "none", "seen": seen}).status_code == 400
     assert browser.post(watch, data={"canary": "20", "correction": "5", "seen": seen}).status_code == 303
     for _ in range(2):

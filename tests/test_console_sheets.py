@@ -72,7 +72,7 @@ def test_the_column_and_its_first_rows_are_seen_before_anything_is_answered(visi
     assert '<option value="2" selected>担当</option>' in page and "<li>山</li>" in page
     page = browser.post(place, data={"column": "3"}, files=file).text
     assert '<option value="3" selected>報告</option>' in page and "<li>軸の音</li>" in page
-    assert 'name="column"' in page and "1 rows" in page, "what cannot be asked is counted"
+    assert 'name="column"' in page and "cannot be answered: 1" in page, "what cannot be asked is counted"
     assert texts("en")["read.texts"].format(count=1) in page and "Inputs" not in page, "they are no inputs of the job"
     other = {"sheet_file": ("o.csv", b"note,b\nx,y\n", "text/csv")}
     assert "<li>x</li>" in browser.post(place, data={"column": "報告"}, files=other).text, "chosen for another file"

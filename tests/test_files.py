@@ -61,7 +61,7 @@ def test_a_place_below_a_file_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="cannot write"), files.new_folder(tmp_path / "file" / "below"):
         pass
-    with pytest.raises(UsageError, match="is no folder; name another place"):
+    with pytest.raises(UsageError, match="is not a folder; name another place"):
         files.check_new(tmp_path / "file" / "below" / "deep", "report")
 
 
@@ -131,7 +131,7 @@ def test_an_instruction_goes_before_every_prompt(tmp_path):
         ("p.jsonl", b'{"colour": "a"}\n', r"p\.jsonl:1: "),
         ("p.jsonl", b'{"prompts": ["a", "b"]}\n', r"p\.jsonl:1: "),
         ("p.json", b'{"a": ["b"], "c": ["d"]}', "one list of texts or objects"),
-        ("p.txt", b'{\n"instruction": "Do.",\n"inputs": ["a"]\n}', "without an instruction beside it"),
+        ("p.txt", b'{\n"instruction": "Do.",\n"inputs": ["a"]\n}', "no instruction beside it"),
         ("p.json", b"[1, 2]", "one list of texts or objects"),
         ("p.json", b'{"prompts": ["a",]}', r"p\.json:1: "),
     ],

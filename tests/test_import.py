@@ -523,7 +523,7 @@ def test_whatever_is_combined_makes_the_weights_that_peft_makes_of_it(kind, name
         try:
             wanted = weights(base, folder / "theirs")
         except RuntimeError:  # PEFT sorts the patterns as it saves, and then refuses its own folder
-            with pytest.raises(DamagedFile, match=r"must have .* mend r and rank_pattern"):
+            with pytest.raises(DamagedFile, match=r"must have .* correct r and rank_pattern"):
                 api.import_adapter(folder / "theirs", folder / "ours", base=base)
             return
         api.import_adapter(folder / "theirs", folder / "ours", base=base)

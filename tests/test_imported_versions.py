@@ -79,9 +79,9 @@ def test_an_imported_version_without_prompts_is_measured_and_answers_once_it_is_
 
 def test_where_an_import_goes_and_what_belongs_to_a_job_is_told_before_anything_is_read(theirs, files, run, tmp_path):
     for words, said in (
-        ((), "by --out, to the versions of a job by --job, or both"),
-        (("--out", tmp_path / "ours", "--prompts", files[0]), "prompts, instruction and display name are a job's"),
-        (("--job", "mail", "--instruction", "Say it."), "name these by --prompts"),
+        ((), "with --out, to the versions of a job with --job, or both"),
+        (("--out", tmp_path / "ours", "--prompts", files[0]), "prompts, instruction and display name belong to a job"),
+        (("--job", "mail", "--instruction", "Say it."), "name these with --prompts"),
         (("--job", "No such name"), "a job's name is made of"),
         (("--out", theirs), "must not exist yet"),
     ):

@@ -136,7 +136,7 @@ def test_the_command_says_what_is_in_the_weights(pipeline, asking, base, tmp_pat
     words = ("generate", "--prompts", prompts, "--generator", tmp_path / "generator", "--base", base)
     code, out, _ = command(*words, "--out", tmp_path / "one")
     assert code == 0
-    assert "the instruction alone is in the weights" in out
+    assert "only the instruction is in the weights" in out
     code, out, _ = command(*words, "--out", tmp_path / "two", "--json")
     assert json.loads(out)["from_base"] is True
 
@@ -159,7 +159,7 @@ def test_a_version_of_that_kind_says_so_and_is_no_start_for_a_second_stage(pipel
     made = ModelEvaluator(pipeline).make(LONG, tmp_path / "long")
     version = registry.add_version("mail", made.folder, made.origin)
     assert registry.origin(version).from_base
-    with pytest.raises(UsageError, match=r"holds the instruction alone.* no start for more; make"):
+    with pytest.raises(UsageError, match=r"holds only the instruction.* cannot be refined; make"):
         refine(Plant(registry), "mail", [("add two lists", "def add(): ...")] * 8)
 
 

@@ -256,7 +256,7 @@ def test_nothing_is_watched_and_no_correction_counts_that_is_not_on_record(monit
         patch.setattr(Registry, "tell", full)
         with pytest.raises(Unavailable):
             monitor.watch("mail", {"correction": 0.2})
-    with pytest.raises(UsageError, match="not watched"):
+    with pytest.raises(UsageError, match="not monitored"):
         monitor.read("mail")
     monitor.watch("mail", {"correction": 0.2})
     numbers = {"checked": 1, "corrected": 1}
@@ -275,7 +275,7 @@ def test_a_promotion_ends_a_watch_and_whoever_asks_is_told_so(monitor, registry,
     begun = monitor.watch("mail", {"canary": 0.1})
     assert monitor.watching("mail") == (begun, registry.current("mail").version)
     promoted(registry, add("b"))
-    with pytest.raises(UsageError, match="what answers mail now is not watched; begin with"):
+    with pytest.raises(UsageError, match="what answers mail now is not monitored; begin with"):
         monitor.watching("mail")
 
 
@@ -291,7 +291,7 @@ def test_a_promise_or_a_chance_that_is_none_is_refused_in_one_line(monitor, regi
 def test_what_cannot_be_watched_is_refused(monitor, registry, add):
     with pytest.raises(UsageError, match="promote a version first"):
         monitor.watch("mail", {"canary": 0.1})
-    with pytest.raises(UsageError, match="not watched"):
+    with pytest.raises(UsageError, match="not monitored"):
         monitor.outcome("mail", 1, "canary", 1)
     promoted(registry, add("a"))
     with pytest.raises(UsageError, match="promises"):
@@ -300,5 +300,5 @@ def test_what_cannot_be_watched_is_refused(monitor, registry, add):
     with pytest.raises(UsageError, match="nothing was promised"):
         monitor.outcome("mail", registry.current("mail").id, "format", 1)
     (monitor.folder / "mail.json").write_text(json.dumps({"job": 1}))
-    with pytest.raises(DamagedFile, match="watch of mail"):
+    with pytest.raises(DamagedFile, match="monitoring of mail"):
         monitor.read("mail")

@@ -92,7 +92,7 @@ def test_examples_with_pictures_refine_and_inspect_over_http(seeing, tokens, kep
     [
         (sent(1), r"p.csv:3: the image 2.png was not sent \(these came along: 1.png\)"),
         ([], r"p.csv:2: the image 1.png was not sent \(no pictures came along\)"),
-        (sent(1, 2, 3), "the picture 3.png came along and no prompt or example names"),
+        (sent(1, 2, 3), "the picture 3.png was sent, and no prompt or example names"),
         (sent(1, 1, 2), "pictures: every picture is a file with a name of its own"),
         ([*sent(2), ("pictures", ("1.png", b"GIF89a"))], "p.csv:2: 1.png: a picture must be PNG"),
     ],
@@ -161,7 +161,7 @@ def test_a_service_of_a_base_that_reads_text_alone_takes_no_pictures(kept, token
         for path in ("/admin/jobs/new/generate", "/admin/prompts/check"):
             answer = send(made, path, tokens["operator"], files)
             assert answer.status_code == 400
-            assert "reads text alone and a prompt holds a picture" in answer.json()["error"]["message"]
+            assert "reads only text, and a prompt holds a picture" in answer.json()["error"]["message"]
     assert "new" not in kept.jobs()
 
 
@@ -221,8 +221,8 @@ def test_pictures_that_do_not_fit_the_rows_are_told(pages, seeds, told):
 def test_why_pictures_are_not_taken_is_told_in_both_languages(language):
     told = Translator(language)
     for line, name in (
-        ("b reads text alone and a prompt holds a picture; leave pictures out", "text_alone"),
-        ("this generator reads texts alone and a prompt holds a picture; name another", "texts_of_pictures"),
+        ("b reads only text, and a prompt holds a picture; leave pictures out", "text_alone"),
+        ("this generator reads only texts and a prompt holds a picture; name another", "texts_of_pictures"),
     ):
         assert told.explain(UsageError(line)) == told.say(f"error.{name}")
 

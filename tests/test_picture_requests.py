@@ -45,10 +45,10 @@ def test_pictures_of_a_message_stand_before_its_text():
     [
         ("https://example.org/a.png", "must be a data URL of PNG, JPEG or WebP"),
         ("data:image/svg+xml;base64,AAAA", "must be a data URL of PNG, JPEG or WebP"),
-        ("data:image/png;base64,A*A", "is no base64"),
-        ("data:image/png;base64,", "a picture must be PNG or JPEG or WEBP and this is none"),
-        (url()[:-80], "this is none, or half of one"),
-        (url(1, "gif").replace("gif", "png"), "this is none"),
+        ("data:image/png;base64,A*A", "is not base64"),
+        ("data:image/png;base64,", "a picture must be PNG or JPEG or WEBP, and this is not"),
+        (url()[:-80], "this is not, or only part of one"),
+        (url(1, "gif").replace("gif", "png"), "this is not"),
     ],
 )
 def test_what_is_no_picture_in_the_request_itself_is_refused_with_its_place(image, said):
@@ -103,7 +103,7 @@ def test_the_embedded_engine_answers_pictures_and_texts_in_one_batch_as_each_alo
 
 def test_an_engine_that_cannot_read_a_picture_says_so(serving, frozen):
     asked = Message("user", Pictured("Which?", (picture(1),)))
-    with pytest.raises(UsageError, match="reads text alone and a prompt holds a picture"):
+    with pytest.raises(UsageError, match="reads only text, and a prompt holds a picture"):
         told(serving(frozen), asked)
     with pytest.raises(UsageError, match="counts a picture's places in three axes"):
         told(serving(seeing("qwen2_vl")), asked)

@@ -213,14 +213,14 @@ def test_where_pictures_cannot_be_read_nothing_is_made(world, generator, run, tm
     write_plant_generator(text, tmp_path / "text")
     write_plant_generator(generator, tmp_path / "encoder-alone")
     for folder, told in (
-        ("text", "reads text alone and a prompt holds a picture"),
-        ("encoder-alone", "this generator reads texts alone and a prompt holds a picture"),
+        ("text", "reads only text, and a prompt holds a picture"),
+        ("encoder-alone", "this generator reads only texts, and a prompt holds a picture"),
     ):
         code, _, error = run(*words, "--generator", tmp_path / folder)
         assert (code, told in error) == (2, True), error
     words = (*words, "--inspection", place / "inspection.jsonl", "--generator", place / "generator")
     code, _, error = run(*words, "--measure-tuning")
-    assert (code, "takes texts alone and prompt 1 holds a picture" in error) == (2, True), error
+    assert (code, "takes only texts, and prompt 1 holds a picture" in error) == (2, True), error
     opened = Plant.open().registry
     assert opened.jobs() == ["digits"]
     opened.engine.dispose()

@@ -149,7 +149,7 @@ def test_what_a_user_writes_is_no_place_of_a_picture():
 
 
 def test_a_base_that_reads_text_alone_refuses_pictures(chat):
-    with pytest.raises(UsageError, match="reads text alone and a prompt holds a picture"):
+    with pytest.raises(UsageError, match="reads only text, and a prompt holds a picture"):
         chat.prompt_ids([Pictured("Which?", (picture(1),))])
 
 
@@ -247,8 +247,8 @@ def test_a_file_of_prompts_names_its_pictures_beside_it(tmp_path):
     "image, said",
     [
         ("3.png", "the image 3.png cannot be read"),
-        ("job.jsonl", "a picture must be PNG or JPEG or WEBP and this is none"),
-        ("half.png", "a picture must be PNG or JPEG or WEBP and this is none, or half of one"),
+        ("job.jsonl", "a picture must be PNG or JPEG or WEBP, and this is not"),
+        ("half.png", "a picture must be PNG or JPEG or WEBP, and this is not, or only part of one"),
         ("../1.png", "must lie below the folder of its file"),
         ("/etc/passwd", "must lie below the folder of its file"),
         ("large.png", "a picture may have 10,000 pixels and this one has 10,100"),
@@ -275,7 +275,7 @@ def test_a_picture_may_be_png_jpeg_or_webp_and_nothing_else():
     for form in ("PNG", "JPEG", "WEBP"):
         assert checked(picture_bytes(1, form=form), "x").image().size == (12, 10)
     for form in ("GIF", "BMP", "TIFF"):
-        with pytest.raises(InputError, match="this is none"):
+        with pytest.raises(InputError, match="this is not"):
             checked(picture_bytes(1, form=form), "x")
 
 
@@ -296,7 +296,7 @@ def test_a_picture_of_16_bits_of_grey_keeps_its_shades():
 
 def test_half_a_picture_is_none_where_reports_are_made_as_pdf_too():
     pdf.can_write()
-    with pytest.raises(InputError, match="this is none, or half of one"):
+    with pytest.raises(InputError, match="this is not, or only part of one"):
         checked(picture_bytes(1)[:-40], "half.png")
 
 
@@ -331,7 +331,7 @@ def test_one_can_ask_about_pictures(picture_base, base, tmp_path, run):
         code, _, told = run(*asked, picture_base, "--image", place)
         assert (code, remedy in told) == (2, True), told
     code, _, told = run(*asked, base, *words[:2])
-    assert (code, "text alone" in told) == (2, True), told
+    assert (code, "only text" in told) == (2, True), told
 
 
 def test_a_table_names_pictures_in_a_column_and_json_may_hold_them(tmp_path):
@@ -343,7 +343,7 @@ def test_a_table_names_pictures_in_a_column_and_json_may_hold_them(tmp_path):
     assert read_examples(file)[0] == list(zip(expected, ["one", "two"], strict=True))
     line = json.dumps({"prompt": "Which?", "image": picture(1).data_url})
     assert read_prompts(File("typed.jsonl", text=line))[0] == expected[:1]
-    with pytest.raises(InputError, match=r"typed.jsonl:1: the data URL is no base64"):
+    with pytest.raises(InputError, match=r"typed.jsonl:1: the data URL is not base64"):
         read_prompts(File("typed.jsonl", text=line.replace("base64,", "base64,*")))
 
 
@@ -411,7 +411,7 @@ def test_pictures_that_come_along_are_known_by_their_names(tmp_path):
     prompts, _ = read_prompts(file, "Look.", pictures=sent)
     assert prompts == [Pictured("Look.\n\nWhich?", (picture(1),)), Pictured("Look.\n\nWho?", (picture(2),))]
     check_named(sent, prompts)
-    with pytest.raises(InputError, match=r"the picture 3.png came along and no prompt or example names it"):
+    with pytest.raises(InputError, match=r"the picture 3.png was sent, and no prompt or example names it"):
         check_named({**sent, "3.png": picture_bytes(3)}, prompts)
     with pytest.raises(InputError, match=r"job.csv:2: the image .*ガ.png was not sent \(these came along: 2.png\)"):
         read_prompts(file, pictures={"2.png": picture_bytes(2)})

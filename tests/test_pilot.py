@@ -365,6 +365,8 @@ def test_a_value_that_is_nearly_nothing_is_not_told_as_nothing_and_a_bound_keeps
     limits = [{"metric": "bias", "bound": bound} for bound in (0.0, 0.05, 0.00001, 3.0)]
     told = [reports.limit_text(check, "en") for check in limits]
     assert told == ["at most 0", "at most 0.05", "at most 0.00001", "at most 3"]
+    share = {"metric": "answers in format", "value": 0.4836, "bound": 0.8}
+    assert (reports.measured_text(share, "en"), reports.limit_text(share, "en")) == ("48.36 %", "at least 80 %")
 
 
 def test_every_limit_is_told_with_its_direction():
@@ -377,6 +379,9 @@ def test_every_limit_is_told_with_its_direction():
     for check in gate.judge(Metrics.read(numbers), policy).reasons:
         english, japanese = (reports.limit_text(check, language) for language in ("en", "ja"))
         passes = check["result"] == gate.PASS
+        if check["metric"] == "signature":
+            assert (english, japanese) == ("yes", "はい")
+            continue
         assert english.startswith(("above", "at least")) == japanese.endswith(("より上", "以上")) == passes
 
 

@@ -140,7 +140,7 @@ def test_a_pilot_that_is_interrupted_says_by_which_command_its_version_is_measur
         patch.setattr(measurement.ModelEvaluator, "measure", interrupted)
         code, out, error = run(*words)
     assert (code, out) == (1, "")
-    goes_on = shlex.split(error.splitlines()[-1].partition("go on with: prompt2lora ")[2])
+    goes_on = shlex.split(error.splitlines()[-1].partition("continue with: prompt2lora ")[2])
     assert goes_on[:3] == ["gate", "--job", "mail"]
     code, out, error = run(*goes_on, "--json")
     assert code == 0, error
@@ -292,7 +292,9 @@ def test_a_pilot_learns_from_examples_and_never_judges_the_adapter_on_all_but_th
     assert list(origin.examples) == [("Say the number.\n\nnote 1", "one"), ("Say the number.\n\nnote 2", "two")]
     assert registry.measured(version).set_aside == 2
     registry.engine.dispose()
-    assert "2 inspection examples with the same inputs" in Path(found["report"]).read_text(encoding="utf-8")
+    assert "2 inspection examples with the same, or nearly the same, inputs" in Path(found["report"]).read_text(
+        encoding="utf-8"
+    )
     changed = json.loads(run("registry", "regenerate", "--generator", plant_generator, "--json")[1])
     assert changed["jobs"][0]["status"] == "same", "the same examples make the same adapter"
 
@@ -514,7 +516,7 @@ BBQ = {"context": "c", "question": "q", "choices": ["a", "b"], "groups": ["x", "
     ("changes", "told"),
     [
         ({"polarity": "neg"}, ":1: a line needs condition (text)"),
-        ({"condition": "ambig", "polarity": "neg", "groups": ["x"]}, ":1: every one of the choices needs its group"),
+        ({"condition": "ambig", "polarity": "neg", "groups": ["x"]}, ":1: every choice needs its group"),
         ({"condition": "disambig", "polarity": "neg"}, "there is none"),
     ],
 )

@@ -19,13 +19,13 @@ def test_steps_are_parts_of_one_whole_by_their_weights():
         tell({"done": 1, "of": 2})
     with step("measure") as report:
         report({"share": 0.5, "step": "an inner name"})
-        tell({"made once": "base"})
+        tell({"unpacking once": "base"})
     assert told == [
         {"step": "load", "share": 0.0},
         {"step": "load", "share": 0.125},
         {"step": "measure", "share": 0.25},
         {"step": "measure", "share": 0.625},
-        {"step": "measure", "made once": "base"},
+        {"step": "measure", "unpacking once": "base"},
     ]
 
 
@@ -155,7 +155,7 @@ def test_a_waiting_job_that_is_cancelled_never_begins(queue):
 def test_what_has_ended_or_is_not_there_cannot_be_cancelled(queue):
     done = queue.start("replay", "mail", "me", lambda report: {})
     ended(done)
-    with pytest.raises(Conflict, match="is done already"):
+    with pytest.raises(Conflict, match="is already done"):
         queue.cancel(done.id, "me")
     with pytest.raises(UsageError, match="no queued job"):
         queue.cancel("nothing", "me")

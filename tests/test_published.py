@@ -286,7 +286,7 @@ def test_wrong_prompts_are_of_other_files_and_of_another_instruction(folder):
         (["--metrics", "accuracy"], "unknown metric 'accuracy'; there are written, letter, "),
         (["--suite", "boolq,gsm8k", "--metrics", "letter"], "gsm8k has none of the metrics letter; add one of value, "),
         (["--suite", "mbpp", "--metrics", "pass@5", "--samples", "4"], "mbpp has none of the metrics pass@5"),
-        (["--tasks", "."], "either task files by --tasks or"),
+        (["--tasks", "."], "either task files with --tasks or"),
         (["--forms", "bare"], "--forms bare is for task files without --suites; leave --forms out"),
         (["--split", "dev"], "--split dev is for task files without --suites; leave --split out"),
     ],

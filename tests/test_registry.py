@@ -47,7 +47,7 @@ def test_rollback_goes_back_step_by_step_and_ends_at_the_base(registry, add):
         promoted(registry, add(mark))
     seen = [registry.rollback("mail", "worse").version for _ in range(3)]
     assert [version and version.number for version in seen] == [2, 1, None]
-    with pytest.raises(UsageError, match="base already"):
+    with pytest.raises(UsageError, match="already answered by the base"):
         registry.rollback("mail", "worse")
     assert [release.action for release in registry.history("mail")] == ["promote"] * 3 + ["rollback"] * 3
 
@@ -183,7 +183,7 @@ def no_more_files():
 
 def test_files_that_cannot_be_read_just_now_are_not_called_altered(registry, add):
     version = add("a")
-    with no_more_files(), pytest.raises(Unavailable, match="cannot be told now"):
+    with no_more_files(), pytest.raises(Unavailable, match="cannot be checked now"):
         registry.store.verify(version.adapter)
     assert registry.store.is_sound(version.adapter)
 
@@ -460,7 +460,7 @@ def test_a_database_that_the_system_does_not_let_be_opened_is_not_called_damaged
     registry = new_registry(tmp_path / "home")
     registry.engine.dispose()
     url = registry.engine.url.render_as_string()
-    with no_more_files(), pytest.raises(Unavailable, match=r"cannot be used now .*; see rights and disk"):
+    with no_more_files(), pytest.raises(Unavailable, match=r"cannot be used now .*; check permissions and disk"):
         databases.open_database(url)
     databases.open_database(url).dispose()
 

@@ -157,7 +157,9 @@ def test_adapters_of_labelled_examples_may_begin_with_the_change_that_an_earlier
     assert not torch.equal(made.start, before)
     assert (change - (after - before)).norm() < 0.2 * (after - before).norm(), "in four bits"
     plan.write_text(f'{runs}{last}"first"\n')
-    with pytest.raises(UsageError, match="change stands in place of examples and names a run with `shared`; mend last"):
+    with pytest.raises(
+        UsageError, match="change stands in place of examples and names a run with `shared`; correct last"
+    ):
         release(plan, tasks_folder, tmp_path / "other")
 
 

@@ -256,7 +256,7 @@ def test_the_same_results_give_the_same_page(results, tmp_path, monkeypatch):
 def test_a_result_that_is_not_what_a_benchmark_writes_is_refused_by_its_field(results, tmp_path, change):
     file = results / "small.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
-    with pytest.raises(DamagedFile, match=rf"small.json is no result of a benchmark \({next(iter(change))}"):
+    with pytest.raises(DamagedFile, match=rf"small.json is not a result of a benchmark \({next(iter(change))}"):
         api.report(results, tmp_path / "page.md")
 
 
@@ -270,7 +270,7 @@ def test_a_result_that_is_not_what_a_benchmark_writes_is_refused_by_its_field(re
 )
 def test_an_experiment_that_lacks_a_figure_is_refused_by_its_field(results, tmp_path, held, field):
     (results / "other.json").write_text(json.dumps(held))
-    with pytest.raises(DamagedFile, match=rf"other.json is no result of a benchmark \({field}: "):
+    with pytest.raises(DamagedFile, match=rf"other.json is not a result of a benchmark \({field}: "):
         api.report(results, tmp_path / "page.md")
     assert not (tmp_path / "page.md").exists() and not (tmp_path / "images").exists(), "nothing is written"
 

@@ -188,7 +188,7 @@ def ask(
     Raises DamagedFile for an adapter that changes nothing, so that the base never answers under its name.
     """
     if not text.strip():
-        raise InputError("no_text", "there is nothing to ask: the text is blank; write something")
+        raise InputError("no_text", "the text is blank, so there is nothing to ask; write something")
     settings = read_config(Path(adapter)) if adapter else {}
     name = base or settings.get("base_model_name_or_path") or default_generator().base
     loaded = Adapter.load(Path(adapter), models.load_config(name)) if adapter else None

@@ -112,7 +112,7 @@ def readable_now(what: str) -> Iterator[None]:
         yield
     except DamagedFile as error:
         if _may_pass(error):
-            raise Unavailable(f"whether {what} is sound cannot be told now: {error}") from error
+            raise Unavailable(f"it cannot be checked now whether {what} is sound: {error}") from error
         raise
 
 

@@ -65,7 +65,7 @@ def checks(generator: str | Path | None) -> list[dict[str, str]]:
             needed = max(needed, needed_memory(load().config.layout.base_model))
         if free is not None and free < needed:
             raise Prompt2LoraError(
-                f"{needed / 1e9:.1f} GB of free memory are needed, {free / 1e9:.1f} GB are free: close other programs"
+                f"{needed / 1e9:.1f} GB of free memory are needed, and {free / 1e9:.1f} are free; close other programs"
             )
         return "unknown" if free is None else f"{free / 1e9:.1f} GB free"
 

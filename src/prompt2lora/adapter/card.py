@@ -53,7 +53,7 @@ On the command line: `prompt2lora ask --adapter FOLDER "your text"`. In vLLM:
 
 ## Licence
 
-An adapter works with its base only: the licence of the base holds for its use.
+An adapter works only with its base, so the licence of the base applies to its use.
 """
 
 
@@ -86,8 +86,8 @@ def card(
     )
     if from_base:
         told += (
-            "\n\nNothing else is in the weights: answers to such prompts are long and the base's own. Where requests "
-            "carry the instruction, the base alone does as well."
+            "\n\nNothing else is in the weights: answers to such prompts are long, so the base writes them. If "
+            "requests carry the instruction, the base alone does as well."
         )
     return _CARD.format(
         base=base,
@@ -101,7 +101,7 @@ def card(
         targets=", ".join(f"`{name}`" for name in targets),
         generator=generator or "unknown",
         instruction=told,
-        answers=f"\nAnswers have the form `{answers}`; prompt2lora holds them to it, other engines have to be told.\n"
+        answers=f"\nAnswers have the form `{answers}`; prompt2lora holds them to it; other engines have to be told.\n"
         if answers
         else "",
     )

@@ -55,7 +55,7 @@ def check_files(folder: Path, names: Collection[str]) -> None:
         raise DamagedFile(f"{folder} must hold {' and '.join(names)} only; {min(wrong)!r} is missing or too many")
     for name, mode in found.items():
         if not stat.S_ISREG(mode):
-            raise DamagedFile(f"{folder / name} is a link or no plain file; copy the file itself")
+            raise DamagedFile(f"{folder / name} is a link or not a plain file; copy the file itself")
 
 
 def read(folder: Path) -> Contents:
@@ -80,5 +80,5 @@ def form_of(provenance: Mapping[str, Any]) -> AnswerForm | None:
         return read_answer_form(provenance.get(ANSWERS))
     except InputError as error:
         raise DamagedFile(
-            f"an adapter's origin tells a form of answers that is none ({error}); make it anew"
+            f"an adapter's origin tells a form of answers that is none ({error}); make it again"
         ) from error

@@ -163,7 +163,7 @@ def _check_kind(file: Path, settings: Mapping[str, Any]) -> None:
         raise DamagedFile(f"{file}: {short(key)} = {short(value)} is not known here; {_MERGE}")
     named = settings.get("base_model_name_or_path")
     if named is not None and not isinstance(named, str):
-        raise DamagedFile(f"{file}: base_model_name_or_path must be a name, not {short(named)}; mend it")
+        raise DamagedFile(f"{file}: base_model_name_or_path must be a name, not {short(named)}; correct it")
 
 
 def _weight_files(folder: Path) -> list[Path]:

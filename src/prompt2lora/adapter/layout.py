@@ -219,7 +219,7 @@ def skeleton(config: Any) -> Any:
             return factory(getattr(config, "model_type", "")).from_config(config)
     except ValueError as error:
         kind = type(config).__name__
-        raise LayoutError(f"a base must be a causal language model and {kind} is none; name another base") from error
+        raise LayoutError(f"a base must be a causal language model, and {kind} is not; name another base") from error
 
 
 def _look(config: Any, names: frozenset[str]) -> tuple[str, list[list[Target]]]:

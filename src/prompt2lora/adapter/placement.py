@@ -119,10 +119,10 @@ def _reason(error: Exception) -> str:
     said = " ".join(str(error).split())
     mismatch = re.search(r"size mismatch for (\S+): .*?shape torch.Size\((.*?)\).*?model is torch.Size\((.*?)\)", said)
     if mismatch is None:
-        return f"{said[:300].rstrip('.')}; name its own base by --base, or mend its configuration"
+        return f"{said[:300].rstrip('.')}; name its own base by --base, or correct its configuration"
     name, given, wanted = mismatch.groups()
     return (
-        f"{_told(name)} has the shape {given} and must have {wanted}; name its own base by --base, or mend r and "
+        f"{_told(name)} has the shape {given} and must have {wanted}; name its own base by --base, or correct r and "
         "rank_pattern (of its keys the first that matches counts)"
     )
 

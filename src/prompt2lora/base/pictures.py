@@ -178,7 +178,7 @@ class PictureReader:
         if ids.count(self.token) != len(vectors) or len(vectors) >= 1 << _PLACE:
             raise DamagedFile(
                 f"the base makes {len(vectors)} tokens of {picture.name or 'a picture'} and its processor keeps "
-                f"{ids.count(self.token)} places for them; fetch its files anew"
+                f"{ids.count(self.token)} places for them; fetch its files again"
             )
         offsets = self._offsets(given.get("image_grid_thw"), len(vectors))
         self.embedding.keep(number, vectors, offsets)

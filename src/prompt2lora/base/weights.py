@@ -69,7 +69,7 @@ def _in_folder(folder: Path) -> list[Path]:
     try:
         shards = set(json.loads(chosen.read_text(encoding="utf-8"))["weight_map"].values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DamagedFile(f"{chosen} is no index of shards ({cause(error)}): fetch the model anew") from error
+        raise DamagedFile(f"{chosen} is no index of shards ({cause(error)}): fetch the model again") from error
     files = [folder / shard for shard in sorted(shards)]
     return files if all(file.is_file() for file in files) else []
 

@@ -21,31 +21,35 @@ if TYPE_CHECKING:
 @app.command(rich_help_panel=MAKE)
 def answer(
     file: Annotated[Path, typer.Option("--in", help="Rows to answer: CSV or Excel, or a text (one a line).")],
-    out: Annotated[Path, typer.Option(help="The same file with the answers; must not exist.")],
-    job: Annotated[str | None, typer.Option("--job", help="The job that answers, by what is released for it.")] = None,
+    out: Annotated[Path, typer.Option(help="Where to write the same file with the answers; must not exist.")],
+    job: Annotated[str | None, typer.Option("--job", help="The job whose release answers.")] = None,
     adapter: Annotated[Path | None, typer.Option(help="An adapter folder that answers instead.")] = None,
-    column: Annotated[str, typer.Option(help="Column of the texts, by name or number; default: found.")] = "",
+    column: Annotated[
+        str, typer.Option(help="Column of the texts, by name or number; default: found automatically.")
+    ] = "",
     instruction: Annotated[
         str, typer.Option("--instruction", help="With --adapter: put this instruction before every text.")
     ] = "",
     bound: Annotated[
-        float, typer.Option(min=0, max=1, help="An answer that is less likely to be right than this is `unsure`.")
+        float, typer.Option(min=0, max=1, help="An answer that is less likely to be right than this becomes `unsure`.")
     ] = 0.0,
-    max_new_tokens: Annotated[int, typer.Option(min=1, max=4096, help="Most tokens of an answer.")] = MAX_NEW_TOKENS,
+    max_new_tokens: Annotated[
+        int, typer.Option(min=1, max=4096, help="At most so many tokens in an answer.")
+    ] = MAX_NEW_TOKENS,
     max_batch_size: Annotated[int, typer.Option(min=1, max=256, help="Rows answered at once.")] = 64,
     language: Annotated[str, typer.Option(help="Language of the three new columns: en or ja.")] = "en",
     base: AdapterBase = None,
     as_json: Json = False,
 ) -> None:
-    """Answer every row of a file, many at once; after any interruption the same command goes on where it was."""
+    """Answer every row of a file, many at once; if interrupted, run it again and it continues."""
     from prompt2lora.ground.answer_sheet import HEADS, read_answer_sheet
 
     if (job is None) == (adapter is None):
-        raise UsageError("name what answers, either a job by --job or an adapter folder by --adapter")
+        raise UsageError("name what answers: either a job with --job or an adapter folder with --adapter")
     if instruction and job:
         raise UsageError("the instruction of a job is kept with its version; leave --instruction out")
     if language not in HEADS:
-        raise UsageError(f"the new columns are in {' or '.join(HEADS)}, not {language!r}; name one of them")
+        raise UsageError(f"the new columns can be in {' or '.join(HEADS)}, not in {language!r}; name one of these")
     sheet = read_answer_sheet(file, column)
     _check_out(sheet, out)
     tell_reading(sheet.reading)
@@ -78,14 +82,16 @@ def answer(
     for line, why in sorted({**sheet.wrong, **failed}.items()):
         print(f"row {line}: {why}", file=sys.stderr)
     if not request.calibration.examples:
-        print("The confidence is the model's own: it was not held against inspected examples", file=sys.stderr)
+        print("The confidence is the model's own; it was not calibrated on inspected examples", file=sys.stderr)
 
 
 def _check_out(sheet: AnswerSheet, out: Path) -> None:
     """Raises UsageError before anything is loaded."""
     check_new(out, "output file")
     if out.suffix.lower().removeprefix(".") != sheet.ending:
-        raise UsageError(f"the answers go into a file of the kind that was read; name --out with .{sheet.ending}")
+        raise UsageError(
+            f"the answers go into the kind of file that was read; let the name after --out end in .{sheet.ending}"
+        )
 
 
 def _kept(out: Path) -> Path:

@@ -23,7 +23,7 @@ _QUIET, _EVERY = 5.0, 10.0  # seconds before a plain line about another step, or
 app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="A handful of unlabelled prompts in, a LoRA adapter out: seconds, no training.",
+    help="A handful of prompts in, a LoRA adapter out: in seconds, without training.",
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
@@ -52,15 +52,16 @@ Learned = Annotated[
     typer.Option("--examples", help="Prompts with right answers to learn from: JSONL, CSV or Excel."),
 ]
 Column = Annotated[
-    str, typer.Option("--column", help="Column of the prompts in a table, by name or number; default: found by itself.")
+    str,
+    typer.Option("--column", help="Column of the prompts in a table, by name or number; default: found automatically."),
 ]
 Instruction = Annotated[str, typer.Option("--instruction", help="Put this instruction before every prompt.")]
 Answers = Annotated[
     str,
     typer.Option(
         "--answers",
-        help="What answers have to be; default: free. Or auto (as the examples show), choices:a,b,c, number, date, "
-        "date:DD.MM.YYYY, pattern:REGEX, schema:FILE, or a file with a choice a line.",
+        help="Form of the answers; default: free. Or auto (as the examples show), choices:a,b,c, number, date, "
+        "date:DD.MM.YYYY, pattern:REGEX, schema:FILE, or a file with one choice a line.",
     ),
 ]
 JobArgument = Annotated[str | None, typer.Argument(metavar="JOB", help="The job's name; or name it by --job.")]
@@ -101,7 +102,7 @@ def one_job(argument: str | None, option: str | None) -> str:
     if argument and option and argument != option:
         raise UsageError(f"name one job, not both {argument!r} and --job {option!r}; leave one of them out")
     if not (named := argument or option):
-        raise UsageError("name one job, as in `prompt2lora registry show JOB`, or by --job")
+        raise UsageError("name one job, as in `prompt2lora registry show JOB`, or with --job")
     return named
 
 
@@ -114,7 +115,7 @@ def print_release(release: Any, monitor: Any, as_json: bool) -> None:
     else:
         print(f"{release.job} is answered by {release.version.name if release.version else 'the base'} from now on")
         if release.version and not monitor.is_watching(release):
-            print(f"It is not watched yet: prompt2lora monitor start --job {release.job} --promised canary=0.1")
+            print(f"It is not monitored yet: prompt2lora monitor start --job {release.job} --promised canary=0.1")
 
 
 class Working:
@@ -154,11 +155,17 @@ class Working:
 
     def show(self, record: dict[str, Any]) -> None:
         far = {key: record[key] for key in ("share", "seconds_left") if record.get(key) is not None}
-        counted: dict[str, Any] = {key: record[key] for key in ("done", "of") if key in record}
+        counted: dict[str, Any] = (
+            {"done": f"{record['done']} of {record['of']}"} if {"done", "of"} <= record.keys() else {}
+        )
         told = {"share": f"{100 * far['share']:.0f} %"} if "share" in far else {}
         if "seconds_left" in far:
             told["left"] = f"about {duration(far['seconds_left'])}"
-        rest = {key: value for key, value in record.items() if key not in ("share", "seconds_left", *counted)}
+        rest = {
+            key: value
+            for key, value in record.items()
+            if key not in ("share", "seconds_left", *(("done", "of") if counted else ()))
+        }
         step, line = rest.get("step"), dict(rest)
         if self.console.is_terminal:
             if isinstance(step, str):
@@ -190,8 +197,15 @@ def duration(seconds: float) -> str:
 
 
 def _line(record: dict[str, Any]) -> str:
-    shown = {key: f"{value:.4g}" if isinstance(value, float) else str(value) for key, value in record.items()}
-    return "  ".join(f"{key} {value}" for key, value in shown.items())
+    """A record as a plain line: a named step before a colon, the share and the rest of the time without their names."""
+    step = record.get("step")
+    named = {key: value for key, value in record.items() if key != "step" or not isinstance(step, str)}
+    shown = {key: f"{value:.4g}" if isinstance(value, float) else str(value) for key, value in named.items()}
+    said = [
+        value if key == "share" else f"{value} left" if key == "left" else f"{key} {value}"
+        for key, value in shown.items()
+    ]
+    return (f"{step.replace('_', ' ')}: " if isinstance(step, str) else "") + "  ".join(said)
 
 
 def read_given(prompts: Path | None, examples: Path | None, instruction: str, column: str = "") -> Given:
@@ -200,9 +214,11 @@ def read_given(prompts: Path | None, examples: Path | None, instruction: str, co
     from prompt2lora.ground.prompts import full_examples
 
     if prompts is None and examples is None:
-        raise UsageError("there is nothing to make an adapter of; name a file by --prompts or by --examples")
+        raise UsageError("there is nothing to make an adapter from; name a file with --prompts or --examples")
     if column and prompts is None:
-        raise UsageError("--column names a column of the file of --prompts and there is none; leave it out")
+        raise UsageError(
+            "--column names a column of the file given with --prompts, and there is no such file; leave it out"
+        )
     asked, *read = read_prompts(prompts, instruction, column) if prompts else ([],)
     pairs, *told = read_examples(examples, part="train") if examples else ([],)
     tell_reading(*read, *told)
@@ -218,7 +234,7 @@ def declared_form(answers: str, given: Given, judging: Sequence[tuple[Prompt, st
     if form:
         print(f"Answers: {check(form)}", file=sys.stderr)
     elif answers == AUTO:
-        print("Answers: the examples show no form, so they are free", file=sys.stderr)
+        print("Answers: the examples show no common form, so answers are free", file=sys.stderr)
     elif answers != FREE and (seen := found([right for _, right in given.examples or judging])):
         print(f'Answers are free and seem to be {seen}; to hold them to that: --answers "{seen}"', file=sys.stderr)
     return form

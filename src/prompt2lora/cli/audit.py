@@ -9,13 +9,13 @@ import typer
 
 from prompt2lora.cli.app import PLANT, Json, app, print_json
 
-audit_app = typer.Typer(help="The record of every change.")
+audit_app = typer.Typer(help="The log of every change.")
 app.add_typer(audit_app, name="audit", rich_help_panel=PLANT)
 
 
 @audit_app.command("verify")
 def verify_audit(as_json: Json = False) -> None:
-    """Check that no line of the record was altered, removed or moved."""
+    """Check that no line of the audit log was altered, removed or moved."""
     from prompt2lora.custody.records import sealed_record
     from prompt2lora.plant.plant import Plant
 
@@ -23,14 +23,14 @@ def verify_audit(as_json: Json = False) -> None:
     if as_json:
         print_json(found)
     else:
-        print(f"{found['lines']} lines, all as they were written" if found["sound"] else f"BAD  {found['fault']}")
+        print(f"{found['lines']} lines, all unchanged" if found["sound"] else f"BAD  {found['fault']}")
     if not found["sound"]:
         raise typer.Exit(1)
 
 
 @audit_app.command("export")
 def export_audit(out: Annotated[Path, typer.Option(help="File to write (JSONL).")], as_json: Json = False) -> None:
-    """Write the record to a file, a line a change, with the public key that signs its end."""
+    """Write the audit log to a file, one line a change, with the public key that signs its end."""
     import json
     from dataclasses import asdict
 

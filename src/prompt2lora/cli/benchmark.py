@@ -22,15 +22,15 @@ def benchmark(
     more: MoreTasks = None,
     suites: Annotated[Path | None, typer.Option(help="Folder of the published tasks, in place of --tasks.")] = None,
     suite: Annotated[
-        str | None, typer.Option(help="Which of them, with commas; an unknown one lists them all.")
+        str | None, typer.Option(help="Which of them, separated by commas; an unknown one lists them all.")
     ] = None,
     arms: Annotated[
-        str, typer.Option(help="Which arms, with commas; an unknown one lists them all.")
+        str, typer.Option(help="Which arms, separated by commas; an unknown one lists them all.")
     ] = "base,generated,wrong-prompt",
     forms: Annotated[
-        str | None, typer.Option(help="Which forms of task files, with commas; default: full,bare.")
+        str | None, typer.Option(help="Which forms of task files, separated by commas; default: full,bare.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Most test examples per task.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many test examples per task.")] = None,
     prompts_per_task: Annotated[
         int | None, typer.Option(min=1, help="Prompts that make an adapter; default: 16, of published tasks 128.")
     ] = None,
@@ -40,10 +40,10 @@ def benchmark(
     ] = None,
     metrics: Annotated[
         str | None,
-        typer.Option(help="Which metrics of published tasks, with commas (written,letter take half the time)."),
+        typer.Option(help="Which metrics of published tasks, separated by commas (written,letter take half the time)."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the choice of prompts and examples.")] = 0,
-    seeds: Annotated[int, typer.Option(min=1, help="How many seeds, from --seed on, to take the mean of.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds to average over, starting with --seed.")] = 1,
     split: Annotated[str | None, typer.Option(help="Only task files of this split.")] = None,
     generator: Annotated[
         str | None,
@@ -60,7 +60,9 @@ def benchmark(
     reference: Annotated[str | None, typer.Option(help="Generator folder of the arm reference-decoder.")] = None,
     scores: Annotated[
         Path | None,
-        typer.Option(help="File that keeps the scores of every example, to go on after a cut; default: in the home."),
+        typer.Option(
+            help="File that keeps the scores of every example, to continue after an interruption; default: in the home."
+        ),
     ] = None,
     dtype: Annotated[
         str,
@@ -78,7 +80,7 @@ def benchmark(
     places = [*(tasks or []), *(more or [])]
     both, neither = places and suites is not None, not places and suites is None
     if neither or (both and "nearest-teacher" not in arms):  # that one finds its teachers' tasks in their files
-        raise UsageError("name either task files by --tasks or the folder of the published tasks by --suites")
+        raise UsageError("name either task files with --tasks or the folder of the published tasks with --suites")
     if suites is None:
         _refuse("--suites DIR", suite=suite, samples=samples, metrics=metrics)
     else:
@@ -160,7 +162,7 @@ def _print_scores(result: BenchmarkResult) -> None:
             table.add_row(arm, f"{cell.score:.3f}", f"{cell.low:.3f} to {cell.high:.3f}")
         Console().print(table)
     if result.seen:
-        print(f"the generator was trained or validated on {', '.join(result.seen)}: these are no new tasks to it")
+        print(f"the generator was trained or validated on {', '.join(result.seen)}: these tasks are not new to it")
 
 
 def _print_published(result: PublishedResult) -> None:

@@ -10,7 +10,7 @@ from prompt2lora.cli.app import JobArgument, JobOption, Json, one_job, print_jso
 from prompt2lora.cli.registry import registry_app
 
 VersionName = Annotated[str, typer.Option("--version", help="A version's name.")]
-Reason = Annotated[str, typer.Option("--reason", help="Why; it stands in the history.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why; it is kept in the history.")]
 SeenRelease = Annotated[
     int | None,
     typer.Option(
@@ -32,7 +32,7 @@ def promote(
     named: JobOption = None,
     as_json: Json = False,
 ) -> None:
-    """Let a version answer the job from now on; only what passed its gate by the policy in force."""
+    """Let a version answer the job from now on; it must have passed its gate by the policy in force."""
     job = one_job(name, named)
     from prompt2lora.plant.plant import Plant, owns_home
 
@@ -45,7 +45,7 @@ def promote(
 def refuse(
     version: VersionName, reason: Reason, name: JobArgument = None, named: JobOption = None, as_json: Json = False
 ) -> None:
-    """Say no to a version: nobody releases it until that is withdrawn."""
+    """Refuse a version: nobody can release it until that is withdrawn."""
     job = one_job(name, named)
     from prompt2lora.custody import decisions
     from prompt2lora.plant.plant import Plant
@@ -59,7 +59,7 @@ def refuse(
 def withdraw(
     version: VersionName, reason: Reason, name: JobArgument = None, named: JobOption = None, as_json: Json = False
 ) -> None:
-    """Take a refusal back; only whoever refused, or the owner of the home, may do so."""
+    """Withdraw a refusal; only whoever refused, or the owner of the home, may do so."""
     job = one_job(name, named)
     from prompt2lora.custody import decisions
     from prompt2lora.plant.plant import Plant, owns_home
@@ -84,7 +84,7 @@ def rollback(
     named: JobOption = None,
     as_json: Json = False,
 ) -> None:
-    """Let what answered before answer again; in the end that is the base."""
+    """Return to what answered before, in the end to the base."""
     job = one_job(name, named)
     from prompt2lora.plant.plant import Plant
 

@@ -17,20 +17,22 @@ from prompt2lora.ground.files import check_new
 def export(
     to: Annotated[str, typer.Option(help="The engine: gguf (llama.cpp), mlx, onnxruntime, openvino or peft.")],
     out: Annotated[Path, typer.Option(help="Folder to write; must not exist.")],
-    adapter: Annotated[Path | None, typer.Option(help="Adapter folder; or name a job.")] = None,
+    adapter: Annotated[Path | None, typer.Option(help="Adapter folder; or name a job with --job.")] = None,
     job: JobOption = None,
     version: Annotated[str, typer.Option("--version", help="A version of the job; default: the released one.")] = "",
     base: AdapterBase = None,
-    check: Annotated[bool, typer.Option("--check", help="Ask the engine itself and compare it with PEFT.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Let the engine itself answer and compare it with PEFT.")
+    ] = False,
     model: Annotated[str, typer.Option(help="The base as that engine's file or folder, for --check.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Write an adapter in the files of another engine, at the strength that it has in PEFT."""
+    """Write an adapter as files for another engine, with the strength that it has in PEFT."""
     check_new(out, "output folder")
     if (adapter is None) == (job is None):
-        raise UsageError("name what to export, by --adapter FOLDER or by --job NAME")
+        raise UsageError("name what to export, with --adapter FOLDER or --job NAME")
     if version and adapter:
-        raise UsageError("--version names a version of a job; leave it out, or name the job by --job")
+        raise UsageError("--version names a version of a job; leave it out, or name the job with --job")
     with Working("exporting"):
         from prompt2lora import api
         from prompt2lora.adapter.formats import check_format

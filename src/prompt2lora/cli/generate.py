@@ -44,7 +44,7 @@ def generate(
     base: BaseOption = None,
     as_json: Json = False,
 ) -> None:
-    """Make an adapter from a handful of prompts of a job, a few right answers, or both."""
+    """Make an adapter from a handful of prompts of a job, from a few right answers, or from both."""
     given = read_given(prompts, examples, instruction, column)
     check_new(out, "output folder")
     form = declared_form(answers, given)
@@ -60,15 +60,16 @@ def generate(
         )
     else:
         steps = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in made.seconds.items())
-        source = f"{made.prompts} prompts" + (f" and {made.examples} examples" if made.examples else "")
+        counts = {"prompts": made.prompts, "examples": made.examples}
+        source = " and ".join(f"{count} {what}" for what, count in counts.items() if count)
         print(f"{made.adapter}: {made.parameters:,} parameters from {source} ({steps})")
         if made.from_base:
-            print("Answers to such prompts are long and the base's own; the instruction alone is in the weights")
+            print("Answers to such prompts are long, so the base writes them; only the instruction is in the weights")
             print("If the answers are short, declare their form (--answers)")
         if made.instruction:
-            print(f"In the weights, so leave it out when you ask: {shorten(made.instruction, 80)}")
+            print(f"The instruction is in the weights, so leave it out when you ask: {shorten(made.instruction, 80)}")
         else:
-            print("No instruction is in the weights, so ask with whole prompts, as they stand in the file")
+            print("No instruction is in the weights, so ask with whole prompts, as they are in the file")
         for finding in made.advice:
             print(finding)
         print(f'Try it: prompt2lora ask --adapter {made.adapter} "your text"')
@@ -87,15 +88,17 @@ def ask(
             "--base", help="Base model: hub id or local folder; default: the adapter's, or the default generator's."
         ),
     ] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, max=4096, help="Most tokens of the answer.")] = MAX_NEW_TOKENS,
+    max_new_tokens: Annotated[
+        int, typer.Option(min=1, max=4096, help="At most so many tokens in the answer.")
+    ] = MAX_NEW_TOKENS,
     as_json: Json = False,
 ) -> None:
-    """Ask the base model, through an adapter or without."""
+    """Ask the base model, with an adapter or without one."""
     if text == "-":
         try:
             text = sys.stdin.read()
         except UnicodeDecodeError as error:
-            raise UsageError("standard input must be UTF-8 text and is not; save it as UTF-8") from error
+            raise UsageError("standard input must be UTF-8 text, and this is not; save it as UTF-8") from error
     pictures = [opened(file.resolve().parent, file.resolve().name, "--image") for file in image or []]
     if adapter:
         read_config(adapter)  # a wrong path is told before anything is loaded
@@ -111,8 +114,8 @@ def ask(
 
 @app.command(rich_help_panel=MAKE)
 def doctor(generator: GeneratorOption = None, as_json: Json = False) -> None:
-    """Check base, encoder, generator, versions and memory, and say what to do."""
-    with Working("looking"):
+    """Check base, encoder, generator, versions and memory, and say what is missing."""
+    with Working("checking"):
         from prompt2lora import api
 
         found = api.doctor(generator)

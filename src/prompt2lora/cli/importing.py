@@ -35,20 +35,21 @@ def import_adapter(
     column: Column = "",
     display_name: Annotated[str, typer.Option(help="What people call the job, in any script.")] = "",
     base: Annotated[
-        str | None, typer.Option("--base", help="Its base: hub id or local folder; default: what the folder names.")
+        str | None,
+        typer.Option("--base", help="Its base model: hub id or local folder; default: the one that the folder names."),
     ] = None,
     approximate: Annotated[
-        bool, typer.Option("--approximate", help="Lower a rank that no engine takes, and say what that costs.")
+        bool, typer.Option("--approximate", help="Lower a rank that no engine takes, and report what is lost.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Bring an adapter that was made elsewhere into the form that every engine takes; its strength stays PEFT's."""
+    """Bring an adapter that was made elsewhere into the form that every engine takes, as strong as in PEFT."""
     if out is None and job is None:
         raise UsageError(
-            "say where the adapter goes: into a folder by --out, to the versions of a job by --job, or both"
+            "say where the adapter goes: into a folder with --out, to the versions of a job with --job, or both"
         )
     if job is None and (prompts or instruction or display_name):
-        raise UsageError("prompts, instruction and display name are a job's; name it by --job")
+        raise UsageError("prompts, instruction and display name belong to a job; name it with --job")
     if out:
         check_new(out, "output folder")
     asked: list[Prompt] = []
@@ -58,7 +59,7 @@ def import_adapter(
         asked, read = read_prompts(prompts, instruction, column)
         tell_reading(read)
     elif instruction or column:
-        raise UsageError("--instruction and --column belong to prompts; name these by --prompts")
+        raise UsageError("--instruction and --column go with prompts; name these with --prompts")
     with Working("importing"):
         if job is None:
             from prompt2lora import api

@@ -72,7 +72,7 @@ def main() -> None:
         print("error: not enough memory; close other programs (see `prompt2lora doctor`)", file=sys.stderr)
         sys.exit(1)
     if code == _INTERRUPTED:
-        goes_on = f"go on with: {Working.goes_on}" if Working.goes_on else "run it again to begin anew"
+        goes_on = f"continue with: {Working.goes_on}" if Working.goes_on else "run it again to start over"
         print(f"error: interrupted; nothing is half written; {goes_on}", file=sys.stderr)
         sys.exit(1)
     sys.exit(code or 0)

@@ -21,7 +21,7 @@ from prompt2lora.cli.app import (
 )
 from prompt2lora.errors import UsageError
 
-monitor_app = typer.Typer(help="Watch what answers a job; on alarm its release is taken back.")
+monitor_app = typer.Typer(help="Monitor what answers a job; on an alarm its release is taken back.")
 app.add_typer(monitor_app, name="monitor", rich_help_panel=PLANT)
 
 
@@ -39,7 +39,7 @@ def start_watch(
     named: JobOption = None,
     as_json: Json = False,
 ) -> None:
-    """Watch what answers a job from now on."""
+    """Monitor what answers a job from now on."""
     job = one_job(name, named)
     from prompt2lora.plant.plant import Plant
 
@@ -47,7 +47,7 @@ def start_watch(
     if as_json:
         print_json({"job": job, "release": watch.release, "promised": watch.promised})
     else:
-        print(f"{job}: release {watch.release} is watched for {', '.join(watch.promised)}")
+        print(f"{job}: release {watch.release} is monitored for {', '.join(watch.promised)}")
 
 
 @monitor_app.command("outcome")
@@ -58,7 +58,7 @@ def tell_outcome(
     named: JobOption = None,
     as_json: Json = False,
 ) -> None:
-    """Tell one outcome of what answers the job now."""
+    """Report one outcome of what answers the job now."""
     job = one_job(name, named)
     from prompt2lora.plant.plant import Plant
 
@@ -74,7 +74,7 @@ def replay(
     named: JobOption = None,
     as_json: Json = False,
 ) -> None:
-    """Ask the current release known examples again, and take it back if it fails too many."""
+    """Ask the current release known examples again, and take it back if it gets too many wrong."""
     job = one_job(name, named)
     from prompt2lora.ground.examples import read_examples
     from prompt2lora.plant import watches
@@ -90,7 +90,7 @@ def replay(
 
 @monitor_app.command("status")
 def watch_status(name: JobArgument = None, named: JobOption = None, as_json: Json = False) -> None:
-    """The evidence against the promises of what is watched."""
+    """The evidence against the promises of what is monitored."""
     job = one_job(name, named)
     from prompt2lora.custody.records import watch_record
     from prompt2lora.plant.plant import Plant

@@ -37,9 +37,9 @@ def pilot(
     column: Column = "",
     examples: Learned = None,
     answers: Answers = "",
-    inspection: Annotated[Path | None, typer.Option(help="Examples to be judged on (JSONL, CSV, Excel).")] = None,
-    bias: Annotated[Path | None, typer.Option(help="Questions of a bias check (JSONL, BBQ's form).")] = None,
-    policy: Annotated[Path | None, typer.Option(help="Other bounds of the gate for this call (TOML).")] = None,
+    inspection: Annotated[Path | None, typer.Option(help="Examples to judge it on (JSONL, CSV, Excel).")] = None,
+    bias: Annotated[Path | None, typer.Option(help="Questions for the bias check (JSONL in BBQ's form).")] = None,
+    policy: Annotated[Path | None, typer.Option(help="Other bounds of the gate, for this call only (TOML).")] = None,
     comparison: Annotated[
         Comparison | None,
         typer.Option(help="How answers are compared with the right ones; default: as before in this job, or exact."),
@@ -50,15 +50,17 @@ def pilot(
     currency: Annotated[str | None, typer.Option(help="Currency of the report's costs.")] = None,
     kilowatt_hour: Annotated[float | None, typer.Option(min=0, help="Price of a kilowatt hour.")] = None,
     watts: Annotated[float | None, typer.Option(min=0, help="Power that this machine draws.")] = None,
-    minutes_per_prompt: Annotated[float | None, typer.Option(min=0, help="To collect a prompt.")] = None,
-    minutes_per_label: Annotated[float | None, typer.Option(min=0, help="To label an example.")] = None,
+    minutes_per_prompt: Annotated[float | None, typer.Option(min=0, help="Minutes to collect a prompt.")] = None,
+    minutes_per_label: Annotated[float | None, typer.Option(min=0, help="Minutes to label an example.")] = None,
     sharing_jobs: Annotated[int | None, typer.Option(min=1, help="Jobs that share the generator's training.")] = None,
     person_hour: Annotated[
-        float | None, typer.Option(min=0, help="Price of an hour of who collects and labels.")
+        float | None, typer.Option(min=0, help="Price of an hour of work (collecting and labelling).")
     ] = None,
     measure_tuning: Annotated[
         bool,
-        typer.Option("--measure-tuning", help="Fine-tune once on these examples, to compare times (minutes)."),
+        typer.Option(
+            "--measure-tuning", help="Also fine-tune a LoRA on these examples, to compare times (takes minutes)."
+        ),
     ] = False,
     generator: GeneratorOption = None,
     base: JobsBase = None,
@@ -130,13 +132,13 @@ def pilot(
 def gate(
     job: Job,
     version: Annotated[str, typer.Option(help="A version's name.")],
-    policy: Annotated[Path | None, typer.Option(help="Other bounds of the gate for this call (TOML).")] = None,
+    policy: Annotated[Path | None, typer.Option(help="Other bounds of the gate, for this call only (TOML).")] = None,
     inspection: Annotated[Path | None, typer.Option(help="Examples to measure it on now (JSONL, CSV, Excel).")] = None,
-    bias: Annotated[Path | None, typer.Option(help="Questions of a bias check (JSONL, BBQ's form).")] = None,
+    bias: Annotated[Path | None, typer.Option(help="Questions for the bias check (JSONL in BBQ's form).")] = None,
     generator: GeneratorOption = None,
     as_json: Json = False,
 ) -> None:
-    """Judge a version anew, perhaps by another policy; one that was never measured is measured first."""
+    """Judge a version again, perhaps by another policy; one that was never measured is measured first."""
     from prompt2lora.ground.examples import read_examples
     from prompt2lora.plant import candidates
     from prompt2lora.plant.plant import Plant

@@ -38,7 +38,7 @@ def explain(
     base: JobsBase = None,
     as_json: Json = False,
 ) -> None:
-    """Say why an adapter of these prompts is what it is; with --out as a page with plots."""
+    """Explain why an adapter made from these prompts is what it is; with --out as a page with plots."""
     from prompt2lora.ground.examples import read_prompts
     from prompt2lora.plant.plant import Plant
 
@@ -58,7 +58,7 @@ def explain(
     for neighbour in found.neighbours:
         print(f"  {neighbour.similarity:.2f}  {neighbour.task}: {neighbour.instruction}")
     if found.from_base:
-        print("Answers to such prompts are long and the base's own: the prompts count by their instruction alone")
+        print("Answers to such prompts are long, so the base writes them; the prompts count only by their instruction")
     else:
         print("Prompts with the most influence:")
     for influence in found.influences[:5]:
@@ -78,11 +78,12 @@ def refine(
     examples: Annotated[Path, typer.Option(help="At least eight examples to learn from (JSONL, CSV, Excel).")],
     version: Annotated[str, typer.Option(help="Version to begin from; default: the job's newest.")] = "",
     steps: Annotated[
-        int, typer.Option(min=1, help="Most optimiser steps, unless more are needed to ask every example once.")
+        int,
+        typer.Option(min=1, help="At most so many optimiser steps, unless more are needed to ask every example once."),
     ] = 48,
     as_json: Json = False,
 ) -> None:
-    """Second stage: fine-tune an adapter on a few examples; it is never worse than its start on held-out ones."""
+    """Second stage: fine-tune an adapter on a few examples; on held-out ones it never gets worse."""
     from prompt2lora.ground.examples import read_examples
     from prompt2lora.plant import refinement
     from prompt2lora.plant.plant import Plant

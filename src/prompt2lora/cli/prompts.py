@@ -17,7 +17,7 @@ from prompt2lora.cli.app import (
     tell_reading,
 )
 
-prompts_app = typer.Typer(help="Look at prompts before an adapter is made of them.")
+prompts_app = typer.Typer(help="Check prompts before an adapter is made from them.")
 app.add_typer(prompts_app, name="prompts", rich_help_panel=PLANT)
 
 
@@ -29,7 +29,7 @@ def check_prompts(
     generator: GeneratorOption = None,
     as_json: Json = False,
 ) -> None:
-    """Too few, repeated, odd, mixed, too long, in another script, personal: what to do about it."""
+    """Say if prompts are too few, repeated, odd, mixed, too long, in another script or personal, and what to do."""
     from prompt2lora.generator.prompt_checks import Finding
     from prompt2lora.ground.examples import read_prompts
     from prompt2lora.plant.plant import Plant

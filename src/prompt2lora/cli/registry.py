@@ -22,7 +22,7 @@ from prompt2lora.cli.app import (
 from prompt2lora.custody.versions import IMPORTED
 from prompt2lora.errors import UsageError
 
-registry_app = typer.Typer(help="Which version of a job answers, and how it came to that.")
+registry_app = typer.Typer(help="Which version answers a job, and how that came about.")
 app.add_typer(registry_app, name="registry", rich_help_panel=PLANT)
 
 
@@ -44,7 +44,7 @@ def list_jobs(as_json: Json = False) -> None:
             told = f"{one['version_count']}{belongs}{called}"
             print(f"{one['job']:<30} {one['answers'] or 'not released':<40} versions: {told}")
         if not found:
-            print("no job yet; `prompt2lora pilot` begins one")
+            print("no job yet; start one with `prompt2lora pilot`")
         for made in generators:
             name = f"generator {made['name']} ({made['digest'][:12]})" if made["digest"] != IMPORTED else IMPORTED
             print(f"{name} since {made['at'][:10]}: versions: {made['versions']}")
@@ -52,7 +52,7 @@ def list_jobs(as_json: Json = False) -> None:
 
 @registry_app.command("name")
 def name_job(
-    display_name: Annotated[str, typer.Option(help="What people call the job, in any script; empty: by its name.")],
+    display_name: Annotated[str, typer.Option(help="What people call the job, in any script; empty: its name.")],
     name: JobArgument = None,
     named: JobOption = None,
     as_json: Json = False,
@@ -72,7 +72,7 @@ def name_job(
 
 @registry_app.command("show")
 def show_job(name: JobArgument = None, named: JobOption = None, as_json: Json = False) -> None:
-    """A job's versions, their verdicts and what they come from."""
+    """A job's versions, their verdicts and what they were made from."""
     job = one_job(name, named)
     from prompt2lora.custody.records import job_record, version_record
     from prompt2lora.plant.plant import Plant
@@ -105,7 +105,7 @@ def write_report(
     named: JobOption = None,
     as_json: Json = False,
 ) -> None:
-    """Write the report of any version that was judged, by its latest measurement."""
+    """Write the report of a judged version, from its latest measurement."""
     job = one_job(name, named)
     from prompt2lora.ground.files import check_new, write_text
     from prompt2lora.plant import candidates
@@ -161,13 +161,13 @@ def verify(as_json: Json = False) -> None:
 
 @registry_app.command("regenerate")
 def regenerate(
-    job: Annotated[list[str] | None, typer.Option("--job", help="Only this job; may be given again.")] = None,
-    policy: Annotated[Path | None, typer.Option(help="Other bounds of the gate for this call (TOML).")] = None,
+    job: Annotated[list[str] | None, typer.Option("--job", help="Only this job; may be given several times.")] = None,
+    policy: Annotated[Path | None, typer.Option(help="Other bounds of the gate, for this call only (TOML).")] = None,
     generator: GeneratorOption = None,
     base: JobsBase = None,
     as_json: Json = False,
 ) -> None:
-    """Make a candidate of the (new) generator for every job and show what it would change; releases stay."""
+    """Make a candidate for every job with the (new) generator and show what it would change; releases stay."""
     from prompt2lora.plant import candidates
     from prompt2lora.plant.plant import Plant
 

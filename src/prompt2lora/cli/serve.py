@@ -34,7 +34,7 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8000,
     allow_host: Annotated[
-        list[str] | None, typer.Option("--allow-host", help="A name by which clients may call this service.")
+        list[str] | None, typer.Option("--allow-host", help="A host name by which clients may call this service.")
     ] = None,
     max_batch_size: Annotated[
         int | None, typer.Option(min=1, max=256, help=f"Requests answered at once; default: {MAX_BATCH_SIZE}.")
@@ -52,22 +52,23 @@ def serve(
     exact: Annotated[
         bool, typer.Option("--exact", help="Compute in float32: an answer never depends on the other requests; slower.")
     ] = False,
-    per_job: Annotated[int, typer.Option(min=1, help="Most requests for one job at once.")] = 32,
-    per_minute: Annotated[int, typer.Option(min=1, help="Most requests of one key a minute.")] = 600,
+    per_job: Annotated[int, typer.Option(min=1, help="At most so many requests for one job at once.")] = 32,
+    per_minute: Annotated[int, typer.Option(min=1, help="At most so many requests of one key a minute.")] = 600,
     request_mb: Annotated[
-        int, typer.Option(min=1, max=64, help="Most MB of a request, with its files and pictures.")
+        int, typer.Option(min=1, max=64, help="At most so many MB in a request, with its files and pictures.")
     ] = 2,
     replay_hours: Annotated[
-        float, typer.Option(min=0, help="Ask the canaries of monitored jobs again every so many hours; 0: never.")
+        float, typer.Option(min=0, help="Hours between replays of monitored jobs' known examples; 0: never.")
     ] = 24.0,
     engine: Annotated[str, typer.Option(help="What answers in this process: embedded, or llama.cpp.")] = "embedded",
     gguf: Annotated[
-        Path | None, typer.Option(help="The base as llama.cpp reads it; default: the one that a package brings.")
+        Path | None, typer.Option(help="The base as a GGUF file; default: the one that came with a package.")
     ] = None,
     engine_url: Annotated[
-        list[str] | None, typer.Option("--engine-url", help="A vLLM server that answers instead; may be repeated.")
+        list[str] | None,
+        typer.Option("--engine-url", help="A vLLM server that answers instead; may be given several times."),
     ] = None,
-    ray_replicas: Annotated[int, typer.Option(min=0, help="Answer from so many replicas on a Ray cluster.")] = 0,
+    ray_replicas: Annotated[int, typer.Option(min=0, help="Number of replicas that answer on a Ray cluster.")] = 0,
     generator: GeneratorOption = None,
     base: JobsBase = None,
 ) -> None:
@@ -194,10 +195,10 @@ def _run(service: Any, host: str, port: int, hosts: list[str]) -> None:
 def add_key(
     name: Annotated[str, typer.Argument(help="A person or a program; appears in the audit log.")],
     role: Annotated[str | None, typer.Option(help="viewer, operator, approver or admin.")] = None,
-    inference: Annotated[bool, typer.Option("--inference", help="It may send requests to jobs.")] = False,
+    inference: Annotated[bool, typer.Option("--inference", help="The key may send requests to jobs.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Make a key; its token is shown once."""
+    """Make a key; its token is shown only once."""
     from prompt2lora.plant.plant import Plant
 
     key, token = _access(Plant.open()).add(name, role=role, infer=inference)

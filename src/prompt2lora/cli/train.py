@@ -17,7 +17,7 @@ def collect(
     tasks: Tasks = None,
     more: MoreTasks = None,
     suites: Annotated[Path | None, typer.Option(help="Folder of the published tasks, to teach them as well.")] = None,
-    suite: Annotated[str, typer.Option(help="Which of them, with commas; default: the commonsense ones.")] = "",
+    suite: Annotated[str, typer.Option(help="Which of them, separated by commas; default: the commonsense ones.")] = "",
     base: Annotated[
         str | None, typer.Option(help="Base model: hub id or local folder; default: SmolLM2-135M-Instruct.")
     ] = None,
@@ -27,16 +27,18 @@ def collect(
     snapshots: Annotated[int, typer.Option(min=1, help="Checkpoints kept per teacher.")] = 1,
     seed: Annotated[int, typer.Option(help="Seed of the shared start and of the order of examples.")] = 0,
     validation: Annotated[float, typer.Option(min=0, max=0.9, help="Share of task families to leave out.")] = 0.0,
-    most: Annotated[int | None, typer.Option(min=1, help="Most tasks, of as many families as possible.")] = None,
+    most: Annotated[
+        int | None, typer.Option(min=1, help="At most so many tasks, from as many families as possible.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Train a teacher LoRA for every task of split train, for published tasks, or both (resumable)."""
+    """Train a teacher LoRA for every task of the split train, for published tasks, or for both (resumable)."""
     from prompt2lora.training.suites import COMMONSENSE, check_names
 
     places, names = [*(tasks or []), *(more or [])], listed(suite) or COMMONSENSE
     check_names(names)
     if not places and suites is None:
-        raise UsageError("name task files by --tasks, the folder of the published tasks by --suites, or both")
+        raise UsageError("name task files with --tasks, the folder of the published tasks with --suites, or both")
     with Working("training teachers", resumable=True) as show:
         from prompt2lora import api
         from prompt2lora.base.models import DEFAULT_BASE
@@ -68,7 +70,7 @@ def compare(
     """Rank collected teachers on held-out training tasks, for the arm best-teacher (resumable)."""
     places = [*(tasks or []), *(more or [])]
     if bool(places) == (suites is not None):
-        raise UsageError("name either task files by --tasks or the folder of the published tasks by --suites")
+        raise UsageError("name either task files with --tasks or the folder of the published tasks with --suites")
     with Working("comparing teachers", resumable=True) as show:
         from prompt2lora import api
 
@@ -84,15 +86,17 @@ def train(
     recipe: Annotated[Path, typer.Option(help="The run as a TOML file; see recipes/.")],
     out: Annotated[Path, typer.Option(help="Folder of the run; an unfinished one is resumed.")],
     tasks: Annotated[Path | None, typer.Option(help="Folder of the task files, if the recipe needs any.")] = None,
-    suites: Annotated[Path | None, typer.Option(help="Folder of the published tasks, if any are named.")] = None,
+    suites: Annotated[
+        Path | None, typer.Option(help="Folder of the published tasks, if the recipe or --without names any.")
+    ] = None,
     without: Annotated[
-        str, typer.Option(help="Published tasks, with commas, of which nothing may be trained on.")
+        str, typer.Option(help="Published tasks, separated by commas, that must not be trained on.")
     ] = "",
     start: Annotated[Path | None, typer.Option(help="Generator folder to go on from.")] = None,
     shared: Annotated[Path | None, typer.Option(help="Adapter folder that the shared adapter begins with.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Train a generator by a recipe (resumable)."""
+    """Train a generator from a recipe (resumable)."""
     from prompt2lora.training.recipe import read_recipe
 
     wanted = read_recipe(recipe)
@@ -110,13 +114,15 @@ def release(
     tasks: Annotated[Path, typer.Option(help="Folder of the task files.")],
     out: Annotated[Path, typer.Option(help="Folder of the runs and of the generator; an unfinished one is resumed.")],
     plan: Annotated[Path, typer.Option(help="Which recipes, one after the other.")] = Path("recipes/release.toml"),
-    suites: Annotated[Path | None, typer.Option(help="Folder of the published tasks, if any are named.")] = None,
+    suites: Annotated[
+        Path | None, typer.Option(help="Folder of the published tasks, if the recipe or --without names any.")
+    ] = None,
     without: Annotated[
-        str, typer.Option(help="Published tasks, with commas, of which nothing may be trained on.")
+        str, typer.Option(help="Published tasks, separated by commas, that must not be trained on.")
     ] = "",
     as_json: Json = False,
 ) -> None:
-    """Make a generator from task files by several runs (resumable)."""
+    """Make a generator from task files in several runs (resumable)."""
     with Working("training", resumable=True) as show:
         from prompt2lora import api
 

@@ -64,7 +64,7 @@ def _htmx() -> Path:
     """htmx, of the package that ships it; nothing else of that package is used, and Django is never imported."""
     spec = find_spec("django_htmx")
     if spec is None or not spec.submodule_search_locations:
-        raise FileNotFoundError("the package django-htmx is missing; install prompt2lora anew")
+        raise FileNotFoundError("the package django-htmx is missing; install prompt2lora again")
     return Path(spec.submodule_search_locations[0]) / "static" / "django_htmx" / "htmx-2.min.js"
 
 

@@ -73,14 +73,16 @@ class Access:
         if role is not None and role not in ROLES:
             raise UsageError(f"a role is one of {', '.join(ROLES)}, not {role[:40]!r}; name one of these")
         if role is None and not infer:
-            raise UsageError(f"the key {name} could do nothing; give it a role, or let it ask (inference)")
+            raise UsageError(f"the key {name} could do nothing; give it a role, or let it send requests (inference)")
         number, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
         key = Key(number, name, role, infer, self.registry.actor, self.registry.at(), None)
         token = f"p2l_{number}_{secret}"
         with self.registry.writing() as connection:
             table = schema.access_keys
             if connection.scalar(select(table.c.id).where(table.c.name == name)) is not None:
-                raise Conflict(f"there is or was a key named {name!r}; choose another name, the record knows that one")
+                raise Conflict(
+                    f"there is or was a key named {name!r}; choose another name, so that the audit log stays clear"
+                )
             connection.execute(insert(table).values(**key._asdict(), hash=_hash(token)))
             self.registry.tell(connection, "add key", name, {"key": number, "role": role, "infer": infer})
         return key, token

@@ -36,7 +36,9 @@ def check_current(registry: Registry, release: Release) -> None:
     """Raises Conflict once another release answers the job."""
     current = registry.current(release.job)
     if current is None or current.id != release.id:
-        raise Conflict(f"another release answers {release.job} since; ask for the file again, and that one answers it")
+        raise Conflict(
+            f"another release has answered {release.job} since; send the file again, and that one will answer it"
+        )
 
 
 def version_behind(registry: Registry, release: Release) -> Version | None:

@@ -63,7 +63,7 @@ def read_prices(file: Path) -> Prices:
     except ValidationError as error:
         key = str(error.errors()[0]["loc"][0])
         needed = _NEEDED.get(key, "a number that is not negative")
-        raise UsageError(f"{file}: {key} must be {needed}, not {data[key]!r}; mend it") from error
+        raise UsageError(f"{file}: {key} must be {needed}, not {data[key]!r}; correct it") from error
 
 
 class Tuning(NamedTuple):

@@ -74,10 +74,12 @@ def open_database(url: str) -> Engine:
         engine.dispose()
         if isinstance(error, OperationalError) and not _is_sqlite(parsed):
             raise Unavailable(
-                f"the database {shown} does not answer ({error.orig}); start it or mend the URL"
+                f"the database {shown} does not answer ({error.orig}); start it or correct the URL"
             ) from error
         if getattr(error.orig, "sqlite_errorcode", 0) & 0xFF in _SYSTEM:  # the lower byte says what, the upper one why
-            raise Unavailable(f"the database {shown} cannot be used now ({error.orig}); see rights and disk") from error
+            raise Unavailable(
+                f"the database {shown} cannot be used now ({error.orig}); check permissions and disk"
+            ) from error
         raise DamagedFile(f"the database {shown} cannot be opened ({error.orig}); put the backup back") from error
     return engine
 
@@ -118,10 +120,10 @@ def _told() -> Iterator[None]:
         yield
     except OperationalError as error:
         raise Unavailable(
-            f"the registry could not be used ({error.orig}); end what holds it, free space, try again"
+            f"the registry could not be used ({error.orig}); stop what is using it, or free disk space, and try again"
         ) from error
     except DataError as error:
-        raise UsageError(f"the registry does not take this ({error.orig}); shorten or mend it") from error
+        raise UsageError(f"the registry does not take this ({error.orig}); shorten or correct it") from error
     except DatabaseError as error:
         if type(error) not in (DatabaseError, InternalError):  # as SQLite and PostgreSQL tell of damaged pages
             raise

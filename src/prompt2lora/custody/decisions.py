@@ -46,7 +46,7 @@ def objections(registry: Registry, version: Version, policy: Policy) -> list[Obj
     judge = f"judge it by the policy in force (`prompt2lora gate --job {version.job} --version {version.name}`)"
     if judged and judged.verdict.result != PASS:
         verdict = judged.verdict.result
-        text = f"{version.name} did not pass its gate ({verdict}); mend it, or measure it on inspection examples"
+        text = f"{version.name} did not pass its gate ({verdict}); improve it, or measure it on inspection examples"
         found.append(Objection(NOT_PASSED, text))
     refusal = registry.refusal(version)
     if refusal:
@@ -146,7 +146,7 @@ def check_unattended(registry: Registry, policy: Policy, in_force: Policy) -> No
         )
     if _has_second(registry):
         raise UsageError(
-            f"it takes a second person to release what {registry.actor} makes, and there are keys of others that may; "
+            f"a second person has to release what {registry.actor} makes, and others have keys that may; "
             "leave out --approve and let one of them decide"
         )
 
@@ -162,9 +162,9 @@ def _ask_second(registry: Registry, version: Version, second: bool | None) -> No
 
 def _check_override(version: Version, against: Sequence[Objection], override: str, admin: bool) -> None:
     if not admin:
-        raise NotAllowed(f"only an admin may override what stands against {version.name}; ask one")
+        raise NotAllowed(f"only an admin may make an exception for {version.name}; ask one")
     check_reason(override)
     if not against:
-        raise UsageError(f"nothing stands against {version.name}; release it without an override")
+        raise UsageError(f"there is no objection to {version.name}; release it without an override")
     if not against[0].overridable:
         raise UsageError(against[0].text)

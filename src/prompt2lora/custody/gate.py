@@ -158,7 +158,7 @@ def read_policy(file: Path) -> Policy:
         wrong = error.errors()[0]
         key, value = wrong["loc"][0], wrong["input"]
         if key == "signed":
-            raise UsageError(f"{file}: signed must be true or false, not {value!r}; mend it") from error
+            raise UsageError(f"{file}: signed must be true or false, not {value!r}; correct it") from error
         raise UsageError(
-            f"{file}: {key} must be a number, not {value!r}; mend it (nan leaves the check out)"
+            f"{file}: {key} must be a number, not {value!r}; correct it (nan leaves the check out)"
         ) from error

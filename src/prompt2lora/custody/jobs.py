@@ -32,7 +32,7 @@ def display_name_of(text: str) -> str:
     """
     name, most = composed(text).strip(), _LONGEST_DISPLAY_NAME
     if len(name) > most or not is_one_line(name):
-        raise UsageError(f"a display name is one line of at most {most} characters; shorten or mend {name[:40]!r}")
+        raise UsageError(f"a display name is one line of at most {most} characters; shorten or correct {name[:40]!r}")
     return name
 
 

@@ -62,7 +62,7 @@ class Watch:
                 raise UsageError(f"the rate of bad outcomes of {source} lies between 0 and 1, not {rate}; correct it")
         unknown = set(self.promised) - set(SOURCES)
         if unknown or not self.promised:
-            raise UsageError(f"a watch needs promises for some of {', '.join(SOURCES)}; got {sorted(self.promised)}")
+            raise UsageError(f"monitoring needs promises for some of {', '.join(SOURCES)}; got {sorted(self.promised)}")
         for source, rate in self.promised.items():
             share = self.alpha / len(self.promised)
             self.processes.setdefault(source, EProcess(min(max(rate, 0.001), 0.999), share))
@@ -70,7 +70,9 @@ class Watch:
     def update(self, source: str, bad: float) -> str | None:
         """Take one outcome in; returns the reason if the release must be taken back."""
         if source not in self.processes:
-            raise UsageError(f"nothing was promised about {source!r}; this watch knows {', '.join(self.processes)}")
+            raise UsageError(
+                f"nothing was promised about {source!r}; there are promises about {', '.join(self.processes)}"
+            )
         process = self.processes[source]
         self.streaks[source] = self.streaks.get(source, 0) + 1 if bad >= 1 else 0
         if process.update(bad):
@@ -98,7 +100,9 @@ class Monitor:
         if current is None:
             raise UsageError(f"the job {job} has no release yet; promote a version first")
         if current.version is None:
-            raise UsageError(f"the job {job} is answered by the base, which needs no watch; promote a version first")
+            raise UsageError(
+                f"the job {job} is answered by the base, which needs no monitoring; promote a version first"
+            )
         begun = Watch(job, current.id, dict(promised), alpha)
         self.registry.record("watch", job, {"release": begun.release, "promised": promised, "alpha": alpha})
         with exclusive_lock(self.folder / f".{job}.lock"):
@@ -145,7 +149,7 @@ class Monitor:
         or a rollback ends a watch."""
         watch, current = self.read(job), self.registry.current(job)
         if current is None or current.version is None or current.id != watch.release:
-            raise UsageError(f"what answers {job} now is not watched; begin with `prompt2lora monitor start`")
+            raise UsageError(f"what answers {job} now is not monitored; begin with `prompt2lora monitor start`")
         return watch, current.version
 
     def is_watching(self, release: Release) -> bool:
@@ -205,11 +209,13 @@ class Monitor:
             processes = {source: EProcess(**state) for source, state in found.pop("processes").items()}
             return Watch(**found, processes=processes)
         except FileNotFoundError as error:
-            raise UsageError(f"the job {job} is not watched; begin with `prompt2lora monitor start`") from error
+            raise UsageError(f"the job {job} is not monitored; begin with `prompt2lora monitor start`") from error
         except (ValueError, KeyError, TypeError) as error:
-            raise DamagedFile(f"the watch of {job} cannot be read ({error}); remove {self._file(job)}") from error
+            raise DamagedFile(f"the monitoring of {job} cannot be read ({error}); remove {self._file(job)}") from error
         except OSError as error:
-            raise Unavailable(f"{self._file(job)} cannot be read now ({cause(error)}); see who may read it") from error
+            raise Unavailable(
+                f"{self._file(job)} cannot be read now ({cause(error)}); check its permissions"
+            ) from error
 
     def _take_back(self, bad: Release, source: str, reason: str) -> Alarm | None:
         """Back to a version that whoever asks `bad` can be answered by, one for its base. Nothing if `bad` answers no

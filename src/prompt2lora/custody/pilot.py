@@ -29,8 +29,8 @@ LONG_ANSWERS: dict[str, Any] = {
     "kind": "long answers",
     "grave": False,
     "prompts": [],
-    "text": "answers to such prompts are long and the base's own, so the instruction alone goes into the weights",
-    "remedy": "expect no gain where requests carry the instruction; if the answers are short, declare their form",
+    "text": "answers to such prompts are long, so the base writes them, and only the instruction goes into the weights",
+    "remedy": "expect no gain if requests carry the instruction; if the answers are in fact short, declare their form",
 }
 
 _ROUND_PRICES = Prices()

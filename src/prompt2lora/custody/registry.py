@@ -160,7 +160,7 @@ class Registry(Catalogue):
             if current is None:
                 raise UsageError(f"the job {job} has no release yet; there is nothing to roll back")
             if current.version is None:
-                raise UsageError(f"the job {job} is answered by the base already; there is nothing to roll back")
+                raise UsageError(f"the job {job} is already answered by the base; there is nothing to roll back")
             beside = current.version if same_base else None
             before = reversed(releases.before(connection, job))
             back = next(one for one in before if one is None or self._may_return(connection, one, beside))

@@ -103,7 +103,7 @@ def add(
 def check_reason(reason: str) -> None:
     """Raises UsageError for what is no short line."""
     if not reason.strip():
-        raise UsageError("a decision stands in the record with its reason and this one has none; say why in one line")
+        raise UsageError("every decision is recorded with its reason, and this one has none; say why in one line")
     if len(reason) > MAX_REASON or not is_one_line(reason):
         raise UsageError(f"a reason is one line of at most {MAX_REASON} characters; shorten {reason[:40]!r}...")
 

@@ -29,6 +29,8 @@ _MARKS = {PASS: "pass", FAIL: "fail", UNKNOWN: "unknown"}
 BARS = {"base": "#999999", "generated": "#0a6ebd", "bare": "#5aa9e6", "wrong": "#d9a441"}
 _FAR = 2.0  # distance of prompts above which it is said
 _SPREADS = 3.0  # of the band in which a spectrum usually lies
+_SHARES = ("gain over the base", "own over wrong prompts", "answers in format")  # checks that are told in percent
+_SIGNED = "signature"
 _LEAST = 0.001  # of a value, so that what is nearly nothing is not told as nothing
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60, 560, 30, 165  # of a plot
 
@@ -41,7 +43,7 @@ def languages() -> list[str]:
 def texts(language: str) -> dict[str, str]:
     """All texts of a language. Raises UsageError if there are none."""
     if language not in languages():
-        raise UsageError(f"reports are written in {', '.join(languages())}, not in {language!r}; name one of them")
+        raise UsageError(f"reports can be in {', '.join(languages())}, not in {language!r}; name one of these")
     found: dict[str, str] = tomllib.loads((_HERE / "texts" / f"{language}.toml").read_text(encoding="utf-8"))
     return found
 
@@ -52,13 +54,26 @@ def value_text(value: float) -> str:
 
 def measured_text(check: Mapping[str, Any], language: str) -> str:
     """What was measured for a check, as every page and the command line say it."""
-    return texts(language)["not measured"] if check["value"] is None else value_text(check["value"])
+    if check["value"] is None:
+        return texts(language)["not measured"]
+    if check["metric"] in _SHARES:
+        return _percent(check["value"])
+    if check["metric"] == _SIGNED:
+        return texts(language)["yes" if check["value"] else "no"]
+    return value_text(check["value"])
 
 
 def limit_text(check: Mapping[str, Any], language: str) -> str:
     """What that is held against, with the direction."""
-    bound = format_decimal(check["bound"], "#,##0.########", locale="en")
+    if check["metric"] == _SIGNED and check["bound"]:
+        return texts(language)["yes"]
+    share = check["metric"] in _SHARES
+    bound = _percent(check["bound"]) if share else format_decimal(check["bound"], "#,##0.########", locale="en")
     return texts(language)[f"limit {direction(check['metric'])}"].format(bound=bound)
+
+
+def _percent(share: float) -> str:
+    return format_decimal(100 * share, "#,##0.##", locale="en") + " %"
 
 
 def _money(amount: float) -> str:

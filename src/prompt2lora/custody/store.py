@@ -68,12 +68,14 @@ class Store:
         """Where an entry lies. Raises UsageError for what is no digest, DamagedFile for an entry that is gone,
         Unavailable if that cannot be told now."""
         if not _DIGEST.fullmatch(digest):
-            raise UsageError(f"an adapter is found by its SHA-256 and {digest[:80]!r} is none; see `registry list`")
+            raise UsageError(f"an adapter is found by its SHA-256, and {digest[:80]!r} is not one; see `registry list`")
         place = self.root / digest
         try:
             there, away = place.is_dir(), not self.root.is_dir()
         except OSError as error:
-            raise Unavailable(f"adapter {digest[:12]} cannot be looked for now ({cause(error)}); mend that") from error
+            raise Unavailable(
+                f"adapter {digest[:12]} cannot be accessed now ({cause(error)}); restore access to it"
+            ) from error
         if away:
             raise Unavailable(f"{self.root} is not there now, where the adapters lie; mount it, or put the backup back")
         if not there:
@@ -98,7 +100,9 @@ class Store:
             try:
                 signed = self.signer.holds(signature, manifest)
             except DamagedFile as error:  # of the key, which tells nothing of the adapter
-                raise Unavailable(f"whether adapter {digest[:12]} is sound cannot be told now: {error}") from error
+                raise Unavailable(
+                    f"it cannot be checked now whether adapter {digest[:12]} is sound: {error}"
+                ) from error
             if hashlib.sha256(manifest).hexdigest() != digest or not signed:
                 raise DamagedFile(
                     f"the manifest of adapter {digest[:12]} was altered or signed by another key; roll back"

@@ -128,7 +128,7 @@ def _llama_cpp(given: EngineInput) -> Iterator[Ask]:
 
     model = given.model or _own_gguf(given.adapter.layout.base_model)
     if not Path(model).is_file():
-        raise UsageError(f"{model} is no file; name the base as a GGUF file by --model")
+        raise UsageError(f"{model} is not a file; name the base as a GGUF file with --model")
     options = xllamacpp.CommonParams()
     options.model.path, options.n_ctx, options.n_parallel, options.warmup = model, 1024, 1, False
     options.verbosity = -1

@@ -132,4 +132,4 @@ def read_result(model: type[Read], file: Path, data: Any) -> Read:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        raise DamagedFile(f"{file} is no result of a benchmark ({place}: {first['msg']}); make it anew") from error
+        raise DamagedFile(f"{file} is not a result of a benchmark ({place}: {first['msg']}); make it again") from error

@@ -119,4 +119,4 @@ class Atlas(NamedTuple):
                 lengths = Lengths(state["direction"], float(state["offset"]), Reference.from_dict(usual, shared))
             return cls(names, instructions, state["means"].float(), health, lengths)
         except (KeyError, ValueError, TypeError) as error:
-            raise DamagedFile(f"{folder / FILE} is no atlas of training tasks ({error}); fetch it anew") from error
+            raise DamagedFile(f"{folder / FILE} is no atlas of training tasks ({error}); fetch it again") from error

@@ -88,7 +88,7 @@ class Generator(nn.Module):
         if isinstance(self._atlas, Path):
             self._atlas = Atlas.load(self._atlas, self.start.detach())
         if self._atlas is None:
-            raise DamagedFile("this generator came without an atlas of its training tasks; train it anew")
+            raise DamagedFile("this generator came without an atlas of its training tasks; train it again")
         return self._atlas
 
     @atlas.setter
@@ -137,7 +137,7 @@ class Generator(nn.Module):
         """
         kept = {name: tensor.to(_DTYPES.get(name, torch.float16)) for name, tensor in self.state_dict().items()}
         if wrong := next((name for name, tensor in kept.items() if not tensor.isfinite().all()), None):
-            raise DamagedFile(f"{wrong} of the generator is not finite in {kept[wrong].dtype}; train it anew")
+            raise DamagedFile(f"{wrong} of the generator is not finite in {kept[wrong].dtype}; train it again")
         with new_folder(Path(folder)) as aside:
             state = {name: tensor.contiguous() for name, tensor in kept.items()}
             digest = write_safetensors(aside / WEIGHTS, state)
@@ -180,7 +180,9 @@ class Generator(nn.Module):
             atlas = description.get("atlas", {}).get("sha256", "")
             examples = description.get("examples_start", {}).get("sha256", "")
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DamagedFile(f"{folder / CONFIG} is not a generator's configuration: fetch the folder anew") from error
+            raise DamagedFile(
+                f"{folder / CONFIG} is not a generator's configuration: fetch the folder again"
+            ) from error
         state, digest = _weights(folder / WEIGHTS, expected)
         generator = cls(config)
         generator.load_state_dict({key: tensor.float() for key, tensor in state.items()}, assign=True)
@@ -212,7 +214,7 @@ def _weights(file: Path, expected: str) -> tuple[dict[str, Tensor], str]:
 
 
 def _altered(file: Path) -> DamagedFile:
-    return DamagedFile(f"{file} was altered (its SHA-256 is not the recorded one): fetch it anew")
+    return DamagedFile(f"{file} was altered (its SHA-256 is not the recorded one): fetch it again")
 
 
 def _hours(folder: Path, provenance: dict[str, Any]) -> float | None:
@@ -221,7 +223,7 @@ def _hours(folder: Path, provenance: dict[str, Any]) -> float | None:
         try:
             return float(json.loads((folder / HOURS).read_text(encoding="utf-8"))["hours"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DamagedFile(f"{folder / HOURS} cannot be read ({cause(error)}); remove or fetch it anew") from error
+            raise DamagedFile(f"{folder / HOURS} cannot be read ({cause(error)}); remove or fetch it again") from error
     told, hours = provenance, list[float]()
     while told:
         hours += [told["hours"]] if "hours" in told else []

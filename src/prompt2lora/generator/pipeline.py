@@ -138,7 +138,7 @@ class Pipeline:
         seen = [prompt for prompt in (*prompts, *(prompt for prompt, _ in examples)) if pictures_of(prompt)]
         if seen and not self.generator.config.states and not examples:
             raise UsageError(
-                "this generator reads texts alone and a prompt holds a picture; name one that asks the base, or give "
+                "this generator reads only texts, and a prompt holds a picture; name one that asks the base, or give "
                 "examples with right answers"
             )
         if seen:

@@ -116,7 +116,7 @@ def _repeated(prompts: Sequence[Prompt]) -> list[Finding]:
     twice = repeated(prompts)
     if not twice:
         return []
-    return [Finding("duplicate", False, tuple(twice), "the same prompt again", "replace it by another input")]
+    return [Finding("duplicate", False, tuple(twice), "the same prompt again", "replace it with another input")]
 
 
 def _alike(prompts: Sequence[Prompt], conditions: Float[Tensor, "prompts width"]) -> list[Finding]:
@@ -125,7 +125,7 @@ def _alike(prompts: Sequence[Prompt], conditions: Float[Tensor, "prompts width"]
     near = {i for i, j in pairs if seen[i] == seen[j]} - {*repeated(prompts)}
     if len(near) <= len(prompts) // 2:
         return []
-    remedy = "choose inputs that differ: short and long, usual and unusual"
+    remedy = "choose inputs that differ: short and long, common and unusual"
     return [Finding("alike", False, tuple(sorted(near)), "most prompts hardly differ", remedy)]
 
 
@@ -160,7 +160,7 @@ def _mixed(prompts: Sequence[str], conditions: Float[Tensor, "prompts width"]) -
             "mixed",
             True,
             tuple((labels == smaller).nonzero().flatten().tolist()),
-            "these seem to belong to another job than the rest",
+            "these seem to belong to a different job from the rest",
             "make one adapter for every job, each from its own prompts",
         )
     ]
@@ -193,7 +193,7 @@ def _long(prompts: Sequence[str], count: Callable[[str], int]) -> list[Finding]:
     if not long:
         return []
     text = f"longer than the {MAX_WORD_PIECES} word pieces that are read; the rest is not seen"
-    return [Finding("long", False, long, text, "put what says the job at the beginning, or shorten the prompt")]
+    return [Finding("long", False, long, text, "put what describes the job at the beginning, or shorten the prompt")]
 
 
 def _foreign(prompts: Sequence[str], base_count: Callable[[str], int] | None) -> list[Finding]:
@@ -210,7 +210,7 @@ def _foreign(prompts: Sequence[str], base_count: Callable[[str], int] | None) ->
         )
         found.append(Finding("language", len(unknown) > len(prompts) // 2, unknown, text, remedy))
     if known:
-        text = "in a script that the base reads and the text encoder hardly does"
+        text = "in a script that the base reads, but the text encoder hardly does"
         remedy = "try it; examples with right answers to learn from help most, as they need no encoder"
         found.append(Finding("encoder language", False, known, text, remedy))
     return found
@@ -240,7 +240,7 @@ def _personal(prompts: Sequence[str]) -> list[Finding]:
                 matches = [match for match in matches if _luhn(match)]
             if matches:
                 places[what].append(i)
-    remedy = "replace it by an invented one: prompts are kept with the adapter"
+    remedy = "replace it with an invented one: prompts are kept with the adapter"
     return [Finding("personal", True, tuple(where), f"holds {what}", remedy) for what, where in places.items()]
 
 

@@ -39,7 +39,9 @@ class Released(NamedTuple):
             encoder = told["config"].get("encoder", "")
             return cls(folder.name, folder, base, told["weights"]["sha256"], base_digest, encoder)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DamagedFile(f"{folder / CONFIG} cannot be read ({cause(error)}); install prompt2lora anew") from error
+            raise DamagedFile(
+                f"{folder / CONFIG} cannot be read ({cause(error)}); install prompt2lora again"
+            ) from error
 
     @property
     def is_at_hand(self) -> bool:
@@ -71,7 +73,7 @@ def released() -> list[Released]:
     """All of them, the best first. Raises DamagedFile if there are none, or one cannot be read."""
     found = [Released.read(folder) for folder in folders().values()]
     if not found:
-        raise DamagedFile("no released generator is in this installation; install prompt2lora anew")
+        raise DamagedFile("no released generator is in this installation; install prompt2lora again")
     return found
 
 
@@ -107,7 +109,7 @@ def generator_folder(name: str, files: Sequence[str]) -> Path:
         return known[name]
     if Path(name).is_dir():
         if not (Path(name) / CONFIG).is_file():
-            raise ModelNotFound(f"a generator's folder must hold {CONFIG}; {name} does not: name another folder")
+            raise ModelNotFound(f"a generator's folder must contain {CONFIG}, and {name} does not; name another folder")
         return Path(name)
     if Path(name).exists() or name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise ModelNotFound(

@@ -172,7 +172,7 @@ def read_answer_sheet(source: Path | File, column: str = "") -> AnswerSheet:
     texts = {entry.line: (entry.input or "").strip() for entry in taken.found if entry.line not in wrong}
     if not texts:
         taken.unless_wide(table)
-        raise InputError("no_texts", f"{file.name}: it has no row with a text to answer; name another --column")
+        raise InputError("no_texts", f"{file.name}: there is no row with a text to answer; name another --column")
     described = (table.name, TEXTS, len(texts), table.format, table.encoding, table.delimiter)
     reading = Reading(*described, table.sheet, table.sheets, skipped=_counted(wrong), **told)
     return AnswerSheet(file, table, reading, texts, wrong)

@@ -50,7 +50,7 @@ def _spelled(spelling: str, answers: Sequence[str], files: bool) -> AnswerForm |
         return None
     if kind == AUTO and not rest:
         if not answers:
-            raise wrong("auto finds the form in labelled examples to learn from and there are none; name the form")
+            raise wrong("auto finds the form in the examples to learn from, and there are none; name the form")
         return found(answers)
     if kind == "choices" and rest:
         return choices(rest.replace("、", ",").split(","))
@@ -100,7 +100,7 @@ def _json(name: str, text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise wrong(f"{name} must be JSON ({error}); mend it") from error
+        raise wrong(f"{name} must be JSON ({error}); correct it") from error
 
 
 def _text(file: Path) -> str:

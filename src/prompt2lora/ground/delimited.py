@@ -83,7 +83,7 @@ def _rows(name: str, text: str, delimiter: str) -> Rows:
             return _parsed(text, delimiter, csv.QUOTE_NONE)
         reason = "a quote is not closed" if "unexpected end" in error.reason else error.reason
         raise InputError(
-            "broken_csv", f"{name}:{error.line}: cannot be read as CSV ({reason}); mend the line or save it as Excel"
+            "broken_csv", f"{name}:{error.line}: cannot be read as CSV ({reason}); correct the line or save it as Excel"
         ) from error
 
 

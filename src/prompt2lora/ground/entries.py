@@ -70,7 +70,7 @@ class Entries(NamedTuple):
             most = self.told["width"]
             raise InputError(
                 "row_width",
-                f"{table.name}:{line}: a row may have {most} cells, as the header has, and this one has {count}; "
+                f"{table.name}:{line}: a row may have {most} cells, as many as the header, and this one has {count}; "
                 "put a text that holds the delimiter between quotes",
                 line=line,
                 count=count,
@@ -106,7 +106,8 @@ def entries(table: Table, least: int, column: str = "") -> Entries:
     """
     if table.format in (JSONL, TEXT) and column:
         raise InputError(
-            "no_column", f"{table.name}: a column is chosen of a table and this is {table.format}; leave it out"
+            "no_column",
+            f"{table.name}: a column can only be chosen from a table, and this is {table.format}; leave it out",
         )
     if table.format == JSONL:
         values = [record.get(_key(record, _IMAGE) or "") for _, record in table.records if isinstance(record, dict)]
@@ -151,7 +152,7 @@ def _from_records(table: Table, pictured: bool) -> Iterator[Entry]:
             raise InputError(
                 "broken_json",
                 f'{table.name}:{line}: a line needs the text "prompt" or "input" (examples: "input" and "output"); '
-                "mend the line",
+                "correct the line",
                 line=line,
             )
         begun = True
@@ -161,7 +162,7 @@ def _image(table: Table, line: int, path: Any) -> str:
     """The path of a record's picture; empty if it has none."""
     if not isinstance(path, str | None) or path == "":
         raise InputError(
-            "picture_path", f"{table.name}:{line}: image must be the path of a picture; mend the line", line=line
+            "picture_path", f"{table.name}:{line}: image must be the path of a picture; correct the line", line=line
         )
     return path or ""
 
@@ -186,7 +187,7 @@ def _from_rows(table: Table, least: int, column: str) -> Entries:
         if not column and least > 1 and table.rows and (named := _find(table.rows[0][1], INPUT)) is not None:
             raise InputError(
                 "no_output",
-                f"{table.name}: it has the column {table.rows[0][1][named].strip()!r} and none of right outputs; "
+                f"{table.name}: it has the column {table.rows[0][1][named].strip()!r} and no column of right outputs; "
                 "name that one output",
             )
         columns, rows, width = _first_columns(table, table.rows, least), table.rows, table.width

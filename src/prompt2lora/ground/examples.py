@@ -117,7 +117,7 @@ def check_named(pictures: Sent, prompts: Sequence[Prompt]) -> None:
         if picture_digest(data) not in held:
             raise InputError(
                 "picture_unnamed",
-                f"the picture {name[:80]} came along and no prompt or example names it; name it in a column image (in "
+                f"the picture {name[:80]} was sent, and no prompt or example names it; name it in a column image (in "
                 "JSONL the key image), or leave it out",
                 name=name[:80],
             )
@@ -134,12 +134,12 @@ def _filled(table: Table, entry: Entry, text: str | None) -> str:
     if text is None or not text.strip():
         rule = "a line needs input (text), output (text)" if table.format == JSONL else "a row needs two filled cells"
         raise InputError(
-            "incomplete_example", f"{place}: {rule}, the input and the right output; mend it", line=entry.line
+            "incomplete_example", f"{place}: {rule}, the input and the right output; correct it", line=entry.line
         )
     if table.holds_error(text):
         raise InputError(
             "error_value",
-            f"{place}: a text is needed and a cell holds the Excel error {text.strip()}; mend it, or leave the row out",
+            f"{place}: a text is needed, and this is the Excel error {text.strip()}; correct it, or leave the row out",
             line=entry.line,
             value=text.strip(),
         )

@@ -125,7 +125,7 @@ def exclusive_lock(file: Path) -> Iterator[None]:
 def check_new(place: Path, what: str) -> None:
     """Raises UsageError if `place` is there already, and as `check_writable`, before any work is done for it."""
     if place.exists() or place.is_symlink():
-        raise UsageError(f"the {what} must not exist yet; {place} does: name another one or remove it")
+        raise UsageError(f"the {what} must not exist yet, and {place} does; name another one or remove it")
     check_writable(place)
 
 
@@ -142,9 +142,11 @@ def check_writable(file: Path) -> None:
     any work is done for it."""
     place = next(parent for parent in file.absolute().parents if parent.exists())
     if not place.is_dir():
-        raise UsageError(f"cannot write {file}: {place} is no folder; name another place")
+        raise UsageError(f"cannot write {file}: {place} is not a folder; name another place")
     if not os.access(place, os.W_OK):
-        raise OutputError(f"cannot write {file}: {place} may not be written to; see its rights or name another place")
+        raise OutputError(
+            f"cannot write {file}: {place} may not be written to; check its permissions or name another place"
+        )
 
 
 def write_bytes(file: Path, data: bytes) -> None:
@@ -176,7 +178,7 @@ def file_digest(file: Path) -> str:
         with file.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
-        raise DamagedFile(f"{file} cannot be read ({cause(error)}): fetch or make it anew") from error
+        raise DamagedFile(f"{file} cannot be read ({cause(error)}): fetch or make it again") from error
 
 
 def write_safetensors(file: Path, state: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> str:
@@ -205,7 +207,7 @@ def read_safetensors(file: Path) -> tuple[dict[str, Tensor], str]:
         data = file.read_bytes()
         return load(data), hashlib.sha256(data).hexdigest()
     except (OSError, SafetensorError) as error:
-        raise DamagedFile(f"{file} cannot be read as safetensors ({cause(error)}): fetch or make it anew") from error
+        raise DamagedFile(f"{file} cannot be read as safetensors ({cause(error)}): fetch or make it again") from error
 
 
 def read_metadata(file: Path) -> dict[str, str]:

@@ -132,7 +132,7 @@ def texts_alone(prompts: Sequence[Prompt], taker: str) -> list[str]:
         if isinstance(prompt, Pictured):
             raise InputError(
                 "pictures",
-                f"{taker} takes texts alone and prompt {number} holds a picture; leave the one or the other out",
+                f"{taker} takes only texts, and prompt {number} holds a picture; leave one or the other out",
                 number=number,
             )
     return [text_of(prompt) for prompt in prompts]
@@ -155,7 +155,7 @@ def checked(data: bytes, name: str) -> Picture:
     except (OSError, SyntaxError, ValueError) as error:
         raise InputError(
             "no_picture",
-            f"{name}: a picture must be {' or '.join(FORMATS)} and this is none, or half of one; mend it",
+            f"{name}: a picture must be {' or '.join(FORMATS)}, and this is not, or only part of one; correct it",
             name=name[-80:],
         ) from error
     return Picture(picture_digest(data), lambda: data, name, width * height)
@@ -191,7 +191,7 @@ def of_data_url(url: str, place: str) -> Picture:
     try:
         decoded = base64.b64decode(data, validate=True)
     except binascii.Error as error:
-        raise InputError("picture_url", f"{place}: the data URL is no base64 ({error}); encode it anew") from error
+        raise InputError("picture_url", f"{place}: the data URL is not base64 ({error}); encode it again") from error
     return checked(decoded, place)
 
 

@@ -23,7 +23,7 @@ def check_prompts(prompts: list[P], source: str = "prompts") -> list[P]:
     """The same prompts. Raises InputError if there is none, or one is blank or longer than MAX_CHARACTERS."""
     if not prompts:
         raise InputError(
-            "no_prompts", f"{source}: at least one prompt is needed and there is none; write a prompt a line"
+            "no_prompts", f"{source}: at least one prompt is needed, and there is none; write one prompt per line"
         )
     for number, prompt in enumerate(map(text_of, prompts), 1):
         if is_half(prompt):

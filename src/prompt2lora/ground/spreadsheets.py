@@ -44,7 +44,9 @@ def read_sheet(name: str, data: bytes) -> Sheet:
         with zipfile.ZipFile(io.BytesIO(data)) as folded:
             inside = sum(item.file_size for item in folded.infolist())
             if "xl/workbook.xml" not in folded.namelist():
-                raise InputError("file_type", f"{name}: this is no Excel file; save it as .xlsx or CSV", name=name[:80])
+                raise InputError(
+                    "file_type", f"{name}: this is not an Excel file; save it as .xlsx or CSV", name=name[:80]
+                )
         if inside > _MOST_INSIDE:
             raise _too_many(name)
         return _first_sheet(name, data)
@@ -52,7 +54,7 @@ def read_sheet(name: str, data: bytes) -> Sheet:
         raise
     except Exception as error:  # whatever a broken workbook makes its reader stumble over
         raise InputError(
-            "broken_excel", f"{name}: this Excel file cannot be read; open it in Excel and save it anew"
+            "broken_excel", f"{name}: this Excel file cannot be read; open it in Excel and save it again"
         ) from error
 
 

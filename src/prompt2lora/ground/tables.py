@@ -119,7 +119,7 @@ def _is_excel(file: File) -> bool:
     if file.ending in ("xlsx", "xlsm", "pdf", "docx") or file.data.startswith(_NO_TEXT):
         raise InputError(
             "file_type",
-            f"{name}: name a text, CSV, Excel (.xlsx) or JSONL file; this one is none",
+            f"{name}: name a text, CSV, Excel (.xlsx) or JSONL file; this is none of them",
             name=name[:80],
         )
     return False
@@ -173,7 +173,7 @@ def _refuse_control(name: str, text: str) -> None:
             line = text.count("\n", 0, place) + 1
             raise InputError(
                 "not_text",
-                f"{name}:{line}: text is needed and this is binary (it holds U+{ord(letter):04X}); "
+                f"{name}:{line}: text is needed, and this is binary (it holds U+{ord(letter):04X}); "
                 "remove it, or name a text, CSV, Excel or JSONL file",
                 name=name[:80],
             )
@@ -205,7 +205,7 @@ def _document(file: File, text: str, known: Known) -> list[Any] | None:
         return None
     raise InputError(
         "no_list",
-        f"{file.name}: JSON must hold one list of texts or objects, without an instruction beside it, and this "
+        f"{file.name}: JSON must hold one list of texts or objects and no instruction beside it, and this "
         "does not; write one object a line (JSONL)",
         name=file.name[:80],
     )
@@ -236,7 +236,7 @@ def _records(name: str, text: str) -> list[tuple[int, Any]]:
                 found.append((number, json.loads(line)))
             except (ValueError, RecursionError) as error:
                 raise InputError(
-                    "broken_json", f"{name}:{number}: every line must be JSON ({error}); mend the line", line=number
+                    "broken_json", f"{name}:{number}: every line must be JSON ({error}); correct the line", line=number
                 ) from error
     return found
 

@@ -20,9 +20,9 @@ def read_questions(file: Path) -> list[dict[str, Any]]:
     for number, question in records:
         if any(not isinstance(question.get(key), kind) for key, kind in _QUESTION.items()):
             told = ", ".join(f"{key} ({'a list' if kind is list else 'text'})" for key, kind in _QUESTION.items())
-            raise TaskFileError(f"{file}:{number}: a line needs {told}; mend the line")
+            raise TaskFileError(f"{file}:{number}: a line needs {told}; correct the line")
         if not question["choices"] or len(question["groups"]) != len(question["choices"]):
-            raise TaskFileError(f"{file}:{number}: every one of the choices needs its group; mend the line")
+            raise TaskFileError(f"{file}:{number}: every choice needs its group; correct the line")
     if all(question["condition"] != "ambig" for _, question in records):
         raise UsageError(f"{file}: a bias check asks questions of the condition ambig and there is none; add some")
     return [question for _, question in records]

@@ -52,7 +52,7 @@ def pilot(
     check_name(request.job)
     display_name_of(request.display_name)
     if request.measure_tuning and not request.inspection:
-        raise UsageError("fine-tuning is measured on labelled examples and none are given; add --inspection")
+        raise UsageError("fine-tuning is measured on labelled examples, and none are given; add --inspection")
     if request.measure_tuning:
         texts_alone([prompt for prompt, _ in request.inspection], _TUNING)
     rules, in_force = plant.rules(policy)

@@ -29,7 +29,7 @@ def check_start(version: str, origin: Origin) -> None:
     """Raises UsageError for a version that is no start for a second stage."""
     if origin.from_base:
         raise UsageError(
-            f"{version} holds the instruction alone, since the answers are long, and is no start for more; make an "
+            f"{version} holds only the instruction, because the answers are long, and cannot be refined; make an "
             "adapter of the right answers instead (`prompt2lora pilot --examples`)"
         )
 
@@ -51,7 +51,7 @@ def refine(
     kept = plant.registry
     known = kept.versions(job)
     if not known:
-        raise UsageError(f"the job {job} has no version to begin from; run a pilot first")
+        raise UsageError(f"the job {job} has no version to start from; run a pilot first")
     start = kept.version(job, version) if version else known[-1]
     from prompt2lora.adapter.peft import Adapter
     from prompt2lora.generator.examples import ExampleOptions

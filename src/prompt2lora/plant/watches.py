@@ -27,7 +27,7 @@ def replay(plant: Plant, job: str, inspection: Sequence[tuple[Prompt, str]], rep
     watch, version = watching.watching(job)
     told = [source for source in ("canary", "format") if source in watch.promised]
     if not told:
-        raise UsageError(f"neither canary nor format was promised of {job}, so a replay could tell nothing")
+        raise UsageError(f"neither canary nor format was promised for {job}, so a replay could show nothing")
     watching.replaying(job)  # first: what fails from here on is tried again when the hours are over, not at once
     alarm = watching.check_files(job)
     if alarm:

@@ -19,7 +19,7 @@ def check_open(closing: bool) -> None:
 def check_room(waiting: int, most: int) -> None:
     """Raises Busy if as many are waiting as may."""
     if waiting >= most:
-        raise Busy(f"{waiting} requests are waiting already; try again in a few seconds")
+        raise Busy(f"{waiting} requests are already waiting; try again in a few seconds")
 
 
 async def last_answers(unfinished: Callable[[], object], seconds: float) -> None:

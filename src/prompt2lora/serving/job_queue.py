@@ -94,7 +94,7 @@ class JobQueue:
                 if (one.kind, one.job, one.actor, one.asked, one.cancelled_by) == (kind, job, actor, digest, None):
                     return one
             if len(unfinished) >= _MOST_WAITING:
-                raise Busy(f"{len(unfinished)} queued jobs are waiting already; try again in a few minutes")
+                raise Busy(f"{len(unfinished)} queued jobs are already waiting; try again in a few minutes")
             queued = QueuedJob(secrets.token_hex(8), kind, job, actor, self._at(), digest, self._base)
             self._write(queued)  # first, so that what was asked never lies there without a record
             try:
@@ -137,7 +137,7 @@ class JobQueue:
         try:
             return self._request(queued).read_bytes()
         except FileNotFoundError as error:
-            raise UsageError(f"the service ended before this was done and what was asked is gone; {_AGAIN}") from error
+            raise UsageError(f"the service ended before this was done, and the request is gone; {_AGAIN}") from error
 
     def forget(self) -> None:
         """Drop what has ended for a week."""
@@ -156,7 +156,7 @@ class JobQueue:
         """Raises UsageError for an id that is unknown, Conflict for a job that has ended."""
         queued = self.get(id)
         if queued.over:
-            raise Conflict(f"the queued job {queued.id} is {queued.state} already; look at its result")
+            raise Conflict(f"the queued job {queued.id} is already {queued.state}; look at its result")
         return queued
 
     def cancel(self, id: str, actor: str) -> QueuedJob:

@@ -41,7 +41,7 @@ class Quota:
     @contextmanager
     def place(self, job: str) -> Iterator[None]:
         if self._running[job] >= self._most:
-            raise Busy(f"{self._most} requests for the job {job} are running already; try again in a moment")
+            raise Busy(f"{self._most} requests for the job {job} are already running; try again in a moment")
         self._running[job] += 1
         try:
             yield

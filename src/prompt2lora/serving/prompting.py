@@ -19,7 +19,7 @@ def prompt_ids(chat: ChatFormat, request: GenerationRequest) -> list[int]:
     """Raises UsageError for a prompt without a token, and for messages that the base's template does not take."""
     ids = chat.conversation_ids(request.messages) if request.messages else chat.text_ids(request.text)
     if not ids:
-        raise UsageError("a prompt must hold at least one token; write something")
+        raise UsageError("a prompt must have at least one token; write something")
     return ids
 
 

@@ -99,7 +99,7 @@ class Service(Served):
         """Raises UsageError for a picture in a prompt if the base reads text alone, or for too many pixels in all."""
         pictures = {one for prompt in prompts for one in pictures_of(prompt)}
         if pictures and not self.reads_pictures:
-            raise UsageError(f"{self.engine.base} reads text alone and a prompt holds a picture; leave pictures out")
+            raise UsageError(f"{self.engine.base} reads only text, and a prompt holds a picture; leave pictures out")
         check_together(pictures, MOST_OF_A_JOB)
 
     # Long work, in somebody's name
@@ -175,7 +175,7 @@ class Service(Served):
     def replay(self, actor: str, job: str) -> QueuedJob:
         """Ask the current release its inspection examples again, as canaries."""
         if not canaries(self.plant.registry, job):
-            raise UsageError(f"the job {job} has no inspection examples; evaluate a version on some first")
+            raise UsageError(f"the job {job} has no inspection examples; measure a version on some first")
         return self._begin(actor, Replay(job))
 
     def cancel(self, actor: str, id: str) -> QueuedJob:

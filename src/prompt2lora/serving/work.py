@@ -199,4 +199,4 @@ def read(kind: str, data: bytes) -> Work:
     try:
         return TypeAdapter(KINDS[kind]).validate_json(data)
     except (ValidationError, KeyError) as error:
-        raise UsageError("another version of the service kept this and it cannot be read; ask for it again") from error
+        raise UsageError("another version of the service kept this, and it cannot be read; ask for it again") from error

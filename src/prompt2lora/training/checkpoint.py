@@ -55,7 +55,7 @@ class Checkpoint:
         try:
             return cls(**torch.load(file, map_location=device, weights_only=True))
         except (RuntimeError, OSError, EOFError, ValueError, TypeError, pickle.UnpicklingError) as error:
-            raise DamagedFile(f"{file} is damaged; remove the folder and train anew") from error
+            raise DamagedFile(f"{file} is damaged; remove the folder and train again") from error
 
     def copied(self) -> Checkpoint:
         """The same, in memory of its own that no later step changes."""

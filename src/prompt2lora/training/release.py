@@ -68,7 +68,9 @@ def read_plan(file: Path, tasks: Path, suites: Path | None = None, without: Sequ
         if run.examples or run.change:
             raise UsageError(f"{file}: only the last run's generator has examples, not {run.name}'s; move the key")
     if (last := planned[-1]).change and (last.examples or not _named(planned, last.change).shared):
-        raise UsageError(f"{file}: change stands in place of examples and names a run with `shared`; mend {last.name}")
+        raise UsageError(
+            f"{file}: change stands in place of examples and names a run with `shared`; correct {last.name}"
+        )
     return planned
 
 

@@ -227,6 +227,6 @@ def _rows(folder: Path, name: str) -> list[dict[str, Any]]:
     found = []
     for number, row in read_records(file):
         if not all(isinstance(row.get(key), str) for key in wanted):
-            raise TaskFileError(f"{file}:{number}: a row needs the texts {', '.join(wanted)}; mend the line")
+            raise TaskFileError(f"{file}:{number}: a row needs the texts {', '.join(wanted)}; correct the line")
         found.append(row)
     return found

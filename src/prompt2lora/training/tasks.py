@@ -66,17 +66,19 @@ def read_task(file: Path) -> Task:
     description = records[0][1]
     name = str(description.get("task", file.stem))
     if not _NAME.fullmatch(name):
-        raise TaskFileError(f"{file}:1: a task's name is made of letters, digits, - . + and _, not {name!r}; mend it")
+        raise TaskFileError(
+            f"{file}:1: a task's name is made of letters, digits, - . + and _, not {name!r}; correct it"
+        )
     comparison = str(description.get("comparison", Comparison.EXACT))
     if comparison not in list(Comparison):
-        raise TaskFileError(f"{file}:1: a comparison is {', '.join(Comparison)}, not {comparison[:40]!r}; mend it")
+        raise TaskFileError(f"{file}:1: a comparison is {', '.join(Comparison)}, not {comparison[:40]!r}; correct it")
     parts: dict[str, list[Example]] = {"train": [], "test": []}
     for number, record in records[1:]:
         if not isinstance(record.get("input"), str) or not isinstance(record.get("output"), str):
-            raise TaskFileError(f'{file}:{number}: an example needs the texts "input" and "output"; mend the line')
+            raise TaskFileError(f'{file}:{number}: an example needs the texts "input" and "output"; correct the line')
         part = record.get("part", "test")
         if part not in parts:
-            raise TaskFileError(f'{file}:{number}: "part" must be train or test, not {part!r}; mend the line')
+            raise TaskFileError(f'{file}:{number}: "part" must be train or test, not {part!r}; correct the line')
         parts[part].append(Example(record["input"], record["output"]))
     return Task(
         name=name,
@@ -155,7 +157,9 @@ def _record(file: Path, number: int, line: str) -> dict[str, Any]:
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise TaskFileError(f"{file}:{number}: every line must be JSON, an object ({error}); mend the line") from error
+        raise TaskFileError(f"{file}:{number}: every line must be a JSON object ({error}); correct the line") from error
     if not isinstance(record, dict):
-        raise TaskFileError(f"{file}:{number}: every line must be a JSON object, not {type(record).__name__}; mend it")
+        raise TaskFileError(
+            f"{file}:{number}: every line must be a JSON object, not {type(record).__name__}; correct it"
+        )
     return record

@@ -64,9 +64,10 @@ def write(adapter: Adapter, config: Any, folder: Path) -> str:
     writer.write_tensors_to_file()
     writer.close()
     return (
-        f"llama.cpp: `llama-server -m BASE.gguf --lora {FILE}`, at strength 1 (the file holds alpha). For an adapter a "
-        'request, add `--lora-init-without-apply --cache-ram 0`, and `"lora": [{"id": 0, "scale": 1.0}]` to every '
-        "request (scale 0 for the base): otherwise a prompt can be answered by the adapter that read it before."
+        f"llama.cpp: `llama-server -m BASE.gguf --lora {FILE}`, at strength 1 (the file holds alpha). To choose an "
+        "adapter in each request, add `--lora-init-without-apply --cache-ram 0`, and "
+        '`"lora": [{"id": 0, "scale": 1.0}]` to every request (scale 0 for the base); otherwise a prompt can be '
+        "answered by the adapter that read it before."
     )
 
 

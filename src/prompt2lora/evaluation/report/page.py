@@ -109,7 +109,7 @@ def report(results: Path, page: Path) -> list[Path]:
         for shown in kind.pictures:
             picture(f"{file.stem}{shown.suffix}.png", shown.caption, shown.draw(other))
     if len(parts) == 1:
-        raise UsageError(f"{results} holds no result of a benchmark; make one or name another folder")
+        raise UsageError(f"{results} has no result of a benchmark; make one or name another folder")
     write_text(page, "\n".join(parts))
     return [page, *written]
 
@@ -118,5 +118,5 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DamagedFile(f"{file} is no readable result ({cause(error)}); make it anew or remove it") from error
+        raise DamagedFile(f"{file} is not a readable result ({cause(error)}); make it again or remove it") from error
     return found if isinstance(found, dict) else {}

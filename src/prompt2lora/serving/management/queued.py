@@ -202,5 +202,7 @@ def _prompt(text: str, image: str | Picture | None, place: str) -> Prompt:
 def _filled(text: str, place: str) -> str:
     """The text as it would come out of a file. Raises InputError if it is blank."""
     if not text.strip():
-        raise InputError("blank_text", f"{place}: a text is needed and this one is blank; write it, or leave it out")
+        raise InputError(
+            "blank_text", f"{place}: a text is needed, and this one is blank; write one, or leave the row out"
+        )
     return text.strip()
