@@ -356,7 +356,7 @@ def test_a_file_under_way_is_not_finished_by_a_release_that_was_taken_back(regis
         registry.rollback("mail", "worse")
         while not queued.over:
             time.sleep(0.01)
-    assert queued.state == "failed" and "another release answers mail since" in queued.error
+    assert queued.state == "failed" and "another release has answered mail since" in queued.error
     assert queued.progress["done"] < 200 and service.engine.left > 0, "nothing is asked for it any more"
 
 
@@ -393,7 +393,7 @@ def test_the_command_leaves_no_file_of_a_release_that_was_taken_back(generator_f
         if record.get("done") == 2 and not seen:
             seen.append(registry.rollback("mail", "worse"))
 
-    with pytest.raises(Conflict, match="another release answers mail since"):
+    with pytest.raises(Conflict, match="another release has answered mail since"):
         offline.answer(replace(offline.by_job("mail"), request=asked), {n: f"row {n}" for n in range(9)}, kept, told)
     assert len(kept._known) == 4
     registry.engine.dispose()

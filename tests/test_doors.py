@@ -320,6 +320,14 @@ def test_a_column_is_taken_by_name_or_number(column):
     assert read_prompts(File("p.txt", b"id;message\n1;a\n2;b\n"), column="message")[0] == ["a", "b"]
 
 
+def test_a_column_that_is_taken_by_number_leaves_the_header_a_header():
+    table = File("rows.csv", b"note,input\nW1,Which?\nW2,What?\n")
+    assert [read_prompts(table, column=one)[0] for one in ("2", "input", "1")] == [
+        *[["Which?", "What?"]] * 2,
+        ["W1", "W2"],
+    ]
+
+
 @pytest.mark.parametrize(("name", "data"), [("p.csv", b"id,message\n1,a\n2,b\n"), ("p.txt", b"one\ntwo\n")])
 def test_a_column_that_is_not_there_is_told_with_those_that_are(name, data):
     with pytest.raises(InputError, match=r"id, message|leave it out"):

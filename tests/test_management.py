@@ -225,7 +225,7 @@ def test_what_is_watched_is_not_said_to_lack_a_watch_when_it_is_promoted_again(k
     made = kept.add_version("mail", adapter_folder(tmp_path / "a", "a"), FROM)
     passes(kept, made, GOOD)
     promote = ("registry", "promote", "mail", "--version", made.name, "--reason", "good")
-    assert "not watched yet" in run(*promote)[1]
+    assert "not monitored yet" in run(*promote)[1]
     assert run("monitor", "start", "mail", "--promised", "canary=0.1")[0] == 0
     code, out, error = run(*promote)
     assert (code, out) == (0, f"mail is answered by {made.name} from now on\n"), error

@@ -200,6 +200,6 @@ def test_on_a_suite_the_teachers_of_the_other_suites_are_averaged_and_the_best_i
 
 
 def test_what_teachers_are_made_of_has_to_be_named(run, tmp_path):
-    for verb, told in (("collect", "or both"), ("compare", "by --suites")):
+    for verb, told in (("collect", "or both"), ("compare", "with --suites")):
         code, _, said = run(verb, "--out" if verb == "collect" else "--teachers", tmp_path / "t")
         assert (code, told in said) == (2, True), said

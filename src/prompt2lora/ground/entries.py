@@ -178,7 +178,9 @@ def _part(text: str | None) -> str:
 
 
 def _from_rows(table: Table, least: int, column: str) -> Entries:
-    above = _named(table, column) if column else _header(table, least)
+    above = _named(table, column) if column else None
+    if above is None:
+        above = _header(table, least)
     if above is None and _looks_headed(table):
         above = 0
     at, seen = None, dict[str, str]()  # the column for pictures, and what it is
