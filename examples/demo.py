@@ -32,7 +32,7 @@ def main(folder: Path) -> None:
     console.print(f"generator, encoder and base model {layout.base_model} loaded in {time.monotonic() - began:.1f} s\n")
     table = Table(title="exact match on examples that nobody trained on")
     for column in ("job", "examples", "base", "generated", "generated, without instruction", "adapter made in"):
-        table.add_column(column, justify="right" if column != "job" else "left")
+        table.add_column(column, justify="right" if column != "job" else "left", no_wrap=column == "job")
 
     for task in read_tasks([EXAMPLES]):
         prompts = [task.prompt(example.input) for example in task.train[:PROMPTS]]
