@@ -1302,6 +1302,8 @@ def test_a_column_is_chosen_and_the_first_rows_are_seen_before_anything_is_made(
     assert "<li>軸の音</li>" in browser.post("/console/new/advice", data=pasted).text
     page = browser.post("/console/new/advice", data={**pasted, "prompts_column": "3"}).text
     assert '<option value="3" selected>担当</option>' in page and "<li>山</li>" in page
+    page = browser.post("/console/new/advice", data=pasted, files={"prompts_file": file}).text
+    assert page.count('id="prompts_column"') == 1, "the column is that of the file"
     page = browser.post("/console/new/advice", data={"prompts": "one\ntwo", "prompts_column": "3"}).text
     assert "finding grave" not in page and "select" not in page
     assert service.queue.recent() == []

@@ -29,7 +29,8 @@ _MARKS = {PASS: "pass", FAIL: "fail", UNKNOWN: "unknown"}
 BARS = {"base": "#999999", "generated": "#0a6ebd", "bare": "#5aa9e6", "wrong": "#d9a441"}
 _FAR = 2.0  # distance of prompts above which it is said
 _SPREADS = 3.0  # of the band in which a spectrum usually lies
-_SHARES = ("gain over the base", "own over wrong prompts", "answers in format")  # checks that are told in percent
+# Checks of shares, told in percent, or in percentage points if they are differences.
+_UNITS = {"gain over the base": "points", "own over wrong prompts": "points", "answers in format": "percent"}
 _SIGNED = "signature"
 _LEAST = 0.001  # of a value, so that what is nearly nothing is not told as nothing
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60, 560, 30, 165  # of a plot
@@ -56,8 +57,8 @@ def measured_text(check: Mapping[str, Any], language: str) -> str:
     """What was measured for a check, as every page and the command line say it."""
     if check["value"] is None:
         return texts(language)["not measured"]
-    if check["metric"] in _SHARES:
-        return _percent(check["value"])
+    if check["metric"] in _UNITS:
+        return _hundredths(check["value"], check["metric"], language)
     if check["metric"] == _SIGNED:
         return texts(language)["yes" if check["value"] else "no"]
     return value_text(check["value"])
@@ -67,13 +68,14 @@ def limit_text(check: Mapping[str, Any], language: str) -> str:
     """What that is held against, with the direction."""
     if check["metric"] == _SIGNED and check["bound"]:
         return texts(language)["yes"]
-    share = check["metric"] in _SHARES
-    bound = _percent(check["bound"]) if share else format_decimal(check["bound"], "#,##0.########", locale="en")
+    bound = format_decimal(check["bound"], "#,##0.########", locale="en")
+    if check["metric"] in _UNITS:
+        bound = _hundredths(check["bound"], check["metric"], language)
     return texts(language)[f"limit {direction(check['metric'])}"].format(bound=bound)
 
 
-def _percent(share: float) -> str:
-    return format_decimal(100 * share, "#,##0.##", locale="en") + " %"
+def _hundredths(share: float, metric: str, language: str) -> str:
+    return texts(language)[_UNITS[metric]].format(format_decimal(100 * share, "#,##0.##", locale="en"))
 
 
 def _money(amount: float) -> str:
