@@ -334,3 +334,9 @@ def test_the_headline_has_every_form_of_an_arm_from_the_file_that_measured_it(re
     (line,) = [line for line in page.splitlines() if line.startswith("| **generated** | ")][:1]
     assert all(interval(result["mean"][form]["generated"]) in line for form in ("full", "bare"))
     assert line.endswith("| `only-full.json`, `only-bare.json` |")
+    other = json.loads((results / "only-full.json").read_text())
+    other["hardware"]["dtype"] = "bfloat16"
+    (results / "only-full.json").write_text(json.dumps(other))
+    page = api.report(results, tmp_path / "again.md")[0].read_text(encoding="utf-8")
+    (line,) = [line for line in page.splitlines() if line.startswith("| **generated** | ")][:1]
+    assert line.endswith("| `only-bare.json` |"), "figures of two dtypes stand in two tables"

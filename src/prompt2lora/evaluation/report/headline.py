@@ -59,13 +59,13 @@ def _judged(result: BenchmarkResult) -> int:
 
 def _measured(result: BenchmarkResult) -> tuple[object, ...]:
     """What two results have to have in common to stand in one table."""
-    asked = result.request
-    return result.tasks.keys(), asked.limit, asked.seeds, asked.prompts_per_task, result.generator.sha256
+    asked, dtype = result.request, result.hardware.get("dtype")
+    return result.tasks.keys(), asked.limit, asked.seeds, asked.prompts_per_task, result.generator.sha256, dtype
 
 
 def _headline(results: Sequence[tuple[Path, BenchmarkResult]]) -> str:
-    """The tasks of the first result; others of the same examples and prompts, with the same generator, add the arms and
-    forms that it lacks."""
+    """The tasks of the first result; others of the same examples and prompts, with the same
+    generator in the same dtype, add the arms and forms that it lacks."""
     first = results[0][1]
     same = [(file, result) for file, result in results if _measured(result) == _measured(first)]
     forms = [form for form in FORMS if any(form in result.mean for _, result in same)]
