@@ -365,6 +365,11 @@ def test_an_altered_removed_or_moved_audit_line_is_found(registry, add, statemen
         ),
         ("update access_keys set role = 'admin' where name = 'line 3'", "does not tell of add key line 3"),
         ("update access_keys set revoked = '2026' where name = 'line 3'", "does not tell of revoke key line 3"),
+        (
+            "update access_keys set revoked = null",
+            r"tells of revoke key gone \(\w+\), and the database does not hold it",
+        ),
+        ("delete from access_keys where name = 'line 3'", "tells of add key line 3"),
     ],
 )
 def test_what_is_written_into_the_database_by_hand_is_not_on_record(registry, add, statement, told):
