@@ -73,7 +73,12 @@ def limit_text(check: Mapping[str, Any], language: str) -> str:
 
 
 def _percent(share: float) -> str:
-    return format_decimal(100 * share, "#,##0.##", locale="en") + " %"
+    told = (
+        f"< {100 * _LEAST:g}"
+        if 0 < share < _LEAST
+        else format_decimal(round(100 * share, 2) + 0.0, "#,##0.##", locale="en")
+    )
+    return f"{told} %"
 
 
 def _money(amount: float) -> str:
