@@ -5,8 +5,10 @@ import unicodedata
 import pytest
 
 from prompt2lora.console.i18n import LANGUAGES, Translator, texts
+from prompt2lora.custody import access as custody_access
 from prompt2lora.custody.access import GOVERN, LOOK, MAKE, RELEASE, RETURN, ROLES, SERVICE, Access
 from prompt2lora.errors import Conflict, UsageError
+from prompt2lora.ground.comparison import composed
 
 
 @pytest.fixture
@@ -80,6 +82,19 @@ def test_a_name_is_the_same_however_its_letters_are_composed(access):
         access.add(whole, infer=True)
     access.revoke(parts)
     assert access.all()[-1].revoked
+
+
+def test_a_key_from_before_names_were_composed_is_revoked_by_its_name(access, monkeypatch):
+    name = "\ufa19\u6238"  # a letter that Unicode composes into another one
+    with monkeypatch.context() as before:
+        before.setattr(custody_access, "composed", str)
+        access.add(name, infer=True)
+    access.add(composed(name), infer=True)
+    access.revoke(name)
+    assert [key.name for key in access.all() if key.revoked] == [name]
+    access.revoke(name)
+    assert all(key.revoked for key in access.all())
+    access.registry.verify_audit()
 
 
 def test_no_key_is_called_as_the_service_itself_is_in_the_record(access):

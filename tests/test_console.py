@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import datetime
 import html
@@ -175,6 +176,19 @@ def test_both_catalogues_have_the_same_texts_with_the_same_values():
         for key, said in ja.items()
         if "product" not in key and key not in ("watch.health",)
     )
+
+
+def test_every_error_that_pages_know_by_its_message_is_told_by_these_words():
+    def written(node):
+        if isinstance(node, ast.FormattedValue):
+            return "'9'" if node.conversion == ord("r") else "9"
+        return "".join(map(written, node.values)) if isinstance(node, ast.JoinedStr) else str(node.value)
+
+    trees = [ast.parse(file.read_text()) for file in Path(routing.__file__).parents[1].rglob("*.py")]
+    kinds = ast.JoinedStr | ast.Constant
+    said = {written(node) for tree in trees for node in ast.walk(tree) if isinstance(node, kinds)}
+    silent = {name for name, pattern in known().items() if not any(pattern.search(message) for message in said)}
+    assert silent == {"many_prompts", "many_examples"}, "which say what there are too many of"
 
 
 def test_every_text_that_a_page_asks_for_is_there():

@@ -24,6 +24,11 @@ PASTED = {
     "番号\t報告\n1\tポンプ交換\n2\tバルブ\n3\tガス漏れ": ["ポンプ交換", "バルブ", "ガス漏れ"],
     "1\tseal replaced\n2\tvalve fitted\n3\toil changed": ["seal replaced", "valve fitted", "oil changed"],
     "Note, the pump is hot.\nThe seal leaks.\n": ["Note, the pump is hot.", "The seal leaks."],
+    "Message, please classify: it leaks\nMessage, please classify: hot\n": [
+        "Message, please classify: it leaks",
+        "Message, please classify: hot",
+    ],
+    "Question, is it hot?\nSo, does it leak?\n": ["Question, is it hot?", "So, does it leak?"],
     "One, two.\nThree, four.\n": ["One, two.", "Three, four."],
     "a\tb": ["a\tb"],
 }

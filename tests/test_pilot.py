@@ -367,8 +367,11 @@ def test_a_value_that_is_nearly_nothing_is_not_told_as_nothing_and_a_bound_keeps
     assert told == ["at most 0", "at most 0.05", "at most 0.00001", "at most 3"]
     share = {"metric": "answers in format", "value": 0.4836, "bound": 0.8}
     assert (reports.measured_text(share, "en"), reports.limit_text(share, "en")) == ("48.36 %", "at least 80 %")
-    gain = {**share, "metric": "gain over the base"}
-    assert reports.measured_text(gain, "en") == "48.36 points", "a difference of shares"
+    nothing = [
+        reports.measured_text({**share, "metric": "gain over the base", "value": value}, "en")
+        for value in (4e-5, 0.0, -4e-5)
+    ]
+    assert nothing == ["< 0.1 points", "0 points", "0 points"], "what passes a limit of 0 is not told as 0"
 
 
 def test_every_limit_is_told_with_its_direction():

@@ -15,6 +15,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError
 from tiny import AT, adapter_folder, damage, new_registry, promoted
 
+from prompt2lora.console.i18n import LANGUAGES, Translator, texts
 from prompt2lora.custody import database as databases
 from prompt2lora.custody import schema
 from prompt2lora.custody.access import Access
@@ -365,6 +366,11 @@ def test_an_altered_removed_or_moved_audit_line_is_found(registry, add, statemen
         ),
         ("update access_keys set role = 'admin' where name = 'line 3'", "does not tell of add key line 3"),
         ("update access_keys set revoked = '2026' where name = 'line 3'", "does not tell of revoke key line 3"),
+        (
+            "update access_keys set revoked = null",
+            r"tells of revoke key gone \(\w+\), and the database does not hold it",
+        ),
+        ("delete from access_keys where name = 'line 3'", "tells of add key line 3"),
     ],
 )
 def test_what_is_written_into_the_database_by_hand_is_not_on_record(registry, add, statement, told):
@@ -380,8 +386,9 @@ def test_what_is_written_into_the_database_by_hand_is_not_on_record(registry, ad
     assert registry.verify_audit() == len(registry.audit_lines())
     with registry.engine.begin() as connection:
         connection.execute(text(statement))
-    with pytest.raises(DamagedFile, match=told):
+    with pytest.raises(DamagedFile, match=told) as found:
         registry.verify_audit()
+    assert all(Translator(one).explain(found.value) == texts(one)["error.off_record"] for one in LANGUAGES)
 
 
 def test_a_forged_seal_is_found(registry):

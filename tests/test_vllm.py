@@ -109,7 +109,7 @@ class FakeServer:
             return httpx.Response(200, json={"choices": [{"text": "Certainly."}]})
         if not body.get("prompt", "there are messages"):
             return error(400, "Either prompt or prompt_embeds must be provided and non-empty. (parameter=prompt)")
-        wanted, room = body.get("max_tokens", 0), self.length if self.room is None else self.room
+        wanted, room = body.get("max_tokens") or 0, self.length if self.room is None else self.room
         if wanted > self.length or (self.strict and wanted > room):
             return error(400, f"max_tokens={wanted} cannot be greater than max_model_len={self.length}.")
         if self.raw is not None:
@@ -698,7 +698,7 @@ def test_without_a_limit_a_server_is_asked_for_what_room_is_left():
     assert [body["max_tokens"] for body in server.asked if body.get("stream")] == [128]
     server.strict = True
     assert answer(engine_of(server), version()) == "from /adapters/00000001"
-    assert [body.get("max_tokens") for body in server.asked if body.get("stream")] == [128, 128, None]
+    assert [body["max_tokens"] for body in server.asked if body.get("stream")] == [128, 128, None]
     limited = GenerationRequest("parts", (Message("user", "hello"),), sampling=SamplingParams(max_new_tokens=128))
     with pytest.raises(UsageError, match="max_model_len"):
         answer(engine_of(server), version(), limited)

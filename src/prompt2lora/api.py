@@ -110,7 +110,8 @@ def benchmark(
     The arms multi-task, *-teacher and reference-decoder need the adapter folder `multi_task`, the collection
     `teachers` and the generator folder `reference`; nearest-teacher finds the teachers' tasks among `tasks`.
     `scores` is the file that keeps the scores of every example, so that a second call asks nothing again. `dtype`,
-    float32 or bfloat16, is that of base and training; in float32 figures do not depend on the processor.
+    float32 or bfloat16, is that of base and training, but for full-fine-tuning, which stays in float32; in float32
+    figures do not depend on the processor.
     """
     return judging.benchmark(
         [Path(task) for task in tasks],

@@ -106,16 +106,17 @@ class Access:
 
     def revoke(self, name: str) -> None:
         """Let a key do nothing any more. Raises UsageError if there is none that could, or it is the last admin's."""
-        table, name = schema.access_keys, composed(name)
+        table, names = schema.access_keys, {name, composed(name)}  # keys of before were not composed
         with self.registry.writing() as connection:
-            row = connection.execute(select(table).where(table.c.name == name, table.c.revoked.is_(None))).first()
+            found = select(table).where(table.c.name.in_(names), table.c.revoked.is_(None))
+            row = connection.execute(found.order_by(table.c.name != name)).first()
             if row is None:
                 raise UsageError(f"there is no key named {name[:90]!r} in use; see `prompt2lora keys list`")
             admins = select(table.c.id).where(table.c.role == "admin", table.c.revoked.is_(None))
             if row.role == "admin" and len(connection.execute(admins).all()) == 1:
-                raise UsageError(f"{name} is the last admin; make another one first")
+                raise UsageError(f"{row.name} is the last admin; make another one first")
             connection.execute(update(table).where(table.c.id == row.id).values(revoked=self.registry.at()))
-            self.registry.tell(connection, "revoke key", name, {"key": row.id})
+            self.registry.tell(connection, "revoke key", row.name, {"key": row.id})
 
     def has_admin(self) -> bool:
         return any(key.role == "admin" and key.revoked is None for key in self.all())

@@ -1,8 +1,8 @@
-"""Whether the tables hold what the audit log tells: no release, no verdict and no key is there that nobody told of, and
-what answers a job is its last release.
+"""Whether the tables hold what the audit log tells: no release, no verdict and no key is there that nobody told of, or
+is gone or as it was before, and what answers a job is its last release.
 
 In: a connection to the registry's database, then the lines of its audit log. Out: the first row that is not on record,
-if there is one. Whether the log itself is as it was written is audit.py's to say.
+or the first line without its row, if there is one. Whether the log itself is as it was written is audit.py's to say.
 """
 
 from __future__ import annotations
@@ -29,30 +29,44 @@ _DETAIL = {  # of a line: what stands in its row, too
 
 
 class Rows(NamedTuple):
-    """`answering` is (job, the release that answers, its last one), the `others` are as `_told` has them."""
+    """`lines` is how many lines there were before, `answering` (job, the release that answers, its last one); the
+    `others` are as `_told` has them."""
 
+    lines: int
     answering: list[tuple[str, int | None, int | None]]
     others: list[tuple[Any, ...]]
 
 
 def read(connection: Connection) -> Rows:
     """What the tables hold; to be read before the lines, so that those of what another process adds are there."""
-    return Rows([(job, now, last) for job, now, last in connection.execute(_answering())], [*_rows(connection)])
+    lines = audit.count(connection)
+    answering = [(job, now, last) for job, now, last in connection.execute(_answering())]
+    return Rows(lines, answering, [*_rows(connection)])
 
 
 def check(rows: Rows, lines: Iterable[audit.Line]) -> None:
-    """Raises DamagedFile for the first row that no line tells of."""
+    """Raises DamagedFile for the first row that no line tells of, and for the first line whose row is gone."""
     for job, release, last in rows.answering:
         if release != last:
             raise DamagedFile(
                 f"{job} is answered by release {release}, and the last one on record is {last}; compare with the backup"
             )
-    if strange := next(iter(Counter(rows.others) - Counter(_told(lines))), None):
-        action, subject, *detail = strange
+    there, told = Counter(rows.others), list(_told(lines))
+    if strange := next(iter(there - Counter(what for _, what in told)), None):
         raise DamagedFile(
-            f"the audit log does not tell of {action} {subject} ({', '.join(map(str, detail))}); ask who wrote that "
-            "into the database, and compare with the backup"
+            f"the audit log does not tell of {_words(strange)}; ask who wrote that into the database, and compare with "
+            "the backup"
         )
+    if gone := next(iter(Counter(what for number, what in told if number <= rows.lines) - there), None):
+        raise DamagedFile(
+            f"the audit log tells of {_words(gone)}, and the database does not hold it; ask who changed the database, "
+            "and compare with the backup"
+        )
+
+
+def _words(what: tuple[Any, ...]) -> str:
+    action, subject, *detail = what
+    return f"{action} {subject} ({', '.join(map(str, detail))})"
 
 
 def _answering() -> Any:
@@ -77,7 +91,9 @@ def _rows(connection: Connection) -> Iterator[tuple[Any, ...]]:
             yield REVOKE_KEY, key.name, key.id
 
 
-def _told(lines: Iterable[audit.Line]) -> Iterator[tuple[Any, ...]]:
+def _told(lines: Iterable[audit.Line]) -> Iterator[tuple[int, tuple[Any, ...]]]:
+    """The number of every line that has a row, and what stands in both."""
     for line in lines:
         if line.action in _DETAIL:
-            yield line.action, line.subject, *(line.detail.get(name) for name in _DETAIL[line.action])
+            detail = (line.detail.get(name) for name in _DETAIL[line.action])
+            yield line.number, (line.action, line.subject, *detail)

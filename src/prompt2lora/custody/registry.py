@@ -196,7 +196,7 @@ class Registry(Catalogue):
 
     def verify_audit(self) -> int:
         """Returns the number of lines. Raises DamagedFile for the first that is not as it was written, or for the first
-        release, verdict or key that none of them tells of."""
+        release, verdict or key that none of them tells of or that is gone."""
         with self.reading() as connection:
             rows = on_record.read(connection)
             number = audit.verify(connection, self.seal)

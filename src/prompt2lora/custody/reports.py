@@ -75,7 +75,9 @@ def limit_text(check: Mapping[str, Any], language: str) -> str:
 
 
 def _hundredths(share: float, metric: str, language: str) -> str:
-    return texts(language)[_UNITS[metric]].format(format_decimal(100 * share, "#,##0.##", locale="en"))
+    nearly_nothing = 0 < share < _LEAST
+    number = format_decimal(round(100 * share, 2) + 0.0, "#,##0.##", locale="en")
+    return texts(language)[_UNITS[metric]].format(f"< {100 * _LEAST:g}" if nearly_nothing else number)
 
 
 def _money(amount: float) -> str:

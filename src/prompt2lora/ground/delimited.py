@@ -53,14 +53,14 @@ def _chosen(found: dict[str, Rows], known: Known, least: int) -> str:
     if headed:
         return max(headed, key=lambda sign: (names[sign], len(found[sign][0][1])))
     for sign in DELIMITERS:
-        if sign in found and _is_table(found[sign], least):
+        if sign in found and is_even(found[sign], least):
             return sign
     if least == 1 and _NONE in found:
         return _NONE
     return max(found, key=lambda sign: len(found[sign][0][1]) if found[sign] else 0)
 
 
-def _is_table(rows: Rows, least: int) -> bool:
+def is_even(rows: Rows, least: int = 1) -> bool:
     """Whether a text without a known header has the same cells in every row, and they are no parts of sentences.
 
     One row alone shows nothing; after the comma of a sentence stands a space in every row.

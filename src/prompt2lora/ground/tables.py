@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from prompt2lora.errors import InputError
-from prompt2lora.ground.delimited import Known, Rows, split_rows
+from prompt2lora.ground.delimited import Known, Rows, is_even, split_rows
 from prompt2lora.ground.prompts import plain_lines
 from prompt2lora.ground.spreadsheets import ERRORS, read_sheet
 
@@ -244,11 +244,10 @@ def _records(name: str, text: str) -> list[tuple[int, Any]]:
 def _is_table(lines: Rows, known: Known) -> bool:
     """Whether a text is a table: with several names of columns at its beginning, one between tabs; or of as many cells
     in every line, between tabs (nobody types these) or below one such name. (A sentence that begins with such a word
-    and a comma is none.)"""
-    texts = [cells[0] for _, cells in lines]
+    and a comma is none, and so are several.)"""
     for delimiter in "\t;,":
-        cells = texts[0].split(delimiter) if texts else []
-        even = len(texts) > 1 and len({text.count(delimiter) for text in texts}) == 1
-        if len(cells) > 1 and known(cells) + even + (delimiter == "\t") > 1:
+        rows = [(number, cells[0].split(delimiter)) for number, cells in lines]
+        first = rows[0][1] if rows else []
+        if len(first) > 1 and known(first) + is_even(rows) + (delimiter == "\t") > 1:
             return True
     return False

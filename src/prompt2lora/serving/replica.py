@@ -210,7 +210,7 @@ def _body(name: str, request: GenerationRequest, ids: Sequence[int] | None, max_
         **_NEUTRAL,
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
-        **({"max_tokens": max_tokens} if max_tokens else {}),
+        "max_tokens": max_tokens,  # said even if it is None: /v1/completions takes 16 where it is left out
         "stream": True,
         "stream_options": {"include_usage": True, "continuous_usage_stats": True},
     }
