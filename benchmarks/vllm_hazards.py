@@ -341,8 +341,8 @@ async def parameters(world: World) -> None:
     world.note("usage", "", last._asdict(), last.prompt_tokens > 100 and 0 < last.cached_tokens < last.prompt_tokens)
     long = "word " * (ROOM - 92)
     end = (await world.chunks(one, "", messages=(), text=long, sampling=SamplingParams()))[-1]
-    fitting = end.prompt_tokens + end.completion_tokens <= ROOM
-    world.note("room for fewer tokens", "", end._asdict(), end.finish_reason is not None and fitting)
+    whole = end.prompt_tokens + end.completion_tokens == ROOM
+    world.note("room for fewer tokens", "", end._asdict(), whole if end.finish_reason == "length" else not whole)
     texts = {"prompt too long": "word " * (ROOM + 50), "prompt empty": ""}
     for hazard, text in texts.items():
         told = await world.answer(one, messages=(), text=text)

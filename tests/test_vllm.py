@@ -81,7 +81,8 @@ class FakeServer:
         if request.url.path == "/health":
             return httpx.Response(503 if self.dead else 200)
         if request.url.path == "/v1/models":
-            return httpx.Response(200, json={"data": [{"id": name} for name in (BASE, *self.loaded)]})
+            base = {"id": BASE, "max_model_len": self.length}
+            return httpx.Response(200, json={"data": [base, *({"id": name} for name in self.loaded)]})
         body = json.loads(request.content)
         if self.dead:
             return error(500, "EngineCore encountered an issue. See stack trace (above) for the root cause.")
@@ -692,16 +693,22 @@ def test_a_stream_that_cannot_be_read_is_tried_on_another_server_and_is_told_if_
 
 
 def test_without_a_limit_a_server_is_asked_for_what_room_is_left():
-    server = FakeServer()
+    server, read = FakeServer(), len(CHAT.prompt_ids(["hello"])[0])
+    server.length, server.strict = read + 100, True
     server.room = 100
     assert answer(engine_of(server), version()) == "from /adapters/00000001"
-    assert [body["max_tokens"] for body in server.asked if body.get("stream")] == [128]
-    server.strict = True
-    assert answer(engine_of(server), version()) == "from /adapters/00000001"
-    assert [body["max_tokens"] for body in server.asked if body.get("stream")] == [128, 128, None]
-    limited = GenerationRequest("parts", (Message("user", "hello"),), sampling=SamplingParams(max_new_tokens=128))
-    with pytest.raises(UsageError, match="max_model_len"):
+    assert [body["max_tokens"] for body in server.asked if body.get("stream")] == [100]
+    limited = replace(ASK, sampling=SamplingParams(max_new_tokens=101))
+    with pytest.raises(UsageError, match=f"may have {read + 100} tokens together and this request needs {read} . 101"):
         answer(engine_of(server), version(), limited)
+
+
+def test_beside_pictures_whose_tokens_it_counts_itself_a_server_that_refuses_is_asked_for_what_room_it_has():
+    server = FakeServer()
+    server.room, server.strict = 100, True
+    ask = replace(ASK, messages=(Message("user", Pictured("Which?", (picture(1),))),))
+    assert answer(engine_of(server), version(), ask) == "from /adapters/00000001"
+    assert [body["max_tokens"] for body in server.asked if body.get("stream")] == [128, None]
 
 
 HELD = {

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from prompt2lora.ground.pictures import Prompt, pictures_of, text_of
 from prompt2lora.ground.profile import MAX_NEW_TOKENS, PROBE
 from prompt2lora.serving.admission import check_open
 from prompt2lora.serving.event_stream import events
+from prompt2lora.serving.prompting import with_room
 from prompt2lora.serving.protocol import Chunk, GenerationRequest
 from prompt2lora.serving.turns import Turn, Turns
 
@@ -66,6 +68,7 @@ class Replica:
     failed_probes: int = 0
     aside: bool = False
     forms: bool = False  # whether it was seen to hold answers to a form
+    context_length: int = 0  # tokens of a prompt and its answer, as it says; 0: it has not said so
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     _turns: Turns = field(default_factory=Turns)
 
@@ -82,7 +85,9 @@ class Replica:
         if reply.status_code != 200:
             raise Lost(_reply_text(reply))
         with _readable():
-            found = {str(model["id"]) for model in reply.json()["data"]}
+            models = reply.json()["data"]
+            found = {str(model["id"]) for model in models}
+            self.context_length = max((int(model.get("max_model_len") or 0) for model in models), default=0)
         self.aside = False
         return found
 
@@ -151,6 +156,10 @@ class Replica:
         prompt, None if it is to read the messages itself."""
         if request.form:
             await self.holds_forms()
+        if ids is not None:
+            if not self.context_length:
+                await self.listed()
+            request = with_room(request, len(ids), self.context_length or sys.maxsize)
         async with self._turn(Turn.BASE if name == self.base else Turn.ADAPTERS):
             if name != self.base and name not in self.sound:  # it came to that while this one waited
                 raise Forgotten(f"{name} has to be seen at work again")
@@ -210,7 +219,7 @@ def _body(name: str, request: GenerationRequest, ids: Sequence[int] | None, max_
         **_NEUTRAL,
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
-        "max_tokens": max_tokens,  # said even if it is None: /v1/completions takes 16 where it is left out
+        "max_tokens": max_tokens,
         "stream": True,
         "stream_options": {"include_usage": True, "continuous_usage_stats": True},
     }
