@@ -30,7 +30,8 @@ BARS = {"base": "#999999", "generated": "#0a6ebd", "bare": "#5aa9e6", "wrong": "
 _FAR = 2.0  # distance of prompts above which it is said
 _SPREADS = 3.0  # of the band in which a spectrum usually lies
 # Checks of shares, told in percent, or in percentage points if they are differences.
-_UNITS = {"gain over the base": "points", "own over wrong prompts": "points", "answers in format": "percent"}
+_DIFFERENCES = ("gain over the base", "own over wrong prompts")
+_SHARES = (*_DIFFERENCES, "answers in format")
 _SIGNED = "signature"
 _LEAST = 0.001  # of a value, so that what is nearly nothing is not told as nothing
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60, 560, 30, 165  # of a plot
@@ -57,7 +58,7 @@ def measured_text(check: Mapping[str, Any], language: str) -> str:
     """What was measured for a check, as every page and the command line say it."""
     if check["value"] is None:
         return texts(language)["not measured"]
-    if check["metric"] in _UNITS:
+    if check["metric"] in _SHARES:
         return _hundredths(check["value"], check["metric"], language)
     if check["metric"] == _SIGNED:
         return texts(language)["yes" if check["value"] else "no"]
@@ -69,15 +70,15 @@ def limit_text(check: Mapping[str, Any], language: str) -> str:
     if check["metric"] == _SIGNED and check["bound"]:
         return texts(language)["yes"]
     bound = format_decimal(check["bound"], "#,##0.########", locale="en")
-    if check["metric"] in _UNITS:
+    if check["metric"] in _SHARES:
         bound = _hundredths(check["bound"], check["metric"], language)
     return texts(language)[f"limit {direction(check['metric'])}"].format(bound=bound)
 
 
 def _hundredths(share: float, metric: str, language: str) -> str:
-    nearly_nothing = 0 < share < _LEAST
     number = format_decimal(round(100 * share, 2) + 0.0, "#,##0.##", locale="en")
-    return texts(language)[_UNITS[metric]].format(f"< {100 * _LEAST:g}" if nearly_nothing else number)
+    unit = texts(language)["points"] if metric in _DIFFERENCES else "%"
+    return f"{f'< {100 * _LEAST:g}' if 0 < share < _LEAST else number} {unit}"
 
 
 def _money(amount: float) -> str:

@@ -68,7 +68,7 @@ class Replica:
     failed_probes: int = 0
     aside: bool = False
     forms: bool = False  # whether it was seen to hold answers to a form
-    context_length: int = 0  # tokens of a prompt and its answer, as it says; 0: it has not said so
+    context_length: int = sys.maxsize  # tokens of a prompt and its answer, once it has said so
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     _turns: Turns = field(default_factory=Turns)
 
@@ -87,7 +87,8 @@ class Replica:
         with _readable():
             models = reply.json()["data"]
             found = {str(model["id"]) for model in models}
-            self.context_length = max((int(model.get("max_model_len") or 0) for model in models), default=0)
+            told = [int(model["max_model_len"]) for model in models if model.get("max_model_len")]
+            self.context_length = max(told, default=sys.maxsize)
         self.aside = False
         return found
 
@@ -157,9 +158,7 @@ class Replica:
         if request.form:
             await self.holds_forms()
         if ids is not None:
-            if not self.context_length:
-                await self.listed()
-            request = with_room(request, len(ids), self.context_length or sys.maxsize)
+            request = with_room(request, len(ids), self.context_length)
         async with self._turn(Turn.BASE if name == self.base else Turn.ADAPTERS):
             if name != self.base and name not in self.sound:  # it came to that while this one waited
                 raise Forgotten(f"{name} has to be seen at work again")
