@@ -155,17 +155,11 @@ class Working:
 
     def show(self, record: dict[str, Any]) -> None:
         far = {key: record[key] for key in ("share", "seconds_left") if record.get(key) is not None}
-        counted: dict[str, Any] = (
-            {"done": f"{record['done']} of {record['of']}"} if {"done", "of"} <= record.keys() else {}
-        )
         told = {"share": f"{100 * far['share']:.0f} %"} if "share" in far else {}
         if "seconds_left" in far:
             told["left"] = f"about {duration(far['seconds_left'])}"
-        rest = {
-            key: value
-            for key, value in record.items()
-            if key not in ("share", "seconds_left", *(("done", "of") if counted else ()))
-        }
+        rest = {key: value for key, value in record.items() if key not in ("share", "seconds_left")}
+        counted = {"done": f"{rest.pop('done')} of {rest.pop('of')}"} if {"done", "of"} <= rest.keys() else {}
         step, line = rest.get("step"), dict(rest)
         if self.console.is_terminal:
             if isinstance(step, str):

@@ -138,12 +138,12 @@ def check_sealed(connection: Connection, seal: Seal) -> None:
         )
 
 
-def verify(connection: Connection, seal: Seal) -> int:
-    """Returns the number of lines. Raises DamagedFile that names the first line that is not as it was written."""
+def verify(connection: Connection, seal: Seal) -> list[Line]:
+    """Returns the lines. Raises DamagedFile that names the first line that is not as it was written."""
     sealed_number, sealed_hash = seal.read()
     last: Line | None = None
-    seen = sealed_number == 0
-    for line in lines(connection):
+    seen, found = sealed_number == 0, list(lines(connection))
+    for line in found:
         expected = Line.after(last, line.at, line.actor, line.action, line.subject, line.detail)
         if line != expected:
             raise DamagedFile(
@@ -156,4 +156,4 @@ def verify(connection: Connection, seal: Seal) -> int:
         last = line
     if not seen:
         raise DamagedFile(f"the audit log ends before line {sealed_number}; lines were cut off, put the backup back")
-    return last.number if last else 0
+    return found

@@ -199,9 +199,9 @@ class Registry(Catalogue):
         release, verdict or key that none of them tells of or that is gone."""
         with self.reading() as connection:
             rows = on_record.read(connection)
-            number = audit.verify(connection, self.seal)
-            on_record.check(rows, audit.lines(connection))
-            return number
+            lines = audit.verify(connection, self.seal)
+        on_record.check(rows, lines)
+        return len(lines)
 
     def record(self, action: str, subject: str, detail: dict[str, Any]) -> None:
         """Put on record what is done beside versions and releases, which record themselves."""

@@ -76,9 +76,10 @@ def limit_text(check: Mapping[str, Any], language: str) -> str:
 
 
 def _hundredths(share: float, metric: str, language: str) -> str:
-    number = format_decimal(round(100 * share, 2) + 0.0, "#,##0.##", locale="en")
     unit = texts(language)["points"] if metric in _DIFFERENCES else "%"
-    return f"{f'< {100 * _LEAST:g}' if 0 < share < _LEAST else number} {unit}"
+    if 0 < share < _LEAST:
+        return f"< {100 * _LEAST:g} {unit}"
+    return format_decimal(round(100 * share, 2) + 0.0, "#,##0.##", locale="en") + f" {unit}"
 
 
 def _money(amount: float) -> str:

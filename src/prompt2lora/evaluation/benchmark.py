@@ -30,12 +30,11 @@ from prompt2lora.evaluation.results import (
     ScoreTable,
     Summary,
 )
-from prompt2lora.evaluation.score_cache import KeptScores, ScoreCache, base_key
+from prompt2lora.evaluation.score_cache import KeptScores
 from prompt2lora.evaluation.statistics import Interval, mean_interval, paired_difference
 from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.pipeline import fitting_layout
 from prompt2lora.ground.files import check_new, write_json
-from prompt2lora.ground.home import home
 from prompt2lora.ground.progress import Report, part, silent
 from prompt2lora.training.tasks import read_tasks
 
@@ -71,7 +70,7 @@ def benchmark(
         Frozen.load(layout, dtype=dtype),
         generator,
         tasks,
-        kept=KeptScores(ScoreCache(scores or home() / "scores.jsonl"), base_key(layout, dtype)),
+        kept=KeptScores.of(scores, layout, dtype),
         prompts_per_task=prompts_per_task,
         teacher_tasks=taught,
     )

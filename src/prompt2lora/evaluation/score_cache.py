@@ -22,6 +22,7 @@ from prompt2lora.base.versions import versions
 from prompt2lora.base.weights import weights_digest
 from prompt2lora.errors import OutputError, cause
 from prompt2lora.evaluation.revisions import revisions
+from prompt2lora.ground.home import home
 from prompt2lora.ground.profile import TARGETS
 
 _USUAL = (8, 16, sorted(TARGETS))  # rank, alpha and targets of which scores are kept that do not name them
@@ -71,6 +72,11 @@ class KeptScores(NamedTuple):
 
     cache: ScoreCache
     base: str
+
+    @classmethod
+    def of(cls, file: Path | None, layout: LoraLayout, dtype: torch.dtype) -> KeptScores:
+        """Those of a base in a file, by default the one in the home."""
+        return cls(ScoreCache(file or home() / "scores.jsonl"), base_key(layout, dtype))
 
     def key(self, code: Sequence[str], *data: Any) -> str:
         """The digest of all that scores depend on: versions, the base, components of the code, and data."""

@@ -22,11 +22,10 @@ from prompt2lora.evaluation.published.measuring import PROMPTS_PER_TASK, Publish
 from prompt2lora.evaluation.published.results import PublishedAsked, PublishedResult
 from prompt2lora.evaluation.published.runner import shut_off_by
 from prompt2lora.evaluation.resources import Resources
-from prompt2lora.evaluation.score_cache import KeptScores, ScoreCache, base_key
+from prompt2lora.evaluation.score_cache import KeptScores
 from prompt2lora.generator.generator import Generator
 from prompt2lora.generator.pipeline import fitting_layout
 from prompt2lora.ground.files import check_new, write_json
-from prompt2lora.ground.home import home
 from prompt2lora.ground.progress import Report
 from prompt2lora.training.suites import (
     SUITES,
@@ -80,7 +79,7 @@ def benchmark(
     if "nearest-teacher" in request.arms:
         known = [*(read_tasks(tasks, split="train") if tasks else []), *map(training_part, every)]
 
-    kept = KeptScores(ScoreCache(scores or home() / "scores.jsonl"), base_key(layout, dtype))
+    kept = KeptScores.of(scores, layout, dtype)
 
     @cache
     def base() -> Frozen:
