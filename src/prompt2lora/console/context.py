@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,16 +54,6 @@ class ConsoleContext:
     def models(self) -> tuple[Models, list[Models]] | None:
         return models_at_hand(self.service)
 
-    @cached_property
-    def templates(self) -> Environment:
-        loader = FileSystemLoader(Path(__file__).parent / "templates")
-        made = Environment(
-            loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-        )
-        made.policies["json.dumps_kwargs"] = {"sort_keys": True, "ensure_ascii": False}
-        made.globals.update(languages=LANGUAGES, root=ROOT, ticket=lambda: secrets.token_hex(8))
-        return made
-
     def invite(self, invitation: Invitation) -> str:
         code = secrets.token_urlsafe(24)
         self.invitations[code] = invitation
@@ -100,6 +90,16 @@ class ConsoleContext:
         except BaseException:
             self._spent.pop(ticket, None)
             raise
+
+
+@cache
+def templates() -> Environment:
+    """Of all consoles of this process: to compile them takes seconds."""
+    loader = FileSystemLoader(Path(__file__).parent / "templates")
+    made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    made.policies["json.dumps_kwargs"] = {"sort_keys": True, "ensure_ascii": False}
+    made.globals.update(languages=LANGUAGES, root=ROOT, ticket=lambda: secrets.token_hex(8))
+    return made
 
 
 def remember(kept: OrderedDict[str, Any], name: str, value: Any, most: int = _REMEMBERED) -> None:

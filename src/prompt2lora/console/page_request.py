@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 from fastapi import Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from prompt2lora.console.context import ROOT, ConsoleContext
+from prompt2lora.console.context import ROOT, ConsoleContext, templates
 from prompt2lora.console.i18n import TranslatableError, Translator
 from prompt2lora.custody.access import LOOK, Key
 from prompt2lora.errors import Prompt2LoraError
@@ -140,7 +140,8 @@ class PageRequest:
 
     def render(self, template: str, status_code: int = 200, **values: Any) -> HTMLResponse:
         done = f"done.{self.http.query_params.get('done', '')}" if self.http.method == "GET" else ""
-        text = self.context.templates.get_template(template).render(
+        page = templates().get_template(template)
+        text = page.render(
             request=self,
             translator=self.translator,
             say=self.translator.say,
