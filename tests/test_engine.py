@@ -522,6 +522,4 @@ def test_a_form_that_is_too_much_refuses_its_own_request_and_no_other(engine, fr
 def test_a_tensor_of_the_wrong_shape_is_refused(engine, layout):
     batch = engine()._batch
     with pytest.raises(BeartypeCallHintViolation):
-        batch.set_adapter(0, torch.zeros(layout.shape[1:]))
-    with pytest.raises(BeartypeCallHintViolation):
-        batch._logits(torch.zeros(2, 3, dtype=torch.long), torch.zeros(2, 4, dtype=torch.long), None, 1)
+        batch.adapters.set(0, torch.zeros(layout.shape[1:]))

@@ -192,8 +192,8 @@ class EmbeddedEngine:
         parts = [Part(place, 0, ids) for place in range(2)]
         plain = self._batch.read(parts)
         random = torch.Generator().manual_seed(0)  # the same number everywhere is nothing behind a layer norm
-        self._batch.set_adapter(1, torch.randn(self._layout.shape, generator=random) * 0.1)
+        self._batch.adapters.set(1, torch.randn(self._layout.shape, generator=random) * 0.1)
         moved = (self._batch.read(parts) - plain).abs().amax(1)
-        self._batch.set_adapter(1, None)
+        self._batch.adapters.set(1, None)
         if moved[1] == 0 or moved[0] > 0:
             raise Unfit(f"the base {self.base} takes no adapters of its own for each sequence; use another engine")

@@ -1,21 +1,23 @@
 """Keys and values of every sequence of the running batch, in every layer: memory that grows and never moves otherwise.
 
-In: what a model computes for the tokens it reads now. Out: everything that these tokens may look at. Two kinds of
-reading: one token for each of several neighbouring sequences, or parts of sequences one after the other in one row,
-without padding. It knows neither adapters nor masks.
+In: what a model computes for the tokens it reads now, which stand in one row without padding: first one token for each
+of the first sequences, then longer parts of others. Out: for each piece of that row what its tokens may look at. It
+knows neither adapters nor masks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from prompt2lora.serving.attention import Held, Piece
+
 _FIRST_LENGTH = 128
-Held = Float[Tensor, "sequences heads length width"]
 
 
 class Part(NamedTuple):
@@ -59,28 +61,30 @@ class KeyValues:
         self.keys: dict[int, Held] = {}
         self.values: dict[int, Held] = {}
         self.parts: Sequence[Part] = ()
-        self.in_a_row = False
+        self.alone = 0
 
-    def expect(self, parts: Sequence[Part], in_a_row: bool) -> None:
-        """What the model reads next: one token for each of neighbouring places, or all parts in one row."""
-        self.parts, self.in_a_row = parts, in_a_row
+    def expect(self, parts: Sequence[Part]) -> int:
+        """What the model reads next; how many parts of one token, of the first sequences, stand before all others."""
+        self.parts = parts
+        firsts = takewhile(lambda one: one[1].place == one[0] and len(one[1].tokens) == 1, enumerate(parts))
+        self.alone = sum(1 for _ in firsts)
         self._length = max(part.end for part in parts)
         self._reserve(self._length)
-        if not in_a_row:
-            self._places = torch.tensor([part.place for part in parts])
-            self._lasts = torch.tensor([part.start for part in parts])
+        self._places = torch.arange(self.alone)
+        self._lasts = torch.tensor([part.start for part in parts[: self.alone]], dtype=torch.long)
+        return self.alone
 
     # What a model asks of its cache
 
     def update(
         self,
-        keys: Float[Tensor, "rows heads new width"],
-        values: Float[Tensor, "rows heads new value_width"],
+        keys: Float[Tensor, "1 heads tokens width"],
+        values: Float[Tensor, "1 heads tokens value_width"],
         layer: int,
         *_: Any,
         **__: Any,
-    ) -> tuple[Float[Tensor, "rows heads seen width"], Float[Tensor, "rows heads seen value_width"]]:
-        """Keep what is new of a layer; everything that may be looked at."""
+    ) -> tuple[list[Piece], list[Piece]]:
+        """Keep what is new of a layer; for each piece of the row everything that it may look at."""
         if layer not in self.keys:
             shape = (self.capacity, keys.shape[1], self.allocated)
             self.keys[layer] = keys.new_zeros(*shape, keys.shape[3])
@@ -113,16 +117,17 @@ class KeyValues:
 
     # Inside
 
-    def _kept(self, held: Held, new: Float[Tensor, "rows heads new width"]) -> Float[Tensor, "rows heads seen width"]:
-        if not self.in_a_row:
-            held[self._places, :, self._lasts] = new[:, :, 0]
-            first = self.parts[0].place
-            return held[first : first + len(self.parts), :, : self._length]
-        at = 0
-        for part in self.parts:
-            held[part.place, :, part.start : part.end] = new[0, :, at : at + len(part.tokens)]
-            at += len(part.tokens)
-        return torch.cat([held[part.place, :, : part.end] for part in self.parts], dim=1)[None]
+    def _kept(self, held: Held, new: Float[Tensor, "1 heads tokens width"]) -> list[Piece]:
+        pieces, end = [], self.alone
+        if self.alone:
+            held[self._places, :, self._lasts] = new[0, :, : self.alone].transpose(0, 1)
+            longest = max(part.end for part in self.parts[: self.alone])
+            pieces.append(Piece(slice(self.alone), True, held[: self.alone, :, :longest]))
+        for part in self.parts[self.alone :]:
+            tokens = slice(end, end := end + len(part.tokens))
+            held[part.place, :, part.start : part.end] = new[0, :, tokens]
+            pieces.append(Piece(tokens, False, held[part.place : part.place + 1, :, : part.end]))
+        return pieces
 
     def _reserve(self, length: int) -> None:
         if length <= self.allocated:

@@ -1,8 +1,8 @@
 """The loop that owns the model: waiting sequences join the batch as places become free, and all advance together.
 
-In: sequences. Out: chunks, through each sequence's `send`. A turn reads new prompts together, then gives every running
-sequence one token, whichever job it belongs to. Everything but `submit` and `stop` runs in the thread of `run`.
-It knows neither HTTP nor jobs.
+In: sequences. Out: chunks, through each sequence's `send`. A turn reads new prompts and gives every running sequence
+one token, all in one pass of the model, whichever jobs they belong to. Everything but `submit` and `stop` runs in the
+thread of `run`. It knows neither HTTP nor jobs.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from prompt2lora.serving.prefix_cache import PrefixCache, shared_length
 from prompt2lora.serving.protocol import LENGTH, STOP
 from prompt2lora.serving.sequence import TokenSequence
 
-_PREFILL_TOKENS = 256  # tokens of new prompts that are read between two turns of the running sequences
+_PREFILL_TOKENS = 256  # tokens of new prompts that are read in one turn
 _WORTH_A_TURN = 8  # tokens that a sequence waits a turn for, so as not to read them itself
 _COUNTED = ("prompt_tokens", "shared_prompt_tokens", "completion_tokens", "decode_steps", "failures")
 _FAILED = "the engine failed at this request; try again, or change the request"
@@ -95,9 +95,7 @@ class Scheduler:
                 return False
         try:
             self._drop_cancelled()
-            self._admit()
-            if self.running:
-                self._decode()
+            self._advance()
         except Exception:
             _log.exception("a turn of the engine failed")
             self.counts["failures"] += 1
@@ -112,7 +110,24 @@ class Scheduler:
         with self._wake:
             self.waiting = deque(sequence for sequence in self.waiting if not sequence.cancelled)
 
-    def _admit(self) -> None:
+    def _advance(self) -> None:
+        """One token more for every running sequence, those that join now included; finished sequences leave, and one
+        that fails leaves alone."""
+        parts = [Part(place, each.length, each.detokenizer.ids[-1:]) for place, each in enumerate(self.running)]
+        self.counts["decode_steps"] += bool(parts)
+        joining = self._admit()
+        if not self.running:
+            return
+        logits = self.cache.read([*parts, *joining])
+        for part in parts:
+            self.running[part.place].length += 1
+        for part in joining:
+            sequence = self.running[part.place]
+            read = partial(self.cache.held.beginning, part.place, sequence.prompt_ids)
+            self.prefixes.learn(sequence.version, sequence.prompt_ids, read)
+        self._choose_all(logits)
+
+    def _admit(self) -> list[Part]:
         """Waiting sequences into free places; what is new of their prompts is read together, in bounded turns."""
         start, tokens = len(self.running), 0
         parts: list[Part] = []
@@ -126,7 +141,7 @@ class Scheduler:
                 self.waiting.popleft()
             place = len(self.running)
             self.running.append(sequence)
-            self.cache.set_adapter(place, sequence.grid)
+            self.cache.adapters.set(place, sequence.grid)
             sequence.grid = None  # the batch holds a copy; the adapter cache may drop its own
             if beginning:
                 self.cache.held.begin(place, beginning, known)
@@ -134,14 +149,7 @@ class Scheduler:
             sequence.length, sequence.cached = len(sequence.prompt_ids), known
             self.counts["prompt_tokens"] += sequence.length
             self.counts["shared_prompt_tokens"] += known
-        if not parts:
-            return
-        logits = self.cache.read(parts)
-        for part in parts:
-            sequence = self.running[part.place]
-            read = partial(self.cache.held.beginning, part.place, sequence.prompt_ids)
-            self.prefixes.learn(sequence.version, sequence.prompt_ids, read)
-        self._advance(range(start, len(self.running)), logits)
+        return parts
 
     def _begins_alike(self, sequence: TokenSequence, known: int, start: int) -> bool:
         """Whether a sequence that joined in this turn, from `start` on, is about to read what this one begins with: to
@@ -152,19 +160,10 @@ class Scheduler:
             for other in self.running[start:]
         )
 
-    def _decode(self) -> None:
-        """One token for every running sequence."""
-        self.counts["decode_steps"] += 1
-        tokens = [sequence.detokenizer.ids[-1] for sequence in self.running]
-        positions = [sequence.length for sequence in self.running]
-        for sequence in self.running:
-            sequence.length += 1
-        self._advance(range(len(self.running)), self.cache.step(tokens, positions))
-
-    def _advance(self, places: Sequence[int], logits: Float[Tensor, "sequences vocabulary"]) -> None:
-        """One token more for each sequence; finished sequences leave, and one that fails leaves alone."""
+    def _choose_all(self, logits: Float[Tensor, "sequences vocabulary"]) -> None:
+        """The next token of every running sequence."""
         done = []
-        for place, likeliest, scores in zip(places, logits.argmax(-1).tolist(), logits, strict=True):
+        for place, (likeliest, scores) in enumerate(zip(logits.max(-1).indices.tolist(), logits, strict=True)):
             sequence = self.running[place]
             try:
                 ended = self._choose(sequence, likeliest, scores)
