@@ -20,10 +20,10 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["PYTHONDONTWRITEBYTECODE"] = ""
 sys.dont_write_bytecode = False  # said above for the processes that are started; this one has begun already
 
-# Files whose tests train, serve, or start processes and databases, those that take longest first; `make check` leaves
-# them out.
+# Files whose tests train, serve, or start processes and databases; `make check` leaves them out. Those that take
+# longest come first, and of those that wait for others (cluster, faults) no two run side by side.
 SLOW = (
-    "console_browser cluster faults console rented plant report training engine release decisions cli picture_browser "
+    "console_browser cluster plant training faults console rented report engine release decisions cli picture_browser "
     "pictured_jobs management gateway lengths accelerated benchmark monitor serve two_bases openapi picture_doors "
     "answer_file refusals examples tuning teachers practice doors imported_versions held_answers evaluation "
     "console_sheets refine_benchmark vllm malformed commands takeback"
