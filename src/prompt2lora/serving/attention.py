@@ -26,29 +26,27 @@ class Piece(NamedTuple):
 
 
 def attend_in_pieces(model: Any) -> None:
-    """Let a model do so where its cache gives pieces. Raises Unfit for one with another kind of attention."""
+    """Let the language tower of a model do so; its cache has to give pieces. Raises Unfit for one with another kind of
+    attention."""
     from transformers import AttentionInterface
 
-    own = model.config.get_text_config()._attn_implementation
-    if own not in (_OWN, _NAME):
+    tower = model.get_decoder()
+    if (own := tower.config._attn_implementation) not in (_OWN, _NAME):
         raise Unfit(f"the base {model.name_or_path} has attention of its own ({own}); serve it with another engine")
     AttentionInterface.register(_NAME, _attend)
-    model.set_attn_implementation(_NAME)
+    tower.set_attn_implementation(_NAME)
 
 
 def _attend(
     module: Any,
     query: Float[Tensor, "1 heads tokens width"],
-    keys: list[Piece] | Held,
-    values: list[Piece] | Held,
-    attention_mask: Bool[Tensor, "1 1 tokens length"] | None,
+    keys: list[Piece],
+    values: list[Piece],
+    attention_mask: Bool[Tensor, "1 1 tokens length"],
     **options: Any,
 ) -> tuple[Float[Tensor, "1 tokens heads value_width"], None]:
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-    if isinstance(keys, Tensor) or isinstance(values, Tensor) or attention_mask is None:
-        given: tuple[Tensor, None] = sdpa_attention_forward(module, query, keys, values, attention_mask, **options)
-        return given
     width = values[0].held.shape[-1]
     found = query.new_zeros(1, query.shape[2], query.shape[1], width)  # of what fills the row up nothing is asked
     for (tokens, apart, held), value in zip(keys, values, strict=True):
