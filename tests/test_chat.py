@@ -270,12 +270,12 @@ def refusing(base, folder):
 )
 def test_what_a_chat_template_refuses_is_the_client_s_to_mend(base, tmp_path, roles, why):
     strict = loaded(refusing(base, tmp_path / "strict"))
+    right = answers(strict.model, strict.chat, ["x"], max_new_tokens=12)[0]
     serving = EmbeddedEngine(strict, lambda version: None).start()
     for stream in (False, True):
         ask = GenerationRequest("job", tuple(Message(role, "x") for role in roles), stream=stream)
         with pytest.raises(UsageError, match=why):
             asyncio.run(said(serving, None, ask))
-    right = answers(strict.model, strict.chat, ["x"], max_new_tokens=12)[0]
     assert asyncio.run(said(serving, None, asked("x"))).strip() == right != ""
     asyncio.run(serving.close(0))
 
