@@ -36,7 +36,11 @@ class LlamaServer:
     @cached_property
     def client(self) -> httpx.AsyncClient:
         """Of the event loop that asks it first."""
-        return httpx.AsyncClient(base_url=self.process.url, timeout=None)
+        return self._connected(timeout=None)
+
+    def _connected(self, timeout: float | None) -> httpx.AsyncClient:
+        """Over plain HTTP on this machine: certificates, which take long to load, are not asked for."""
+        return httpx.AsyncClient(base_url=self.process.url, timeout=timeout, verify=False)
 
     @property
     def answers(self) -> bool:
@@ -51,7 +55,7 @@ class LlamaServer:
         Raises UsageError unless the file has the base's tokens.
         """
         failed = 0
-        async with httpx.AsyncClient(base_url=self.process.url, timeout=60.0) as client:
+        async with self._connected(timeout=60.0) as client:
             await self._check_tokens(client, chat)
             for name, id in self.ids.items():
                 if former and name in former.ids:
