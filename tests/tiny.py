@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from datetime import UTC, datetime
@@ -86,6 +87,12 @@ def home(tmp_path_factory):
     os.environ["PROMPT2LORA_HOME"] = str(place)
     torch.set_num_threads(1)
     return place
+
+
+@pytest.fixture(scope="module", autouse=True)
+def empty_queue(home):
+    """Work that the tests of one file leave waiting does not fill the queue of the next."""
+    shutil.rmtree(home / "queue", ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
