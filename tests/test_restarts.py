@@ -53,7 +53,7 @@ ASKED = [
 ]
 # A process that runs one job of a queue and has another wait, until it is killed.
 HOLDING = """
-import sys, threading
+import sys, threading, time
 from datetime import datetime, timezone
 from pathlib import Path
 from prompt2lora.serving.job_queue import JobQueue
@@ -61,8 +61,9 @@ from prompt2lora.serving.job_queue import JobQueue
 queue, begun = JobQueue(lambda: datetime.now(timezone.utc), Path(sys.argv[1])), threading.Event()
 wait = lambda report: begun.set() or threading.Event().wait()
 first = queue.start(sys.argv[2], "mail", "me", wait, Path(sys.argv[3]).read_bytes())
-second = queue.start(sys.argv[2], "mail", "me", wait, b"another")
 begun.wait()
+time.sleep(0.01)  # times are told to a millisecond, and this one comes later
+second = queue.start(sys.argv[2], "mail", "me", wait, b"another")
 print(first.id, second.id, flush=True)
 threading.Event().wait()
 """
