@@ -523,3 +523,5 @@ def test_a_tensor_of_the_wrong_shape_is_refused(engine, layout):
     batch = engine()._batch
     with pytest.raises(BeartypeCallHintViolation):
         batch.adapters.set(0, torch.zeros(layout.shape[1:]))
+    with pytest.raises(BeartypeCallHintViolation):
+        batch.held.update(torch.zeros(2, 1, 1, 4), torch.zeros(2, 1, 1, 4), 0)

@@ -72,6 +72,7 @@ class KeyValues:
         self._reserve(self._length)
         self._places = torch.arange(self.alone)
         self._lasts = torch.tensor([part.start for part in parts[: self.alone]], dtype=torch.long)
+        self._longest = max((part.end for part in parts[: self.alone]), default=0)
         return self.alone
 
     # What a model asks of its cache
@@ -121,8 +122,7 @@ class KeyValues:
         pieces, end = [], self.alone
         if self.alone:
             held[self._places, :, self._lasts] = new[0, :, : self.alone].transpose(0, 1)
-            longest = max(part.end for part in self.parts[: self.alone])
-            pieces.append(Piece(slice(self.alone), True, held[: self.alone, :, :longest]))
+            pieces.append(Piece(slice(self.alone), True, held[: self.alone, :, : self._longest]))
         for part in self.parts[self.alone :]:
             tokens = slice(end, end := end + len(part.tokens))
             held[part.place, :, part.start : part.end] = new[0, :, tokens]
