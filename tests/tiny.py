@@ -82,17 +82,23 @@ def byte_tokenizer(specials: list[str]) -> Tokenizer:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def home(tmp_path_factory):
+def first_home(tmp_path_factory):
+    """That of all tests which bring none of their own."""
     place = tmp_path_factory.mktemp("home")
     os.environ["PROMPT2LORA_HOME"] = str(place)
     torch.set_num_threads(1)
     return place
 
 
+@pytest.fixture(scope="session")
+def home(first_home):
+    return first_home
+
+
 @pytest.fixture(scope="module", autouse=True)
-def empty_queue(home):
+def empty_queue(first_home):
     """Work that the tests of one file leave waiting does not fill the queue of the next."""
-    shutil.rmtree(home / "queue", ignore_errors=True)
+    shutil.rmtree(first_home / "queue", ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
