@@ -292,6 +292,7 @@ def test_the_first_hour_leads_from_a_spreadsheet_to_answers_in_a_spreadsheet(wor
     maker.goto(world.address)
     maker.get_by_role("link", name=name).click()
     click(maker, "tab.sheet", "link")
+    maker.wait_for_url("**/sheet")  # loaded: before that nothing listens to the choice of a file
     maker.get_by_label(said["sheet.file"], exact=True).set_input_files(reports)
     maker.get_by_label(said["read.choose"]).select_option(label="報告")
     maker.locator("#sheet-read .first li", has_text=notes[0]).wait_for()
