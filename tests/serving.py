@@ -13,7 +13,7 @@ from prompt2lora.custody.evaluations import Evaluation, Metrics
 from prompt2lora.custody.gate import Policy, judge
 from prompt2lora.plant.plant import Plant
 from prompt2lora.serving.job_queue import JobQueue
-from prompt2lora.serving.protocol import Chunk
+from prompt2lora.serving.protocol import Chunk, Token
 from prompt2lora.serving.service import Limits, Service
 from prompt2lora.web import create_app
 
@@ -22,6 +22,7 @@ class GivesItselfAway:
     """Answers with the name of the version it was given and the question; `wait` holds it up, `fault` breaks it."""
 
     base = "b"
+    tells_tokens = True
 
     def __init__(self):
         self.wait, self.fault, self.left, self.asks = 0.0, None, 0, []
@@ -32,10 +33,13 @@ class GivesItselfAway:
             raise self.fault
         said = ask.messages[-1].content if ask.messages else ask.text
         words = [f"[{version.name if version else 'base'}]", " ", said]
+        told = ask.logprobs is not None
         try:
             for number, word in enumerate(words, 1):
                 await asyncio.sleep(self.wait)
-                yield Chunk(word, 7, number, "stop" if number == len(words) else None)
+                tokens = (Token(word, -0.5, ((word, -0.5), ("other", -2.0))[: ask.logprobs]),) if told else ()
+                ended = number == len(words)
+                yield Chunk(word, 7, number, "stop" if ended else None, tokens + (Token("", -0.1),) * (told and ended))
         except (asyncio.CancelledError, GeneratorExit):
             self.left += 1
             raise

@@ -62,6 +62,8 @@ pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no browser: chromium is no
 class TinyEngine:
     """The tiny base itself, one answer at a time."""
 
+    tells_tokens = False
+
     def __init__(self, plant: Plant) -> None:
         self.plant, self.lock = plant, threading.Lock()
 

@@ -1,6 +1,7 @@
 """The embedded engine on a tiny real base: what answers in a crowd answers as if alone, and as PEFT does."""
 
 import asyncio
+import math
 import time
 from dataclasses import replace
 
@@ -25,7 +26,7 @@ from prompt2lora.serving.adapter_cache import fitted, narrowest
 from prompt2lora.serving.deadline import within
 from prompt2lora.serving.detokenizer import Detokenizer
 from prompt2lora.serving.embedded import EmbeddedEngine
-from prompt2lora.serving.protocol import GenerationRequest, Message, SamplingParams
+from prompt2lora.serving.protocol import STOP, GenerationRequest, Message, SamplingParams
 
 COUNT = 5
 
@@ -493,14 +494,33 @@ def test_drawn_answers_are_of_their_form_too(engine):
     assert {*given} <= {*LABELS.choices} and len({*given}) > 1
 
 
-def test_a_scored_request_is_told_how_likely_every_token_was_within_the_form(engine, frozen):
+def test_a_request_for_tokens_is_told_how_likely_each_was_within_the_form(engine, frozen):
     async def last():
-        return (await told(engine(), None, replace(asked("q"), form=LABELS, scored=True)))[-1]
+        return (await told(engine(), None, replace(asked("q"), form=LABELS, logprobs=0)))[-1]
 
     chunk = asyncio.run(last())
     right = scored_answers(frozen.model, frozen.chat, ["q"], form=LABELS, scored=True)[0]
-    assert chunk.log_probabilities == pytest.approx(right.log_probabilities, abs=1e-4)
+    likelihoods = [token.log_probability for token in chunk.tokens]
+    assert likelihoods == pytest.approx(right.log_probabilities, abs=1e-4)
     assert right.text in LABELS.choices
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_tokens_are_told_in_the_order_of_the_answer_each_beside_the_likeliest_in_its_place(engine, stream):
+    async def all_of():
+        return await told(engine(), None, replace(asked(TEXTS[0]), logprobs=3, stream=stream))
+
+    chunks = asyncio.run(all_of())
+    tokens = [token for chunk in chunks for token in chunk.tokens]
+    letters = iter("".join(chunk.text for chunk in chunks))  # a character of several tokens stands between theirs
+    assert all(letter in letters for token in tokens if "\ufffd" not in token.text for letter in token.text)
+    assert len(tokens) == chunks[-1].completion_tokens + (chunks[-1].finish_reason == STOP)
+    for token in tokens:  # greedy: what was chosen is the likeliest
+        likelihoods = [likelihood for _, likelihood in token.likeliest]
+        assert token.likeliest[0] == (token.text, pytest.approx(token.log_probability))
+        assert len(likelihoods) == 3 and likelihoods == sorted(likelihoods, reverse=True)
+        assert sum(math.exp(one) for one in likelihoods) <= 1 + 1e-5
+    assert stream == (sum(bool(chunk.tokens) for chunk in chunks) > 1)
 
 
 def test_a_form_that_is_too_much_refuses_its_own_request_and_no_other(engine, frozen):

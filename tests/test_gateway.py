@@ -166,7 +166,7 @@ def test_the_official_client_knows_our_errors(service, tokens, version):
         client = openai.OpenAI(base_url=url, api_key=tokens["asks"], max_retries=0)
         for kind, changes in (
             (openai.NotFoundError, {"model": "unknown"}),
-            (openai.BadRequestError, {"n": 2}),
+            (openai.BadRequestError, {"n": 9}),
             (openai.BadRequestError, {"temperature": 9}),
         ):
             with pytest.raises(kind):
@@ -187,7 +187,8 @@ def test_the_official_client_knows_our_errors(service, tokens, version):
     [
         ({"tools": [{"type": "function"}]}, "tools"),
         ({"response_format": {"type": "json_schema"}}, "response_format"),
-        ({"logprobs": True}, "logprobs"),
+        ({"logprobs": 3}, "logprobs"),
+        ({"n": 0}, "n"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]}, "messages"),
         ({"messages": []}, "messages"),
         ({"max_tokens": 0}, "max_tokens"),
@@ -199,6 +200,70 @@ def test_what_cannot_be_honoured_is_refused_by_name(service, tokens, version, ch
     reply = ask(service, tokens["asks"], {**ASK, **changes})
     assert reply.status_code == 400
     assert word in reply.json()["error"]["message"]
+
+
+def test_several_choices_are_asked_for_and_told_apart(service, tokens, version):
+    made = version()
+    with running(create_app(service)) as address:
+        client = openai.OpenAI(base_url=f"{address}/v1", api_key=tokens["asks"], max_retries=0)
+        whole = client.chat.completions.create(**ASK, n=3, seed=5, temperature=1)
+        assert [(one.index, one.message.content) for one in whole.choices] == [
+            (number, f"[{made.name}] hello") for number in range(3)
+        ]
+        assert sorted(one.sampling.seed for one in service.engine.asks) == [5, 6, 7]
+        assert (whole.usage.prompt_tokens, whole.usage.completion_tokens) == (7, 9)
+        texts, roles, usages = ["", ""], [], []
+        for chunk in client.chat.completions.create(**ASK, n=2, stream=True, stream_options={"include_usage": True}):
+            usages += [chunk.usage] if chunk.usage else []
+            for one in chunk.choices:
+                texts[one.index] += one.delta.content
+                roles += [one.index] if one.delta.role else []
+        assert texts == [f"[{made.name}] hello"] * 2 and sorted(roles) == [0, 1]
+        assert [one.completion_tokens for one in usages] == [6]
+        text = client.completions.create(model="mail", prompt="go on", n=2)
+        assert [one.text for one in text.choices] == [f"[{made.name}] go on"] * 2
+        client.close()
+
+
+def test_choices_count_against_the_quota_of_the_job_and_one_that_fails_leaves_none_behind(kept, tokens, version):
+    version()
+    service = service_of(kept, per_job=2)
+    assert ask(service, tokens["asks"], {**ASK, "n": 2}).status_code == 200
+    assert ask(service, tokens["asks"], {**ASK, "n": 3}).status_code == 429
+    assert ask(service, tokens["asks"], {**ASK, "n": 3, "stream": True}).status_code == 429
+    assert ask(service, tokens["asks"], {**ASK, "n": 2}).status_code == 200
+
+
+def test_log_probabilities_are_told_in_the_words_of_the_official_client(service, tokens, version):
+    made = version()
+    with running(create_app(service)) as address:
+        client = openai.OpenAI(base_url=f"{address}/v1", api_key=tokens["asks"], max_retries=0)
+        told = client.chat.completions.create(**ASK, logprobs=True, top_logprobs=2).choices[0].logprobs.content
+        assert [(one.token, one.logprob) for one in told] == [(f"[{made.name}]", -0.5), (" ", -0.5), ("hello", -0.5)]
+        assert bytes(told[2].bytes) == b"hello"
+        assert [(one.token, one.logprob) for one in told[2].top_logprobs] == [("hello", -0.5), ("other", -2.0)]
+        streamed = list(client.chat.completions.create(**ASK, logprobs=True, stream=True))
+        found = [one for chunk in streamed for one in chunk.choices[0].logprobs.content]
+        assert [(one.token, one.top_logprobs) for one in found] == [(one.token, []) for one in told]
+        text = client.completions.create(model="mail", prompt="go on", logprobs=1).choices[0].logprobs
+        assert "".join(text.tokens) == f"[{made.name}] go on"
+        assert text.text_offset == [0, len(made.name) + 2, len(made.name) + 3]
+        assert text.top_logprobs[2] == {"go on": -0.5}
+        parts = [
+            one.choices[0].logprobs
+            for one in client.completions.create(model="mail", prompt="go on", logprobs=0, stream=True)
+        ]
+        assert [at for part in parts for at in part.text_offset] == text.text_offset
+        assert client.chat.completions.create(**ASK).choices[0].logprobs is None
+        client.close()
+
+
+def test_log_probabilities_are_refused_where_the_engine_tells_none(service, tokens, version):
+    version()
+    service.engine.tells_tokens = False
+    reply = ask(service, tokens["asks"], {**ASK, "logprobs": True})
+    assert reply.status_code == 400 and "logprobs" in reply.json()["error"]["message"]
+    assert not service.engine.asks
 
 
 @pytest.mark.parametrize(
@@ -642,8 +707,8 @@ NEUTRAL = {
 }  # fmt: skip
 TELLING = {
     "tools": [{"type": "function", "function": {"name": "f"}}], "logit_bias": {"5": 100}, "store": True,
-    "metadata": {"a": "b"}, "n": 2, "tool_choice": "required", "modalities": ["audio"], "presence_penalty": 0.5,
-    "reasoning_effort": "high", "top_logprobs": 3, "service_tier": "flex",
+    "metadata": {"a": "b"}, "n": 9, "tool_choice": "required", "modalities": ["audio"], "presence_penalty": 0.5,
+    "reasoning_effort": "high", "top_logprobs": 21, "service_tier": "flex",
 }  # fmt: skip
 
 

@@ -58,7 +58,7 @@ class RowsRequest:
     def generation(self, text: str) -> GenerationRequest:
         sampling = SamplingParams(max_new_tokens=self.max_new_tokens)
         message = (Message("user", self.prompt(text)),)
-        return GenerationRequest(self.job, message, sampling=sampling, seconds=_SECONDS, form=self.form, scored=True)
+        return GenerationRequest(self.job, message, sampling=sampling, seconds=_SECONDS, form=self.form, logprobs=0)
 
     @classmethod
     def of(cls, registry: Registry, release: Release) -> RowsRequest:
@@ -127,15 +127,15 @@ def rows(request: RowsRequest, base: str, texts: Mapping[int, str], kept: ScoreC
 async def _answered(engine: Engine, request: RowsRequest, text: str) -> dict[str, object] | None:
     """One answer as it is kept; None if the engine is too busy with others to take it now."""
     try:
-        words, last = await joined(within(_SECONDS, engine.answer(request.version, request.generation(text))))
+        whole = await joined(within(_SECONDS, engine.answer(request.version, request.generation(text))))
     except Busy:
         return None
     except UsageError as error:  # what is wrong with this row, and not with the others
         return {"wrong": str(error)}
     return {
-        "answer": words.strip(),
-        "confidence": confidence(last.log_probabilities) if last.log_probabilities else None,
-        "cut": last.finish_reason == LENGTH,
+        "answer": whole.text.strip(),
+        "confidence": confidence([token.log_probability for token in whole.tokens]) if whole.tokens else None,
+        "cut": whole.finish_reason == LENGTH,
     }
 
 

@@ -30,6 +30,14 @@ class Detokenizer:
         self._context, self._sent = self._sent, len(self.ids)
         return self._before_stop(new)
 
+    def read_alone(self, token: int) -> str:
+        """What a token reads as after those that are there: U+FFFD for a part of a character."""
+        before = self.ids[-1:]
+        lead = self.tokenizer.decode(before, skip_special_tokens=True)
+        if lead.endswith("\ufffd"):
+            before, lead = [], ""
+        return str(self.tokenizer.decode([*before, token], skip_special_tokens=True)[len(lead) :])
+
     def rest(self) -> str:
         """What was held back, when the answer ends without a stop text."""
         return "" if self.stopped else self._held + self._new_text()

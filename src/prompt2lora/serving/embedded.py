@@ -49,6 +49,8 @@ class EmbeddedEngine:
     base_digest           of the base's weights; versions for other ones are refused
     """
 
+    tells_tokens = True
+
     def __init__(
         self,
         base: Frozen,

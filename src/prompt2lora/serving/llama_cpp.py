@@ -50,6 +50,8 @@ class LlamaCppEngine:
     spare            most versions that a process holds beside those that are released
     """
 
+    tells_tokens = False
+
     setup: Setup
     model: Path
     released: Callable[[], Sequence[Version]]

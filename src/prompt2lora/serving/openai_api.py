@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Iterator, Sequence
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import replace
 from typing import Annotated, Any
@@ -24,7 +24,7 @@ from prompt2lora.serving.guard import Authenticator, Refused, failure, record_of
 from prompt2lora.serving.metrics import RequestRecord
 from prompt2lora.serving.openai_replies import Reply, as_event, as_model, fingerprint
 from prompt2lora.serving.openai_requests import ChatRequest, TextRequest
-from prompt2lora.serving.protocol import Chunk, GenerationRequest, joined
+from prompt2lora.serving.protocol import Chunk, GenerationRequest, as_they_come
 from prompt2lora.serving.refusals import ERRORS, describe
 from prompt2lora.serving.service import Service
 
@@ -88,47 +88,71 @@ async def _answer(
     service: Service, quota: Quota, kind: str, body: ChatRequest | TextRequest, request: Request
 ) -> JSONResponse | StreamingResponse:
     record = record_of(request)
-    reply = Reply(kind, body, record.request)
     generation = await asyncio.to_thread(body.generation, _seconds(service, request))  # a form is looked at
     release = await asyncio.to_thread(_released, service, generation.job)
     generation = await asyncio.to_thread(_in_form, service, release, generation)
+    if generation.logprobs is not None and not service.engine.tells_tokens:
+        raise UsageError("logprobs are not told by the engine behind this service; leave the field out")
     record.job, record.release, record.version = release.job, fingerprint(release), release.name
     headers = {RELEASE: fingerprint(release)}
+    reply = Reply(kind, body, record.request, tells=generation.logprobs is not None)
+    chunks = _counted(service, quota, release, _choices(generation, body.n or 1), request)
     if generation.stream:
-        chunks = _counted(service, quota, release, generation, request)
         first = await _unless_gone(request, anext(chunks))  # what is refused is refused before the answer begins
         events = _events(reply, release, first, chunks, record)
         return StreamingResponse(events, media_type="text/event-stream", headers=headers)
-    answer = joined(_counted(service, quota, release, generation, request))
-    text, last = await _unless_gone(request, answer)
-    return JSONResponse(reply.complete(release, text, last), headers=headers)
+    answers = await _unless_gone(request, _whole(chunks))
+    return JSONResponse(reply.complete(release, answers), headers=headers)
+
+
+def _choices(generation: GenerationRequest, count: int) -> list[GenerationRequest]:
+    """A request for every choice, each drawn by a seed of its own."""
+    sampling = generation.sampling
+    seeds = [None if sampling.seed is None else sampling.seed + number for number in range(count)]
+    return [replace(generation, sampling=replace(sampling, seed=seed)) for seed in seeds]
 
 
 async def _counted(
-    service: Service, quota: Quota, release: Release, generation: GenerationRequest, request: Request
-) -> AsyncGenerator[Chunk]:
-    """The chunks of an answer within the job's quota; a version that cannot be served is rolled back."""
+    service: Service, quota: Quota, release: Release, asked: Sequence[GenerationRequest], request: Request
+) -> AsyncGenerator[tuple[int, Chunk]]:
+    """The chunks of all choices, with the number of the choice, within the job's quota; a version that cannot be
+    served is rolled back."""
     record = record_of(request)
-    place = quota.place(generation.job)
+    written = [0] * len(asked)
+    answers = [service.answer(release.version, one, quota.place(one.job)) for one in asked]
     try:
-        async with aclosing(service.answer(release.version, generation, place)) as chunks:
-            async for chunk in chunks:
-                record.prompt_tokens, record.completion_tokens = chunk.prompt_tokens, chunk.completion_tokens
-                yield chunk
+        async with aclosing(as_they_come(answers)) as chunks:
+            async for number, chunk in chunks:
+                written[number] = chunk.completion_tokens
+                record.prompt_tokens, record.completion_tokens = chunk.prompt_tokens, sum(written)
+                yield number, chunk
     except Unfit:
         await asyncio.to_thread(service.take_back, release)
         raise
 
 
+async def _whole(chunks: AsyncGenerator[tuple[int, Chunk]]) -> dict[int, Chunk]:
+    """Every choice as one chunk."""
+    answers: dict[int, Chunk] = {}
+    async with aclosing(chunks):
+        async for number, chunk in chunks:
+            answers[number] = answers[number].then(chunk) if number in answers else chunk
+    return answers
+
+
 async def _events(
-    reply: Reply, release: Release, first: Chunk, rest: AsyncGenerator[Chunk], record: RequestRecord
+    reply: Reply,
+    release: Release,
+    first: tuple[int, Chunk],
+    rest: AsyncGenerator[tuple[int, Chunk]],
+    record: RequestRecord,
 ) -> AsyncGenerator[str]:
     async with aclosing(rest):
         try:
-            for event in reply.chunks(release, first):
+            for event in reply.chunks(release, *first):
                 yield as_event(event)
-            async for chunk in rest:
-                for event in reply.chunks(release, chunk):
+            async for number, chunk in rest:
+                for event in reply.chunks(release, number, chunk):
                     yield as_event(event)
         except Prompt2LoraError as error:
             record.status, code, _ = describe(error)  # that of the reply is sent already

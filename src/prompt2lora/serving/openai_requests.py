@@ -17,6 +17,7 @@ from prompt2lora.ground.pictures import MOST_TOGETHER, Picture, Pictured, check_
 from prompt2lora.serving.bodies import PictureUrl
 from prompt2lora.serving.protocol import GenerationRequest, Message, SamplingParams
 
+MOST_CHOICES = 8
 _TEXT = 200_000  # most characters of one text
 Text = Annotated[str, Field(max_length=_TEXT)]
 JobName = Annotated[str, Field(min_length=1, max_length=200)]
@@ -131,7 +132,7 @@ class CompletionFields(BaseModel):
         | None
     ) = None
     seed: Annotated[int, Field(ge=-(2**53), le=2**53)] | None = None
-    n: Literal[1] | None = None
+    n: Annotated[int, Field(ge=1, le=MOST_CHOICES)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     presence_penalty: Literal[0] | None = None
@@ -155,8 +156,8 @@ class ChatRequest(CompletionFields):
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=200)]
     max_completion_tokens: Annotated[int, Field(ge=1, le=8192)] | None = None
     response_format: Annotated[TextFormat | JsonFormat | SchemaFormat, Field(discriminator="type")] | None = None
-    logprobs: Literal[False] | None = None
-    top_logprobs: Literal[0] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     tools: Nothing = None
     tool_choice: Literal["none", "auto"] | None = None
     parallel_tool_calls: bool | None = None
@@ -184,6 +185,7 @@ class ChatRequest(CompletionFields):
             seconds=seconds,
             stream=bool(self.stream),
             form=self.response_format.form() if self.response_format else None,
+            logprobs=self.top_logprobs or (0 if self.logprobs else None),
         )
 
 
@@ -203,7 +205,7 @@ class TextRequest(CompletionFields):
     echo: Literal[False] | None = None
     best_of: Literal[1] | None = None
     suffix: Literal[""] | None = None
-    logprobs: None = None
+    logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
 
     def generation(self, seconds: float) -> GenerationRequest:
         return GenerationRequest(
@@ -212,4 +214,5 @@ class TextRequest(CompletionFields):
             sampling=self.sampling(self.max_tokens),
             seconds=seconds,
             stream=bool(self.stream),
+            logprobs=self.logprobs,
         )

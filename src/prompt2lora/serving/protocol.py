@@ -6,6 +6,7 @@ to a Ray cluster in the same terms.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -47,7 +48,8 @@ class GenerationRequest:
     seconds   how long it may take, including the time in the queue; `within` sees to it, whatever the engine
     stream    whether chunks are wanted as they come, or the whole answer in one chunk
     form      what the answer has to be; None: anything
-    scored    whether the last chunk tells how likely the answer was
+    logprobs  how many of the likeliest tokens are told beside every token of the answer and its log-probability;
+              None: no token is told. An engine that tells none (`Engine.tells_tokens`) passes this over
     """
 
     job: str
@@ -57,29 +59,65 @@ class GenerationRequest:
     seconds: float = 120.0
     stream: bool = False
     form: AnswerForm | None = None
-    scored: bool = False
+    logprobs: int | None = None
+
+
+class Token(NamedTuple):
+    """A token that was chosen, and the likeliest ones in its place with theirs: log-probabilities (natural logarithm)
+    among the tokens that the answer's form allows, whatever the temperature. The token that ends an answer has no
+    text; one that is a part of a character has U+FFFD."""
+
+    text: str
+    log_probability: float
+    likeliest: tuple[tuple[str, float], ...] = ()
 
 
 class Chunk(NamedTuple):
-    """A part of an answer; the last one says why it ended, and of a scored request the log-probability of every token
-    of the answer, and of its end, among those that its form allows. Of the tokens of the prompt `cached_tokens` were
-    not read for this request: an earlier one of the same version began with them."""
+    """A part of an answer; the last one says why it ended. `tokens` are those chosen since the chunk before, if the
+    request asked for them. Of the tokens of the prompt `cached_tokens` were not read for this request: an earlier one
+    of the same version began with them."""
 
     text: str
     prompt_tokens: int
     completion_tokens: int  # so far
     finish_reason: str | None = None
-    log_probabilities: tuple[float, ...] = ()
+    tokens: tuple[Token, ...] = ()
     cached_tokens: int = 0
 
+    def then(self, following: Chunk) -> Chunk:
+        """Both as one."""
+        return following._replace(text=self.text + following.text, tokens=self.tokens + following.tokens)
 
-async def joined(chunks: AsyncGenerator[Chunk]) -> tuple[str, Chunk]:
-    """The whole text of an answer, and its last chunk; the answer is closed, however this ends."""
-    text, last = "", Chunk("", 0, 0)
+
+async def joined(chunks: AsyncGenerator[Chunk]) -> Chunk:
+    """A whole answer as one chunk; its chunks are closed, however this ends."""
+    whole = Chunk("", 0, 0)
     async with aclosing(chunks):
-        async for last in chunks:
-            text += last.text
-    return text, last
+        async for chunk in chunks:
+            whole = whole.then(chunk)
+    return whole
+
+
+async def as_they_come(answers: Sequence[AsyncGenerator[Chunk]]) -> AsyncGenerator[tuple[int, Chunk]]:
+    """The chunks of several answers, each with the number of its answer, once every answer has begun; all are closed,
+    however this ends. Raises what one of them raises."""
+    awaited = {asyncio.ensure_future(anext(answer, None)): number for number, answer in enumerate(answers)}
+    begun = asyncio.FIRST_EXCEPTION
+    try:
+        while awaited:
+            done, _ = await asyncio.wait(awaited, return_when=begun)
+            begun = asyncio.FIRST_COMPLETED
+            for task in done:
+                chunk, number = task.result(), awaited.pop(task)
+                if chunk is not None:
+                    awaited[asyncio.ensure_future(anext(answers[number], None))] = number
+                    yield number, chunk
+    finally:
+        for task in awaited:
+            task.cancel()
+        await asyncio.gather(*awaited, return_exceptions=True)
+        for answer in answers:
+            await answer.aclose()
 
 
 class Engine(Protocol):
@@ -92,6 +130,11 @@ class Engine(Protocol):
 
     @property
     def base(self) -> str: ...
+
+    @property
+    def tells_tokens(self) -> bool:
+        """Whether its chunks tell tokens where a request asks for them."""
+        ...
 
     def answer(self, version: Version | None, request: GenerationRequest) -> AsyncIterator[Chunk]: ...
 

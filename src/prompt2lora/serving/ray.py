@@ -64,6 +64,8 @@ class RayReplica:
 class RayCluster:
     """An engine whose answers come from `replicas`; see `start`."""
 
+    tells_tokens = True
+
     def __init__(self, handle: Any, base: str) -> None:
         self._handle, self._base = handle, base
         self._closing = False

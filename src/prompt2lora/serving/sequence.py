@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -14,7 +15,7 @@ from prompt2lora.base.sampling import drawn
 from prompt2lora.errors import Prompt2LoraError
 from prompt2lora.ground.profile import MAX_NEW_TOKENS
 from prompt2lora.serving.detokenizer import Detokenizer
-from prompt2lora.serving.protocol import Chunk, GenerationRequest
+from prompt2lora.serving.protocol import Chunk, GenerationRequest, Token
 
 
 @dataclass
@@ -30,11 +31,11 @@ class TokenSequence:
     detokenizer: Detokenizer
     random: torch.Generator | None
     matcher: Matcher | None = None
-    log_probabilities: list[float] = field(default_factory=list)
     length: int = 0  # tokens in the batch cache
     cached: int = 0  # tokens of the prompt that were there before
     cancelled: bool = False
     _unsent: list[str] = field(default_factory=list)
+    _tokens: list[Token] = field(default_factory=list)
 
     @property
     def max_new_tokens(self) -> int:
@@ -47,8 +48,8 @@ class TokenSequence:
             logits = logits.masked_fill(~self.matcher.mask(len(logits)).to(logits.device), -torch.inf)
             likeliest = int(logits.argmax())
         token = likeliest if self.random is None else self._drawn(logits, self.random)
-        if self.request.scored:
-            self.log_probabilities.append(float(logits.float().log_softmax(-1)[token]))
+        if self.request.logprobs is not None:
+            self._tokens.append(self._told(token, logits.float().log_softmax(-1), self.request.logprobs))
         return token
 
     def follow(self, token: int) -> bool:
@@ -62,12 +63,19 @@ class TokenSequence:
         sampling = self.request.sampling
         return drawn(logits, sampling.temperature, sampling.top_p, random)
 
+    def _told(self, token: int, likelihoods: Float[Tensor, " vocabulary"], beside: int) -> Token:
+        best = likelihoods.topk(min(beside, len(likelihoods)))
+        likeliest = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        read = self.detokenizer.read_alone
+        others = tuple((read(one), likelihood) for one, likelihood in likeliest if likelihood > -math.inf)
+        return Token(read(token), float(likelihoods[token]), others)
+
     def deliver(self, text: str, finish_reason: str | None) -> None:
         """Send what is due: every text of a stream at once, otherwise everything in one chunk at the end."""
         if finish_reason or (text and self.request.stream):
             whole = "".join([*self._unsent, text])
-            told = tuple(self.log_probabilities) if finish_reason else ()
             counts = len(self.prompt_ids), len(self.detokenizer.ids)
-            self.send(Chunk(whole, *counts, finish_reason, told, self.cached))
+            self.send(Chunk(whole, *counts, finish_reason, tuple(self._tokens), self.cached))
+            self._tokens.clear()
         elif text:
             self._unsent.append(text)

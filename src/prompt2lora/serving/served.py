@@ -111,7 +111,7 @@ class Served:
         """The whole answer of one version (None: the base), whether it is released or not. Raises Misconfigured."""
         if version and self.setup:
             self.setup.check(version)
-        return (await joined(self.answer(version, request)))[0]
+        return (await joined(self.answer(version, request))).text
 
     def watched(self, job: str) -> WatchRecord | None:
         """The evidence against what answers a job now; None if that is not watched."""

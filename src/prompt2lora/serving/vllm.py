@@ -30,6 +30,8 @@ class VllmServers:
     """`chat` is how the base is asked, `folder` tells where replicas find a version's adapter, and `seconds` bounds
     loading one."""
 
+    tells_tokens = False
+
     def __init__(
         self,
         clients: Sequence[tuple[str, httpx.AsyncClient]],
