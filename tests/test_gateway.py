@@ -34,7 +34,7 @@ from prompt2lora.errors import (
 from prompt2lora.serving import openai_replies
 from prompt2lora.serving.guard import RateLimiter, Refused
 from prompt2lora.serving.metrics import MOST_LABELS, OTHER, RequestRecord, ServiceMetrics
-from prompt2lora.serving.protocol import Chunk
+from prompt2lora.serving.protocol import Chunk, as_they_come
 from prompt2lora.serving.refusals import describe
 from prompt2lora.web import create_app
 
@@ -232,6 +232,22 @@ def test_choices_count_against_the_quota_of_the_job_and_one_that_fails_leaves_no
     assert ask(service, tokens["asks"], {**ASK, "n": 3}).status_code == 429
     assert ask(service, tokens["asks"], {**ASK, "n": 3, "stream": True}).status_code == 429
     assert ask(service, tokens["asks"], {**ASK, "n": 2}).status_code == 200
+
+
+def test_what_one_choice_is_refused_for_comes_before_the_words_of_the_others():
+    async def refused():
+        raise Busy("no place")
+        yield
+
+    async def answered():
+        yield Chunk("word", 1, 1, "stop")
+
+    async def first():
+        return await anext(as_they_come([answered(), answered(), refused(), answered()]))
+
+    for _ in range(20):
+        with pytest.raises(Busy):
+            asyncio.run(first())
 
 
 def test_log_probabilities_are_told_in_the_words_of_the_official_client(service, tokens, version):

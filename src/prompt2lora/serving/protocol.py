@@ -107,7 +107,7 @@ async def as_they_come(answers: Sequence[AsyncGenerator[Chunk]]) -> AsyncGenerat
         while awaited:
             done, _ = await asyncio.wait(awaited, return_when=begun)
             begun = asyncio.FIRST_COMPLETED
-            for task in done:
+            for task in sorted(done, key=lambda one: one.exception() is None):  # what is refused comes before chunks
                 chunk, number = task.result(), awaited.pop(task)
                 if chunk is not None:
                     awaited[asyncio.ensure_future(anext(answers[number], None))] = number
