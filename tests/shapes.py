@@ -23,7 +23,7 @@ def checked(it):
     if isinstance(it, property):
         return property(checked(it.fget))
     typed, types = beartype(it), " ".join(map(str, it.__annotations__.values()))
-    if typed is not it and "[Tensor, " not in types:  # no sizes to hold together
+    if typed is it or "[Tensor, " not in types:  # nothing to check, or no sizes to hold together
         return typed
     if "{" in types:  # a size that is the value of an argument
         return jaxtyped(typed, typechecker=None)

@@ -12,14 +12,16 @@ from functools import partial
 from itertools import accumulate, pairwise
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from prompt2lora.adapter.grid import factors
 from prompt2lora.adapter.layout import LoraLayout
+from prompt2lora.serving.low_rank_kernel import Kernel
 
-_SHORT = 96  # tokens; a longer part is multiplied in the numbers of the base, which are quicker there
+_SHORT = 96  # tokens; a longer part is multiplied as matrices, which is quicker there
 
 
 class LowRank:
@@ -27,16 +29,17 @@ class LowRank:
 
     def __init__(self, model: Any, layout: LoraLayout, capacity: int) -> None:
         parameter = next(model.parameters())
-        # On a CPU such small products take two to four times as long in bfloat16 as in float32.
-        dtype = torch.float32 if parameter.device.type == "cpu" else parameter.dtype
         self.grids: Float[Tensor, "places layers rows cols"] = torch.zeros(
-            capacity, *layout.shape, dtype=dtype, device=parameter.device
+            capacity, *layout.shape, dtype=parameter.dtype, device=parameter.device
         )
         self.has_adapter = [False] * capacity
         self._alone = 0
-        self._parts: list[tuple[int, int, int]] = []  # (place, begin, end)
-        self._end = 0  # of what is adapted; 0: nothing is
-        self._given: tuple[Tensor | None, Tensor]  # of the last module, and in other numbers; neighbours have the same
+        self._long: list[tuple[int, int, int]] = []  # (place, begin, end)
+        self._idle = True
+        self._places = np.zeros(0, np.int64)  # of every token that the kernel adapts; -1: none
+        self._kernel = Kernel(parameter.dtype) if parameter.device.type == "cpu" else None
+        if self._kernel:
+            self._numbers = self._kernel.numbers(self.grids.flatten(1))
         for path, (a, b) in factors(self.grids, layout).items():
             model.get_submodule(path).register_forward_hook(partial(self._add, a, b))
 
@@ -55,11 +58,14 @@ class LowRank:
     def expect(self, alone: int, parts: Sequence[tuple[int, int]]) -> None:
         """What the row holds that comes next: a token of each of the first places, then parts (place, tokens)."""
         ends = list(accumulate((tokens for _, tokens in parts), initial=alone))
-        places = [place for place, _ in parts]
+        spans = [(place, *span) for (place, _), span in zip(parts, pairwise(ends), strict=True)]
         self._alone = alone
-        self._parts = [(place, *span) for place, span in zip(places, pairwise(ends), strict=True)]
-        self._end = ends[-1] if any(self.has_adapter[place] for place in (*range(alone), *places)) else 0
-        self._given = None, self.grids
+        self._idle = not any(self.has_adapter[place] for place in (*range(alone), *(place for place, _ in parts)))
+        self._long = [one for one in spans if self._kernel is None or one[2] - one[1] > _SHORT]
+        owners = [*range(alone), *(place for place, tokens in parts for _ in range(tokens))]
+        self._places = np.array([p if self.has_adapter[p] else -1 for p in owners], np.int64)
+        for _, begin, end in self._long:
+            self._places[begin:end] = -1
 
     def _add(
         self,
@@ -69,17 +75,13 @@ class LowRank:
         inputs: tuple[Float[Tensor, "1 tokens width"]],
         output: Float[Tensor, "1 tokens out"],
     ) -> None:
-        if not self._end:
+        if self._idle:
             return
-        if self._given[0] is not inputs[0]:
-            self._given = inputs[0], inputs[0][0, : self._end].to(self.grids.dtype)
-        given = self._given[1]
-        added = given.new_empty(self._end, output.shape[2])
-        if count := self._alone:
-            torch.bmm(torch.bmm(given[:count, None], a[:count].mT), b[:count], out=added[:count, None])
-        for place, begin, end in self._parts:
-            part, into, down, up = given[begin:end], added[begin:end], a[place], b[place]
-            if end - begin > _SHORT:
-                part, down, up = inputs[0][0, begin:end], down.to(output.dtype), up.to(output.dtype)
-            into.copy_((part @ down.mT) @ up)
-        output[0, : self._end] += added.to(output.dtype)
+        given, into = inputs[0][0], output[0]
+        if self._kernel:
+            at_a, at_b = int(a.storage_offset()), int(b.storage_offset())
+            self._kernel.add(given, self._places, self._numbers, at_a, at_b, a.shape[1], into)
+        elif count := self._alone:
+            into[:count] += torch.bmm(torch.bmm(given[:count, None], a[:count].mT), b[:count])[:, 0]
+        for place, begin, end in self._long:
+            into[begin:end] += (given[begin:end] @ a[place].mT) @ b[place]

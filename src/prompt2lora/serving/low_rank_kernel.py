@@ -1,0 +1,119 @@
+"""What adapters add to a module's output, compiled for the processor: every token has the adapter of its own sequence.
+
+In: what goes into a module and what comes out of it, and whose adapter is for which token. The output is changed in
+place. Each number of an adapter is read once, in the dtype it is kept in, and sums are in float32; on GPUs this is
+called BGMV (Punica, arXiv 2310.18547). It knows neither modules nor sequences.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from jaxtyping import Float
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+from torch import Tensor
+
+try:  # the only way to more threads at once that several callers may share
+    import numba.np.ufunc.omppool
+
+    numba.config.THREADING_LAYER, _PARALLEL = "omp", True
+except ImportError:  # no OpenMP on this machine
+    _PARALLEL = False
+
+
+class Kernel:
+    """For tokens and adapters of one dtype, float32 or bfloat16. The first one of a process takes a second or two."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self._stored = _STORED[dtype]
+        self._add = _compiled(dtype)
+
+    def numbers(self, tensor: Float[Tensor, "*sizes"]) -> Any:
+        """The same memory for `add`; NumPy has no bfloat16."""
+        return tensor.view(self._stored).numpy()
+
+    def add(
+        self,
+        given: Float[Tensor, "tokens width"],
+        places: Any,
+        grids: Any,
+        a: int,
+        b: int,
+        rank: int,
+        output: Float[Tensor, "tokens out"],
+    ) -> None:
+        """Add to the first tokens of `output` what the adapter at the place of each makes of `given`; below 0, nothing.
+
+        In a row of `grids` (places, numbers) the matrix A (rank, width) begins at `a`, and B, transposed, at `b`.
+        """
+        numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+        self._add(self.numbers(given.contiguous()), places, grids, a, b, rank, self.numbers(output))
+
+
+@intrinsic
+def _float_of(_context: Any, _bits: Any) -> Any:
+    return types.float32(types.uint32), lambda _, builder, __, given: builder.bitcast(given[0], ir.FloatType())
+
+
+@intrinsic
+def _bits_of(_context: Any, _number: Any) -> Any:
+    return types.uint32(types.float32), lambda _, builder, __, given: builder.bitcast(given[0], ir.IntType(32))
+
+
+@numba.njit(inline="always")
+def _same(number: Any) -> Any:
+    return number
+
+
+@numba.njit(inline="always")
+def _widened(half: Any) -> Any:
+    return _float_of(np.uint32(half) << np.uint32(16))
+
+
+@numba.njit(inline="always")
+def _rounded(number: Any) -> Any:
+    """The nearest bfloat16; of two as near the even one."""
+    bits = _bits_of(number)
+    return np.uint16((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16))
+
+
+_STORED = {torch.float32: torch.float32, torch.bfloat16: torch.uint16}
+
+
+@cache
+def _compiled(dtype: torch.dtype) -> Any:
+    number, read, write = {
+        torch.float32: (types.float32, _same, _same),
+        torch.bfloat16: (types.uint16, _widened, _rounded),
+    }[dtype]
+    rows, index = number[:, ::1], types.int64
+    signature = types.void(rows, index[::1], rows, index, index, index, rows)
+
+    @numba.njit(signature, parallel=_PARALLEL, nogil=True, fastmath={"reassoc", "contract"})
+    def add(given: Any, places: Any, grids: Any, a: Any, b: Any, rank: Any, output: Any) -> Any:
+        width, out = given.shape[1], output.shape[1]
+        for token in numba.prange(len(places)):
+            if places[token] >= 0:
+                grid, into = grids[places[token]], output[token]
+                wide, total = np.empty(width, np.float32), np.empty(out, np.float32)
+                for k in range(width):
+                    wide[k] = read(given[token, k])
+                for k in range(out):
+                    total[k] = read(into[k])
+                for r in range(rank):
+                    down, up = grid[a + r * width :][:width], grid[b + r * out :][:out]
+                    inner = np.float32(0)
+                    for k in range(width):
+                        inner += read(down[k]) * wide[k]
+                    for k in range(out):
+                        total[k] += inner * read(up[k])
+                for k in range(out):
+                    into[k] = write(total[k])
+
+    return add
