@@ -2,7 +2,8 @@
 
 In: what goes into a module and what comes out of it, and whose adapter is for which token. The output is changed in
 place. Each number of an adapter is read once, in the dtype it is kept in, and sums are in float32; on GPUs this is
-called BGMV (Punica, arXiv 2310.18547). It knows neither modules nor sequences.
+called BGMV (Punica, arXiv 2310.18547). Memory is what it waits for, so the next token's adapter is on its way while one
+is multiplied. It knows neither modules nor sequences.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 from jaxtyping import Float
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 from torch import Tensor
 
@@ -66,6 +68,28 @@ def _bits_of(_context: Any, _number: Any) -> Any:
     return types.uint32(types.float32), lambda _, builder, __, given: builder.bitcast(given[0], ir.IntType(32))
 
 
+@intrinsic
+def _fetch(_context: Any, _address: Any) -> Any:
+    """Have the memory at an address on its way to the caches."""
+
+    def built(context: Any, builder: Any, _: Any, given: Any) -> Any:
+        pointer, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        function = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(ir.VoidType(), [pointer, number, number, number]), "llvm.prefetch.p0"
+        )
+        to_read, keep_longer, data = (number(value) for value in (0, 2, 1))
+        builder.call(function, [builder.inttoptr(given[0], pointer), to_read, keep_longer, data])
+        return context.get_dummy_value()
+
+    return types.none(types.intp), built
+
+
+@numba.njit(inline="always")
+def _fetch_all(address: Any, size: Any) -> Any:
+    for line in range(address, address + size, 64):
+        _fetch(line)
+
+
 @numba.njit(inline="always")
 def _same(number: Any) -> Any:
     return number
@@ -97,10 +121,11 @@ def _compiled(dtype: torch.dtype) -> Any:
 
     @numba.njit(signature, parallel=_PARALLEL, nogil=True, fastmath={"reassoc", "contract"})
     def add(given: Any, places: Any, grids: Any, a: Any, b: Any, rank: Any, output: Any) -> Any:
-        width, out = given.shape[1], output.shape[1]
+        width, out, size = given.shape[1], output.shape[1], grids.itemsize
         for token in numba.prange(len(places)):
             if places[token] >= 0:
                 grid, into = grids[places[token]], output[token]
+                following = grids[max(places[min(token + 1, len(places) - 1)], 0)].ctypes.data
                 wide, total = np.empty(width, np.float32), np.empty(out, np.float32)
                 for k in range(width):
                     wide[k] = read(given[token, k])
@@ -108,9 +133,11 @@ def _compiled(dtype: torch.dtype) -> Any:
                     total[k] = read(into[k])
                 for r in range(rank):
                     down, up = grid[a + r * width :][:width], grid[b + r * out :][:out]
+                    _fetch_all(following + size * (a + r * width), size * width)
                     inner = np.float32(0)
                     for k in range(width):
                         inner += read(down[k]) * wide[k]
+                    _fetch_all(following + size * (b + r * out), size * out)
                     for k in range(out):
                         total[k] += inner * read(up[k])
                 for k in range(out):
