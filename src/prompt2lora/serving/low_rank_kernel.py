@@ -8,7 +8,7 @@ is multiplied. It knows neither modules nor sequences.
 
 from __future__ import annotations
 
-from functools import cache
+from contextlib import suppress
 from typing import Any
 
 import numba
@@ -18,7 +18,7 @@ from jaxtyping import Float
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
+from numba.extending import intrinsic, overload
 from torch import Tensor
 
 try:  # the only way to more threads at once that several callers may share
@@ -28,13 +28,16 @@ try:  # the only way to more threads at once that several callers may share
 except ImportError:  # no OpenMP on this machine
     _PARALLEL = False
 
+_STORED = {torch.float32: (torch.float32, types.float32), torch.bfloat16: (torch.uint16, types.uint16)}
+
 
 class Kernel:
-    """For tokens and adapters of one dtype, float32 or bfloat16. The first one of a process takes a second or two."""
+    """For tokens and adapters of one dtype, float32 or bfloat16. The first one on a machine takes some seconds."""
 
     def __init__(self, dtype: torch.dtype) -> None:
-        self._stored = _STORED[dtype]
-        self._add = _compiled(dtype)
+        self._stored, number = _STORED[dtype]
+        rows, index = number[:, ::1], types.int64
+        _add.compile(types.void(rows, index[::1], rows, index, index, index, rows))
 
     def numbers(self, tensor: Float[Tensor, "*sizes"]) -> Any:
         """The same memory for `add`; NumPy has no bfloat16."""
@@ -55,7 +58,7 @@ class Kernel:
         In a row of `grids` (places, numbers) the matrix A (rank, width) begins at `a`, and B, transposed, at `b`.
         """
         numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
-        self._add(self.numbers(given.contiguous()), places, grids, a, b, rank, self.numbers(output))
+        _add(self.numbers(given.contiguous()), places, grids, a, b, rank, self.numbers(output))
 
 
 @intrinsic
@@ -64,7 +67,7 @@ def _float_of(_context: Any, _bits: Any) -> Any:
 
 
 @intrinsic
-def _bits_of(_context: Any, _number: Any) -> Any:
+def _bits_of(_context: Any, number: Any) -> Any:
     return types.uint32(types.float32), lambda _, builder, __, given: builder.bitcast(given[0], ir.IntType(32))
 
 
@@ -90,57 +93,57 @@ def _fetch_all(address: Any, size: Any) -> Any:
         _fetch(line)
 
 
-@numba.njit(inline="always")
-def _same(number: Any) -> Any:
-    return number
+def _read(number: Any) -> Any:
+    """A stored number in float32."""
 
 
-@numba.njit(inline="always")
-def _widened(half: Any) -> Any:
-    return _float_of(np.uint32(half) << np.uint32(16))
+def _written(number: Any, like: Any) -> Any:
+    """A float32 as it is stored: the nearest bfloat16; of two as near the even one."""
 
 
-@numba.njit(inline="always")
-def _rounded(number: Any) -> Any:
-    """The nearest bfloat16; of two as near the even one."""
-    bits = _bits_of(number)
-    return np.uint16((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16))
+@overload(_read)
+def _reading(number):
+    if number == types.float32:
+        return lambda number: number
+    return lambda number: _float_of(np.uint32(number) << np.uint32(16))
 
 
-_STORED = {torch.float32: torch.float32, torch.bfloat16: torch.uint16}
+@overload(_written)
+def _writing(number, like):
+    if like == types.float32:
+        return lambda number, like: number
+
+    def rounded(number, like):
+        bits = _bits_of(number)
+        return np.uint16((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16))
+
+    return rounded
 
 
-@cache
-def _compiled(dtype: torch.dtype) -> Any:
-    number, read, write = {
-        torch.float32: (types.float32, _same, _same),
-        torch.bfloat16: (types.uint16, _widened, _rounded),
-    }[dtype]
-    rows, index = number[:, ::1], types.int64
-    signature = types.void(rows, index[::1], rows, index, index, index, rows)
-
-    @numba.njit(signature, parallel=_PARALLEL, nogil=True, fastmath={"reassoc", "contract"})
-    def add(given: Any, places: Any, grids: Any, a: Any, b: Any, rank: Any, output: Any) -> Any:
-        width, out, size = given.shape[1], output.shape[1], grids.itemsize
-        for token in numba.prange(len(places)):
-            if places[token] >= 0:
-                grid, into = grids[places[token]], output[token]
-                following = grids[max(places[min(token + 1, len(places) - 1)], 0)].ctypes.data
-                wide, total = np.empty(width, np.float32), np.empty(out, np.float32)
+@numba.njit(parallel=_PARALLEL, nogil=True, fastmath={"reassoc", "contract"})
+def _add(given: Any, places: Any, grids: Any, a: Any, b: Any, rank: Any, output: Any) -> Any:
+    width, out, size = given.shape[1], output.shape[1], grids.itemsize
+    for token in numba.prange(len(places)):
+        if places[token] >= 0:
+            grid, into = grids[places[token]], output[token]
+            following = grids[max(places[min(token + 1, len(places) - 1)], 0)].ctypes.data
+            wide, total = np.empty(width, np.float32), np.empty(out, np.float32)
+            for k in range(width):
+                wide[k] = _read(given[token, k])
+            for k in range(out):
+                total[k] = _read(into[k])
+            for r in range(rank):
+                down, up = grid[a + r * width :][:width], grid[b + r * out :][:out]
+                _fetch_all(following + size * (a + r * width), size * width)
+                inner = np.float32(0)
                 for k in range(width):
-                    wide[k] = read(given[token, k])
+                    inner += _read(down[k]) * wide[k]
+                _fetch_all(following + size * (b + r * out), size * out)
                 for k in range(out):
-                    total[k] = read(into[k])
-                for r in range(rank):
-                    down, up = grid[a + r * width :][:width], grid[b + r * out :][:out]
-                    _fetch_all(following + size * (a + r * width), size * width)
-                    inner = np.float32(0)
-                    for k in range(width):
-                        inner += read(down[k]) * wide[k]
-                    _fetch_all(following + size * (b + r * out), size * out)
-                    for k in range(out):
-                        total[k] += inner * read(up[k])
-                for k in range(out):
-                    into[k] = write(total[k])
+                    total[k] += inner * _read(up[k])
+            for k in range(out):
+                into[k] = _written(total[k], into[k])
 
-    return add
+
+with suppress(RuntimeError):  # there is no folder that it could be kept in
+    _add.enable_caching()
