@@ -79,3 +79,8 @@ def test_sums_are_rounded_as_torch_rounds_them(dtype):
     given, output = tokens(200, WIDTH, dtype, 1), tokens(200, OUT, dtype, 2)
     found = added(grids, given, [0] * 200, output)
     assert torch.equal(found[:, 0], (given[:, 0].float() + output[:, 0].float()).to(dtype))
+
+
+def test_numbers_of_another_dtype_are_refused_and_not_read_as_something_else(dtype):
+    with pytest.raises(TypeError, match="not for"):
+        Kernel(dtype).numbers(torch.ones(2, 2, dtype=torch.float16))

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from prompt2lora.adapter.grid import factors
 from prompt2lora.adapter.layout import LoraLayout
-from prompt2lora.serving.low_rank_kernel import Kernel
+from prompt2lora.serving.low_rank_kernel import Kernel, compiles
 
 _SHORT = 96  # tokens; a longer part is multiplied as matrices, which is quicker there
 
@@ -37,7 +37,7 @@ class LowRank:
         self._long: list[tuple[int, int, int]] = []  # (place, begin, end)
         self._idle = True
         self._places = np.zeros(0, np.int64)  # of every token that the kernel adapts; -1: none
-        self._kernel = Kernel(parameter.dtype) if parameter.device.type == "cpu" else None
+        self._kernel = Kernel(parameter.dtype) if compiles(parameter) else None
         if self._kernel:
             self._numbers = self._kernel.numbers(self.grids.flatten(1))
         for path, (a, b) in factors(self.grids, layout).items():

@@ -31,16 +31,23 @@ except ImportError:  # no OpenMP on this machine
 _STORED = {torch.float32: (torch.float32, types.float32), torch.bfloat16: (torch.uint16, types.uint16)}
 
 
+def compiles(parameter: Float[Tensor, "*sizes"]) -> bool:
+    """Whether there is a kernel for the device and dtype of this one."""
+    return parameter.device.type == "cpu" and parameter.dtype in _STORED
+
+
 class Kernel:
     """For tokens and adapters of one dtype, float32 or bfloat16. The first one on a machine takes some seconds."""
 
     def __init__(self, dtype: torch.dtype) -> None:
-        self._stored, number = _STORED[dtype]
+        self.dtype, (self._stored, number) = dtype, _STORED[dtype]
         rows, index = number[:, ::1], types.int64
         _add.compile(types.void(rows, index[::1], rows, index, index, index, rows))
 
     def numbers(self, tensor: Float[Tensor, "*sizes"]) -> Any:
-        """The same memory for `add`; NumPy has no bfloat16."""
+        """The same memory for `add`; NumPy has no bfloat16. Raises TypeError for numbers of another dtype."""
+        if tensor.dtype != self.dtype:
+            raise TypeError(f"the kernel is for {self.dtype}, not for {tensor.dtype}")
         return tensor.view(self._stored).numpy()
 
     def add(
