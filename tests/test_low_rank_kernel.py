@@ -49,13 +49,8 @@ def test_every_token_gets_what_its_own_adapter_makes_of_it(grids, dtype):
 def test_tokens_without_an_adapter_and_those_behind_the_counted_ones_stay_as_they_are(grids, dtype):
     given, output = tokens(5, WIDTH, dtype, 1), tokens(5, OUT, dtype, 2)
     found = added(grids, given, [1, -1, 1], output)
-    assert [torch.equal(one, other) for one, other in zip(found, output, strict=True)] == [
-        False,
-        True,
-        False,
-        True,
-        True,
-    ]
+    same = [torch.equal(one, other) for one, other in zip(found, output, strict=True)]
+    assert same == [False, True, False, True, True]
 
 
 def test_a_token_is_the_same_to_the_last_bit_alone_and_among_others(grids, dtype):

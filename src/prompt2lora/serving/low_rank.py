@@ -60,10 +60,10 @@ class LowRank:
         ends = list(accumulate((tokens for _, tokens in parts), initial=alone))
         spans = [(place, *span) for (place, _), span in zip(parts, pairwise(ends), strict=True)]
         self._alone = alone
-        self._idle = not any(self.has_adapter[place] for place in (*range(alone), *(place for place, _ in parts)))
         self._long = [one for one in spans if self._kernel is None or one[2] - one[1] > _SHORT]
         owners = [*range(alone), *(place for place, tokens in parts for _ in range(tokens))]
         self._places = np.array([p if self.has_adapter[p] else -1 for p in owners], np.int64)
+        self._idle = not (self._places >= 0).any()
         for _, begin, end in self._long:
             self._places[begin:end] = -1
 
